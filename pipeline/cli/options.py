@@ -1,0 +1,101 @@
+"""Options shared by every command: the same name, help and default everywhere."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from skelpipe.errors import SkelpipeError, UsageError
+
+__all__ = [
+    "device_option",
+    "errors_as_messages",
+    "json_option",
+    "resolve_shards",
+    "seed_option",
+    "shards_option",
+    "split_option",
+    "view_option",
+    "workers_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CARD = "dataset.json"
+
+
+def resolve_shards(value: str | None) -> str:
+    """Return the dataset to read: `value`, else the one in the current folder or the only one under `data/`.
+
+    `$SKELPIPE_SHARDS` has already been tried by click.
+    """
+    if value:
+        return value
+    if Path(CARD).is_file():
+        return "."
+    found = sorted(str(card.parent) for card in Path("data").glob(f"*/{CARD}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"several datasets lie under data/: name one with --shards: {', '.join(found)}")
+    raise UsageError("no dataset found: name one with --shards (or set SKELPIPE_SHARDS)")
+
+
+def _resolved(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
+    try:
+        return resolve_shards(value)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+
+
+shards_option = click.option(
+    "--shards",
+    envvar="SKELPIPE_SHARDS",
+    callback=_resolved,
+    metavar="URL",
+    help="Dataset to read [default: $SKELPIPE_SHARDS, the dataset here, or the only one under data/].",
+)
+split_option = click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    default="train",
+    show_default=True,
+    help="Side of the split.",
+)
+view_option = click.option(
+    "--view",
+    type=click.Choice(["joint", "bone", "motion"]),
+    default="joint",
+    show_default=True,
+    help="Stream to read.",
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Where tensors live: auto, cpu, cuda, cuda:N."
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    show_default="one a core",
+    help="Processes that work side by side; the result does not depend on it.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def errors_as_messages(command: F) -> F:
+    """Turn a user's error into one line on stderr and exit code 1 (2 for wrong usage), without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except SkelpipeError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2 if isinstance(error, UsageError) else 1)
+
+    return wrapped  # type: ignore[return-value]

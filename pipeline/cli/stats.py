@@ -1,0 +1,72 @@
+"""`skelpipe stats`."""
+
+import json
+from typing import Any
+
+import click
+
+from skelpipe.cli.options import errors_as_messages, json_option, shards_option
+
+__all__ = ["stats"]
+
+AGREEMENT = 1e-6  # metres
+
+
+@click.command(epilog="Example: skelpipe stats --average-motion --shards data/ntu60-xsub --plot anchor.png")
+@shards_option
+@click.option(
+    "--average-motion",
+    is_flag=True,
+    help="Recompute the mean training clip of every view from the shards and compare it with the stored anchor.",
+)
+@click.option("--plot", metavar="PNG", help="Draw the average motion into this file (needs skelpipe[plot]).")
+@json_option
+@errors_as_messages
+def stats(*, shards: str, average_motion: bool, plot: str | None, as_json: bool) -> None:
+    """Print clips a class and side; with --average-motion, check and draw the dataset's mean clip."""
+    import numpy as np
+
+    from skelpipe.dataset import Dataset
+    from skelpipe.errors import DatasetError
+    from skelpipe.manifest import SIDES
+    from skelpipe.stats import average_motion as average
+    from skelpipe.stats import label_counts
+
+    dataset = Dataset.open(shards)
+    content: dict[str, Any] = {"shards": shards, "digest": dataset.digest, "sides": {}}
+    for side in SIDES:
+        counts = label_counts(dataset.labels(side), len(dataset.classes))
+        present = counts[counts > 0]
+        content["sides"][side] = {
+            "samples": int(counts.sum()),
+            "classes": len(present),
+            "fewest": int(present.min()) if len(present) else 0,
+            "most": int(present.max()) if len(present) else 0,
+        }
+        if not as_json:
+            click.echo(
+                "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} a class".format(
+                    side, **content["sides"][side]
+                )
+            )
+    if average_motion:
+        means = {view: average(dataset, view, quiet=as_json) for view in dataset.views}
+        content["average_motion"] = {
+            view: float(np.abs(mean - dataset.anchor(view)).max()) for view, mean in means.items()
+        }
+        for view, difference in content["average_motion"].items():
+            if not as_json:
+                click.echo(
+                    f"average {view}: recomputed from the shards, within {difference:.1e} of the stored anchor"
+                )
+            if difference > AGREEMENT:
+                raise DatasetError(f"{shards}: the stored anchor of view {view} is off by {difference:.1e}")
+    if plot:
+        from skelpipe.plot import draw_average_motion
+
+        draw_average_motion(dataset, plot)
+        content["plot"] = plot
+        if not as_json:
+            click.echo(f"drawn: {plot}")
+    if as_json:
+        click.echo(json.dumps(content))

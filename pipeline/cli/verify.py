@@ -1,0 +1,32 @@
+"""`skelpipe verify`."""
+
+import json
+import sys
+
+import click
+
+from skelpipe.cli.options import errors_as_messages, json_option, shards_option, workers_option
+
+__all__ = ["verify"]
+
+
+@click.command(epilog="Example: skelpipe verify --shards data/ntu60-xsub")
+@shards_option
+@workers_option
+@json_option
+@errors_as_messages
+def verify(*, shards: str, workers: int, as_json: bool) -> None:
+    """Check every file of a dataset against its card and print the digest to compare with others."""
+    from skelpipe.dataset import Dataset
+    from skelpipe.verify import damages
+
+    dataset = Dataset.open(shards)
+    found = damages(dataset, workers=workers, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps({"shards": shards, "digest": dataset.digest, "damages": found}))
+    elif not found:
+        click.echo(f"{shards}: every file is as the card says")
+        click.echo(f"digest {dataset.digest}")
+    for damage in found:
+        click.echo(f"Error: {damage}", err=True)
+    sys.exit(1 if found else 0)

@@ -1,0 +1,184 @@
+"""A prepared dataset, open for reading: its card, its sample table and its shards as arrays."""
+
+import math
+from collections.abc import Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelpipe.card import SAMPLES, read_card, read_samples
+from skelpipe.errors import DatasetError, UsageError
+from skelpipe.manifest import SIDES
+from skelpipe.skeleton import Layout
+from skelpipe.tarshard import Geometry, check_shard
+from skelpipe.views import VIEWS
+
+__all__ = ["Dataset", "Reader"]
+
+
+class Dataset:
+    """A dataset folder with a card. Opening reads the card only; tables and shards are read when asked for.
+
+    Rows of a side are numbered in shard order, from 0; ids, labels and readers all use that order.
+    """
+
+    def __init__(self, path: Path, card: Mapping[str, Any]) -> None:
+        self.path = path
+        self.card = card
+        self.digest: str = card["digest"]
+        self.name: str = card["name"]
+        self.split_name: str = card["split"]
+        self.profile: str = card["profile"]["name"]
+        channels, frames, joints, bodies = card["shape"]
+        self.shape: tuple[int, int, int, int] = (channels, frames, joints, bodies)
+        self.frames: int = frames
+        self.classes: tuple[str, ...] = tuple(card["classes"])
+        self.views: tuple[str, ...] = tuple(view for view in VIEWS if view in card["views"])
+        self._samples = cache(self._read_samples)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Dataset":
+        """Open the dataset in a folder; DatasetError where there is none or its card is damaged."""
+        if "://" in str(path):
+            raise UsageError(f"{path}: only a local folder can be read")
+        return cls(Path(path), read_card(Path(path)))
+
+    @cached_property
+    def layout(self) -> Layout:
+        plain = self.card["layout"]
+        return Layout(
+            name=plain["name"],
+            joints=tuple(plain["joints"]),
+            parents=tuple(plain["parents"]),
+            centre=plain["centre"],
+            left_shoulder=plain["left_shoulder"],
+            right_shoulder=plain["right_shoulder"],
+            mirror=tuple(plain["mirror"]),
+            parts=_tuples(plain["parts"]),
+            levels={level: _tuples(groups) for level, groups in plain["levels"].items()},
+        )
+
+    def shards(self, split: str) -> list[Mapping[str, Any]]:
+        """Return the card's entries of a side's shards: name, samples, and bytes and hashes a view."""
+        if split not in SIDES:
+            raise UsageError(f"there is no side {split!r}; there are: {', '.join(SIDES)}")
+        shards: list[Mapping[str, Any]] = self.card["splits"][split]["shards"]
+        return shards
+
+    def shard_sizes(self, split: str) -> np.ndarray:
+        """Return the number of samples in each shard, int64 [S]."""
+        return np.array([shard["samples"] for shard in self.shards(split)], np.int64)
+
+    def count(self, split: str) -> int:
+        return int(self.shard_sizes(split).sum())
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the labels of a side, int64 [N]."""
+        return self._samples(split)[1]
+
+    def ids(self, split: str) -> list[str]:
+        """Return the ids of a side's samples."""
+        return self._samples(split)[0]
+
+    def shard_path(self, split: str, view: str, shard: str) -> Path:
+        return self.path / split / view / f"{shard}.tar"
+
+    def geometry(self, view: str) -> Geometry:
+        """Return where things lie in this view's shards; DatasetError where the card contradicts itself."""
+        if view not in self.views:
+            raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
+        geometry = Geometry(view, self.shape, self.card["dtype"])
+        said = self.card["views"][view]
+        if geometry.stride != said["stride"] or geometry.data_offset != said["data_offset"]:
+            raise DatasetError(f"{self.path}: the card's stride of view {view} does not fit its shape")
+        return geometry
+
+    def reader(self, split: str, view: str) -> "Reader":
+        """Return the memory-mapped rows of one side and view."""
+        return Reader(self, split, view)
+
+    def anchor(self, view: str) -> np.ndarray:
+        """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""
+        if reason := self.card["anchors"].get("absent"):
+            raise DatasetError(f"{self.path}: there is no anchor: {reason}")
+        path = self.path / "anchors" / f"{view}.npy"
+        try:
+            anchor: np.ndarray = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{path}: cannot be read: {error}") from None
+        if anchor.shape != self.shape:
+            raise DatasetError(f"{path}: shape {anchor.shape}, the card says {self.shape}")
+        return anchor
+
+    def _read_samples(self, split: str) -> tuple[list[str], np.ndarray]:
+        starts = {}
+        count = 0
+        for shard in self.shards(split):
+            starts[shard["name"]] = count
+            count += shard["samples"]
+        columns = ["id", "label", "split", "shard", "row"]
+        table = read_samples(self.path / SAMPLES, self.card["samples"]).select(columns).to_pydict()
+        ids, labels = [""] * count, np.full(count, -1, np.int64)
+        for id_, label, side, shard, row in zip(*(table[column] for column in columns), strict=True):
+            if side == split and shard is not None:
+                at = starts[shard] + row
+                ids[at], labels[at] = id_, label
+        if (labels < 0).any():
+            raise DatasetError(f"{self.path / SAMPLES}: lists fewer {split} samples than the card")
+        return ids, labels
+
+
+def _tuples(groups: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(joints) for name, joints in groups.items()}
+
+
+class Reader:
+    """All clips of one side and view as rows of memory-mapped shards; nothing is decoded."""
+
+    def __init__(self, dataset: Dataset, split: str, view: str) -> None:
+        geometry = dataset.geometry(view)
+        sizes = dataset.shard_sizes(split)
+        self.shape = dataset.shape
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._shards: list[np.ndarray] = []
+        ids = dataset.ids(split)
+        for start, shard in zip(self._starts, dataset.shards(split), strict=False):
+            path = dataset.shard_path(split, view, shard["name"])
+            own = ids[start : start + shard["samples"]]
+            self._shards.append(_map_rows(path, geometry, own))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Copy the rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], made where not given."""
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"rows go from 0 to {len(self) - 1}")
+        if out is None:
+            out = np.empty((len(rows), *self.shape), np.float32)
+        flat = out.reshape(len(rows), math.prod(self.shape))
+        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+        if len(self._shards) == 1:
+            flat[:] = self._shards[0][rows]
+            return out
+        order = np.argsort(shard_of, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(shard_of[order])) + 1):
+            if len(group):
+                shard = shard_of[group[0]]
+                flat[group] = self._shards[shard][rows[group] - self._starts[shard]]
+        return out
+
+
+def _map_rows(path: Path, geometry: Geometry, ids: list[str]) -> np.ndarray:
+    """Map a shard into memory and return its clips, float32 [n,C*T*V*M], after a look at its ends."""
+    try:
+        shard = np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError) as error:  # an empty file is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else "the file is empty"
+        raise DatasetError(f"{path}: cannot be read: {reason}") from None
+    check_shard(shard, geometry, ids, str(path))
+    records = shard[: len(ids) * geometry.stride].reshape(len(ids), geometry.stride)
+    return geometry.arrays(records).reshape(len(ids), -1)

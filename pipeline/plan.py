@@ -1,0 +1,130 @@
+"""From file names alone to a plan: which recordings are kept, on which side of the split, in which shard."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from skelpipe.errors import RawError
+from skelpipe.manifest import SIDES, Manifest
+from skelpipe.raw.source import RawFile
+
+__all__ = ["Drop", "Plan", "Sample", "ShardPlan", "make_plan"]
+
+MISSING = "on the dataset's list of missing or incomplete skeletons"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One recording to prepare. `fields` are what its name says, `label` counts from 0."""
+
+    id: str
+    side: str
+    label: int
+    fields: dict[str, int]
+    file: RawFile
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One recording left out, and why."""
+
+    id: str
+    side: str
+    label: int
+    fields: dict[str, int]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The recordings of one shard, sorted by id."""
+
+    side: str
+    name: str
+    samples: tuple[Sample, ...]
+
+
+@dataclass
+class Plan:
+    """What `prepare` is going to do. Samples and drops are sorted by id."""
+
+    samples: list[Sample] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    outside: Counter[str] = field(default_factory=Counter)  # recordings of another dataset, by reason
+    others: int = 0  # files that are no recordings
+
+    def shards(self, size: int) -> list[ShardPlan]:
+        """Cut each side into shards of `size` samples, the last one shorter."""
+        shards = []
+        for side in SIDES:
+            chosen = [sample for sample in self.samples if sample.side == side]
+            for number, start in enumerate(range(0, len(chosen), size)):
+                shards.append(ShardPlan(side, f"{number:06d}", tuple(chosen[start : start + size])))
+        return shards
+
+    def fingerprint(self) -> str:
+        """A hash of the ids and sizes of all recordings found: it changes when the raw files do."""
+        hasher = hashlib.sha256()
+        for sample in self.samples:
+            hasher.update(f"{sample.id} {sample.file.size}\n".encode())
+        for drop in self.drops:
+            hasher.update(f"{drop.id} {drop.reason}\n".encode())
+        return hasher.hexdigest()
+
+
+def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, skip_bad: bool) -> Plan:
+    """Sort the files into samples, drops and strangers.
+
+    A misnamed recording or an id found twice is a RawError that names the files; with `skip_bad` it is a drop.
+    """
+    split = manifest.split(split_name)
+    plan = Plan()
+    kept: dict[str, RawFile] = {}
+    for file in files:
+        name = file.relative.rpartition("/")[2]
+        fields = manifest.fields(name)
+        identity = name.removesuffix(manifest.suffix)
+        if fields is None:
+            if not name.endswith(manifest.suffix):
+                plan.others += 1
+            else:
+                _refuse(plan, skip_bad, file, identity, "its name is no recording's name of this dataset")
+            continue
+        if reason := manifest.outside(fields):
+            plan.outside[reason] += 1
+            continue
+        side, label = split.side(fields), fields["action"] - 1
+        if identity in kept:
+            twice = f"the id is found twice, first as {kept[identity].path}"
+            _refuse(plan, skip_bad, file, identity, twice, side, label, fields)
+            continue
+        kept[identity] = file
+        if identity in manifest.missing:
+            plan.drops.append(Drop(identity, side, label, fields, MISSING))
+        else:
+            plan.samples.append(Sample(identity, side, label, fields, file))
+    plan.samples.sort(key=lambda sample: sample.id)
+    plan.drops.sort(key=lambda drop: (drop.id, drop.reason))
+    return plan
+
+
+def _refuse(
+    plan: Plan,
+    skip_bad: bool,
+    file: RawFile,
+    identity: str,
+    reason: str,
+    side: str = "",
+    label: int = -1,
+    fields: dict[str, int] | None = None,
+) -> None:
+    if not skip_bad:
+        raise RawError(f"{file.path}: {reason}; move it away or pass --on-error skip")
+    plan.drops.append(Drop(identity, side, label, fields or {}, reason))
+
+
+def counts(samples: Sequence[Sample] | Sequence[Drop]) -> dict[str, int]:
+    """Return how many of them fall on each side."""
+    found = Counter(sample.side for sample in samples)
+    return {side: found[side] for side in SIDES}

@@ -1,0 +1,106 @@
+"""Drawings of clips and of the average motion. Needs matplotlib (`pip install skelpipe[plot]`)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skelpipe.errors import UsageError
+from skelpipe.files import replacing
+
+if TYPE_CHECKING:
+    from skelpipe.dataset import Dataset
+    from skelpipe.skeleton import Layout
+
+__all__ = ["draw_average_motion", "draw_strips", "new_figure", "save_figure"]
+
+PART_COLOURS = ("#444444", "#d1495b", "#2e86ab", "#e58c3a", "#3a9a6b", "#7d5ba6", "#a67c52")
+POSES = 10
+MARGIN = 0.15  # of the body's extent, around it
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure of this size in inches, whatever display there is."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("drawing needs matplotlib: pip install 'skelpipe[plot]'") from None
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a figure in the format that the file's suffix names, whole or not at all."""
+    suffix = Path(path).suffix.removeprefix(".") or "png"
+    if suffix not in figure.canvas.get_supported_filetypes():
+        raise UsageError(f"{path}: pictures are written as png, svg or pdf, not {suffix}")
+    with replacing(Path(path)) as file:
+        figure.savefig(file, format=suffix)
+
+
+def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
+    """Draw clips `[C,T,V,M]` one under another, each as a strip of poses seen from the front (x right, y up)."""
+    figure = new_figure(1.25 * POSES, 2.3 * len(clips) + 0.3)
+    for axes, clip, title in zip(_rows(figure, len(clips)), clips, titles, strict=True):
+        _strip(axes, clip, layout)
+        axes.set_title(title, fontsize=9, loc="left")
+    figure.supxlabel("time, poses evenly spaced from first to last frame; x and y in metres", fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
+    """Draw the mean training clip: the joints as a strip of poses, and how fast each part moves on average."""
+    layout = dataset.layout
+    figure = new_figure(1.25 * POSES, 5.2)
+    above, below = _rows(figure, 2)
+    _strip(above, dataset.anchor("joint"), layout)
+    count = dataset.count("train")
+    above.set_title(
+        f"average motion of {dataset.name} {dataset.split_name}: mean of {count:,} training clips, metres",
+        fontsize=9,
+        loc="left",
+    )
+    speed = np.linalg.norm(dataset.anchor("motion")[..., 0], axis=0)[
+        :-1
+    ]  # the last motion frame is 0 by definition
+    for (part, joints), colour in zip(layout.parts.items(), PART_COLOURS, strict=False):
+        below.plot(1000 * speed[:, list(joints)].mean(axis=1), color=colour, label=part, linewidth=1.5)
+    below.set(xlabel="frame", ylabel="mm a frame")
+    below.set_title("motion anchor, first body: mean length a part", fontsize=9, loc="left")
+    below.legend(fontsize=8, ncols=len(layout.parts), frameon=False)
+    below.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)
+
+
+def _rows(figure: Any, count: int) -> list[Any]:
+    axes = figure.subplots(count, 1, squeeze=False)
+    return [row[0] for row in axes]
+
+
+def _strip(axes: Any, clip: np.ndarray, layout: "Layout") -> None:
+    """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint."""
+    present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
+    colour_of = {v: PART_COLOURS[i % len(PART_COLOURS)] for i, g in enumerate(layout.parts.values()) for v in g}
+    seen = clip[:2][..., present] if present else clip[:2]
+    low, high = seen.min(axis=(1, 2, 3)), seen.max(axis=(1, 2, 3))
+    step = max(float(high[0] - low[0]), 0.3) * (1 + MARGIN)
+    frames = np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)
+    for place, frame in enumerate(frames):
+        for rank, m in enumerate(present):
+            x, y = clip[0, frame, :, m] + place * step, clip[1, frame, :, m]
+            for child, parent in layout.edges:
+                axes.plot(
+                    x[[child, parent]],
+                    y[[child, parent]],
+                    color=colour_of[child],
+                    linewidth=2.0 if rank == 0 else 1.0,
+                    alpha=1.0 if rank == 0 else 0.5,
+                    solid_capstyle="round",
+                )
+        axes.annotate(
+            f"{frame}", (place * step, low[1] - 0.08), ha="center", va="top", fontsize=7, color="#666666"
+        )
+    axes.set_aspect("equal")
+    axes.set_xlim(low[0] - step * MARGIN, high[0] + (POSES - 1) * step + step * MARGIN)
+    axes.set_ylim(low[1] - 0.25, high[1] + 0.1)
+    axes.set_axis_off()

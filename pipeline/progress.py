@@ -1,0 +1,38 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere. Always on stderr."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import click
+
+__all__ = ["progress"]
+
+T = TypeVar("T")
+
+PLAIN_LINE_EVERY = 10.0  # seconds
+
+
+def progress(items: Iterable[T], label: str, total: int, *, quiet: bool = False) -> Iterator[T]:
+    """Yield from `items` while showing how many of `total` are through; `quiet` shows nothing."""
+    if quiet:
+        yield from items
+    elif sys.stderr.isatty():
+        with click.progressbar(items, length=total, label=label, show_pos=True, file=sys.stderr) as bar:
+            yield from bar
+    else:
+        yield from _plain(items, label, total)
+
+
+def _plain(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    start = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if now - last >= PLAIN_LINE_EVERY:
+            last = now
+            click.echo(f"{label}: {done}/{total}, {now - start:.0f} s", err=True)
+    click.echo(f"{label}: {done}/{total}, {time.monotonic() - start:.1f} s, done", err=True)

@@ -1,0 +1,30 @@
+"""What every reader of raw files returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Recording"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The bodies of one recording, frame after frame, in the order in which the file lists them.
+
+    `counts` int32 [F]: bodies in each frame. `ids` int64 [B], B = sum(counts): the tracker's body ids, exact
+    (they exceed 2^53, so they never pass through floating point). `xyz` float64 [B,V,3]: joint positions in
+    metres, x to the right, y up, z away from the camera.
+    """
+
+    counts: np.ndarray
+    ids: np.ndarray
+    xyz: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        return len(self.counts)
+
+    @property
+    def bodies(self) -> int:
+        """The largest number of bodies that any frame lists."""
+        return int(self.counts.max(initial=0))

@@ -1,0 +1,99 @@
+"""Skeleton layouts: joints, bones, mirror pairs, parts. The one edge table everything else follows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from skelpipe import manifests
+from skelpipe.errors import UsageError
+
+__all__ = ["Layout", "layout", "parse_layout"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A skeleton: V named joints and the tree of bones over them. All indices are 0-based.
+
+    `parents[v]` is the joint that v's bone starts from (spec A3); the centre is its own parent.
+    `mirror` is the joint order of the left/right flip (spec A4), an involution.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    centre: int
+    left_shoulder: int
+    right_shoulder: int
+    mirror: tuple[int, ...]
+    parts: Mapping[str, tuple[int, ...]]
+    levels: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """The bones as (child, parent) pairs, without the centre's pair with itself."""
+        return tuple((child, parent) for child, parent in enumerate(self.parents) if child != parent)
+
+
+@cache
+def layout(name: str) -> Layout:
+    """Return a built-in layout by name, such as `kinect-v2-25`."""
+    try:
+        return parse_layout(manifests.read_yaml("layouts", name))
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from None
+
+
+def parse_layout(content: Mapping[str, Any]) -> Layout:
+    """Build a `Layout` from the content of a layout file (see `manifests/layouts`), checking every name."""
+    name = str(content["name"])
+    joints = tuple(str(joint) for joint in content["joints"])
+    index = {joint: v for v, joint in enumerate(joints)}
+
+    def at(joint: str, where: str) -> int:
+        if joint not in index:
+            raise UsageError(f"layout {name}: {where} names the unknown joint {joint!r}")
+        return index[joint]
+
+    def groups(table: Mapping[str, list[str]], where: str) -> dict[str, tuple[int, ...]]:
+        found = {key: tuple(at(joint, f"{where}.{key}") for joint in value) for key, value in table.items()}
+        if sorted(v for group in found.values() for v in group) != list(range(len(joints))):
+            raise UsageError(f"layout {name}: {where} must name every joint exactly once")
+        return found
+
+    centre = at(content["centre"], "centre")
+    parents = list(range(len(joints)))
+    for child, parent in content["bones"].items():
+        parents[at(child, "bones")] = at(parent, "bones")
+    _check_tree(name, joints, parents, centre)
+    mirror = list(range(len(joints)))
+    for left, right in content["mirror"]:
+        a, b = at(left, "mirror"), at(right, "mirror")
+        if a == b or mirror[a] != a or mirror[b] != b:
+            raise UsageError(f"layout {name}: mirror names {left!r} or {right!r} twice")
+        mirror[a], mirror[b] = b, a
+    return Layout(
+        name=name,
+        joints=joints,
+        parents=tuple(parents),
+        centre=centre,
+        left_shoulder=at(content["shoulders"]["left"], "shoulders.left"),
+        right_shoulder=at(content["shoulders"]["right"], "shoulders.right"),
+        mirror=tuple(mirror),
+        parts=groups(content["parts"], "parts"),
+        levels={level: groups(table, f"levels.{level}") for level, table in content.get("levels", {}).items()},
+    )
+
+
+def _check_tree(name: str, joints: tuple[str, ...], parents: list[int], centre: int) -> None:
+    if parents[centre] != centre:
+        raise UsageError(f"layout {name}: the centre {joints[centre]!r} must have no parent")
+    for start in range(len(joints)):
+        v = start
+        for _ in joints:
+            v = parents[v]
+        if v != centre:
+            raise UsageError(f"layout {name}: the bones from {joints[start]!r} do not lead to the centre")

@@ -1,0 +1,92 @@
+"""Claiming an output folder: one prepare at a time, cut-off work is continued, other options are refused."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from skelpipe.card import CARD, SAMPLES, read_card
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import write_json
+from skelpipe.manifest import SIDES
+
+__all__ = ["README", "claimed"]
+
+README = "README.md"
+WORK = ".prepare"
+SETTINGS = "settings.json"
+
+
+@contextmanager
+def claimed(out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Iterator[Path | None]:
+    """Hold the folder `out` for one prepare; yield its work folder, or None if it already holds this dataset.
+
+    The work folder keeps the settings and the receipts of finished shards until the caller is through; then it
+    goes. `overwrite` removes a dataset, finished or not, that was made with other settings.
+    """
+    work = out / WORK
+    try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out {out}: is a file")
+        if (out / CARD).exists() and not work.exists():
+            card = read_card(out)
+            made_with = {**card["options"], "raw_fingerprint": card["raw_fingerprint"]}
+            if made_with == settings:
+                yield None
+                return
+            _refuse_unless(overwrite, out, made_with, settings)
+            _remove(out)
+        elif out.exists() and not work.exists() and any(out.iterdir()):
+            raise UsageError(f"--out {out}: holds files that are no dataset of ours: choose an empty folder")
+        work.mkdir(parents=True, exist_ok=True)
+        with open(work / "lock", "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{out}: another prepare is writing there") from None
+            _settle(out, work, settings, overwrite)
+            yield work
+        shutil.rmtree(work)
+    except OSError as error:
+        raise SkelpipeError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+
+
+def _settle(out: Path, work: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """Compare the settings with those of a cut-off prepare, if there was one, and note them down."""
+    path = work / SETTINGS
+    if path.is_file():
+        before = json.loads(path.read_bytes())
+        if before == settings:
+            return
+        _refuse_unless(overwrite, out, before, settings)
+        _remove(out)
+        for receipt in work.glob("*-*.*"):
+            receipt.unlink()
+    write_json(path, settings)
+
+
+def _refuse_unless(overwrite: bool, out: Path, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    if overwrite:
+        return
+    differing = [
+        "the raw files have changed"
+        if key == "raw_fingerprint"
+        else f"{key} was {before.get(key)}, is {settings.get(key)}"
+        for key in sorted({*before, *settings})
+        if before.get(key) != settings.get(key)
+    ]
+    raise UsageError(
+        f"{out} holds a dataset made otherwise ({'; '.join(differing)}): choose another --out or pass --overwrite"
+    )
+
+
+def _remove(out: Path) -> None:
+    """Remove a dataset's files, the card first, and nothing else that may lie there."""
+    for name in (CARD, SAMPLES, README):
+        (out / name).unlink(missing_ok=True)
+    for name in (*SIDES, "anchors"):
+        if (out / name).exists():
+            shutil.rmtree(out / name)

@@ -1,0 +1,92 @@
+"""Fixtures for all tests: made recordings, and the real ones where they lie beside the checkout."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: compilation and a busy machine make first runs slow. Derandomised: a run can be repeated.
+settings.register_profile(
+    "skelpipe", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("skelpipe")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real recordings and golden arrays; tests that need it skip where it is missing."""
+    if not (SHARED / "data" / "ntu").is_dir():
+        pytest.skip(f"the real recordings are not here: {SHARED} is missing")
+    return SHARED
+
+
+Bodies = Sequence[tuple[int, np.ndarray]]  # (id, joint positions [V,3]) of one frame
+
+
+@pytest.fixture(scope="session")
+def skeleton_text() -> Callable[..., str]:
+    """A writer of `.skeleton` text, as plain as the format: frames of (id, [25,3]) bodies to text."""
+
+    def write(frames: Sequence[Bodies], end: str = "\n") -> str:
+        lines = [str(len(frames))]
+        for bodies in frames:
+            lines.append(str(len(bodies)))
+            for identity, joints in bodies:
+                lines.append(f"{identity} 0 1 1 0 0 0 0.01 -0.02 2")
+                lines.append(str(len(joints)))
+                for x, y, z in joints:
+                    lines.append(f"{x:.7g} {y:.7g} {z:.7g} 250.1 200.2 900.3 500.4 0.1 0.2 0.3 0.9 2")
+        return end.join(lines) + end
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def moving_bodies() -> Callable[..., list[Bodies]]:
+    """A maker of smooth random recordings: `frames` frames of `bodies` bodies, from a seed."""
+
+    def make(seed: int, frames: int = 20, bodies: int = 1) -> list[Bodies]:
+        rng = np.random.default_rng(seed)
+        rest = rng.normal(size=(bodies, 25, 3)) * 0.4 + [0, 0, 3]
+        drift = rng.normal(size=(bodies, 25, 3)) * 0.02
+        ids = [72057594037930000 + int(i) for i in rng.integers(0, 9999, bodies)]
+        return [[(ids[m], rest[m] + t * drift[m]) for m in range(bodies)] for t in range(frames)]
+
+    return make
+
+
+@pytest.fixture
+def raw_folder(
+    tmp_path: Path, skeleton_text: Callable[..., str], moving_bodies: Callable[..., list[Bodies]]
+) -> Callable[..., Path]:
+    """A maker of a folder of small NTU recordings with these names."""
+
+    def make(names: Sequence[str], folder: str = "raw", frames: int = 12, bodies: int = 1) -> Path:
+        root = tmp_path / folder
+        root.mkdir(parents=True, exist_ok=True)
+        for seed, name in enumerate(names):
+            text = skeleton_text(moving_bodies(seed, frames + seed % 5, bodies))
+            (root / f"{name}.skeleton").write_text(text)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ntu_names() -> Callable[..., list[str]]:
+    """A maker of recording names that fall on both sides of every NTU split."""
+
+    def make(actions: int = 3, subjects: Sequence[int] = (1, 3), setups: Sequence[int] = (1, 2)) -> list[str]:
+        return [
+            f"S{setup:03}C{camera:03}P{subject:03}R001A{action:03}"
+            for setup in setups
+            for camera in (1, 2)
+            for subject in subjects
+            for action in range(1, actions + 1)
+        ]
+
+    return make

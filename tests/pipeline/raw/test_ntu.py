@@ -1,0 +1,188 @@
+"""The `.skeleton` reader against a plain line-by-line reader, and every kind of damage."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skelpipe.errors import RawError
+from skelpipe.raw.ntu import read_skeleton
+from skelpipe.raw.source import TextBuffer
+
+
+def as_text(content: str | bytes) -> np.ndarray:
+    data = content.encode() if isinstance(content, str) else content
+    return np.frombuffer(data + b"\n", np.uint8)
+
+
+def read_plainly(path: Path) -> tuple[list[int], list[int], list[list[float]]]:
+    """Counts, ids and positions as Python's own int and float read them."""
+    lines = iter(path.read_text().splitlines())
+    counts, ids, positions = [], [], []
+    for _ in range(int(next(lines))):
+        counts.append(int(next(lines)))
+        for _ in range(counts[-1]):
+            ids.append(int(next(lines).split()[0]))
+            for _ in range(int(next(lines))):
+                positions.append([float(value) for value in next(lines).split()[:3]])
+    return counts, ids, positions
+
+
+def two_frames(skeleton_text: Callable[..., str], moving_bodies: Callable[..., list], **kwargs: str) -> str:
+    return skeleton_text(moving_bodies(0, frames=2), **kwargs)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_equals_plain_reading_bit_for_bit(tmp_path, skeleton_text, moving_bodies, end) -> None:
+    frames = moving_bodies(1, frames=30, bodies=3)
+    frames[4], frames[5], frames[9] = [], frames[5][:1], frames[9][:2]
+    path = tmp_path / "S001C001P001R001A001.skeleton"
+    path.write_bytes(skeleton_text(frames, end).encode())
+    recording = read_skeleton(TextBuffer().read(str(path)), "x")
+    counts, ids, positions = read_plainly(path)
+    assert recording.counts.tolist() == counts
+    assert recording.ids.tolist() == ids  # beyond 2^53: lost if they ever were floating point
+    assert any(float(i) != i or int(float(i)) != i for i in ids)
+    assert recording.xyz.reshape(-1, 3).tolist() == positions
+    assert recording.bodies == 3
+    assert recording.frames == 30
+
+
+def test_equals_plain_reading_on_real_recordings(shared: Path) -> None:
+    for path in sorted((shared / "data" / "ntu").glob("*.skeleton")):
+        recording = read_skeleton(TextBuffer().read(str(path)), path.name)
+        counts, ids, positions = read_plainly(path)
+        assert recording.counts.tolist() == counts
+        assert recording.ids.tolist() == ids
+        assert recording.xyz.reshape(-1, 3).tolist() == positions
+
+
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: f"{x:.7g}"),
+    st.floats(-1e30, 1e30, allow_nan=False).map(lambda x: f"{x:.15g}"),
+    st.integers(-(10**12), 10**12).map(str),
+    st.sampled_from(["0", "-0", "+1.5", ".5", "5.", "1e-7", "1E+05", "00012.50", "0.000000000000000000001234"]),
+)
+
+
+@given(numbers=st.lists(NUMBERS, min_size=75, max_size=75))
+def test_numbers_are_read_as_python_reads_them(numbers: list[str]) -> None:
+    rows = [" ".join(numbers[3 * v : 3 * v + 3]) + " 0 0 0 0 0 0 0 0 2" for v in range(25)]
+    text = "1\n1\n7 0 0 0 0 0 0 0 0 2\n25\n" + "\n".join(rows) + "\n"
+    got = read_skeleton(as_text(text), "x").xyz.ravel()
+    wanted = np.array([float(number) for number in numbers])
+    assert np.all(np.abs(got - wanted) <= 2 * np.spacing(np.abs(wanted)))
+
+
+def damage(text: str, line: int, change: Callable[[list[str]], list[str]]) -> str:
+    """Change the columns of one line (counted from 1)."""
+    lines = text.split("\n")
+    lines[line - 1] = " ".join(change(lines[line - 1].split(" ")))
+    return "\n".join(lines)
+
+
+# In a file of one body a frame: line 2 bodies, 3 body, 4 joint count, 5..29 joints of frame 1, then 30, 31, …
+DAMAGES = {
+    "a joint row of 11 columns": (7, lambda c: c[:-1], r":7: frame 1, body 1, joint 3: 12 columns .* found 11"),
+    "a joint row of 13 columns": (
+        40,
+        lambda c: [*c, "1"],
+        r":40: frame 2, body 1, joint 8: 12 columns .* found 13",
+    ),
+    "a joint row of 2 columns": (7, lambda c: c[:2], r":7: .* 12 columns are expected, found 2"),
+    "a body row of 9 columns": (3, lambda c: c[1:], r":3: frame 1, body 1: 10 columns are expected, found 9"),
+    "a joint count of 24": (
+        32,
+        lambda c: ["24"],
+        r":32: frame 2, body 1: 25 joints are expected, found 24 joints",
+    ),
+    "a joint count that is none": (32, lambda c: ["many"], r":32: .* 25 joints are expected, found 'many'"),
+    "a word for x": (9, lambda c: ["abc", *c[1:]], r":9: frame 1, body 1, joint 5: 'abc' is not a number"),
+    "a word in an unused column": (9, lambda c: [*c[:5], "left", *c[6:]], r":9: .* 'left' is not a number"),
+    "a sign alone": (9, lambda c: [*c[:5], "-", *c[6:]], r":9: .* '-' is not a number"),
+    "NaN for y": (9, lambda c: [c[0], "NaN", *c[2:]], r":9: .* 'NaN' is not a number"),
+    "infinity for z": (9, lambda c: [*c[:2], "1e999", *c[3:]], r":9: .* '1e999' is not a finite number"),
+    "a broken exponent": (9, lambda c: ["1e", *c[1:]], r":9: .* '1e' is not a number"),
+    "two numbers run together": (9, lambda c: ["1.2.3", *c[1:]], r":9: .* '1.2.3' is not a number"),
+    "a body id with a point": (3, lambda c: ["7.2e16", *c[1:]], r":3: frame 1, body 1: the body id .* '7.2e16'"),
+    "an id too long for 64 bits": (3, lambda c: ["9" * 25, *c[1:]], r":3: .* the body id is expected"),
+    "a body count that is none": (
+        2,
+        lambda c: ["one"],
+        r":2: frame 1: the number of bodies is expected, found 'one'",
+    ),
+    "an empty line": (2, lambda c: [], r":2: frame 1: the number of bodies is expected, found an empty line"),
+    "a frame count that is none": (1, lambda c: ["x"], r":1: the number of frames is expected, found 'x'"),
+    "zero frames": (1, lambda c: ["0"], r":1: the recording has no frames"),
+    "an absurd frame count": (1, lambda c: ["99999999999"], r":1: 99999999999 frames are announced"),
+    "one frame too many announced": (1, lambda c: ["3"], r":58: frame 3: the file ends before the last of the 3"),
+    "one frame too few announced": (1, lambda c: ["1"], r":30: text follows the last of the 1 frames"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damage_is_named_with_its_place(skeleton_text, moving_bodies, case: str) -> None:
+    line, change, message = DAMAGES[case]
+    text = damage(two_frames(skeleton_text, moving_bodies), line, change)
+    with pytest.raises(RawError, match=r"^S1\.skeleton" + message):
+        read_skeleton(as_text(text), "S1.skeleton")
+
+
+def test_missing_joint_row_says_how_many_follow(skeleton_text, moving_bodies) -> None:
+    lines = two_frames(skeleton_text, moving_bodies).split("\n")
+    del lines[28]  # the last joint of frame 1
+    with pytest.raises(RawError, match=r"S1:29: frame 1 announces 25 joints, 24 follow"):
+        read_skeleton(as_text("\n".join(lines)), "S1")
+
+
+def test_empty_file() -> None:
+    with pytest.raises(RawError, match="S1: the file is empty"):
+        read_skeleton(as_text(""), "S1")
+
+
+def test_every_truncation_is_refused(skeleton_text, moving_bodies) -> None:
+    """Wherever a download stops, short of the last line end, the file is refused; no place reads past the end."""
+    whole = two_frames(skeleton_text, moving_bodies).encode().rstrip(b"\n")
+    assert read_skeleton(as_text(whole), "x").frames == 2
+    for size in range(len(whole)):
+        with pytest.raises(RawError):
+            read_skeleton(as_text(whole[:size]), "x")
+
+
+@pytest.mark.parametrize("word", ["NaN", "-Infinity", "inf", "-1.#IND", "1.#QNAN", "-1.#INF"])
+def test_unused_columns_may_hold_what_kinect_writes_off_the_image(skeleton_text, moving_bodies, word) -> None:
+    text = two_frames(skeleton_text, moving_bodies)
+    odd = damage(text, 9, lambda c: [*c[:3], word, *c[4:]])
+    assert np.array_equal(read_skeleton(as_text(odd), "x").xyz, read_skeleton(as_text(text), "x").xyz)
+
+
+@given(data=st.binary(max_size=300))
+def test_noise_never_crashes(data: bytes) -> None:
+    with pytest.raises(RawError, match="^noise"):
+        read_skeleton(as_text(b"2\n1\n" + data), "noise")
+
+
+def test_blank_tails_and_tabs_are_read(skeleton_text, moving_bodies) -> None:
+    text = two_frames(skeleton_text, moving_bodies)
+    spaced = text.replace("\n", " \t\n").replace(" 250.1", "\t 250.1") + "\n\n"
+    assert np.array_equal(read_skeleton(as_text(spaced), "x").xyz, read_skeleton(as_text(text), "x").xyz)
+
+
+def test_buffer_is_aligned_and_reused(tmp_path: Path) -> None:
+    buffer = TextBuffer()
+    for size in (10, 3_000_000, 20, 0):
+        path = tmp_path / str(size)
+        path.write_bytes(b"7" * size)
+        text = buffer.read(str(path))
+        assert bytes(text) == b"7" * size + b"\n"
+        assert text.ctypes.data % 64 == 0
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "absent", "."):
+        with pytest.raises(RawError, match=r"cannot be read"):
+            TextBuffer().read(str(tmp_path / name))

@@ -1,0 +1,48 @@
+"""Views against their definition, entry by entry, on numpy arrays and torch tensors."""
+
+import numpy as np
+import pytest
+import torch
+
+from skelpipe.errors import UsageError
+from skelpipe.skeleton import layout
+from skelpipe.views import derive
+
+KINECT = layout("kinect-v2-25")
+# (child, parent), 1-based, as the field writes them (spec A3)
+PAIRS = [(1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11)]
+PAIRS += [(13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (21, 21)]
+PAIRS += [(22, 23), (23, 8), (24, 25), (25, 12)]
+
+
+def clips() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2, 3, 6, 25, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_definitions(kind) -> None:
+    x = clips()
+    bone, motion = np.zeros_like(x), np.zeros_like(x)
+    for child, parent in PAIRS:
+        bone[..., child - 1, :] = x[..., child - 1, :] - x[..., parent - 1, :]
+    for t in range(5):
+        motion[:, :, t] = x[:, :, t + 1] - x[:, :, t]
+    assert np.array_equal(derive(kind(x), "joint", KINECT), x)
+    assert np.array_equal(derive(kind(x), "bone", KINECT), bone)
+    assert np.array_equal(derive(kind(x), "motion", KINECT), motion)
+    assert type(derive(kind(x), "bone", KINECT)) is type(kind(x))
+
+
+def test_properties() -> None:
+    x = clips()
+    shift = np.array([1, -2, 3], np.float32)[:, None, None, None]
+    np.testing.assert_allclose(derive(x + shift, "bone", KINECT), derive(x, "bone", KINECT), atol=1e-6)
+    still = np.repeat(x[:, :, :1], 6, axis=2)
+    assert not derive(still, "motion", KINECT).any()
+    assert not derive(x, "bone", KINECT)[..., 20, :].any()
+    assert not derive(x, "motion", KINECT)[:, :, -1].any()
+
+
+def test_unknown_view() -> None:
+    with pytest.raises(UsageError, match="joint, bone, motion"):
+        derive(clips(), "velocity", KINECT)
