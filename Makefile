@@ -22,7 +22,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: venv
-	PATH="$(abspath $(BIN)):$$PATH" bash demo.sh
+	$(BIN)/python train/demo.py --out demo
 
 test: venv
 	$(BIN)/pytest -n 2 tests

@@ -1,0 +1,5 @@
+"""`python -m skelpipe` is the `skelpipe` command."""
+
+from skelpipe.cli import main
+
+main(prog_name="skelpipe")
