@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def assemble(
         "profile": {"name": options["profile"], "version": CROSCLR_VERSION},
         "shape": list(shape),
         "dtype": options["dtype"],
-        "layout": _plain_layout(manifest),
+        "layout": manifest.layout.to_plain(),
         "classes": list(manifest.classes),
         "views": {view: _plain_geometry(Geometry(view, shape, options["dtype"])) for view in VIEWS},
         "splits": splits,
@@ -128,11 +127,6 @@ def _row(of: Sample | Drop, **rest: Any) -> Row:
         replication=of.fields.get("replication"),
         **rest,
     )
-
-
-def _plain_layout(manifest: Manifest) -> dict[str, Any]:
-    layout = asdict(manifest.layout)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in layout.items()}
 
 
 def _plain_geometry(geometry: Geometry) -> dict[str, int]:

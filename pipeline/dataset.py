@@ -47,18 +47,7 @@ class Dataset:
 
     @cached_property
     def layout(self) -> Layout:
-        plain = self.card["layout"]
-        return Layout(
-            name=plain["name"],
-            joints=tuple(plain["joints"]),
-            parents=tuple(plain["parents"]),
-            centre=plain["centre"],
-            left_shoulder=plain["left_shoulder"],
-            right_shoulder=plain["right_shoulder"],
-            mirror=tuple(plain["mirror"]),
-            parts=_tuples(plain["parts"]),
-            levels={level: _tuples(groups) for level, groups in plain["levels"].items()},
-        )
+        return Layout.from_plain(self.card["layout"])
 
     def shards(self, split: str) -> list[Mapping[str, Any]]:
         """Return the card's entries of a side's shards: name, samples, and bytes and hashes a view."""
@@ -128,10 +117,6 @@ class Dataset:
         if (labels < 0).any():
             raise DatasetError(f"{self.path / SAMPLES}: lists fewer {split} samples than the card")
         return ids, labels
-
-
-def _tuples(groups: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(joints) for name, joints in groups.items()}
 
 
 class Reader:

@@ -100,7 +100,7 @@ def _strip(axes: Any, clip: np.ndarray, layout: "Layout") -> None:
         axes.annotate(
             f"{frame}", (place * step, low[1] - 0.08), ha="center", va="top", fontsize=7, color="#666666"
         )
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="datalim", anchor="W")
     axes.set_xlim(low[0] - step * MARGIN, high[0] + (POSES - 1) * step + step * MARGIN)
     axes.set_ylim(low[1] - 0.25, high[1] + 0.1)
     axes.set_axis_off()

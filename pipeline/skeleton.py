@@ -32,10 +32,47 @@ class Layout:
     def __len__(self) -> int:
         return len(self.joints)
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return JSON-ready values; groups become lists of pairs, since their order matters."""
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "parents": list(self.parents),
+            "centre": self.centre,
+            "left_shoulder": self.left_shoulder,
+            "right_shoulder": self.right_shoulder,
+            "mirror": list(self.mirror),
+            "parts": _pairs(self.parts),
+            "levels": {level: _pairs(groups) for level, groups in self.levels.items()},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Layout":
+        """Return the layout that `to_plain` wrote down."""
+        return cls(
+            name=plain["name"],
+            joints=tuple(plain["joints"]),
+            parents=tuple(plain["parents"]),
+            centre=plain["centre"],
+            left_shoulder=plain["left_shoulder"],
+            right_shoulder=plain["right_shoulder"],
+            mirror=tuple(plain["mirror"]),
+            parts=_groups(plain["parts"]),
+            levels={level: _groups(pairs) for level, pairs in plain["levels"].items()},
+        )
+
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """The bones as (child, parent) pairs, without the centre's pair with itself."""
         return tuple((child, parent) for child, parent in enumerate(self.parents) if child != parent)
+
+
+def _pairs(groups: Mapping[str, tuple[int, ...]]) -> list[list[Any]]:
+    return [[name, list(joints)] for name, joints in groups.items()]
+
+
+def _groups(pairs: list[list[Any]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(joints) for name, joints in pairs}
 
 
 @cache

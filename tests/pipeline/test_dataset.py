@@ -14,6 +14,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.manifest import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.skeleton import layout
 from skelpipe.stats import average_motion
 from skelpipe.verify import damages
 
@@ -120,6 +121,15 @@ def test_damaged_cards(folder) -> None:
     path.unlink()
     with pytest.raises(DatasetError, match=r"no dataset\.json here"):
         Dataset.open(folder)
+
+
+def test_layout_survives_the_card(folder) -> None:
+    """Groups keep their order: MsMCLR's node differences depend on it."""
+    stored, wanted = Dataset.open(folder).layout, layout("kinect-v2-25")
+    assert stored == wanted
+    assert list(stored.parts.items()) == list(wanted.parts.items())
+    for level, groups in wanted.levels.items():
+        assert list(stored.levels[level].items()) == list(groups.items())
 
 
 def test_wrong_names(folder) -> None:

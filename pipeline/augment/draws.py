@@ -1,0 +1,83 @@
+"""Random numbers that are a pure function of (seed, epoch, sample, slot, column), the same on every device."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+__all__ = ["Draws"]
+
+MASK: Final = (1 << 64) - 1
+GOLDEN: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the odd step of a Weyl sequence
+
+
+class Draws:
+    """The random numbers of N samples at one epoch, from a counter-based hash; nothing is kept or advanced.
+
+    A sample's numbers depend on `seed`, `epoch`, its own `index` and `slot` only: not on the batch it came
+    in, the rank, or the device. Asking twice gives the same numbers; column j is the same however many
+    columns are asked for. What needs numbers of its own takes a `child`.
+    """
+
+    __slots__ = ("_key", "_samples")
+
+    def __init__(self, seed: int, epoch: int, index: Tensor, slot: int = 0) -> None:
+        """Draw for the samples `index`, int64[N], on the device `index` lives on."""
+        key = 0
+        for word in (seed, epoch, slot):
+            key = _fold(key, word)
+        self._key = key
+        self._samples = _mix((index + 1) * _signed(GOLDEN))
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def child(self, slot: int) -> "Draws":
+        """Return draws for the same samples, independent of these and of every other slot's."""
+        draws = Draws.__new__(Draws)
+        draws._key = _fold(self._key, slot)
+        draws._samples = self._samples
+        return draws
+
+    def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Return float32[N,k] from [low, high): 2^24 equidistant values, exact before scaling."""
+        unit = (self._words(k) >> 40).bitwise_and_((1 << 24) - 1).to(torch.float32)
+        return unit.mul_(2.0**-24 * (high - low)).add_(low)
+
+    def integers(self, k: int, low: int, high: int) -> Tensor:
+        """Return int64[N,k] from low..high-1 (a range of at most 2^31; the bias is below range / 2^31)."""
+        if not 1 <= high - low <= 1 << 31:
+            raise ValueError(f"cannot draw integers from {low} to {high}, exclusive")
+        unit = (self._words(k) >> 33).bitwise_and_((1 << 31) - 1)
+        return unit.mul_(high - low).bitwise_right_shift_(31).add_(low)
+
+    def _words(self, k: int) -> Tensor:
+        """Return int64[N,k]: 31 hashed bits at the top, for each sample and column."""
+        columns = torch.arange(1, k + 1, device=self._samples.device).mul_(_signed(GOLDEN))
+        return _mix((self._samples ^ _signed(self._key))[:, None] + columns)
+
+
+def _fold(key: int, word: int) -> int:
+    """Take one more word into a 64-bit key."""
+    z = (key + (word + 1) * GOLDEN) & MASK
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK
+    return z ^ z >> 31
+
+
+def _mix(z: Tensor) -> Tensor:
+    """Scramble 64-bit words one to one, in place: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA
+    2014) but for its last step, which would only stir bits below the top 31.
+
+    int64 products wrap as uint64's do; its shifts drag the sign along, which the masks cut off.
+    """
+    z ^= (z >> 30).bitwise_and_((1 << 34) - 1)
+    z *= _signed(0xBF58476D1CE4E5B9)
+    z ^= (z >> 27).bitwise_and_((1 << 37) - 1)
+    z *= _signed(0x94D049BB133111EB)
+    return z
+
+
+def _signed(word: int) -> int:
+    """Return the int64 with the bits of a 64-bit word."""
+    return word - (1 << 64) if word >> 63 else word

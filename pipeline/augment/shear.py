@@ -1,0 +1,41 @@
+"""Shear (spec B): every axis takes on random shares of the other two."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.warp import warp
+from skelpipe.errors import UsageError
+
+__all__ = ["Shear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shear:
+    """x <- R x on the xyz axes; R has ones on the diagonal and six independent a_ij ~ U(-amplitude, amplitude)."""
+
+    amplitude: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.amplitude < 0:
+            raise UsageError(f"the shear amplitude is {self.amplitude}; it must be 0 (no shear) or more")
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,3,T,V,M]."""
+        if shape[1] != 3:
+            raise ValueError(f"a shear needs the axes x, y, z; these clips have {shape[1]}")
+        shares = draws.uniform(6, -self.amplitude, self.amplitude)
+        matrix = shares.new_ones(len(shares), 9)
+        # Row by row R reads 1 a a a 1 a a a 1: twice a one and three shares, then a one.
+        matrix[:, :8].view(-1, 2, 4)[:, :, 1:] = shares.view(-1, 2, 3)
+        return {"matrix": matrix.view(-1, 3, 3)}
+
+    def matrix(self, params: dict[str, Tensor]) -> Tensor:
+        """Return float32[N,3,3]: the mixture of axes, y = matrix @ x."""
+        return params["matrix"]
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Shear clips [N,3,T,V,M]; same shape."""
+        return warp(x, matrix=self.matrix(params))

@@ -1,0 +1,267 @@
+"""Crop, shear and their chain against naive transcriptions of spec B in float64, a clip at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from skelpipe import views
+from skelpipe.augment.chain import Chain, Op, chain
+from skelpipe.augment.crop import Crop
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.shear import Shear
+from skelpipe.augment.warp import warp
+from skelpipe.errors import UsageError
+from skelpipe.skeleton import layout
+
+
+def clips(n: int = 4, t: int = 12, v: int = 25, m: int = 2, c: int = 3, seed: int = 0) -> Tensor:
+    return torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(seed))
+
+
+def draws(n: int, seed: int = 0) -> Draws:
+    return Draws(seed, 1, torch.arange(n) * 3)
+
+
+def naive_crop(clip: np.ndarray, ratio: int, start: int) -> np.ndarray:
+    frames = clip.shape[1]
+    p = frames // ratio if ratio else 0
+    front = [clip[:, i] for i in range(p)][::-1]
+    behind = [clip[:, i] for i in range(frames - p, frames)][::-1]
+    padded = [*front, *(clip[:, i] for i in range(frames)), *behind]
+    return np.stack(padded[start : start + frames], axis=1)
+
+
+def naive_shear(clip: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    out = np.zeros(clip.shape)
+    for i in range(3):
+        for j in range(3):
+            out[i] += float(matrix[i, j]) * clip[j].astype(np.float64)
+    return out
+
+
+@given(st.integers(1, 30), st.integers(0, 40), st.integers(1, 3), st.integers(1, 2), st.data())
+def test_crop_is_pad_and_cut(t: int, ratio: int, v: int, m: int, data: st.DataObject) -> None:
+    crop = Crop(ratio)
+    p = t // ratio if ratio else 0
+    x = clips(3, t, v, m)
+    starts = data.draw(st.lists(st.integers(0, 2 * p), min_size=3, max_size=3))
+    cropped = crop.apply(x, {"start": torch.tensor(starts)})
+    for clip, start, got in zip(x.numpy(), starts, cropped.numpy(), strict=True):
+        np.testing.assert_array_equal(got, naive_crop(clip, ratio, start))
+        padded = np.pad(clip, [(0, 0), (p, p), (0, 0), (0, 0)], mode="symmetric")
+        np.testing.assert_array_equal(got, padded[:, start : start + t])
+
+
+@pytest.mark.parametrize(("t", "p"), [(50, 8), (64, 10), (5, 0)])
+def test_crop_starts_cover_their_range_evenly(t: int, p: int) -> None:
+    start = Crop().sample(draws(8000), (8000, 3, t, 25, 2))["start"]
+    assert start.shape == (8000,)
+    counts = torch.bincount(start, minlength=2 * p + 1).double()
+    assert len(counts) == 2 * p + 1
+    expected = 8000 / (2 * p + 1)
+    assert ((counts - expected) ** 2 / expected).sum() < 2 * p + 4 * (4 * p) ** 0.5 + 1
+
+
+def test_crop_in_the_middle_and_ratio_zero_change_nothing() -> None:
+    x = clips(t=50)
+    assert torch.equal(Crop().apply(x, {"start": torch.full((4,), 8)}), x)
+    off = Crop(0)
+    assert torch.equal(off.apply(x, off.sample(draws(4), x.shape)), x)
+
+
+def test_shear_is_the_matrix_of_its_six_draws() -> None:
+    x = clips(9)
+    params = Shear(0.5).sample(draws(9), x.shape)
+    sheared = Shear(0.5).apply(x, params)
+    for clip, matrix, got in zip(x.numpy(), params["matrix"].numpy(), sheared.numpy(), strict=True):
+        np.testing.assert_allclose(got, naive_shear(clip, matrix), rtol=0, atol=3e-6)
+
+
+def test_shear_draws_six_independent_shares_between_the_limits() -> None:
+    n, amplitude = 20_000, 0.3
+    matrix = Shear(amplitude).sample(draws(n), (n, 3, 1, 1, 1))["matrix"]
+    assert torch.equal(matrix.diagonal(dim1=1, dim2=2), torch.ones(n, 3))
+    shares = torch.stack([matrix[:, i, j] for i in range(3) for j in range(3) if i != j]).double()
+    assert shares.abs().max() <= amplitude
+    for share in shares:
+        ordered = (share.sort().values + amplitude) / (2 * amplitude)
+        assert (ordered - torch.arange(n) / n).abs().max() < 1.95 / n**0.5 + 1 / n
+    assert torch.corrcoef(shares).fill_diagonal_(0).abs().max() < 4 / n**0.5
+
+
+def test_shear_without_amplitude_changes_nothing() -> None:
+    x = clips()
+    off = Shear(0)
+    assert torch.equal(off.apply(x, off.sample(draws(4), x.shape)), x)
+
+
+@pytest.mark.parametrize("op", [lambda: Crop(-1), lambda: Shear(-0.1)])
+def test_negative_strengths_are_refused(op: Any) -> None:
+    with pytest.raises(UsageError, match="must be 0"):
+        op()
+
+
+@pytest.mark.parametrize("t", [1, 5, 12, 50])
+def test_normal_is_crop_then_shear(t: int) -> None:
+    normal, x = chain("normal"), clips(6, t)
+    params = normal.sample(draws(6), x.shape)
+    starts, matrices = params[0]["start"], params[1]["matrix"]
+    got = normal.apply(x, params)
+    for i, clip in enumerate(x.numpy()):
+        expected = naive_shear(naive_crop(clip, 6, int(starts[i])), matrices[i].numpy())
+        np.testing.assert_allclose(got[i].numpy(), expected, rtol=0, atol=3e-6)
+    assert torch.equal(normal(x, draws(6)), got)
+
+
+def test_normal_takes_its_strengths() -> None:
+    x = clips()
+    assert torch.equal(chain("normal", shear=0, crop=0)(x, draws(4)), x)
+    ops = chain("normal", shear=0.2, crop=3).ops
+    assert ops == (Crop(3), Shear(0.2))
+
+
+def test_an_unknown_chain_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"'extreme'.*normal"):
+        chain("extreme")
+
+
+class Ramp:
+    """An operation that folds with nothing: adds the frame number times a drawn slope to the x axis."""
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        return {"slope": draws.uniform(1)}
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        y = x.clone()
+        y[:, 0] += params["slope"][:, :, None, None] * torch.arange(x.shape[2])[:, None, None]
+        return y
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        [],
+        [Shear(), Crop()],
+        [Crop(), Shear(), Shear(0.2), Crop(3)],
+        [Crop(), Ramp(), Crop(4)],
+        [Shear(), Ramp(), Crop(), Shear(), Ramp()],
+    ],
+)
+def test_a_chain_equals_its_operations_one_by_one(ops: list[Op]) -> None:
+    x = clips(7, 18)
+    whole = Chain(ops)
+    params = whole.sample(draws(7), x.shape)
+    before = x.clone()
+    expected = x
+    for op, drawn in zip(ops, params, strict=True):
+        expected = op.apply(expected, drawn)
+    torch.testing.assert_close(whole.apply(x, params), expected, rtol=0, atol=1e-5)
+    assert torch.equal(x, before)
+
+
+def test_each_operation_of_a_chain_draws_for_itself() -> None:
+    twice = Chain([Shear(), Shear()]).sample(draws(50), (50, 3, 1, 1, 1))
+    first, second = (params["matrix"][:, 0, 1] for params in twice)
+    assert not torch.equal(first, second)
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.6
+
+
+def test_a_clip_gets_the_same_in_any_batch() -> None:
+    normal, x = chain("normal"), clips(32, 50)
+    index = torch.arange(32) * 11
+    whole = normal(x, Draws(1, 2, index))
+    few = torch.tensor([30, 4, 5])
+    torch.testing.assert_close(normal(x[few], Draws(1, 2, index[few])), whole[few], rtol=0, atol=1e-6)
+
+
+def test_an_absent_second_body_stays_absent() -> None:
+    x = clips(8, 50)
+    x[..., 1] = 0
+    y = chain("normal")(x, draws(8))
+    assert y[..., 1].abs().max() == 0
+    assert y[..., 0].abs().min() > 0
+
+
+def test_both_bodies_share_one_draw() -> None:
+    x = clips(5, 50)
+    x[..., 1] = x[..., 0]
+    y = chain("normal")(x, draws(5))
+    assert torch.equal(y[..., 0], y[..., 1])
+
+
+def test_shear_commutes_with_bone_and_motion() -> None:
+    x, kinect = clips(4), layout("kinect-v2-25")
+    shear = Shear()
+    params = shear.sample(draws(4), x.shape)
+    for view in ("bone", "motion"):
+        first = views.derive(shear.apply(x, params), view, kinect)
+        torch.testing.assert_close(first, shear.apply(views.derive(x, view, kinect), params), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("fold", ["frames", "matrix", "both"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_warp_is_its_formula_in_every_precision(dtype: torch.dtype, fold: str) -> None:
+    x = clips(5, 9).to(dtype)
+    generator = torch.Generator().manual_seed(3)
+    frames = torch.randint(0, 9, (5, 9), generator=generator)
+    matrix = torch.randn(5, 3, 3, generator=generator)
+    y = warp(x, None if fold == "matrix" else frames, None if fold == "frames" else matrix)
+    expected = x.double().numpy()
+    if fold != "matrix":
+        expected = np.stack([clip[:, f] for clip, f in zip(expected, frames.numpy(), strict=True)])
+    if fold != "frames":
+        expected = np.einsum("ncj,njtvm->nctvm", matrix.double().numpy(), expected)
+    assert y.dtype == dtype
+    assert y.is_contiguous()
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(y.double().numpy(), expected, rtol=torch.finfo(dtype).eps, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("frames", [True, False])
+def test_autocast_does_not_round_clips(frames: bool) -> None:
+    x = clips(4, 50)
+    params = Chain([Crop(), Shear()]).sample(draws(4), x.shape)
+    op = Chain([Crop(), Shear()]) if frames else Chain([Shear()])
+    params = params if frames else params[1:]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = op.apply(x, params)
+    assert torch.equal(y, op.apply(x, params))
+
+
+def test_warp_reads_any_strides() -> None:
+    x = clips(4, 12).permute(0, 1, 2, 4, 3).contiguous().permute(0, 1, 2, 4, 3)
+    assert not x.is_contiguous()
+    normal = chain("normal")
+    torch.testing.assert_close(normal(x, draws(4)), normal(x.contiguous(), draws(4)), rtol=0, atol=0)
+
+
+def test_warp_of_nothing_is_nothing() -> None:
+    x = torch.empty(0, 3, 12, 25, 2)
+    assert chain("normal")(x, draws(0)).shape == x.shape
+
+
+def test_warp_passes_gradients() -> None:
+    frames = torch.tensor([[1, 0, 0], [2, 2, 1]])
+    x = clips(2, 3, 2, 1).double().requires_grad_()
+    matrix = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a, b: warp(a, frames, b), (x, matrix))
+    wide = torch.autograd.grad(warp(x, frames, matrix).square().sum(), (x, matrix))
+    x32, matrix32 = (tensor.detach().float().requires_grad_() for tensor in (x, matrix))
+    narrow = torch.autograd.grad(warp(x32, frames, matrix32).square().sum(), (x32, matrix32))
+    for a, b in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(a.float(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_of_another_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        Shear().apply(clips(4), Shear().sample(draws(3), (3, 3, 12, 25, 2)))
+    with pytest.raises(ValueError, match="do not fit"):
+        Crop().apply(clips(4), Crop().sample(draws(5), (5, 3, 12, 25, 2)))
+    with pytest.raises(ValueError, match="x, y, z"):
+        Shear().sample(draws(3), (3, 2, 12, 25, 2))
