@@ -6,6 +6,7 @@ from skelpipe import __version__
 from skelpipe.cli.info import info
 from skelpipe.cli.prepare import prepare
 from skelpipe.cli.stats import stats
+from skelpipe.cli.synth import synth
 from skelpipe.cli.verify import verify
 
 __all__ = ["main"]
@@ -17,5 +18,5 @@ def main() -> None:
     """Turn raw skeleton recordings into datasets that training reads at memory speed."""
 
 
-for _command in (prepare, stats, verify, info):
+for _command in (synth, prepare, stats, verify, info):
     main.add_command(_command)

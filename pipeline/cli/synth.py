@@ -10,7 +10,7 @@ from skelpipe.cli.options import errors_as_messages, json_option, seed_option, w
 __all__ = ["synth"]
 
 
-@click.command("synth")
+@click.command(epilog="Example: skelpipe synth --dataset ntu60 --out raw/ntu60 --subjects 8 --actions 10 --seed 0")
 @click.option(
     "--dataset",
     type=click.Choice(["ntu60", "ntu120"]),
@@ -39,14 +39,14 @@ __all__ = ["synth"]
 @seed_option
 @click.option(
     "--difficulty",
-    type=click.FloatRange(min=0, max=4),
+    type=float,
     default=1.0,
     show_default=True,
-    help="Strength of what varies (viewpoint, tempo, style, timing, noise, faults); 0 makes clean, aligned clips.",
+    help="Strength of what varies (viewpoint, tempo, style, timing, noise, faults), 0 (clean, aligned) to 3.",
 )
 @click.option(
     "--frames",
-    type=click.IntRange(min=8),
+    type=int,
     default=80,
     show_default=True,
     help="Mean length of a recording, at 30 frames a second.",
@@ -70,10 +70,6 @@ def synth(
 
     Every performance is recorded by three cameras: SUBJECTS x ACTIONS x REPEATS x 3 files. Same arguments, same
     bytes; a rerun completes what was cut off.
-
-    \b
-    Example:
-      skelpipe synth --dataset ntu60 --out raw --subjects 8 --actions 10 --repeats 2 --seed 0
     """
     from skelpipe.progress import progress
     from skelpipe.synth.generate import Options

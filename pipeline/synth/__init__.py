@@ -1,0 +1,1 @@
+"""Raw recordings made from a kinematic model, in the formats of the real datasets."""

@@ -1,0 +1,127 @@
+"""Which recordings a synthetic dataset holds: names inside a manifest's ranges, with both sides of every split."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from skelpipe.errors import UsageError
+from skelpipe.manifest import Manifest, load_manifest
+from skelpipe.synth.actions import INTERACTIONS
+
+__all__ = ["CAMERAS", "Performance", "plan_performances", "split_counts"]
+
+CAMERAS = (1, 2, 3)
+REPLICATIONS = 2  # of a subject and action in one setup
+SMALLEST_WITH_INTERACTION = 5  # classes
+LAST_OF_NTU60, LAST_SETUP_OF_NTU60 = 60, 17  # later classes were recorded in later setups
+PARITIES = (0, 1, 1, 0)  # of the setups of one subject after another: independent of train/test in turns
+
+
+@dataclass(frozen=True, order=True)
+class Performance:
+    """One performance, recorded by every camera of `CAMERAS`."""
+
+    setup: int
+    subject: int
+    replication: int
+    action: int
+
+    def file_name(self, camera: int) -> str:
+        return f"S{self.setup:03}C{camera:03}P{self.subject:03}R{self.replication:03}A{self.action:03}.skeleton"
+
+
+def plan_performances(dataset: str, subjects: int, actions: int, repeats: int) -> list[Performance]:
+    """List subjects x actions x repeats performances of a dataset, sorted.
+
+    Subjects alternate between the sides of the cross-subject split and the setups between odd and even, so each
+    split has both sides from two subjects on. A setup holds two replications; more repeats take more setups. No
+    name of the manifest's missing list is used. Raises UsageError where the dataset has no room for the request.
+    """
+    manifest = load_manifest(dataset)
+    chosen = _subjects(manifest, subjects)
+    classes = _actions(manifest, actions)
+    if repeats < 1:
+        raise UsageError(f"--repeats {repeats}: at least 1 is needed")
+    avoid = _missing_pairs(manifest)
+    found = []
+    for position, subject in enumerate(chosen):
+        for group in _setup_groups(manifest):
+            members = [action for action in classes if (action <= LAST_OF_NTU60) == (group[0] == 1)]
+            setups = _free_setups(group, subject, PARITIES[position % 4], avoid)
+            needed = -(-repeats // REPLICATIONS)
+            if members and needed > len(setups):
+                raise UsageError(
+                    f"--repeats {repeats}: {dataset} has room for {REPLICATIONS * len(setups)} repeats of "
+                    f"subject {subject} (two in each setup); ask for fewer"
+                )
+            found += [
+                Performance(setups[r // REPLICATIONS], subject, 1 + r % REPLICATIONS, action)
+                for r in range(repeats)
+                for action in members
+            ]
+    return sorted(found)
+
+
+def split_counts(dataset: str, performances: Sequence[Performance]) -> dict[str, dict[str, int]]:
+    """Count the recordings on each side of each split of the dataset."""
+    manifest = load_manifest(dataset)
+    counts = {name: {"train": 0, "test": 0} for name in manifest.splits}
+    for performance in performances:
+        for camera in CAMERAS:
+            fields = asdict(performance) | {"camera": camera}
+            for name, split in manifest.splits.items():
+                counts[name][split.side(fields)] += 1
+    return counts
+
+
+def _subjects(manifest: Manifest, count: int) -> list[int]:
+    low, high = manifest.ranges["subject"]
+    if not 1 <= count <= high - low + 1:
+        raise UsageError(f"--subjects {count}: {manifest.name} has subjects {low} to {high}")
+    split = next(split for split in manifest.splits.values() if split.field == "subject")
+    sides = [[s for s in range(low, high + 1) if (s in split.train) == wanted] for wanted in (True, False)]
+    return list(_in_turns(sides))[:count]
+
+
+def _actions(manifest: Manifest, count: int) -> list[int]:
+    """Choose classes, one person's and two persons' in the dataset's own proportion, later ones too."""
+    low, high = manifest.ranges["action"]
+    if not 1 <= count <= high - low + 1:
+        raise UsageError(f"--actions {count}: {manifest.name} has actions {low} to {high}")
+    pairs = [a for a in range(low, high + 1) if a in INTERACTIONS]
+    singles = [a for a in range(low, high + 1) if a not in INTERACTIONS]
+    wanted = 0
+    if count >= SMALLEST_WITH_INTERACTION:
+        wanted = max(round(count * len(pairs) / (len(pairs) + len(singles))), 1)
+    return sorted([*_early_and_late(pairs)[:wanted], *_early_and_late(singles)[: count - wanted]])
+
+
+def _early_and_late(actions: list[int]) -> list[int]:
+    return list(_in_turns([[a for a in actions if (a <= LAST_OF_NTU60) == early] for early in (True, False)]))
+
+
+def _in_turns(queues: Sequence[Sequence[int]]) -> Iterator[int]:
+    """The first of each queue, the second of each, and so on; what is left of the longest at the end."""
+    for place in range(max(map(len, queues))):
+        yield from (queue[place] for queue in queues if place < len(queue))
+
+
+def _setup_groups(manifest: Manifest) -> list[list[int]]:
+    low, high = manifest.ranges["setup"]
+    groups = ([s for s in range(low, high + 1) if (s <= LAST_SETUP_OF_NTU60) == early] for early in (True, False))
+    return [group for group in groups if group]
+
+
+def _missing_pairs(manifest: Manifest) -> frozenset[tuple[int, int]]:
+    """The (setup, subject) pairs of which a recording is missing."""
+    suffix = ".skeleton"
+    listed = (manifest.fields(name + suffix) for name in manifest.missing)
+    return frozenset((fields["setup"], fields["subject"]) for fields in listed if fields)
+
+
+def _free_setups(group: list[int], subject: int, parity: int, avoid: frozenset[tuple[int, int]]) -> list[int]:
+    """The setups to use for a subject, in order: odd and even in turns, `parity` first, spread over the rooms."""
+    free = [s for s in group if (s, subject) not in avoid]
+    start = subject % len(free)
+    turned = free[start:] + free[:start]
+    queues = [[s for s in turned if s % 2 == wanted] for wanted in (parity, 1 - parity)]
+    return list(_in_turns(queues))
