@@ -1,0 +1,5 @@
+"""Graphs, backbones, heads, losses and methods."""
+
+from skelpipe.models.build import build_encoder, build_method
+
+__all__ = ["build_encoder", "build_method"]

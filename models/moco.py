@@ -1,0 +1,76 @@
+"""Momentum contrast: a query network, its slow copy, and a queue of past keys (He et al. 2020; spec D)."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["MoCo"]
+
+
+class MoCo(nn.Module):
+    """The parts that the contrastive methods share; a method decides when each is used.
+
+    `encoder` maps clips [N, C, T, V, M] to h [N, D], `head` maps h to [N, dim]. The key network starts as a
+    copy of both (they must be initialised by then) and has no gradients. It is in training mode with the rest:
+    its batch normalisation uses the key batch. `queue` [K, dim] and `pointer`, the row written next, are
+    buffers, so a checkpoint holds them. `momentum` may be set between steps.
+    """
+
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, *, dim: int, queue_size: int, momentum: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.key_head = copy.deepcopy(head).requires_grad_(False)
+        self.momentum = momentum
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+
+    def query(self, x: Tensor) -> Tensor:
+        """Return z [N, dim], unit length, of clips [N, C, T, V, M]."""
+        return self.project(self.encoder(x))
+
+    def project(self, h: Tensor) -> Tensor:
+        """Return z [N, dim], unit length, of pooled features h [N, D]."""
+        return _unit(self.head(h))
+
+    @torch.no_grad()
+    def key(self, x: Tensor) -> Tensor:
+        """Return z [N, dim] of clips [N, C, T, V, M] by the key network, without gradients."""
+        return self.key_project(self.key_encoder(x))
+
+    @torch.no_grad()
+    def key_project(self, h: Tensor) -> Tensor:
+        """Return z [N, dim] of pooled features h [N, D] by the key network's head, without gradients."""
+        return _unit(self.key_head(h))
+
+    @torch.no_grad()
+    def update_key(self) -> None:
+        """Move the key parameters: theta_k <- m theta_k + (1 - m) theta_q. Buffers are left alone."""
+        keys: list[Tensor] = [*self.key_encoder.parameters(), *self.key_head.parameters()]
+        queries: list[Tensor] = [*self.encoder.parameters(), *self.head.parameters()]
+        torch._foreach_lerp_(keys, queries, 1 - self.momentum)
+
+    @torch.no_grad()
+    def copy_to_key(self) -> None:
+        """Make the key network equal to the query network, as after loading weights into the latter."""
+        self.key_encoder.load_state_dict(self.encoder.state_dict())
+        self.key_head.load_state_dict(self.head.state_dict())
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Write keys [n, dim], oldest first, over the oldest rows. Of more than K, the last K stay."""
+        size = len(self.queue)
+        offsets = torch.arange(max(0, len(keys) - size), len(keys), device=self.queue.device)
+        rows = (self.pointer + offsets) % size
+        self.queue.index_copy_(0, rows, keys[-size:].to(self.queue.dtype))
+        self.pointer.add_(len(keys)).remainder_(size)
+
+
+def _unit(z: Tensor) -> Tensor:
+    return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)

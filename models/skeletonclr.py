@@ -1,0 +1,39 @@
+"""SkeletonCLR: two views of a clip, InfoNCE (Li et al. 2021, section 3.2; spec D1)."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from skelpipe.models.losses import contrastive_logits, positive_first
+from skelpipe.models.moco import MoCo
+from skelpipe.models.step import Step, Views, spread
+
+__all__ = ["SkeletonCLR"]
+
+
+class SkeletonCLR(nn.Module):
+    """MoCo v2 on skeleton clips. `forward` is a whole training step but for backward and optimiser."""
+
+    views: ClassVar[Mapping[str, str]] = {"query": "normal", "key": "normal"}
+
+    def __init__(self, moco: MoCo, temperature: float) -> None:
+        super().__init__()
+        self.moco = moco
+        self.temperature = temperature
+
+    def forward(self, batch: Views) -> Step:
+        """Step with `batch.views["query"]` and `["key"]` [N, C, T, V, M]; moves key network and queue."""
+        q = self.moco.query(batch.views["query"])
+        self.moco.update_key()
+        k = self.moco.key(batch.views["key"])
+        # A copy of the queue: backward needs it as it was, and the new keys are written before that.
+        logits = contrastive_logits(q, k, self.moco.queue.clone(), self.temperature)  # [N, 1 + K]
+        loss = positive_first(logits)
+        self.moco.enqueue(k)
+        return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, logits, q))
+
+
+def _logs(loss: Tensor, logits: Tensor, q: Tensor) -> dict[str, Tensor]:
+    found = (logits.argmax(dim=1) == 0).float().mean()  # how often the positive beats the whole queue
+    return {"loss": loss.detach(), "top1": found, "std": spread(q.detach())}

@@ -1,0 +1,155 @@
+"""ST-GCN, the backbone of every method here (Yan et al. 2018; widths and details of spec C1).
+
+Inside the network a clip-person is a row: activations are [R, T, V, C] with R = N * M (row n * M + m) and the
+channels last, because a graph convolution is then one small matrix over the joints followed by one over channels.
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.errors import UsageError
+from skelpipe.models.graph import adjacency
+from skelpipe.models.temporal import TemporalConvolution
+from skelpipe.skeleton import Layout
+
+__all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]
+
+
+class STGCN(nn.Module):
+    """Ten blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of persons.
+
+    A missing person (all zeros) is a row like any other, as in the papers' code. `dropout` acts in all blocks
+    but the first. The modules keep PyTorch's own initialisation; see `skelpipe.models.init` for the papers'.
+    """
+
+    # Buffers that follow from the arguments; weights for other values do not belong here.
+    constants: ClassVar[tuple[str, ...]] = ("adjacency",)
+    adjacency: Tensor
+
+    def __init__(
+        self,
+        layout: Layout,
+        graph: str = "stgcn_capped",
+        width: int = 16,
+        out_channels: int = 256,
+        dropout: float = 0.5,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.graph = graph
+        self.feature_dim = out_channels
+        self.register_buffer("adjacency", adjacency(layout, graph))
+        joints = len(layout)
+        self.input_norm = nn.BatchNorm1d(joints * in_channels)  # joint-major, then axis
+        h = width
+        steps = [(in_channels, h, 1), (h, h, 1), (h, h, 1), (h, h, 1), (h, 2 * h, 2), (2 * h, 2 * h, 1)]
+        steps += [(2 * h, 2 * h, 1), (2 * h, 4 * h, 2), (4 * h, 4 * h, 1), (4 * h, out_channels, 1)]
+        self.blocks = nn.ModuleList(
+            STGCNBlock(c_in, c_out, joints, stride, dropout if i else 0.0, residual=i > 0)
+            for i, (c_in, c_out, stride) in enumerate(steps)
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
+        clips, channels, frames, joints, persons = x.shape
+        if channels * joints != self.input_norm.num_features or joints != len(self.layout):
+            raise UsageError(
+                f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, "
+                f"{self.input_norm.num_features // len(self.layout)} axes); the clips have {joints} joints, "
+                f"{channels} axes (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
+            )
+        rows = clips * persons
+        y = x.permute(0, 4, 2, 3, 1).reshape(rows * frames, joints * channels)
+        y = self.input_norm(y).view(rows, frames, joints, channels)
+        for block in self.blocks:
+            y = block(y, self.adjacency)
+        return y.permute(0, 3, 1, 2)
+
+    def pool(self, features: Tensor, persons: int) -> Tensor:
+        """Return h [N, D], the mean over frames and joints, then persons, of a map [N*M, D, T', V]."""
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return h [N, D] of clips [N, C, T, V, M]."""
+        return self.pool(self.features(x), x.shape[4])
+
+
+class STGCNBlock(nn.Module):
+    """Graph convolution, temporal convolution and a residual path on rows [R, T, V, C_in]."""
+
+    def __init__(
+        self, c_in: int, c_out: int, joints: int, stride: int, dropout: float, residual: bool = True
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.residual = residual
+        self.spatial = GraphConvolution(c_in, c_out, joints)
+        self.spatial_norm = nn.BatchNorm2d(c_out)
+        self.temporal = TemporalConvolution(c_out, stride)
+        self.temporal_norm = nn.BatchNorm2d(c_out)
+        self.dropout = Dropout(dropout)
+        reshapes = residual and (c_in != c_out or stride != 1)
+        self.shortcut = nn.Linear(c_in, c_out) if reshapes else None
+        self.shortcut_norm = nn.BatchNorm2d(c_out) if reshapes else None
+
+    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+        y = _normalise(self.spatial_norm, self.spatial(x, graph), rectify=True)
+        y = self.dropout(_normalise(self.temporal_norm, self.temporal(y)))
+        if self.shortcut is not None and self.shortcut_norm is not None:
+            y = y + _normalise(self.shortcut_norm, self.shortcut(x[:, :: self.stride]))
+        elif self.residual:
+            y = y + x
+        return F.relu_(y)
+
+
+class GraphConvolution(nn.Module):
+    """out[w] = sum_k sum_v (A * importance)[k, v, w] (W_k x[v] + b_k): rows [R, T, V, C_in] -> [.., C_out].
+
+    Computed in the cheaper order: first one product gathers every joint's three neighbourhoods, then one
+    product over 3 C_in channels applies all W_k; the b_k meet the columns' sums.
+    """
+
+    def __init__(self, c_in: int, c_out: int, joints: int, subsets: int = 3) -> None:
+        super().__init__()
+        self.subsets = subsets
+        self.maps = nn.Linear(c_in, subsets * c_out)  # W_k and b_k, subset-major
+        self.importance = nn.Parameter(torch.ones(subsets, joints, joints))
+
+    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+        rows, frames, joints, c_in = x.shape
+        edges = graph * self.importance
+        gather = edges.permute(2, 0, 1).reshape(joints * self.subsets, joints)
+        poses = x.reshape(rows * frames, joints, c_in)
+        # Batches of products with a handful of columns are slow on a CPU; matmul folds them into one.
+        near = gather @ poses if c_in < 16 else torch.bmm(gather.expand(len(poses), -1, -1), poses)
+        near = near.reshape(rows, frames, joints, self.subsets * c_in)
+        weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
+        bias = edges.sum(dim=1).T @ self.maps.bias.view(self.subsets, -1)
+        return F.linear(near, weight).add_(bias)
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` whose mask, on a CPU, takes one random byte an element where 256 p is a whole number."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        threshold = round(256 * self.p)
+        exact = threshold == 256 * self.p and 0 < threshold < 256
+        if not (self.training and exact and x.device.type == "cpu"):
+            return super().forward(x)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
+        return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
+
+
+def _normalise(norm: nn.BatchNorm2d, x: Tensor, rectify: bool = False) -> Tensor:
+    y: Tensor = norm(x.permute(0, 3, 1, 2))
+    if rectify:
+        y = F.relu_(y)  # before the view below: autograd copies what changes through a view
+    return y.permute(0, 2, 3, 1)

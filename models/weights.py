@@ -1,0 +1,109 @@
+"""Encoder weights as safetensors files with metadata: whole or not at all, strict, nothing unpickled."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from skelpipe.errors import SkelpipeError
+
+__all__ = ["export_encoder", "load_encoder"]
+
+
+def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Write an encoder's state and metadata; the file appears under its name only when it is complete."""
+    path = Path(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    content = _sorted_header(save(state, metadata=dict(metadata)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, content)
+    except OSError as error:
+        raise SkelpipeError(f"{path}: cannot write the encoder: {error.strerror or error}") from error
+
+
+def load_encoder(path: str | Path, encoder: nn.Module) -> dict[str, str]:
+    """Fill an encoder from a file written by `export_encoder` and return the file's metadata.
+
+    Raises `SkelpipeError`, naming the file, when it is no safetensors file or is damaged, and when names,
+    shapes, types or constants (such as the graph) differ; the encoder is then left as it was.
+    """
+    state, metadata = _read(Path(path))
+    differences = _differences(state, encoder)
+    if differences:
+        raise SkelpipeError(f"{path}: the weights do not fit this encoder: {'; '.join(differences)}")
+    encoder.load_state_dict(state)
+    return metadata
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Sort the metadata, which safetensors writes in random order: the same encoder gives the same bytes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise SkelpipeError(
+                f"{path}: this is a pickled PyTorch file, which could run code when loaded; "
+                "give an encoder exported as .safetensors"
+            )
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise SkelpipeError(f"{path}: cannot read the encoder: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise SkelpipeError(f"{path}: no safetensors file, or a damaged one: {error}") from error
+
+
+def _differences(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
+    expected = encoder.state_dict()
+    both = sorted(state.keys() & expected.keys())
+    mismatched = [
+        f"{name} is {_kind(state[name])}, not {_kind(expected[name])}"
+        for name in both
+        if _kind(state[name]) != _kind(expected[name])
+    ]
+    constants = [
+        name
+        for name in getattr(encoder, "constants", ())
+        if name in both and state[name].shape == expected[name].shape
+        if not torch.equal(state[name], expected[name].cpu())
+    ]
+    groups = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "mismatched": mismatched,
+        "made for another": constants,
+    }
+    return [f"{title}: {', '.join(names)}" for title, names in groups.items() if names]
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

@@ -1,0 +1,93 @@
+"""From settings to networks: what is built and what is refused."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from skelpipe.errors import UsageError
+from skelpipe.models import build_encoder, build_method
+from skelpipe.models.graph import adjacency
+from skelpipe.models.skeletonclr import SkeletonCLR
+from skelpipe.skeleton import layout
+
+KINECT = layout("kinect-v2-25")
+RECIPE: dict[str, Any] = {
+    "method": "skeletonclr",
+    "encoder": {"name": "stgcn", "graph": "agcn", "width": 4, "out_channels": 24, "dropout": 0.25},
+    "head": {"hidden": 20, "dim": 12},
+    "queue": 40,
+    "momentum": 0.99,
+    "temperature": 0.2,
+    "epochs": 300,
+    "paper": {"linear": 68.3},
+}
+
+
+def test_recipe_reaches_every_part() -> None:
+    built = build_method(RECIPE, KINECT)
+    assert isinstance(built, SkeletonCLR)
+    moco = built.moco
+    assert built.temperature == 0.2
+    assert moco.momentum == 0.99
+    assert moco.queue.shape == (40, 12)
+    assert moco.encoder.feature_dim == 24
+    assert torch.equal(moco.encoder.adjacency, adjacency(KINECT, "agcn"))
+    assert moco.encoder.blocks[0].spatial.maps.weight.shape == (12, 3)
+    assert moco.encoder.blocks[5].dropout.p == 0.25
+    assert [tuple(p.shape) for p in moco.head.parameters()] == [(20, 24), (20,), (12, 20), (12,)]
+
+
+def test_initialised_then_copied() -> None:
+    moco = build_method(RECIPE, KINECT).moco
+    weight = moco.encoder.blocks[9].temporal.weight
+    assert abs(float(weight.detach().std()) - 0.02) < 0.002
+    assert not moco.encoder.blocks[9].temporal.bias.any()
+    assert abs(float(moco.head[0].weight.detach().std()) - 0.02) < 0.003
+    assert torch.equal(weight, moco.key_encoder.blocks[9].temporal.weight)
+    assert torch.equal(moco.head[0].weight, moco.key_head[0].weight)
+
+
+def test_default_initialisation_is_pytorchs() -> None:
+    moco = build_method({**RECIPE, "init": "default"}, KINECT).moco
+    weight = moco.encoder.blocks[9].temporal.weight.detach()  # uniform within 1 / sqrt(fan in)
+    bound = (24 * 9) ** -0.5
+    assert 0.95 * bound < float(weight.abs().max()) <= bound
+    assert torch.equal(weight, moco.key_encoder.blocks[9].temporal.weight)
+    assert moco.head[0].bias.any()
+
+
+def test_defaults_are_the_papers() -> None:
+    encoder = build_encoder({"name": "stgcn"}, KINECT)
+    classifier = 256 * 60 + 60
+    assert round((sum(p.numel() for p in encoder.parameters()) + classifier) / 1e6, 4) == 0.8368
+    assert [block.dropout.p for block in encoder.blocks][1:] == [0.5] * 9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "simclr"}, "unknown method 'simclr'; known: skeletonclr"),
+        ({"method": None}, "the recipe lacks 'method'"),
+        ({"encoder": {"name": "resnet"}}, "unknown encoder 'resnet'; known: stgcn"),
+        ({"encoder": {"width": 4}}, "the encoder lacks 'name'"),
+        ({"encoder": "stgcn"}, "encoder must be a table"),
+        ({"init": "zeros"}, "unknown init 'zeros'; known: paper, default"),
+        ({"encoder": {"name": "stgcn", "widht": 4}}, "unknown setting widht; known: .*width"),
+        ({"encoder": {"name": "stgcn", "width": 0}}, "width must be a whole number of at least 1, not 0"),
+        ({"encoder": {"name": "stgcn", "width": True}}, "width must be a whole number"),
+        ({"encoder": {"name": "stgcn", "dropout": 1.5}}, "dropout must be a number from 0 to 1"),
+        ({"encoder": {"name": "stgcn", "graph": "full"}}, "unknown graph 'full'; known: stgcn_capped"),
+        ({"head": {"depth": 3}}, "head: unknown setting depth"),
+        ({"head": [256, 128]}, "head must be a table"),
+        ({"queue": 1.5}, "queue must be a whole number"),
+        ({"queue": None}, "the recipe lacks 'queue'"),
+        ({"momentum": 1.1}, "momentum must be a number from 0 to 1"),
+        ({"momentum": float("nan")}, "momentum must be a number"),
+        ({"temperature": 0}, "temperature must be above 0"),
+        ({"temperature": "0.07"}, "temperature must be a number"),
+    ],
+)
+def test_wrong_recipes_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_method({**RECIPE, **change}, KINECT)
