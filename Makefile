@@ -36,7 +36,7 @@ lint: venv
 	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p skelpipe
 
 bench: venv
-	$(BIN)/python tests/benchmarks/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo

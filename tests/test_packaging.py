@@ -55,15 +55,21 @@ def test_wheel_holds_facts_and_recipes_and_only_our_package(wheel) -> None:
     assert "skelpipe/py.typed" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"skelpipe"}
-    sources = [p.relative_to(ROOT) for d in ("pipeline", "models", "train", "manifests") for p in (ROOT / d).rglob("*")]
+    sources = [
+        p.relative_to(ROOT) for d in ("pipeline", "models", "train", "manifests") for p in (ROOT / d).rglob("*")
+    ]
     wanted = {p for p in sources if p.suffix in {".py", ".yaml", ".txt"}}
-    assert len([name for name in names if name.startswith("skelpipe/") and not name.endswith("py.typed")]) == len(wanted)
+    assert len([name for name in names if name.startswith("skelpipe/") and not name.endswith("py.typed")]) == len(
+        wanted
+    )
 
 
 def test_users_own_folders_do_not_shadow_ours(installed, tmp_path) -> None:
     for folder in ("models", "train", "manifests", "pipeline"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "__init__.py").write_text("raise SystemExit('the user\\'s own folder was imported')\n")
+        (tmp_path / folder / "__init__.py").write_text(
+            "raise SystemExit('the user\\'s own folder was imported')\n"
+        )
     code = (
         "import skelpipe, skelpipe.models, skelpipe.train.recipe, skelpipe.manifest as m\n"
         "print(skelpipe.__file__); print(len(m.load_manifest('ntu120').missing))\n"

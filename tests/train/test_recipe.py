@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from skelpipe.errors import UsageError
+from skelpipe.train.recipe import (
+    KEYS,
+    builtin_recipes,
+    differences,
+    load_recipe,
+    parse_recipe,
+    with_overrides,
+)
+
+SKELETONCLR = load_recipe("skeletonclr")
+
+
+def text_with(**changes: object) -> str:
+    content = SKELETONCLR.nested() | changes
+    return yaml.safe_dump(content)
+
+
+def test_skeletonclr_has_the_papers_values() -> None:
+    # The row of spec D9, by hand.
+    assert dict(SKELETONCLR.values) == {
+        "method": "skeletonclr",
+        "frames": 50,
+        "epochs": 300,
+        "batch_size": 128,
+        "init": "paper",
+        "optimiser.name": "sgd",
+        "optimiser.lr": 0.1,
+        "optimiser.momentum": 0.9,
+        "optimiser.weight_decay": 0.0001,
+        "optimiser.milestones": [250],
+        "temperature": 0.07,
+        "momentum": 0.999,
+        "queue": 32768,
+        "encoder.name": "stgcn",
+        "encoder.graph": "stgcn_capped",
+        "encoder.width": 16,
+        "encoder.out_channels": 256,
+        "encoder.dropout": 0.5,
+        "head.hidden": 256,
+        "head.dim": 128,
+        "head.batch_norm": False,
+        "augment.shear": 0.5,
+        "augment.crop": 6,
+    }
+
+
+@pytest.mark.parametrize(
+    ("protocol", "view", "dataset", "expected"),
+    [
+        ("knn", "joint", "ntu60-xsub", 60.7),
+        ("knn", "joint", "ntu120-xset", 41.9),
+        ("linear", "motion", "ntu60-xview", 50.8),
+        ("linear", "bone", "ntu120-xset", 52.0),
+        ("linear-skeattn", "joint", "pkummd2-xsub", 39.1),
+    ],
+)
+def test_reported_figures(protocol: str, view: str, dataset: str, expected: float) -> None:
+    figure, source = SKELETONCLR.figure(protocol, view, dataset) or (None, "")
+    assert figure == expected
+    assert "table" in source
+
+
+def test_no_figure_where_the_paper_has_none() -> None:
+    assert SKELETONCLR.figure("knn", "bone", "ntu60-xsub") is None
+    assert load_recipe("demo").figure("knn", "joint", "ntu60-xsub") is None
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_each_recipe_is_complete_and_survives_writing(name: str) -> None:
+    recipe = load_recipe(name)
+    assert set(recipe.values) == set(KEYS)
+    assert parse_recipe(recipe.to_yaml(), "copy") == recipe
+
+
+def test_a_path_is_a_recipe_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text_with(epochs=7))
+    assert load_recipe(str(path))["epochs"] == 7
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UsageError, match=r"'skeletonlcr'.*demo, skeletonclr"):
+        load_recipe("skeletonlcr")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "unknown key 'epoch'; known: method, frames, epochs"),
+        ({"encoder": {"wdith": 3}}, "unknown key 'encoder.wdith'.*encoder.width"),
+        ({"encoder": 3}, "encoder must be a section"),
+        ({"epochs": "many"}, "epochs must be a whole number"),
+        ({"epochs": 3.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"temperature": 0}, "temperature is 0.0; it must be above 0"),
+        ({"temperature": ".nan"}, "temperature must be a number"),
+        ({"momentum": 1.5}, "at least 0 and at most 1"),
+        ({"method": "simclr"}, "method is 'simclr'; known: skeletonclr"),
+        ({"optimiser": {"milestones": [3, "x"]}}, "optimiser.milestones must be a list of whole numbers"),
+        ({"reported": {"knn": {"joint": {}}}}, "reported.knn must be a section with a `source`"),
+        ({"reported": {"knn": {"source": "x", "joint": {"a": "b"}}}}, "reported.knn.joint.a must be a number"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^recipe here: .*{message}"):
+        parse_recipe(text_with(**changes), "here")
+
+
+def test_missing_keys_are_named() -> None:
+    content = SKELETONCLR.nested()
+    del content["queue"], content["encoder"]["width"]
+    with pytest.raises(UsageError, match=r"missing: queue, encoder\.width"):
+        parse_recipe(yaml.safe_dump(content), "here")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "!!python/object/apply:os.getcwd []"])
+def test_no_recipe_at_all(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^recipe here: "):
+        parse_recipe(text, "here")
+
+
+def test_overrides() -> None:
+    recipe = with_overrides(
+        SKELETONCLR,
+        ["encoder.width=8", "optimiser.weight_decay=1e-5", "optimiser.milestones=[2, 4]", "head.batch_norm=true"],
+        epochs=5,
+        batch_size=None,
+        lr=1,
+    )
+    changed = {key: value for key, value in recipe.values.items() if value != SKELETONCLR[key]}
+    assert changed == {
+        "encoder.width": 8,
+        "optimiser.weight_decay": 1e-5,
+        "optimiser.milestones": [2, 4],
+        "head.batch_norm": True,
+        "epochs": 5,
+        "optimiser.lr": 1.0,
+    }
+    assert SKELETONCLR["epochs"] == 300
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("width=3", "unknown key 'width'"), ("queue", "expected KEY=VALUE"), ("queue=lots", "queue must be")],
+)
+def test_wrong_overrides(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"--set.*{message}"):
+        with_overrides(SKELETONCLR, [setting])
+
+
+def test_differences_name_each_value() -> None:
+    assert differences(SKELETONCLR, SKELETONCLR) == []
+    other = with_overrides(SKELETONCLR, ["queue=64"], epochs=2)
+    assert differences(SKELETONCLR, other) == ["epochs: 300, now 2", "queue: 32768, now 64"]

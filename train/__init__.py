@@ -1,0 +1,1 @@
+"""Thin training and evaluation scripts over one shared engine."""

@@ -1,0 +1,142 @@
+"""From made raw recordings to a judged encoder, through the same commands as a real run.
+
+    make demo
+    python train/demo.py --out demo
+
+Every step is printed as the command it is and can be repeated by hand. What the report says was measured by them.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from skelpipe.cli.options import errors_as_messages, seed_option
+from skelpipe.dataset import Dataset
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.plot import draw_strips, new_figure, save_figure
+from skelpipe.train.runlog import read_log
+
+__all__ = ["draw_curve", "main"]
+
+SUBJECTS, ACTIONS, REPEATS, FRAMES = 8, 10, 3, 32
+MARK = ".skelpipe-demo"  # this folder is a demo's: it may be removed for the next one
+
+
+def run(command: Sequence[str]) -> str:
+    """Print a command as a user types it, run it, and return what it printed; SkelpipeError if it failed."""
+    name, *rest = command
+    shown = (
+        ["python", f"train/{name}.py"] if (Path(__file__).parent / f"{name}.py").exists() else ["skelpipe", name]
+    )
+    click.secho(f"$ {shlex.join([*shown, *rest])}", bold=True)
+    module = ["skelpipe"] if shown[0] == "skelpipe" else [f"skelpipe.train.{name}"]
+    arguments = [*([name] if shown[0] == "skelpipe" else []), *rest]
+    done = subprocess.run(
+        [sys.executable, "-m", *module, *arguments], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise SkelpipeError(f"the step failed with exit code {done.returncode}: {shlex.join([*shown, *rest])}")
+    if "--json" not in rest:
+        click.echo(done.stdout, nl=False)
+    return done.stdout
+
+
+def draw_curve(records: Sequence[Mapping[str, Any]], figures: Mapping[str, float], path: Path) -> None:
+    """Draw loss and kNN accuracy over the epochs of a run's log, with the figures (in %) as level lines."""
+    figure = new_figure(8, 4)
+    left = figure.subplots()
+    left.plot([r["epoch"] for r in records], [r["loss"] for r in records], color="#444444", label="loss (left)")
+    left.set(xlabel="epoch", ylabel="contrastive loss")
+    right = left.twinx()
+    name = next((key for key in records[-1] if key.startswith("knn")), None)
+    if name:
+        measured = [(r["epoch"], r[name]) for r in records if name in r]
+        right.plot(
+            *zip(*measured, strict=True), color="#2e86ab", marker="o", markersize=3, label=f"{name} (right)"
+        )
+    for (label, value), style in zip(figures.items(), ("--", ":", "-."), strict=False):
+        right.axhline(value, color="#d1495b", linestyle=style, linewidth=1, label=f"{label} {value:.0f} % (right)")
+    right.set(ylabel="top-1 on test clips, %", ylim=(0, 100))
+    for axes in (left, right):
+        axes.spines["top"].set_visible(False)
+    handles = [line for axes in (left, right) for line in axes.get_lines()]
+    left.legend(handles, [line.get_label() for line in handles], fontsize=8, frameon=False, loc="upper right")
+    save_figure(figure, path)
+
+
+def draw_clips(dataset: Dataset, path: Path) -> None:
+    """Draw the first training clip of the first three classes."""
+    labels = dataset.labels("train")
+    rows = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:3]]
+    ids = dataset.ids("train")
+    titles = [f"{ids[row]}: {dataset.classes[labels[row]]}" for row in rows]
+    draw_strips(list(dataset.reader("train", "joint").gather(np.array(rows))), titles, dataset.layout, path)
+
+
+def claim(out: Path) -> None:
+    """Empty the folder of an earlier demo; refuse one that is not a demo's."""
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).exists():
+            raise UsageError(f"--out {out}: holds files that are no demo's: choose another folder")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+
+
+@click.command(
+    epilog="Example: python train/demo.py --out demo",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of pre-training [default: the recipe's].")
+@seed_option
+@errors_as_messages
+def main(out: Path, epochs: int | None, seed: int) -> None:
+    """Make recordings, prepare them, pre-train a small encoder and judge it, in a few minutes on two cores."""
+    start = time.monotonic()
+    claim(out)
+    raw, shards, trained = str(out / "raw"), str(out / "ntu60-xsub"), str(out / "run")
+    sizes = ["--subjects", str(SUBJECTS), "--actions", str(ACTIONS), "--repeats", str(REPEATS)]
+    run(["synth", "--dataset", "ntu60", "--out", raw, *sizes, "--seed", str(seed)])
+    shape = ["--frames", str(FRAMES), "--bodies", "1"]
+    run(["prepare", "--dataset", "ntu60", "--split", "xsub", "--raw", raw, "--out", shards, *shape])
+    run(["verify", "--shards", shards])
+    average = out / "average-motion.png"
+    run(["stats", "--average-motion", "--shards", shards, "--plot", str(average)])
+    training = ["pretrain", "--shards", shards, "--recipe", "demo", "--out", trained, "--seed", str(seed)]
+    run([*training, "--knn-every", "5", *(["--epochs", str(epochs)] if epochs else [])])
+
+    judge = ["knn", "--shards", shards, "--k", "20", "--seed", str(seed), "--json"]
+    ways = {
+        "raw coordinates": ["--baseline", "raw"],
+        "random encoder": ["--checkpoint", trained, "--baseline", "random"],
+        "trained encoder": ["--checkpoint", trained],
+    }
+    results = {name: json.loads(run([*judge, *way])) for name, way in ways.items()}
+    figures = {name: result["figures"]["knn@20"] for name, result in results.items()}
+    chance = results["trained encoder"]["chance"]
+
+    curve, clips = out / "curve.png", out / "clips.png"
+    draw_curve(read_log(Path(trained) / "log.jsonl"), {"random encoder": figures["random encoder"]}, curve)
+    draw_clips(Dataset.open(shards), clips)
+    test = results["trained encoder"]["clips"]["test"]
+    click.echo(f"\n20-nearest-neighbour accuracy on {test} test clips of subjects never seen in training:")
+    for name, value in {"chance": chance, **figures}.items():
+        click.echo(f"  {name:<16} {value:5.1f} %")
+    click.echo("\nPictures:")
+    for path in (clips, average, curve):
+        click.echo(f"  {path}")
+    click.echo(f"\nDone in {time.monotonic() - start:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The training loop every method shares."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skelpipe.errors import SkelpipeError
+from skelpipe.loader import Loader
+from skelpipe.train.recipe import Recipe
+
+__all__ = ["EpochResult", "build_optimiser", "check_weights", "learning_rate", "train_epoch"]
+
+CHECK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
+NAMED = 8  # samples an error names
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """`learned` is the same for equal runs; `speed` is this machine's."""
+
+    learned: dict[str, float]
+    speed: dict[str, float]
+
+
+def learning_rate(base: float, milestones: Sequence[int], epoch: int) -> float:
+    """Return the rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on (spec D)."""
+    return base / 10 ** sum(epoch > milestone for milestone in milestones)
+
+
+def build_optimiser(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return SGD without Nesterov, or Adam, over everything the method learns (spec D).
+
+    Weight decay acts on every parameter; `optimiser.momentum` is SGD's momentum or Adam's first beta.
+    """
+    learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    rate, decay = recipe["optimiser.lr"], recipe["optimiser.weight_decay"]
+    momentum = recipe["optimiser.momentum"]
+    if recipe["optimiser.name"] == "adam":
+        return torch.optim.Adam(learned, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(learned, lr=rate, momentum=momentum, weight_decay=decay, nesterov=False)
+
+
+def train_epoch(
+    method: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    loader: Loader,
+    *,
+    device: torch.device,
+    amp: bool,
+    ids: Sequence[str],
+    working: Callable[[int, float], None],
+) -> EpochResult:
+    """Train on the loader's next epoch; `ids` names its samples by index in errors.
+
+    `working(steps done, samples/s)` is called after every look at the loss: each step on a CPU, now and then on a
+    GPU. Raises SkelpipeError at the first loss that is not finite.
+    """
+    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY)
+    logs: dict[str, list[Tensor]] = {}
+    samples = 0
+    waited = 0.0
+    method.train()
+    start = ready = time.perf_counter()
+    for batch in loader:
+        waited += time.perf_counter() - ready
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+            step = method(batch)
+        optimiser.zero_grad(set_to_none=True)
+        step.loss.backward()
+        optimiser.step()
+        samples += len(batch.index)
+        for name, value in step.logs.items():
+            logs.setdefault(name, []).append(value.detach())
+        if watch.add(batch.epoch + 1, batch.step + 1, step.loss.detach(), batch.index):
+            working(batch.step + 1, samples / (time.perf_counter() - start))
+        ready = time.perf_counter()
+    mean = watch.finish()
+    took = time.perf_counter() - start
+    learned = {name: float(torch.stack(values).double().mean()) for name, values in logs.items()}
+    speed = {"samples_per_s": samples / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
+    return EpochResult({"loss": mean} | learned, {name: round(value, 3) for name, value in speed.items()})
+
+
+def check_weights(method: nn.Module, epoch: int) -> None:
+    """Raise SkelpipeError where a weight is no longer finite: such a state must not be saved."""
+    broken = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    if broken:
+        raise SkelpipeError(
+            f"after epoch {epoch} {broken[0]} is not finite ({len(broken)} tensors are not); {ADVICE}"
+        )
+
+
+class LossWatch:
+    """Keeps the losses of an epoch on the device and looks at them every `every` steps."""
+
+    def __init__(self, ids: Sequence[str], every: int) -> None:
+        self._ids = ids
+        self._every = every
+        self._losses: list[Tensor] = []
+        self._pending: list[tuple[int, int, Tensor]] = []
+
+    def add(self, epoch: int, step: int, loss: Tensor, index: Tensor) -> bool:
+        """Note the loss of one step; return whether this step looked at it."""
+        self._losses.append(loss)
+        self._pending.append((epoch, step, index))
+        if len(self._pending) < self._every:
+            return False
+        self._look()
+        return True
+
+    def finish(self) -> float:
+        """Look at what is left and return the mean loss of the epoch."""
+        self._look()
+        return float(torch.stack(self._losses).double().mean())
+
+    def _look(self) -> None:
+        if not self._pending:
+            return
+        losses = torch.stack(self._losses[-len(self._pending) :]).double().tolist()
+        for loss, (epoch, step, index) in zip(losses, self._pending, strict=True):
+            if not abs(loss) < float("inf"):
+                names = [self._ids[i] for i in index.tolist()]
+                more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+                named = ", ".join(names[:NAMED]) + more
+                raise SkelpipeError(f"the loss is {loss} in epoch {epoch}, step {step}, on {named}; {ADVICE}")
+        self._pending.clear()
+
+
+ADVICE = "a lower --lr may help, and `skelpipe verify` checks the dataset"

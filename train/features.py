@@ -1,0 +1,77 @@
+"""Embedding a whole split with a frozen network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import SkelpipeError
+from skelpipe.progress import progress
+from skelpipe.views import derive
+
+__all__ = ["Embedded", "embed", "frozen"]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings of a split in row order: `features` float32[N,D], `labels` int64[N], `ids` of length N."""
+
+    features: Tensor
+    labels: Tensor
+    ids: list[str]
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode without gradients; afterwards each module is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def embed(
+    network: nn.Module,
+    dataset: Dataset,
+    split: str,
+    view: str,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    quiet: bool = True,
+) -> Embedded:
+    """Embed every clip of `split`, without augmentation, in row order; the network is left as it was.
+
+    `network` maps clips [n,C,T,V,M] to [n,D]. A view that the dataset does not store is derived from its joints,
+    which for clips without augmentation is the same. Raises SkelpipeError where an embedding is not finite.
+    """
+    stored = view in dataset.views
+    reader = dataset.reader(split, view if stored else "joint")
+    count = len(reader)
+    ids = list(dataset.ids(split))
+    starts = range(0, count, batch_size)
+    parts: list[Tensor] = []
+    with frozen(network):
+        for start in progress(starts, f"embedding {split}", len(starts), quiet=quiet):
+            rows = np.arange(start, min(start + batch_size, count), dtype=np.int64)
+            clips = torch.from_numpy(reader.gather(rows)).to(device)
+            part = network(clips if stored else derive(clips, view, dataset.layout))
+            parts.append(part.flatten(1).float().cpu())
+    features = torch.cat(parts) if parts else torch.empty(0, 0)
+    _check_finite(features, ids)
+    labels = torch.as_tensor(np.asarray(dataset.labels(split)), dtype=torch.int64)
+    return Embedded(features, labels, ids)
+
+
+def _check_finite(features: Tensor, ids: list[str]) -> None:
+    bad = (~features.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise SkelpipeError(f"the embeddings of {len(bad)} clips are not finite, of {ids[bad[0]]} to begin with")

@@ -1,0 +1,98 @@
+"""What a network was trained on. Checkpoints and exported weights carry it; resuming and evaluation check it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.recipe import Recipe, differences, parse_recipe
+
+__all__ = ["Identity", "dataset_name"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One pre-training run: recipe, dataset and the options that change its arithmetic."""
+
+    recipe: Recipe
+    dataset: str  # name and split, such as `ntu60-xsub`
+    digest: str
+    profile: str
+    layout: str
+    frames: int
+    persons: int
+    view: str
+    seed: int
+    amp: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset, recipe: Recipe, view: str, seed: int, amp: bool) -> "Identity":
+        """Return the identity of a run that is about to start."""
+        return cls(
+            recipe=recipe,
+            dataset=dataset_name(dataset),
+            digest=dataset.digest,
+            profile=dataset.profile,
+            layout=dataset.layout.name,
+            frames=dataset.shape[1],
+            persons=dataset.shape[3],
+            view=view,
+            seed=seed,
+            amp=amp,
+        )
+
+    def metadata(self) -> dict[str, str]:
+        """Return the identity as plain texts, for a checkpoint or a safetensors header."""
+        texts = {name: str(getattr(self, name)) for name in FIELDS}
+        reported = {"reported": self.recipe.reported} if self.recipe.reported else {}
+        return {"method": self.recipe.method, **texts, "recipe": json.dumps(self.recipe.nested() | reported)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Identity":
+        """Read the texts of `metadata` back; `where` names the file in errors."""
+        missing = [name for name in ("recipe", *FIELDS) if name not in metadata]
+        if missing:
+            raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
+        try:
+            return cls(
+                recipe=parse_recipe(metadata["recipe"], where),
+                dataset=metadata["dataset"],
+                digest=metadata["digest"],
+                profile=metadata["profile"],
+                layout=metadata["layout"],
+                frames=int(metadata["frames"]),
+                persons=int(metadata["persons"]),
+                view=metadata["view"],
+                seed=int(metadata["seed"]),
+                amp=metadata["amp"] == "True",
+            )
+        except (ValueError, UsageError) as error:
+            raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
+
+    def differences(self, now: "Identity") -> list[str]:
+        """Return one text for each field or recipe value in which a run that is to go on differs."""
+        changed = [
+            f"{name}: {getattr(self, name)}, now {getattr(now, name)}"
+            for name in FIELDS
+            if getattr(self, name) != getattr(now, name)
+        ]
+        return changed + differences(self.recipe, now.recipe)
+
+    def mismatches(self, dataset: Dataset, view: str) -> list[str]:
+        """Return one text for each field that forbids to judge the network on this dataset and view."""
+        wanted = {
+            "view": (self.view, view),
+            "frames": (self.frames, dataset.shape[1]),
+            "persons": (self.persons, dataset.shape[3]),
+            "layout": (self.layout, dataset.layout.name),
+        }
+        return [f"{name}: trained on {was}, asked for {now}" for name, (was, now) in wanted.items() if was != now]
+
+
+FIELDS = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp")
+
+
+def dataset_name(dataset: Dataset) -> str:
+    """Return name and split as recipes spell them: `ntu60-xsub`."""
+    return f"{dataset.name}-{dataset.split_name}"

@@ -1,0 +1,158 @@
+"""Pre-train an encoder without labels.
+
+    python train/pretrain.py --shards data/ntu120-xset
+    python train/pretrain.py --shards data/ntu60-xsub --view bone --amp
+    python train/pretrain.py --shards data/ntu60-xsub --set encoder.width=64 --set queue=16384
+    python train/pretrain.py --shards data/ntu60-xsub --resume
+
+An installed skelpipe needs no checkout: `python -m skelpipe.train.pretrain --shards ...`.
+
+A run's folder gets recipe.yaml (what was trained, overrides included), log.jsonl (one object an epoch),
+speed.jsonl, tensorboard/, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelpipe.cli.options import (
+    device_option,
+    errors_as_messages,
+    json_option,
+    seed_option,
+    shards_option,
+    view_option,
+)
+from skelpipe.dataset import Dataset
+from skelpipe.errors import DatasetError, UsageError
+from skelpipe.models.build import METHODS
+from skelpipe.train.devices import resolve_device
+from skelpipe.train.identity import Identity
+from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
+from skelpipe.train.runlog import Console
+from skelpipe.train.runner import Options, pretrain
+
+__all__ = ["choose_recipe", "fit_recipe", "main"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line, one field an option; None where the recipe decides."""
+
+    shards: str
+    method: str | None
+    recipe: str | None
+    view: str
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
+    settings: tuple[str, ...]
+    out: Path | None
+    resume: bool
+    overwrite: bool
+    save_every: int
+    knn_every: int
+    amp: bool
+    device: str
+    seed: int
+    as_json: bool
+
+
+def fit_recipe(recipe: Recipe, dataset: Dataset, say: Callable[[str], None]) -> Recipe:
+    """Return the recipe as this dataset allows it; each value that gives way is said in one line."""
+    count, frames = dataset.count("train"), dataset.shape[1]
+    changes: dict[str, int] = {}
+    if not count:
+        raise DatasetError(f"{dataset.path}: the training split is empty, there is nothing to train on")
+    if frames != recipe["frames"]:
+        say(f"the recipe trains on {recipe['frames']} frames, {dataset.path} has {frames}: training on {frames}")
+        changes["frames"] = frames
+    if count < recipe["batch_size"]:
+        say(f"batch_size {recipe['batch_size']} lowered to {count}: the training split has no more clips")
+        changes["batch_size"] = count
+    if recipe["queue"] > count:
+        say(
+            f"the queue of {recipe['queue']} is larger than the {count} training clips: it holds a clip's own keys"
+        )
+    return replace(recipe, values={**recipe.values, **changes})
+
+
+def choose_recipe(method: str | None, name: str | None) -> Recipe:
+    """Return the recipe that --method and --recipe ask for; it defaults to the method's own."""
+    if method is not None and method not in METHODS:
+        raise UsageError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
+    recipe = load_recipe(name or method or "skeletonclr")
+    if method is not None and recipe.method != method:
+        raise UsageError(f"recipe {name} is for {recipe.method}, not for --method {method}")
+    return recipe
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: python train/pretrain.py --shards data/ntu120-xset",
+)
+@shards_option
+@click.option("--method", help="What to train [default: the recipe's, else skeletonclr].")
+@click.option(
+    "--recipe", metavar="NAME|FILE", help=f"Values to train with: {', '.join(builtin_recipes())}, or a YAML file."
+)
+@view_option
+@click.option("--epochs", type=int, help="Override the recipe's epochs.")
+@click.option("--batch-size", type=int, help="Override the recipe's batch size.")
+@click.option("--lr", type=float, help="Override the recipe's learning rate.")
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override any value, such as encoder.width=8."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/METHOD-DATASET-VIEW].")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run, if there is one.")
+@click.option("--overwrite", is_flag=True, help="Delete the run that is there and start anew.")
+@click.option(
+    "--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Epochs between checkpoints."
+)
+@click.option(
+    "--knn-every",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Epochs between kNN figures on the test split; 0 for none.",
+)
+@click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
+@device_option
+@seed_option
+@json_option
+@errors_as_messages
+def main(**given: Any) -> None:
+    """Pre-train an encoder without labels on a prepared dataset."""
+    asked = Asked(**given)
+    if asked.resume and asked.overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    console = Console()
+    dataset = Dataset.open(asked.shards)
+    recipe = choose_recipe(asked.method, asked.recipe)
+    recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
+    recipe = fit_recipe(recipe, dataset, console.say)
+    identity = Identity.of(dataset, recipe, asked.view, asked.seed, asked.amp)
+    options = Options(
+        out=asked.out or Path("runs") / f"{recipe.method}-{identity.dataset}-{asked.view}",
+        device=resolve_device(asked.device),
+        resume=asked.resume,
+        overwrite=asked.overwrite,
+        save_every=asked.save_every,
+        knn_every=asked.knn_every,
+    )
+    summary = pretrain(dataset, identity, options, console)
+    if asked.as_json:
+        click.echo(json.dumps(summary))
+    else:
+        figures = "".join(f", {name} {value:.1f} %" for name, value in summary["figures"].items())
+        loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
+        click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
+        click.echo(f"judge it with: python train/knn.py --shards {asked.shards} --checkpoint {summary['run']}")
+
+
+if __name__ == "__main__":
+    main()

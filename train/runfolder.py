@@ -1,0 +1,72 @@
+"""The folder of a run: what lies where, and when it may be written to."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from skelpipe.errors import SkelpipeError, UsageError
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one pre-training run under `path`."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, overrides included. Its presence marks a folder as a run."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object an epoch: what was learned. Two equal runs write equal bytes."""
+        return self.path / "log.jsonl"
+
+    @property
+    def speed(self) -> Path:
+        """One JSON object an epoch: how long it took on this machine."""
+        return self.path / "speed.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The finished run's encoder and head."""
+        return self.path / "encoder.safetensors"
+
+    def is_run(self) -> bool:
+        return self.recipe.is_file()
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready; a UsageError where that would cost somebody their files.
+
+        `overwrite` removes an earlier run's own files and nothing else.
+        """
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"{self.path} is a file: name another folder with --out")
+            if self.path.is_dir() and any(self.path.iterdir()) and not self.is_run():
+                raise UsageError(f"{self.path} holds files but no run: name another folder with --out")
+            self._make(resume=resume, overwrite=overwrite)
+        except OSError as error:
+            raise SkelpipeError(f"{self.path}: cannot be made ready: {error.strerror or error}") from None
+
+    def _make(self, *, resume: bool, overwrite: bool) -> None:
+        if self.is_run() and overwrite:
+            for folder in (self.checkpoints, self.tensorboard):
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+            for file in (self.weights, self.log, self.speed, self.recipe):
+                file.unlink(missing_ok=True)
+        elif self.is_run() and not resume:
+            raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")
+        self.path.mkdir(parents=True, exist_ok=True)
