@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PLAIN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+# Compiling all of torch's modules takes longer than the demo imports; Python compiles what it uses.
+PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 
 .PHONY: help venv demo test lint bench clean
 
@@ -12,30 +15,34 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  the benchmarks behind BENCHMARKS.md"
 
-venv: $(STAMP)
+venv: $(DEV)
 
-# torch goes first: the pinned version is the CPU build here, and nothing later may pull in another.
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+# torch goes first and by its pinned version, so that nothing later pulls in another build of it.
+$(PLAIN): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[plot,dev]'
+	$(PIP) torch
+	$(PIP) -e '.[plot]'
 	touch $@
 
-demo: venv
+$(DEV): $(PLAIN)
+	$(PIP) -e '.[plot,dev]'
+	touch $@
+
+demo: $(PLAIN)
 	$(BIN)/python train/demo.py --out demo
 
-test: venv
+test: $(DEV)
 	$(BIN)/pytest -n 2 tests
 
 # mypy cannot follow the folder mapping of an editable install, so it checks the installed wheel.
-lint: venv
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf $(VENV)/lint build
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target $(VENV)/lint .
 	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p skelpipe
 
-bench: venv
+bench: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py
 
 clean:

@@ -7,6 +7,7 @@ Every step is printed as the command it is and can be repeated by hand. What the
 """
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -104,6 +105,8 @@ def main(out: Path, epochs: int | None, seed: int) -> None:
     """Make recordings, prepare them, pre-train a small encoder and judge it, in a few minutes on two cores."""
     start = time.monotonic()
     claim(out)
+    # For so small a network a second thread gains little, and on a busy machine the two wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     raw, shards, trained = str(out / "raw"), str(out / "ntu60-xsub"), str(out / "run")
     sizes = ["--subjects", str(SUBJECTS), "--actions", str(ACTIONS), "--repeats", str(REPEATS)]
     run(["synth", "--dataset", "ntu60", "--out", raw, *sizes, "--seed", str(seed)])

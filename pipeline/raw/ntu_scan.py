@@ -7,6 +7,8 @@ and `skelpipe.raw.ntu` puts them into words.
 import numpy as np
 from numba import njit
 
+from skelpipe.raw.ntu_swar import clean_columns, plain_rows
+
 __all__ = [
     "BAD_BODY_COUNT",
     "BAD_COLUMNS",
@@ -23,6 +25,9 @@ __all__ = [
 
 OK, ENDS_EARLY, BAD_FRAME_COUNT, BAD_BODY_COUNT, BAD_ID, BAD_JOINT_COUNT = range(6)
 BAD_COLUMNS, BAD_NUMBER, NOT_FINITE, TRAILING = range(6, 10)
+
+# The digest of ntu_swar.py: its code is compiled into this file's, which is all that numba's cache looks at.
+WIDE_READS = "e5316f3add853b39"
 
 BODY_COLUMNS = 10  # body id, eight flags and leans, tracking state
 JOINT_COLUMNS = 12  # x y z, depth x y, colour x y, orientation w x y z, tracking state
@@ -166,6 +171,42 @@ def _lone_integer(text: np.ndarray, p: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
+def _body_row(text: np.ndarray, p: int) -> tuple[int, int, int, int]:
+    """Read a body's line; return a code, the end of the line, the detail, and the body's id."""
+    start = _skip_blanks(text, p)
+    identity, after = _integer(text, start)
+    columns, end = clean_columns(text, p)
+    if columns == BODY_COLUMNS and identity >= 0:
+        return OK, end, 0, identity
+    columns, end, bad = _skip_columns(text, after)
+    columns += identity >= 0
+    if columns != BODY_COLUMNS:
+        return BAD_COLUMNS, end, columns, identity
+    if identity < 0:
+        return BAD_ID, end, start, identity
+    return (BAD_NUMBER if bad >= 0 else OK), end, bad, identity
+
+
+@njit(cache=True, nogil=True)
+def _joint_row(text: np.ndarray, p: int, position: np.ndarray) -> tuple[int, int, int]:
+    """Read a joint's line, x y z into position [3]; return a code, the end of the line, and the detail."""
+    first = p
+    for axis in range(3):
+        start = _skip_blanks(text, p)
+        value, p = _number(text, start)
+        if p == start or not np.isfinite(value):
+            columns, end, _ = _skip_columns(text, first)
+            if columns != JOINT_COLUMNS:
+                return BAD_COLUMNS, end, columns
+            return (NOT_FINITE if p > start else BAD_NUMBER), end, start
+        position[axis] = value
+    columns, end, bad = _skip_columns(text, p)
+    if columns + 3 != JOINT_COLUMNS:
+        return BAD_COLUMNS, end, columns + 3
+    return (BAD_NUMBER if bad >= 0 else OK), end, bad
+
+
+@njit(cache=True, nogil=True)
 def scan(
     text: np.ndarray, size: int, joints: int, counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray
 ) -> tuple[int, int, int, int, int, int]:
@@ -175,6 +216,7 @@ def scan(
     with room for every body the text can hold. Returns (code, line, frame, body, joint, detail): the line counts
     from 1, frame, body and joint from 0; detail is the number of bodies, of columns, or a position in the text.
     """
+    text = text[: size + 1]  # the end that the wide reads keep to
     line, total = 1, 0
     frames, p = _lone_integer(text, 0)
     if frames < 0:
@@ -193,17 +235,10 @@ def scan(
             line += 1
             if p >= size:
                 return ENDS_EARLY, line, frame, body, -2, 0
-            start = _skip_blanks(text, p)
-            identity, p = _integer(text, start)
-            columns, p, bad = _skip_columns(text, p)
-            if columns + (identity >= 0) != BODY_COLUMNS:
-                return BAD_COLUMNS, line, frame, body, -2, columns + (identity >= 0)
-            if identity < 0:
-                return BAD_ID, line, frame, body, -2, start
-            if bad >= 0:
-                return BAD_NUMBER, line, frame, body, -2, bad
+            code, p, detail, ids[total] = _body_row(text, p)
+            if code != OK:
+                return code, line, frame, body, -2, detail
             p += 1
-            ids[total] = identity
             line += 1
             if p >= size:
                 return ENDS_EARLY, line, frame, body, -1, 0
@@ -211,26 +246,19 @@ def scan(
             if announced != joints:
                 return BAD_JOINT_COUNT, line, frame, body, -1, announced if announced >= 0 else -1 - p
             p += 1
-            for joint in range(joints):
+            joint = 0
+            while joint < joints:
+                plain, p = plain_rows(text, p, JOINT_COLUMNS, xyz[total, joint:])
+                joint, line = joint + plain, line + plain
+                if joint == joints:
+                    break
                 line += 1
                 if p >= size:
                     return ENDS_EARLY, line, frame, body, joint, 0
-                first = p
-                for axis in range(3):
-                    start = _skip_blanks(text, p)
-                    value, p = _number(text, start)
-                    if p == start or not np.isfinite(value):
-                        columns, _, _ = _skip_columns(text, first)
-                        if columns != JOINT_COLUMNS:
-                            return BAD_COLUMNS, line, frame, body, joint, columns
-                        return NOT_FINITE if p > start else BAD_NUMBER, line, frame, body, joint, start
-                    xyz[total, joint, axis] = value
-                columns, p, bad = _skip_columns(text, p)
-                if columns + 3 != JOINT_COLUMNS:
-                    return BAD_COLUMNS, line, frame, body, joint, columns + 3
-                if bad >= 0:
-                    return BAD_NUMBER, line, frame, body, joint, bad
-                p += 1
+                code, p, detail = _joint_row(text, p, xyz[total, joint])
+                if code != OK:
+                    return code, line, frame, body, joint, detail
+                joint, p = joint + 1, p + 1
             total += 1
     while p < size:
         if text[p] == 10:

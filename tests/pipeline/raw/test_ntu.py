@@ -1,5 +1,10 @@
 """The `.skeleton` reader against a plain line-by-line reader, and every kind of damage."""
 
+import contextlib
+import ctypes
+import hashlib
+import mmap
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skelpipe.errors import RawError
+from skelpipe.raw import ntu_scan, ntu_swar
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.source import TextBuffer
 
@@ -107,6 +113,9 @@ DAMAGES = {
     "infinity for z": (9, lambda c: [*c[:2], "1e999", *c[3:]], r":9: .* '1e999' is not a finite number"),
     "a broken exponent": (9, lambda c: ["1e", *c[1:]], r":9: .* '1e' is not a number"),
     "two numbers run together": (9, lambda c: ["1.2.3", *c[1:]], r":9: .* '1.2.3' is not a number"),
+    "two points": (9, lambda c: ["..5", *c[1:]], r":9: .* '..5' is not a number"),
+    "a letter for a digit": (9, lambda c: ["e.5", *c[1:]], r":9: .* 'e.5' is not a number"),
+    "a sign within": (9, lambda c: [*c[:2], "1.5-5", *c[3:]], r":9: .* '1.5-5' is not a number"),
     "a body id with a point": (3, lambda c: ["7.2e16", *c[1:]], r":3: frame 1, body 1: the body id .* '7.2e16'"),
     "an id too long for 64 bits": (3, lambda c: ["9" * 25, *c[1:]], r":3: .* the body id is expected"),
     "a body count that is none": (
@@ -186,3 +195,104 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     for name in ("link", "absent", "."):
         with pytest.raises(RawError, match=r"cannot be read"):
             TextBuffer().read(str(tmp_path / name))
+
+
+def read_strictly(data: bytes) -> list[bytes]:
+    """The words of x, y and z by the rules on lines and words, or ValueError with the line that breaks them."""
+    lines = [re.split(rb"[ \t\r]+", line.strip(b" \t\r")) for line in data.split(b"\n")]
+    lines_read = 0
+
+    def row(*patterns: bytes) -> list[bytes]:
+        nonlocal lines_read
+        lines_read += 1
+        words = lines[lines_read - 1] if lines_read <= len(lines) else []
+        if len(words) != len(patterns) or not all(map(re.fullmatch, patterns, words)):
+            raise ValueError(lines_read)
+        return words
+
+    count = rb"[0-9]{1,18}"
+    number = rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+    unused = rb"[-+.eE0-9]*[0-9][-+.eE0-9]*|[-+]?(1\.#)?(?i:nan|ind|inf|qnan|infinity)"
+    positions = []
+    frames = int(row(count)[0])
+    if not 0 < frames <= len(data) // 2:
+        raise ValueError(1)
+    for _ in range(frames):
+        for _ in range(int(row(count)[0])):
+            row(count, *[unused] * 9)
+            row(rb"0*25")
+            for _ in range(25):
+                positions += row(*[number] * 3, *[unused] * 9)[:3]
+                if not np.all(np.isfinite([float(word) for word in positions[-3:]])):
+                    raise ValueError(lines_read)
+    while lines_read < len(lines):
+        row(rb"")
+    return positions
+
+
+METRES = st.from_regex(r"-?[0-9]\.[0-9]{1,16}", fullmatch=True, alphabet="-.0123456789")
+ODD = ["1.5e3", "12.5", "1.e2", "-.5", "+.5", "e.5", "..5", "1.5-5", "1.5e", "1.12345678901234567", "-0.00", "1:5"]
+USED = st.one_of(*[METRES] * 12, NUMBERS, st.sampled_from(ODD))
+UNUSED = METRES | NUMBERS | st.sampled_from(["0", "2", "NaN", "-1.#IND", "Infinity", "5.", "123456789" * 9])
+BLANKS = st.sampled_from([" "] * 12 + ["  ", "\t", " \t "])
+ROWS = st.tuples(*[USED] * 3, *[UNUSED] * 9, *[BLANKS] * 11, st.sampled_from(["", "", "", "", " ", "\t"]))
+BYTES = list(b"0123456789+-.eE \t\r\n#naf,:/x\0\x80\xb0\xff\x0b\x1f")
+CHANGES = st.tuples(st.floats(0, 1), st.integers(0, 2), st.sampled_from(BYTES))
+
+
+@given(
+    rows=st.lists(ROWS, min_size=1, max_size=5),
+    bodies=st.integers(1, 2),
+    end=st.sampled_from(["\n", "\r\n"]),
+    tail=st.sampled_from(["", "\n", "\n" + 70 * " "]),
+    changes=st.one_of(st.just([]), st.lists(CHANGES, max_size=3)),
+)
+def test_any_text_is_judged_by_the_rules(rows: list, bodies: int, end: str, tail: str, changes: list) -> None:
+    spelled = [row[-1] + "".join(map(str.__add__, row, [*row[12:23], row[-1]])) for row in rows]
+    body = ["72057594037932587 0 1 1 0 0 0 0.01 -0.02 2", "25", *(spelled * 25)[:25]]
+    data = bytearray((end.join(["1", str(bodies), *body * bodies]) + tail).encode())
+    for place, cut, byte in changes:
+        start = int(place * len(data))
+        data[start : start + cut] = bytes([byte])
+    text = as_text(bytes(data))
+    try:
+        words = read_strictly(bytes(data))
+    except ValueError as fault:
+        with pytest.raises(RawError, match=rf"^x:{fault}:"):
+            read_skeleton(text, "x")
+        return
+    got, wanted = read_skeleton(text, "x").xyz.ravel(), np.array([float(word) for word in words])
+    exact = [len(word) <= 16 and b"e" not in word.lower() for word in words]  # 15 digits and a point
+    assert got[exact].tolist() == wanted[exact].tolist()
+    assert np.array_equal(np.signbit(got), np.signbit(wanted))
+    assert np.all(np.abs(got - wanted) <= 2 * np.spacing(np.abs(wanted)))
+
+
+@pytest.mark.parametrize("case", ["a sign alone", "a word in an unused column", "a joint row of 11 columns"])
+def test_damage_is_found_wherever_it_lies_in_a_wide_read(skeleton_text, moving_bodies, case: str) -> None:
+    line, change, message = DAMAGES[case]
+    text = damage(two_frames(skeleton_text, moving_bodies), line, change)
+    for pad in range(ntu_swar.BLOCK):
+        moved = damage(text, line, lambda c, pad=pad: [*c[:3], pad * " " + c[3], *c[4:]])
+        with pytest.raises(RawError, match=r"^S1" + message):
+            read_skeleton(as_text(moved), "S1")
+
+
+def test_nothing_beyond_the_end_is_read(skeleton_text, moving_bodies) -> None:
+    """With the page after the text out of bounds, reading a byte too many would end the process."""
+    whole = two_frames(skeleton_text, moving_bodies).encode()
+    room = 2 * mmap.PAGESIZE
+    memory = np.frombuffer(mmap.mmap(-1, room + mmap.PAGESIZE), np.uint8)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + room), mmap.PAGESIZE, 0) == 0
+    for size in range(1, len(whole)):
+        memory[room - size - 1 : room] = as_text(whole[:size])
+        with contextlib.suppress(RawError):
+            read_skeleton(memory[room - size - 1 : room], "x")
+    memory[room - 64 : room] = as_text(3 * b"-1.1234567890123456 " + b"   ")
+    assert ntu_swar.plain_rows(memory[room - 64 : room], 0, 3, np.empty((1, 3))) == (0, 0)
+
+
+def test_compiled_code_follows_its_sources() -> None:
+    """numba caches the scanner by its own file alone, so that file names the one it calls into by its digest."""
+    source = Path(ntu_swar.__file__).read_text()
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == ntu_scan.WIDE_READS, "set WIDE_READS to this digest"
