@@ -17,7 +17,8 @@ __all__ = ["draw_average_motion", "draw_strips", "new_figure", "save_figure"]
 
 PART_COLOURS = ("#444444", "#d1495b", "#2e86ab", "#e58c3a", "#3a9a6b", "#7d5ba6", "#a67c52")
 POSES = 10
-MARGIN = 0.15  # of the body's extent, around it
+MARGIN = 0.15  # of the body's extent, between poses
+SCALE_BAR = 0.5  # metres
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -39,12 +40,13 @@ def save_figure(figure: Any, path: str | Path) -> None:
 
 
 def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
-    """Draw clips `[C,T,V,M]` one under another, each as a strip of poses seen from the front (x right, y up)."""
-    figure = new_figure(1.25 * POSES, 2.3 * len(clips) + 0.3)
+    """Draw clips `[C,T,V,M]` one under another, each as a strip of poses seen from the front, all to one scale."""
+    figure = new_figure(1.25 * POSES, 2.1 * len(clips) + 0.5)
+    frame = _frame(clips)
     for axes, clip, title in zip(_rows(figure, len(clips)), clips, titles, strict=True):
-        _strip(axes, clip, layout)
+        _strip(axes, clip, layout, frame)
         axes.set_title(title, fontsize=9, loc="left")
-    figure.supxlabel("time, poses evenly spaced from first to last frame; x and y in metres", fontsize=8)
+    _name_parts(figure, layout)
     save_figure(figure, path)
 
 
@@ -53,7 +55,8 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
     layout = dataset.layout
     figure = new_figure(1.25 * POSES, 5.2)
     above, below = _rows(figure, 2)
-    _strip(above, dataset.anchor("joint"), layout)
+    anchor = dataset.anchor("joint")
+    _strip(above, anchor, layout, _frame([anchor]))
     count = dataset.count("train")
     above.set_title(
         f"average motion of {dataset.name} {dataset.split_name}: mean of {count:,} training clips, metres",
@@ -77,17 +80,34 @@ def _rows(figure: Any, count: int) -> list[Any]:
     return [row[0] for row in axes]
 
 
-def _strip(axes: Any, clip: np.ndarray, layout: "Layout") -> None:
+def _name_parts(figure: Any, layout: "Layout") -> None:
+    """Put a legend of the parts' colours under all strips."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, linewidth=2.5) for colour, _ in zip(PART_COLOURS, layout.parts, strict=False)
+    ]
+    figure.legend(
+        handles, list(layout.parts), loc="outside lower left", ncols=len(handles), fontsize=8, frameon=False
+    )
+
+
+def _frame(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
+    """Return the extent of x and of y, in metres, that holds every pose of the clips."""
+    lows = np.min([clip[:2].min(axis=(1, 2, 3)) for clip in clips], axis=0)
+    highs = np.max([clip[:2].max(axis=(1, 2, 3)) for clip in clips], axis=0)
+    return float(lows[0]), float(highs[0]), float(lows[1]), float(highs[1])
+
+
+def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, float, float, float]) -> None:
     """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint."""
     present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
     colour_of = {v: PART_COLOURS[i % len(PART_COLOURS)] for i, g in enumerate(layout.parts.values()) for v in g}
-    seen = clip[:2][..., present] if present else clip[:2]
-    low, high = seen.min(axis=(1, 2, 3)), seen.max(axis=(1, 2, 3))
-    step = max(float(high[0] - low[0]), 0.3) * (1 + MARGIN)
-    frames = np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)
-    for place, frame in enumerate(frames):
+    left, right, bottom, top = frame
+    step = max(right - left, 0.3) * (1 + MARGIN)
+    for place, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):
         for rank, m in enumerate(present):
-            x, y = clip[0, frame, :, m] + place * step, clip[1, frame, :, m]
+            x, y = clip[0, t, :, m] + place * step, clip[1, t, :, m]
             for child, parent in layout.edges:
                 axes.plot(
                     x[[child, parent]],
@@ -98,9 +118,12 @@ def _strip(axes: Any, clip: np.ndarray, layout: "Layout") -> None:
                     solid_capstyle="round",
                 )
         axes.annotate(
-            f"{frame}", (place * step, low[1] - 0.08), ha="center", va="top", fontsize=7, color="#666666"
+            f"frame {t}", (place * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"
         )
-    axes.set_aspect("equal", adjustable="datalim", anchor="W")
-    axes.set_xlim(low[0] - step * MARGIN, high[0] + (POSES - 1) * step + step * MARGIN)
-    axes.set_ylim(low[1] - 0.25, high[1] + 0.1)
+    bar = right + (POSES - 1) * step + 0.1  # a measure at the right end
+    axes.plot([bar, bar], [bottom, bottom + SCALE_BAR], color="#666666", linewidth=1.5)
+    axes.annotate(f" {SCALE_BAR} m", (bar, bottom + SCALE_BAR / 2), va="center", fontsize=7, color="#666666")
+    axes.set_aspect("equal", anchor="W")
+    axes.set_xlim(left - 0.1, bar + 0.4)
+    axes.set_ylim(bottom - 0.25, top + 0.1)
     axes.set_axis_off()
