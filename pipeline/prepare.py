@@ -23,7 +23,7 @@ from skelpipe.raw.source import find_raw_files
 from skelpipe.shard_writer import ShardJob, read_receipt, write_shard
 from skelpipe.workspace import claimed
 
-__all__ = ["Options", "Outcome", "prepare"]
+__all__ = ["Options", "Outcome", "prepare", "survey"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,12 @@ def prepare(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Outcome:
-    """Write the dataset `out` from the recordings under the folders `raw`; return its card.
+    """Write the dataset `out` from the recordings in the folders and .zip archives `raw`; return its card.
 
     A prepare that was cut off goes on where it stopped; one of other options or other raw files is refused.
     Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason).
     """
-    plan = make_plan(manifest, options.split, find_raw_files(raw), skip_bad=skip_bad)
-    if not plan.samples:
-        places = ", ".join(map(str, raw))
-        raise SkelpipeError(f"no recording of {manifest.name} lies under {places} ({_others(plan)})")
+    plan = survey(manifest, raw, options.split, skip_bad=skip_bad)
     settings = {"dataset": manifest.name, **asdict(options), "raw_fingerprint": plan.fingerprint()}
     shape = (3, options.frames, len(manifest.layout), options.bodies)
     with claimed(out, settings, overwrite=overwrite) as work:
@@ -78,6 +75,15 @@ def prepare(
             pass
         card = assemble(manifest, asdict(options), plan, jobs, out)
     return Outcome(card, dict(plan.outside), was_complete=False)
+
+
+def survey(manifest: Manifest, raw: Sequence[str | Path], split: str, *, skip_bad: bool = False) -> Plan:
+    """Look at the names of all raw files and return what prepare would do; SkelpipeError if that is nothing."""
+    plan = make_plan(manifest, split, find_raw_files(raw), skip_bad=skip_bad)
+    if not plan.samples:
+        places = ", ".join(map(str, raw))
+        raise SkelpipeError(f"no recording of {manifest.name} lies under {places} ({_others(plan)})")
+    return plan
 
 
 def _others(plan: Plan) -> str:

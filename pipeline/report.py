@@ -1,29 +1,52 @@
 """What `prepare` has to tell: found, dropped with reason, and what the complete dataset would hold."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from skelpipe.card import SAMPLES, read_samples
 from skelpipe.manifest import SIDES, Manifest
+from skelpipe.plan import Plan, counts
 from skelpipe.prepare import Outcome
 
-__all__ = ["preparation_report"]
+__all__ = ["plan_report", "preparation_report"]
 
 
 def preparation_report(manifest: Manifest, out: Path, outcome: Outcome) -> dict[str, Any]:
     """Return counts a side, drops and strangers by reason, and which published recordings are not here."""
     card = outcome.card
-    found = set(read_samples(out / SAMPLES, card["samples"]).column("id").to_pylist())
-    absent = sorted(identity for identity, _ in manifest.expected() if identity not in found)
+    found = read_samples(out / SAMPLES, card["samples"]).column("id").to_pylist()
+    kept = {side: card["splits"][side]["samples"] for side in SIDES}
+    report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, found)
+    return {**report, "was_complete": outcome.was_complete, "digest": card["digest"]}
+
+
+def plan_report(manifest: Manifest, split: str, out: Path, plan: Plan) -> dict[str, Any]:
+    """Return the same of a plan, from file names alone: nothing has been read or written."""
+    found = [sample.id for sample in plan.samples] + [drop.id for drop in plan.drops]
+    dropped = Counter(drop.reason for drop in plan.drops)
+    return {**_report(manifest, split, out, counts(plan.samples), dropped, plan.outside, found), "dry_run": True}
+
+
+def _report(
+    manifest: Manifest,
+    split: str,
+    out: Path,
+    kept: Mapping[str, int],
+    dropped: Mapping[str, int],
+    outside: Mapping[str, int],
+    found: Iterable[str],
+) -> dict[str, Any]:
+    here = set(found)
+    absent = sorted(identity for identity, _ in manifest.expected() if identity not in here)
     return {
         "out": str(out),
-        "split": card["split"],
-        "was_complete": outcome.was_complete,
-        **{side: card["splits"][side]["samples"] for side in SIDES},
-        "dropped": card["dropped"],
-        "outside": outcome.outside,
-        "published": card["published"],
+        "split": split,
+        **kept,
+        "dropped": dict(sorted(dropped.items())),
+        "outside": dict(sorted(outside.items())),
+        "published": dict(manifest.split(split).published),
         "absent": len(absent),
         "first_absent": absent[0] if absent else None,
-        "digest": card["digest"],
     }

@@ -119,7 +119,7 @@ def _read(
     rows = []
     for sample in samples:
         try:
-            recording = read(text.read(sample.file.path), sample.file.path, len(job.manifest.layout))
+            recording = read(text.read_raw(sample.file), sample.file.path, len(job.manifest.layout))
             if not recording.bodies:
                 raise RawError(f"{sample.file.path}: no body in any of its {recording.frames} frames")
             if np.abs(recording.xyz).max() > np.finfo(np.float32).max:

@@ -20,8 +20,9 @@ __all__ = ["prepare"]
 @click.option(
     "--raw",
     multiple=True,
-    metavar="DIR",
-    help="Folder of raw recordings, at any nesting; may be given more than once [default: raw/DATASET].",
+    metavar="DIR|ZIP",
+    help="Folder of raw recordings, at any nesting, or .zip archive as downloaded; may be given more than once"
+    " [default: raw/DATASET].",
 )
 @click.option("--out", metavar="DIR", help="Folder of the dataset [default: data/DATASET-SPLIT].")
 @click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames of a clip.")
@@ -39,6 +40,7 @@ __all__ = ["prepare"]
     show_default=True,
     help="What a damaged recording does: end the work, or become a row with its reason.",
 )
+@click.option("--dry-run", is_flag=True, help="Only report what would be prepared, from the file names.")
 @click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that was made otherwise.")
 @workers_option
 @json_option
@@ -54,22 +56,28 @@ def prepare(
     shard_size: int,
     profile: str,
     on_error: str,
+    dry_run: bool,
     overwrite: bool,
     workers: int,
     as_json: bool,
 ) -> None:
     """Turn raw recordings into a dataset of shards, once."""
     from skelpipe.manifest import load_manifest
-    from skelpipe.prepare import Options, prepare
-    from skelpipe.report import preparation_report
+    from skelpipe.prepare import Options, prepare, survey
+    from skelpipe.report import plan_report, preparation_report
 
     manifest = load_manifest(name)
     manifest.split(split)
     target = Path(out or f"data/{name}-{split}")
+    places = raw or (f"raw/{name}",)
+    if dry_run:
+        plan = survey(manifest, places, split, skip_bad=on_error == "skip")
+        _show(plan_report(manifest, split, target, plan), as_json)
+        return
     options = Options(split, frames, bodies or manifest.bodies, shard_size, profile)
     outcome = prepare(
         manifest,
-        raw or (f"raw/{name}",),
+        places,
         target,
         options,
         workers=workers,
@@ -77,15 +85,16 @@ def prepare(
         overwrite=overwrite,
         quiet=as_json,
     )
-    report = preparation_report(manifest, target, outcome)
+    _show(preparation_report(manifest, target, outcome), as_json)
+
+
+def _show(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
-    else:
-        _print(report)
-
-
-def _print(report: Mapping[str, Any]) -> None:
-    if report["was_complete"]:
+        return
+    if report.get("dry_run"):
+        click.echo("dry run: nothing is read or written")
+    if report.get("was_complete"):
         click.echo(f"{report['out']}: already complete, nothing to do")
     click.echo(f"{report['out']}: {report['train']:,} training and {report['test']:,} test clips")
     for reason, count in report["dropped"].items():
@@ -101,4 +110,5 @@ def _print(report: Mapping[str, Any]) -> None:
     for side in ("train", "test"):
         if not report[side]:
             click.echo(f"Warning: the {side} side of split {report['split']} is empty", err=True)
-    click.echo(f"digest {report['digest']}")
+    if "digest" in report:
+        click.echo(f"digest {report['digest']}")

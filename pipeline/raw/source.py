@@ -1,4 +1,4 @@
-"""Where raw recordings come from: folders at any nesting."""
+"""Where raw recordings come from: folders at any nesting, and .zip archives as they are."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from skelpipe.errors import RawError, UsageError
+from skelpipe.raw.archive import Member, list_members, read_member
 
 __all__ = ["RawFile", "TextBuffer", "find_raw_files"]
 
@@ -15,22 +16,35 @@ NEWLINE = 10
 ALIGNMENT = 64  # numpy's own buffers may start 16 bytes into a page, which reads three times slower
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class RawFile:
-    """One file under a `--raw` folder: its name inside it, where it lies, and its size in bytes."""
+    """One file of a `--raw` place: its name inside it, the path messages show, and its size in bytes.
+
+    Inside an archive `member` says where, and `path` is that of the archive followed by the member's name.
+    """
 
     relative: str
     path: str
     size: int
+    archive: str | None = None
+    member: Member | None = None
 
 
-def find_raw_files(roots: Sequence[str | Path]) -> list[RawFile]:
-    """List every file under the folders, links followed, in an order that no file system decides."""
+def find_raw_files(places: Sequence[str | Path]) -> list[RawFile]:
+    """List every file in the folders and archives, links followed, in an order that no file system decides.
+
+    Archives inside the folders are looked into as well. Raises UsageError for a place that is neither, and
+    RawError for a folder or archive that cannot be read.
+    """
     found: list[RawFile] = []
-    for root in roots:
-        if not Path(root).is_dir():
-            raise UsageError(f"--raw {root}: there is no such folder")
-        found.extend(sorted(_walk(Path(root))))
+    for place in map(Path, places):
+        if place.is_dir():
+            files = _walk(place)
+        elif place.is_file() and _is_archive(place.name):
+            files = _members(place, place.name)
+        else:
+            raise UsageError(f"--raw {place}: there is no such folder or .zip archive")
+        found.extend(sorted(files, key=lambda file: (file.relative, file.path)))
     return found
 
 
@@ -48,11 +62,24 @@ def _walk(root: Path) -> Iterator[RawFile]:
         seen.add((status.st_dev, status.st_ino))
         for name in files:
             path = os.path.join(folder, name)
+            relative = os.path.relpath(path, root)
+            if _is_archive(name):
+                yield from _members(Path(path), relative)
+                continue
             try:
                 size = os.stat(path).st_size
             except OSError:
                 size = -1  # a dangling link: reported when it is read, if it is a recording at all
-            yield RawFile(os.path.relpath(path, root), path, size)
+            yield RawFile(relative, path, size)
+
+
+def _is_archive(name: str) -> bool:
+    return name.lower().endswith(".zip")
+
+
+def _members(archive: Path, relative: str) -> Iterator[RawFile]:
+    for name, member in list_members(archive):
+        yield RawFile(f"{relative}/{name}", f"{archive}/{name}", member.size, str(archive), member)
 
 
 class TextBuffer:
@@ -61,10 +88,20 @@ class TextBuffer:
     def __init__(self) -> None:
         self._room = np.empty(0, np.uint8)
 
+    def read_raw(self, file: RawFile) -> np.ndarray:
+        """Return what `read` does, for a file that may lie in an archive."""
+        if file.member is None or file.archive is None:
+            return self.read(file.path)
+        content = read_member(file.archive, file.member, file.path)
+        text = self._aligned(len(content) + 1)
+        text[:-1] = np.frombuffer(content, np.uint8)
+        text[-1] = NEWLINE
+        return text
+
     def read(self, path: str) -> np.ndarray:
         """Return the bytes of a file and one newline after them, uint8 [size+1].
 
-        The array is a view of the buffer: it is overwritten by the next call.
+        The array is a view of the buffer: it is overwritten by the next call. RawError names the file.
         """
         try:
             with open(path, "rb", buffering=0) as file:

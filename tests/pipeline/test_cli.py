@@ -82,6 +82,19 @@ def test_json_is_one_object_and_nothing_else(run, raw_folder, ntu_names) -> None
     assert report["absent"] == 56578 - 18  # subject 1 is in no published recording of setup 2
 
 
+def test_dry_run_tells_and_writes_nothing(run, raw_folder, ntu_names, tmp_path) -> None:
+    raw = raw_folder([*ntu_names(), "S020C001P008R001A061", "S001C002P005R002A008"], folder="raw/ntu60")
+    (raw / f"{ntu_names()[0]}.skeleton").write_text("damaged, but names are all that is looked at")
+    report = json.loads(run(*PREPARE, "--dry-run", "--json").stdout)
+    assert report["dry_run"] is True
+    assert not (tmp_path / "data").exists()
+    assert "dry run: nothing is read or written" in run(*PREPARE, "--dry-run").output
+    (raw / f"{ntu_names()[0]}.skeleton").write_bytes((raw / f"{ntu_names()[1]}.skeleton").read_bytes())
+    done = json.loads(run(*PREPARE, "--json").stdout)
+    same = ("train", "test", "dropped", "outside", "published", "absent", "first_absent", "out", "split")
+    assert {key: report[key] for key in same} == {key: done[key] for key in same}
+
+
 def test_which_dataset_is_meant(run, raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
     result = run("info")
     assert result.exit_code == 2
