@@ -33,30 +33,30 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset as its authors describe it. `classes` are in label order, label 0 first."""
+    """A dataset as its authors describe it. `classes` are in label order, label 0 first.
+
+    A recording's file is named by its id, which `name_pattern` takes apart, and `suffix`. `recordings` names the
+    grid of all recordings, where it is known.
+    """
 
     name: str
     title: str
     reader: str
     layout: Layout
     bodies: int
-    file_pattern: re.Pattern[str]
+    name_pattern: re.Pattern[str]
+    suffix: str
     ranges: Mapping[str, tuple[int, int]]
     missing: frozenset[str]
-    recordings: str
+    recordings: str | None
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     terms: str
     homepage: str
 
-    @property
-    def suffix(self) -> str:
-        """The suffix of recordings; a file that has it but does not match the pattern is misnamed."""
-        return self.file_pattern.pattern.rpartition("\\")[2]
-
-    def fields(self, file_name: str) -> dict[str, int] | None:
-        """Return what a recording's file name says (setup, camera, …), or None where it is no such name."""
-        match = self.file_pattern.fullmatch(file_name)
+    def fields(self, identity: str) -> dict[str, int] | None:
+        """Return what a recording's id says (setup, camera, …), or None where it is no such id."""
+        match = self.name_pattern.fullmatch(identity)
         return {key: int(value) for key, value in match.groupdict().items()} if match else None
 
     def outside(self, fields: Mapping[str, int]) -> str | None:
@@ -67,7 +67,12 @@ class Manifest:
         return None
 
     def expected(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Yield id and fields of every recording that the complete dataset holds, less the missing list."""
+        """Yield id and fields of every recording that the complete dataset holds, less the missing list.
+
+        Nothing where the grid of recordings is not known.
+        """
+        if self.recordings is None:
+            return
         grid = manifests.read_yaml("recordings", self.recordings)
         for span, (first_action, last_action) in grid["actions"].items():
             first_setup, last_setup = map(int, span.split("-"))
@@ -110,9 +115,10 @@ def load_manifest(name: str) -> Manifest:
         reader=content["reader"],
         layout=layout(content["layout"]),
         bodies=content["bodies"],
-        file_pattern=re.compile(content["file_pattern"]),
+        name_pattern=re.compile(content["name_pattern"]),
+        suffix=content["suffix"],
         ranges={key: (low, high) for key, (low, high) in content["ranges"].items()},
-        recordings=content["recordings"],
+        recordings=content.get("recordings"),
         missing=frozenset(manifests.read_lines("missing", content["missing"])),
         classes=tuple(manifests.read_lines("classes", classes["file"])[: classes["first"]]),
         splits={

@@ -83,13 +83,13 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
     kept: dict[str, RawFile] = {}
     for file in files:
         name = file.relative.rpartition("/")[2]
-        fields = manifest.fields(name)
+        if not name.endswith(manifest.suffix):
+            plan.others += 1
+            continue
         identity = name.removesuffix(manifest.suffix)
+        fields = manifest.fields(identity)
         if fields is None:
-            if not name.endswith(manifest.suffix):
-                plan.others += 1
-            else:
-                _refuse(plan, skip_bad, file, identity, "its name is no recording's name of this dataset")
+            _refuse(plan, skip_bad, file, identity, "its name is no recording's name of this dataset")
             continue
         if reason := manifest.outside(fields):
             plan.outside[reason] += 1

@@ -40,13 +40,16 @@ def _report(
 ) -> dict[str, Any]:
     here = set(found)
     absent = sorted(identity for identity, _ in manifest.expected() if identity not in here)
+    published = dict(manifest.split(split).published)
+    # Without a list of all recordings only their number is known.
+    missing = len(absent) if manifest.recordings else max(0, sum(published.values()) - sum(kept.values()))
     return {
         "out": str(out),
         "split": split,
         **kept,
         "dropped": dict(sorted(dropped.items())),
         "outside": dict(sorted(outside.items())),
-        "published": dict(manifest.split(split).published),
-        "absent": len(absent),
+        "published": published,
+        "absent": missing,
         "first_absent": absent[0] if absent else None,
     }

@@ -15,8 +15,8 @@ __all__ = ["prepare"]
 @click.command(
     epilog="Example: skelpipe prepare --dataset ntu60 --split xsub --raw raw/ntu60 --out data/ntu60-xsub"
 )
-@click.option("--dataset", "name", required=True, metavar="NAME", help="Dataset: ntu60 or ntu120.")
-@click.option("--split", required=True, metavar="SPLIT", help="Protocol: xsub, xview (ntu60), xset (ntu120).")
+@click.option("--dataset", "name", required=True, metavar="NAME", help="Dataset: ntu60, ntu120 or msr-action3d.")
+@click.option("--split", required=True, metavar="SPLIT", help="Protocol: xsub; also xview (ntu60), xset (ntu120).")
 @click.option(
     "--raw",
     multiple=True,
@@ -104,7 +104,8 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
     published = report["published"]
     expected = f"{published['train']:,} training and {published['test']:,} test clips are published"
     if report["absent"]:
-        click.echo(f"{expected}; {report['absent']:,} recordings are not here, first {report['first_absent']}")
+        first = f", first {report['first_absent']}" if report["first_absent"] else ""
+        click.echo(f"{expected}; {report['absent']:,} recordings are not here{first}")
     else:
         click.echo(f"{expected}: complete")
     for side in ("train", "test"):

@@ -113,8 +113,7 @@ def _setup_groups(manifest: Manifest) -> list[list[int]]:
 
 def _missing_pairs(manifest: Manifest) -> frozenset[tuple[int, int]]:
     """The (setup, subject) pairs of which a recording is missing."""
-    suffix = ".skeleton"
-    listed = (manifest.fields(name + suffix) for name in manifest.missing)
+    listed = (manifest.fields(name) for name in manifest.missing)
     return frozenset((fields["setup"], fields["subject"]) for fields in listed if fields)
 
 

@@ -1,0 +1,49 @@
+"""Strict reader of MSR Action3D skeleton text: 20 lines a frame, `x y z confidence`, metres, one body.
+
+Frames in which every joint lies at the origin are those the tracker lost; they are left out, so time contracts.
+"""
+
+import numpy as np
+
+from skelpipe.errors import RawError
+from skelpipe.raw.recording import Recording
+
+__all__ = ["read_msr"]
+
+COLUMNS = 4
+
+
+def read_msr(text: np.ndarray, name: str, joints: int = 20) -> Recording:
+    """Parse the bytes of a skeleton file, uint8 [n+1] with a newline of the caller's own at the end.
+
+    Raises RawError that names file, line and frame (both from 1). The file knows no body ids: all are 0.
+    """
+    lines = bytes(text).rstrip().split(b"\n")
+    if lines == [b""]:
+        raise RawError(f"{name}: the file is empty")
+    rows = [_row(line, name, number, joints) for number, line in enumerate(lines)]
+    if len(rows) % joints:
+        raise RawError(
+            f"{name}:{len(rows)}: frame {len(rows) // joints + 1} announces {joints} joints,"
+            f" {len(rows) % joints} follow (cut off in download?)"
+        )
+    xyz = np.array(rows).reshape(-1, joints, 3)
+    seen = np.abs(xyz).sum(axis=(1, 2)) > 0
+    if not seen.any():
+        raise RawError(f"{name}: no body in any of its {len(xyz)} frames")
+    xyz = xyz[seen]
+    return Recording(np.ones(len(xyz), np.int32), np.zeros(len(xyz), np.int64), xyz)
+
+
+def _row(line: bytes, name: str, number: int, joints: int) -> list[float]:
+    columns = line.split()
+    place = f"{name}:{number + 1}: frame {number // joints + 1}, joint {number % joints + 1}"
+    if len(columns) != COLUMNS:
+        raise RawError(f"{place}: {COLUMNS} columns are expected, found {len(columns)}")
+    try:
+        values = [float(column) for column in columns]
+    except ValueError as error:
+        raise RawError(f"{place}: {str(error).partition(': ')[2]} is not a number") from None
+    if not np.isfinite(values).all():
+        raise RawError(f"{place}: {values} holds a value that is not finite")
+    return values[:3]
