@@ -2,12 +2,7 @@
 
 import json
 import os
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skelpipe.dataset import Dataset
-from skelpipe.errors import DatasetError, RawError, SkelpipeError, UsageError
+from skelpipe.errors import DatasetError
 from skelpipe.manifest import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.preprocess import crosclr
@@ -127,201 +122,6 @@ def test_empty_training_side_is_a_dataset_without_anchors(raw_folder, ntu_names,
     with pytest.raises(DatasetError, match="the training side is empty"):
         dataset.anchor("joint")
     assert damages(dataset, quiet=True) == []
-
-
-# What may be wrong with recordings: (what to do to the folder, given one recording's path; what the message says)
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:3000])
-
-
-def _empty_frames(path: Path) -> None:
-    path.write_text("3\n0\n0\n0\n")
-
-
-def _dangling(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("nowhere")
-
-
-def _huge(path: Path) -> None:
-    lines = path.read_text().split("\n")
-    lines[6] = " ".join(["1e39", *lines[6].split()[1:]])
-    path.write_text("\n".join(lines))
-
-
-FAULTS = {
-    "cut off": (_cut, r"S001C001P001R001A002\.skeleton:\d+: .*cut off|columns are expected|is not a number"),
-    "empty": (lambda path: path.write_text(""), r"S001C001P001R001A002\.skeleton: the file is empty"),
-    "only empty frames": (_empty_frames, r"no body in any of its 3 frames"),
-    "unreadable": (_dangling, r"cannot be read: No such file"),
-    "beyond float32": (_huge, r"too large for float32"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_damaged_recording_fails_or_becomes_a_row(raw_folder, ntu_names, tmp_path, fault) -> None:
-    names = ntu_names()
-    raw = raw_folder(names)
-    act, message = FAULTS[fault]
-    act(raw / f"{names[1]}.skeleton")
-    with pytest.raises(RawError, match=message):
-        make(raw, tmp_path / "ds")
-    assert not (tmp_path / "ds" / "dataset.json").exists()
-    assert not list((tmp_path / "ds").rglob("*.part"))
-    card = make(raw, tmp_path / "ds", skip_bad=True)  # goes on from the shards that were done
-    dataset = Dataset.open(tmp_path / "ds")
-    assert dataset.count("train") + dataset.count("test") == len(names) - 1
-    assert len(card["dropped"]) == 1
-    rows = pq.read_table(tmp_path / "ds" / "samples.parquet").to_pylist()
-    (row,) = [row for row in rows if row["reason"]]
-    assert row["id"] == names[1]
-    assert str(tmp_path) not in row["reason"]  # the machine's paths are nobody's business
-    assert damages(dataset, quiet=True) == []
-
-
-def test_a_shard_of_damaged_recordings_only_is_left_out(raw_folder, ntu_names, tmp_path) -> None:
-    names = ntu_names()
-    raw = raw_folder(names)
-    for name in [name for name in names if "P001" in name][:5]:
-        (raw / f"{name}.skeleton").write_text("")
-    card = make(raw, tmp_path / "ds", skip_bad=True)
-    assert [shard["name"] for shard in card["splits"]["train"]["shards"]] == ["000001", "000002"]
-    assert len(Dataset.open(tmp_path / "ds").reader("train", "joint")) == 7
-    assert not list((tmp_path / "ds").rglob("train/*/000000.*"))
-
-
-def test_misnamed_and_doubled_recordings(raw_folder, ntu_names, tmp_path) -> None:
-    names = ntu_names()
-    raw = raw_folder(names)
-    shutil.copy(raw / f"{names[0]}.skeleton", raw / "S1C1P1R1A1.skeleton")
-    with pytest.raises(RawError, match=r"S1C1P1R1A1\.skeleton: its name is no recording's"):
-        make(raw, tmp_path / "ds")
-    (raw / "S1C1P1R1A1.skeleton").unlink()
-    (raw / "again").mkdir()
-    shutil.copy(raw / f"{names[0]}.skeleton", raw / "again")
-    with pytest.raises(RawError, match=r"the id is found twice, first as .*raw/S001C001P001R001A001\.skeleton"):
-        make(raw, tmp_path / "ds")
-    card = make(raw, tmp_path / "ds", skip_bad=True)
-    assert sum(card["dropped"].values()) == 1
-    assert sum(card["splits"][side]["samples"] for side in ("train", "test")) == len(names)
-
-
-def test_nothing_to_prepare(raw_folder, tmp_path) -> None:
-    raw = raw_folder(["S020C001P008R001A061"])
-    with pytest.raises(SkelpipeError, match="no recording of ntu60 .*setup 20 is outside 1 to 17"):
-        make(raw, tmp_path / "ds")
-    with pytest.raises(UsageError, match="there is no such folder"):
-        make(tmp_path / "absent", tmp_path / "ds")
-
-
-def test_other_options_and_strange_folders_are_refused(raw_folder, ntu_names, tmp_path) -> None:
-    raw = raw_folder(ntu_names())
-    out = tmp_path / "ds"
-    before = make(raw, out)
-    assert prepare(NTU60, [raw], out, SMALL, quiet=True).was_complete
-    other = Options("xsub", frames=20, shard_size=5)
-    with pytest.raises(UsageError, match="frames was 16, is 20.*--overwrite"):
-        make(raw, out, other)
-    assert Dataset.open(out).digest == before["digest"]
-    (raw / f"{ntu_names()[0]}.skeleton").unlink()
-    with pytest.raises(UsageError, match="the raw files have changed"):
-        make(raw, out)
-    assert make(raw, out, other, overwrite=True)["shape"] == [3, 20, 25, 2]
-    assert damages(Dataset.open(out), quiet=True) == []
-    strange = tmp_path / "strange"
-    strange.mkdir()
-    (strange / "thesis.tex").write_text("")
-    with pytest.raises(UsageError, match="holds files that are no dataset"):
-        make(raw, strange)
-    with pytest.raises(UsageError, match="is a file"):
-        make(raw, strange / "thesis.tex")
-
-
-def run_prepare(raw: Path, out: Path, *extra: str, before: str = "") -> subprocess.Popen[bytes]:
-    """Start `skelpipe prepare` in a process of its own, running `before` in it first."""
-    code = f"import sys\nfrom skelpipe.cli import main\nif __name__ == '__main__':\n {before or 'pass'}\n main()"
-    options = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "5", "--workers", "1"]
-    command = [sys.executable, "-c", code, "prepare", *options, "--raw", str(raw), "--out", str(out), *extra]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def test_killed_and_rerun_gives_the_same_bytes(raw_folder, ntu_names, tmp_path) -> None:
-    raw = raw_folder(ntu_names(actions=30), frames=40)
-    make(raw, tmp_path / "whole")
-    out = tmp_path / "killed"
-    kills = 0
-    for shards in (2, 5, 9):
-        process = run_prepare(raw, out)
-        while process.poll() is None and len(list(out.glob("*/motion/*.tar"))) < shards:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kills += process.returncode == -signal.SIGKILL
-        assert not (out / "dataset.json").exists() or process.returncode == 0
-    assert kills
-    first = {path: path.stat().st_mtime_ns for path in out.glob("train/joint/000000.tar")}
-    make(raw, out)
-    assert files_of(out) == files_of(tmp_path / "whole")
-    assert first  # finished shards were kept, not written again
-    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in first.items())
-
-
-def test_cut_off_work_is_not_mixed_with_other_options(raw_folder, ntu_names, tmp_path) -> None:
-    names = ntu_names()
-    raw = raw_folder(names)
-    good = (raw / f"{names[-1]}.skeleton").read_bytes()
-    (raw / f"{names[-1]}.skeleton").write_bytes(b"")
-    with pytest.raises(RawError):
-        make(raw, tmp_path / "ds")
-    with pytest.raises(UsageError, match="frames was 16, is 8"):
-        make(raw, tmp_path / "ds", Options("xsub", frames=8, shard_size=5))
-    (raw / f"{names[-1]}.skeleton").write_bytes(good)
-    assert make(raw, tmp_path / "ds", overwrite=True)["digest"] == make(raw, tmp_path / "new")["digest"]
-
-
-def test_two_prepares_do_not_write_into_one_folder(raw_folder, ntu_names, tmp_path) -> None:
-    from skelpipe.workspace import claimed
-
-    with (
-        claimed(tmp_path / "ds", {"a": 1}, overwrite=False),
-        pytest.raises(UsageError, match="another prepare is writing there"),
-        claimed(tmp_path / "ds", {"a": 1}, overwrite=False),
-    ):
-        pass
-
-
-def test_full_disk_leaves_no_card_and_a_rerun_completes(raw_folder, ntu_names, tmp_path) -> None:
-    """A file size limit of the operating system stands in for the full disk: the same failing write."""
-    raw = raw_folder(ntu_names())
-    limit = f"import resource; resource.setrlimit({int(resource.RLIMIT_FSIZE)}, (30000, 30000))"
-    process = run_prepare(raw, tmp_path / "ds", before=limit)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert b"cannot be written: File too large" in errors
-    assert b"Traceback" not in errors
-    assert not (tmp_path / "ds" / "dataset.json").exists()
-    assert not list((tmp_path / "ds").rglob("*.part"))
-    assert make(raw, tmp_path / "ds")["digest"] == make(raw, tmp_path / "new")["digest"]
-
-
-def test_a_killed_worker_is_reported(raw_folder, ntu_names, tmp_path) -> None:
-    raw = raw_folder(ntu_names(actions=30), frames=300)
-    out = tmp_path / "ds"
-    process = run_prepare(raw, out, "--workers", "2")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    killed = False
-    while process.poll() is None and not killed:
-        if list(out.glob("*/joint/*")):  # workers are at work
-            for child in children.read_text().split():
-                if b"multiprocessing.spawn" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(int(child), signal.SIGKILL)
-                    killed = True
-                    break
-    _, errors = process.communicate(timeout=120)
-    assert killed
-    assert process.returncode == 1
-    assert b"a worker process was killed" in errors
-    assert make(raw, out)["digest"] == make(raw, tmp_path / "new")["digest"]
 
 
 def test_card_tells_the_whole_story(raw_folder, ntu_names, tmp_path) -> None:
