@@ -200,18 +200,6 @@ def test_resume_is_exact_where_blocks_of_draws_are_cut(
         resumes_exactly(make, look, cut)
 
 
-def test_state_counts_what_was_handed_out_not_what_was_read(memory_dataset: Any) -> None:
-    dataset = memory_dataset([40])
-    loader = Loader(opened(dataset), "cpu", PAIR, prefetch=3)
-    batches = iter(loader)
-    assert loader.state()["step"] == 0
-    next(batches)
-    wait_until(lambda: dataset.readers["joint"].gathers >= 4)
-    assert loader.state()["step"] == 1
-    assert loader.state() == loader.stream.state()
-    loader.close()
-
-
 def test_an_empty_share_of_a_batch_is_a_batch_of_none(memory_dataset: Any) -> None:
     dataset = memory_dataset([10])
     ranks = [
@@ -266,3 +254,13 @@ def test_the_gpu_gives_what_the_cpu_gives(memory_dataset: Any, recipe: dict[str,
         assert (a.index.tolist(), a.label.tolist()) == (b.index.tolist(), b.label.tolist())
         for name in recipe:
             torch.testing.assert_close(b.views[name].cpu(), a.views[name], rtol=0, atol=1e-5)
+
+
+def test_load_state_ends_a_running_iteration(memory_dataset: Any) -> None:
+    loader = Loader(opened(memory_dataset([40])), "cpu", PAIR)
+    state = loader.state()
+    batches = iter(loader)
+    first = look(next(batches))
+    loader.load_state(state)
+    assert threads() == []
+    assert look(next(iter(loader))) == first
