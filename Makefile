@@ -40,6 +40,7 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	rm -rf $(VENV)/lint build
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target $(VENV)/lint .
+	rm -rf build
 	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p skelpipe
 
 bench: $(DEV)

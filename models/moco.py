@@ -57,12 +57,6 @@ class MoCo(nn.Module):
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)
 
     @torch.no_grad()
-    def copy_to_key(self) -> None:
-        """Make the key network equal to the query network, as after loading weights into the latter."""
-        self.key_encoder.load_state_dict(self.encoder.state_dict())
-        self.key_head.load_state_dict(self.head.state_dict())
-
-    @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Write keys [n, dim], oldest first, over the oldest rows. Of more than K, the last K stay."""
         size = len(self.queue)

@@ -113,12 +113,6 @@ def read_samples(path: Path, expected: Mapping[str, Any]) -> pa.Table:
     return table
 
 
-def samples_hash(table: pa.Table) -> str:
-    """Return the hash of a sample table's rows as `write_samples` does."""
-    columns = [table.column(name).to_pylist() for name in _SCHEMA.names]
-    return _rows_hash([list(line) for line in zip(*columns, strict=True)])
-
-
 def read_card(folder: Path) -> dict[str, Any]:
     """Return the card of the dataset in a folder.
 

@@ -63,11 +63,20 @@ class Plan:
                 shards.append(ShardPlan(side, f"{number:06d}", tuple(chosen[start : start + size])))
         return shards
 
-    def fingerprint(self) -> str:
-        """A hash of the ids and sizes of all recordings found: it changes when the raw files do."""
+    @property
+    def newest(self) -> int:
+        """When the last of the samples' files was written, in ns."""
+        return max((sample.file.changed for sample in self.samples), default=0)
+
+    def fingerprint(self, *, times: bool = False) -> str:
+        """A hash of the ids and sizes of all recordings found; with `times` also of when they were written.
+
+        Times are of this machine: they tell a cut-off prepare that a file was edited, and never leave it.
+        """
         hasher = hashlib.sha256()
         for sample in self.samples:
-            hasher.update(f"{sample.id} {sample.file.size}\n".encode())
+            changed = sample.file.changed if times else ""
+            hasher.update(f"{sample.id} {sample.file.size} {changed}\n".encode())
         for drop in self.drops:
             hasher.update(f"{drop.id} {drop.reason}\n".encode())
         return hasher.hexdigest()
@@ -77,10 +86,12 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
     """Sort the files into samples, drops and strangers.
 
     A misnamed recording or an id found twice is a RawError that names the files; with `skip_bad` it is a drop.
+    Of an id found twice none is taken then: which one is right would be a guess.
     """
     split = manifest.split(split_name)
     plan = Plan()
-    kept: dict[str, RawFile] = {}
+    seen: dict[str, RawFile] = {}
+    twice: set[str] = set()
     for file in files:
         name = file.relative.rpartition("/")[2]
         if not name.endswith(manifest.suffix):
@@ -95,33 +106,28 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
             plan.outside[reason] += 1
             continue
         side, label = split.side(fields), fields["action"] - 1
-        if identity in kept:
-            twice = f"the id is found twice, first as {kept[identity].path}"
-            _refuse(plan, skip_bad, file, identity, twice, side, label, fields)
+        if identity in seen:
+            if not skip_bad:
+                _refuse(plan, skip_bad, file, identity, f"the id is found twice, first as {seen[identity].path}")
+            twice.add(identity)
             continue
-        kept[identity] = file
+        seen[identity] = file
         if identity in manifest.missing:
             plan.drops.append(Drop(identity, side, label, fields, MISSING))
         else:
             plan.samples.append(Sample(identity, side, label, fields, file))
+    doubled = [sample for sample in plan.samples if sample.id in twice]
+    plan.drops += [Drop(s.id, s.side, s.label, s.fields, "the id is found more than once") for s in doubled]
+    plan.samples = [sample for sample in plan.samples if sample.id not in twice]
     plan.samples.sort(key=lambda sample: sample.id)
     plan.drops.sort(key=lambda drop: (drop.id, drop.reason))
     return plan
 
 
-def _refuse(
-    plan: Plan,
-    skip_bad: bool,
-    file: RawFile,
-    identity: str,
-    reason: str,
-    side: str = "",
-    label: int = -1,
-    fields: dict[str, int] | None = None,
-) -> None:
+def _refuse(plan: Plan, skip_bad: bool, file: RawFile, identity: str, reason: str) -> None:
     if not skip_bad:
         raise RawError(f"{file.path}: {reason}; move it away or pass --on-error skip")
-    plan.drops.append(Drop(identity, side, label, fields or {}, reason))
+    plan.drops.append(Drop(identity, "", -1, {}, reason))
 
 
 def counts(samples: Sequence[Sample] | Sequence[Drop]) -> dict[str, int]:

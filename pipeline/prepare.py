@@ -66,7 +66,8 @@ def prepare(
     plan = survey(manifest, raw, options.split, skip_bad=skip_bad)
     settings = {"dataset": manifest.name, **asdict(options), "raw_fingerprint": plan.fingerprint()}
     shape = (3, options.frames, len(manifest.layout), options.bodies)
-    with claimed(out, settings, overwrite=overwrite) as work:
+    times = plan.fingerprint(times=True)
+    with claimed(out, settings, overwrite=overwrite, raw_times=times, newest=plan.newest) as work:
         if work is None:
             return Outcome(read_card(out), dict(plan.outside), was_complete=True)
         jobs = [ShardJob(manifest, shard, out, work, shape, skip_bad) for shard in plan.shards(options.shard_size)]

@@ -21,8 +21,13 @@ SETTINGS = "settings.json"
 
 
 @contextmanager
-def claimed(out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Iterator[Path | None]:
+def claimed(
+    out: Path, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = "", newest: int = 0
+) -> Iterator[Path | None]:
     """Hold the folder `out` for one prepare; yield its work folder, or None if it already holds this dataset.
+
+    It does when its card has the same settings and is not older than `newest`, the time in ns at which the last
+    raw file was written. `raw_times` stands for the times of all of them; while work is cut off none may change.
 
     The work folder keeps the settings and the receipts of finished shards until the caller is through; then it
     goes. `overwrite` removes a dataset, finished or not, that was made with other settings.
@@ -34,7 +39,7 @@ def claimed(out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Itera
         if (out / CARD).exists() and not work.exists():
             card = read_card(out)
             made_with = {**card["options"], "raw_fingerprint": card["raw_fingerprint"]}
-            if made_with == settings:
+            if made_with == settings and newest <= (out / CARD).stat().st_mtime_ns:
                 yield None
                 return
             _refuse_unless(overwrite, out, made_with, settings)
@@ -47,7 +52,7 @@ def claimed(out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Itera
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{out}: another prepare is writing there") from None
-            _settle(out, work, settings, overwrite)
+            _settle(out, work, {**settings, "raw_times": raw_times}, overwrite)
             yield work
         shutil.rmtree(work)
     except OSError as error:
@@ -72,12 +77,10 @@ def _refuse_unless(overwrite: bool, out: Path, before: Mapping[str, Any], settin
     if overwrite:
         return
     differing = [
-        "the raw files have changed"
-        if key == "raw_fingerprint"
-        else f"{key} was {before.get(key)}, is {settings.get(key)}"
-        for key in sorted({*before, *settings})
+        f"{key} was {before.get(key)}, is {settings.get(key)}"
+        for key in sorted({*before, *settings} - {"raw_fingerprint", "raw_times"})
         if before.get(key) != settings.get(key)
-    ]
+    ] or ["the raw files have changed since"]
     raise UsageError(
         f"{out} holds a dataset made otherwise ({'; '.join(differing)}): choose another --out or pass --overwrite"
     )

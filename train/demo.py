@@ -29,6 +29,7 @@ from skelpipe.train.runlog import read_log
 __all__ = ["draw_curve", "main"]
 
 SUBJECTS, ACTIONS, REPEATS, FRAMES = 8, 10, 3, 32
+NEIGHBOURS = (1, 5, 20)
 MARK = ".skelpipe-demo"  # this folder is a demo's: it may be removed for the next one
 
 
@@ -51,21 +52,17 @@ def run(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def draw_curve(records: Sequence[Mapping[str, Any]], figures: Mapping[str, float], path: Path) -> None:
-    """Draw loss and kNN accuracy over the epochs of a run's log, with the figures (in %) as level lines."""
+def draw_curve(records: Sequence[Mapping[str, Any]], start: float, chance: float, path: Path) -> None:
+    """Draw loss and kNN accuracy over the epochs of a run's log; `start` is the accuracy in % before them."""
     figure = new_figure(8, 4)
     left = figure.subplots()
     left.plot([r["epoch"] for r in records], [r["loss"] for r in records], color="#444444", label="loss (left)")
     left.set(xlabel="epoch", ylabel="contrastive loss")
     right = left.twinx()
-    name = next((key for key in records[-1] if key.startswith("knn")), None)
-    if name:
-        measured = [(r["epoch"], r[name]) for r in records if name in r]
-        right.plot(
-            *zip(*measured, strict=True), color="#2e86ab", marker="o", markersize=3, label=f"{name} (right)"
-        )
-    for (label, value), style in zip(figures.items(), ("--", ":", "-."), strict=False):
-        right.axhline(value, color="#d1495b", linestyle=style, linewidth=1, label=f"{label} {value:.0f} % (right)")
+    name = next(key for key in records[-1] if key.startswith("knn"))
+    measured = [(0, start), *((r["epoch"], r[name]) for r in records if name in r)]
+    right.plot(*zip(*measured, strict=True), color="#2e86ab", marker="o", markersize=3, label=f"{name} (right)")
+    right.axhline(chance, color="#d1495b", linestyle="--", linewidth=1, label=f"chance {chance:.0f} % (right)")
     right.set(ylabel="top-1 on test clips, %", ylim=(0, 100))
     for axes in (left, right):
         axes.spines["top"].set_visible(False)
@@ -118,23 +115,27 @@ def main(out: Path, epochs: int | None, seed: int) -> None:
     training = ["pretrain", "--shards", shards, "--recipe", "demo", "--out", trained, "--seed", str(seed)]
     run([*training, "--knn-every", "5", *(["--epochs", str(epochs)] if epochs else [])])
 
-    judge = ["knn", "--shards", shards, "--k", "20", "--seed", str(seed), "--json"]
+    judge = ["knn", "--shards", shards, "--k", ",".join(map(str, NEIGHBOURS)), "--seed", str(seed), "--json"]
+    random = ["--checkpoint", trained, "--baseline", "random"]
     ways = {
         "raw coordinates": ["--baseline", "raw"],
-        "random encoder": ["--checkpoint", trained, "--baseline", "random"],
+        "random encoder, PyTorch's weights": random,
+        "random encoder, the papers' weights": [*random, "--set", "init=paper"],
         "trained encoder": ["--checkpoint", trained],
     }
     results = {name: json.loads(run([*judge, *way])) for name, way in ways.items()}
-    figures = {name: result["figures"]["knn@20"] for name, result in results.items()}
+    start_figure = results["random encoder, PyTorch's weights"]["figures"]["knn@20"]  # the run began with these
     chance = results["trained encoder"]["chance"]
 
     curve, clips = out / "curve.png", out / "clips.png"
-    draw_curve(read_log(Path(trained) / "log.jsonl"), {"random encoder": figures["random encoder"]}, curve)
+    draw_curve(read_log(Path(trained) / "log.jsonl"), start_figure, chance, curve)
     draw_clips(Dataset.open(shards), clips)
     test = results["trained encoder"]["clips"]["test"]
-    click.echo(f"\n20-nearest-neighbour accuracy on {test} test clips of subjects never seen in training:")
-    for name, value in {"chance": chance, **figures}.items():
-        click.echo(f"  {name:<16} {value:5.1f} %")
+    click.echo(f"\nNearest-neighbour accuracy, %, on {test} test clips of subjects never seen in training:")
+    click.echo(f"  {'neighbours':<36}" + "".join(f"{k:>8}" for k in NEIGHBOURS))
+    for name, result in results.items():
+        click.echo(f"  {name:<36}" + "".join(f"{result['figures'][f'knn@{k}']:8.1f}" for k in NEIGHBOURS))
+    click.echo(f"  {'chance':<36}" + f"{chance:8.1f}" * len(NEIGHBOURS))
     click.echo("\nPictures:")
     for path in (clips, average, curve):
         click.echo(f"  {path}")

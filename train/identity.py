@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
@@ -71,13 +71,19 @@ class Identity:
             raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
 
     def differences(self, now: "Identity") -> list[str]:
-        """Return one text for each field or recipe value in which a run that is to go on differs."""
+        """Return one text for each field or recipe value in which a run that is to go on differs.
+
+        More epochs are no difference: they change nothing in those that are done.
+        """
         changed = [
             f"{name}: {getattr(self, name)}, now {getattr(now, name)}"
             for name in FIELDS
             if getattr(self, name) != getattr(now, name)
         ]
-        return changed + differences(self.recipe, now.recipe)
+        recipe = self.recipe
+        if now.recipe["epochs"] > recipe["epochs"]:
+            recipe = replace(recipe, values={**recipe.values, "epochs": now.recipe["epochs"]})
+        return changed + differences(recipe, now.recipe)
 
     def mismatches(self, dataset: Dataset, view: str) -> list[str]:
         """Return one text for each field that forbids to judge the network on this dataset and view."""

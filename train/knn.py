@@ -34,7 +34,7 @@ from skelpipe.train.pretrained import (
     load_networks,
     read_identity,
 )
-from skelpipe.train.recipe import Recipe, load_recipe
+from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
 from skelpipe.train.runlog import Console
 from skelpipe.views import VIEWS
 
@@ -63,12 +63,15 @@ def choose_subject(
     checkpoint: str | None,
     baseline: str | None,
     recipe: str | None,
+    settings: tuple[str, ...],
     view: str | None,
     features: str,
     seed: int,
     console: Console,
 ) -> Subject:
     """Return what the options ask to judge."""
+    if settings and baseline != "random":
+        raise UsageError("--set changes the recipe of a random network: it needs --baseline random")
     if baseline == "raw":
         if checkpoint or recipe:
             raise UsageError("--baseline raw judges coordinates: it takes neither --checkpoint nor --recipe")
@@ -76,7 +79,8 @@ def choose_subject(
     if checkpoint is None:
         if baseline is None:
             raise UsageError("say what to judge: --checkpoint RUN, --baseline random or --baseline raw")
-        return _random(load_recipe(recipe or "skeletonclr"), dataset, view or "joint", features, seed)
+        chosen = with_overrides(load_recipe(recipe or "skeletonclr"), settings)
+        return _random(chosen, dataset, view or "joint", features, seed)
     if recipe is not None:
         raise UsageError("--recipe describes a random network; a checkpoint brings its own")
     path = find_weights(checkpoint)
@@ -87,7 +91,7 @@ def choose_subject(
     if identity.profile != dataset.profile:
         console.say(f"trained on clips preprocessed as {identity.profile}, {dataset.path} is {dataset.profile}")
     if baseline == "random":
-        return _random(identity.recipe, dataset, view, features, seed)
+        return _random(with_overrides(identity.recipe, settings), dataset, view, features, seed)
     networks = load_networks(path, identity.recipe, dataset.layout)
     name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
     return Subject(networks.embedder(features), name, view, features, identity.recipe)
@@ -182,6 +186,13 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 )
 @click.option("--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr].")
 @click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a value of the random network's recipe.",
+)
+@click.option(
     "--view", type=click.Choice(list(VIEWS)), help="Stream to read [default: the checkpoint's, else joint]."
 )
 @click.option(
@@ -216,6 +227,7 @@ def main(
     checkpoint: str | None,
     baseline: str | None,
     recipe: str | None,
+    settings: tuple[str, ...],
     view: str | None,
     features: str,
     ks: tuple[int, ...],
@@ -232,6 +244,7 @@ def main(
         checkpoint=checkpoint,
         baseline=baseline,
         recipe=recipe,
+        settings=settings,
         view=view,
         features=features,
         seed=seed,

@@ -12,6 +12,7 @@ speed.jsonl, tensorboard/, checkpoints/ and at the end encoder.safetensors, whic
 """
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,7 +127,10 @@ def choose_recipe(method: str | None, name: str | None) -> Recipe:
 @json_option
 @errors_as_messages
 def main(**given: Any) -> None:
-    """Pre-train an encoder without labels on a prepared dataset."""
+    """Pre-train an encoder without labels on a prepared dataset.
+
+    Interrupted or killed, the same command with --resume goes on from the newest checkpoint.
+    """
     asked = Asked(**given)
     if asked.resume and asked.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
@@ -151,7 +155,8 @@ def main(**given: Any) -> None:
         figures = "".join(f", {name} {value:.1f} %" for name, value in summary["figures"].items())
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
-        click.echo(f"judge it with: python train/knn.py --shards {asked.shards} --checkpoint {summary['run']}")
+        judge = ["python", "-m", "skelpipe.train.knn", "--shards", asked.shards, "--checkpoint", summary["run"]]
+        click.echo(f"judge it with: {shlex.join(judge)}")
 
 
 if __name__ == "__main__":

@@ -116,4 +116,7 @@ def _trim(path: Path, done: int) -> None:
 def _tensorboard(folder: Path, done: int) -> "SummaryWriter":
     from torch.utils.tensorboard import SummaryWriter
 
+    # TensorBoard reads event files in the order of their names, which begin with the second they were opened in.
+    while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+        time.sleep(0.05)
     return SummaryWriter(str(folder), purge_step=done + 1)

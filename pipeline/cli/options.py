@@ -18,7 +18,6 @@ __all__ = [
     "resolve_shards",
     "seed_option",
     "shards_option",
-    "split_option",
     "view_option",
     "workers_option",
 ]
@@ -26,6 +25,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 CARD = "dataset.json"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def resolve_shards(value: str | None) -> str:
@@ -59,13 +59,6 @@ shards_option = click.option(
     metavar="URL",
     help="Dataset to read [default: $SKELPIPE_SHARDS, the dataset here, or the only one under data/].",
 )
-split_option = click.option(
-    "--split",
-    type=click.Choice(["train", "test"]),
-    default="train",
-    show_default=True,
-    help="Side of the split.",
-)
 view_option = click.option(
     "--view",
     type=click.Choice(["joint", "bone", "motion"]),
@@ -82,13 +75,16 @@ workers_option = click.option(
     type=click.IntRange(min=1),
     default=os.cpu_count() or 1,
     show_default="one a core",
-    help="Processes that work side by side; the result does not depend on it.",
+    help="How many work side by side; the result does not depend on it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
 def errors_as_messages(command: F) -> F:
-    """Turn a user's error into one line on stderr and exit code 1 (2 for wrong usage), without a traceback."""
+    """Turn a user's error into one line on stderr and exit code 1 (2 for wrong usage), without a traceback.
+
+    Ctrl-C ends with a line as well, and exit code 130.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -97,5 +93,8 @@ def errors_as_messages(command: F) -> F:
         except SkelpipeError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: what is finished is kept; see --help for how to go on.", err=True)
+            sys.exit(INTERRUPTED)
 
     return wrapped  # type: ignore[return-value]

@@ -61,7 +61,10 @@ def prepare(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Turn raw recordings into a dataset of shards, once."""
+    """Turn raw recordings into a dataset of shards, once.
+
+    Cut off or interrupted, the same command goes on where it stopped.
+    """
     from skelpipe.manifest import load_manifest
     from skelpipe.prepare import Options, prepare, survey
     from skelpipe.report import plan_report, preparation_report

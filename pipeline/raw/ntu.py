@@ -1,9 +1,10 @@
 """Strict reader of NTU RGB+D `.skeleton` text (spec A9).
 
 A file is: the number of frames; per frame the number of bodies; per body a line of 10 values (body id first),
-the number of joints, and one line of 12 values a joint (x y z first). Every line's column count is checked and
-every value must be a number; x, y and z must be finite. (Kinect writes infinities and NaN where a joint has no
-pixel, so those spellings pass in the columns that are not used.) Lines end with LF or CRLF.
+the number of joints, and one line of 12 values a joint (x y z first). Every line's column count is checked, ids
+are whole numbers, and x, y and z finite ones. Columns that are not used may hold what numbers are written with
+(they are not parsed) or a spelling of infinity or NaN, which Kinect writes where a joint has no pixel; anything
+else is refused. Lines end with LF or CRLF.
 """
 
 import numpy as np
@@ -66,7 +67,9 @@ def _message(
         if joint > 0 and detail in (1, ntu_scan.BODY_COLUMNS):
             return f"{place} announces {joints} joints, {joint} follow"
         expected = ntu_scan.JOINT_COLUMNS if joint >= 0 else ntu_scan.BODY_COLUMNS
-        return f"{inside}: {expected} columns are expected, found {detail}"
+        last = np.count_nonzero(text[:size] == ord("\n")) < line
+        end = ", and the file ends there (cut off in download?)" if last else ""
+        return f"{inside}: {expected} columns are expected, found {detail}{end}"
     if code == ntu_scan.BAD_ID:
         return f"{inside}: the body id is expected, found {_token(text, size, detail)}"
     wanted = "a finite number" if code == ntu_scan.NOT_FINITE else "a number"
@@ -81,4 +84,4 @@ def _cut_off(place: str, inside: str, joints: int, counts: np.ndarray, frame: in
 
 def _token(text: np.ndarray, size: int, start: int) -> str:
     word = bytes(text[start : min(start + 40, size)]).split(b"\n")[0].split()
-    return repr(word[0].decode("ascii", "replace")) if word else "an empty line"
+    return repr(word[0].decode("ascii", "backslashreplace")) if word else "an empty line"

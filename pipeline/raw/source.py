@@ -20,12 +20,14 @@ ALIGNMENT = 64  # numpy's own buffers may start 16 bytes into a page, which read
 class RawFile:
     """One file of a `--raw` place: its name inside it, the path messages show, and its size in bytes.
 
-    Inside an archive `member` says where, and `path` is that of the archive followed by the member's name.
+    `changed` is when it was last written, in ns. Inside an archive `member` says where, `path` is that of the
+    archive followed by the member's name, and the time is the archive's.
     """
 
     relative: str
     path: str
     size: int
+    changed: int = 0
     archive: str | None = None
     member: Member | None = None
 
@@ -43,7 +45,12 @@ def find_raw_files(places: Sequence[str | Path]) -> list[RawFile]:
         elif place.is_file() and _is_archive(place.name):
             files = _members(place, place.name)
         else:
-            raise UsageError(f"--raw {place}: there is no such folder or .zip archive")
+            wrong = (
+                "is neither a folder nor a .zip archive"
+                if place.exists()
+                else "there is no such folder or archive"
+            )
+            raise UsageError(f"--raw {place}: {wrong}")
         found.extend(sorted(files, key=lambda file: (file.relative, file.path)))
     return found
 
@@ -67,10 +74,11 @@ def _walk(root: Path) -> Iterator[RawFile]:
                 yield from _members(Path(path), relative)
                 continue
             try:
-                size = os.stat(path).st_size
-            except OSError:
-                size = -1  # a dangling link: reported when it is read, if it is a recording at all
-            yield RawFile(relative, path, size)
+                status = os.stat(path)
+            except OSError:  # a dangling link: reported when it is read, if it is a recording at all
+                yield RawFile(relative, path, -1)
+            else:
+                yield RawFile(relative, path, status.st_size, status.st_mtime_ns)
 
 
 def _is_archive(name: str) -> bool:
@@ -78,8 +86,9 @@ def _is_archive(name: str) -> bool:
 
 
 def _members(archive: Path, relative: str) -> Iterator[RawFile]:
+    changed = archive.stat().st_mtime_ns
     for name, member in list_members(archive):
-        yield RawFile(f"{relative}/{name}", f"{archive}/{name}", member.size, str(archive), member)
+        yield RawFile(f"{relative}/{name}", f"{archive}/{name}", member.size, changed, str(archive), member)
 
 
 class TextBuffer:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from skelpipe.models.heads import projection_head
 from skelpipe.models.moco import MoCo
@@ -112,18 +112,6 @@ def test_keys_use_the_statistics_of_their_own_batch() -> None:
     assert torch.allclose(moco.key(x), F.normalize(moco.head(hidden), dim=1), atol=1e-5)
     assert moco.key_encoder[2].running_mean.any()
     assert not moco.encoder[2].running_mean.any()
-
-
-def test_copy_to_key_takes_everything() -> None:
-    moco = small()
-    with torch.no_grad():
-        moco.encoder[1].weight.add_(1)
-        moco.head[0].bias.add_(1)
-    moco.encoder(torch.randn(5, 6))
-    moco.copy_to_key()
-    for query, key in ((moco.encoder, moco.key_encoder), (moco.head, moco.key_head)):
-        state: dict[str, Tensor] = query.state_dict()
-        assert all(torch.equal(state[name], value) for name, value in key.state_dict().items())
 
 
 def test_projection_is_float32_under_autocast() -> None:

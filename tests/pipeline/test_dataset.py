@@ -66,7 +66,7 @@ def test_average_motion_is_the_stored_anchor(folder) -> None:
 def test_verify_names_a_flipped_byte(folder) -> None:
     dataset = Dataset.open(folder)
     assert damages(dataset, quiet=True) == []
-    for name in ("train/bone/000001.tar", "test/joint/000000.idx", "anchors/motion.npy"):
+    for name in ("train/bone/000001.tar", "test/joint/000000.idx", "anchors/motion.npy", "samples.parquet"):
         path = folder / name
         whole = path.read_bytes()
         flipped = bytearray(whole)
@@ -78,9 +78,12 @@ def test_verify_names_a_flipped_byte(folder) -> None:
         path.unlink()
         assert damages(dataset, quiet=True) == [f"{path}: cannot be read: No such file or directory"]
         path.write_bytes(whole)
+
+
+def test_a_damaged_sample_table_is_an_error_when_it_is_read(folder) -> None:
     (folder / "samples.parquet").write_bytes(b"PAR1")
-    (damage,) = damages(Dataset.open(folder), quiet=True)
-    assert "samples.parquet: cannot be read" in damage
+    with pytest.raises(DatasetError, match=r"samples\.parquet: cannot be read"):
+        Dataset.open(folder).ids("train")
 
 
 def test_shards_are_checked_before_their_stride_is_trusted(folder) -> None:

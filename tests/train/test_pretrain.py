@@ -169,6 +169,15 @@ def test_resume_from_each_checkpoint(finished: Path, tiny_dataset: Dataset, tmp_
         same_run(finished, out)
 
 
+def test_a_finished_run_goes_on_when_asked_for_more_epochs(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    options = ["--save-every", "2", "--knn-every", "3"]
+    assert run(tiny_dataset, tmp_path / "more", "--epochs", "3", *options).exit_code == 0
+    assert run(tiny_dataset, tmp_path / "more", "--epochs", "6", *options, "--resume").exit_code == 0
+    same_run(finished, tmp_path / "more")
+
+
 def test_adam_resumes_too(tiny_dataset: Dataset, tmp_path: Path) -> None:
     adam = ["--set", "optimiser.name=adam", "--lr", "0.003", "--set", "init=default", "--knn-every", "0"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -202,9 +211,9 @@ def test_resume_refuses_another_run(
     ntu_names: Callable[..., list[str]],
 ) -> None:
     before = (finished / "recipe.yaml").read_bytes()
-    result = run(tiny_dataset, finished, "--epochs", "7", "--set", "temperature=0.5", "--view", "bone", "--resume")
+    result = run(tiny_dataset, finished, "--epochs", "5", "--set", "temperature=0.5", "--view", "bone", "--resume")
     assert result.exit_code == 2
-    for text in ("view: joint, now bone", "epochs: 6, now 7", "temperature: 0.2, now 0.5"):
+    for text in ("view: joint, now bone", "epochs: 6, now 5", "temperature: 0.2, now 0.5"):
         assert text in result.stderr
     other = make_dataset(ntu_names(actions=3, subjects=(1, 3)))
     result = run(other, finished, "--epochs", "6", "--resume")

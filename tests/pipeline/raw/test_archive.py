@@ -129,6 +129,8 @@ def test_bombs_do_not_go_off(tmp_path) -> None:
 
 def test_places_that_are_neither_folder_nor_archive(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("")
-    for name in ("absent", "notes.txt", "absent.zip"):
-        with pytest.raises(UsageError, match="there is no such folder or .zip archive"):
+    for name in ("absent", "absent.zip"):
+        with pytest.raises(UsageError, match="there is no such folder or archive"):
             find_raw_files([tmp_path / name])
+    with pytest.raises(UsageError, match=r"notes\.txt: is neither a folder nor a \.zip archive"):
+        find_raw_files([tmp_path / "notes.txt"])
