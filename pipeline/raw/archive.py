@@ -24,6 +24,7 @@ ENCRYPTED = 1
 MOST_BYTES = 1 << 28  # of one inflated member: the longest recordings take some ten million
 MOST_RATIO = 200  # text of numbers deflates three- to tenfold
 RAW_DEFLATE = -15
+INFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub declares an instance
 
 
 @dataclass(frozen=True, order=True)
@@ -97,7 +98,7 @@ def _inflate(content: bytes, size: int, place: str) -> bytes:
     inflater = isal_zlib.decompressobj(RAW_DEFLATE)
     try:
         return inflater.decompress(content, size + 1)
-    except isal_zlib.error as error:
+    except INFLATE_ERROR as error:
         raise RawError(f"{place}: damaged: it does not inflate ({error})") from None
 
 
