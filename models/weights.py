@@ -1,7 +1,6 @@
 """Encoder weights as safetensors files with metadata: whole or not at all, strict, nothing unpickled."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError
+from skelpipe.files import replacing
 
 __all__ = ["export_encoder", "load_encoder"]
 
@@ -20,11 +20,8 @@ def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, 
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     content = _sorted_header(save(state, metadata=dict(metadata)))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, content)
-    except OSError as error:
-        raise SkelpipeError(f"{path}: cannot write the encoder: {error.strerror or error}") from error
+    with replacing(path, durable=True) as file:
+        file.write(content)
 
 
 def load_encoder(path: str | Path, encoder: nn.Module) -> dict[str, str]:
@@ -50,19 +47,6 @@ def _sorted_header(content: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors stay aligned
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

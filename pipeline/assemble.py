@@ -56,7 +56,7 @@ def assemble(
             total += np.load(job.joint_sum, allow_pickle=False)
             trained += len(receipt["samples"])
     rows.sort(key=lambda row: (row.id, row.reason or ""))
-    shape = jobs[0].shape
+    geometries = {view: Geometry(view, jobs[0].shape) for view in VIEWS}
     card: dict[str, Any] = {
         "format": FORMAT,
         "generator": f"skelpipe {__version__}",
@@ -65,11 +65,11 @@ def assemble(
         "split": options["split"],
         "options": {"dataset": manifest.name, **options},
         "profile": {"name": options["profile"], "version": CROSCLR_VERSION},
-        "shape": list(shape),
-        "dtype": options["dtype"],
+        "shape": list(jobs[0].shape),
+        "dtype": geometries["joint"].dtype,
         "layout": manifest.layout.to_plain(),
         "classes": list(manifest.classes),
-        "views": {view: _plain_geometry(Geometry(view, shape, options["dtype"])) for view in VIEWS},
+        "views": {view: _plain_geometry(geometry) for view, geometry in geometries.items()},
         "splits": splits,
         "anchors": _write_anchors(manifest, total, trained, out),
         "samples": write_samples(out / SAMPLES, rows),
@@ -84,7 +84,7 @@ def assemble(
     with replacing(out / README) as file:
         file.write(dataset_readme(manifest, card).encode())
     os.sync()  # whatever the card promises is on disk before the card is
-    write_json(out / CARD, card)
+    write_json(out / CARD, card, durable=True)
     return card
 
 

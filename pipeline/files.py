@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,19 +15,25 @@ PART = ".part"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that takes its name only when it is whole; on failure it is gone."""
+def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file for writing that takes its name only when it is whole; on failure it is gone.
+
+    `durable` waits until it is on disk, for what must outlive a power cut. OSErrors become SkelpipeErrors.
+    """
     part = path.with_name(path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SkelpipeError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise SkelpipeError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 
 
@@ -36,7 +42,7 @@ def canonical_json(content: Any) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as readable JSON, whole or not at all."""
-    with replacing(path) as file:
+def write_json(path: Path, content: Any, *, durable: bool = False) -> None:
+    """Write `content` as readable JSON, whole or not at all; `durable` as for `replacing`."""
+    with replacing(path, durable=durable) as file:
         file.write((json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

@@ -9,7 +9,7 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import SIDES, Manifest
 from skelpipe.raw.source import RawFile
 
-__all__ = ["Drop", "Plan", "Sample", "ShardPlan", "make_plan"]
+__all__ = ["Drop", "Plan", "Sample", "ShardPlan", "counts", "make_plan"]
 
 MISSING = "on the dataset's list of missing or incomplete skeletons"
 
@@ -100,7 +100,10 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
         identity = name.removesuffix(manifest.suffix)
         fields = manifest.fields(identity)
         if fields is None:
-            _refuse(plan, skip_bad, file, identity, "its name is no recording's name of this dataset")
+            reason = "its name is no recording's name of this dataset"
+            if not skip_bad:
+                raise _refusal(file, reason)
+            plan.drops.append(Drop(identity, "", -1, {}, reason))
             continue
         if reason := manifest.outside(fields):
             plan.outside[reason] += 1
@@ -108,7 +111,7 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
         side, label = split.side(fields), fields["action"] - 1
         if identity in seen:
             if not skip_bad:
-                _refuse(plan, skip_bad, file, identity, f"the id is found twice, first as {seen[identity].path}")
+                raise _refusal(file, f"the id is found twice, first as {seen[identity].path}")
             twice.add(identity)
             continue
         seen[identity] = file
@@ -124,10 +127,8 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
     return plan
 
 
-def _refuse(plan: Plan, skip_bad: bool, file: RawFile, identity: str, reason: str) -> None:
-    if not skip_bad:
-        raise RawError(f"{file.path}: {reason}; move it away or pass --on-error skip")
-    plan.drops.append(Drop(identity, "", -1, {}, reason))
+def _refusal(file: RawFile, reason: str) -> RawError:
+    return RawError(f"{file.path}: {reason}; move it away or pass --on-error skip")
 
 
 def counts(samples: Sequence[Sample] | Sequence[Drop]) -> dict[str, int]:

@@ -35,7 +35,6 @@ class Options:
     bodies: int = 2
     shard_size: int = 1024
     profile: str = CROSCLR
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ for sample in webdataset.WebDataset("train/joint/000000.tar", shardshuffle=False
 ```
 
 `samples.parquet` has a row a recording, dropped ones with their reason; `anchors/` holds the mean training clip
-of each view; `dataset.json` is the card with class names, skeleton layout and the sha256 of every file.
+of each view; `dataset.json` is the card with class names, skeleton layout and the sha256 of every data file.
 
 ## Terms of the source
 {manifest.terms}

@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
     path = folder / f"epoch-{checkpoint.epoch:04}.pt"
     content = {name: getattr(checkpoint, name) for name in _NAMES}
     try:
-        with replacing(path) as file:
+        with replacing(path, durable=True) as file:
             torch.save({"format": FORMAT, **content}, file)
     except RuntimeError as error:  # torch reports a full disk so
         raise SkelpipeError(f"{path}: cannot be written: {_line(error)}") from None

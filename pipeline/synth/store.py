@@ -1,13 +1,12 @@
 """Synthetic recordings as files in a folder: each whole or absent, and never among others."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import replacing
 from skelpipe.synth.generate import Options, recordings
 from skelpipe.synth.names import CAMERAS, Performance
 
@@ -71,17 +70,7 @@ def _write_performance(folder: Path, options: Options, performance: Performance)
         if path.exists():
             _require_same(path, content)
         else:
-            _write(path, content)
+            with replacing(path) as file:
+                file.write(content)
         written += len(content)
     return written
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial_path = path.with_name(f".{path.name}.tmp")
-    try:
-        partial_path.write_bytes(content)
-        os.replace(partial_path, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial_path.unlink()
-        raise SkelpipeError(f"{path}: cannot be written: {error.strerror}") from None

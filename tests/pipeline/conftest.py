@@ -1,6 +1,7 @@
 """Fixtures for streams and loaders: a dataset in memory, and the law every resumable iterator must keep."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,17 @@ import numpy as np
 import pytest
 
 from skelpipe.skeleton import layout
+
+
+def loader_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "skelpipe-loader"]
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
+    """The loaders' threads that run at present, on call; none may be left when the test ends."""
+    yield loader_threads
+    assert loader_threads() == []
 
 
 class MemoryReader:

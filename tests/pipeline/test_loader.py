@@ -1,7 +1,6 @@
 """Loader: what a batch holds, draws tied to the sample, exact resume, bounded reading, and no thread left."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,10 @@ from skelpipe.errors import UsageError
 from skelpipe.loader import Batch, Loader
 from skelpipe.stream import Stream
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 NORMAL = chain("normal")
 PAIR = {"query": NORMAL, "key": NORMAL}
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "skelpipe-loader"]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    yield
-    assert threads() == []
 
 
 def opened(dataset: Any, batch: int = 4, reads: Sequence[str] = ("joint",), **options: Any) -> Stream:
@@ -256,7 +247,7 @@ def test_the_gpu_gives_what_the_cpu_gives(memory_dataset: Any, recipe: dict[str,
             torch.testing.assert_close(b.views[name].cpu(), a.views[name], rtol=0, atol=1e-5)
 
 
-def test_load_state_ends_a_running_iteration(memory_dataset: Any) -> None:
+def test_load_state_ends_a_running_iteration(memory_dataset: Any, threads: Any) -> None:
     loader = Loader(opened(memory_dataset([40])), "cpu", PAIR)
     state = loader.state()
     batches = iter(loader)

@@ -2,9 +2,8 @@
 
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,18 +16,10 @@ from skelpipe.augment.draws import Draws
 from skelpipe.loader import Loader
 from skelpipe.stream import Stream
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 NORMAL = chain("normal")
 PAIR = {"query": NORMAL, "key": NORMAL}
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "skelpipe-loader"]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    yield
-    assert threads() == []
 
 
 def opened(dataset: Any, batch: int = 4, reads: Sequence[str] = ("joint",), **options: Any) -> Stream:
@@ -54,7 +45,7 @@ def test_no_more_than_prefetch_is_read_ahead(memory_dataset: Any, prefetch: int)
         assert dataset.readers["joint"].gathers == limit
 
 
-def test_breaking_off_leaves_no_thread_and_the_rest_follows(memory_dataset: Any) -> None:
+def test_breaking_off_leaves_no_thread_and_the_rest_follows(memory_dataset: Any, threads: Any) -> None:
     loader = Loader(opened(memory_dataset([40])), "cpu", PAIR)
     for batch in loader:
         if batch.step == 3:
@@ -64,7 +55,7 @@ def test_breaking_off_leaves_no_thread_and_the_rest_follows(memory_dataset: Any)
     assert [(batch.epoch, batch.step) for batch in islice(loader, 2)] == [(1, 0), (1, 1)]
 
 
-def test_an_error_of_the_consumer_leaves_no_thread(memory_dataset: Any) -> None:
+def test_an_error_of_the_consumer_leaves_no_thread(memory_dataset: Any, threads: Any) -> None:
     loader = Loader(opened(memory_dataset([40])), "cpu", PAIR)
 
     def consume() -> None:
@@ -77,7 +68,7 @@ def test_an_error_of_the_consumer_leaves_no_thread(memory_dataset: Any) -> None:
     assert caught.traceback
 
 
-def test_closing_and_dropping_end_the_thread(memory_dataset: Any) -> None:
+def test_closing_and_dropping_end_the_thread(memory_dataset: Any, threads: Any) -> None:
     loader = Loader(opened(memory_dataset([40])), "cpu", PAIR)
     batches = iter(loader)
     next(batches)
@@ -94,7 +85,7 @@ def test_closing_and_dropping_end_the_thread(memory_dataset: Any) -> None:
     assert threads() == []
 
 
-def test_a_new_iteration_ends_the_one_before(memory_dataset: Any) -> None:
+def test_a_new_iteration_ends_the_one_before(memory_dataset: Any, threads: Any) -> None:
     loader = Loader(opened(memory_dataset([40])), "cpu", PAIR)
     first = iter(loader)
     next(first)
@@ -107,7 +98,7 @@ def test_a_new_iteration_ends_the_one_before(memory_dataset: Any) -> None:
     loader.close()
 
 
-def test_an_error_of_the_thread_reaches_the_consumer_in_its_turn(memory_dataset: Any) -> None:
+def test_an_error_of_the_thread_reaches_the_consumer_in_its_turn(memory_dataset: Any, threads: Any) -> None:
     dataset = memory_dataset([40])
     stream = opened(dataset, shuffle=False)
     loader = Loader(stream, "cpu", PAIR, prefetch=4)

@@ -101,7 +101,7 @@ def test_a_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
         done.append(target)
         source.rename(target)
 
-    monkeypatch.setattr("skelpipe.synth.store.os.replace", full_disk)
+    monkeypatch.setattr("os.replace", full_disk)
     written = write_recordings(tmp_path, Options("ntu60", frames=8), plan_performances("ntu60", 2, 2, 1))
     with pytest.raises(SkelpipeError, match="No space left on device"):
         list(written)
