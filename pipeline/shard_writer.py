@@ -85,10 +85,15 @@ def write_shard(job: ShardJob) -> None:
 
 
 def read_receipt(job: ShardJob) -> dict[str, Any] | None:
-    """Return the receipt of a shard written earlier, or None where the shard must be written (again)."""
+    """Return the receipt of a shard written earlier, or None where the shard must be written (again).
+
+    A shard with drops does not count where drops are not wanted: its damaged recordings must be heard of.
+    """
     if not job.receipt.is_file() or not job.joint_sum.is_file():
         return None
     receipt: dict[str, Any] = json.loads(job.receipt.read_bytes())
+    if receipt["drops"] and not job.skip_bad:
+        return None
     for view, facts in receipt["views"].items():
         tar = job.out / job.shard.side / view / f"{job.shard.name}.tar"
         if not tar.with_suffix(".idx").is_file() or not tar.is_file() or tar.stat().st_size != facts["bytes"]:

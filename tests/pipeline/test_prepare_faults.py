@@ -208,6 +208,24 @@ def test_killed_and_rerun_gives_the_same_bytes(raw_folder, ntu_names, tmp_path) 
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in first.items())
 
 
+def test_drops_of_a_cut_off_run_are_not_taken_over_unasked(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
+    """Begun with skip and cut off after the shards, gone on with fail: the damage is an error again."""
+    names = ntu_names()
+    raw = raw_folder(names)
+    (raw / f"{names[1]}.skeleton").write_text("")
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skelpipe.prepare.assemble", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            make(raw, tmp_path / "ds", skip_bad=True)
+    with pytest.raises(RawError, match=rf"{names[1]}\.skeleton: the file is empty"):
+        make(raw, tmp_path / "ds")
+    assert len(make(raw, tmp_path / "ds", skip_bad=True)["dropped"]) == 1
+
+
 def test_cut_off_work_is_not_mixed_with_other_options(raw_folder, ntu_names, tmp_path) -> None:
     names = ntu_names()
     raw = raw_folder(names)
