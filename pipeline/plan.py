@@ -11,6 +11,8 @@ from skelpipe.raw.source import RawFile
 
 __all__ = ["Drop", "Plan", "Sample", "ShardPlan", "counts", "make_plan"]
 
+MISNAMED = "its name is no recording's name of this dataset"
+DOUBLED = "the id is found more than once"
 MISSING = "on the dataset's list of missing or incomplete skeletons"
 
 
@@ -100,10 +102,9 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
         identity = name.removesuffix(manifest.suffix)
         fields = manifest.fields(identity)
         if fields is None:
-            reason = "its name is no recording's name of this dataset"
             if not skip_bad:
-                raise _refusal(file, reason)
-            plan.drops.append(Drop(identity, "", -1, {}, reason))
+                raise _refusal(file, MISNAMED)
+            plan.drops.append(Drop(identity, "", -1, {}, MISNAMED))
             continue
         if reason := manifest.outside(fields):
             plan.outside[reason] += 1
@@ -120,7 +121,7 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
         else:
             plan.samples.append(Sample(identity, side, label, fields, file))
     doubled = [sample for sample in plan.samples if sample.id in twice]
-    plan.drops += [Drop(s.id, s.side, s.label, s.fields, "the id is found more than once") for s in doubled]
+    plan.drops += [Drop(s.id, s.side, s.label, s.fields, DOUBLED) for s in doubled]
     plan.samples = [sample for sample in plan.samples if sample.id not in twice]
     plan.samples.sort(key=lambda sample: sample.id)
     plan.drops.sort(key=lambda drop: (drop.id, drop.reason))
