@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import numpy as np
 
 from skelpipe import __version__
 from skelpipe.card import CARD, FORMAT, SAMPLES, Row, card_digest, write_samples
+from skelpipe.containers import remove_shards, write_hdf5_sides
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing, write_json
 from skelpipe.manifest import SIDES, Manifest
 from skelpipe.plan import Drop, Plan, Sample
-from skelpipe.preprocess import CROSCLR_VERSION
+from skelpipe.preprocess import PROFILES
 from skelpipe.readme import dataset_readme
-from skelpipe.shard_writer import ShardJob, read_receipt
+from skelpipe.shard_writer import ShardJob, read_receipt, shard_file
 from skelpipe.tarshard import Geometry
+from skelpipe.untrimmed_writer import VideoJob, gather_videos
 from skelpipe.views import VIEWS, derive
 from skelpipe.workspace import README
 
@@ -26,66 +29,96 @@ __all__ = ["assemble"]
 
 
 def assemble(
-    manifest: Manifest, options: Mapping[str, Any], plan: Plan, jobs: Sequence[ShardJob], out: Path
+    manifest: Manifest,
+    made_with: Mapping[str, Any],
+    plan: Plan,
+    jobs: Sequence[ShardJob],
+    video_jobs: Sequence[VideoJob],
+    formats: Sequence[str],
+    out: Path,
 ) -> dict[str, Any]:
     """Gather the receipts; write anchors, sample table, README and, last, the card. Return the card.
 
-    `options` are those of `skelpipe.prepare.Options`, as plain values.
+    `made_with` are the options that decide the content, as plain values; `formats` the containers to leave.
     """
-    rows = [_dropped(drop) for drop in plan.drops]
+    gathered = _gather(plan, jobs, out)
+    shape, dtype = jobs[0].shape, jobs[0].dtype
+    profile = PROFILES[made_with["profile"]]
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "generator": f"skelpipe {__version__}",
+        "name": manifest.name,
+        "title": manifest.title,
+        "split": made_with["split"],
+        "options": dict(made_with),
+        "formats": list(formats),
+        "profile": {"name": profile.name, "version": profile.version},
+        "shape": list(shape),
+        "dtype": dtype,
+        "layout": manifest.layout.to_plain(),
+        "classes": list(manifest.classes),
+        "classes_note": manifest.classes_note,
+        "views": {view: _plain_geometry(Geometry(view, shape, dtype)) for view in VIEWS},
+        "splits": gathered.splits,
+        "anchors": _write_anchors(manifest, gathered.joint_sum, gathered.splits["train"]["samples"], out),
+        "samples": write_samples(out / SAMPLES, gathered.rows),
+        "dropped": dict(sorted(Counter(row.reason for row in gathered.rows if row.reason).items())),
+        "noted": sum(bool(row.note) for row in gathered.rows),
+        "published": dict(manifest.split(made_with["split"]).published),
+        "raw_fingerprint": plan.fingerprint(),
+        "terms": manifest.terms,
+        "homepage": manifest.homepage,
+    }
+    if video_jobs:
+        card["untrimmed"] = gather_videos(video_jobs)
+    card["samples_file"] = {"sha256": hashlib.sha256((out / SAMPLES).read_bytes()).hexdigest()}
+    card["digest"] = card_digest(card)
+    if "hdf5" in formats:
+        card["hdf5"] = write_hdf5_sides(card, out)
+    with replacing(out / README) as file:
+        file.write(dataset_readme(manifest, card).encode())
+    os.sync()  # whatever the card promises is on disk before the card is
+    write_json(out / CARD, card, durable=True)
+    if "shards" not in formats:
+        remove_shards(card, out)
+    return card
+
+
+@dataclass
+class _Gathered:
+    """What the receipts say: the sample table, the card's entries a side, the sum of the training clips."""
+
+    rows: list[Row]
+    splits: dict[str, Any]
+    joint_sum: np.ndarray
+
+
+def _gather(plan: Plan, jobs: Sequence[ShardJob], out: Path) -> _Gathered:
     splits: dict[str, Any] = {side: {"samples": 0, "shards": []} for side in SIDES}
-    total, trained = np.zeros(jobs[0].shape), 0
+    found = _Gathered([_dropped(drop) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
     for job in jobs:
         receipt = read_receipt(job)
         if receipt is None:
             raise SkelpipeError(f"{job.receipt}: the shard's files are gone; run prepare again")
         by_id = {sample.id: sample for sample in job.shard.samples}
-        rows += [_dropped(_as_drop(by_id[id_], reason)) for id_, reason in receipt["drops"]]
-        for row, (id_, frames, bodies) in enumerate(receipt["samples"]):
-            rows.append(_kept(by_id[id_], frames, bodies, job.shard.name, row))
+        found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
+        for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
+            place = {"shard": job.shard.name, "row": row}
+            found.rows.append(_row(by_id[id_], frames=frames, bodies=bodies, note=note or None, **place))
         if not receipt["samples"]:  # every recording of it was dropped: a shard of nothing helps no reader
             for view in VIEWS:
-                for suffix in (".tar", ".idx"):
-                    (out / job.shard.side / view / f"{job.shard.name}{suffix}").unlink()
+                tar = shard_file(out, job.shard.side, view, job.shard.name)
+                tar.unlink()
+                tar.with_suffix(".idx").unlink()
             continue
         facts = splits[job.shard.side]
         facts["samples"] += len(receipt["samples"])
         shard = {"name": job.shard.name, "samples": len(receipt["samples"]), "views": receipt["views"]}
         facts["shards"].append(shard)
         if job.shard.side == "train":
-            total += np.load(job.joint_sum, allow_pickle=False)
-            trained += len(receipt["samples"])
-    rows.sort(key=lambda row: (row.id, row.reason or ""))
-    geometries = {view: Geometry(view, jobs[0].shape) for view in VIEWS}
-    card: dict[str, Any] = {
-        "format": FORMAT,
-        "generator": f"skelpipe {__version__}",
-        "name": manifest.name,
-        "title": manifest.title,
-        "split": options["split"],
-        "options": {"dataset": manifest.name, **options},
-        "profile": {"name": options["profile"], "version": CROSCLR_VERSION},
-        "shape": list(jobs[0].shape),
-        "dtype": geometries["joint"].dtype,
-        "layout": manifest.layout.to_plain(),
-        "classes": list(manifest.classes),
-        "views": {view: _plain_geometry(geometry) for view, geometry in geometries.items()},
-        "splits": splits,
-        "anchors": _write_anchors(manifest, total, trained, out),
-        "samples": write_samples(out / SAMPLES, rows),
-        "dropped": dict(sorted(Counter(row.reason for row in rows if row.reason).items())),
-        "published": dict(manifest.split(options["split"]).published),
-        "raw_fingerprint": plan.fingerprint(),
-        "terms": manifest.terms,
-        "homepage": manifest.homepage,
-    }
-    card["samples_file"] = {"sha256": hashlib.sha256((out / SAMPLES).read_bytes()).hexdigest()}
-    card["digest"] = card_digest(card)
-    with replacing(out / README) as file:
-        file.write(dataset_readme(manifest, card).encode())
-    os.sync()  # whatever the card promises is on disk before the card is
-    write_json(out / CARD, card, durable=True)
-    return card
+            found.joint_sum += np.load(job.joint_sum, allow_pickle=False)
+    found.rows.sort(key=lambda row: (row.id, row.reason or ""))
+    return found
 
 
 def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path) -> dict[str, Any]:
@@ -104,29 +137,25 @@ def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path)
     return hashes
 
 
-def _kept(sample: Sample, frames: int, bodies: int, shard: str, row: int) -> Row:
-    return _row(sample, frames=frames, bodies=bodies, shard=shard, row=row, reason=None)
+def _row(sample: Sample, **rest: Any) -> Row:
+    cut = sample.cut
+    if cut:
+        rest |= {"recording": cut.recording, "start": cut.start, "end": cut.end}
+    return _any_row(sample, **rest)
 
 
 def _dropped(drop: Drop) -> Row:
-    return _row(drop, frames=None, bodies=None, shard=None, row=None, reason=drop.reason)
+    return _any_row(drop, reason=drop.reason)
 
 
-def _as_drop(sample: Sample, reason: str) -> Drop:
-    return Drop(sample.id, sample.side, sample.label, sample.fields, reason)
-
-
-def _row(of: Sample | Drop, **rest: Any) -> Row:
-    return Row(
-        id=of.id,
-        label=of.label if of.fields else None,
-        split=of.side or None,
-        subject=of.fields.get("subject"),
-        camera=of.fields.get("camera"),
-        setup=of.fields.get("setup"),
-        replication=of.fields.get("replication"),
-        **rest,
-    )
+def _any_row(of: Sample | Drop, **rest: Any) -> Row:
+    known = {
+        "id": of.id,
+        "label": of.label if of.label >= 0 else None,
+        "fields": of.fields,
+        "split": of.side or None,
+    }
+    return Row(**{**dict.fromkeys(Row.__annotations__), **known, **rest})
 
 
 def _plain_geometry(geometry: Geometry) -> dict[str, int]:

@@ -7,7 +7,7 @@ rows of the sample table; neither the machine nor the version of any library ent
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,18 @@ import pyarrow.parquet as pq
 from skelpipe.errors import DatasetError
 from skelpipe.files import canonical_json, replacing
 
-__all__ = ["CARD", "FORMAT", "SAMPLES", "Row", "card_digest", "read_card", "read_samples", "write_samples"]
+__all__ = [
+    "CARD",
+    "COLUMNS",
+    "FORMAT",
+    "SAMPLES",
+    "Row",
+    "card_digest",
+    "parse_card",
+    "read_card",
+    "read_samples",
+    "write_samples",
+]
 
 CARD = "dataset.json"
 SAMPLES = "samples.parquet"
@@ -37,63 +48,82 @@ DIGESTED = (
     "anchors",
     "samples",
 )
+OPTIONAL = ("untrimmed",)  # digested where it is there
 
-_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("label", pa.int32()),
-        ("subject", pa.int32()),
-        ("camera", pa.int32()),
-        ("setup", pa.int32()),
-        ("replication", pa.int32()),
-        ("frames", pa.int32()),
-        ("bodies", pa.int32()),
-        ("split", pa.string()),
-        ("shard", pa.string()),
-        ("row", pa.int32()),
-        ("reason", pa.string()),
-    ]
-)
+# The columns every sample table has; a field of a dataset's names that is not among them is a column of its own.
+COLUMNS = {
+    "id": pa.string(),
+    "label": pa.int32(),
+    "subject": pa.int32(),
+    "camera": pa.int32(),
+    "setup": pa.int32(),
+    "replication": pa.int32(),
+    "recording": pa.string(),
+    "start": pa.int32(),
+    "end": pa.int32(),
+    "frames": pa.int32(),
+    "bodies": pa.int32(),
+    "split": pa.string(),
+    "shard": pa.string(),
+    "row": pa.int32(),
+    "reason": pa.string(),
+    "note": pa.string(),
+}
+FIELDS = ("subject", "camera", "setup", "replication")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the sample table. A dropped sample has a reason and neither shard nor row."""
+    """One row of the sample table. A dropped sample has a reason and neither shard nor row.
+
+    `fields` are what the recording's name says. A clip of an untrimmed `recording` has `start` and `end`, frames
+    from 1, both included; `note` tells what is odd about it.
+    """
 
     id: str
     label: int | None
-    subject: int | None
-    camera: int | None
-    setup: int | None
-    replication: int | None
+    fields: Mapping[str, int | str]
+    recording: str | None
+    start: int | None
+    end: int | None
     frames: int | None
     bodies: int | None
     split: str | None
     shard: str | None
     row: int | None
     reason: str | None
-
-    def line(self) -> list[Any]:
-        return [getattr(self, name) for name in _SCHEMA.names]
+    note: str | None
 
 
 def card_digest(card: Mapping[str, Any]) -> str:
     """Return the digest of a card's content (sha256, hex)."""
-    content = {key: card[key] for key in DIGESTED}
+    content = {key: card[key] for key in (*DIGESTED, *(key for key in OPTIONAL if key in card))}
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
-def write_samples(path: Path, rows: list[Row]) -> dict[str, Any]:
-    """Write the sample table; return the hash of its rows, the same whatever version of pyarrow wrote it."""
-    lines = [row.line() for row in rows]
-    columns = list(zip(*lines, strict=True)) or [()] * len(_SCHEMA)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write the sample table; return its columns and the hash of its rows, not of pyarrow's bytes."""
+    said = {name for row in rows for name in row.fields}
+    schema = dict(COLUMNS) | dict.fromkeys(sorted(said - COLUMNS.keys()), pa.int32())
+    columns = {}
+    for name in schema:
+        if name in FIELDS or name not in COLUMNS:
+            columns[name] = [row.fields.get(name) for row in rows]
+            if any(isinstance(value, str) for value in columns[name]):
+                schema[name] = pa.string()
+                columns[name] = [None if value is None else str(value) for value in columns[name]]
+        else:
+            columns[name] = [getattr(row, name) for row in rows]
+    arrays = [pa.array(values, schema[name]) for name, values in columns.items()]
     with replacing(path) as file:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), file, compression="zstd")
-    return {"rows": len(rows), "sha256": _rows_hash(lines)}
+        pq.write_table(
+            pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items()))), file, compression="zstd"
+        )
+    lines = list(zip(*columns.values(), strict=True))
+    return {"rows": len(rows), "sha256": _rows_hash(lines), "columns": list(columns)}
 
 
-def _rows_hash(lines: list[list[Any]]) -> str:
+def _rows_hash(lines: Sequence[Sequence[Any]]) -> str:
     hasher = hashlib.sha256()
     for line in lines:
         hasher.update(canonical_json(line) + b"\n")
@@ -106,30 +136,37 @@ def read_samples(path: Path, expected: Mapping[str, Any]) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
-    if table.schema.names != _SCHEMA.names:
-        raise DatasetError(f"{path}: its columns are not those of a sample table")
+    if table.schema.names != expected["columns"]:
+        raise DatasetError(f"{path}: its columns are not those that the card says")
     if table.num_rows != expected["rows"]:
         raise DatasetError(f"{path}: {table.num_rows} rows, the card says {expected['rows']}")
     return table
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Return the card of the dataset in a folder.
-
-    Raises DatasetError where there is none, it is no card of ours or of a later version, or was edited.
-    """
+    """Return the card of the dataset in a folder; DatasetError where there is none or `parse_card` refuses it."""
     path = folder / CARD
     try:
-        card: dict[str, Any] = json.loads(path.read_bytes())
-        name, version = card["format"]["name"], card["format"]["version"]
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"{folder}: no {CARD} here: no dataset, or one that prepare did not finish") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_card(content, folder)
+
+
+def parse_card(content: bytes, place: object) -> dict[str, Any]:
+    """Return the card in `content`; `place` is the dataset's, for messages.
+
+    Raises DatasetError where it is no card of ours or of a later version, or was edited.
+    """
+    try:
+        card: dict[str, Any] = json.loads(content)
+        name, version = card["format"]["name"], card["format"]["version"]
     except (ValueError, KeyError, TypeError):
-        raise DatasetError(f"{path}: is no card of a skelpipe dataset") from None
+        raise DatasetError(f"{place}/{CARD}: is no card of a skelpipe dataset") from None
     if name != FORMAT["name"] or version != FORMAT["version"]:
-        raise DatasetError(f"{path}: format {name} {version}; this skelpipe reads {FORMAT['version']}")
+        raise DatasetError(f"{place}/{CARD}: format {name} {version}; this skelpipe reads {FORMAT['version']}")
     if not set(DIGESTED) <= set(card) or card.get("digest") != card_digest(card):
-        raise DatasetError(f"{path}: its digest does not fit its content: it was changed after prepare")
+        raise DatasetError(f"{place}/{CARD}: its digest does not fit its content: it was changed after prepare")
     return card

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,18 +10,20 @@ from typing import IO, Any
 
 from skelpipe.errors import SkelpipeError
 
-__all__ = ["canonical_json", "replacing", "write_json"]
+__all__ = ["PART", "canonical_json", "replacing", "write_json"]
 
 PART = ".part"
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that takes its name only when it is whole; on failure it is gone.
 
-    `durable` waits until it is on disk, for what must outlive a power cut. OSErrors become SkelpipeErrors.
+    `durable` waits until it is on disk, for what must outlive a power cut. `shared` is for files that two
+    processes may write at once (a cluster runs a task again while a lost worker still works on it): the last
+    one whole wins. OSErrors become SkelpipeErrors.
     """
-    part = path.with_name(path.name + PART)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}" if shared else path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -42,7 +45,7 @@ def canonical_json(content: Any) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def write_json(path: Path, content: Any, *, durable: bool = False) -> None:
-    """Write `content` as readable JSON, whole or not at all; `durable` as for `replacing`."""
-    with replacing(path, durable=durable) as file:
+def write_json(path: Path, content: Any, *, durable: bool = False, shared: bool = False) -> None:
+    """Write `content` as readable JSON, whole or not at all; `durable` and `shared` as for `replacing`."""
+    with replacing(path, durable=durable, shared=shared) as file:
         file.write((json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

@@ -2,41 +2,74 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.skeleton import Layout, layout
+from skelpipe.skeleton import Layout
 
-__all__ = ["Manifest", "Split", "load_manifest"]
+__all__ = ["BY_ID", "SIDES", "Fields", "Manifest", "Segments", "Split", "Value"]
 
 SIDES = ("train", "test")
+BY_ID = "id"  # the field of a split by list: the recording's own id
+
+Value = int | str
+Fields = Mapping[str, Value]  # what a recording's name says: digits as numbers, anything else as text
 
 
 @dataclass(frozen=True)
 class Split:
-    """A protocol: recordings whose `field` has a value in `train` are for training, all others for testing.
+    """A protocol: recordings whose `field` has a value in `train` are for training, in `test` for testing.
 
-    `published` holds the counts of the literature, after the missing list, a side.
+    With one of the two sets (None: not given) all others fall on the other side. `published` holds the counts of
+    the literature a side, after the missing list, where there are any. A split that `needs` a file of the
+    dataset's download, because no list of it is built in, has neither set until `with_lists`.
     """
 
     name: str
     field: str
-    train: frozenset[int]
-    published: Mapping[str, int]
+    train: frozenset[Value] | None = None
+    test: frozenset[Value] | None = None
+    published: Mapping[str, int] = field(default_factory=dict)
+    needs: str = ""
 
-    def side(self, fields: Mapping[str, int]) -> str:
-        return "train" if fields[self.field] in self.train else "test"
+    def side(self, fields: Fields, identity: str = "") -> str | None:
+        """Return the side of a recording with these fields and this id; None where both sets leave it out."""
+        value = identity if self.field == BY_ID else fields[self.field]
+        if self.train is not None and value in self.train:
+            return "train"
+        if self.test is not None and value in self.test:
+            return "test"
+        if self.train is None or self.test is None:
+            return "train" if self.train is None else "test"
+        return None
+
+    def with_lists(self, train: frozenset[Value], test: frozenset[Value]) -> "Split":
+        """Return this split by lists of ids, such as a dataset's own split file holds."""
+        return replace(self, field=BY_ID, train=train, test=test, needs="")
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How label files cut untrimmed recordings into clips.
+
+    `suffixes` end a label file's name behind the recording's id. Of a clip longer than `longest` frames the
+    middle is kept.
+    """
+
+    suffixes: tuple[str, ...]
+    longest: int
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A dataset as its authors describe it. `classes` are in label order, label 0 first.
 
-    A recording's file is named by its id, which `name_pattern` takes apart, and `suffix`. `recordings` names the
-    grid of all recordings, where it is known.
+    A recording's file is named by its id, which `name_pattern` takes apart, and one of `suffixes`. Its class is
+    field `label`: a number counted from `first_label`, or a class's name; with `segments` label files tell it.
+    `recordings` names the grid of all recordings, where it is known. With `strict_names` a file of the right
+    suffix and the wrong name is damage, else a stranger.
     """
 
     name: str
@@ -45,25 +78,48 @@ class Manifest:
     layout: Layout
     bodies: int
     name_pattern: re.Pattern[str]
-    suffix: str
+    suffixes: tuple[str, ...]
+    strict_names: bool
+    label: str
+    first_label: int
     ranges: Mapping[str, tuple[int, int]]
     missing: frozenset[str]
     recordings: str | None
+    segments: Segments | None
     classes: tuple[str, ...]
+    classes_note: str
     splits: Mapping[str, Split]
     terms: str
     homepage: str
 
-    def fields(self, identity: str) -> dict[str, int] | None:
+    def identity(self, name: str) -> str | None:
+        """Return the id in a file's name, or None where it does not end like a recording's."""
+        for suffix in self.suffixes:
+            if name.endswith(suffix):
+                return name.removesuffix(suffix)
+        return None
+
+    def fields(self, identity: str) -> dict[str, Value] | None:
         """Return what a recording's id says (setup, camera, …), or None where it is no such id."""
         match = self.name_pattern.fullmatch(identity)
-        return {key: int(value) for key, value in match.groupdict().items()} if match else None
+        if not match:
+            return None
+        return {key: int(value) if value.isdecimal() else value for key, value in match.groupdict("").items()}
 
-    def outside(self, fields: Mapping[str, int]) -> str | None:
+    def class_of(self, fields: Fields) -> int | None:
+        """Return the label, from 0, that a recording's name says; None where there is no such class."""
+        said = fields[self.label]
+        if isinstance(said, str):
+            return self.classes.index(said) if said in self.classes else None
+        label = said - self.first_label
+        return label if 0 <= label < len(self.classes) else None
+
+    def outside(self, fields: Fields) -> str | None:
         """Say why a recording with these fields is not part of the dataset, or return None."""
         for key, (low, high) in self.ranges.items():
-            if not low <= fields[key] <= high:
-                return f"not part of {self.name}: {key} {fields[key]} is outside {low} to {high}"
+            value = fields[key]
+            if isinstance(value, str) or not low <= value <= high:
+                return f"not part of {self.name}: {key} {value} is outside {low} to {high}"
         return None
 
     def expected(self) -> Iterator[tuple[str, dict[str, int]]]:
@@ -96,35 +152,20 @@ class Manifest:
                         yield identity, fields
 
     def split(self, name: str) -> Split:
+        """Return a split by name; UsageError where there is none, or a file of the download must come first."""
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
-        return self.splits[name]
+        split = self.splits[name]
+        if split.needs:
+            raise UsageError(
+                f"the lists of split {name} of {self.name} are not built in: pass --split-file with the file"
+                f" {split.needs} of the dataset's download"
+            )
+        return split
 
+    def with_split_file(self, name: str, train: frozenset[str], test: frozenset[str]) -> "Manifest":
+        """Return this manifest with a split's lists taken from a file (see `skelpipe.splitfile`)."""
+        if name not in self.splits:
+            raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
+        return replace(self, splits={**self.splits, name: self.splits[name].with_lists(train, test)})
 
-@cache
-def load_manifest(name: str) -> Manifest:
-    """Return a built-in dataset's manifest by name, such as `ntu60`."""
-    try:
-        content = manifests.read_yaml("datasets", name)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from None
-    classes = content["classes"]
-    return Manifest(
-        name=content["name"],
-        title=content["title"],
-        reader=content["reader"],
-        layout=layout(content["layout"]),
-        bodies=content["bodies"],
-        name_pattern=re.compile(content["name_pattern"]),
-        suffix=content["suffix"],
-        ranges={key: (low, high) for key, (low, high) in content["ranges"].items()},
-        recordings=content.get("recordings"),
-        missing=frozenset(manifests.read_lines("missing", content["missing"])),
-        classes=tuple(manifests.read_lines("classes", classes["file"])[: classes["first"]]),
-        splits={
-            key: Split(key, split["field"], frozenset(split["train"]), split["published"])
-            for key, split in content["splits"].items()
-        },
-        terms=content["terms"],
-        homepage=content["homepage"],
-    )

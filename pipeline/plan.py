@@ -1,46 +1,82 @@
-"""From file names alone to a plan: which recordings are kept, on which side of the split, in which shard."""
+"""What `prepare` is going to do: clips to make, their shards, and what is left out and why."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from skelpipe.errors import RawError
-from skelpipe.manifest import SIDES, Manifest
+from skelpipe.manifest import SIDES, Fields
+from skelpipe.raw.labels import Segment
 from skelpipe.raw.source import RawFile
 
-__all__ = ["Drop", "Plan", "Sample", "ShardPlan", "counts", "make_plan"]
+__all__ = ["Cut", "Drop", "Found", "Plan", "Sample", "ShardPlan", "Video", "counts"]
 
-MISNAMED = "its name is no recording's name of this dataset"
-DOUBLED = "the id is found more than once"
-MISSING = "on the dataset's list of missing or incomplete skeletons"
+
+@dataclass(frozen=True)
+class Found:
+    """A recording's file, and what its name says."""
+
+    file: RawFile
+    fields: Fields
+    side: str
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which frames of an untrimmed recording are a clip: `start` to `end`, from 1, both included.
+
+    `origin` is the row that says so, for messages.
+    """
+
+    recording: str
+    start: int
+    end: int
+    longest: int
+    origin: str
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording to prepare. `fields` are what its name says, `label` counts from 0."""
+    """One clip to prepare. `fields` are what its recording's name says, `label` counts from 0.
+
+    `cut` is None for a clip that is a whole recording; `note` tells what is odd but no damage.
+    """
 
     id: str
     side: str
     label: int
-    fields: dict[str, int]
+    fields: Fields
     file: RawFile
+    cut: Cut | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """One recording left out, and why."""
+    """One recording or clip left out, and why."""
 
     id: str
     side: str
     label: int
-    fields: dict[str, int]
+    fields: Fields
     reason: str
 
 
 @dataclass(frozen=True)
+class Video:
+    """One untrimmed recording with the rows of its label file."""
+
+    id: str
+    side: str
+    fields: Fields
+    file: RawFile
+    rows: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
 class ShardPlan:
-    """The recordings of one shard, sorted by id."""
+    """The clips of one shard, sorted by id."""
 
     side: str
     name: str
@@ -49,11 +85,12 @@ class ShardPlan:
 
 @dataclass
 class Plan:
-    """What `prepare` is going to do. Samples and drops are sorted by id."""
+    """What `prepare` is going to do. Samples, drops and videos are sorted by id."""
 
     samples: list[Sample] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
-    outside: Counter[str] = field(default_factory=Counter)  # recordings of another dataset, by reason
+    videos: list[Video] = field(default_factory=list)
+    outside: Counter[str] = field(default_factory=Counter)  # recordings left aside, by reason
     others: int = 0  # files that are no recordings
 
     def shards(self, size: int) -> list[ShardPlan]:
@@ -78,58 +115,17 @@ class Plan:
         hasher = hashlib.sha256()
         for sample in self.samples:
             changed = sample.file.changed if times else ""
-            hasher.update(f"{sample.id} {sample.file.size} {changed}\n".encode())
+            frames = f" {sample.label} {sample.cut.start} {sample.cut.end}" if sample.cut else ""
+            hasher.update(f"{sample.id} {sample.file.size} {changed}{frames}\n".encode())
         for drop in self.drops:
             hasher.update(f"{drop.id} {drop.reason}\n".encode())
         return hasher.hexdigest()
 
-
-def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, skip_bad: bool) -> Plan:
-    """Sort the files into samples, drops and strangers.
-
-    A misnamed recording or an id found twice is a RawError that names the files; with `skip_bad` it is a drop.
-    Of an id found twice none is taken then: which one is right would be a guess.
-    """
-    split = manifest.split(split_name)
-    plan = Plan()
-    seen: dict[str, RawFile] = {}
-    twice: set[str] = set()
-    for file in files:
-        name = file.relative.rpartition("/")[2]
-        if not name.endswith(manifest.suffix):
-            plan.others += 1
-            continue
-        identity = name.removesuffix(manifest.suffix)
-        fields = manifest.fields(identity)
-        if fields is None:
-            if not skip_bad:
-                raise _refusal(file, MISNAMED)
-            plan.drops.append(Drop(identity, "", -1, {}, MISNAMED))
-            continue
-        if reason := manifest.outside(fields):
-            plan.outside[reason] += 1
-            continue
-        side, label = split.side(fields), fields["action"] - 1
-        if identity in seen:
-            if not skip_bad:
-                raise _refusal(file, f"the id is found twice, first as {seen[identity].path}")
-            twice.add(identity)
-            continue
-        seen[identity] = file
-        if identity in manifest.missing:
-            plan.drops.append(Drop(identity, side, label, fields, MISSING))
-        else:
-            plan.samples.append(Sample(identity, side, label, fields, file))
-    doubled = [sample for sample in plan.samples if sample.id in twice]
-    plan.drops += [Drop(s.id, s.side, s.label, s.fields, DOUBLED) for s in doubled]
-    plan.samples = [sample for sample in plan.samples if sample.id not in twice]
-    plan.samples.sort(key=lambda sample: sample.id)
-    plan.drops.sort(key=lambda drop: (drop.id, drop.reason))
-    return plan
-
-
-def _refusal(file: RawFile, reason: str) -> RawError:
-    return RawError(f"{file.path}: {reason}; move it away or pass --on-error skip")
+    def refuse(self, drop: Drop, message: str, *, skip_bad: bool) -> None:
+        """Note a drop or, unless bad recordings are to be skipped, raise a RawError with the message."""
+        if not skip_bad:
+            raise RawError(f"{message}; mend it, move it away or pass --on-error skip")
+        self.drops.append(drop)
 
 
 def counts(samples: Sequence[Sample] | Sequence[Drop]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skelpipe.drawing.colours import joint_colours, part_colours
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_average_motion", "draw_strips", "new_figure", "save_figure"]
 
-PART_COLOURS = ("#444444", "#d1495b", "#2e86ab", "#e58c3a", "#3a9a6b", "#7d5ba6", "#a67c52")
 POSES = 10
 MARGIN = 0.15  # of the body's extent, between poses
 SCALE_BAR = 0.5  # metres
@@ -66,8 +66,9 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
     speed = np.linalg.norm(dataset.anchor("motion")[..., 0], axis=0)[
         :-1
     ]  # the last motion frame is 0 by definition
-    for (part, joints), colour in zip(layout.parts.items(), PART_COLOURS, strict=False):
-        below.plot(1000 * speed[:, list(joints)].mean(axis=1), color=colour, label=part, linewidth=1.5)
+    for part, colour in part_colours(layout).items():
+        mean = 1000 * speed[:, list(layout.parts[part])].mean(axis=1)
+        below.plot(mean, color=colour, label=part, linewidth=1.5)
     below.set(xlabel="frame", ylabel="mm a frame")
     below.set_title("motion anchor, first body: mean length a part", fontsize=9, loc="left")
     below.legend(fontsize=8, ncols=len(layout.parts), frameon=False)
@@ -84,9 +85,7 @@ def _name_parts(figure: Any, layout: "Layout") -> None:
     """Put a legend of the parts' colours under all strips."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=colour, linewidth=2.5) for colour, _ in zip(PART_COLOURS, layout.parts, strict=False)
-    ]
+    handles = [Line2D([], [], color=colour, linewidth=2.5) for colour in part_colours(layout).values()]
     figure.legend(
         handles, list(layout.parts), loc="outside lower left", ncols=len(handles), fontsize=8, frameon=False
     )
@@ -102,7 +101,7 @@ def _frame(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
 def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, float, float, float]) -> None:
     """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint."""
     present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
-    colour_of = {v: PART_COLOURS[i % len(PART_COLOURS)] for i, g in enumerate(layout.parts.values()) for v in g}
+    colour_of = joint_colours(layout)
     left, right, bottom, top = frame
     step = max(right - left, 0.3) * (1 + MARGIN)
     for place, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):

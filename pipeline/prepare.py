@@ -1,45 +1,53 @@
 """`prepare`: raw recordings to a dataset, shard by shard, in bounded memory, on any number of processes.
 
-The bytes do not depend on the number of workers, on the order in which folders are listed, or on how often the
-work was cut off: shards take their names when they are whole, receipts remember them, and the card comes last.
+The bytes do not depend on the number of workers, on who does the work, on the order in which folders are listed,
+or on how often the work was cut off: shards take their names when they are whole, receipts remember them, and the
+card comes last.
 """
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from skelpipe.assemble import assemble
 from skelpipe.card import read_card
-from skelpipe.errors import SkelpipeError
-from skelpipe.manifest import Manifest
-from skelpipe.plan import Plan, make_plan
-from skelpipe.preprocess import CROSCLR
+from skelpipe.engines import run_jobs, run_on_dask
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import canonical_json
+from skelpipe.manifest import BY_ID, Manifest
+from skelpipe.plan import Plan
+from skelpipe.planner import make_plan
+from skelpipe.preprocess import CROSCLR, profile_writer
 from skelpipe.progress import progress
 from skelpipe.raw.source import find_raw_files
-from skelpipe.shard_writer import ShardJob, read_receipt, write_shard
+from skelpipe.shard_writer import ShardJob, read_receipt
+from skelpipe.untrimmed_writer import VideoJob, read_video_receipt, video_shards
 from skelpipe.workspace import claimed
 
-__all__ = ["Options", "Outcome", "prepare", "survey"]
+__all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey"]
+
+FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides the bytes of a dataset beside the raw files."""
+    """Everything that decides the content of a dataset beside the raw files."""
 
     split: str
     frames: int = 64
     bodies: int = 2
     shard_size: int = 1024
     profile: str = CROSCLR
+    dtype: str = "float32"
+    second_body: str = "zeros"
+    untrimmed: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What prepare did: the card, recordings of other datasets by reason, and whether it was all done before."""
+    """What prepare did: the card, recordings left aside by reason, and whether it was all done before."""
 
     card: dict[str, Any]
     outside: dict[str, int]
@@ -52,33 +60,51 @@ def prepare(
     out: Path,
     options: Options,
     *,
+    formats: Sequence[str] = FORMATS["shards"],
     workers: int = 1,
+    scheduler: str | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Outcome:
     """Write the dataset `out` from the recordings in the folders and .zip archives `raw`; return its card.
 
-    A prepare that was cut off goes on where it stopped; one of other options or other raw files is refused.
-    Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason).
+    `formats` are its containers, one or both of "shards" and "hdf5"; the digest is the same. The work is done by
+    `workers` processes or, where a `scheduler` is named, by its dask cluster. A prepare that was cut off goes on
+    where it stopped; one of other options or other raw files is refused. Raises RawError for a damaged recording
+    unless `skip_bad` (then it is a row with its reason).
     """
+    profile_writer(options.profile, options.second_body)  # refuses what does not go together
+    if options.untrimmed and not manifest.segments:
+        raise UsageError(f"--untrimmed: the recordings of {manifest.name} are single actions, no untrimmed videos")
     plan = survey(manifest, raw, options.split, skip_bad=skip_bad)
-    settings = {"dataset": manifest.name, **asdict(options), "raw_fingerprint": plan.fingerprint()}
+    made_with = {"dataset": manifest.name, **asdict(options), "split_lists": _lists_hash(manifest, options.split)}
+    settings = {**made_with, "raw_fingerprint": plan.fingerprint(), "formats": sorted(formats)}
     shape = (3, options.frames, len(manifest.layout), options.bodies)
     times = plan.fingerprint(times=True)
     with claimed(out, settings, overwrite=overwrite, raw_times=times, newest=plan.newest) as work:
         if work is None:
             return Outcome(read_card(out), dict(plan.outside), was_complete=True)
-        jobs = [ShardJob(manifest, shard, out, work, shape, skip_bad) for shard in plan.shards(options.shard_size)]
-        waiting = [job for job in jobs if read_receipt(job) is None]
-        for _ in progress(_run(waiting, workers), f"prepare {out}: shards", len(waiting), quiet=quiet):
+        how = (shape, options.dtype, options.profile, options.second_body, skip_bad)
+        jobs = [ShardJob(manifest, shard, out, work, *how) for shard in plan.shards(options.shard_size)]
+        videos = video_shards(plan.videos) if options.untrimmed else []
+        video_jobs = [VideoJob(manifest, shard, out, work, options.bodies, skip_bad) for shard in videos]
+        waiting = [
+            *(job for job in jobs if read_receipt(job) is None),
+            *(job for job in video_jobs if read_video_receipt(job) is None),
+        ]
+        done = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, workers)
+        for _ in progress(done, f"prepare {out}: shards", len(waiting), quiet=quiet):
             pass
-        card = assemble(manifest, asdict(options), plan, jobs, out)
+        card = assemble(manifest, made_with, plan, jobs, video_jobs, sorted(formats), out)
     return Outcome(card, dict(plan.outside), was_complete=False)
 
 
 def survey(manifest: Manifest, raw: Sequence[str | Path], split: str, *, skip_bad: bool = False) -> Plan:
-    """Look at the names of all raw files and return what prepare would do; SkelpipeError if that is nothing."""
+    """Look at the names of all raw files (and at label files) and return what prepare would do.
+
+    Raises SkelpipeError if that is nothing.
+    """
     plan = make_plan(manifest, split, find_raw_files(raw), skip_bad=skip_bad)
     if not plan.samples:
         places = ", ".join(map(str, raw))
@@ -92,22 +118,10 @@ def _others(plan: Plan) -> str:
     return "; ".join([*seen, f"{plan.others} other files"])
 
 
-def _run(jobs: Sequence[ShardJob], workers: int) -> Iterator[None]:
-    """Write the shards, yielding after each; the first error ends the work, finished shards stay."""
-    if workers == 1 or len(jobs) <= 1:
-        for job in jobs:
-            write_shard(job)
-            yield
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(write_shard, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise SkelpipeError(
-                "a worker process was killed (out of memory?); run prepare again to go on"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _lists_hash(manifest: Manifest, split: str) -> str | None:
+    """A hash of a split's lists of ids: a user's own split file decides the content as well."""
+    rule = manifest.split(split)
+    if rule.field != BY_ID:
+        return None
+    lists = [None if side is None else sorted(map(str, side)) for side in (rule.train, rule.test)]
+    return hashlib.sha256(canonical_json(lists)).hexdigest()

@@ -14,30 +14,32 @@ __all__ = ["dataset_readme"]
 def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
     """Return the text: what the dataset is, how it was made, how to read it, and the terms of its source."""
     sides = {side: card["splits"][side] for side in SIDES if card["splits"][side]["samples"]}
-    configs = [
-        {
-            "config_name": view,
-            "data_files": [{"split": side, "path": f"{side}/{view}/*.tar"} for side in sides],
-            **({"default": True} if view == "joint" else {}),
-        }
-        for view in VIEWS
-    ]
-    front = {
+    front: dict[str, Any] = {
         "pretty_name": f"{manifest.title}, {card['split']}",
         "task_categories": ["other"],
-        "tags": ["skeleton", "action-recognition", "webdataset"],
-        "configs": configs,
+        "tags": ["skeleton", "action-recognition", *(["webdataset"] if "shards" in card["formats"] else [])],
     }
+    if "shards" in card["formats"]:
+        front["configs"] = [
+            {
+                "config_name": view,
+                "data_files": [{"split": side, "path": f"{side}/{view}/*.tar"} for side in sides],
+                **({"default": True} if view == "joint" else {}),
+            }
+            for view in VIEWS
+        ]
     counts = "\n".join(
         f"| {side} | {facts['samples']:,} | {len(facts['shards'])} |" for side, facts in sides.items()
     )
     channels, frames, joints, bodies = card["shape"]
+    source = f"of {manifest.homepage} " if manifest.homepage else ""
+    note = f"\nThe class names are {manifest.classes_note}.\n" if manifest.classes_note else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
 # {manifest.title}, split {card["split"]}
 
-Skeleton clips of {manifest.homepage} as arrays `[C,T,V,M]` = [{channels},{frames},{joints},{bodies}]
+Skeleton clips {source}as arrays `[C,T,V,M]` = [{channels},{frames},{joints},{bodies}]
 {card["dtype"]}: x, y, z in metres, {frames} frames, {joints} joints ({manifest.layout.name}), {bodies} bodies.
 
 | side | clips | shards |
@@ -46,18 +48,35 @@ Skeleton clips of {manifest.homepage} as arrays `[C,T,V,M]` = [{channels},{frame
 
 Made by skelpipe with preprocessing profile `{card["profile"]["name"]}` version {card["profile"]["version"]};
 digest `{card["digest"]}`.
+{note}
+{"".join(_READING[name] for name in _READING if name in card["formats"] or name in card)}
+`samples.parquet` has a row a recording or clip, dropped ones with their reason; `anchors/` holds the mean training
+clip of each view; `dataset.json` is the card with class names, skeleton layout and the sha256 of every data file.
 
-Each shard `SIDE/VIEW/NNNNNN.tar` is a WebDataset of `ID.cls` (label, from 0) and `ID.VIEW.npy`:
+## Terms of the source
+{manifest.terms}
+"""
+
+
+_READING = {
+    "shards": """Each shard `SIDE/VIEW/NNNNNN.tar` is a WebDataset of `ID.cls` (label, from 0) and `ID.VIEW.npy`:
 
 ```python
 import webdataset
 for sample in webdataset.WebDataset("train/joint/000000.tar", shardshuffle=False).decode():
     print(sample["__key__"], sample["cls"], sample["joint.npy"].shape)
 ```
+""",
+    "hdf5": """`train.h5` and `test.h5` hold the root datasets `id`, `label` (from 0), `joint`, `bone` and `motion`
+in one order:
 
-`samples.parquet` has a row a recording, dropped ones with their reason; `anchors/` holds the mean training clip
-of each view; `dataset.json` is the card with class names, skeleton layout and the sha256 of every data file.
-
-## Terms of the source
-{manifest.terms}
-"""
+```python
+import h5py
+with h5py.File("train.h5") as file:
+    print(file["id"][0], file["label"][0], file["joint"].shape)
+```
+""",
+    "untrimmed": """`untrimmed/SIDE/NNNNNN.tar` hold whole videos, `ID.joint.npy` (raw joints `[C,F,V,M]`) and
+`ID.label.npy` (a class a frame, from 1; 0 is background).
+""",
+}

@@ -10,17 +10,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from skelpipe.errors import RawError
+from skelpipe.clips import ClipReader, Kept
 from skelpipe.files import replacing, write_json
 from skelpipe.manifest import Manifest
-from skelpipe.plan import Sample, ShardPlan
-from skelpipe.preprocess import crosclr
-from skelpipe.raw import READERS, Recording
-from skelpipe.raw.source import TextBuffer
+from skelpipe.plan import ShardPlan
 from skelpipe.tarshard import TAIL, Geometry, index_text, new_block
 from skelpipe.views import VIEWS, derive
 
-__all__ = ["ShardJob", "read_receipt", "write_shard"]
+__all__ = ["ShardJob", "read_receipt", "shard_file", "write_shard"]
 
 AT_ONCE = 64  # samples in memory
 
@@ -34,7 +31,13 @@ class ShardJob:
     out: Path
     receipts: Path
     shape: tuple[int, int, int, int]
+    dtype: str
+    profile: str
+    second_body: str
     skip_bad: bool
+
+    def __call__(self) -> None:
+        write_shard(self)
 
     @property
     def receipt(self) -> Path:
@@ -45,43 +48,48 @@ class ShardJob:
         return self.receipt.with_suffix(".npy")
 
 
+def shard_file(out: Path, side: str, view: str, name: str) -> Path:
+    """Return where a shard of a dataset lies; its index lies beside it."""
+    return out / side / view / f"{name}.tar"
+
+
 def write_shard(job: ShardJob) -> None:
     """Write the shard's tars and indices, then its receipt; nothing half-written is left behind.
 
-    The receipt lists samples in row order as [id, frames, bodies], drops as [id, reason], and a tar's size and
-    hashes a view; beside it lies the float64 sum of the joint clips, from which the anchors are made.
+    The receipt lists samples in row order as [id, frames, bodies, note], drops as [id, reason], and a tar's size
+    and hashes a view; beside it lies the float64 sum of the joint clips, from which the anchors are made.
     Raises RawError for a damaged recording unless `skip_bad`.
     """
-    drops: list[tuple[str, str]] = []
     total = np.zeros(job.shape)
-    geometries = {view: Geometry(view, job.shape) for view in VIEWS}
-    paths = {view: job.out / job.shard.side / view / f"{job.shard.name}.tar" for view in VIEWS}
-    kept: list[tuple[Sample, int, int]] = []
+    geometries = {view: Geometry(view, job.shape, job.dtype) for view in VIEWS}
+    paths = {view: shard_file(job.out, job.shard.side, view, job.shard.name) for view in VIEWS}
+    kept: list[Kept] = []
+    reader = ClipReader(job.manifest, job.shape, job.dtype, job.profile, job.second_body, skip_bad=job.skip_bad)
     with ExitStack() as stack:
-        writers = {view: _HashingFile(stack.enter_context(replacing(paths[view]))) for view in VIEWS}
+        writers = {view: _HashingFile(stack.enter_context(replacing(paths[view], shared=True))) for view in VIEWS}
         for start in range(0, len(job.shard.samples), AT_ONCE):
-            rows = _read(job, job.shard.samples[start : start + AT_ONCE], drops)
+            rows, clips = reader.read(job.shard.samples[start : start + AT_ONCE])
             if rows:
-                total += _write_block(job.manifest, rows, geometries, writers)
-                kept.extend((sample, recording.frames, recording.bodies) for sample, recording in rows)
+                total += _write_block(job.manifest, rows, clips, geometries, writers)
+                kept += rows
         for writer in writers.values():
             writer.write(TAIL)
-    ids = [sample.id for sample, _, _ in kept]
-    labels = [sample.label for sample, _, _ in kept]
+    ids = [row.sample.id for row in kept]
+    labels = [row.sample.label for row in kept]
     views = {}
     for view, writer in writers.items():
         index = index_text(geometries[view], ids, labels).encode()
-        with replacing(paths[view].with_suffix(".idx")) as file:
+        with replacing(paths[view].with_suffix(".idx"), shared=True) as file:
             file.write(index)
         views[view] = {
             "bytes": writer.size,
             "sha256": writer.hash.hexdigest(),
             "idx_sha256": hashlib.sha256(index).hexdigest(),
         }
-    with replacing(job.joint_sum) as file:
+    with replacing(job.joint_sum, shared=True) as file:
         np.save(file, total)
-    samples = [[sample.id, frames, bodies] for sample, frames, bodies in kept]
-    write_json(job.receipt, {"samples": samples, "drops": drops, "views": views})
+    samples = [[row.sample.id, row.frames, row.bodies, row.note] for row in kept]
+    write_json(job.receipt, {"samples": samples, "drops": reader.drops, "views": views}, shared=True)
 
 
 def read_receipt(job: ShardJob) -> dict[str, Any] | None:
@@ -95,7 +103,7 @@ def read_receipt(job: ShardJob) -> dict[str, Any] | None:
     if receipt["drops"] and not job.skip_bad:
         return None
     for view, facts in receipt["views"].items():
-        tar = job.out / job.shard.side / view / f"{job.shard.name}.tar"
+        tar = shard_file(job.out, job.shard.side, view, job.shard.name)
         if not tar.with_suffix(".idx").is_file() or not tar.is_file() or tar.stat().st_size != facts["bytes"]:
             return None
     return receipt
@@ -115,47 +123,21 @@ class _HashingFile:
         self.size += len(content)
 
 
-def _read(
-    job: ShardJob, samples: Sequence[Sample], drops: list[tuple[str, str]]
-) -> list[tuple[Sample, Recording]]:
-    """Read recordings; a damaged one is an error or, with `skip_bad`, a drop with its reason."""
-    read = READERS[job.manifest.reader]
-    text = TextBuffer()
-    rows = []
-    for sample in samples:
-        try:
-            recording = read(text.read_raw(sample.file), sample.file.path, len(job.manifest.layout))
-            if not recording.bodies:
-                raise RawError(f"{sample.file.path}: no body in any of its {recording.frames} frames")
-            if np.abs(recording.xyz).max() > np.finfo(np.float32).max:
-                raise RawError(f"{sample.file.path}: a coordinate is too large for float32")
-        except RawError as error:
-            if not job.skip_bad:
-                raise RawError(f"{error}; repair or move the file, or pass --on-error skip") from None
-            # The path is of this machine, the dataset is not: keep the file's own name.
-            drops.append((sample.id, str(error).replace(sample.file.path, Path(sample.file.path).name)))
-        else:
-            rows.append((sample, recording))
-    return rows
-
-
 def _write_block(
     manifest: Manifest,
-    rows: Sequence[tuple[Sample, Recording]],
+    rows: Sequence[Kept],
+    clips: np.ndarray,
     geometries: dict[str, Geometry],
     writers: dict[str, _HashingFile],
 ) -> np.ndarray:
-    """Write some samples of every view; return the float64 sum of their joint clips."""
-    ids = [sample.id for sample, _ in rows]
-    labels = [sample.label for sample, _ in rows]
-    joint_block = new_block(geometries["joint"], ids, labels)
-    joint = geometries["joint"].arrays(joint_block)
-    _, frames, _, bodies = geometries["joint"].shape
-    for clip, (_, recording) in zip(joint, rows, strict=True):
-        crosclr(recording, manifest.layout, frames, bodies, out=clip)
-    writers["joint"].write(joint_block.data.cast("B"))
-    for view in VIEWS[1:]:
+    """Write some samples of every view; return the float64 sum of their joint clips as stored."""
+    ids = [row.sample.id for row in rows]
+    labels = [row.sample.label for row in rows]
+    for view in VIEWS:
         block = new_block(geometries[view], ids, labels)
-        geometries[view].arrays(block)[:] = derive(joint, view, manifest.layout)
+        stored = geometries[view].arrays(block)
+        stored[:] = derive(clips, view, manifest.layout)
         writers[view].write(block.data.cast("B"))
-    return joint.sum(axis=0, dtype=np.float64)
+        if view == "joint":
+            clips = stored.astype(np.float32, copy=False)  # bone and motion are views of what is stored
+    return clips.sum(axis=0, dtype=np.float64)

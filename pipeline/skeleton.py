@@ -1,14 +1,17 @@
 """Skeleton layouts: joints, bones, mirror pairs, parts. The one edge table everything else follows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from skelpipe import manifests
+from skelpipe.document import Section
 from skelpipe.errors import UsageError
 
 __all__ = ["Layout", "layout", "parse_layout"]
+
+KEYS = ("name", "joints", "centre", "shoulders", "bones", "mirror", "parts", "levels")
 
 
 @dataclass(frozen=True)
@@ -84,53 +87,70 @@ def layout(name: str) -> Layout:
         raise UsageError(str(error.args[0])) from None
 
 
-def parse_layout(content: Mapping[str, Any]) -> Layout:
-    """Build a `Layout` from the content of a layout file (see `manifests/layouts`), checking every name."""
-    name = str(content["name"])
-    joints = tuple(str(joint) for joint in content["joints"])
-    index = {joint: v for v, joint in enumerate(joints)}
+def parse_layout(content: Mapping[str, Any], place: str = "") -> Layout:
+    """Build a `Layout` from the content of a layout file (see `manifests/layouts`), checking every name.
 
-    def at(joint: str, where: str) -> int:
+    `place` stands in messages where the content is part of another document.
+    """
+    top = Section(content, place or f"layout {content.get('name', '')}", KEYS)
+    name = top.get("name", str)
+    joints = tuple(top.texts("joints"))
+    index = {joint: v for v, joint in enumerate(joints)}
+    if len(index) < len(joints) or not joints:
+        raise UsageError(f"{top.at('joints')}: names are expected, each once")
+
+    def at(joint: Any, where: str) -> int:
         if joint not in index:
-            raise UsageError(f"layout {name}: {where} names the unknown joint {joint!r}")
+            raise UsageError(f"{top.place}: {where} names the unknown joint {joint!r}")
         return index[joint]
 
-    def groups(table: Mapping[str, list[str]], where: str) -> dict[str, tuple[int, ...]]:
-        found = {key: tuple(at(joint, f"{where}.{key}") for joint in value) for key, value in table.items()}
+    def groups(section: Section, where: str) -> dict[str, tuple[int, ...]]:
+        found = {
+            key: tuple(at(joint, f"{where}.{key}") for joint in section.texts(key)) for key in section.content
+        }
         if sorted(v for group in found.values() for v in group) != list(range(len(joints))):
-            raise UsageError(f"layout {name}: {where} must name every joint exactly once")
+            raise UsageError(f"{top.place}: {where} must name every joint exactly once")
         return found
 
-    centre = at(content["centre"], "centre")
+    centre = at(top.get("centre", str), "centre")
     parents = list(range(len(joints)))
-    for child, parent in content["bones"].items():
+    for child, parent in top.get("bones", dict).items():
         parents[at(child, "bones")] = at(parent, "bones")
-    _check_tree(name, joints, parents, centre)
-    mirror = list(range(len(joints)))
-    for left, right in content["mirror"]:
-        a, b = at(left, "mirror"), at(right, "mirror")
-        if a == b or mirror[a] != a or mirror[b] != b:
-            raise UsageError(f"layout {name}: mirror names {left!r} or {right!r} twice")
-        mirror[a], mirror[b] = b, a
+    _check_tree(top.place, joints, parents, centre)
+    shoulders = top.section("shoulders", ("left", "right"))
+    levels = top.section("levels", None, {})
     return Layout(
         name=name,
         joints=joints,
         parents=tuple(parents),
         centre=centre,
-        left_shoulder=at(content["shoulders"]["left"], "shoulders.left"),
-        right_shoulder=at(content["shoulders"]["right"], "shoulders.right"),
-        mirror=tuple(mirror),
-        parts=groups(content["parts"], "parts"),
-        levels={level: groups(table, f"levels.{level}") for level, table in content.get("levels", {}).items()},
+        left_shoulder=at(shoulders.get("left", str), "shoulders.left"),
+        right_shoulder=at(shoulders.get("right", str), "shoulders.right"),
+        mirror=_mirror(top, joints, at),
+        parts=groups(top.section("parts"), "parts"),
+        levels={level: groups(levels.section(level), f"levels.{level}") for level in levels.content},
     )
 
 
-def _check_tree(name: str, joints: tuple[str, ...], parents: list[int], centre: int) -> None:
+def _mirror(top: Section, joints: tuple[str, ...], at: Callable[[Any, str], int]) -> tuple[int, ...]:
+    mirror = list(range(len(joints)))
+    for pair in top.get("mirror", list, []):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise UsageError(f"{top.at('mirror')}: pairs of joints are expected, found {pair!r}")
+        left, right = pair
+        a, b = at(left, "mirror"), at(right, "mirror")
+        if a == b or mirror[a] != a or mirror[b] != b:
+            raise UsageError(f"{top.place}: mirror names {left!r} or {right!r} twice")
+        mirror[a], mirror[b] = b, a
+    return tuple(mirror)
+
+
+def _check_tree(place: str, joints: tuple[str, ...], parents: list[int], centre: int) -> None:
     if parents[centre] != centre:
-        raise UsageError(f"layout {name}: the centre {joints[centre]!r} must have no parent")
+        raise UsageError(f"{place}: the centre {joints[centre]!r} must have no parent")
     for start in range(len(joints)):
         v = start
         for _ in joints:
             v = parents[v]
         if v != centre:
-            raise UsageError(f"layout {name}: the bones from {joints[start]!r} do not lead to the centre")
+            raise UsageError(f"{place}: the bones from {joints[start]!r} do not lead to the centre")

@@ -14,7 +14,7 @@ import numpy as np
 
 from skelpipe.errors import DatasetError
 
-__all__ = ["TAIL", "Geometry", "check_shard", "index_text", "new_block"]
+__all__ = ["BLOCK", "TAIL", "Geometry", "check_shard", "index_text", "new_block", "ustar_headers"]
 
 BLOCK = 512
 CLS_DATA = BLOCK
@@ -74,11 +74,11 @@ def new_block(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> 
     """Return the records of these samples, uint8 `[n,stride]`, with all arrays zero; fill `arrays(block)`."""
     block = np.zeros((len(ids), geometry.stride), np.uint8)
     texts = [str(label).encode() for label in labels]
-    _headers(block[:, :BLOCK], [f"{id_}.cls" for id_ in ids], [len(text) for text in texts])
+    ustar_headers(block[:, :BLOCK], [f"{id_}.cls" for id_ in ids], [len(text) for text in texts])
     width = max(map(len, texts), default=1)
     block[:, CLS_DATA : CLS_DATA + width] = _bytes(texts, width)
     names = [f"{id_}.{geometry.view}.npy" for id_ in ids]
-    _headers(block[:, NPY_HEADER : NPY_HEADER + BLOCK], names, [geometry.npy_bytes] * len(ids))
+    ustar_headers(block[:, NPY_HEADER : NPY_HEADER + BLOCK], names, [geometry.npy_bytes] * len(ids))
     block[:, NPY_DATA : geometry.data_offset] = np.frombuffer(geometry.preamble, np.uint8)
     return block
 
@@ -87,7 +87,7 @@ def _bytes(texts: Sequence[bytes], width: int) -> np.ndarray:
     return np.array(texts, f"S{width}").view(np.uint8).reshape(len(texts), width)
 
 
-def _headers(rows: np.ndarray, names: Sequence[str], sizes: Sequence[int]) -> None:
+def ustar_headers(rows: np.ndarray, names: Sequence[str], sizes: Sequence[int]) -> None:
     """Write POSIX ustar headers of regular files, owner root, time 0, into uint8 `[n,512]`."""
     encoded = [name.encode() for name in names]
     if too_long := [name for name in names if len(name.encode()) > LONGEST_NAME]:
@@ -125,7 +125,7 @@ def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], place
         raise DatasetError(f"{place}: {len(shard)} bytes, {expected} expected: the shard is cut off or not ours")
     for row in {0, len(ids) - 1}:
         record = shard[row * geometry.stride :]
-        name = bytes(record[NPY_HEADER : NPY_HEADER + LONGEST_NAME]).rstrip(b"\0").decode("ascii", "replace")
+        name = bytes(record[NPY_HEADER : NPY_HEADER + LONGEST_NAME]).rstrip(b"\0").decode("utf-8", "replace")
         if name != f"{ids[row]}.{geometry.view}.npy":
             raise DatasetError(
                 f"{place}: sample {row} is {name!r}, {ids[row]!r} is expected: not this card's shard"

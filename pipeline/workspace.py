@@ -10,10 +10,10 @@ from typing import Any
 
 from skelpipe.card import CARD, SAMPLES, read_card
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.files import write_json
+from skelpipe.files import PART, write_json
 from skelpipe.manifest import SIDES
 
-__all__ = ["README", "claimed"]
+__all__ = ["README", "WORK", "claimed"]
 
 README = "README.md"
 WORK = ".prepare"
@@ -38,7 +38,7 @@ def claimed(
             raise UsageError(f"--out {out}: is a file")
         if (out / CARD).exists() and not work.exists():
             card = read_card(out)
-            made_with = {**card["options"], "raw_fingerprint": card["raw_fingerprint"]}
+            made_with = {**card["options"], "raw_fingerprint": card["raw_fingerprint"], "formats": card["formats"]}
             if made_with == settings and newest <= (out / CARD).stat().st_mtime_ns:
                 yield None
                 return
@@ -52,6 +52,8 @@ def claimed(
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{out}: another prepare is writing there") from None
+            for part in out.rglob(f"*{PART}"):  # what a killed prepare left half-written
+                part.unlink(missing_ok=True)
             _settle(out, work, {**settings, "raw_times": raw_times}, overwrite)
             yield work
         shutil.rmtree(work)
@@ -88,8 +90,8 @@ def _refuse_unless(overwrite: bool, out: Path, before: Mapping[str, Any], settin
 
 def _remove(out: Path) -> None:
     """Remove a dataset's files, the card first, and nothing else that may lie there."""
-    for name in (CARD, SAMPLES, README):
+    for name in (CARD, SAMPLES, README, *(f"{side}.h5" for side in SIDES)):
         (out / name).unlink(missing_ok=True)
-    for name in (*SIDES, "anchors"):
+    for name in (*SIDES, "anchors", "untrimmed"):
         if (out / name).exists():
             shutil.rmtree(out / name)

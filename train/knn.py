@@ -21,7 +21,6 @@ from torch import nn
 from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option, shards_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
-from skelpipe.manifest import load_manifest
 from skelpipe.train.devices import resolve_device
 from skelpipe.train.features import embed
 from skelpipe.train.identity import dataset_name
@@ -138,8 +137,8 @@ def _reported(dataset: Dataset, subject: Subject) -> dict[str, Any] | None:
     found = subject.recipe.figure("knn", subject.view, dataset_name(dataset)) if subject.recipe else None
     if found is None:
         return None
-    published = load_manifest(dataset.name).split(dataset.split_name).published
-    complete = all(dataset.count(side) == count for side, count in published.items())
+    published = dataset.card["published"]
+    complete = bool(published) and all(dataset.count(side) == count for side, count in published.items())
     return {f"knn@{PAPER_K}": found[0], "source": found[1], "clips": dict(published), "complete": complete}
 
 
@@ -154,8 +153,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
         line = f"{name:8} {figure:6.2f} %"
         if name in reported:
             line += f"   reported {reported[name]:.1f} % ({reported['source']}"
-            if not reported["complete"]:
-                published = reported["clips"]
+            published = reported["clips"]
+            if published and not reported["complete"]:
                 line += f"; on all {published['train']:,} + {published['test']:,} clips, which this dataset is not"
             line += ")"
         lines.append(line)

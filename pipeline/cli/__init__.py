@@ -3,8 +3,10 @@
 import click
 
 from skelpipe import __version__
+from skelpipe.cli.copy import copy
 from skelpipe.cli.info import info
 from skelpipe.cli.prepare import prepare
+from skelpipe.cli.show import show
 from skelpipe.cli.stats import stats
 from skelpipe.cli.synth import synth
 from skelpipe.cli.verify import verify
@@ -18,5 +20,5 @@ def main() -> None:
     """Turn raw skeleton recordings into datasets that training reads at memory speed."""
 
 
-for _command in (synth, prepare, stats, verify, info):
+for _command in (synth, prepare, stats, verify, info, show, copy):
     main.add_command(_command)

@@ -1,7 +1,7 @@
 """`skelpipe info`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -26,7 +26,7 @@ def info(*, shards: str, as_json: bool) -> None:
         side: {
             "samples": dataset.count(side),
             "shards": len(dataset.shards(side)),
-            "bytes": _bytes(dataset.shards(side)),
+            "bytes": _bytes(card, side),
         }
         for side in SIDES
     }
@@ -41,6 +41,7 @@ def info(*, shards: str, as_json: bool) -> None:
         "layout": dataset.layout.name,
         "classes": len(dataset.classes),
         "views": list(dataset.views),
+        "formats": card["formats"],
         "sides": sides,
         "published": card["published"],
         "dropped": card["dropped"],
@@ -57,17 +58,28 @@ def info(*, shards: str, as_json: bool) -> None:
         f"clips     [C,T,V,M] = [{channels},{frames},{joints},{bodies}] {card['dtype']}, {dataset.layout.name}"
     )
     click.echo(f"views     {', '.join(dataset.views)}")
+    click.echo(f"formats   {', '.join(card['formats'])}")
     for side, facts in sides.items():
+        published = f" ({card['published'][side]:,} published)" if card["published"] else ""
         click.echo(
             f"{side:<9} {facts['samples']:,} clips in {facts['shards']:,} shards a view,"
-            f" {facts['bytes'] / 1e6:,.1f} MB ({card['published'][side]:,} published)"
+            f" {facts['bytes'] / 1e6:,.1f} MB{published}"
         )
     for reason, count in card["dropped"].items():
         click.echo(f"dropped   {count:,}: {reason}")
+    if "untrimmed" in card:
+        for side in SIDES:
+            facts = card["untrimmed"][side]
+            click.echo(f"untrimmed {side}: {facts['videos']:,} videos, {facts['frames']:,} frames")
     if reason := card["anchors"].get("absent"):
         click.echo(f"anchors   none: {reason}")
     click.echo(f"digest    {dataset.digest}")
 
 
-def _bytes(shards: Sequence[Mapping[str, Any]]) -> int:
-    return sum(facts["bytes"] for shard in shards for facts in shard["views"].values())
+def _bytes(card: Mapping[str, Any], side: str) -> int:
+    """Bytes of a side's clips and videos, in all containers."""
+    tars = (facts["bytes"] for shard in card["splits"][side]["shards"] for facts in shard["views"].values())
+    shards = sum(tars) if "shards" in card["formats"] else 0
+    hdf5 = card.get("hdf5", {}).get(side, {"bytes": 0})["bytes"]
+    videos = sum(tar["bytes"] for tar in card.get("untrimmed", {}).get(side, {}).get("shards", ()))
+    return int(shards + hdf5 + videos)

@@ -11,12 +11,30 @@ from skelpipe.cli.options import errors_as_messages, json_option, workers_option
 
 __all__ = ["prepare"]
 
+NOTES_SHOWN = 5
+
 
 @click.command(
     epilog="Example: skelpipe prepare --dataset ntu60 --split xsub --raw raw/ntu60 --out data/ntu60-xsub"
 )
-@click.option("--dataset", "name", required=True, metavar="NAME", help="Dataset: ntu60, ntu120 or msr-action3d.")
-@click.option("--split", required=True, metavar="SPLIT", help="Protocol: xsub; also xview (ntu60), xset (ntu120).")
+@click.option(
+    "--dataset",
+    "name",
+    required=True,
+    metavar="NAME|YAML",
+    help="ntu60, ntu120, pkummd1, pkummd2, msr-action3d, or the .yaml of your own dataset.",
+)
+@click.option(
+    "--split",
+    required=True,
+    metavar="SPLIT",
+    help="Protocol: xsub; also xview (ntu60, pkummd1, pkummd2), xset (ntu120), or one of your .yaml.",
+)
+@click.option(
+    "--split-file",
+    metavar="FILE",
+    help="The split's lists of training and testing ids, as in PKU-MMD's download; wins over built-in lists.",
+)
 @click.option(
     "--raw",
     multiple=True,
@@ -31,7 +49,36 @@ __all__ = ["prepare"]
     "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples in a shard."
 )
 @click.option(
-    "--profile", type=click.Choice(["crosclr"]), default="crosclr", show_default=True, help="Preprocessing."
+    "--profile",
+    type=click.Choice(["crosclr", "ctrgcn"]),
+    default="crosclr",
+    show_default=True,
+    help="Preprocessing: as the self-supervised papers do it, or as CTR-GCN does.",
+)
+@click.option(
+    "--second-body",
+    type=click.Choice(["zeros", "copy"]),
+    default="zeros",
+    show_default=True,
+    help="What fills body 2 of a one-person clip (copy: profile ctrgcn only).",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How numbers are stored; float16 takes half the room and rounds to about a millimetre.",
+)
+@click.option(
+    "--format",
+    "container",
+    type=click.Choice(["shards", "hdf5", "both"]),
+    default="shards",
+    show_default=True,
+    help="Containers: WebDataset tars, one HDF5 file a side, or both; the digest is the same.",
+)
+@click.option(
+    "--untrimmed", is_flag=True, help="Also store whole videos with a label a frame (PKU-MMD), for segmentation."
 )
 @click.option(
     "--on-error",
@@ -42,6 +89,14 @@ __all__ = ["prepare"]
 )
 @click.option("--dry-run", is_flag=True, help="Only report what would be prepared, from the file names.")
 @click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that was made otherwise.")
+@click.option(
+    "--engine",
+    type=click.Choice(["processes", "dask"]),
+    default="processes",
+    show_default=True,
+    help="Who does the work: --workers processes here, or the dask cluster of --scheduler (needs skelpipe[dask]).",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Scheduler of --engine dask, such as tcp://10.0.0.1:8786.")
 @workers_option
 @json_option
 @errors_as_messages
@@ -49,15 +104,22 @@ def prepare(
     *,
     name: str,
     split: str,
+    split_file: str | None,
     raw: tuple[str, ...],
     out: str | None,
     frames: int,
     bodies: int | None,
     shard_size: int,
     profile: str,
+    second_body: str,
+    dtype: str,
+    container: str,
+    untrimmed: bool,
     on_error: str,
     dry_run: bool,
     overwrite: bool,
+    engine: str,
+    scheduler: str | None,
     workers: int,
     as_json: bool,
 ) -> None:
@@ -65,25 +127,35 @@ def prepare(
 
     Cut off or interrupted, the same command goes on where it stopped.
     """
-    from skelpipe.manifest import load_manifest
-    from skelpipe.prepare import Options, prepare, survey
+    from skelpipe.errors import UsageError
+    from skelpipe.prepare import FORMATS, Options, prepare, survey
     from skelpipe.report import plan_report, preparation_report
+    from skelpipe.schema import load_manifest
+    from skelpipe.splitfile import read_split_file
 
+    if (engine == "dask") != (scheduler is not None):
+        raise UsageError("--engine dask and --scheduler ADDRESS go together")
     manifest = load_manifest(name)
+    if split_file:
+        manifest = manifest.with_split_file(split, *read_split_file(split_file))
     manifest.split(split)
-    target = Path(out or f"data/{name}-{split}")
-    places = raw or (f"raw/{name}",)
+    target = Path(out or f"data/{manifest.name}-{split}")
+    places = raw or (f"raw/{manifest.name}",)
     if dry_run:
         plan = survey(manifest, places, split, skip_bad=on_error == "skip")
         _show(plan_report(manifest, split, target, plan), as_json)
         return
-    options = Options(split, frames, bodies or manifest.bodies, shard_size, profile)
+    options = Options(
+        split, frames, bodies or manifest.bodies, shard_size, profile, dtype, second_body, untrimmed=untrimmed
+    )
     outcome = prepare(
         manifest,
         places,
         target,
         options,
+        formats=FORMATS[container],
         workers=workers,
+        scheduler=scheduler,
         skip_bad=on_error == "skip",
         overwrite=overwrite,
         quiet=as_json,
@@ -104,13 +176,19 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
         click.echo(f"dropped {count:,}: {reason}")
     for reason, count in report["outside"].items():
         click.echo(f"left aside {count:,}: {reason}")
-    published = report["published"]
-    expected = f"{published['train']:,} training and {published['test']:,} test clips are published"
-    if report["absent"]:
-        first = f", first {report['first_absent']}" if report["first_absent"] else ""
-        click.echo(f"{expected}; {report['absent']:,} recordings are not here{first}")
-    else:
-        click.echo(f"{expected}: complete")
+    for identity, note in list(report["notes"].items())[:NOTES_SHOWN]:
+        click.echo(f"noted {identity}: {note}")
+    if (more := len(report["notes"]) - NOTES_SHOWN) > 0:
+        click.echo(f"noted {more:,} more, see samples.parquet")
+    if videos := report.get("untrimmed"):
+        click.echo(f"untrimmed: {videos['train']:,} training and {videos['test']:,} test videos")
+    if published := report["published"]:
+        expected = f"{published['train']:,} training and {published['test']:,} test clips are published"
+        if report["absent"]:
+            first = f", first {report['first_absent']}" if report["first_absent"] else ""
+            click.echo(f"{expected}; {report['absent']:,} {report['unit']} are not here{first}")
+        else:
+            click.echo(f"{expected}: complete")
     for side in ("train", "test"):
         if not report[side]:
             click.echo(f"Warning: the {side} side of split {report['split']} is empty", err=True)

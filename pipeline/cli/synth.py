@@ -1,6 +1,7 @@
 """`skelpipe synth`: make raw recordings."""
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ __all__ = ["synth"]
 @click.command(epilog="Example: skelpipe synth --dataset ntu60 --out raw/ntu60 --subjects 8 --actions 10 --seed 0")
 @click.option(
     "--dataset",
-    type=click.Choice(["ntu60", "ntu120"]),
+    type=click.Choice(["ntu60", "ntu120", "pkummd1", "pkummd2", "msr-action3d"]),
     default="ntu60",
     show_default=True,
     help="Dataset whose names, ranges and file format the recordings have.",
@@ -49,7 +50,7 @@ __all__ = ["synth"]
     type=int,
     default=80,
     show_default=True,
-    help="Mean length of a recording, at 30 frames a second.",
+    help="Mean length of a performance, at 30 frames a second.",
 )
 @workers_option
 @json_option
@@ -68,32 +69,31 @@ def synth(
 ) -> None:
     """Write synthetic raw recordings in a dataset's real format.
 
-    Every performance is recorded by three cameras: SUBJECTS x ACTIONS x REPEATS x 3 files. Same arguments, same
-    bytes; a rerun completes what was cut off.
+    Every performance, SUBJECTS x ACTIONS x REPEATS of them, is a file of each of the three cameras (ntu60, ntu120)
+    or of the only one (msr-action3d). For pkummd1 and pkummd2 about six of them by one subject make an untrimmed
+    video, with three files of skeletons and three of labels; the dataset's split files come with them. Same
+    arguments, same bytes; a rerun completes what was cut off.
     """
     from skelpipe.progress import progress
-    from skelpipe.synth.generate import Options
-    from skelpipe.synth.names import plan_performances, split_counts
-    from skelpipe.synth.store import write_recordings
+    from skelpipe.synth.options import Options
+    from skelpipe.synth.plan import plan_dataset
+    from skelpipe.synth.store import write_takes
 
     folder = out if out is not None else Path("raw") / dataset
-    options = Options(dataset, seed, difficulty, frames)
-    performances = plan_performances(dataset, subjects, actions, repeats)
-    written = write_recordings(folder, options, performances, workers=workers)
-    sizes = list(progress(written, f"synth {folder}", len(performances), quiet=as_json))
-    summary = {
-        "dataset": dataset,
-        "out": str(folder),
-        "recordings": 3 * len(performances),
-        "bytes": sum(sizes),
-        "actions": sorted({performance.action for performance in performances}),
-        "subjects": sorted({performance.subject for performance in performances}),
-        "setups": sorted({performance.setup for performance in performances}),
-        "splits": split_counts(dataset, performances),
-    }
+    plan = plan_dataset(Options(dataset, seed, difficulty, frames), subjects, actions, repeats)
+    written = write_takes(folder, plan.takes, workers=workers)
+    tallies = list(progress(written, f"synth {folder}", len(plan.takes), quiet=as_json))
+    recordings, clips, frames_written, size = map(sum, zip(*map(astuple, tallies), strict=True))
+    summary = {"dataset": dataset, "out": str(folder), "recordings": recordings, "bytes": size, **plan.numbers}
+    if plan.splits:
+        summary["splits"] = plan.splits
+    else:
+        summary |= {"clips": clips, "frames": frames_written}
     if as_json:
         click.echo(json.dumps(summary))
         return
-    click.echo(f"{folder}: {summary['recordings']} recordings of {dataset}, {sum(sizes) / 1e6:.0f} MB")
-    for name, sides in split_counts(dataset, performances).items():
+    click.echo(f"{folder}: {recordings} recordings of {dataset}, {size / 1e6:.0f} MB")
+    if not plan.splits:
+        click.echo(f"  {clips} labelled clips, {frames_written} frames")
+    for name, sides in plan.splits.items():
         click.echo(f"  {name}: {sides['train']} train, {sides['test']} test")

@@ -28,3 +28,9 @@ class Recording:
     def bodies(self) -> int:
         """The largest number of bodies that any frame lists."""
         return int(self.counts.max(initial=0))
+
+    def cut(self, first: int, last: int) -> "Recording":
+        """Return the frames from `first` up to, not including, `last` (from 0); arrays are views."""
+        before, inside = int(self.counts[:first].sum()), int(self.counts[first:last].sum())
+        bodies = slice(before, before + inside)
+        return Recording(self.counts[first:last], self.ids[bodies], self.xyz[bodies])

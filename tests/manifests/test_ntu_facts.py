@@ -2,9 +2,10 @@
 
 import pytest
 
-from skelpipe.manifest import load_manifest
-from skelpipe.plan import counts, make_plan
+from skelpipe.plan import counts
+from skelpipe.planner import make_plan
 from skelpipe.raw.source import RawFile
+from skelpipe.schema import load_manifest
 
 # Counts of the literature (spec F1): kept train/test, then missing train/test.
 PUBLISHED = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from skelpipe.card import card_digest
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
-from skelpipe.manifest import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
 from skelpipe.stats import average_motion
 from skelpipe.verify import damages

@@ -11,11 +11,11 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError
-from skelpipe.manifest import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.preprocess import crosclr
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.source import TextBuffer
+from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
 from skelpipe.verify import damages
 from skelpipe.views import VIEWS, derive

@@ -14,8 +14,8 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import RawError, SkelpipeError, UsageError
-from skelpipe.manifest import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.schema import load_manifest
 from skelpipe.verify import damages
 from skelpipe.workspace import claimed
 

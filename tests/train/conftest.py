@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from skelpipe.dataset import Dataset
-from skelpipe.manifest import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.schema import load_manifest
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,103 @@
+"""`skelpipe show`."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skelpipe.cli.options import errors_as_messages, json_option, resolve_shards, view_option
+
+if TYPE_CHECKING:
+    from skelpipe.drawing.scene import Scene
+
+__all__ = ["show"]
+
+SUFFIXES = (".html", ".gif")
+
+
+@click.command(
+    epilog="Example: skelpipe show --shards data/ntu60-xsub --id S001C001P003R001A010 --out clip.html",
+)
+@click.argument("raw_file", required=False)
+@click.option(
+    "--shards",
+    envvar="SKELPIPE_SHARDS",
+    metavar="URL",
+    help="Dataset to read [default: $SKELPIPE_SHARDS, the dataset here, or the only one under data/].",
+)
+@click.option("--id", "identity", metavar="ID", help="Sample of the dataset [default: the first for testing].")
+@view_option
+@click.option("--out", metavar="FILE", help="Page (.html) or animation (.gif) to write [default: ID.html].")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Dataset that RAW_FILE is of, or the .yaml of your own [default: told by the file's name].",
+)
+@json_option
+@errors_as_messages
+def show(
+    *,
+    raw_file: str | None,
+    shards: str | None,
+    identity: str | None,
+    view: str,
+    out: str | None,
+    dataset: str | None,
+    as_json: bool,
+) -> None:
+    """Draw one clip as a page to turn and play, or as an animated GIF.
+
+    The clip is a sample of a dataset, as stored, or RAW_FILE, in the camera's coordinates.
+    """
+    from skelpipe.errors import UsageError
+
+    if out is not None and Path(out).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out}: clips are drawn as {' or '.join(SUFFIXES)}")
+    if raw_file is not None and identity is not None:
+        raise UsageError("a raw file is drawn, or with --id a sample of a dataset, not both")
+    if raw_file is None and dataset is not None:
+        raise UsageError("--dataset says how to read a raw file, and none is given; --shards names a dataset")
+    scene = _scene(raw_file, dataset, shards, identity, view)
+    path = Path(out if out is not None else re.sub(r"[^\w.-]", "_", scene.id) + ".html")
+    if path.suffix.lower() == ".gif":
+        from skelpipe.drawing.gif import write_gif
+
+        write_gif(scene, path, quiet=as_json)
+    else:
+        from skelpipe.drawing.page import write_page
+
+        write_page(scene, path)
+    size = path.stat().st_size
+    content = {
+        "out": str(path),
+        "bytes": size,
+        "id": scene.id,
+        "class": scene.class_name or None,
+        "view": view,
+        "frames": scene.frames,
+        "bodies": len(scene.panels[0].bodies),
+        "rate": scene.rate,
+    }
+    if as_json:
+        click.echo(json.dumps(content))
+        return
+    click.echo(f"{path}: {scene.title}, {size / 1e3:,.0f} kB")
+    for name, fact in scene.facts.items():
+        click.echo(f"  {name:<8} {fact}")
+
+
+def _scene(
+    raw_file: str | None, dataset: str | None, shards: str | None, identity: str | None, view: str
+) -> "Scene":
+    from skelpipe.drawing import sources
+
+    if raw_file is not None:
+        from skelpipe.schema import load_manifest
+
+        manifest = load_manifest(dataset) if dataset is not None else sources.manifest_for(raw_file)
+        return sources.raw_scene(raw_file, manifest, view)
+    from skelpipe.dataset import Dataset
+
+    return sources.dataset_scene(Dataset.open(resolve_shards(shards)), identity, view)

@@ -1,0 +1,103 @@
+"""The containers of a dataset's clips: tar shards, HDF5 files, or both. Rows are the same in either."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from skelpipe.card import SAMPLES
+from skelpipe.errors import DatasetError
+from skelpipe.hdf5 import map_hdf5, write_hdf5
+from skelpipe.manifest import SIDES
+from skelpipe.tarshard import Geometry, check_shard
+from skelpipe.views import VIEWS
+
+__all__ = ["map_side", "remove_shards", "write_hdf5_sides"]
+
+AT_ONCE = 256  # rows copied from shards to HDF5
+CHUNK = 1 << 22  # bytes hashed at a time
+
+
+def map_side(
+    folder: Path, card: Mapping[str, Any], side: str, geometry: Geometry, ids: Sequence[str]
+) -> list[np.ndarray]:
+    """Map the clips of one side and view into memory, in row order: arrays [n,C*T*V*M] of the stored type.
+
+    Raises DatasetError naming the file where it is not what the card says.
+    """
+    if "shards" not in card["formats"]:
+        facts = card["hdf5"].get(side)
+        if facts is None:
+            return []
+        return map_hdf5(folder / facts["file"], geometry.view, ids, geometry.shape, geometry.dtype)
+    pieces = []
+    start = 0
+    for shard in card["splits"][side]["shards"]:
+        path = folder / side / geometry.view / f"{shard['name']}.tar"
+        pieces.append(_map_rows(path, geometry, ids[start : start + shard["samples"]]))
+        start += shard["samples"]
+    return pieces
+
+
+def _map_rows(path: Path, geometry: Geometry, ids: Sequence[str]) -> np.ndarray:
+    try:
+        shard = np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError) as error:  # an empty file is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else "the file is empty"
+        raise DatasetError(f"{path}: cannot be read: {reason}") from None
+    check_shard(shard, geometry, ids, str(path))
+    records = shard[: len(ids) * geometry.stride].reshape(len(ids), geometry.stride)
+    return geometry.arrays(records).reshape(len(ids), -1)
+
+
+def write_hdf5_sides(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write `train.h5` and `test.h5` from the tar shards of a finished dataset; return the card's entry of them.
+
+    `card` lacks nothing but that entry.
+    """
+    written: dict[str, Any] = {}
+    shards = {**card, "formats": ["shards"]}
+    for side in SIDES:
+        if not card["splits"][side]["samples"]:
+            continue
+        ids, labels = _table(folder / SAMPLES, side)
+        shape, dtype = tuple(card["shape"]), card["dtype"]
+        pieces = {view: map_side(folder, shards, side, Geometry(view, shape, dtype), ids) for view in VIEWS}
+        blocks = {view: _blocks(pieces[view], shape) for view in VIEWS}
+        path = folder / f"{side}.h5"
+        write_hdf5(path, ids, labels, blocks, shape, dtype, card, side=side)
+        written[side] = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return written
+
+
+def remove_shards(card: Mapping[str, Any], folder: Path) -> None:
+    """Remove the tar shards of a dataset that has its clips in HDF5 files."""
+    for side in SIDES:
+        if card["splits"][side]["samples"]:
+            shutil.rmtree(folder / side)
+
+
+def _table(path: Path, side: str) -> tuple[list[str], np.ndarray]:
+    """Ids and labels of a side in row order, which is the order of shard and row."""
+    table = pq.read_table(path, columns=["id", "label", "split", "shard", "row"])
+    rows = [row for row in table.to_pylist() if row["split"] == side and row["shard"] is not None]
+    rows.sort(key=lambda row: (row["shard"], row["row"]))
+    return [row["id"] for row in rows], np.array([row["label"] for row in rows], np.int64)
+
+
+def _blocks(pieces: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    for piece in pieces:
+        for start in range(0, len(piece), AT_ONCE):
+            yield piece[start : start + AT_ONCE].reshape(-1, *shape)
+
+
+def _sha256(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()

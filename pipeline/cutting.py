@@ -1,0 +1,123 @@
+"""Untrimmed recordings: which files are label files, and the clips that their rows cut out."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from skelpipe.errors import RawError
+from skelpipe.manifest import Manifest, Segments, Split
+from skelpipe.plan import Cut, Drop, Found, Plan, Sample, Video
+from skelpipe.raw.labels import Segment, looks_like_labels, read_segments
+from skelpipe.raw.source import RawFile, TextBuffer
+
+__all__ = ["plan_segments", "split_label_files"]
+
+LARGEST_LABELS = 1 << 16  # bytes; a larger file is a recording, a smaller one may be either
+HEAD = 4096  # bytes that tell which
+NO_LABELS = "there is no label file of this video"
+NO_VIDEO = "there is no video of this label file"
+DOUBLED_LABELS = "its label file is found more than once"
+
+
+def split_label_files(
+    manifest: Manifest, segments: Segments, files: Iterable[RawFile]
+) -> tuple[list[RawFile], list[tuple[str, RawFile]]]:
+    """Return recordings (and strangers), and label files with the id of their recording.
+
+    Where a recording and its label file have the same name, the content tells.
+    """
+    others: list[RawFile] = []
+    labels: list[tuple[str, RawFile]] = []
+    text = TextBuffer()
+    for file in files:
+        name = file.relative.rpartition("/")[2]
+        suffix = next((suffix for suffix in segments.suffixes if name.endswith(suffix)), None)
+        identity = name.removesuffix(suffix) if suffix else None
+        if identity is None or manifest.fields(identity) is None:
+            others.append(file)
+        elif manifest.identity(name) is None or _holds_labels(file, text):
+            labels.append((identity, file))
+        else:
+            others.append(file)
+    return others, labels
+
+
+def _holds_labels(file: RawFile, text: TextBuffer) -> bool:
+    if not 0 <= file.size <= LARGEST_LABELS:
+        return False
+    return looks_like_labels(bytes(text.read_raw(file)[:-1][:HEAD]))
+
+
+def plan_segments(
+    manifest: Manifest,
+    segments: Segments,
+    split: Split,
+    found: dict[str, Found],
+    label_files: Iterable[tuple[str, RawFile]],
+    plan: Plan,
+    *,
+    skip_bad: bool,
+) -> None:
+    """Add the videos and their clips to the plan. A clip's id is the video's and the row's line, `0002-L_007`.
+
+    A video without label file, a label file without video or with a damaged row, and a second label file are
+    RawErrors that name the file (and line); with `skip_bad` they are drops.
+    """
+    labels: dict[str, RawFile] = {}
+    for identity, file in label_files:
+        if identity not in labels:
+            labels[identity] = file
+            continue
+        message = f"{file.path}: the label file is found twice, first as {labels[identity].path}"
+        if one := found.pop(identity, None):
+            plan.refuse(Drop(identity, one.side, -1, one.fields, DOUBLED_LABELS), message, skip_bad=skip_bad)
+    for identity, one in sorted(found.items()):
+        if identity not in labels:
+            message = f"{one.file.path}: {NO_LABELS} ({identity}{' or '.join(segments.suffixes)})"
+            plan.refuse(Drop(identity, one.side, -1, one.fields, NO_LABELS), message, skip_bad=skip_bad)
+        else:
+            _plan_video(manifest, segments, identity, one, labels[identity], plan, skip_bad=skip_bad)
+    known = found.keys() | {drop.id for drop in plan.drops}
+    for identity in sorted(labels.keys() - known):
+        fields = manifest.fields(identity) or {}
+        side = split.side(fields, identity)
+        if side and manifest.outside(fields) is None:
+            drop = Drop(identity, side, -1, fields, NO_VIDEO)
+            plan.refuse(drop, f"{labels[identity].path}: {NO_VIDEO}", skip_bad=skip_bad)
+
+
+def _plan_video(
+    manifest: Manifest, segments: Segments, identity: str, one: Found, file: RawFile, plan: Plan, *, skip_bad: bool
+) -> None:
+    try:
+        rows = read_segments(TextBuffer().read_raw(file), file.path)
+    except RawError as error:
+        reason = str(error).replace(file.path, Path(file.path).name)
+        plan.refuse(Drop(identity, one.side, -1, one.fields, reason), str(error), skip_bad=skip_bad)
+        return
+    kept = []
+    for row in rows:
+        clip = f"{identity}_{row.line:03d}"
+        if wrong := _damage(row, len(manifest.classes)):
+            drop = Drop(clip, one.side, -1, one.fields, f"{Path(file.path).name}:{row.line}: {wrong}")
+            plan.refuse(drop, f"{file.path}:{row.line}: {wrong}", skip_bad=skip_bad)
+            continue
+        notes = [f"overlaps {identity}_{other.line:03d}" for other in rows if _overlap(row, other)]
+        if row.start < 1:
+            notes.append(f"frames {row.start} to {row.end}: cut at the video's first")
+        start = max(row.start, 1)
+        cut = Cut(identity, start, row.end, segments.longest, f"{file.path}:{row.line}")
+        plan.samples.append(Sample(clip, one.side, row.action - 1, one.fields, one.file, cut, "; ".join(notes)))
+        kept.append(row)
+    plan.videos.append(Video(identity, one.side, one.fields, one.file, tuple(kept)))
+
+
+def _damage(row: Segment, classes: int) -> str | None:
+    if not 1 <= row.action <= classes:
+        return f"class {row.action} is not one of 1 to {classes}"
+    if row.end < row.start or row.end < 1:
+        return f"frames {row.start} to {row.end} are no piece of a video"
+    return None
+
+
+def _overlap(one: Segment, other: Segment) -> bool:
+    return one.line != other.line and one.start <= other.end and other.start <= one.end

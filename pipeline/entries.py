@@ -1,0 +1,201 @@
+"""How the views of a batch are made: augmented afresh, mixed from views made before, or joined by an actionlet."""
+
+import keyword
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from skelpipe.augment.actionlet import to_frames
+from skelpipe.augment.blend import Mixed
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.mats import carried, mats
+from skelpipe.errors import UsageError
+
+__all__ = ["Augmentation", "Entry", "Mats", "Mixing", "On", "Recipe", "Scene", "View", "entries"]
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """What changes clips, such as a `Chain`.
+
+    `sample` returns tensors with one row a sample, alone or in dicts, lists and tuples: parameters of
+    several batches are drawn together and cut apart.
+    """
+
+    def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
+
+    def apply(self, x: Tensor, params: Any) -> Tensor: ...
+
+
+@runtime_checkable
+class Mixing(Augmentation, Protocol):
+    """An augmentation that mixes the clips of a batch and tells what it mixed."""
+
+    def mix(self, x: Tensor, params: Any) -> Mixed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view while its batch is made: the finished `clip`; the `joints` it was derived from (None where it was
+    changed since); its `extras`; and `carry`, which moves a mask of the clip as it was read to this view."""
+
+    clip: Tensor
+    joints: Tensor | None
+    carry: Callable[[Tensor], Tensor]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A batch in the making: the clips read, how the view shown is derived, the views made so far."""
+
+    clips: Tensor
+    derive: Callable[[Tensor], Tensor]
+    made: dict[str, View] = field(default_factory=dict)
+
+
+class Entry(Protocol):
+    """How one view of a batch is made, from the clips read or from views (`uses`) made before it."""
+
+    @property
+    def uses(self) -> tuple[str, ...]: ...
+
+    @property
+    def extras(self) -> tuple[str, ...]: ...
+
+    def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
+
+    def make(self, scene: Scene, params: Any) -> View: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """The clips read, augmented, and the view derived from the result."""
+
+    augmentation: Augmentation | None
+    uses: ClassVar[tuple[str, ...]] = ()
+    extras: ClassVar[tuple[str, ...]] = ()
+
+    def sample(self, draws: Draws, shape: torch.Size) -> Any:
+        return None if self.augmentation is None else self.augmentation.sample(draws, shape)
+
+    def make(self, scene: Scene, params: Any) -> View:
+        op = self.augmentation
+        x = scene.clips if op is None else op.apply(scene.clips, params)
+        return View(scene.derive(x), x, lambda mask: carried(mask, op, params))
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """The view `view` of the same batch, augmented or mixed further by `op`.
+
+    With stage="view" the operation acts on the finished view: it is derived first, then mixed, as in
+    SkeleMixCLR and ActCLR. With stage="joint" it acts on the joints of `view`, and the view is derived from
+    the result, as in SkeAttnCLR: bones and motion across the border of a mixed region then join two people
+    (spec A8). A mixing operation adds the extras `mask` and `donor`.
+    """
+
+    view: str
+    op: Augmentation
+    stage: str = "view"
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("view", "joint"):
+            raise UsageError(f"an operation acts on the 'view' or on the 'joint' stage, not {self.stage!r}")
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.view,)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return ("mask", "donor") if isinstance(self.op, Mixing) else ()
+
+    def sample(self, draws: Draws, shape: torch.Size) -> Any:
+        return self.op.sample(draws, shape)
+
+    def make(self, scene: Scene, params: Any) -> View:
+        below = scene.made[self.view]
+        x = below.clip if self.stage == "view" else below.joints
+        if x is None:
+            raise UsageError(
+                f"the view {self.view!r} was changed after it was derived: it has no joints to act on"
+            )
+        extras = {}
+        if isinstance(self.op, Mixing):
+            mixed = self.op.mix(x, params)
+            x, extras = mixed.clip, {"mask": mixed.mask, "donor": mixed.donor}
+        else:
+            x = self.op.apply(x, params)
+
+        def carry(mask: Tensor) -> Tensor:
+            return carried(below.carry(mask), self.op, params)
+
+        return View(x, None, carry, extras) if self.stage == "view" else View(scene.derive(x), x, carry, extras)
+
+
+@dataclass(frozen=True, slots=True)
+class Mats:
+    """The view `act` inside the actionlet and the view `non` outside it (Lin et al. 2023, eq. 7; spec D5).
+
+    `actionlet` maps clips [N,C,T,V,M] of the view shown to the mask A, [N,T',V,M] or [N,T',V] in 0..1, T' being
+    the frames or the encoder's steps; it is called when the batch is handed out, so that it may use networks
+    in training. With mask="recomputed" it sees the clips of `act`; with mask="carried" the clips as read (the
+    paper's wording), and its mask goes through the crops and flips of `act`. `stretch` is how a mask of T'
+    steps gets its frames (see `to_frames`). Adds the extra `mask`, [N,T,V,M] (M=1 if bodies share it).
+    """
+
+    act: str
+    non: str
+    actionlet: Callable[[Tensor], Tensor]
+    mask: str = "recomputed"
+    stretch: str = "linear"
+    extras: ClassVar[tuple[str, ...]] = ("mask",)
+
+    def __post_init__(self) -> None:
+        if self.mask not in ("recomputed", "carried"):
+            raise UsageError(f"an actionlet's mask is 'recomputed' or 'carried', not {self.mask!r}")
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.act, self.non)
+
+    def sample(self, draws: Draws, shape: torch.Size) -> Any:
+        return None
+
+    def make(self, scene: Scene, params: Any) -> View:
+        act = scene.made[self.act]
+        mask = self.actionlet(act.clip if self.mask == "recomputed" else scene.derive(scene.clips))
+        mask = mask[..., None] if mask.dim() == 3 else mask
+        mask = to_frames(mask.movedim(3, 1), act.clip.shape[2], self.stretch).movedim(1, 3)
+        if self.mask == "carried":
+            mask = act.carry(mask)
+        return View(mats(act.clip, scene.made[self.non].clip, mask), None, act.carry, {"mask": mask})
+
+
+Recipe: TypeAlias = Mapping[str, Entry | Augmentation | None]
+
+
+def entries(recipe: Recipe, reserved: Iterable[str] = ()) -> dict[str, Entry]:
+    """Return the recipe with an entry for every name.
+
+    Raises UsageError for views that cannot be made, and for names that cannot be an attribute beside the
+    `reserved` ones.
+    """
+    made: dict[str, Entry] = {}
+    taken = set(reserved)
+    for name, content in recipe.items():
+        entry = content if isinstance(content, On | Mats) else _Fresh(content)
+        if missing := [used for used in entry.uses if used not in made]:
+            raise UsageError(
+                f"the view {name!r} is made from {missing[0]!r}, which must stand before it in the recipe"
+            )
+        for own in (name, *(f"{name}_{extra}" for extra in entry.extras)):
+            if not own.isidentifier() or keyword.iskeyword(own) or own in taken or own.startswith("_"):
+                raise UsageError(f"a view of a batch cannot be called {own!r}")
+            taken.add(own)
+        made[name] = entry
+    return made

@@ -1,0 +1,83 @@
+"""From file names (and label files) to a plan: what is kept, on which side of the split, and what is left out."""
+
+from collections.abc import Iterable
+
+from skelpipe.cutting import plan_segments, split_label_files
+from skelpipe.manifest import Manifest, Split
+from skelpipe.plan import Drop, Found, Plan, Sample
+from skelpipe.raw.source import RawFile
+
+__all__ = ["make_plan"]
+
+MISNAMED = "its name is no recording's name of this dataset"
+DOUBLED = "the id is found more than once"
+MISSING = "on the dataset's list of missing or incomplete skeletons"
+NO_SUCH_CLASS = "its name says a class that the dataset does not have"
+ON_NO_LIST = "on neither list of the split"
+
+
+def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, skip_bad: bool) -> Plan:
+    """Sort the files into samples, drops and strangers; untrimmed recordings are cut by their label files.
+
+    A misnamed recording, one of an unknown class or an id found twice is a RawError that names the files; with
+    `skip_bad` it is a drop. Of an id found twice none is taken then: which one is right would be a guess.
+    """
+    plan = Plan()
+    split = manifest.split(split_name)
+    if manifest.segments:
+        files, label_files = split_label_files(manifest, manifest.segments, files)
+        found = _find(manifest, split, files, plan, skip_bad=skip_bad)
+        plan_segments(manifest, manifest.segments, split, found, label_files, plan, skip_bad=skip_bad)
+    else:
+        for identity, one in _find(manifest, split, files, plan, skip_bad=skip_bad).items():
+            label = manifest.class_of(one.fields)
+            if label is None:
+                drop = _drop(manifest, identity, one, NO_SUCH_CLASS)
+                plan.refuse(drop, f"{one.file.path}: {NO_SUCH_CLASS}", skip_bad=skip_bad)
+            else:
+                plan.samples.append(Sample(identity, one.side, label, one.fields, one.file))
+    plan.samples.sort(key=lambda sample: sample.id)
+    plan.videos.sort(key=lambda video: video.id)
+    plan.drops.sort(key=lambda drop: (drop.id, drop.reason))
+    return plan
+
+
+def _find(
+    manifest: Manifest, split: Split, files: Iterable[RawFile], plan: Plan, *, skip_bad: bool
+) -> dict[str, Found]:
+    """Return the recordings by id; whatever else lies there is noted in the plan."""
+    found: dict[str, Found] = {}
+    twice: set[str] = set()
+    for file in files:
+        identity = manifest.identity(file.relative.rpartition("/")[2])
+        fields = None if identity is None else manifest.fields(identity)
+        if identity is None or (fields is None and not manifest.strict_names):
+            plan.others += 1
+            continue
+        if fields is None:
+            plan.refuse(Drop(identity, "", -1, {}, MISNAMED), f"{file.path}: {MISNAMED}", skip_bad=skip_bad)
+            continue
+        if reason := manifest.outside(fields):
+            plan.outside[reason] += 1
+            continue
+        side = split.side(fields, identity)
+        if side is None:
+            plan.outside[ON_NO_LIST] += 1
+            continue
+        if identity in found:
+            if identity not in twice:
+                message = f"{file.path}: the id is found twice, first as {found[identity].file.path}"
+                plan.refuse(_drop(manifest, identity, found[identity], DOUBLED), message, skip_bad=skip_bad)
+            twice.add(identity)
+            continue
+        found[identity] = Found(file, fields, side)
+    for identity in twice:
+        del found[identity]
+    for identity in found.keys() & manifest.missing:
+        plan.drops.append(_drop(manifest, identity, found.pop(identity), MISSING))
+    return found
+
+
+def _drop(manifest: Manifest, identity: str, one: Found, reason: str) -> Drop:
+    label = None if manifest.segments else manifest.class_of(one.fields)
+    return Drop(identity, one.side, -1 if label is None else label, one.fields, reason)

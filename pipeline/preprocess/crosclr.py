@@ -1,0 +1,92 @@
+"""Profile `crosclr` (spec A10): what the released code of CrosSCLR, AimCLR, ActCLR, SkeleMixCLR and SkeAttnCLR
+does before anything else.
+"""
+
+import numpy as np
+from numba import njit
+
+from skelpipe.raw.recording import Recording
+from skelpipe.skeleton import Layout
+
+__all__ = ["CROSCLR", "CROSCLR_VERSION", "crosclr"]
+
+CROSCLR = "crosclr"
+CROSCLR_VERSION = 1
+
+
+def crosclr(recording: Recording, layout: Layout, frames: int, bodies: int, out: np.ndarray) -> None:
+    """Write the clip of profile `crosclr` into `out`, float32 [3,frames,V,bodies] (spec A10).
+
+    Every body is centred on its own centre joint, the first L frames (L counts the frames in which the first
+    body's joint 0 is not at the origin) are resized to `frames` by linear interpolation, and every frame is
+    turned about y so that the shoulders lie along +x. The n-th body that a frame lists fills slot n; frames
+    list bodies by slot, not by id, as the released code takes them. L = 0 gives zeros. A recording without depth
+    (2D poses: every z is 0) is not turned: there is nothing to turn it by.
+    """
+    _crosclr(
+        recording.xyz,
+        recording.counts,
+        bodies,
+        layout.centre,
+        layout.left_shoulder,
+        layout.right_shoulder,
+        out,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _crosclr(
+    xyz: np.ndarray,
+    counts: np.ndarray,
+    bodies: int,
+    centre: int,
+    left: int,
+    right: int,
+    out: np.ndarray,
+) -> None:
+    """The loops of `crosclr`. Only + - * / and sqrt, which IEEE 754 defines to the bit on every machine:
+    cos(th) = c and sin(th) = sqrt(1 - c^2) stand in for cos and sin of th = acos(c) in [0, pi].
+    """
+    T, V = out.shape[1], out.shape[2]
+    start = np.zeros(len(counts) + 1, np.int64)
+    length = 0
+    for f in range(len(counts)):
+        start[f + 1] = start[f] + counts[f]
+        if counts[f] and np.abs(xyz[start[f], 0]).sum() != 0:
+            length += 1
+    out[:] = 0
+    if length == 0:
+        return
+    flat = True
+    for row in range(len(xyz)):
+        flat = flat and not xyz[row, :, 2].any()
+        if not flat:
+            break
+    clip = np.empty((T, V, 3))
+    for m in range(bodies):
+        side = 0.0
+        for t in range(T):
+            s = min(max((t + 0.5) * length / T - 0.5, 0.0), length - 1.0)
+            f = min(int(s), length - 1)
+            g = min(f + 1, length - 1)
+            w = s - f
+            here, there = counts[f] > m, counts[g] > m
+            for v in range(V):
+                for c in range(3):
+                    a = xyz[start[f] + m, v, c] - xyz[start[f] + m, centre, c] if here else 0.0
+                    b = xyz[start[g] + m, v, c] - xyz[start[g] + m, centre, c] if there else 0.0
+                    clip[t, v, c] = a * (1 - w) + b * w
+            side += clip[t, right, 2] - clip[t, left, 2]
+        turn = -1.0 if side >= 0 else 1.0
+        for t in range(T):
+            dx = clip[t, right, 0] - clip[t, left, 0]
+            dz = clip[t, right, 2] - clip[t, left, 2]
+            cosine = dx / (np.sqrt(dx * dx + dz * dz) + 1e-4)
+            sine = turn * np.sqrt(1 - cosine * cosine)
+            if flat:
+                cosine, sine = 1.0, 0.0
+            for v in range(V):
+                x, z = clip[t, v, 0], clip[t, v, 2]
+                out[0, t, v, m] = cosine * x - sine * z
+                out[1, t, v, m] = clip[t, v, 1]
+                out[2, t, v, m] = sine * x + cosine * z

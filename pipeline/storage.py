@@ -1,0 +1,136 @@
+"""URLs to places: `open_place` is the one way in, and no other module takes a URL apart.
+
+A place's `str` is its URL without user-info and query, so that no message, card or log can hold a secret of it.
+"""
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.place import LocalPlace, ObjectPlace, Place, checked_name, one_line
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+__all__ = ["open_place"]
+
+KNOWN = "a folder, file://, s3:// and gs://"
+OPTIONS = {
+    "s3": {"endpoint_override", "scheme", "region", "anonymous"},
+    "gs": {"endpoint_override", "scheme", "anonymous"},
+}
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 60.0
+SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def open_place(url: str | Path) -> Place:
+    """Return the place of a folder path or a `file`, `s3` or `gs` URL; nothing needs to be there yet.
+
+    Options go into the query: `s3://bucket/prefix?endpoint_override=127.0.0.1:9000&scheme=http`, `region=`,
+    `anonymous=true`. Credentials come from the environment, as the stores' own tools have it. UsageError for
+    what cannot be understood, without repeating it where it may hold a secret.
+    """
+    text = str(url)
+    if isinstance(url, Path) or "://" not in text:
+        if not text:
+            raise UsageError("an empty name is no place: name a folder or a URL")
+        return LocalPlace(Path(text))
+    scheme = text.split("://", 1)[0].lower()
+    if scheme == "gcs":
+        scheme = "gs"
+    if scheme == "file":
+        return LocalPlace(_file_path(text))
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise UsageError(f"the URL cannot be read; known places are {KNOWN}")
+    if scheme not in OPTIONS:
+        raise UsageError(f"{scheme}:// is not known here; known places are {KNOWN}")
+    return _object_place(scheme, text)
+
+
+def _object_place(scheme: str, text: str) -> ObjectPlace:
+    """Build the place of a bucket URL. Nothing of user-info and query is repeated in messages."""
+    parts = _split(text)
+    user_info, _, bucket = parts.netloc.rpartition("@")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+        raise UsageError(f"a {scheme}:// URL is {scheme}://BUCKET/PREFIX (a / or ? in a key is written %2F, %3F)")
+    key, _, secret = (unquote(part) for part in user_info.partition(":"))
+    prefix = unquote(parts.path).strip("/")
+    if prefix:
+        checked_name(prefix)
+    root = f"{bucket}/{prefix}".rstrip("/")
+    url = f"{scheme}://{root}"
+    options = _options(scheme, url, parts.query)
+    secrets = tuple(filter(None, (key, secret, *(os.environ.get(name, "") for name in SECRET_VARIABLES))))
+    import pyarrow as pa
+
+    try:
+        if scheme == "s3":
+            files = _s3(bucket, key or None, secret or None, options)
+        else:
+            if user_info:
+                raise UsageError(f"{url}: credentials of gs:// come from the environment, not from the URL")
+            files = _gs(options)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SkelpipeError(f"{url}: cannot be opened: {one_line(error, secrets)}") from None
+    return ObjectPlace(files, root, url, secrets)
+
+
+def _s3(bucket: str, key: str | None, secret: str | None, options: dict[str, Any]) -> "FileSystem":
+    from pyarrow.fs import S3FileSystem, resolve_s3_region
+
+    given = ("endpoint_override" in options, "region" in options, "AWS_REGION" in os.environ)
+    if not any((*given, "AWS_DEFAULT_REGION" in os.environ, "AWS_ENDPOINT_URL" in os.environ)):
+        options["region"] = resolve_s3_region(bucket)
+    return S3FileSystem(
+        access_key=key,
+        secret_key=secret,
+        background_writes=False,  # else memory holds whatever the link is slower than the source
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        **options,
+    )
+
+
+def _gs(options: dict[str, Any]) -> "FileSystem":
+    from pyarrow.fs import GcsFileSystem
+
+    return GcsFileSystem(retry_time_limit=timedelta(seconds=REQUEST_SECONDS), **options)
+
+
+def _options(scheme: str, url: str, query: str) -> dict[str, Any]:
+    """Return the options of a URL's query, checked; UsageError names the option, never its value."""
+    known = OPTIONS[scheme]
+    try:
+        pairs = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
+    except ValueError:
+        raise UsageError(f"{url}: its options must be ?NAME=VALUE&NAME=VALUE") from None
+    for name in pairs:
+        if name not in known:
+            raise UsageError(f"{url}: there is no option {name}; there are: {', '.join(sorted(known))}")
+    options: dict[str, Any] = dict(pairs)
+    if "anonymous" in pairs:
+        if pairs["anonymous"] not in ("true", "false"):
+            raise UsageError(f"{url}: option anonymous is true or false")
+        options["anonymous"] = pairs["anonymous"] == "true"
+    if pairs.get("scheme", "https") not in ("http", "https"):
+        raise UsageError(f"{url}: option scheme is http or https")
+    return options
+
+
+def _file_path(text: str) -> Path:
+    parts = _split(text)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise UsageError("a file:// URL holds an absolute path: file:///data/ntu60-xsub")
+    return Path(unquote(parts.path))
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise UsageError("the URL cannot be read; special signs in it are written %XX") from None

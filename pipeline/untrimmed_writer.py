@@ -1,0 +1,118 @@
+"""Writes the untrimmed videos of a dataset beside its clips, tar by tar, with `prepare --untrimmed`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelpipe.clips import RecordingReader
+from skelpipe.errors import RawError, SkelpipeError
+from skelpipe.files import write_json
+from skelpipe.manifest import SIDES, Manifest
+from skelpipe.plan import Video
+from skelpipe.untrimmed import VideoEntry, Videos, as_array, frame_labels, write_videos
+
+__all__ = ["VideoJob", "VideoShard", "gather_videos", "open_videos", "read_video_receipt", "video_shards"]
+
+VIDEOS_A_TAR = 32  # of some 3 MB each
+
+
+@dataclass(frozen=True)
+class VideoShard:
+    """The videos of one tar, sorted by id."""
+
+    side: str
+    name: str
+    videos: tuple[Video, ...]
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One tar of videos to write into the dataset folder `out`; its receipt goes to `receipts`."""
+
+    manifest: Manifest
+    shard: VideoShard
+    out: Path
+    receipts: Path
+    bodies: int
+    skip_bad: bool
+
+    def __call__(self) -> None:
+        _write(self)
+
+    @property
+    def receipt(self) -> Path:
+        return self.receipts / f"untrimmed-{self.shard.side}-{self.shard.name}.json"
+
+    @property
+    def tar(self) -> Path:
+        return _tar(self.out, self.shard.side, self.shard.name)
+
+
+def video_shards(videos: Sequence[Video]) -> list[VideoShard]:
+    """Cut each side's videos into tars."""
+    shards = []
+    for side in SIDES:
+        chosen = [video for video in videos if video.side == side]
+        for number, start in enumerate(range(0, len(chosen), VIDEOS_A_TAR)):
+            shards.append(VideoShard(side, f"{number:06d}", tuple(chosen[start : start + VIDEOS_A_TAR])))
+    return shards
+
+
+def _tar(folder: Path, side: str, name: str) -> Path:
+    return folder / "untrimmed" / side / f"{name}.tar"
+
+
+def _write(job: VideoJob) -> None:
+    """Write the tar, then its receipt. A damaged video is an error, or left out when bad ones are to be skipped:
+    its clips' rows tell the reason.
+    """
+    written = write_videos(job.tar, _arrays(job))
+    receipt = {"bytes": written.bytes, "sha256": written.sha256, "videos": [asdict(v) for v in written.videos]}
+    write_json(job.receipt, receipt, shared=True)
+
+
+def _arrays(job: VideoJob) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    reader = RecordingReader(job.manifest)
+    for video in job.shard.videos:
+        try:
+            recording = reader.read(video.file)
+        except RawError as error:
+            if not job.skip_bad:
+                raise RawError(f"{error}; repair or move the file, or pass --on-error skip") from None
+            continue
+        yield video.id, as_array(recording, job.bodies), frame_labels(video.rows, recording.frames)
+
+
+def read_video_receipt(job: VideoJob) -> dict[str, Any] | None:
+    """Return the receipt of a tar written earlier, or None where it must be written (again)."""
+    if not job.receipt.is_file():
+        return None
+    receipt: dict[str, Any] = json.loads(job.receipt.read_bytes())
+    whole = job.tar.is_file() and job.tar.stat().st_size == receipt["bytes"]
+    complete = job.skip_bad or len(receipt["videos"]) == len(job.shard.videos)
+    return receipt if whole and complete else None
+
+
+def gather_videos(jobs: Sequence[VideoJob]) -> dict[str, Any]:
+    """Return the card's entry of all tars, a side."""
+    card: dict[str, Any] = {side: {"videos": 0, "frames": 0, "shards": []} for side in SIDES}
+    for job in jobs:
+        receipt = read_video_receipt(job)
+        if receipt is None:
+            raise SkelpipeError(f"{job.receipt}: the tar's file is gone; run prepare again")
+        facts = card[job.shard.side]
+        facts["videos"] += len(receipt["videos"])
+        facts["frames"] += sum(video["frames"] for video in receipt["videos"])
+        facts["shards"].append({"name": job.shard.name, **receipt})
+    return card
+
+
+def open_videos(folder: Path, card: Mapping[str, Any], side: str, joints: int, bodies: int) -> Videos:
+    """Return one side's videos of a dataset; `card` is its card's entry of that side."""
+    paths = [_tar(folder, side, shard["name"]) for shard in card["shards"]]
+    entries = [[VideoEntry(**video) for video in shard["videos"]] for shard in card["shards"]]
+    return Videos(paths, entries, joints, bodies)

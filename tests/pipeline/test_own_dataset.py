@@ -1,0 +1,219 @@
+"""`prepare` with a user's own manifest: readers, layouts, splits by field and list, and each mistake named."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import RawError, UsageError
+from skelpipe.models.graph import adjacency
+from skelpipe.prepare import Options, prepare
+from skelpipe.schema import load_manifest
+from skelpipe.verify import damages
+from skelpipe.views import derive
+
+GYM: dict[str, Any] = {
+    "name": "gym",
+    "title": "Exercises in our gym",
+    "reader": "npy",
+    "layout": "coco-17",
+    "bodies": 1,
+    "name_pattern": r"(?P<subject>[a-z]+)-(?P<day>\d+)-(?P<action>[a-z]+)",
+    "suffix": ".npy",
+    "classes": ["squat", "lunge", "row"],
+    "splits": {
+        "xsub": {"field": "subject", "train": ["ada", "bob"]},
+        "days": {"field": "day", "test": [2]},
+        "official": {"field": "id", "train": {"file": "train.txt"}, "test": ["cy-1-row"]},
+    },
+    "terms": "Ours.",
+}
+STICK = {
+    "joints": ["hip", "chest", "l", "r"],
+    "centre": "chest",
+    "shoulders": {"left": "l", "right": "r"},
+    "bones": {"hip": "chest", "l": "chest", "r": "chest"},
+    "mirror": [["l", "r"]],
+    "parts": {"trunk": ["hip", "chest"], "arms": ["l", "r"]},
+}
+
+
+@pytest.fixture
+def gym(tmp_path: Path) -> Path:
+    """A folder with manifest, lists and twelve 2D recordings of three people."""
+    (tmp_path / "gym.yaml").write_text(yaml.safe_dump(GYM, sort_keys=False))
+    (tmp_path / "train.txt").write_text("ada-1-squat\nbob-2-row\n\n")
+    (tmp_path / "raw").mkdir()
+    rng = np.random.default_rng(5)
+    for subject in ("ada", "bob", "cy"):
+        for day in (1, 2):
+            for action in ("squat", "row"):
+                poses = rng.normal(size=(17, 2)) + rng.normal(0, 0.05, (20 + day, 17, 2)).cumsum(axis=0)
+                np.save(tmp_path / "raw" / f"{subject}-{day}-{action}.npy", poses.astype(np.float32))
+    return tmp_path
+
+
+def changed(folder: Path, **changes: Any) -> str:
+    """Write the manifest anew with some keys changed; ... takes a key away."""
+    content = {key: value for key, value in {**copy.deepcopy(GYM), **changes}.items() if value is not ...}
+    (folder / "gym.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(folder / "gym.yaml")
+
+
+def test_2d_poses_become_a_dataset(gym) -> None:
+    manifest = load_manifest(str(gym / "gym.yaml"))
+    card = prepare(manifest, [gym / "raw"], gym / "ds", Options("xsub", frames=8, bodies=1), quiet=True).card
+    dataset = Dataset.open(gym / "ds")
+    assert dataset.shape == (3, 8, 17, 1)
+    assert dataset.classes == ("squat", "lunge", "row")
+    assert (dataset.count("train"), dataset.count("test")) == (8, 4)
+    assert dataset.ids("test") == ["cy-1-row", "cy-1-squat", "cy-2-row", "cy-2-squat"]
+    assert dataset.labels("test").tolist() == [2, 0, 2, 0]
+    assert card["published"] == {}
+    rows = {row["id"]: row for row in pq.read_table(gym / "ds" / "samples.parquet").to_pylist()}
+    assert (rows["cy-1-row"]["subject"], rows["cy-1-row"]["day"], rows["cy-1-row"]["frames"]) == ("cy", 1, 21)
+    clip = dataset.reader("test", "joint").gather(np.arange(1))
+    assert np.abs(clip[:, 1]).max() > 0.1
+    # what hangs on the layout: the bones, and a graph of it
+    bones = dataset.reader("test", "bone").gather(np.arange(1))
+    assert np.array_equal(bones, derive(clip, "bone", dataset.layout))
+    assert np.array_equal(bones[0, :, :, 15], clip[0, :, :, 15] - clip[0, :, :, 13])  # ankle less knee
+    assert adjacency(dataset.layout, "stgcn_full").shape == (3, 17, 17)
+    assert damages(dataset, quiet=True) == []
+    # poses without depth are centred and resized, not turned
+    raw = np.load(gym / "raw" / "cy-1-row.npy").astype(np.float64)
+    at = np.clip((np.arange(8) + 0.5) * 21 / 8 - 0.5, 0, 20)
+    centred = (raw - raw[:, :1]).reshape(21, -1)
+    wanted = np.stack([np.interp(at, np.arange(21), column) for column in centred.T]).T.reshape(8, 17, 2)
+    np.testing.assert_allclose(clip[0, :2, :, :, 0], wanted.transpose(2, 0, 1), atol=1e-6)
+    assert not clip[0, 2].any()
+
+
+def test_splits_by_field_and_by_list(gym) -> None:
+    manifest = load_manifest(str(gym / "gym.yaml"))
+    for split, train, test in (("days", 6, 6), ("official", 2, 1)):
+        outcome = prepare(manifest, [gym / "raw"], gym / split, Options(split, frames=8, bodies=1), quiet=True)
+        counts = {side: outcome.card["splits"][side]["samples"] for side in ("train", "test")}
+        assert counts == {"train": train, "test": test}
+    assert outcome.outside == {"on neither list of the split": 9}
+
+
+def test_a_layout_of_ones_own_with_another_reader(tmp_path) -> None:
+    """Four joints as MSR-like text: 4 lines a frame, `x y z confidence`."""
+    rng = np.random.default_rng(2)
+    (tmp_path / "raw").mkdir()
+    for number in (1, 2, 3):
+        lines = [" ".join(f"{v:.4f}" for v in (*joint, 1)) for joint in rng.normal(size=(40, 3))]
+        (tmp_path / "raw" / f"p{number}_a0.txt").write_text("\n".join(lines))
+    content = {
+        **{"name": "stick", "reader": "msr-text", "layout": STICK, "suffix": ".txt", "first_label": 0},
+        **{"name_pattern": r"p(?P<subject>\d)_a(?P<action>\d)", "classes": ["wave"]},
+        "splits": {"xsub": {"field": "subject", "train": [1, 2]}},
+    }
+    (tmp_path / "stick.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+    manifest = load_manifest(str(tmp_path / "stick.yml"))
+    prepare(manifest, [tmp_path / "raw"], tmp_path / "ds", Options("xsub", frames=5, bodies=1), quiet=True)
+    dataset = Dataset.open(tmp_path / "ds")
+    assert dataset.shape == (3, 5, 4, 1)
+    assert dataset.layout.name == "stick"
+    assert dataset.layout.mirror == (0, 1, 3, 2)
+    assert list(dataset.layout.parts.values()) == [(0, 1), (2, 3)]
+    assert dataset.labels("train").tolist() == [0, 0]
+
+
+STRANGERS = {
+    "a class of no name": ("ada-1-jump", "a class that the dataset does not have"),
+    "another pattern": ("Ada_1", "is no recording's name"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_names_that_do_not_fit(gym, case) -> None:
+    name, message = STRANGERS[case]
+    np.save(gym / "raw" / f"{name}.npy", np.ones((3, 17, 2)))
+    manifest = load_manifest(str(gym / "gym.yaml"))
+    with pytest.raises(RawError, match=message):
+        prepare(manifest, [gym / "raw"], gym / "ds", Options("xsub", frames=8, bodies=1), quiet=True)
+    options = Options("xsub", frames=8, bodies=1)
+    card = prepare(manifest, [gym / "raw"], gym / "ds", options, quiet=True, skip_bad=True).card
+    assert sum(card["dropped"].values()) == 1
+
+
+def wrong(**changes: Any) -> dict[str, Any]:
+    return changes
+
+
+MISTAKES = {
+    "a missing key": (wrong(classes=...), "gym.yaml: the key 'classes' is missing"),
+    "a slip of the pen": (wrong(clases=["a"]), "gym.yaml: clases: there is no such key; did you mean 'classes'?"),
+    "a reader of no name": (
+        wrong(reader="c3d"),
+        "gym.yaml: reader: there is no reader 'c3d'; there are: ntu-skele",
+    ),
+    "a layout of no name": (
+        wrong(layout="coco-18"),
+        "gym.yaml: layout: no layout is called 'coco-18'; there are:",
+    ),
+    "a joint of no name": (
+        wrong(layout={**STICK, "bones": {**STICK["bones"], "r": "neck"}}),
+        "gym.yaml: layout: bones names the unknown joint 'neck'",
+    ),
+    "a layout without bones": (
+        wrong(layout={key: value for key, value in STICK.items() if key != "bones"}),
+        "gym.yaml: layout: the key 'bones' is missing",
+    ),
+    "a list that is none": (
+        wrong(splits={"xsub": {"field": "subject", "train": "ada"}}),
+        "gym.yaml: splits.xsub.train: a list is expected, found 'ada'",
+    ),
+    "a split of no field": (
+        wrong(splits={"xsub": {"field": "room", "train": [1]}}),
+        "gym.yaml: splits.xsub.field: name_pattern has no group 'room'; there are: subject, day, action, id",
+    ),
+    "a split without sides": (
+        wrong(splits={"xsub": {"field": "day"}}),
+        "gym.yaml: splits.xsub: one of the keys 'train' and 'test' is expected",
+    ),
+    "both sides": (
+        wrong(splits={"xsub": {"field": "day", "train": [1, 2], "test": [2]}}),
+        "gym.yaml: splits.xsub: 2 is on both sides",
+    ),
+    "no pattern": (wrong(name_pattern="(?P<action>"), "gym.yaml: name_pattern: is no regular expression"),
+    "no class in the name": (wrong(label="move"), "gym.yaml: label: name_pattern has no group 'move'"),
+    "a class twice": (wrong(classes=["a", "a"]), "gym.yaml: classes: names are expected, each once"),
+    "bodies beyond": (wrong(bodies=7), "gym.yaml: bodies: 7 is not between 1 and 6"),
+    "a file that is not there": (
+        wrong(splits={"xsub": {"field": "id", "train": {"file": "no.txt"}}}),
+        "gym.yaml: splits.xsub.train.file: .*no.txt cannot be read",
+    ),
+    "a range turned round": (wrong(ranges={"day": [3, 1]}), "gym.yaml: ranges.day: two whole numbers"),
+    "a name for a folder": (wrong(name="../gym"), "gym.yaml: name: '../gym' may hold letters"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_each_mistake_is_named_by_file_and_key(gym, case) -> None:
+    changes, message = MISTAKES[case]
+    with pytest.raises(UsageError, match=message.replace("(", r"\(").replace("?P", r"\?P").replace("'?", r"'\?")):
+        load_manifest(changed(gym, **changes))
+
+
+def test_files_that_are_no_manifest(tmp_path) -> None:
+    with pytest.raises(UsageError, match=r"my.yaml: cannot be read: No such file"):
+        load_manifest(str(tmp_path / "my.yaml"))
+    (tmp_path / "my.yaml").write_text("name: [")
+    with pytest.raises(UsageError, match=r"my.yaml:\d: is no YAML"):
+        load_manifest(str(tmp_path / "my.yaml"))
+    (tmp_path / "my.yaml").write_text("- a\n- b\n")
+    with pytest.raises(UsageError, match=r"my.yaml: a mapping of keys is expected"):
+        load_manifest(str(tmp_path / "my.yaml"))
+    (tmp_path / "my.yaml").write_text("!!python/object/apply:os.system ['true']\n")
+    with pytest.raises(UsageError, match=r"my.yaml:1: is no YAML: could not determine a constructor"):
+        load_manifest(str(tmp_path / "my.yaml"))
+    with pytest.raises(UsageError, match=r"no dataset is called 'ntu61'.*given as the path of its .yaml"):
+        load_manifest("ntu61")
