@@ -63,9 +63,8 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
         fontsize=9,
         loc="left",
     )
-    speed = np.linalg.norm(dataset.anchor("motion")[..., 0], axis=0)[
-        :-1
-    ]  # the last motion frame is 0 by definition
+    # the last motion frame is 0 by definition
+    speed = np.linalg.norm(dataset.anchor("motion")[..., 0], axis=0)[:-1]
     for part, colour in part_colours(layout).items():
         mean = 1000 * speed[:, list(layout.parts[part])].mean(axis=1)
         below.plot(mean, color=colour, label=part, linewidth=1.5)
@@ -93,20 +92,29 @@ def _name_parts(figure: Any, layout: "Layout") -> None:
 
 def _frame(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
     """Return the extent of x and of y, in metres, that holds every pose of the clips."""
-    lows = np.min([clip[:2].min(axis=(1, 2, 3)) for clip in clips], axis=0)
-    highs = np.max([clip[:2].max(axis=(1, 2, 3)) for clip in clips], axis=0)
+    seen = [_seen(clip) for clip in clips]
+    lows = np.min([clip.min(axis=(1, 2, 3)) for clip in seen], axis=0)
+    highs = np.max([clip.max(axis=(1, 2, 3)) for clip in seen], axis=0)
     return float(lows[0]), float(highs[0]), float(lows[1]), float(highs[1])
+
+
+def _seen(clip: np.ndarray) -> np.ndarray:
+    """Return x and y as the camera sees them, [2,T,V,M]: its x grows to the left of the picture (poses without
+    depth are of pictures, where it grows to the right).
+    """
+    return clip[:2] * np.array([-1 if clip[2].any() else 1, 1]).reshape(2, 1, 1, 1)
 
 
 def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, float, float, float]) -> None:
     """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint."""
     present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
     colour_of = joint_colours(layout)
+    seen = _seen(clip)
     left, right, bottom, top = frame
     step = max(right - left, 0.3) * (1 + MARGIN)
     for place, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):
         for rank, m in enumerate(present):
-            x, y = clip[0, t, :, m] + place * step, clip[1, t, :, m]
+            x, y = seen[0, t, :, m] + place * step, seen[1, t, :, m]
             for child, parent in layout.edges:
                 axes.plot(
                     x[[child, parent]],

@@ -18,6 +18,7 @@ __all__ = [
     "resolve_shards",
     "seed_option",
     "shards_option",
+    "unresolved_shards_option",
     "view_option",
     "workers_option",
 ]
@@ -52,13 +53,15 @@ def _resolved(_ctx: click.Context, _param: click.Parameter, value: str | None) -
         raise click.UsageError(str(error)) from None
 
 
-shards_option = click.option(
+_shards = functools.partial(
+    click.option,
     "--shards",
     envvar="SKELPIPE_SHARDS",
-    callback=_resolved,
     metavar="URL",
     help="Dataset to read [default: $SKELPIPE_SHARDS, the dataset here, or the only one under data/].",
 )
+shards_option = _shards(callback=_resolved)
+unresolved_shards_option = _shards()  # for commands that may do without: they call resolve_shards
 view_option = click.option(
     "--view",
     type=click.Choice(["joint", "bone", "motion"]),

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skelpipe.cli.options import errors_as_messages, json_option, resolve_shards, view_option
+from skelpipe.cli.options import (
+    errors_as_messages,
+    json_option,
+    resolve_shards,
+    unresolved_shards_option,
+    view_option,
+)
 
 if TYPE_CHECKING:
     from skelpipe.drawing.scene import Scene
@@ -21,12 +27,7 @@ SUFFIXES = (".html", ".gif")
     epilog="Example: skelpipe show --shards data/ntu60-xsub --id S001C001P003R001A010 --out clip.html",
 )
 @click.argument("raw_file", required=False)
-@click.option(
-    "--shards",
-    envvar="SKELPIPE_SHARDS",
-    metavar="URL",
-    help="Dataset to read [default: $SKELPIPE_SHARDS, the dataset here, or the only one under data/].",
-)
+@unresolved_shards_option
 @click.option("--id", "identity", metavar="ID", help="Sample of the dataset [default: the first for testing].")
 @view_option
 @click.option("--out", metavar="FILE", help="Page (.html) or animation (.gif) to write [default: ID.html].")

@@ -121,8 +121,8 @@ def _turns(angles: np.ndarray) -> np.ndarray:
     return out
 
 
-def turn_about(axis: int, angle: float) -> np.ndarray:
-    """Return the rotation [3,3] by `angle` radians about x (0), y (1) or z (2), right-handed."""
-    angles = np.zeros(3)
-    angles[axis] = angle
+def turn_about(axis: int, angle: float | np.ndarray) -> np.ndarray:
+    """Return the rotation [...,3,3] by `angle` [...] radians about x (0), y (1) or z (2), right-handed."""
+    angles = np.zeros((*np.shape(angle), 3))
+    angles[..., axis] = angle
     return _turns(angles)

@@ -16,6 +16,8 @@ class Draw(IntEnum):
     PERFORMANCE = 4
     CAMERA = 5
     FILE = 6
+    LABEL = 7
+    ORDER = 8
 
 
 def generator(seed: int, draw: Draw, *key: int) -> np.random.Generator:

@@ -175,6 +175,14 @@ def test_a_body_that_returns_keeps_its_true_frames() -> None:
     assert heights(returns, 56) == [line((20, 3), (16, 0), (20, 3)), line((20, 0), (16, 2), (20, 0))]
 
 
+@pytest.mark.parametrize("away", [[0, *range(30, 60)], [*range(30), 59]])
+def test_the_interval_of_a_body_that_returns_covers_its_absence(away: list[int]) -> None:
+    """Neither its first nor its last frame follows from the other and the number of its frames."""
+    gap = [t for t in range(60) if t not in away]
+    slots = heights(film(60, (figure(3), away), (figure(2), gap)))
+    assert [set(slot) for slot in slots] == [{0, 3}, {0, 2}]
+
+
 def test_the_second_actors_interval_reaches_back_to_the_first_frame() -> None:
     crowd = film(
         60,

@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from skelpipe.cli.synth import synth
 from skelpipe.errors import SkelpipeError
-from skelpipe.synth.generate import Options
-from skelpipe.synth.names import plan_performances
-from skelpipe.synth.store import write_recordings
+from skelpipe.synth.options import Options
+from skelpipe.synth.plan import plan_dataset
+from skelpipe.synth.store import write_takes
 
 SMALL = ("--subjects", "2", "--actions", "2", "--repeats", "1", "--frames", "8", "--workers", "1")
 
@@ -19,7 +19,7 @@ def run(*arguments):
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_counts_are_printed_and_written(tmp_path):
@@ -47,28 +47,60 @@ def test_the_default_folder_is_that_of_prepare(tmp_path, monkeypatch):
     assert len(content(tmp_path / "raw" / "ntu120")) == 12
 
 
-def test_workers_do_not_change_a_byte(tmp_path):
-    assert run("--out", tmp_path / "one", *SMALL).exit_code == 0
-    assert run("--out", tmp_path / "two", *SMALL[:-1], "2").exit_code == 0
-    assert content(tmp_path / "one") == content(tmp_path / "two")
+@pytest.mark.parametrize(
+    ("dataset", "recordings", "clips"), [("msr-action3d", 4, 4), ("pkummd1", 2 * 3, 2 * 2 * 3), ("pkummd2", 6, 12)]
+)
+def test_what_was_written_is_counted_where_a_recording_may_hold_several_clips(
+    tmp_path, dataset, recordings, clips
+):
+    result = run("--dataset", dataset, "--out", tmp_path / "raw", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert f"{recordings} recordings of {dataset}" in result.stdout
+    files = content(tmp_path / "raw")
+    summary = json.loads(run("--dataset", dataset, "--out", tmp_path / "raw", *SMALL, "--json").stdout)
+    assert content(tmp_path / "raw") == files
+    assert (summary["recordings"], summary["clips"]) == (recordings, clips)
+    assert summary["bytes"] == sum(map(len, files.values()))
+    lines = sum(text.count(b"\n") for name, text in files.items() if "skeleton" in name)
+    assert summary["frames"] == (lines / 20 if dataset == "msr-action3d" else lines)
+    assert f"{clips} labelled clips, {summary['frames']} frames" in result.stdout
 
 
-def test_a_rerun_completes_and_rewrites_nothing(tmp_path):
-    assert run("--out", tmp_path, *SMALL).exit_code == 0
+@pytest.mark.parametrize("dataset", ["ntu60", "msr-action3d", "pkummd1", "pkummd2"])
+def test_workers_do_not_change_a_byte(tmp_path, dataset):
+    options = ("--dataset", dataset, *SMALL[:-1])
+    assert run("--out", tmp_path / "one", *options, "1").exit_code == 0
+    assert run("--out", tmp_path / "two", *options, "2").exit_code == 0
+    assert content(tmp_path / "one") == content(tmp_path / "two") != {}
+
+
+@pytest.mark.parametrize("dataset", ["ntu60", "msr-action3d", "pkummd1"])
+def test_a_rerun_completes_and_rewrites_nothing(tmp_path, dataset):
+    assert run("--out", tmp_path, "--dataset", dataset, *SMALL).exit_code == 0
     before = content(tmp_path)
-    kept, lost = sorted(before)[0], sorted(before)[5]
+    kept, lost = sorted(before)[0], sorted(before)[3]
     (tmp_path / lost).unlink()
     stamp = (tmp_path / kept).stat().st_mtime_ns
-    assert run("--out", tmp_path, *SMALL).exit_code == 0
+    assert run("--out", tmp_path, "--dataset", dataset, *SMALL).exit_code == 0
     assert content(tmp_path) == before
     assert (tmp_path / kept).stat().st_mtime_ns == stamp
 
 
-@pytest.mark.parametrize("change", [("--seed", "1"), ("--actions", "1"), ("--difficulty", "0.5")])
-def test_a_folder_of_other_recordings_is_refused_and_left_alone(tmp_path, change):
-    assert run("--out", tmp_path, *SMALL).exit_code == 0
+CHANGES = [("--seed", "1"), ("--actions", "1"), ("--difficulty", "0.5")]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change"),
+    [
+        *(("ntu60", change) for change in CHANGES),
+        *(("pkummd1", change) for change in (*CHANGES, ("--subjects", "3"), ("--dataset", "pkummd2"))),
+        *(("msr-action3d", change) for change in (*CHANGES, ("--dataset", "ntu60"))),
+    ],
+)
+def test_a_folder_of_other_recordings_is_refused_and_left_alone(tmp_path, dataset, change):
+    assert run("--out", tmp_path, "--dataset", dataset, *SMALL).exit_code == 0
     before = content(tmp_path)
-    result = run("--out", tmp_path, *SMALL, *change)
+    result = run("--out", tmp_path, "--dataset", dataset, *SMALL, *change)
     assert result.exit_code == 2
     assert "choose another --out" in result.stderr
     assert content(tmp_path) == before
@@ -82,11 +114,25 @@ def test_other_files_and_folders_do_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("--subjects", "0"), ("--subjects", "41"), ("--repeats", "99"), ("--seed", "-1"), ("--difficulty", "9")],
+    ("dataset", "arguments"),
+    [
+        ("ntu60", ("--subjects", "0")),
+        ("ntu60", ("--subjects", "41")),
+        ("ntu60", ("--repeats", "99")),
+        ("ntu60", ("--seed", "-1")),
+        ("ntu60", ("--difficulty", "9")),
+        ("msr-action3d", ("--subjects", "11")),
+        ("msr-action3d", ("--actions", "21")),
+        ("msr-action3d", ("--repeats", "4")),
+        ("pkummd1", ("--actions", "52")),
+        ("pkummd1", ("--subjects", "67")),
+        ("pkummd1", ("--repeats", "2000")),
+        ("pkummd2", ("--subjects", "14")),
+        ("pkummd2", ("--repeats", "99")),
+    ],
 )
-def test_wrong_usage_exits_with_2_and_writes_nothing(tmp_path, arguments):
-    result = run("--out", tmp_path / "raw", *SMALL, *arguments)
+def test_wrong_usage_exits_with_2_and_writes_nothing(tmp_path, dataset, arguments):
+    result = run("--out", tmp_path / "raw", "--dataset", dataset, *SMALL, *arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.stderr
     assert not (tmp_path / "raw").exists()
@@ -102,7 +148,7 @@ def test_a_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
         source.rename(target)
 
     monkeypatch.setattr("os.replace", full_disk)
-    written = write_recordings(tmp_path, Options("ntu60", frames=8), plan_performances("ntu60", 2, 2, 1))
+    written = write_takes(tmp_path, plan_dataset(Options("ntu60", frames=8), 2, 2, 1).takes)
     with pytest.raises(SkelpipeError, match="No space left on device"):
         list(written)
     assert len(list(tmp_path.iterdir())) == 4

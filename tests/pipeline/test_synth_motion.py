@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from skelpipe.errors import UsageError
-from skelpipe.manifest import load_manifest
+from skelpipe.schema import load_manifest
 from skelpipe.synth.actions import INTERACTIONS, evaluate, program
 from skelpipe.synth.body import forward, sample_offsets
-from skelpipe.synth.generate import Options, film
-from skelpipe.synth.names import Performance, plan_performances
+from skelpipe.synth.ntu import film
+from skelpipe.synth.ntu_names import Performance, plan_performances
+from skelpipe.synth.options import Options
 
 # Kinect v2 joints hung up at the pelvis, typed from the sensor's documentation; joint 0 has no parent.
 HUNG_ON = [0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 22, 7, 24, 11]

@@ -1,17 +1,18 @@
-"""Which recordings a synthetic dataset holds: names inside a manifest's ranges, with both sides of every split."""
+"""Which recordings a synthetic NTU holds: names inside a manifest's ranges, with both sides of every split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from skelpipe.errors import UsageError
-from skelpipe.manifest import Manifest, load_manifest
+from skelpipe.manifest import SIDES, Manifest, Value
+from skelpipe.schema import load_manifest
 from skelpipe.synth.actions import INTERACTIONS
+from skelpipe.synth.choice import choose_classes, in_turns, require_between
 
 __all__ = ["CAMERAS", "Performance", "plan_performances", "split_counts"]
 
 CAMERAS = (1, 2, 3)
 REPLICATIONS = 2  # of a subject and action in one setup
-SMALLEST_WITH_INTERACTION = 5  # classes
 LAST_OF_NTU60, LAST_SETUP_OF_NTU60 = 60, 17  # later classes were recorded in later setups
 PARITIES = (0, 1, 1, 0)  # of the setups of one subject after another: independent of train/test in turns
 
@@ -39,8 +40,7 @@ def plan_performances(dataset: str, subjects: int, actions: int, repeats: int) -
     manifest = load_manifest(dataset)
     chosen = _subjects(manifest, subjects)
     classes = _actions(manifest, actions)
-    if repeats < 1:
-        raise UsageError(f"--repeats {repeats}: at least 1 is needed")
+    require_between("repeats", repeats, 1, repeats, "at least 1 is needed")
     avoid = _missing_pairs(manifest)
     found = []
     for position, subject in enumerate(chosen):
@@ -63,46 +63,33 @@ def plan_performances(dataset: str, subjects: int, actions: int, repeats: int) -
 
 def split_counts(dataset: str, performances: Sequence[Performance]) -> dict[str, dict[str, int]]:
     """Count the recordings on each side of each split of the dataset."""
-    manifest = load_manifest(dataset)
-    counts = {name: {"train": 0, "test": 0} for name in manifest.splits}
-    for performance in performances:
-        for camera in CAMERAS:
-            fields = asdict(performance) | {"camera": camera}
-            for name, split in manifest.splits.items():
-                counts[name][split.side(fields)] += 1
+    fields = [asdict(performance) | {"camera": camera} for performance in performances for camera in CAMERAS]
+    counts = {}
+    for name, split in load_manifest(dataset).splits.items():
+        sides = [split.side(said) for said in fields]
+        counts[name] = {side: sides.count(side) for side in SIDES}
     return counts
 
 
 def _subjects(manifest: Manifest, count: int) -> list[int]:
     low, high = manifest.ranges["subject"]
-    if not 1 <= count <= high - low + 1:
-        raise UsageError(f"--subjects {count}: {manifest.name} has subjects {low} to {high}")
+    require_between("subjects", count, 1, high - low + 1, f"{manifest.name} has subjects {low} to {high}")
     split = next(split for split in manifest.splits.values() if split.field == "subject")
-    sides = [[s for s in range(low, high + 1) if (s in split.train) == wanted] for wanted in (True, False)]
-    return list(_in_turns(sides))[:count]
+    sides = [[s for s in range(low, high + 1) if split.side({"subject": s}) == side] for side in SIDES]
+    return list(in_turns(sides))[:count]
 
 
 def _actions(manifest: Manifest, count: int) -> list[int]:
-    """Choose classes, one person's and two persons' in the dataset's own proportion, later ones too."""
+    """Choose classes, later ones too."""
     low, high = manifest.ranges["action"]
-    if not 1 <= count <= high - low + 1:
-        raise UsageError(f"--actions {count}: {manifest.name} has actions {low} to {high}")
+    require_between("actions", count, 1, high - low + 1, f"{manifest.name} has actions {low} to {high}")
     pairs = [a for a in range(low, high + 1) if a in INTERACTIONS]
     singles = [a for a in range(low, high + 1) if a not in INTERACTIONS]
-    wanted = 0
-    if count >= SMALLEST_WITH_INTERACTION:
-        wanted = max(round(count * len(pairs) / (len(pairs) + len(singles))), 1)
-    return sorted([*_early_and_late(pairs)[:wanted], *_early_and_late(singles)[: count - wanted]])
+    return choose_classes(_early_and_late(singles), _early_and_late(pairs), count)
 
 
 def _early_and_late(actions: list[int]) -> list[int]:
-    return list(_in_turns([[a for a in actions if (a <= LAST_OF_NTU60) == early] for early in (True, False)]))
-
-
-def _in_turns(queues: Sequence[Sequence[int]]) -> Iterator[int]:
-    """The first of each queue, the second of each, and so on; what is left of the longest at the end."""
-    for place in range(max(map(len, queues))):
-        yield from (queue[place] for queue in queues if place < len(queue))
+    return list(in_turns([[a for a in actions if (a <= LAST_OF_NTU60) == early] for early in (True, False)]))
 
 
 def _setup_groups(manifest: Manifest) -> list[list[int]]:
@@ -111,16 +98,16 @@ def _setup_groups(manifest: Manifest) -> list[list[int]]:
     return [group for group in groups if group]
 
 
-def _missing_pairs(manifest: Manifest) -> frozenset[tuple[int, int]]:
+def _missing_pairs(manifest: Manifest) -> frozenset[tuple[Value, Value]]:
     """The (setup, subject) pairs of which a recording is missing."""
     listed = (manifest.fields(name) for name in manifest.missing)
     return frozenset((fields["setup"], fields["subject"]) for fields in listed if fields)
 
 
-def _free_setups(group: list[int], subject: int, parity: int, avoid: frozenset[tuple[int, int]]) -> list[int]:
+def _free_setups(group: list[int], subject: int, parity: int, avoid: frozenset[tuple[Value, Value]]) -> list[int]:
     """The setups to use for a subject, in order: odd and even in turns, `parity` first, spread over the rooms."""
     free = [s for s in group if (s, subject) not in avoid]
     start = subject % len(free)
     turned = free[start:] + free[:start]
     queues = [[s for s in turned if s % 2 == wanted] for wanted in (parity, 1 - parity)]
-    return list(_in_turns(queues))
+    return list(in_turns(queues))

@@ -1,67 +1,60 @@
-"""From a name to a recording: every draw depends on the seed and on the recording's own name alone."""
+"""NTU RGB+D: three cameras record a performance; every draw depends on the seed and the recording's own name."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from skelpipe.errors import UsageError
-from skelpipe.manifest import load_manifest
+from skelpipe.schema import load_manifest
 from skelpipe.synth.actions import INTERACTIONS
 from skelpipe.synth.body import Motion
 from skelpipe.synth.camera import camera_view, seen_from
 from skelpipe.synth.faults import Sighting, inject_faults, new_body_id
 from skelpipe.synth.kinect import observe
-from skelpipe.synth.names import CAMERAS, Performance
+from skelpipe.synth.ntu_names import CAMERAS, Performance
 from skelpipe.synth.ntu_text import skeleton_text
-from skelpipe.synth.performance import Subject, perform, subject
+from skelpipe.synth.options import Options
+from skelpipe.synth.people import Subject, subject
+from skelpipe.synth.performance import perform
 from skelpipe.synth.seeds import Draw, generator
+from skelpipe.synth.store import Rendered, Take
 
-__all__ = ["Options", "film", "recordings"]
+__all__ = ["film", "recordings", "takes"]
 
-FEWEST_FRAMES = 8
-HARDEST = 3.0
 CRLF_SHARE = 0.08  # of the files, at every difficulty: it is no matter of the recording
-DATASET_NUMBERS = {"ntu60": 60, "ntu120": 120}  # part of the seed
+FACING = 0.45  # radians towards the left or the right camera, by replication
 
 
-@dataclass(frozen=True)
-class Options:
-    """What all recordings of a synthetic dataset share; `frames` is their mean length."""
-
-    dataset: str
-    seed: int = 0
-    difficulty: float = 1.0
-    frames: int = 80
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}: seeds start at 0")
-        if not 0 <= self.difficulty <= HARDEST:
-            raise UsageError(f"--difficulty {self.difficulty}: it lies between 0 and {HARDEST:g}")
-        if self.frames < FEWEST_FRAMES:
-            raise UsageError(f"--frames {self.frames}: at least {FEWEST_FRAMES} are needed")
-
-    @property
-    def number(self) -> int:
-        return DATASET_NUMBERS[self.dataset]
+def takes(options: Options, performances: Sequence[Performance]) -> list[Take]:
+    """Return what there is to write: one take a performance."""
+    return [
+        Take(tuple(p.file_name(camera) for camera in CAMERAS), partial(_render, options, p)) for p in performances
+    ]
 
 
 def film(options: Options, performance: Performance) -> dict[int, Sighting]:
     """Simulate one performance; return what each camera saw, in metres in that camera's frame."""
     rng = generator(options.seed, Draw.PERFORMANCE, *_key(options, performance))
     people = _people(options, performance, rng)
-    bodies = perform(people, performance.action, performance.replication, options.frames, options.difficulty, rng)
+    towards = FACING if performance.replication % 2 else -FACING
+    bodies = perform(people, performance.action, towards, options.frames, options.difficulty, rng)
     return {camera: _sighting(options, performance, camera, people, bodies) for camera in CAMERAS}
 
 
 def recordings(options: Options, performance: Performance) -> dict[str, bytes]:
     """Return the content of a performance's files by file name, one a camera."""
-    found = {}
-    for camera, sighting in film(options, performance).items():
+    return _render(options, performance).files
+
+
+def _render(options: Options, performance: Performance) -> Rendered:
+    files = {}
+    sightings = film(options, performance)
+    for camera, sighting in sightings.items():
         rng = generator(options.seed, Draw.FILE, *_key(options, performance), camera)
         line_end = b"\r\n" if rng.random() < CRLF_SHARE else b"\n"
-        found[performance.file_name(camera)] = skeleton_text(sighting, rng, line_end)
-    return found
+        files[performance.file_name(camera)] = skeleton_text(sighting, rng, line_end)
+    frames = sum(sighting.frames for sighting in sightings.values())
+    return Rendered(files, recordings=len(files), clips=len(files), frames=frames)
 
 
 def _key(options: Options, performance: Performance) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""One clip as an animation: what is drawn (`scene`, `sources`) and how (`page`, `gif`)."""

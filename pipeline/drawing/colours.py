@@ -1,0 +1,24 @@
+"""The colour of every body part, the same in each drawing."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skelpipe.skeleton import Layout
+
+__all__ = ["PALETTE", "joint_colours", "part_colours"]
+
+# Okabe and Ito's colours, told apart with any kind of colour vision; grey and not black for the first, which shows
+# on dark ground as well. In the layouts' order left limbs are warm and right limbs cold.
+PALETTE = ("#808080", "#e69f00", "#56b4e9", "#d55e00", "#0072b2", "#009e73", "#cc79a7")
+
+
+def part_colours(layout: "Layout") -> dict[str, str]:
+    """Return the colour of each part as #rrggbb, in the order of `layout.parts`."""
+    return {part: PALETTE[i % len(PALETTE)] for i, part in enumerate(layout.parts)}
+
+
+def joint_colours(layout: "Layout") -> tuple[str, ...]:
+    """Return the colour of each joint [V], which is also that of the bone that ends in it."""
+    colours = part_colours(layout)
+    of = {v: colours[part] for part, joints in layout.parts.items() for v in joints}
+    return tuple(of[v] for v in range(len(layout)))

@@ -1,0 +1,89 @@
+"""A scene as one HTML page that needs nothing else: no network, no library, no other file."""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelpipe.drawing.colours import part_colours
+from skelpipe.drawing.scene import Panel, Scene
+from skelpipe.files import replacing
+
+__all__ = ["page", "write_page"]
+
+DECIMALS = 3  # of a metre
+ARROW_DECIMALS = 4  # motion is small
+
+
+def write_page(scene: Scene, path: str | Path) -> None:
+    """Write the page of a scene, whole or not at all."""
+    content = page(scene).encode()
+    with replacing(Path(path)) as file:
+        file.write(content)
+
+
+def page(scene: Scene) -> str:
+    """Return the page's text: the template `clip.html` with the scene's words and, as JSON, its numbers."""
+    facts = "\n".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd></div>"
+        for name, fact in scene.facts.items()
+    )
+    template = files(__package__).joinpath("clip.html").read_text("utf-8")
+    return _filled(
+        template, {"title": html.escape(scene.title), "facts": facts, "clip": _script_json(_plain(scene))}
+    )
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    """Put values in place of {{name}}, in one pass, so that braces in a value stay what they are."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+
+
+def _script_json(content: Any) -> str:
+    """Return JSON that ends no <script> and opens no comment in it."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _plain(scene: Scene) -> dict[str, Any]:
+    low, high = scene.bounds
+    layout = scene.layout
+    return {
+        "joints": list(layout.joints),
+        "bones": [list(edge) for edge in layout.edges],
+        "parts": [
+            {"name": part, "colour": colour, "joints": list(layout.parts[part])}
+            for part, colour in part_colours(layout).items()
+        ],
+        "rate": scene.rate,
+        "frames": scene.frames,
+        "flat": scene.flat,
+        "low": _rounded(low, DECIMALS),
+        "high": _rounded(high, DECIMALS),
+        "arrowScale": scene.arrow_scale,
+        "panels": [_plain_panel(panel) for panel in scene.panels],
+    }
+
+
+def _plain_panel(panel: Panel) -> dict[str, Any]:
+    return {
+        "caption": panel.caption,
+        "bodies": list(panel.bodies),
+        "points": _poses(panel.points, DECIMALS),
+        "arrows": None if panel.arrows is None else _poses(panel.arrows, ARROW_DECIMALS),
+    }
+
+
+def _poses(points: np.ndarray, decimals: int) -> list[list[list[float] | None]]:
+    """Return [B][F] poses, each x, y, z joint after joint, or None where the body is absent."""
+    return [[_rounded(pose, decimals) if np.isfinite(pose).all() else None for pose in body] for body in points]
+
+
+def _rounded(values: np.ndarray, decimals: int) -> list[float]:
+    rounded: list[float] = (np.round(values.astype(np.float64), decimals) + 0.0).ravel().tolist()  # no -0.0
+    return rounded

@@ -1,0 +1,164 @@
+"""What an animation shows: where every joint of every body is drawn, frame after frame, and what is written to it.
+
+Axes are the recordings': y up, and right-handed, so that x grows to the left of who looks along z (spec A9: z is
+the distance from the camera).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skelpipe.skeleton import Layout
+from skelpipe.views import derive
+
+__all__ = ["Panel", "Scene", "absent_as_nan", "arrow_scale", "derived", "make_panel", "recording_clip"]
+
+ARROW_SCALES = (1, 2, 5, 10, 20, 50, 100)
+ARROW_LENGTH = 0.15  # of the scene's extent: what fast motion, the 95th percentile, should come to
+LEAST_EXTENT = 0.5  # metres
+MARGIN = 0.05  # of the extent, around everything
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing of a scene. `points` float64 [B,F,V,3] in metres, NaN where a body is not in a frame.
+
+    `arrows`, of the same shape, are what moves each joint to where it is in the next frame; None without motion.
+    """
+
+    caption: str
+    bodies: tuple[str, ...]
+    points: np.ndarray
+    arrows: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Panels that play together, `rate` frames a second. `facts` are named lines of text, in order."""
+
+    id: str
+    class_name: str
+    facts: Mapping[str, str]
+    layout: Layout
+    rate: float
+    panels: tuple[Panel, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.id}: {self.class_name}" if self.class_name else self.id
+
+    @property
+    def frames(self) -> int:
+        return max(panel.points.shape[1] for panel in self.panels)
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is no depth, as with 2D poses: x then grows to the right, as in the picture."""
+        return all((np.nan_to_num(panel.points[..., 2]) == 0).all() for panel in self.panels)
+
+    @cached_property
+    def arrow_scale(self) -> int:
+        return arrow_scale(self.panels)
+
+    @cached_property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest x, y and z of all that is drawn, with a margin, float64 [3] each."""
+        drawn = [panel.points for panel in self.panels]
+        drawn += [p.points + self.arrow_scale * p.arrows for p in self.panels if p.arrows is not None]
+        low, high = _extent(drawn)
+        room = np.maximum(high - low, LEAST_EXTENT) * (1 + 2 * MARGIN) - (high - low)
+        return low - room / 2, high + room / 2
+
+
+def arrow_scale(panels: Sequence[Panel]) -> int:
+    """Return how many times as long as they are arrows are drawn: a round number that makes motion visible."""
+    lengths = [np.linalg.norm(panel.arrows, axis=-1).ravel() for panel in panels if panel.arrows is not None]
+    moving = np.concatenate([length[length > 0] for length in lengths] or [np.empty(0)])
+    if not len(moving):
+        return 1
+    low, high = _extent([panel.points for panel in panels])
+    wanted = ARROW_LENGTH * (high - low).max() / np.quantile(moving, 0.95)
+    return max((scale for scale in ARROW_SCALES if scale <= wanted), default=1)
+
+
+def make_panel(
+    view: str, joint: np.ndarray, shown: np.ndarray, layout: Layout, bodies: tuple[str, ...], caption: str = ""
+) -> Panel:
+    """Lay out one view of a clip.
+
+    `joint` and `shown`, the view itself, are [C,F,V,B] (C = 2: flat), NaN where a body is absent. Bone vectors
+    are put together from the centre, at the origin, outwards; motion starts at the joints.
+    """
+    if view == "motion":
+        return Panel(caption, bodies, _by_body(joint), _by_body(shown))
+    points = _by_body(shown)
+    return Panel(caption, bodies, _joined(points, layout) if view == "bone" else points)
+
+
+def absent_as_nan(clip: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return a clip [C,T,V,M] with NaN for the bodies that are zero throughout a frame of `like`."""
+    there = (like != 0).any(axis=(0, 2))  # [T,M]
+    return np.where(there[None, :, None, :], clip.astype(np.float64), np.nan)
+
+
+def recording_clip(counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Sort a recording's bodies by the tracker's id: float64 [3,F,V,B], NaN where absent, and the bodies' names.
+
+    Bodies are in order of appearance; one listed with zeros only is absent. A frame that lists an id twice fills a
+    further body.
+    """
+    slots: dict[tuple[int, int], int] = {}  # (id, how often the frame has listed it before) to body
+    places = []
+    row = 0
+    for frame, count in enumerate(counts):
+        listed: list[int] = []
+        for identity in ids[row : row + count].tolist():
+            slot = slots.setdefault((identity, listed.count(identity)), len(slots))
+            listed.append(identity)
+            places.append((frame, slot))
+        row += int(count)
+    clip = np.full((3, len(counts), xyz.shape[1], len(slots)), np.nan)
+    for (frame, slot), joints in zip(places, xyz, strict=True):
+        if joints.any():
+            clip[:, frame, :, slot] = joints.T
+    tracked = any(identity >= len(slots) for identity, _ in slots)  # small numbers are places in the file
+    names = (f"body {n + 1}" + (f", id {identity}" if tracked else "") for n, (identity, _) in enumerate(slots))
+    return clip, tuple(names)
+
+
+def derived(clip: np.ndarray, view: str, layout: Layout) -> np.ndarray:
+    """Return a view of the clip [C,F,V,B]; unlike in storage, a motion that no next frame tells is NaN."""
+    shown = derive(clip, view, layout)
+    if view == "motion":
+        shown[:, -1] = np.nan
+    return shown
+
+
+def _by_body(clip: np.ndarray) -> np.ndarray:
+    """Turn [C,F,V,B] into [B,F,V,3]."""
+    channels, frames, joints, bodies = clip.shape
+    points = np.zeros((bodies, frames, joints, 3))
+    points[..., :channels] = clip.transpose(3, 1, 2, 0)
+    return points
+
+
+def _joined(bones: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return the joints [B,F,V,3] that the bone vectors lead to from the centre."""
+    points = bones.copy()
+    done = {layout.centre}
+    while len(done) < len(layout):
+        for child, parent in layout.edges:
+            if child not in done and parent in done:
+                points[:, :, child] += points[:, :, parent]
+                done.add(child)
+    return points
+
+
+def _extent(drawn: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    points = np.concatenate([array.reshape(-1, 3) for array in drawn])
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return np.zeros(3), np.zeros(3)
+    return points.min(axis=0), points.max(axis=0)

@@ -1,0 +1,125 @@
+"""From a dataset's clip or a raw file to the scene that shows it."""
+
+import heapq
+import operator
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from skelpipe import manifests
+from skelpipe.dataset import Dataset
+from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, make_panel, recording_clip
+from skelpipe.errors import DatasetError, RawError, UsageError
+from skelpipe.manifest import SIDES, Manifest
+from skelpipe.raw import READERS
+from skelpipe.raw.source import TextBuffer
+from skelpipe.schema import load_manifest
+
+__all__ = ["dataset_scene", "manifest_for", "raw_scene"]
+
+RATES = {"ntu-skeleton": 30.0, "pku-text": 30.0, "msr-text": 15.0}  # frames a second, of readers of Kinect's files
+OTHER_RATE = 30.0  # of recordings that do not say
+CLIP_RATE = 20.0  # of clips, which are resized in time, so that none is the true one
+DRAWN = {
+    "joint": "joint: the positions of the joints",
+    "bone": "bone: each vector drawn from where its parent's ends, beginning with the centre at the origin",
+    "motion": "motion: an arrow from each joint along its way to the next frame, drawn {scale} times as long",
+}
+
+
+def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
+    """Return the scene of a sample as stored; without an id of the first test sample, else the first.
+
+    UsageError where there is no such sample; DatasetError where the dataset is empty.
+    """
+    side, row = _find(dataset, identity)
+    joint = dataset.reader(side, "joint" if view == "motion" else view).gather(np.array([row]))[0]
+    shown = dataset.reader(side, view).gather(np.array([row]))[0] if view == "motion" else joint
+    joint, shown = absent_as_nan(joint, joint), absent_as_nan(shown, joint)
+    there = ~np.isnan(joint[0, :, 0]).all(axis=0)
+    bodies = tuple(f"body {m + 1}" for m in np.flatnonzero(there))
+    panel = make_panel(view, joint[..., there], shown[..., there], dataset.layout, bodies)
+    facts = {
+        "dataset": f"{dataset.name}, split {dataset.split_name}, {side} side",
+        "view": DRAWN[view].format(scale=arrow_scale((panel,))),
+        "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} a second",
+        "bodies": f"{len(bodies)} of at most {dataset.shape[3]}",
+        "units": f"metres, as profile {dataset.profile} turned and centred the body",
+    }
+    class_name = dataset.classes[dataset.labels(side)[row]]
+    return Scene(dataset.ids(side)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
+
+
+def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
+    """Return the scene of a raw file that the manifest's reader reads, in the camera's coordinates.
+
+    RawError where the file is missing or damaged.
+    """
+    recording = READERS[manifest.reader](TextBuffer().read(path), path, len(manifest.layout))
+    joint, bodies = recording_clip(recording.counts, recording.ids, recording.xyz)
+    if not bodies:
+        raise RawError(f"{path}: no body in any of its {recording.frames} frames")
+    panel = make_panel(view, joint, derived(joint, view, manifest.layout), manifest.layout, bodies)
+    kinect, rate = manifest.reader in RATES, RATES.get(manifest.reader, OTHER_RATE)
+    facts = {
+        "dataset": f"{manifest.name}, raw recording",
+        "view": DRAWN[view].format(scale=arrow_scale((panel,))),
+        "frames": f"{recording.frames}, {'' if kinect else 'played at '}{rate:g} a second",
+        "bodies": f"{len(bodies)}, at most {recording.bodies} in a frame",
+        "units": "metres, the camera at the origin" if kinect and view != "bone" else "metres, as in the file",
+    }
+    identity = manifest.identity(Path(path).name)
+    fields = manifest.fields(identity) if identity is not None else None
+    label = manifest.class_of(fields) if fields and not manifest.segments else None
+    class_name = "" if label is None else manifest.classes[label]
+    return Scene(identity or Path(path).stem, class_name, facts, manifest.layout, rate, (panel,))
+
+
+def manifest_for(path: str) -> Manifest:
+    """Return the built-in dataset whose file names look like this one; UsageError where none do.
+
+    Of several the one with the fewest classes that holds the recording.
+    """
+    name = Path(path).name
+    fitting = []
+    for manifest in map(load_manifest, manifests.names("datasets")):
+        identity = manifest.identity(name)
+        fields = manifest.fields(identity) if identity is not None else None
+        if fields is not None:
+            outside = manifest.outside(fields) is not None
+            fitting.append(((outside, len(manifest.classes), manifest.name), manifest))
+    if not fitting:
+        raise UsageError(
+            f"{path}: its name is like no recording's of {', '.join(manifests.names('datasets'))}:"
+            " pass --dataset to say how to read it"
+        )
+    return min(fitting, key=operator.itemgetter(0))[1]
+
+
+def _find(dataset: Dataset, identity: str | None) -> tuple[str, int]:
+    """Return side and row of a sample."""
+    order = tuple(reversed(SIDES))
+    if identity is None:
+        for side in order:
+            if dataset.count(side):
+                return side, 0
+        raise DatasetError(f"{dataset.path}: holds no clips")
+    for side in order:
+        ids = dataset.ids(side)
+        if identity in ids:
+            return side, ids.index(identity)
+    near = _nearest(identity, [known for side in order for known in dataset.ids(side)])
+    raise UsageError(f"{dataset.path}: has no sample {identity!r}; the nearest are: {', '.join(near)}")
+
+
+def _nearest(wanted: str, known: Sequence[str]) -> list[str]:
+    """Return the few ids most like a wrong one. Comparing letter by letter first keeps 100,000 ids quick."""
+
+    def unlike(identity: str) -> int:
+        long = max(len(wanted), len(identity))
+        same = sum(map(operator.eq, wanted, identity)), sum(map(operator.eq, wanted[::-1], identity[::-1]))
+        return long - max(same)
+
+    return get_close_matches(wanted, heapq.nsmallest(100, known, key=unlike), n=3, cutoff=0)

@@ -1,0 +1,33 @@
+"""What all recordings of a synthetic dataset share."""
+
+from dataclasses import dataclass
+
+from skelpipe.errors import UsageError
+
+__all__ = ["DATASETS", "Options"]
+
+DATASETS = {"ntu60": 60, "ntu120": 120, "pkummd1": 511, "pkummd2": 512, "msr-action3d": 20}  # part of the seed
+FEWEST_FRAMES = 8
+HARDEST = 3.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which dataset, drawn how; `frames` is the mean length of a clip."""
+
+    dataset: str
+    seed: int = 0
+    difficulty: float = 1.0
+    frames: int = 80
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: seeds start at 0")
+        if not 0 <= self.difficulty <= HARDEST:
+            raise UsageError(f"--difficulty {self.difficulty}: it lies between 0 and {HARDEST:g}")
+        if self.frames < FEWEST_FRAMES:
+            raise UsageError(f"--frames {self.frames}: at least {FEWEST_FRAMES} are needed")
+
+    @property
+    def number(self) -> int:
+        return DATASETS[self.dataset]

@@ -1,0 +1,121 @@
+"""Which videos a synthetic PKU-MMD holds, who performs what in each, and on which side of the splits it falls."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from skelpipe.errors import UsageError
+from skelpipe.synth.actions import INTERACTIONS
+from skelpipe.synth.choice import choose_classes, in_turns, require_between
+from skelpipe.synth.options import Options
+from skelpipe.synth.seeds import Draw, generator
+
+__all__ = ["MOTIONS", "SUBJECTS", "VIEWS", "Video", "plan_videos"]
+
+VIEWS = {"L": 2, "M": 1, "R": 3}  # with the camera of the room
+SUBJECTS = {"pkummd1": 66, "pkummd2": 13}
+PERFORMANCES = 6  # about as many a video
+PART_1 = {"train": (*range(2, 291), *range(335, 365)), "test": tuple(range(291, 335))}  # video numbers
+PART_2_SEQUENCES = 26
+PART_2_TEST = (2, 3, 7)  # subjects
+
+# The motion of each class: the number of NTU's class of the same name (where NTU has none: the nearest).
+MOTIONS = (
+    *(35, 4, 3, 33, 22, 10, 40, 1, 5, 2),  # bow … eat meal/snack
+    *(43, 56, 23, 58, 26, 55, 27, 51, 24, 28),  # falling … make a phone call/answer phone
+    *(53, 6, 29, 54, 31, 50, 52, 20, 89, 11),  # pat on back of other person … reading
+    *(34, 38, 8, 9, 21, 19, 15, 25, 32, 13),  # rub two hands together … tear up paper
+    *(7, 46, 45, 44, 47, 30, 49, 14, 18, 37, 12),  # throw … writing
+)
+
+
+Names = Iterator[
+    tuple[int, str, list[tuple[int, ...]]]
+]  # subject, side of the split, numbers that name the videos
+
+
+@dataclass(frozen=True)
+class Video:
+    """One event, filmed by every camera of `VIEWS`: its name without the view, and the numbers in that name.
+
+    `subject` performs `classes` (from 1) in this order; `setup` says how the cameras stand.
+    """
+
+    name: str
+    key: tuple[int, ...]
+    setup: int
+    side: str
+    subject: int
+    classes: tuple[int, ...]
+
+    def identity(self, view: str) -> str:
+        return f"{self.name}-{view}"
+
+
+def plan_videos(options: Options, subjects: int, actions: int, repeats: int) -> list[Video]:
+    """List videos in which each of the subjects performs each of the actions `repeats` times, in an order drawn.
+
+    A video holds about six performances by one subject. Subjects alternate between the sides of the cross-subject
+    split, while there are names on both. Raises UsageError where the dataset has no room for the request.
+    """
+    highest = SUBJECTS[options.dataset]
+    require_between("subjects", subjects, 1, highest, f"{options.dataset} has subjects 1 to {highest}")
+    require_between("actions", actions, 1, len(MOTIONS), f"{options.dataset} has classes 1 to {len(MOTIONS)}")
+    require_between("repeats", repeats, 1, repeats, "at least 1 is needed")
+    classes = _classes(actions)
+    found = []
+    count = max(round(len(classes) * repeats / PERFORMANCES), 1)
+    names = _part_1(subjects, count) if options.dataset == "pkummd1" else _part_2(subjects, count)
+    for subject, side, keys in names:
+        order = _order(options, subject, classes, repeats)
+        for key, first in zip(keys, range(count), strict=True):
+            found.append(_video(key, side, subject, tuple(order[first::count])))
+    return sorted(found, key=lambda video: video.name)
+
+
+def _classes(count: int) -> list[int]:
+    pairs = [label for label, motion in enumerate(MOTIONS, 1) if motion in INTERACTIONS]
+    singles = [label for label, motion in enumerate(MOTIONS, 1) if motion not in INTERACTIONS]
+    return choose_classes(singles, pairs, count)
+
+
+def _order(options: Options, subject: int, classes: Sequence[int], repeats: int) -> list[int]:
+    """Every class `repeats` times, each time all of them in an order drawn for the subject."""
+    order: list[int] = []
+    for repeat in range(repeats):
+        rng = generator(options.seed, Draw.ORDER, options.number, subject, repeat)
+        order += rng.permutation(classes).tolist()
+    return order
+
+
+def _video(key: tuple[int, ...], side: str, subject: int, classes: tuple[int, ...]) -> Video:
+    if len(key) == 1:
+        return Video(f"{key[0]:04}", key, 1, side, subject, classes)
+    return Video(f"A{key[0]:02}N{key[1]:02}", key, key[0], side, subject, classes)
+
+
+def _part_1(subjects: int, count: int) -> Names:
+    """Consecutive videos for each subject; when the numbers of one side are used up, those of the other."""
+    free = {side: list(numbers) for side, numbers in PART_1.items()}
+    for subject in range(1, subjects + 1):
+        sides = ("train", "test") if subject % 2 else ("test", "train")
+        side = next((side for side in sides if len(free[side]) >= count), None)
+        if side is None:
+            raise UsageError(
+                f"part I has no numbers for {count} videos by each of {subjects} subjects; ask for fewer "
+                "--subjects, --actions or --repeats"
+            )
+        yield subject, side, [(number,) for number in free[side][:count]]
+        del free[side][:count]
+
+
+def _part_2(subjects: int, count: int) -> Names:
+    """The subject's number is part of the name."""
+    if count > PART_2_SEQUENCES:
+        raise UsageError(
+            f"part II has names for {PART_2_SEQUENCES} videos by a subject, not for {count}; ask for fewer "
+            "--actions or --repeats"
+        )
+    training = [number for number in range(1, SUBJECTS["pkummd2"] + 1) if number not in PART_2_TEST]
+    for subject in list(in_turns([training, PART_2_TEST]))[:subjects]:
+        side = "test" if subject in PART_2_TEST else "train"
+        yield subject, side, [(sequence, subject) for sequence in range(1, count + 1)]
