@@ -120,11 +120,8 @@ class On:
     def make(self, scene: Scene, params: Any) -> View:
         below = scene.made[self.view]
         x = below.clip if self.stage == "view" else below.joints
-        if x is None:
-            raise UsageError(
-                f"the view {self.view!r} was changed after it was derived: it has no joints to act on"
-            )
-        extras = {}
+        assert x is not None, "only views with joints are let through by entries()"
+        extras: dict[str, Tensor] = {}
         if isinstance(self.op, Mixing):
             mixed = self.op.mix(x, params)
             x, extras = mixed.clip, {"mask": mixed.mask, "donor": mixed.donor}
@@ -143,32 +140,37 @@ class Mats:
 
     `actionlet` maps clips [N,C,T,V,M] of the view shown to the mask A, [N,T',V,M] or [N,T',V] in 0..1, T' being
     the frames or the encoder's steps; it is called when the batch is handed out, so that it may use networks
-    in training. With mask="recomputed" it sees the clips of `act`; with mask="carried" the clips as read (the
-    paper's wording), and its mask goes through the crops and flips of `act`. `stretch` is how a mask of T'
-    steps gets its frames (see `to_frames`). Adds the extra `mask`, [N,T,V,M] (M=1 if bodies share it).
+    in training. With mask="recomputed" it sees the clips of `sees`, which is `act` unless another view with the
+    same crops and flips is named; with mask="carried" the clips as read (the paper's wording), and its mask
+    goes through the crops and flips of `act`. `stretch` is how a mask of T' steps gets its frames (see
+    `to_frames`). Adds the extra `mask`, [N,T,V,M] (M=1 if bodies share it).
     """
 
     act: str
     non: str
     actionlet: Callable[[Tensor], Tensor]
     mask: str = "recomputed"
+    sees: str | None = None
     stretch: str = "linear"
     extras: ClassVar[tuple[str, ...]] = ("mask",)
 
     def __post_init__(self) -> None:
         if self.mask not in ("recomputed", "carried"):
             raise UsageError(f"an actionlet's mask is 'recomputed' or 'carried', not {self.mask!r}")
+        if self.mask == "carried" and self.sees is not None:
+            raise UsageError("an actionlet whose mask is carried sees the clips as read, no view")
 
     @property
     def uses(self) -> tuple[str, ...]:
-        return (self.act, self.non)
+        return (self.act, self.non, self.sees or self.act)
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None
 
     def make(self, scene: Scene, params: Any) -> View:
         act = scene.made[self.act]
-        mask = self.actionlet(act.clip if self.mask == "recomputed" else scene.derive(scene.clips))
+        seen = scene.made[self.sees or self.act].clip if self.mask == "recomputed" else scene.derive(scene.clips)
+        mask = self.actionlet(seen)
         mask = mask[..., None] if mask.dim() == 3 else mask
         mask = to_frames(mask.movedim(3, 1), act.clip.shape[2], self.stretch).movedim(1, 3)
         if self.mask == "carried":
@@ -176,7 +178,7 @@ class Mats:
         return View(mats(act.clip, scene.made[self.non].clip, mask), None, act.carry, {"mask": mask})
 
 
-Recipe: TypeAlias = Mapping[str, Entry | Augmentation | None]
+Recipe: TypeAlias = Mapping[str, On | Mats | Augmentation | None]
 
 
 def entries(recipe: Recipe, reserved: Iterable[str] = ()) -> dict[str, Entry]:
@@ -193,9 +195,19 @@ def entries(recipe: Recipe, reserved: Iterable[str] = ()) -> dict[str, Entry]:
             raise UsageError(
                 f"the view {name!r} is made from {missing[0]!r}, which must stand before it in the recipe"
             )
+        if isinstance(entry, On) and entry.stage == "joint" and not _has_joints(made[entry.view]):
+            raise UsageError(
+                f"the view {name!r} acts on the joints of {entry.view!r}, "
+                f"which was changed after it was derived and has no joints any more"
+            )
         for own in (name, *(f"{name}_{extra}" for extra in entry.extras)):
             if not own.isidentifier() or keyword.iskeyword(own) or own in taken or own.startswith("_"):
                 raise UsageError(f"a view of a batch cannot be called {own!r}")
             taken.add(own)
         made[name] = entry
     return made
+
+
+def _has_joints(entry: Entry) -> bool:
+    """Say whether a view is derived last, so that there are joints that it was derived from."""
+    return isinstance(entry, _Fresh) or (isinstance(entry, On) and entry.stage == "joint")

@@ -168,4 +168,3 @@ class Manifest:
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
         return replace(self, splits={**self.splits, name: self.splits[name].with_lists(train, test)})
-

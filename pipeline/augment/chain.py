@@ -1,88 +1,90 @@
-"""Augmentations one after another, with all neighbours that fold done in one pass."""
+"""Augmentations one after another, with all neighbours that fold done in one pass; chains by name."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from skelpipe.augment.crop import Crop
+from skelpipe.augment.chains import CHAINS, Strength
+from skelpipe.augment.curriculum import ACTCLR, Curriculum
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.shear import Shear
-from skelpipe.augment.warp import warp
+from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params
 from skelpipe.errors import UsageError
+from skelpipe.skeleton import Layout
 
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "chain"]
 
-Params: TypeAlias = dict[str, Tensor]
-
-
-class Op(Protocol):
-    """An augmentation: `sample` draws parameters with a leading N, `apply` is pure."""
-
-    def sample(self, draws: Draws, shape: Sequence[int]) -> Params: ...
-
-    def apply(self, x: Tensor, params: Params) -> Tensor: ...
-
-
-@runtime_checkable
-class FrameOp(Op, Protocol):
-    """An augmentation that only chooses frames."""
-
-    def frames(self, params: Params, count: int) -> Tensor: ...
-
-
-@runtime_checkable
-class AxisOp(Op, Protocol):
-    """An augmentation that only mixes the axes."""
-
-    def matrix(self, params: Params) -> Tensor: ...
+VARIANTS = ("paper", "released")
 
 
 class Chain:
     """Augmentations in order. Op number i draws from `draws.child(i)`.
 
-    Choosing frames and mixing axes touch different dimensions, so they commute: a run of such ops becomes
-    one frame index and one matrix per sample, applied together. The result equals that of the ops one by
-    one up to the rounding of the matrix product.
+    A run of ops that choose frames, mix axes or reorder joints becomes one frame index, one matrix and one
+    joint order per sample, applied together. The result equals that of the ops one by one up to the rounding
+    of the matrix product. With a curriculum, ops are left out by epoch: their params are None.
     """
 
-    def __init__(self, ops: Sequence[Op]) -> None:
+    def __init__(self, ops: Sequence[Op], curriculum: Curriculum | None = None, first: int = 0) -> None:
+        """Chain `ops`; the first of them has number `first`."""
         self.ops = tuple(ops)
+        self.curriculum = curriculum
+        self.first = first
 
-    def sample(self, draws: Draws, shape: Sequence[int]) -> tuple[Params, ...]:
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def split(self, count: int) -> tuple["Chain", "Chain"]:
+        """Return the chains of the first `count` ops and of the rest, which together draw what this one does."""
+        if self.curriculum is not None:
+            raise UsageError("a chain with a curriculum cannot be split")
+        return Chain(self.ops[:count], first=self.first), Chain(self.ops[count:], first=self.first + count)
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> tuple[Params | None, ...]:
         """Draw the parameters of each op for clips of `shape` [N,C,T,V,M]."""
-        return tuple(op.sample(draws.child(i), shape) for i, op in enumerate(self.ops))
+        kept = None if self.curriculum is None else self.curriculum.kept(draws, len(self.ops))
+        return tuple(
+            op.sample(draws.child(self.first + i), shape) if kept is None or i in kept else None
+            for i, op in enumerate(self.ops)
+        )
 
-    def apply(self, x: Tensor, params: Sequence[Params]) -> Tensor:
-        """Apply the ops with these parameters to clips [N,C,T,V,M]."""
-        frames: Tensor | None = None
-        matrix: Tensor | None = None
+    def apply(self, x: Tensor, params: Sequence[Params | None]) -> Tensor:
+        """Apply the ops with these parameters to clips [N,C,T,V,M]; `x` stays as it is."""
+        y, fold = x, Fold()
         for op, drawn in zip(self.ops, params, strict=True):
-            if isinstance(op, FrameOp):
-                chosen = op.frames(drawn, x.shape[2])
-                frames = chosen if frames is None else frames.gather(1, chosen)
-            elif isinstance(op, AxisOp):
-                mixture = op.matrix(drawn)
-                matrix = mixture if matrix is None else _product(mixture, matrix)
+            if drawn is None or fold.add(op, drawn, x.shape):
+                continue
+            y, fold = fold.apply(y, owned=y is not x), Fold()
+            if isinstance(op, OwningOp) and y is not x and y.is_contiguous() and not y.requires_grad:
+                y = op.change(y, drawn)
             else:
-                x = op.apply(warp(x, frames, matrix), drawn)
-                frames = matrix = None
-        return warp(x, frames, matrix)
+                y = op.apply(y, drawn)
+        return fold.apply(y, owned=y is not x)
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         """Draw and apply."""
         return self.apply(x, self.sample(draws, x.shape))
 
 
-def chain(name: str, *, shear: float = 0.5, crop: int = 6) -> Chain:
-    """Build a chain by name: `normal` is a temporal crop, then a shear (spec B1)."""
-    match name:
-        case "normal":
-            return Chain([Crop(crop), Shear(shear)])
-        case _:
-            raise UsageError(f"no augmentation is called {name!r}; known: normal")
+def chain(
+    name: str,
+    *,
+    layout: Layout | None = None,
+    variant: str = "paper",
+    shear: float = 0.5,
+    crop: int = 6,
+    curriculum: bool = False,
+) -> Chain:
+    """Build a chain by name (see `chains.CHAINS`) as its paper has it or as its code was released.
 
-
-def _product(second: Tensor, first: Tensor) -> Tensor:
-    """Multiply [N,3,3] matrices in full float32, whatever precision matrix products are set to."""
-    return (second[:, :, :, None] * first[:, None]).sum(2)
+    `layout` is needed where joints are told apart; `shear` and `crop` are the strengths of the normal part.
+    `curriculum` makes a chain of ActCLR leave out ops by epoch, as its code does. Raises UsageError when a
+    name is unknown or something is missing.
+    """
+    if name not in CHAINS:
+        raise UsageError(f"no augmentation is called {name!r}; known: {', '.join(CHAINS)}")
+    if variant not in VARIANTS:
+        raise UsageError(f"the variant of an augmentation is 'paper' or 'released', not {variant!r}")
+    if curriculum and name not in ACTCLR:
+        raise UsageError(f"the augmentation {name!r} has no curriculum; these have: {', '.join(ACTCLR)}")
+    ops = CHAINS[name](layout, Strength(shear=shear, crop=crop, released=variant == "released"))
+    return Chain(ops, ACTCLR[name] if curriculum else None)

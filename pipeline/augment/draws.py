@@ -9,6 +9,8 @@ __all__ = ["Draws"]
 
 MASK: Final = (1 << 64) - 1
 GOLDEN: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the odd step of a Weyl sequence
+SHARED: Final = MASK >> 1  # slots that no recipe or chain is long enough to reach
+OF_EPOCH: Final = SHARED - 1
 
 
 class Draws:
@@ -16,18 +18,25 @@ class Draws:
 
     A sample's numbers depend on `seed`, `epoch`, its own `index` and `slot` only: not on the batch it came
     in, the rank, or the device. Asking twice gives the same numbers; column j is the same however many
-    columns are asked for. What needs numbers of its own takes a `child`.
+    columns are asked for. What needs numbers of its own takes a `child`, and what a whole batch has in common
+    comes from `shared`.
     """
 
-    __slots__ = ("_key", "_samples")
+    __slots__ = ("_key", "_samples", "_step", "epoch")
 
-    def __init__(self, seed: int, epoch: int, index: Tensor, slot: int = 0) -> None:
-        """Draw for the samples `index`, int64[N], on the device `index` lives on."""
+    def __init__(self, seed: int, epoch: int, index: Tensor, slot: int = 0, step: Tensor | None = None) -> None:
+        """Draw for the samples `index`, int64[N], on the device `index` lives on.
+
+        `step`, int64[N], is the number in the epoch of the global batch that each sample comes in; without
+        it, the samples are one batch that its first sample stands for.
+        """
         key = 0
         for word in (seed, epoch, slot):
             key = _fold(key, word)
+        self.epoch = epoch
         self._key = key
         self._samples = _mix((index + 1) * _signed(GOLDEN))
+        self._step = step
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -35,8 +44,29 @@ class Draws:
     def child(self, slot: int) -> "Draws":
         """Return draws for the same samples, independent of these and of every other slot's."""
         draws = Draws.__new__(Draws)
-        draws._key = _fold(self._key, slot)
-        draws._samples = self._samples
+        draws._key, draws.epoch = _fold(self._key, slot), self.epoch
+        draws._samples, draws._step = self._samples, self._step
+        return draws
+
+    def of_epoch(self) -> "Draws":
+        """Return draws of one row, on the host, that depend on `seed`, `epoch` and `slot` only."""
+        draws = Draws.__new__(Draws)
+        draws._key, draws.epoch, draws._step = _fold(self._key, OF_EPOCH), self.epoch, None
+        draws._samples = torch.zeros(1, dtype=torch.int64)
+        return draws
+
+    def shared(self) -> "Draws":
+        """Return draws whose N rows are equal within a batch, independent of these.
+
+        They depend on `seed`, `epoch`, `slot` and `step` only, so every rank's share of a global batch gets
+        the same numbers, however many ranks there are.
+        """
+        draws = Draws.__new__(Draws)
+        draws._key, draws._step, draws.epoch = _fold(self._key, SHARED), self._step, self.epoch
+        if self._step is None:
+            draws._samples = self._samples[:1].expand_as(self._samples)
+        else:
+            draws._samples = _mix((self._step + 1) * _signed(GOLDEN))
         return draws
 
     def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["warp"]
+__all__ = ["warp", "weigh"]
 
 
 def warp(x: Tensor, frames: Tensor | None = None, matrix: Tensor | None = None) -> Tensor:
@@ -25,6 +25,17 @@ def warp(x: Tensor, frames: Tensor | None = None, matrix: Tensor | None = None) 
     if frames is not None:
         x = _choose(x, frames)
     return x if matrix is None else _mix(x, matrix)
+
+
+def weigh(x: Tensor, weights: Tensor, *, owned: bool = False) -> Tensor:
+    """Return y[n,c] = weights[n,c] * x[n,c] of clips [N,C,T,V,M], in x's dtype; weights are [N,C].
+
+    With `owned` x may be overwritten.
+    """
+    if weights.shape != x.shape[:2]:
+        raise ValueError(f"weights of {tuple(weights.shape)} do not fit clips of {tuple(x.shape)}")
+    weights = weights[:, :, None, None, None].to(x.dtype)
+    return x.mul_(weights) if owned and not x.requires_grad else x * weights
 
 
 def _choose(x: Tensor, frames: Tensor) -> Tensor:

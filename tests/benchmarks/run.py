@@ -26,12 +26,12 @@ from skelpipe import skeleton
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.dataset import Dataset
-from skelpipe.manifest import load_manifest
 from skelpipe.models.graph import adjacency
 from skelpipe.models.stgcn import STGCN
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.source import TextBuffer
+from skelpipe.schema import load_manifest
 from skelpipe.stream import Stream
 
 ROUNDS = 7

@@ -1,0 +1,109 @@
+"""The actionlet of a clip: where it differs from the static anchor (Lin et al. 2023, section 3.1; spec D5).
+
+The networks stay outside: these functions take their feature maps and gradients. `...` is any leading shape,
+such as [N,M] for N clips with M bodies; T' and V are the time and the joints of a feature map.
+"""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skelpipe.augment.region import part_of_joint
+from skelpipe.errors import UsageError
+from skelpipe.skeleton import Layout
+
+__all__ = ["actionlet", "difference_activation", "smoothed", "to_frames"]
+
+SMOOTHINGS = ("adjacency", "parts", "none")
+
+
+def difference_activation(features: Tensor, gradient: Tensor, *, inner: bool = False) -> Tensor:
+    """Return relu(sum over c of a_c h_ctv), [...,T',V]: the map of eq. 5 before it is smoothed.
+
+    `features` h [...,D,T',V]; `gradient` [...,D,T',V] of the negative similarity to the anchor, d(-sim)/dh, or
+    [...,D,1,1] where it is the same at all positions, as behind average pooling. a_c is its mean over t and v
+    (eq. 4), of its positive values only with `inner`. The paper names no activation function.
+    """
+    weights = (gradient.relu() if inner else gradient).mean((-2, -1))
+    flat = weights[..., None, :].to(features.dtype) @ features.flatten(-2)
+    return flat.relu().view(*flat.shape[:-2], *features.shape[-2:])
+
+
+def actionlet(
+    activation: Tensor,
+    layout: Layout,
+    *,
+    variant: str = "paper",
+    smoothing: str | None = None,
+    threshold: float = 0.5,
+    soft: bool = False,
+) -> Tensor:
+    """Return the mask A [...,T',V], float32 in 0..1, of a difference activation [...,T',V].
+
+    `paper`: smoothed by the skeleton's adjacency, divided by its maximum over t and v, and 1 where it is above
+    `threshold` of that, else 0 (threshold 0: wherever it is positive); with `soft` not cut but left in 0..1.
+    Where nothing is active the mask is 0. `released`: divided by 1e-8, averaged inside each body part and
+    clipped to 1, which turns a part on in a step where any of its joints is active at all; threshold and
+    `soft` do not enter. `smoothing` ("adjacency", "parts", "none") overrides the variant's.
+    """
+    if variant not in ("paper", "released"):
+        raise UsageError(f"an actionlet is that of the 'paper' or as 'released', not {variant!r}")
+    activation = activation.float()
+    if variant == "released":
+        return smoothed(activation / 1e-8, layout, smoothing or "parts").clamp(0, 1)
+    activation = smoothed(activation, layout, smoothing or "adjacency")
+    peak = activation.amax((-2, -1), keepdim=True)
+    relative = activation / torch.where(peak > 0, peak, 1.0)
+    return relative if soft else (relative > threshold).float()
+
+
+def smoothed(activation: Tensor, layout: Layout, smoothing: str) -> Tensor:
+    """Spread activation [...,T',V] over neighbouring joints.
+
+    "adjacency" is A G of eq. 5, with G the bones both ways and the identity, columns divided by their sums:
+    the mean over a joint and its neighbours. "parts" is the mean over the joint's body part (spec A5).
+    """
+    if smoothing not in SMOOTHINGS:
+        raise UsageError(f"there is no smoothing {smoothing!r}; there are: {', '.join(SMOOTHINGS)}")
+    if smoothing == "none":
+        return activation
+    if smoothing == "parts":
+        part = part_of_joint(layout, activation.device)
+        spread = (part[:, None] == part).to(activation.dtype)
+    else:
+        spread = _neighbours(layout.edges, len(layout), activation.device).to(activation.dtype)
+    # Not a matrix product: that may be rounded to TF32, and a threshold follows.
+    return (activation[..., None] * (spread / spread.sum(0))).sum(-2)
+
+
+def to_frames(mask: Tensor, frames: int, mode: str = "linear") -> Tensor:
+    """Stretch a mask [...,T',V] over time to [...,frames,V].
+
+    "linear" interpolates with aligned ends, as released, so that a border in time becomes a slope; "nearest"
+    keeps binary masks binary. A mask of that many frames is returned as it is.
+    """
+    steps, joints = mask.shape[-2:]
+    if steps == frames:
+        return mask
+    if mode == "nearest":
+        source = torch.arange(frames, device=mask.device) * steps // frames
+        return mask.index_select(mask.dim() - 2, source)
+    if mode != "linear":
+        raise UsageError(f"a mask is stretched by 'linear' or 'nearest', not {mode!r}")
+    flat = mask.float().reshape(-1, 1, steps, joints)
+    if len(flat) == 0:
+        return mask.new_zeros(*mask.shape[:-2], frames, joints)
+    wide = F.interpolate(flat, (frames, joints), mode="bilinear", align_corners=True)
+    return wide.to(mask.dtype if mask.is_floating_point() else torch.float32).view(
+        *mask.shape[:-2], frames, joints
+    )
+
+
+@cache
+def _neighbours(edges: tuple[tuple[int, int], ...], joints: int, device: torch.device) -> Tensor:
+    adjacency = torch.eye(joints)
+    for child, parent in edges:
+        adjacency[child, parent] = adjacency[parent, child] = 1
+    return adjacency.to(device)

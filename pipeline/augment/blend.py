@@ -1,0 +1,42 @@
+"""Two batches of clips made into one, each joint of each frame with shares of its own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Mixed", "blend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """N mixed clips and what went into them.
+
+    `clip` [N,C,T,V,M]; `donor` int64[N], the row of the batch that the pasted part of each comes from;
+    `region` [N,T,V], the donor's share of each frame and joint; `mask`, that share at the resolution at which
+    a method needs it: [N,T/4,V] of the encoder's feature maps for SkeleMix, `region` itself for Skeleton Mix.
+    Shares are booleans where only 0 and 1 occur.
+    """
+
+    clip: Tensor
+    donor: Tensor
+    region: Tensor
+    mask: Tensor
+
+
+def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+    """Return (1 - share) x + share y for clips [N,C,T,V,M] and y's share in 0..1, [N,T,V(,1)] or [N,T,V,M].
+
+    All channels have the same share, and both bodies where it has no axis M. Where it is 0 or 1 the clip's
+    values are taken bit by bit. Differentiable in all three; computed in float32 or wider.
+    """
+    n, c, t, v, m = x.shape
+    wide = torch.promote_types(x.dtype, torch.float32)
+    if share.shape == (n, t, v, m):
+        weight = share.reshape(n, 1, t * v * m)
+    else:
+        joint = torch.arange(v * m, device=x.device) // m
+        weight = share.reshape(n * t, v).index_select(1, joint).view(n, 1, t * v * m)
+    # Flat but for the channels: a broadcast axis inside makes this three times slower on a CPU.
+    first, second = (z.to(wide).reshape(n, c, t * v * m) for z in (x, y))
+    return torch.lerp(first, second, weight.to(wide)).to(x.dtype).view(x.shape)

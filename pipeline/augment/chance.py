@@ -1,0 +1,42 @@
+"""From uniform draws to decisions: gates, whole numbers, subsets. Which samples a gate let through."""
+
+import torch
+from torch import Tensor
+
+from skelpipe.errors import UsageError
+
+__all__ = ["check_probability", "chosen", "gate", "some", "whole"]
+
+
+def check_probability(probability: float) -> None:
+    """Raise UsageError unless `probability` is in 0..1."""
+    if not 0 <= probability <= 1:
+        raise UsageError(f"the probability is {probability}; it must be between 0 and 1")
+
+
+def gate(unit: Tensor, probability: float) -> Tensor:
+    """Return bool of unit's shape: true with `probability` where `unit` is uniform in [0,1)."""
+    return unit < probability
+
+
+def whole(unit: Tensor, low: int | Tensor, high: int | Tensor) -> Tensor:
+    """Return int64 from low..high-1, evenly where `unit` is uniform in [0,1); the bias is (high - low) / 2^24."""
+    steps = high - low
+    drawn = (unit * steps).long()
+    return (drawn.clamp_(max=steps - 1) if isinstance(steps, int) else drawn.minimum(steps - 1)) + low
+
+
+def some(unit: Tensor, count: Tensor) -> Tensor:
+    """Return bool[N,V] with count[n] trues in row n (all, if that is more than V), every subset equally likely."""
+    order = unit.argsort(dim=1, stable=True)
+    first = torch.arange(unit.shape[1], device=unit.device) < count[:, None]
+    return torch.zeros_like(first).scatter_(1, order, first)
+
+
+def chosen(on: Tensor) -> Tensor | None:
+    """Return the rows where `on`, bool[N], is true, so that no work is done for the others.
+
+    None, for all rows, on a device that would have to be waited for; there an op must change nothing where the
+    gate is closed.
+    """
+    return on.nonzero()[:, 0] if on.device.type == "cpu" else None

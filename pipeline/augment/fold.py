@@ -1,0 +1,110 @@
+"""Neighbouring linear augmentations folded into one step for each dimension they act on, applied in one go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.joints import reorder
+from skelpipe.augment.warp import warp, weigh
+
+__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params"]
+
+Params: TypeAlias = dict[str, Tensor]
+
+
+class Op(Protocol):
+    """An augmentation: `sample` draws parameters with a leading N, `apply` is pure."""
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> Params: ...
+
+    def apply(self, x: Tensor, params: Params) -> Tensor: ...
+
+
+@runtime_checkable
+class FrameOp(Op, Protocol):
+    """An augmentation that only chooses frames: int64[N,T]."""
+
+    def frames(self, params: Params, count: int) -> Tensor: ...
+
+
+@runtime_checkable
+class AxisOp(Op, Protocol):
+    """An augmentation that only mixes the axes: float32[N,C,C]."""
+
+    def matrix(self, params: Params) -> Tensor: ...
+
+
+@runtime_checkable
+class MaskOp(Op, Protocol):
+    """An augmentation that only weighs the axes: float32[N,C]."""
+
+    def weights(self, params: Params) -> Tensor: ...
+
+
+@runtime_checkable
+class JointOp(Op, Protocol):
+    """An augmentation that only orders the joints: int64[N,V]."""
+
+    def joints(self, params: Params, count: int) -> Tensor: ...
+
+
+@runtime_checkable
+class OwningOp(Op, Protocol):
+    """An augmentation that can work in place: `change` may overwrite the contiguous clips it is given."""
+
+    def change(self, x: Tensor, params: Params) -> Tensor: ...
+
+
+@dataclass(slots=True)
+class Fold:
+    """What a run of linear ops comes to. Frames, axes and joints are different dimensions, so they commute."""
+
+    frames: Tensor | None = None
+    matrix: Tensor | None = None
+    weights: Tensor | None = None  # of the axes, after the matrix
+    joints: Tensor | None = None
+
+    def add(self, op: Op, params: Params, shape: Sequence[int]) -> bool:
+        """Take in `op`, to come after what is there, for clips of `shape`; False if it does not fold."""
+        if isinstance(op, FrameOp):
+            chosen = op.frames(params, shape[2])
+            self.frames = chosen if self.frames is None else self.frames.gather(1, chosen)
+        elif isinstance(op, AxisOp):
+            self._mix(op.matrix(params))
+        elif isinstance(op, MaskOp):
+            self._weigh(op.weights(params))
+        elif isinstance(op, JointOp):
+            order = op.joints(params, shape[3])
+            self.joints = order if self.joints is None else self.joints.gather(1, order)
+        else:
+            return False
+        return True
+
+    def apply(self, x: Tensor, *, owned: bool = False) -> Tensor:
+        """Apply all of it to clips [N,C,T,V,M]: a new tensor, or `x` itself if there is nothing to do.
+
+        With `owned` x may be overwritten.
+        """
+        y = warp(x, self.frames, self.matrix)
+        if self.joints is not None:
+            y = reorder(y, self.joints)
+        return y if self.weights is None else weigh(y, self.weights, owned=owned or y is not x)
+
+    def _mix(self, matrix: Tensor) -> None:
+        if self.weights is not None:
+            matrix, self.weights = matrix * self.weights[:, None], None
+        self.matrix = matrix if self.matrix is None else _product(matrix, self.matrix)
+
+    def _weigh(self, weights: Tensor) -> None:
+        if self.matrix is not None:
+            self.matrix = self.matrix * weights[:, :, None]
+        else:
+            self.weights = weights if self.weights is None else self.weights * weights
+
+
+def _product(second: Tensor, first: Tensor) -> Tensor:
+    """Multiply [N,3,3] matrices in full float32, whatever precision matrix products are set to."""
+    return (second[:, :, :, None] * first[:, None]).sum(2)

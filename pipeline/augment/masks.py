@@ -1,0 +1,60 @@
+"""Joint mask (spec B4): some joints are zero for a span of time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skelpipe.augment.chance import check_probability, gate, some, whole
+from skelpipe.augment.draws import Draws
+from skelpipe.errors import UsageError
+
+__all__ = ["JointMask"]
+
+
+@dataclass(frozen=True, slots=True)
+class JointMask:
+    """Set `fewest` to `most` joints to 0 in one span of T/4 to T/2 frames, for both persons.
+
+    MsMCLR names this augmentation without its parameters; these are our reading of it.
+    """
+
+    fewest: int = 5
+    most: int = 15
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+        if not 0 <= self.fewest <= self.most:
+            raise UsageError(f"a joint mask cannot cover {self.fewest} to {self.most} joints")
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `joints`, bool[N,V] (none where the gate is closed), `first` and `length`, int64[N] in frames."""
+        t, v = shape[2:4]
+        unit = draws.uniform(4 + v)
+        count = whole(unit[:, 1], min(self.fewest, v), min(self.most, v) + 1)
+        length = whole(unit[:, 2], t // 4, t // 2 + 1)
+        first = whole(unit[:, 3], 0, t - length + 1)
+        on = gate(unit[:, 0], self.probability)
+        return {"joints": some(unit[:, 4:], count * on), "first": first, "length": length}
+
+    def keep(self, params: dict[str, Tensor], count: int) -> Tensor:
+        """Return float32[N,count,V]: 0 in the masked joints and frames, else 1."""
+        first = params["first"][:, None]
+        t = torch.arange(count, device=first.device)
+        span = (t >= first) & (t < first + params["length"][:, None])
+        return (~(span[:, :, None] & params["joints"][:, None])).to(torch.float32)
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Mask clips [N,C,T,V,M]; same shape."""
+        return x * self._wide(x, params)
+
+    def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Do as `apply`, in place."""
+        return x.mul_(self._wide(x, params))
+
+    def _wide(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Return the mask [N,1,T,V,M], written out over persons: a broadcast last dimension is slow."""
+        keep = self.keep(params, x.shape[2]).to(x.dtype)
+        return keep[:, None, :, :, None].expand(-1, -1, -1, -1, x.shape[4]).contiguous()

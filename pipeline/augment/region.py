@@ -1,0 +1,88 @@
+"""The region that SkeleMix and Skeleton Mix replace: some body parts over some blocks of frames (spec B3, B5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from skelpipe.augment.donor import BITS, below
+from skelpipe.augment.draws import Draws
+from skelpipe.errors import UsageError
+from skelpipe.skeleton import Layout
+
+__all__ = ["BLOCK", "Region", "part_of_joint"]
+
+BLOCK = 4  # frames that the encoders merge into one position of their feature maps
+
+Bounds = tuple[int, int]  # both may be drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A random choice of body parts of the layout (spec A5) and of consecutive blocks of four frames.
+
+    The numbers of parts and of blocks are uniform between their bounds, the parts drawn without replacement,
+    the first block uniform where the blocks fit. `per` says whether a batch has one region (as released, and
+    as SkeleMix's paper has it) or each sample one of its own.
+    """
+
+    layout: Layout
+    parts: Bounds
+    blocks: Bounds
+    per: str = "batch"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.parts[0] <= self.parts[1] <= len(self.layout.parts):
+            raise UsageError(
+                f"{self.parts[0]} to {self.parts[1]} of {len(self.layout.parts)} body parts cannot be drawn"
+            )
+        if not 1 <= self.blocks[0] <= self.blocks[1]:
+            raise UsageError(f"{self.blocks[0]} to {self.blocks[1]} blocks of {BLOCK} frames cannot be drawn")
+        if self.per not in ("batch", "sample"):
+            raise UsageError(f"a region is drawn per 'batch' or per 'sample', not {self.per!r}")
+
+    def chosen(self, draws: Draws) -> Draws:
+        """Return the draws that the region follows: the batch's in common or each sample's own."""
+        return draws.shared() if self.per == "batch" else draws
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw regions for clips of `shape` [N,C,T,V,M].
+
+        Returns `parts` bool[N,P] in the layout's order, and `first` and `length`, int64[N], in blocks. Raises
+        UsageError where a clip is too short for the blocks or has other joints than the layout.
+        """
+        frames, joints = shape[2], shape[3]
+        if joints != len(self.layout):
+            raise UsageError(f"the clips have {joints} joints, the layout {self.layout.name} {len(self.layout)}")
+        if frames // BLOCK < self.blocks[1]:
+            raise UsageError(
+                f"a region of up to {self.blocks[1]} blocks of {BLOCK} frames does not fit clips of {frames}; "
+                f"prepare at least {self.blocks[1] * BLOCK} frames, or ask for at most {frames // BLOCK} blocks"
+            )
+        draws = self.chosen(draws)
+        numbers = draws.child(0).integers(3, 0, 1 << BITS)
+        count = self.parts[0] + below(numbers[:, 0], self.parts[1] - self.parts[0] + 1)
+        length = self.blocks[0] + below(numbers[:, 1], self.blocks[1] - self.blocks[0] + 1)
+        first = below(numbers[:, 2], frames // BLOCK - length + 1)
+        rank = draws.child(1).uniform(len(self.layout.parts)).argsort(1).argsort(1)
+        return {"parts": rank < count[:, None], "first": first, "length": length}
+
+    def mask(self, params: dict[str, Tensor], steps: int, per_block: int = 1) -> Tensor:
+        """Return bool[N,steps,V], true inside the region, in steps of which a block has `per_block`."""
+        step = torch.arange(steps, device=params["first"].device)
+        first = params["first"][:, None] * per_block
+        inside = (step >= first) & (step < first + params["length"][:, None] * per_block)
+        return inside[:, :, None] & params["parts"][:, None, part_of_joint(self.layout, step.device)]
+
+
+def part_of_joint(layout: Layout, device: torch.device) -> Tensor:
+    """Return int64[V]: the number, in the layout's order, of the body part that each joint belongs to."""
+    return _part_of_joint(tuple(layout.parts.values()), device)
+
+
+@cache
+def _part_of_joint(parts: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    of = {joint: number for number, joints in enumerate(parts) for joint in joints}
+    return torch.tensor([of[joint] for joint in sorted(of)], device=device)

@@ -1,0 +1,73 @@
+"""Skeleton Mix of ActCLR (Lin et al. 2023, section 3.2; spec B3): Mixup, CutMix or ResizeMix of whole batches.
+
+The paper names the three and gives no numbers; probabilities, bounds and resizing are those of the released code.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from skelpipe.augment.blend import Mixed, blend
+from skelpipe.augment.donor import donors, draw_turn, take
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.region import BLOCK, Region
+from skelpipe.skeleton import Layout
+
+__all__ = ["KINDS", "SkeletonMix"]
+
+KINDS = ("mixup", "resizemix", "cutmix")
+LIMITS = (0.25, 0.5)  # u up to the first: Mixup, up to the second: ResizeMix, beyond: CutMix
+LATE_EPOCH, LATE_PARTS, LATE_BLOCKS = 200, (1, 2), (1, 3)  # the released code's bounds from this epoch on
+
+
+class SkeletonMix:
+    """Mix each clip with a donor in one of three ways, drawn once a batch (per="sample": once a sample).
+
+    CutMix copies a region (body parts x blocks of four frames) of the donor; ResizeMix fills it with the
+    donor's first 2 n frames squeezed into the region's n by nearest sampling (all its frames, where it has
+    fewer); Mixup takes x_i (1 - l) + x_j l with l ~ U(0,1) everywhere. With `curriculum` the region has 1 to 2
+    parts and 1 to 3 blocks from epoch 200 (counted from 1) on, as released; the paper knows none.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        parts: tuple[int, int] = (2, 3),
+        blocks: tuple[int, int] = (3, 5),
+        per: str = "batch",
+        curriculum: bool = False,
+    ) -> None:
+        self.region = Region(layout, parts, blocks, per)
+        self.late = Region(layout, LATE_PARTS, LATE_BLOCKS, per) if curriculum else self.region
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `kind` int64[N] (a place in KINDS), `weight` l float32[N], the region and `turn`."""
+        u, weight = self.region.chosen(draws.child(2)).uniform(2).unbind(1)
+        kind = sum((u > limit).long() for limit in LIMITS)
+        region = self.region if draws.epoch + 1 < LATE_EPOCH else self.late
+        drawn = region.sample(draws.child(0), shape)
+        return {"kind": torch.as_tensor(kind), "weight": weight, **drawn, "turn": draw_turn(draws.child(1))}
+
+    def mix(self, x: Tensor, params: dict[str, Tensor]) -> Mixed:
+        """Mix clips [N,C,T,V,M]; `region` and `mask` of the result are the donor's share, float32[N,T,V]."""
+        frames = x.shape[2]
+        mixup, resizemix = (params["kind"] == KINDS.index(kind) for kind in ("mixup", "resizemix"))
+        region = self.region.mask(params, frames, BLOCK)
+        share = torch.where(mixup[:, None, None], params["weight"][:, None, None], region.float())
+        donor = donors(params["turn"])
+        frame = torch.arange(frames, device=x.device).expand(len(x), frames)
+        pasted = take(x, donor, torch.where(resizemix[:, None], _squeezed(frame, params), frame))
+        return Mixed(blend(x, pasted, share), donor, share, share)
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Return the mixed clips alone."""
+        return self.mix(x, params).clip
+
+
+def _squeezed(frame: Tensor, params: dict[str, Tensor]) -> Tensor:
+    """Return int64[N,T]: the donor's frame that ResizeMix puts at each frame; valid, but of no use, elsewhere."""
+    frames = frame.shape[1]
+    length = params["length"][:, None] * BLOCK
+    place = frame - params["first"][:, None] * BLOCK
+    return (place * (2 * length).clamp(max=frames) // length).clamp(0, frames - 1)

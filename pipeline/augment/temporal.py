@@ -1,0 +1,86 @@
+"""Augmentations of time (spec B and B3): temporal flip and time rescale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skelpipe.augment.chance import check_probability, chosen, gate
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.warp import warp
+from skelpipe.errors import UsageError
+
+__all__ = ["TemporalFlip", "TimeRescale"]
+
+
+@dataclass(frozen=True, slots=True)
+class TemporalFlip:
+    """Reverse the frames."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `on`, bool[N]."""
+        return {"on": gate(draws.uniform(1)[:, 0], self.probability)}
+
+    def frames(self, params: dict[str, Tensor], count: int) -> Tensor:
+        """Return int64[N,count]: the frame of the clip that each frame of the flipped clip is."""
+        forward = torch.arange(count, device=params["on"].device)
+        return torch.where(params["on"][:, None], count - 1 - forward, forward)
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Flip clips [N,C,T,V,M]; same shape."""
+        return warp(x, frames=self.frames(params, x.shape[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRescale:
+    """Resize the clip to L = floor(ratio * T) frames, at least 1; cut it at T or fill the rest with zeros.
+
+    Linear; source position of frame i: (i + 0.5) T / L - 0.5, clamped to the ends, as in preprocessing (spec A10).
+    """
+
+    low: float = 0.5
+    high: float = 1.5
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+        if not 0 < self.low <= self.high:
+            raise UsageError(f"time cannot be rescaled by {self.low} to {self.high}")
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `on`, bool[N], and `ratio`, float32[N], 1 where off."""
+        unit = draws.uniform(2)
+        on = gate(unit[:, 0], self.probability)
+        return {"on": on, "ratio": torch.where(on, self.low + (self.high - self.low) * unit[:, 1], 1.0)}
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Rescale clips [N,C,T,V,M]; same shape."""
+        return self.change(x.clone(), params)
+
+    def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Do as `apply`, in place where that is quicker."""
+        rows = chosen(params["on"])
+        if rows is None:
+            return _stretch(x, params["ratio"])
+        return x.index_copy_(0, rows, _stretch(x.index_select(0, rows), params["ratio"][rows]))
+
+
+def _stretch(x: Tensor, ratio: Tensor) -> Tensor:
+    """Resize each clip [T] to floor(ratio * T) frames by linear interpolation; same shape."""
+    count = x.shape[2]
+    # In float64: the length is exact, and positions are not off by 1e-5 of a frame.
+    length = (ratio.double() * count).floor_().clamp_(min=1)[:, None]
+    t = torch.arange(count, device=x.device)
+    source = ((t + 0.5) * (count / length) - 0.5).clamp_(0, count - 1)
+    before = source.floor()
+    share, inside = (source - before).to(ratio.dtype), t < length
+    first = before.long()
+    weights = torch.stack([(1 - share) * inside, share * inside])[:, :, None, :, None, None]
+    y = warp(x, first).to(torch.promote_types(x.dtype, weights.dtype)).mul(weights[0])
+    return y.addcmul_(warp(x, (first + 1).clamp_(max=count - 1)), weights[1]).to(x.dtype)
