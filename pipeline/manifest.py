@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from itertools import product
 
 from skelpipe import manifests
@@ -31,7 +32,7 @@ class Split:
     field: str
     train: frozenset[Value] | None = None
     test: frozenset[Value] | None = None
-    published: Mapping[str, int] = field(default_factory=dict)
+    published: Mapping[str, int] = dataclass_field(default_factory=dict)
     needs: str = ""
 
     def side(self, fields: Fields, identity: str = "") -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from skelpipe.assemble import assemble
 from skelpipe.card import read_card
-from skelpipe.engines import run_jobs, run_on_dask
+from skelpipe.engines import Job, run_jobs, run_on_dask
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
 from skelpipe.manifest import BY_ID, Manifest
@@ -89,7 +89,7 @@ def prepare(
         jobs = [ShardJob(manifest, shard, out, work, *how) for shard in plan.shards(options.shard_size)]
         videos = video_shards(plan.videos) if options.untrimmed else []
         video_jobs = [VideoJob(manifest, shard, out, work, options.bodies, skip_bad) for shard in videos]
-        waiting = [
+        waiting: list[Job] = [
             *(job for job in jobs if read_receipt(job) is None),
             *(job for job in video_jobs if read_video_receipt(job) is None),
         ]
