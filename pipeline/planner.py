@@ -12,6 +12,7 @@ __all__ = ["make_plan"]
 MISNAMED = "its name is no recording's name of this dataset"
 DOUBLED = "the id is found more than once"
 MISSING = "on the dataset's list of missing or incomplete skeletons"
+DOTTED = "its id holds a '.', where the key of a WebDataset sample ends"
 NO_SUCH_CLASS = "its name says a class that the dataset does not have"
 ON_NO_LIST = "on neither list of the split"
 
@@ -54,8 +55,9 @@ def _find(
         if identity is None or (fields is None and not manifest.strict_names):
             plan.others += 1
             continue
-        if fields is None:
-            plan.refuse(Drop(identity, "", -1, {}, MISNAMED), f"{file.path}: {MISNAMED}", skip_bad=skip_bad)
+        if fields is None or "." in identity:
+            reason = MISNAMED if fields is None else DOTTED
+            plan.refuse(Drop(identity, "", -1, {}, reason), f"{file.path}: {reason}", skip_bad=skip_bad)
             continue
         if reason := manifest.outside(fields):
             plan.outside[reason] += 1

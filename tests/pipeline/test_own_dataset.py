@@ -128,6 +128,7 @@ def test_a_layout_of_ones_own_with_another_reader(tmp_path) -> None:
 
 STRANGERS = {
     "a class of no name": ("ada-1-jump", "a class that the dataset does not have"),
+    "a dot": ("ada-1-row.v2", "its id holds a '.', where the key of a WebDataset sample ends"),
     "another pattern": ("Ada_1", "is no recording's name"),
 }
 
@@ -136,7 +137,9 @@ STRANGERS = {
 def test_names_that_do_not_fit(gym, case) -> None:
     name, message = STRANGERS[case]
     np.save(gym / "raw" / f"{name}.npy", np.ones((3, 17, 2)))
-    manifest = load_manifest(str(gym / "gym.yaml"))
+    manifest = load_manifest(
+        changed(gym, name_pattern=r"(?P<subject>[a-z]+)-(?P<day>\d+)-(?P<action>[a-z]+)(\.v\d)?")
+    )
     with pytest.raises(RawError, match=message):
         prepare(manifest, [gym / "raw"], gym / "ds", Options("xsub", frames=8, bodies=1), quiet=True)
     options = Options("xsub", frames=8, bodies=1)

@@ -253,3 +253,24 @@ def test_a_gpu_gives_the_same(name: str, variant: str, clips: Callable[..., Tens
     whole, x = chain(name, layout=KINECT, variant=variant), clips(20, 50, alone=(2, 5))
     there = whole(x.cuda(), Draws(0, 0, torch.arange(20, device="cuda")))
     torch.testing.assert_close(there.cpu(), whole(x, Draws(0, 0, torch.arange(20))), rtol=0, atol=2e-5)
+
+
+def test_children_drawn_together_are_the_children() -> None:
+    draws = Draws(5, 6, torch.arange(40) * 13, 2)
+    for i, child in enumerate(draws.children(3, 4)):
+        alone = draws.child(3 + i)
+        for k in (1, 8, 9):
+            assert torch.equal(child.uniform(k, -1, 2), alone.uniform(k, -1, 2))
+            assert torch.equal(child.integers(k, -3, 9), alone.integers(k, -3, 9))
+        assert torch.equal(child.child(1).uniform(2), alone.child(1).uniform(2))
+        assert torch.equal(child.shared().uniform(2), alone.shared().uniform(2))
+    assert draws.children(0, 0) == []
+
+
+def test_normal_is_what_it_was() -> None:
+    """Numbers of an earlier release: a run begun then goes on with the same views."""
+    params = chain("normal").sample(Draws(1, 2, torch.tensor([0, 5, 77])), (3, 3, 50, 25, 2))
+    drawn = [p.child(i) for i, p in enumerate([Draws(1, 2, torch.tensor([0, 5, 77]))] * 2)]
+    assert torch.equal(params[0]["start"], drawn[0].integers(1, 0, 17)[:, 0])
+    shares = params[1]["matrix"].view(3, 9)[:, [1, 2, 3, 5, 6, 7]]
+    assert torch.equal(shares, drawn[1].uniform(6, -0.5, 0.5))

@@ -1,0 +1,96 @@
+"""The PKU-MMD and MSR Action3D manifests: split arithmetic from names alone, class lists, layouts."""
+
+import pytest
+
+from skelpipe.errors import UsageError
+from skelpipe.plan import counts
+from skelpipe.planner import make_plan
+from skelpipe.raw.source import RawFile
+from skelpipe.schema import load_manifest
+from skelpipe.skeleton import layout
+
+
+def sides(dataset: str, split: str, names: list[str]) -> dict[str, list[str]]:
+    manifest = load_manifest(dataset)
+    found: dict[str, list[str]] = {"train": [], "test": []}
+    for name in names:
+        fields = manifest.fields(name)
+        assert fields is not None, name
+        assert manifest.outside(fields) is None
+        found[manifest.split(split).side(fields, name)].append(name)
+    return found
+
+
+def test_pku_part_1_cross_subject() -> None:
+    """Videos 0291 to 0334, three views each, are for testing: 132 as published (spec F3); the rest trains."""
+    names = [f"{video:04}-{view}" for video in range(2, 365) for view in "LMR"]
+    found = sides("pkummd1", "xsub", names)
+    assert found["test"] == [f"{video:04}-{view}" for video in range(291, 335) for view in "LMR"]
+    assert len(found["test"]) == 132
+    # 1,076 videos exist, 944 of them for training: 13 of the names between the first and the last do not
+    assert len(found["train"]) == 944 + 13
+    published = load_manifest("pkummd1").split("xsub").published
+    assert published == {"train": 18841, "test": 2704}
+    assert sum(published.values()) == 21545
+
+
+def test_part_1_cross_view_from_the_downloads_lists() -> None:
+    """Whichever view a file holds out: 717 / 359 videos when it is one of three of 1,076 (spec F3)."""
+    names = [f"{video:04}-{view}" for video in range(2, 361) for view in "LMR"][:1076]
+    train = frozenset(name for name in names if name[-1] != "L")
+    manifest = load_manifest("pkummd1").with_split_file("xview", train, frozenset(names) - train)
+    rule = manifest.split("xview")
+    found = [rule.side(manifest.fields(name), name) for name in names]
+    assert (found.count("train"), found.count("test")) == (717, 359)
+    assert sum(rule.published.values()) == 21545
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "file"),
+    [
+        ("pkummd1", "xview", "cross-view.txt"),
+        ("pkummd2", "xsub", "cross_subject_v2.txt"),
+        ("pkummd2", "xview", "cross_view_v2.txt"),
+    ],
+)
+def test_lists_that_no_two_sources_agree_on_are_asked_for(dataset: str, split: str, file: str) -> None:
+    with pytest.raises(UsageError, match=file.replace(".", r"\.")):
+        load_manifest(dataset).split(split)
+
+
+def test_pku_names() -> None:
+    part2 = load_manifest("pkummd2")
+    assert part2.fields("A26N13-R") == {"sequence": 26, "subject": 13, "camera": "R"}
+    assert part2.fields("0002-L") is None
+    assert load_manifest("pkummd1").fields("0364-M") == {"video": 364, "camera": "M"}
+    assert load_manifest("pkummd1").classes == part2.classes
+    assert len(part2.classes) == 51
+    assert list(part2.classes) == sorted(part2.classes)  # the published list is alphabetical
+
+
+def test_msr_cross_subject_from_the_grid_of_names() -> None:
+    """Odd subjects train; of all 20 x 10 x 3 conceivable names only the one without a skeleton is left out."""
+    manifest = load_manifest("msr-action3d")
+    names = [f"a{a:02}_s{s:02}_e{e:02}" for a in range(1, 21) for s in range(1, 11) for e in range(1, 4)]
+    files = [RawFile(f"{name}_skeleton3D.txt", f"raw/{name}_skeleton3D.txt", 1) for name in names]
+    plan = make_plan(manifest, "xsub", files, skip_bad=False)
+    assert counts(plan.samples) == {"train": 299, "test": 300}
+    assert [drop.id for drop in plan.drops] == ["a13_s09_e02"]
+    assert {sample.fields["subject"] for sample in plan.samples if sample.side == "train"} == {1, 3, 5, 7, 9}
+    assert len(manifest.classes) == 20
+
+
+@pytest.mark.parametrize("name", ["kinect-v2-25", "kinect-v1-20", "coco-17"])
+def test_layouts_are_whole(name: str) -> None:
+    """A tree over all joints; left and right swap sides, keep bones and parts."""
+    body = layout(name)
+    assert len(body.edges) == len(body) - 1
+    assert [body.mirror[v] for v in body.mirror] == list(range(len(body)))
+    for v, joint in enumerate(body.joints):
+        other = body.joints[body.mirror[v]]
+        assert other == joint.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
+        assert body.parents[body.mirror[v]] == body.mirror[body.parents[v]]
+    assert len(body.parts) == 5
+    for groups in (body.parts, *body.levels.values()):
+        mirrored = {frozenset(body.mirror[v] for v in group) for group in groups.values()}
+        assert mirrored == {frozenset(group) for group in groups.values()}
