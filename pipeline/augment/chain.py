@@ -1,13 +1,14 @@
 """Augmentations one after another, with all neighbours that fold done in one pass; chains by name."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor
 
 from skelpipe.augment.chains import CHAINS, Strength
 from skelpipe.augment.curriculum import ACTCLR, Curriculum
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params
+from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, kind_of
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
@@ -29,6 +30,7 @@ class Chain:
         self.ops = tuple(ops)
         self.curriculum = curriculum
         self.first = first
+        self._kinds = tuple(kind_of(op) for op in self.ops)
 
     def __len__(self) -> int:
         return len(self.ops)
@@ -42,22 +44,21 @@ class Chain:
     def sample(self, draws: Draws, shape: Sequence[int]) -> tuple[Params | None, ...]:
         """Draw the parameters of each op for clips of `shape` [N,C,T,V,M]."""
         kept = None if self.curriculum is None else self.curriculum.kept(draws, len(self.ops))
+        children = draws.children(self.first, len(self.ops))
         return tuple(
-            op.sample(draws.child(self.first + i), shape) if kept is None or i in kept else None
-            for i, op in enumerate(self.ops)
+            op.sample(child, shape) if kept is None or i in kept else None
+            for i, (op, child) in enumerate(zip(self.ops, children, strict=True))
         )
 
     def apply(self, x: Tensor, params: Sequence[Params | None]) -> Tensor:
         """Apply the ops with these parameters to clips [N,C,T,V,M]; `x` stays as it is."""
         y, fold = x, Fold()
-        for op, drawn in zip(self.ops, params, strict=True):
-            if drawn is None or fold.add(op, drawn, x.shape):
+        for op, kind, drawn in zip(self.ops, self._kinds, params, strict=True):
+            if drawn is None or fold.add(op, kind, drawn, x.shape):
                 continue
             y, fold = fold.apply(y, owned=y is not x), Fold()
-            if isinstance(op, OwningOp) and y is not x and y.is_contiguous() and not y.requires_grad:
-                y = op.change(y, drawn)
-            else:
-                y = op.apply(y, drawn)
+            may_change = kind == "change" and y is not x and y.is_contiguous() and not y.requires_grad
+            y = cast(OwningOp, op).change(y, drawn) if may_change else op.apply(y, drawn)
         return fold.apply(y, owned=y is not x)
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:

@@ -11,6 +11,7 @@ MASK: Final = (1 << 64) - 1
 GOLDEN: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the odd step of a Weyl sequence
 SHARED: Final = MASK >> 1  # slots that no recipe or chain is long enough to reach
 OF_EPOCH: Final = SHARED - 1
+TOGETHER: Final = 8  # columns: as many as most augmentations draw
 
 
 class Draws:
@@ -22,7 +23,7 @@ class Draws:
     comes from `shared`.
     """
 
-    __slots__ = ("_key", "_samples", "_step", "epoch")
+    __slots__ = ("_hashed", "_key", "_samples", "_step", "epoch")
 
     def __init__(self, seed: int, epoch: int, index: Tensor, slot: int = 0, step: Tensor | None = None) -> None:
         """Draw for the samples `index`, int64[N], on the device `index` lives on.
@@ -37,23 +38,29 @@ class Draws:
         self._key = key
         self._samples = _mix((index + 1) * _signed(GOLDEN))
         self._step = step
+        self._hashed: Tensor | None = None  # the first columns, where they were made together with others'
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def child(self, slot: int) -> "Draws":
         """Return draws for the same samples, independent of these and of every other slot's."""
-        draws = Draws.__new__(Draws)
-        draws._key, draws.epoch = _fold(self._key, slot), self.epoch
-        draws._samples, draws._step = self._samples, self._step
-        return draws
+        return self._derived(slot, self._samples, self._step)
+
+    def children(self, first: int, count: int) -> "list[Draws]":
+        """Return the children `first` .. `first + count - 1`: on a host quicker than one by one."""
+        made = [self.child(first + i) for i in range(count)]
+        if self._samples.device.type == "cpu" and made:
+            keys = torch.tensor([_signed(draws._key) for draws in made])
+            columns = torch.arange(1, TOGETHER + 1).mul_(_signed(GOLDEN))
+            hashed = _mix((self._samples ^ keys[:, None])[:, :, None] + columns)
+            for draws, words in zip(made, hashed, strict=True):
+                draws._hashed = words
+        return made
 
     def of_epoch(self) -> "Draws":
         """Return draws of one row, on the host, that depend on `seed`, `epoch` and `slot` only."""
-        draws = Draws.__new__(Draws)
-        draws._key, draws.epoch, draws._step = _fold(self._key, OF_EPOCH), self.epoch, None
-        draws._samples = torch.zeros(1, dtype=torch.int64)
-        return draws
+        return self._derived(OF_EPOCH, torch.zeros(1, dtype=torch.int64), None)
 
     def shared(self) -> "Draws":
         """Return draws whose N rows are equal within a batch, independent of these.
@@ -61,13 +68,9 @@ class Draws:
         They depend on `seed`, `epoch`, `slot` and `step` only, so every rank's share of a global batch gets
         the same numbers, however many ranks there are.
         """
-        draws = Draws.__new__(Draws)
-        draws._key, draws._step, draws.epoch = _fold(self._key, SHARED), self._step, self.epoch
         if self._step is None:
-            draws._samples = self._samples[:1].expand_as(self._samples)
-        else:
-            draws._samples = _mix((self._step + 1) * _signed(GOLDEN))
-        return draws
+            return self._derived(SHARED, self._samples[:1].expand_as(self._samples), None)
+        return self._derived(SHARED, _mix((self._step + 1) * _signed(GOLDEN)), self._step)
 
     def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return float32[N,k] from [low, high): 2^24 equidistant values, exact before scaling."""
@@ -81,8 +84,16 @@ class Draws:
         unit = (self._words(k) >> 33).bitwise_and_((1 << 31) - 1)
         return unit.mul_(high - low).bitwise_right_shift_(31).add_(low)
 
+    def _derived(self, slot: int, samples: Tensor, step: Tensor | None) -> "Draws":
+        draws = Draws.__new__(Draws)
+        draws._key, draws._samples, draws._step = _fold(self._key, slot), samples, step
+        draws.epoch, draws._hashed = self.epoch, None
+        return draws
+
     def _words(self, k: int) -> Tensor:
-        """Return int64[N,k]: 31 hashed bits at the top, for each sample and column."""
+        """Return int64[N,k], not to be changed: 31 hashed bits at the top, for each sample and column."""
+        if self._hashed is not None and k <= TOGETHER:
+            return self._hashed[:, :k]
         columns = torch.arange(1, k + 1, device=self._samples.device).mul_(_signed(GOLDEN))
         return _mix((self._samples ^ _signed(self._key))[:, None] + columns)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import reorder
 from skelpipe.augment.warp import warp, weigh
 
-__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params"]
+__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params", "kind_of"]
 
 Params: TypeAlias = dict[str, Tensor]
 
@@ -58,6 +58,21 @@ class OwningOp(Op, Protocol):
     def change(self, x: Tensor, params: Params) -> Tensor: ...
 
 
+def kind_of(op: Op) -> str | None:
+    """Return by which method `op` folds, None if it does not, "change" if it can work in place.
+
+    Asked once a chain: looking a protocol up takes longer than applying a small op.
+    """
+    kinds: dict[str, Any] = {
+        "frames": FrameOp,
+        "matrix": AxisOp,
+        "weights": MaskOp,
+        "joints": JointOp,
+        "change": OwningOp,
+    }
+    return next((kind for kind, protocol in kinds.items() if isinstance(op, protocol)), None)
+
+
 @dataclass(slots=True)
 class Fold:
     """What a run of linear ops comes to. Frames, axes and joints are different dimensions, so they commute."""
@@ -67,20 +82,21 @@ class Fold:
     weights: Tensor | None = None  # of the axes, after the matrix
     joints: Tensor | None = None
 
-    def add(self, op: Op, params: Params, shape: Sequence[int]) -> bool:
-        """Take in `op`, to come after what is there, for clips of `shape`; False if it does not fold."""
-        if isinstance(op, FrameOp):
-            chosen = op.frames(params, shape[2])
-            self.frames = chosen if self.frames is None else self.frames.gather(1, chosen)
-        elif isinstance(op, AxisOp):
-            self._mix(op.matrix(params))
-        elif isinstance(op, MaskOp):
-            self._weigh(op.weights(params))
-        elif isinstance(op, JointOp):
-            order = op.joints(params, shape[3])
-            self.joints = order if self.joints is None else self.joints.gather(1, order)
-        else:
-            return False
+    def add(self, op: Any, kind: str | None, params: Params, shape: Sequence[int]) -> bool:
+        """Take in `op`, to come after what is there, for clips of `shape`; False if its kind does not fold."""
+        match kind:
+            case "frames":
+                chosen = op.frames(params, shape[2])
+                self.frames = chosen if self.frames is None else self.frames.gather(1, chosen)
+            case "matrix":
+                self._mix(op.matrix(params))
+            case "weights":
+                self._weigh(op.weights(params))
+            case "joints":
+                order = op.joints(params, shape[3])
+                self.joints = order if self.joints is None else self.joints.gather(1, order)
+            case _:
+                return False
         return True
 
     def apply(self, x: Tensor, *, owned: bool = False) -> Tensor:

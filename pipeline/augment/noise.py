@@ -58,7 +58,8 @@ class GaussianNoise:
         rows = chosen(scale[:, 0] != 0)
         if rows is None:
             return scale * _present(x)
-        return torch.zeros_like(scale).repeat(1, x.shape[4]).index_copy_(0, rows, scale[rows] * _present(x[rows]))
+        here = scale[rows] * _present(x.index_select(0, rows))  # much quicker than x[rows]
+        return torch.zeros_like(scale).repeat(1, x.shape[4]).index_copy_(0, rows, here)
 
 
 @dataclass(frozen=True, slots=True)

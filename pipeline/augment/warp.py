@@ -59,7 +59,8 @@ def _choose_and_mix(x: Tensor, frames: Tensor, matrix: Tensor) -> Tensor:
     On a CPU this spares a copy of the batch, about a third of the time.
     """
     n, c, t, v, m = x.shape
-    rows = _rows(x, frames.to(torch.int32)).transpose(1, 2).reshape(n, 1, t * c).expand(n, c, t * c)
+    starts = torch.arange(0, n * c * t, t, dtype=torch.int32).view(n, 1, c)
+    rows = (frames.to(torch.int32)[:, :, None] + starts).view(n, 1, t * c).expand(n, c, t * c)
     weights = matrix.view(n * c, 1, c).expand(n * c, t, c)
     bags = F.embedding_bag(
         rows.reshape(-1),

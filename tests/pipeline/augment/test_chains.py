@@ -267,10 +267,10 @@ def test_children_drawn_together_are_the_children() -> None:
     assert draws.children(0, 0) == []
 
 
-def test_normal_is_what_it_was() -> None:
-    """Numbers of an earlier release: a run begun then goes on with the same views."""
-    params = chain("normal").sample(Draws(1, 2, torch.tensor([0, 5, 77])), (3, 3, 50, 25, 2))
-    drawn = [p.child(i) for i, p in enumerate([Draws(1, 2, torch.tensor([0, 5, 77]))] * 2)]
+def test_operator_number_i_draws_from_child_i() -> None:
+    draws = Draws(1, 2, torch.tensor([0, 5, 77]))
+    params = chain("normal").sample(draws, (3, 3, 50, 25, 2))
+    drawn = [draws.child(0), draws.child(1)]
     assert torch.equal(params[0]["start"], drawn[0].integers(1, 0, 17)[:, 0])
     shares = params[1]["matrix"].view(3, 9)[:, [1, 2, 3, 5, 6, 7]]
     assert torch.equal(shares, drawn[1].uniform(6, -0.5, 0.5))
