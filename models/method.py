@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
 from skelpipe.entries import Recipe as Views
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings import Setting
 from skelpipe.models.step import Step
 from skelpipe.models.step import Views as Batch
 
-__all__ = ["Method", "Progress", "Setting"]
+__all__ = ["Batch", "Method", "Parts", "Progress", "Setting", "Step", "Views"]
 
 
 @dataclass(frozen=True)
@@ -23,29 +25,31 @@ class Progress:
     steps: int
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One value of a method's section in a recipe: its kind, its range (both ends allowed) or its choices."""
-
-    kind: str  # "int", "float", "bool", "str" or "ints"
-    low: float = -float("inf")
-    high: float = float("inf")
-    choices: tuple[str, ...] = ()
-
-
 class Method(nn.Module):
     """A method. Subclasses say which `settings` their section of a recipe has, and are built by `models.build`.
 
     A step is: `advance(progress)`, `forward(batch)`, backward, optimiser, `finish()`. What depends on time
     (stages, momentum) is a pure function of `progress`, so that a resumed run goes on exactly; what must
-    survive a restart is a parameter or a buffer.
+    survive a restart is a parameter or a buffer. With gradient accumulation a step of the optimiser has
+    several `forward` and backward between `advance` and `finish`, and `progress` counts the optimiser's steps.
     """
 
     name: ClassVar[str]
     settings: ClassVar[Mapping[str, Setting]] = {}
+    # Whether steps depend on how many epochs a run has, not only on those done: such a run cannot be lengthened.
+    spans_run: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
+        """Return a new method made of `parts`; `settings` is its section of the recipe, checked and complete."""
+        raise TypeError(f"{cls.__name__} does not say how it is built")
 
     def views(self) -> Views:
-        """Return how the views of a batch are made, by name: what `skelpipe.loader.Loader` takes."""
+        """Return how the views of a batch are made, by name: what `skelpipe.loader.Loader` takes.
+
+        Asked for after the `advance` of each epoch's first step, so that stages may have views of their own. The
+        loader stays while the same objects are returned.
+        """
         raise TypeError(f"{type(self).__name__} does not say what its views are")
 
     def advance(self, progress: Progress) -> None:
@@ -57,6 +61,10 @@ class Method(nn.Module):
 
     def finish(self) -> None:
         """Follow up a step of the optimiser. Nothing is left to do by default."""
+
+    def streams(self, view: str) -> tuple[str, ...]:
+        """Return the views that `networks` has networks for, in a run whose loader shows `view`."""
+        return (view,)
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         """Return the query encoder (clips to h [N,D]) and head (h to z) that evaluation uses for a view."""

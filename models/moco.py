@@ -15,7 +15,8 @@ class MoCo(nn.Module):
     `encoder` maps clips [N, C, T, V, M] to h [N, D], `head` maps h to [N, dim]. The key network starts as a
     copy of both (they must be initialised by then) and has no gradients. It is in training mode with the rest:
     its batch normalisation uses the key batch. `queue` [K, dim] and `pointer`, the row written next, are
-    buffers, so a checkpoint holds them. `momentum` may be set between steps.
+    buffers, so a checkpoint holds them. `momentum` may be set between steps. While `held`, the key network does
+    not move: so an optimiser step over several batches moves it once.
     """
 
     queue: Tensor
@@ -28,6 +29,7 @@ class MoCo(nn.Module):
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.key_head = copy.deepcopy(head).requires_grad_(False)
         self.momentum = momentum
+        self.held = False
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
@@ -52,6 +54,8 @@ class MoCo(nn.Module):
     @torch.no_grad()
     def update_key(self) -> None:
         """Move the key parameters: theta_k <- m theta_k + (1 - m) theta_q. Buffers are left alone."""
+        if self.held:
+            return
         keys: list[Tensor] = [*self.key_encoder.parameters(), *self.key_head.parameters()]
         queries: list[Tensor] = [*self.encoder.parameters(), *self.head.parameters()]
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)

@@ -1,28 +1,39 @@
 """SkeletonCLR: two views of a clip, InfoNCE (Li et al. 2021, section 3.2; spec D1)."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+from skelpipe.entries import Augmentation
 from skelpipe.models.losses import contrastive_logits, positive_first
+from skelpipe.models.method import Batch, Method, Views
 from skelpipe.models.moco import MoCo
-from skelpipe.models.step import Step, Views, spread
+from skelpipe.models.parts import Parts
+from skelpipe.models.step import Step, spread
 
 __all__ = ["SkeletonCLR"]
 
 
-class SkeletonCLR(nn.Module):
-    """MoCo v2 on skeleton clips. `forward` is a whole training step but for backward and optimiser."""
+class SkeletonCLR(Method):
+    """MoCo v2 on skeleton clips; `augmentation` makes both views. Paper and released code agree."""
 
-    views: ClassVar[Mapping[str, str]] = {"query": "normal", "key": "normal"}
+    name: ClassVar[str] = "skeletonclr"
 
-    def __init__(self, moco: MoCo, temperature: float) -> None:
+    def __init__(self, moco: MoCo, temperature: float, augmentation: Augmentation) -> None:
         super().__init__()
         self.moco = moco
         self.temperature = temperature
+        self.augmentation = augmentation
 
-    def forward(self, batch: Views) -> Step:
+    @classmethod
+    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
+        return cls(parts.moco(), parts.temperature, parts.chain("normal"))
+
+    def views(self) -> Views:
+        return {"query": self.augmentation, "key": self.augmentation}
+
+    def forward(self, batch: Batch) -> Step:
         """Step with `batch.views["query"]` and `["key"]` [N, C, T, V, M]; moves key network and queue."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
@@ -32,6 +43,9 @@ class SkeletonCLR(nn.Module):
         loss = positive_first(logits)
         self.moco.enqueue(k)
         return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, logits, q))
+
+    def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
+        return self.moco.encoder, self.moco.head
 
 
 def _logs(loss: Tensor, logits: Tensor, q: Tensor) -> dict[str, Tensor]:

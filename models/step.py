@@ -11,10 +11,16 @@ __all__ = ["Step", "Views", "spread"]
 
 
 class Views(Protocol):
-    """A batch as methods see it: named views [N, C, T, V, M] of the same N clips, on the device."""
+    """A batch as methods see it: named views [N, C, T, V, M] of the same N clips, on the device.
+
+    `extras` holds what came with the views, such as `mixed_mask` and `mixed_donor`.
+    """
 
     @property
     def views(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def extras(self) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class STGCN(nn.Module):
 
     # Buffers that follow from the arguments; weights for other values do not belong here.
     constants: ClassVar[tuple[str, ...]] = ("adjacency",)
+    joint_map: ClassVar[bool] = True  # V' of `features` are the layout's joints
     adjacency: Tensor
 
     def __init__(
@@ -141,7 +142,8 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         threshold = round(256 * self.p)
         exact = threshold == 256 * self.p and 0 < threshold < 256
-        if not (self.training and exact and x.device.type == "cpu"):
+        plain = x.device.type != "cpu" or torch.compiler.is_compiling()  # random_ does not compile
+        if not (self.training and exact) or plain:
             return super().forward(x)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold

@@ -38,6 +38,7 @@ class TemporalConvolution(nn.Conv2d):
         frames, channels = x.shape[1], x.shape[3]
         return (
             x.device.type == "cpu"
+            and not torch.compiler.is_compiling()
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled("cpu")
             and self.stride == (1, 1)

@@ -1,7 +1,6 @@
 """The last step of `prepare`: receipts of the shards to anchors, sample table, README and card."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from skelpipe import __version__
 from skelpipe.card import CARD, FORMAT, SAMPLES, Row, card_digest, write_samples
 from skelpipe.containers import remove_shards, write_hdf5_sides
 from skelpipe.errors import SkelpipeError
-from skelpipe.files import replacing, write_json
+from skelpipe.files import replacing, settle_on_disk, write_json
+from skelpipe.inventory import inventory
 from skelpipe.manifest import SIDES, Manifest
 from skelpipe.plan import Drop, Plan, Sample
 from skelpipe.preprocess import PROFILES
@@ -65,7 +65,9 @@ def assemble(
         "dropped": dict(sorted(Counter(row.reason for row in gathered.rows if row.reason).items())),
         "noted": sum(bool(row.note) for row in gathered.rows),
         "published": dict(manifest.split(made_with["split"]).published),
+        "definition": manifest.definition(made_with["split"]),
         "raw_fingerprint": plan.fingerprint(),
+        "units": manifest.units,
         "terms": manifest.terms,
         "homepage": manifest.homepage,
     }
@@ -77,7 +79,8 @@ def assemble(
         card["hdf5"] = write_hdf5_sides(card, out)
     with replacing(out / README) as file:
         file.write(dataset_readme(manifest, card).encode())
-    os.sync()  # whatever the card promises is on disk before the card is
+    for file in inventory(card):  # whatever the card promises is on disk before the card is
+        settle_on_disk(out / file.name)
     write_json(out / CARD, card, durable=True)
     if "shards" not in formats:
         remove_shards(card, out)
@@ -99,7 +102,9 @@ def _gather(plan: Plan, jobs: Sequence[ShardJob], out: Path) -> _Gathered:
     for job in jobs:
         receipt = read_receipt(job)
         if receipt is None:
-            raise SkelpipeError(f"{job.receipt}: the shard's files are gone; run prepare again")
+            raise SkelpipeError(
+                f"{shard_file(out, job.shard.side, '*', job.shard.name)}: files are gone; run prepare again"
+            )
         by_id = {sample.id: sample for sample in job.shard.samples}
         found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
         for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
@@ -138,9 +143,6 @@ def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path)
 
 
 def _row(sample: Sample, **rest: Any) -> Row:
-    cut = sample.cut
-    if cut:
-        rest |= {"recording": cut.recording, "start": cut.start, "end": cut.end}
     return _any_row(sample, **rest)
 
 
@@ -149,6 +151,8 @@ def _dropped(drop: Drop) -> Row:
 
 
 def _any_row(of: Sample | Drop, **rest: Any) -> Row:
+    if of.cut:
+        rest |= {"recording": of.cut.recording, "start": of.cut.start, "end": of.cut.end}
     known = {
         "id": of.id,
         "label": of.label if of.label >= 0 else None,

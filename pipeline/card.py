@@ -48,6 +48,8 @@ DIGESTED = (
     "anchors",
     "samples",
 )
+# What every card says beside.
+TOLD = ("title", "formats", "definition", "raw_fingerprint", "samples_file", "published", "dropped", "terms")
 OPTIONAL = ("untrimmed",)  # digested where it is there
 
 # The columns every sample table has; a field of a dataset's names that is not among them is a column of its own.
@@ -130,10 +132,17 @@ def _rows_hash(lines: Sequence[Sequence[Any]]) -> str:
     return hasher.hexdigest()
 
 
-def read_samples(path: Path, expected: Mapping[str, Any]) -> pa.Table:
-    """Return the sample table, checked against what the card says of it; DatasetError where they differ."""
+def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:
+    """Return the sample table of a dataset; DatasetError where it is not the one of the card."""
+    path, expected = folder / SAMPLES, card["samples"]
     try:
-        table = pq.read_table(path)
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != card["samples_file"]["sha256"]:
+        raise DatasetError(f"{path}: damaged, or another dataset's: its sha256 is not the card's")
+    try:
+        table = pq.read_table(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if table.schema.names != expected["columns"]:
@@ -167,6 +176,8 @@ def parse_card(content: bytes, place: object) -> dict[str, Any]:
         raise DatasetError(f"{place}/{CARD}: is no card of a skelpipe dataset") from None
     if name != FORMAT["name"] or version != FORMAT["version"]:
         raise DatasetError(f"{place}/{CARD}: format {name} {version}; this skelpipe reads {FORMAT['version']}")
-    if not set(DIGESTED) <= set(card) or card.get("digest") != card_digest(card):
+    if missing := [key for key in (*DIGESTED, *TOLD) if key not in card]:
+        raise DatasetError(f"{place}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
+    if card.get("digest") != card_digest(card):
         raise DatasetError(f"{place}/{CARD}: its digest does not fit its content: it was changed after prepare")
     return card

@@ -9,7 +9,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.plan import Sample
-from skelpipe.preprocess import profile_writer
+from skelpipe.preprocess import CROSCLR, profile_writer
 from skelpipe.raw import READERS, Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 
@@ -32,6 +32,7 @@ class RecordingReader:
     def __init__(self, manifest: Manifest) -> None:
         self._read = READERS[manifest.reader]
         self._joints = len(manifest.layout)
+        self._y_down = manifest.y_down
         self._text = TextBuffer()
         self._last: tuple[str, Recording | RawError] | None = None
 
@@ -40,6 +41,8 @@ class RecordingReader:
         if self._last is None or self._last[0] != file.path:
             try:
                 result: Recording | RawError = self._read(self._text.read_raw(file), file.path, self._joints)
+                if self._y_down:
+                    result.xyz[:, :, 1] *= -1
             except RawError as error:
                 result = error
             self._last = file.path, result
@@ -68,6 +71,7 @@ class ClipReader:
         self._dtype = dtype
         # The views are differences of two stored values.
         self._largest = float(np.finfo(dtype).max) / 2
+        self._profile = profile
         self._write = profile_writer(profile, second_body)
         self._skip_bad = skip_bad
 
@@ -97,9 +101,25 @@ class ClipReader:
             self._write(recording, self._layout, frames, bodies, out)
         except RawError as error:
             raise RawError(f"{place}: {error}") from None
+        if not out.any():
+            joint = self._layout.joints[0]
+            raise RawError(f"{place}: nothing is left of it: body 1, or its {joint}, is at the origin throughout")
         if not max(-float(out.min()), float(out.max())) <= self._largest:
             raise RawError(f"{place}: a coordinate is too large for {self._dtype}")
-        return Kept(sample, recording.frames, recording.bodies, note)
+        return Kept(
+            sample, recording.frames, recording.bodies, "; ".join(filter(None, [note, self._unused(recording)]))
+        )
+
+    def _unused(self, recording: Recording) -> str:
+        """Note frames that `crosclr` does not count though body 1 is there (its L, spec A10, looks at joint 0)."""
+        if self._profile != CROSCLR:
+            return ""
+        present = recording.counts > 0
+        first = (np.cumsum(recording.counts) - recording.counts)[present]
+        lost = ~recording.xyz[first, 0].any(axis=1) & recording.xyz[first].any(axis=(1, 2))
+        if not lost.any():
+            return ""
+        return f"{lost.sum()} of {recording.frames} frames do not count: {self._layout.joints[0]} is at the origin"
 
 
 def _cut(recording: Recording, sample: Sample) -> tuple[Recording, str]:

@@ -1,6 +1,5 @@
 """The containers of a dataset's clips: tar shards, HDF5 files, or both. Rows are the same in either."""
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from skelpipe.card import SAMPLES
 from skelpipe.errors import DatasetError
+from skelpipe.files import size_and_hash
 from skelpipe.hdf5 import map_hdf5, write_hdf5
 from skelpipe.manifest import SIDES
 from skelpipe.tarshard import Geometry, check_shard
@@ -19,7 +19,6 @@ from skelpipe.views import VIEWS
 __all__ = ["map_side", "remove_shards", "write_hdf5_sides"]
 
 AT_ONCE = 256  # rows copied from shards to HDF5
-CHUNK = 1 << 22  # bytes hashed at a time
 
 
 def map_side(
@@ -30,7 +29,7 @@ def map_side(
     Raises DatasetError naming the file where it is not what the card says.
     """
     if "shards" not in card["formats"]:
-        facts = card["hdf5"].get(side)
+        facts = card.get("hdf5", {}).get(side)
         if facts is None:
             return []
         return map_hdf5(folder / facts["file"], geometry.view, ids, geometry.shape, geometry.dtype)
@@ -70,7 +69,8 @@ def write_hdf5_sides(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         blocks = {view: _blocks(pieces[view], shape) for view in VIEWS}
         path = folder / f"{side}.h5"
         write_hdf5(path, ids, labels, blocks, shape, dtype, card, side=side)
-        written[side] = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        size, sha256 = size_and_hash(path)
+        written[side] = {"file": path.name, "bytes": size, "sha256": sha256}
     return written
 
 
@@ -93,11 +93,3 @@ def _blocks(pieces: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np
     for piece in pieces:
         for start in range(0, len(piece), AT_ONCE):
             yield piece[start : start + AT_ONCE].reshape(-1, *shape)
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()

@@ -1,6 +1,7 @@
 """Untrimmed recordings: which files are label files, and the clips that their rows cut out."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from skelpipe.errors import RawError
@@ -23,10 +24,12 @@ def split_label_files(
 ) -> tuple[list[RawFile], list[tuple[str, RawFile]]]:
     """Return recordings (and strangers), and label files with the id of their recording.
 
-    Where a recording and its label file have the same name, the content tells.
+    Where a recording and its label file have the same name, the content tells; of two files of that name which
+    both look like no labels, the small one is the label file, so that it is the one to be complained of.
     """
     others: list[RawFile] = []
     labels: list[tuple[str, RawFile]] = []
+    either: dict[str, list[RawFile]] = {}
     text = TextBuffer()
     for file in files:
         name = file.relative.rpartition("/")[2]
@@ -37,14 +40,24 @@ def split_label_files(
         elif manifest.identity(name) is None or _holds_labels(file, text):
             labels.append((identity, file))
         else:
-            others.append(file)
+            either.setdefault(identity, []).append(file)
+    known = {identity for identity, _ in labels}
+    for identity, same in either.items():
+        small = min(same, key=lambda file: file.size)
+        if len(same) == 2 and identity not in known and small.size <= LARGEST_LABELS:
+            labels.append((identity, small))
+            same.remove(small)
+        others += same
     return others, labels
 
 
 def _holds_labels(file: RawFile, text: TextBuffer) -> bool:
     if not 0 <= file.size <= LARGEST_LABELS:
         return False
-    return looks_like_labels(bytes(text.read_raw(file)[:-1][:HEAD]))
+    try:
+        return looks_like_labels(bytes(text.read_raw(file)[:-1][:HEAD]))
+    except RawError:  # told when it is read in earnest
+        return False
 
 
 def plan_segments(
@@ -94,26 +107,31 @@ def _plan_video(
         reason = str(error).replace(file.path, Path(file.path).name)
         plan.refuse(Drop(identity, one.side, -1, one.fields, reason), str(error), skip_bad=skip_bad)
         return
-    kept = []
+    good = [row for row in rows if _damage(row, manifest) is None]
     for row in rows:
         clip = f"{identity}_{row.line:03d}"
-        if wrong := _damage(row, len(manifest.classes)):
-            drop = Drop(clip, one.side, -1, one.fields, f"{Path(file.path).name}:{row.line}: {wrong}")
-            plan.refuse(drop, f"{file.path}:{row.line}: {wrong}", skip_bad=skip_bad)
+        cut = Cut(identity, max(row.start, 1), row.end, segments.longest, f"{file.path}:{row.line}")
+        label = row.action - manifest.first_label
+        if wrong := _damage(row, manifest):
+            reason = f"{Path(file.path).name}:{row.line}: {wrong}"
+            plan.refuse(
+                Drop(clip, one.side, -1, one.fields, reason, cut), f"{cut.origin}: {wrong}", skip_bad=skip_bad
+            )
             continue
-        notes = [f"overlaps {identity}_{other.line:03d}" for other in rows if _overlap(row, other)]
+        notes = [f"overlaps {identity}_{other.line:03d}" for other in good if _overlap(row, other)]
         if row.start < 1:
             notes.append(f"frames {row.start} to {row.end}: cut at the video's first")
-        start = max(row.start, 1)
-        cut = Cut(identity, start, row.end, segments.longest, f"{file.path}:{row.line}")
-        plan.samples.append(Sample(clip, one.side, row.action - 1, one.fields, one.file, cut, "; ".join(notes)))
-        kept.append(row)
-    plan.videos.append(Video(identity, one.side, one.fields, one.file, tuple(kept)))
+        plan.samples.append(Sample(clip, one.side, label, one.fields, one.file, cut, "; ".join(notes)))
+    if len(good) == len(rows):  # frames of a row that says nothing would pass for background
+        numbered = tuple(replace(row, action=row.action - manifest.first_label + 1) for row in rows)
+        plan.videos.append(Video(identity, one.side, one.fields, one.file, numbered))
 
 
-def _damage(row: Segment, classes: int) -> str | None:
-    if not 1 <= row.action <= classes:
-        return f"class {row.action} is not one of 1 to {classes}"
+def _damage(row: Segment, manifest: Manifest) -> str | None:
+    first = manifest.first_label
+    last = first + len(manifest.classes) - 1
+    if not first <= row.action <= last:
+        return f"class {row.action} is not one of {first} to {last}"
     if row.end < row.start or row.end < 1:
         return f"frames {row.start} to {row.end} are no piece of a video"
     return None

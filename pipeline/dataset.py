@@ -13,6 +13,7 @@ from skelpipe.containers import map_side
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.manifest import SIDES
 from skelpipe.skeleton import Layout
+from skelpipe.storage import local_folder
 from skelpipe.tarshard import Geometry
 from skelpipe.untrimmed import Videos
 from skelpipe.untrimmed_writer import open_videos
@@ -44,9 +45,8 @@ class Dataset:
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
         """Open the dataset in a folder; DatasetError where there is none or its card is damaged."""
-        if "://" in str(path):
-            raise UsageError(f"{path}: only a local folder can be read")
-        return cls(Path(path), read_card(Path(path)))
+        folder = local_folder(path)
+        return cls(folder, read_card(folder))
 
     @cached_property
     def layout(self) -> Layout:
@@ -117,7 +117,7 @@ class Dataset:
             starts[shard["name"]] = count
             count += shard["samples"]
         columns = ["id", "label", "split", "shard", "row"]
-        table = read_samples(self.path / SAMPLES, self.card["samples"]).select(columns).to_pydict()
+        table = read_samples(self.path, self.card).select(columns).to_pydict()
         ids, labels = [""] * count, np.full(count, -1, np.int64)
         for id_, label, side, shard, row in zip(*(table[column] for column in columns), strict=True):
             if side == split and shard is not None:

@@ -24,7 +24,7 @@ class Section:
     def __init__(self, content: Any, place: str, known: Iterable[str] | None = None) -> None:
         if not isinstance(content, Mapping):
             raise UsageError(f"{place}: {KINDS[dict]} is expected, found {_described(content)}")
-        self.content = content
+        self.content = {str(key): value for key, value in content.items()}
         self.place = place
         if known is not None:
             self._refuse_unknown(sorted(known))
@@ -59,6 +59,13 @@ class Section:
                 raise UsageError(f"{self.at(key)}: a list of texts is expected, {_described(value)} is none")
         return [str(value) for value in values]
 
+    def text(self, key: str) -> str:
+        """Return a text (a number is taken as written)."""
+        value = self.get(key, object)
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise UsageError(f"{self.at(key)}: {KINDS[str]} is expected, found {_described(value)}")
+        return str(value)
+
     def section(self, key: str, known: Iterable[str] | None = None, default: Any = MISSING) -> "Section":
         """Return the mapping under a key."""
         return Section(self.get(key, dict, default), self.at(key), known)
@@ -74,7 +81,7 @@ def _described(value: object) -> str:
 def read_document(path: str | Path) -> Any:
     """Return the content of a YAML file; UsageError where it cannot be read or is no YAML."""
     try:
-        return yaml.safe_load(Path(path).read_text("utf-8"))
+        return yaml.load(Path(path).read_text("utf-8-sig"), _Loader)  # noqa: S506  # a SafeLoader
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -83,3 +90,19 @@ def read_document(path: str | Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise UsageError(f"{path}{line}: is no YAML: {getattr(error, 'problem', None) or error}") from None
+    except ValueError as error:  # of a date that does not exist
+        raise UsageError(f"{path}: is no YAML: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe kinds of values, and no key twice: the last one would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"the key {key_node.value!r} stands twice", key_node.start_mark
+                )
+            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
+        return super().construct_mapping(node, deep)

@@ -3,9 +3,13 @@
 Jobs are independent, write files of their own and may be run twice: whoever does them, the files are the same.
 """
 
+import logging
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from skelpipe.errors import SkelpipeError, UsageError
@@ -15,6 +19,7 @@ __all__ = ["Job", "run_jobs", "run_on_dask"]
 Job = Callable[[], None]
 
 CONNECT_SECONDS = 20
+PARENT_SECONDS = 0.5  # between looks whether the parent lives
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[None]:
@@ -24,7 +29,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[None]:
             yield job()
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    count = min(workers, len(jobs))
+    with ProcessPoolExecutor(count, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -37,6 +43,17 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[None]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _end_with(parent: int) -> None:
+    """End this worker when its parent is gone: killed outright, it cannot end its workers itself."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
     """Do the jobs on a dask.distributed cluster, yielding after each.
 
@@ -46,18 +63,25 @@ def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
     try:
         from distributed import Client
         from distributed import as_completed as completed
+        from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise UsageError("--engine dask needs the extra: pip install 'skelpipe[dask]'") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it has to say, the errors below say shorter
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"--scheduler {scheduler}: no dask scheduler answers there: {error}") from None
     with client:
         futures = client.map(_run, jobs, pure=False)
         try:
             for _, _ in completed(futures, with_results=True):
                 yield
+            if not all(future.done() and future.status == "finished" for future in futures):
+                raise CommClosedError
+        except (CommClosedError, FutureCancelledError, CancelledError):
+            raise SkelpipeError(f"{scheduler}: the dask cluster was lost; run prepare again to go on") from None
         except KilledWorker:
             raise SkelpipeError(
                 "several dask workers were lost over the same shard; run prepare again to go on"

@@ -1,5 +1,6 @@
 """Writing files so that a name never stands for half a file."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -10,9 +11,18 @@ from typing import IO, Any
 
 from skelpipe.errors import SkelpipeError
 
-__all__ = ["PART", "canonical_json", "replacing", "write_json"]
+__all__ = [
+    "PART",
+    "HashingWriter",
+    "canonical_json",
+    "replacing",
+    "settle_on_disk",
+    "size_and_hash",
+    "write_json",
+]
 
 PART = ".part"
+CHUNK = 1 << 20  # bytes read at a time
 
 
 @contextmanager
@@ -38,6 +48,41 @@ def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Ite
         if isinstance(error, OSError):
             raise SkelpipeError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
+
+
+def settle_on_disk(path: Path) -> None:
+    """Wait until a file is on disk, for what must outlive a power cut."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def size_and_hash(path: Path) -> tuple[int, str]:
+    """Return a file's size in bytes and its sha256 in hex, reading a little at a time."""
+    hasher = hashlib.sha256()
+    size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            hasher.update(chunk)
+            size += len(chunk)
+    return size, hasher.hexdigest()
+
+
+class HashingWriter:
+    """Writes to a file and knows the size and the sha256 of what went into it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, content: bytes | memoryview) -> None:
+        self._file.write(content)
+        self._hash.update(content)
+        self.size += len(content)
 
 
 def canonical_json(content: Any) -> bytes:

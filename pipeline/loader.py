@@ -11,10 +11,12 @@ from skelpipe import views
 from skelpipe.entries import Augmentation, Recipe, Scene, entries
 from skelpipe.errors import UsageError
 from skelpipe.prefetch import Prefetch
-from skelpipe.source import Ready, Source, map_tensors, shares
+from skelpipe.source import Clips, MappedClips, Ready, Source, map_tensors, shares
 from skelpipe.stream import Stream
 
-__all__ = ["Augmentation", "Batch", "Loader"]
+__all__ = ["READERS", "Augmentation", "Batch", "Loader", "keep_freed_memory"]
+
+READERS = ("native", "dali")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Loader:
     mixed, follows from the number of the global batch, the same on all ranks; donors are of the rank's own
     share (see `skelpipe.augment.donor`). `view` is what all views show: with derive="after" the joint stream
     is read, augmented, and `view` derived from the result; with derive="stored" the view's own stream is read
-    and augmented.
+    and augmented. `reader` is who reads the clips, with the same batches as the result: "native" gathers them
+    from memory-mapped shards, "dali" has NVIDIA DALI read the tars (see `skelpipe.dali`).
 
     Iterating yields the rest of the current epoch, then moves to the next epoch. The position, and with it
     `state()`, is that of the stream and counts batches handed out, not those read ahead. A loader belongs
@@ -71,8 +74,10 @@ class Loader:
         derive: str = "after",
         view: str = "joint",
         prefetch: int = 2,
+        reader: str = "native",
     ) -> None:
-        """Keep at most `prefetch` batches ready. Raises UsageError when the arguments do not fit."""
+        """Keep at most `prefetch` batches ready. Raises UsageError when the arguments do not fit, and what
+        `skelpipe.dali.DaliClips` raises with reader="dali"."""
         if derive not in ("after", "stored"):
             raise UsageError(f"derive is 'after' or 'stored', not {derive!r}")
         if view not in views.VIEWS:
@@ -87,10 +92,10 @@ class Loader:
             )
         self.stream, self.device, self.recipe = stream, _usable(device), entries(recipe, BATCH)
         self.derive, self.view, self.prefetch = derive, view, prefetch
-        self._source = Source(stream, source, self.recipe, self.device)
+        self._source = Source(stream, _clips(reader, stream, source, self.device), self.recipe, self.device)
         self._ahead: Prefetch[Ready] | None = None
         if self.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
 
     def __len__(self) -> int:
         """Return the steps of an epoch."""
@@ -155,7 +160,17 @@ class Loader:
         return x if self.derive == "stored" else views.derive(x, self.view, self.stream.dataset.layout)
 
 
-def _keep_freed_memory() -> None:
+def _clips(reader: str, stream: Stream, view: str, device: torch.device) -> Clips:
+    if reader == "native":
+        return MappedClips(stream, view)
+    if reader == "dali":
+        from skelpipe.dali import DaliClips
+
+        return DaliClips(stream, view, device)
+    raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(READERS)}")
+
+
+def keep_freed_memory() -> None:
     """Let glibc keep freed batches for the next ones instead of returning their pages to the system.
 
     It learns from the largest block freed so far, up to this size; without it the pages of two augmented

@@ -1,5 +1,6 @@
 """Dataset manifests: which files are recordings, what their names say, which side of a split they fall on."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from itertools import product
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
+from skelpipe.files import canonical_json
 from skelpipe.skeleton import Layout
 
 __all__ = ["BY_ID", "SIDES", "Fields", "Manifest", "Segments", "Split", "Value"]
@@ -69,7 +71,8 @@ class Manifest:
 
     A recording's file is named by its id, which `name_pattern` takes apart, and one of `suffixes`. Its class is
     field `label`: a number counted from `first_label`, or a class's name; with `segments` label files tell it.
-    `recordings` names the grid of all recordings, where it is known. With `strict_names` a file of the right
+    `units` are those of positions, whose y grows downwards in the files where `y_down`. `recordings` names the
+    grid of all recordings, where it is known. With `strict_names` a file of the right
     suffix and the wrong name is damage, else a stranger.
     """
 
@@ -77,6 +80,8 @@ class Manifest:
     title: str
     reader: str
     layout: Layout
+    units: str
+    y_down: bool
     bodies: int
     name_pattern: re.Pattern[str]
     suffixes: tuple[str, ...]
@@ -163,6 +168,25 @@ class Manifest:
                 f" {split.needs} of the dataset's download"
             )
         return split
+
+    def definition(self, split: str) -> str:
+        """A hash of all that decides which files are clips, how they are read, and their sides and labels."""
+        rule = self.split(split)
+        content = {
+            "reader": self.reader,
+            "y_down": self.y_down,
+            "layout": self.layout.to_plain(),
+            "name": [self.name_pattern.pattern, self.suffixes, self.strict_names],
+            "label": [self.label, self.first_label, self.classes],
+            "ranges": {key: list(limits) for key, limits in self.ranges.items()},
+            "missing": sorted(self.missing),
+            "segments": [self.segments.suffixes, self.segments.longest] if self.segments else None,
+            "split": [
+                rule.field,
+                *(None if side is None else sorted(map(str, side)) for side in (rule.train, rule.test)),
+            ],
+        }
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
     def with_split_file(self, name: str, train: frozenset[str], test: frozenset[str]) -> "Manifest":
         """Return this manifest with a split's lists taken from a file (see `skelpipe.splitfile`)."""

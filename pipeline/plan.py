@@ -61,6 +61,7 @@ class Drop:
     label: int
     fields: Fields
     reason: str
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ from skelpipe.cutting import plan_segments, split_label_files
 from skelpipe.manifest import Manifest, Split
 from skelpipe.plan import Drop, Found, Plan, Sample
 from skelpipe.raw.source import RawFile
+from skelpipe.tarshard import LONGEST_NAME
 
 __all__ = ["make_plan"]
 
+LONGEST_ID = LONGEST_NAME - len("_0000.motion.npy")
 MISNAMED = "its name is no recording's name of this dataset"
 DOUBLED = "the id is found more than once"
 MISSING = "on the dataset's list of missing or incomplete skeletons"
 DOTTED = "its id holds a '.', where the key of a WebDataset sample ends"
+UNPRINTABLE = "its id holds a character that cannot be written"
 NO_SUCH_CLASS = "its name says a class that the dataset does not have"
 ON_NO_LIST = "on neither list of the split"
 
@@ -55,10 +58,11 @@ def _find(
         if identity is None or (fields is None and not manifest.strict_names):
             plan.others += 1
             continue
-        if fields is None or "." in identity:
-            reason = MISNAMED if fields is None else DOTTED
-            plan.refuse(Drop(identity, "", -1, {}, reason), f"{file.path}: {reason}", skip_bad=skip_bad)
+        if reason := MISNAMED if fields is None else _wrong_with(identity):
+            drop = Drop(_printable(identity), "", -1, {}, reason)
+            plan.refuse(drop, f"{_printable(file.path)}: {reason}", skip_bad=skip_bad)
             continue
+        assert fields is not None
         if reason := manifest.outside(fields):
             plan.outside[reason] += 1
             continue
@@ -78,6 +82,22 @@ def _find(
     for identity in found.keys() & manifest.missing:
         plan.drops.append(_drop(manifest, identity, found.pop(identity), MISSING))
     return found
+
+
+def _wrong_with(identity: str) -> str | None:
+    """Say what keeps an id from naming a sample: webdataset's rules and the room in a tar's header."""
+    if "." in identity:
+        return DOTTED
+    if _printable(identity) != identity:
+        return UNPRINTABLE
+    if len(identity.encode()) > LONGEST_ID:
+        return f"its id is longer than {LONGEST_ID} bytes"
+    return None
+
+
+def _printable(text: str) -> str:
+    """Write what is no printable character, such as a byte that is no UTF-8, as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode-escape", "replace").decode() for c in text)
 
 
 def _drop(manifest: Manifest, identity: str, one: Found, reason: str) -> Drop:

@@ -16,7 +16,7 @@ from skelpipe.card import read_card
 from skelpipe.engines import Job, run_jobs, run_on_dask
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
-from skelpipe.manifest import BY_ID, Manifest
+from skelpipe.manifest import Manifest
 from skelpipe.plan import Plan
 from skelpipe.planner import make_plan
 from skelpipe.preprocess import CROSCLR, profile_writer
@@ -74,21 +74,26 @@ def prepare(
     where it stopped; one of other options or other raw files is refused. Raises RawError for a damaged recording
     unless `skip_bad` (then it is a row with its reason).
     """
-    profile_writer(options.profile, options.second_body)  # refuses what does not go together
-    if options.untrimmed and not manifest.segments:
-        raise UsageError(f"--untrimmed: the recordings of {manifest.name} are single actions, no untrimmed videos")
-    plan = survey(manifest, raw, options.split, skip_bad=skip_bad)
-    made_with = {"dataset": manifest.name, **asdict(options), "split_lists": _lists_hash(manifest, options.split)}
-    settings = {**made_with, "raw_fingerprint": plan.fingerprint(), "formats": sorted(formats)}
+    if scheduler:  # a cluster's workers have a current folder of their own
+        raw, out = [Path(place).resolve() for place in raw], out.resolve()
+    plan = survey(manifest, raw, options, skip_bad=skip_bad)
+    made_with = {"dataset": manifest.name, **asdict(options)}
+    settings = {
+        **made_with,
+        "definition": manifest.definition(options.split),
+        "raw_fingerprint": plan.fingerprint(),
+        "formats": sorted(formats),
+    }
     shape = (3, options.frames, len(manifest.layout), options.bodies)
     times = plan.fingerprint(times=True)
     with claimed(out, settings, overwrite=overwrite, raw_times=times, newest=plan.newest) as work:
         if work is None:
             return Outcome(read_card(out), dict(plan.outside), was_complete=True)
-        how = (shape, options.dtype, options.profile, options.second_body, skip_bad)
+        decided = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
+        how = (shape, options.dtype, options.profile, options.second_body, skip_bad, decided)
         jobs = [ShardJob(manifest, shard, out, work, *how) for shard in plan.shards(options.shard_size)]
         videos = video_shards(plan.videos) if options.untrimmed else []
-        video_jobs = [VideoJob(manifest, shard, out, work, options.bodies, skip_bad) for shard in videos]
+        video_jobs = [VideoJob(manifest, shard, out, work, options.bodies, skip_bad, decided) for shard in videos]
         waiting: list[Job] = [
             *(job for job in jobs if read_receipt(job) is None),
             *(job for job in video_jobs if read_video_receipt(job) is None),
@@ -100,12 +105,15 @@ def prepare(
     return Outcome(card, dict(plan.outside), was_complete=False)
 
 
-def survey(manifest: Manifest, raw: Sequence[str | Path], split: str, *, skip_bad: bool = False) -> Plan:
+def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:
     """Look at the names of all raw files (and at label files) and return what prepare would do.
 
-    Raises SkelpipeError if that is nothing.
+    Raises UsageError for options that do not go together, SkelpipeError where there is nothing to prepare.
     """
-    plan = make_plan(manifest, split, find_raw_files(raw), skip_bad=skip_bad)
+    profile_writer(options.profile, options.second_body)  # refuses what does not go together
+    if options.untrimmed and not manifest.segments:
+        raise UsageError(f"--untrimmed: the recordings of {manifest.name} are single actions, no untrimmed videos")
+    plan = make_plan(manifest, options.split, find_raw_files(raw), skip_bad=skip_bad)
     if not plan.samples:
         places = ", ".join(map(str, raw))
         raise SkelpipeError(f"no recording of {manifest.name} lies under {places} ({_others(plan)})")
@@ -116,12 +124,3 @@ def _others(plan: Plan) -> str:
     seen = [f"{count} recordings {reason}" for reason, count in plan.outside.most_common(3)]
     seen += [f"{len(plan.drops)} recordings left out"] if plan.drops else []
     return "; ".join([*seen, f"{plan.others} other files"])
-
-
-def _lists_hash(manifest: Manifest, split: str) -> str | None:
-    """A hash of a split's lists of ids: a user's own split file decides the content as well."""
-    rule = manifest.split(split)
-    if rule.field != BY_ID:
-        return None
-    lists = [None if side is None else sorted(map(str, side)) for side in (rule.train, rule.test)]
-    return hashlib.sha256(canonical_json(lists)).hexdigest()

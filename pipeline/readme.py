@@ -32,6 +32,10 @@ def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
         f"| {side} | {facts['samples']:,} | {len(facts['shards'])} |" for side, facts in sides.items()
     )
     channels, frames, joints, bodies = card["shape"]
+    absent = card["anchors"].get("absent")
+    anchors = "`anchors/` holds the mean training clip of each view"
+    if absent:
+        anchors = f"there is no anchor, since {absent}"
     source = f"of {manifest.homepage} " if manifest.homepage else ""
     note = f"\nThe class names are {manifest.classes_note}.\n" if manifest.classes_note else ""
     return f"""---
@@ -40,7 +44,8 @@ def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
 # {manifest.title}, split {card["split"]}
 
 Skeleton clips {source}as arrays `[C,T,V,M]` = [{channels},{frames},{joints},{bodies}]
-{card["dtype"]}: x, y, z in metres, {frames} frames, {joints} joints ({manifest.layout.name}), {bodies} bodies.
+{card["dtype"]}: x, y, z in {card["units"]}, {frames} frames, {joints} joints ({manifest.layout.name}),
+{bodies} bodies.
 
 | side | clips | shards |
 |---|---|---|
@@ -50,8 +55,8 @@ Made by skelpipe with preprocessing profile `{card["profile"]["name"]}` version 
 digest `{card["digest"]}`.
 {note}
 {"".join(_READING[name] for name in _READING if name in card["formats"] or name in card)}
-`samples.parquet` has a row a recording or clip, dropped ones with their reason; `anchors/` holds the mean training
-clip of each view; `dataset.json` is the card with class names, skeleton layout and the sha256 of every data file.
+`samples.parquet` has a row a recording or clip, dropped ones with their reason; {anchors};
+`dataset.json` is the card with class names, skeleton layout and the sha256 of every data file.
 
 ## Terms of the source
 {manifest.terms}
@@ -65,6 +70,9 @@ _READING = {
 import webdataset
 for sample in webdataset.WebDataset("train/joint/000000.tar", shardshuffle=False).decode():
     print(sample["__key__"], sample["cls"], sample["joint.npy"].shape)
+
+import datasets  # Hugging Face; this folder's path, and the view
+bones = datasets.load_dataset(".", "bone")
 ```
 """,
     "hdf5": """`train.h5` and `test.h5` hold the root datasets `id`, `label` (from 0), `joint`, `bone` and `motion`

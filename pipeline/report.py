@@ -1,12 +1,12 @@
 """What `prepare` has to tell: found, dropped with reason, and what the complete dataset would hold."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skelpipe.card import SAMPLES, read_samples
-from skelpipe.manifest import SIDES, Manifest
+from skelpipe.card import read_samples
+from skelpipe.manifest import BY_ID, SIDES, Fields, Manifest
 from skelpipe.plan import Plan, counts
 from skelpipe.prepare import Outcome
 
@@ -16,9 +16,13 @@ __all__ = ["plan_report", "preparation_report"]
 def preparation_report(manifest: Manifest, out: Path, outcome: Outcome) -> dict[str, Any]:
     """Return counts a side, drops and strangers by reason, and which published recordings are not here."""
     card = outcome.card
-    table = read_samples(out / SAMPLES, card["samples"]).select(["id", "note"]).to_pydict()
+    table = read_samples(out, card).select(["id", "recording", "note"]).to_pydict()
+    recordings = [
+        recording or identity for identity, recording in zip(table["id"], table["recording"], strict=True)
+    ]
+    found = {recording: manifest.fields(recording) or {} for recording in recordings}
     kept = {side: card["splits"][side]["samples"] for side in SIDES}
-    report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, table["id"])
+    report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, found)
     notes = {identity: note for identity, note in zip(table["id"], table["note"], strict=True) if note}
     videos = {side: card["untrimmed"][side]["videos"] for side in SIDES} if "untrimmed" in card else None
     return {
@@ -32,7 +36,8 @@ def preparation_report(manifest: Manifest, out: Path, outcome: Outcome) -> dict[
 
 def plan_report(manifest: Manifest, split: str, out: Path, plan: Plan) -> dict[str, Any]:
     """Return the same of a plan, from file names (and label files) alone: no recording has been read."""
-    found = [sample.id for sample in plan.samples] + [drop.id for drop in plan.drops]
+    clips = [*plan.samples, *plan.drops]
+    found = {clip.cut.recording if clip.cut else clip.id: clip.fields for clip in clips}
     dropped = Counter(drop.reason for drop in plan.drops)
     notes = {sample.id: sample.note for sample in plan.samples if sample.note}
     report = _report(manifest, split, out, counts(plan.samples), dropped, plan.outside, found)
@@ -46,15 +51,15 @@ def _report(
     kept: Mapping[str, int],
     dropped: Mapping[str, int],
     outside: Mapping[str, int],
-    found: Iterable[str],
+    found: Mapping[str, Fields],
 ) -> dict[str, Any]:
-    here = set(found)
-    absent = sorted(identity for identity, _ in manifest.expected() if identity not in here)
+    absent = sorted(identity for identity, _ in manifest.expected() if identity not in found)
     published = dict(manifest.split(split).published) or None
     # Without a list of all recordings only their number is known.
     missing = len(absent)
     if published and not manifest.recordings:
-        missing = max(0, sum(published.values()) - sum(kept.values()))
+        missing = sum(max(0, published[side] - kept[side]) for side in SIDES)
+    too_many = {side: kept[side] - published[side] for side in SIDES if published and kept[side] > published[side]}
     return {
         "out": str(out),
         "split": split,
@@ -62,7 +67,21 @@ def _report(
         "dropped": dict(sorted(dropped.items())),
         "outside": dict(sorted(outside.items())),
         "published": published,
+        "too_many": too_many,
+        "unmatched": _unmatched(manifest, split, found),
         "absent": missing,
         "unit": "clips" if manifest.segments else "recordings",
         "first_absent": absent[0] if absent else None,
     }
+
+
+def _unmatched(manifest: Manifest, split: str, found: Mapping[str, Fields]) -> list[str]:
+    """Return the values of a split's lists that no recording has: a slip of the pen sends the others astray.
+
+    Nothing where the grid of recordings is known: then what is absent is told anyway.
+    """
+    rule = manifest.split(split)
+    if manifest.recordings:
+        return []
+    seen = {identity if rule.field == BY_ID else fields.get(rule.field) for identity, fields in found.items()}
+    return sorted(str(value) for value in ((rule.train or frozenset()) | (rule.test or frozenset())) - seen)

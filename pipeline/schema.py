@@ -21,9 +21,9 @@ __all__ = ["load_manifest"]
 
 KEYS = (
     *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
-    *("first_label", "ranges", "missing", "recordings", "segments", "classes", "splits", "terms", "homepage"),
+    *("first_label", "ranges", "missing", "units", "y", "segments", "classes", "splits", "terms", "homepage"),
 )
-SPLIT_KEYS = ("field", "train", "test", "published", "needs")
+SPLIT_KEYS = ("field", "train", "test", "published")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 MOST_BODIES = 6
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -38,11 +38,11 @@ def load_manifest(name: str) -> Manifest:
 
         def beside(file: str, place: str) -> list[str]:
             try:
-                return (path.parent / file).read_text("utf-8").splitlines()
+                return (path.parent / file).read_text("utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageError(f"{place}: {path.parent / file} cannot be read: {error}") from None
 
-        return _parse(Section(read_document(path), name, KEYS), beside)
+        return _parse(Section(read_document(path), name, KEYS), SPLIT_KEYS, beside)
     return _built_in(name)
 
 
@@ -52,10 +52,11 @@ def _built_in(name: str) -> Manifest:
         content = manifests.read_yaml("datasets", name)
     except KeyError as error:
         raise UsageError(f"{error.args[0]}; a dataset of your own is given as the path of its .yaml") from None
-    return _parse(Section(content, f"{name}.yaml", KEYS), lambda file, _: manifests.read_lines("lists", file))
+    top = Section(content, f"{name}.yaml", (*KEYS, "recordings"))
+    return _parse(top, (*SPLIT_KEYS, "needs"), lambda file, _: manifests.read_lines("lists", file))
 
 
-def _parse(top: Section, lines: Lines) -> Manifest:
+def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines) -> Manifest:
     name = top.get("name", str)
     if not NAME.fullmatch(name):
         raise UsageError(f"{top.at('name')}: {name!r} may hold letters, digits, - and _ only")
@@ -71,6 +72,8 @@ def _parse(top: Section, lines: Lines) -> Manifest:
         title=top.get("title", str, name),
         reader=_reader(top),
         layout=_layout(top, name),
+        units=top.get("units", str, "metres"),
+        y_down=_choice(top, "y", ("up", "down")) == "down",
         bodies=_within(top, "bodies", 1, MOST_BODIES, default=1),
         name_pattern=pattern,
         suffixes=_suffixes(top),
@@ -83,7 +86,7 @@ def _parse(top: Section, lines: Lines) -> Manifest:
         segments=segments,
         classes=tuple(classes),
         classes_note=note,
-        splits=_splits(top, groups, lines),
+        splits=_splits(top, groups, split_keys, lines),
         terms=top.get("terms", str, "The terms of the source are not stated."),
         homepage=top.get("homepage", str, ""),
     )
@@ -111,16 +114,19 @@ def _layout(top: Section, name: str) -> Layout:
     said = top.content.get("layout")
     if isinstance(said, dict):
         return parse_layout({"name": name, **said}, top.at("layout"))
+    known = top.get("layout", str)
     try:
-        return layout(top.get("layout", str))
+        return layout(known)
     except UsageError as error:
         raise UsageError(f"{top.at('layout')}: {error}; or a mapping that defines one") from None
 
 
 def _suffixes(top: Section) -> tuple[str, ...]:
-    if isinstance(top.content.get("suffix"), str):
-        return (top.get("suffix", str),)
-    return tuple(top.texts("suffix"))
+    said = top.content.get("suffix")
+    suffixes = (said,) if isinstance(said, str) else tuple(top.texts("suffix"))
+    if not suffixes or not all(suffix.strip(" .") and "/" not in suffix for suffix in suffixes):
+        raise UsageError(f"{top.at('suffix')}: the end of a file's name is expected, such as .npy")
+    return suffixes
 
 
 def _segments(top: Section) -> Segments | None:
@@ -135,11 +141,15 @@ def _classes(top: Section, lines: Lines) -> tuple[list[str], str]:
         names, note = top.texts("classes"), ""
     else:
         section = top.section("classes", ("file", "first", "note"))
-        names = lines(section.get("file", str), section.at("file"))
+        names = [name.strip() for name in lines(section.get("file", str), section.at("file"))]
         names = names[: section.get("first", int, len(names))]
         note = section.get("note", str, "")
-    if not names or len(set(names)) != len(names):
-        raise UsageError(f"{top.at('classes')}: names are expected, each once")
+    if not names or len(set(names)) != len(names) or not all(name.strip() for name in names):
+        raise UsageError(f"{top.at('classes')}: names are expected, each once, none empty")
+    if number := next((name for name in names if name.isdecimal()), None):
+        raise UsageError(
+            f"{top.at('classes')}: {number!r} is a number: give names; numbers count classes from first_label"
+        )
     return names, note
 
 
@@ -154,17 +164,16 @@ def _ranges(top: Section, groups: tuple[str, ...]) -> dict[str, tuple[int, int]]
     return found
 
 
-def _splits(top: Section, groups: tuple[str, ...], lines: Lines) -> dict[str, Split]:
+def _splits(top: Section, groups: tuple[str, ...], keys: tuple[str, ...], lines: Lines) -> dict[str, Split]:
     section = top.section("splits")
     if not section.content:
         raise UsageError(f"{section.place}: at least one split is expected")
-    return {name: _split(section, str(name), groups, lines) for name in section.content}
+    return {name: _split(section.section(name, keys), name, groups, lines) for name in section.content}
 
 
-def _split(splits: Section, name: str, groups: tuple[str, ...], lines: Lines) -> Split:
+def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -> Split:
     if not NAME.fullmatch(name):
-        raise UsageError(f"{splits.at(name)}: a split's name may hold letters, digits, - and _ only")
-    section = splits.section(name, SPLIT_KEYS)
+        raise UsageError(f"{section.place}: a split's name may hold letters, digits, - and _ only")
     published = section.section("published", SIDES, {})
     counts = {side: published.get(side, int) for side in SIDES} if published.content else {}
     needs = section.get("needs", str, "")
@@ -203,6 +212,13 @@ def _within(section: Section, key: str, low: int, high: int, *, default: int) ->
     value: int = section.get(key, int, default)
     if not low <= value <= high:
         raise UsageError(f"{section.at(key)}: {value} is not between {low} and {high}")
+    return value
+
+
+def _choice(section: Section, key: str, choices: tuple[str, ...]) -> str:
+    value: str = section.get(key, str, choices[0])
+    if value not in choices:
+        raise UsageError(f"{section.at(key)}: {value!r} is not one of {', '.join(choices)}")
     return value
 
 

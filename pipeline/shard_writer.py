@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from skelpipe.clips import ClipReader, Kept
-from skelpipe.files import replacing, write_json
+from skelpipe.files import HashingWriter, replacing, write_json
 from skelpipe.manifest import Manifest
 from skelpipe.plan import ShardPlan
 from skelpipe.tarshard import TAIL, Geometry, index_text, new_block
@@ -24,7 +24,10 @@ AT_ONCE = 64  # samples in memory
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to write into the dataset folder `out`; its receipt goes to `receipts`."""
+    """One shard to write into the dataset folder `out`; its receipt goes to `receipts`.
+
+    `settings` is a hash of all that decides the dataset: a receipt of another one does not count.
+    """
 
     manifest: Manifest
     shard: ShardPlan
@@ -35,6 +38,7 @@ class ShardJob:
     profile: str
     second_body: str
     skip_bad: bool
+    settings: str
 
     def __call__(self) -> None:
         write_shard(self)
@@ -66,7 +70,7 @@ def write_shard(job: ShardJob) -> None:
     kept: list[Kept] = []
     reader = ClipReader(job.manifest, job.shape, job.dtype, job.profile, job.second_body, skip_bad=job.skip_bad)
     with ExitStack() as stack:
-        writers = {view: _HashingFile(stack.enter_context(replacing(paths[view], shared=True))) for view in VIEWS}
+        writers = {view: HashingWriter(stack.enter_context(replacing(paths[view], shared=True))) for view in VIEWS}
         for start in range(0, len(job.shard.samples), AT_ONCE):
             rows, clips = reader.read(job.shard.samples[start : start + AT_ONCE])
             if rows:
@@ -83,13 +87,14 @@ def write_shard(job: ShardJob) -> None:
             file.write(index)
         views[view] = {
             "bytes": writer.size,
-            "sha256": writer.hash.hexdigest(),
+            "sha256": writer.sha256,
             "idx_sha256": hashlib.sha256(index).hexdigest(),
         }
     with replacing(job.joint_sum, shared=True) as file:
         np.save(file, total)
     samples = [[row.sample.id, row.frames, row.bodies, row.note] for row in kept]
-    write_json(job.receipt, {"samples": samples, "drops": reader.drops, "views": views}, shared=True)
+    receipt = {"settings": job.settings, "samples": samples, "drops": reader.drops, "views": views}
+    write_json(job.receipt, receipt, shared=True)
 
 
 def read_receipt(job: ShardJob) -> dict[str, Any] | None:
@@ -100,7 +105,7 @@ def read_receipt(job: ShardJob) -> dict[str, Any] | None:
     if not job.receipt.is_file() or not job.joint_sum.is_file():
         return None
     receipt: dict[str, Any] = json.loads(job.receipt.read_bytes())
-    if receipt["drops"] and not job.skip_bad:
+    if receipt["settings"] != job.settings or (receipt["drops"] and not job.skip_bad):
         return None
     for view, facts in receipt["views"].items():
         tar = shard_file(job.out, job.shard.side, view, job.shard.name)
@@ -109,26 +114,12 @@ def read_receipt(job: ShardJob) -> dict[str, Any] | None:
     return receipt
 
 
-class _HashingFile:
-    """A file that knows the size and the sha256 of what went into it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def write(self, content: bytes | memoryview) -> None:
-        self._file.write(content)
-        self.hash.update(content)
-        self.size += len(content)
-
-
 def _write_block(
     manifest: Manifest,
     rows: Sequence[Kept],
     clips: np.ndarray,
     geometries: dict[str, Geometry],
-    writers: dict[str, _HashingFile],
+    writers: dict[str, HashingWriter],
 ) -> np.ndarray:
     """Write some samples of every view; return the float64 sum of their joint clips as stored."""
     ids = [row.sample.id for row in rows]

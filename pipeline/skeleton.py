@@ -100,6 +100,7 @@ def parse_layout(content: Mapping[str, Any], place: str = "") -> Layout:
         raise UsageError(f"{top.at('joints')}: names are expected, each once")
 
     def at(joint: Any, where: str) -> int:
+        joint = joint if isinstance(joint, str) else repr(joint)
         if joint not in index:
             raise UsageError(f"{top.place}: {where} names the unknown joint {joint!r}")
         return index[joint]
@@ -112,7 +113,7 @@ def parse_layout(content: Mapping[str, Any], place: str = "") -> Layout:
             raise UsageError(f"{top.place}: {where} must name every joint exactly once")
         return found
 
-    centre = at(top.get("centre", str), "centre")
+    centre = at(top.text("centre"), "centre")
     parents = list(range(len(joints)))
     for child, parent in top.get("bones", dict).items():
         parents[at(child, "bones")] = at(parent, "bones")
@@ -124,8 +125,8 @@ def parse_layout(content: Mapping[str, Any], place: str = "") -> Layout:
         joints=joints,
         parents=tuple(parents),
         centre=centre,
-        left_shoulder=at(shoulders.get("left", str), "shoulders.left"),
-        right_shoulder=at(shoulders.get("right", str), "shoulders.right"),
+        left_shoulder=at(shoulders.text("left"), "shoulders.left"),
+        right_shoulder=at(shoulders.text("right"), "shoulders.right"),
         mirror=_mirror(top, joints, at),
         parts=groups(top.section("parts"), "parts"),
         levels={level: groups(levels.section(level), f"levels.{level}") for level in levels.content},

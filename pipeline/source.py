@@ -1,10 +1,10 @@
-"""What runs ahead of a loader: rows gathered into reused memory, parameters drawn, both sent to the device."""
+"""What runs ahead of a loader: clips read into reused memory, parameters drawn, both sent to the device."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from skelpipe.augment.draws import Draws
 from skelpipe.entries import Entry
 from skelpipe.stream import Stream
 
-__all__ = ["Ready", "Source", "map_tensors", "shares"]
+__all__ = ["Clips", "MappedClips", "Ready", "Source", "map_tensors", "shares"]
 
 DRAWN_AT_ONCE = 16  # batches whose parameters are drawn in one go: many small operations become few
 
@@ -33,29 +33,75 @@ class Ready:
     arrived: torch.cuda.Event | None = None
 
 
-class Source:
-    """What the thread does: gather rows into a buffer, draw parameters, send both to the device."""
+class Clips(Protocol):
+    """Reads the clips of a stream, one view of them, into memory on `device`."""
 
-    def __init__(self, stream: Stream, view: str, recipe: Mapping[str, Entry], device: torch.device) -> None:
-        self.stream, self.view, self.recipe, self.device = stream, view, recipe, device
+    @property
+    def device(self) -> torch.device: ...
+
+    def read(self, epoch: int, step: int, out: Tensor) -> None:
+        """Write the clips of `stream.rows(epoch, step)` into `out`, float32[n,C,T,V,M], whole on return."""
+        ...
+
+    def close(self) -> None:
+        """Give back what reading ahead holds; a later `read` begins anew."""
+        ...
+
+
+class MappedClips:
+    """Clips gathered from the stream's memory-mapped shards."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, stream: Stream, view: str) -> None:
+        self._stream, self._view = stream, view
+
+    def read(self, epoch: int, step: int, out: Tensor) -> None:
+        self._stream.batch(epoch, step, out={self._view: out.numpy()})
+
+    def close(self) -> None:
+        pass
+
+
+class Source:
+    """What the thread does: read clips into a buffer, draw parameters, send both to the device."""
+
+    def __init__(self, stream: Stream, clips: Clips, recipe: Mapping[str, Entry], device: torch.device) -> None:
+        self.stream, self.clips, self.recipe, self.device = stream, clips, recipe, device
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
         rows = -(-stream.batch_size // stream.world)
         self.buffers = Buffers((rows, *stream.dataset.shape), pinned=self.side is not None)
+        self._labels = np.asarray(stream.dataset.labels(stream.split), dtype=np.int64)
 
     def read(self, epoch: int, first: int) -> Iterator[Ready]:
         """Yield the batches of `epoch` from step `first` on."""
-        steps = len(self.stream)
-        for start in range(first, steps, DRAWN_AT_ONCE):
-            block = range(start, min(start + DRAWN_AT_ONCE, steps))
-            rows = [self.stream.rows(epoch, step) for step in block]
-            drawn = self._draw(epoch, block, rows)
-            ends = np.cumsum([len(r) for r in rows]).tolist()
-            for step, low, high in zip(block, [0, *ends], ends, strict=False):
+        try:
+            for start in range(first, len(self.stream), DRAWN_AT_ONCE):
+                yield from self._read_block(epoch, range(start, min(start + DRAWN_AT_ONCE, len(self.stream))))
+        finally:
+            self.clips.close()
+
+    def _read_block(self, epoch: int, block: range) -> Iterator[Ready]:
+        rows = [self.stream.rows(epoch, step) for step in block]
+        drawn = self._draw(epoch, block, rows)
+        ends = np.cumsum([len(r) for r in rows]).tolist()
+        for step, index, low, high in zip(block, rows, [0, *ends], ends, strict=False):
+            label = torch.from_numpy(self._labels[index])
+            rest = label, torch.from_numpy(index), map_tensors(itemgetter(slice(low, high)), drawn)
+            if self.clips.device.type == "cpu":
                 buffer = self.buffers.take()
-                batch = self.stream.batch(epoch, step, out={self.view: buffer.numpy()})
-                label, index = torch.from_numpy(batch.label), torch.from_numpy(batch.index)
-                tensors = buffer[: high - low], label, index, map_tensors(itemgetter(slice(low, high)), drawn)
+                self.clips.read(epoch, step, buffer[: high - low])
+                tensors = buffer[: high - low], *rest
                 yield Ready(tensors, buffer) if self.device.type == "cpu" else self._send(tensors, buffer)
+            else:
+                yield self._send((self._read_there(epoch, step, high - low), *rest), None)
+
+    def _read_there(self, epoch: int, step: int, rows: int) -> Tensor:
+        """Have the clips read into memory of the device."""
+        with torch.cuda.stream(self.side):
+            clips = torch.empty((rows, *self.stream.dataset.shape), dtype=torch.float32, device=self.device)
+            self.clips.read(epoch, step, clips)
+        return clips
 
     def _draw(self, epoch: int, block: range, rows: list[NDArray[np.int64]]) -> dict[str, Any]:
         """Draw every view's parameters for the rows of this block of steps."""
@@ -67,12 +113,13 @@ class Source:
             for slot, (name, entry) in enumerate(self.recipe.items())
         }
 
-    def _send(self, tensors: tuple[Tensor, Tensor, Tensor, dict[str, Any]], buffer: Tensor) -> Ready:
+    def _send(self, tensors: tuple[Tensor, Tensor, Tensor, dict[str, Any]], buffer: Tensor | None) -> Ready:
         """Copy to the device; with CUDA on a stream of its own, while the compute stream goes on."""
         with torch.cuda.stream(self.side):  # nothing where there is none
             sent = map_tensors(lambda t: t.to(self.device, non_blocking=self.side is not None), tensors)
             arrived = None if self.side is None else self.side.record_event()
-        self.buffers.give(buffer, arrived)
+        if buffer is not None:
+            self.buffers.give(buffer, arrived)
         return Ready(sent, arrived=arrived)
 
 

@@ -1,10 +1,14 @@
 """Split files as PKU-MMD's download has them: a header, training ids with commas, a header, validation ids."""
 
+import re
 from pathlib import Path
 
 from skelpipe.errors import UsageError
 
 __all__ = ["read_split_file"]
+
+# Words only, up to a colon or the end of the line: an id that starts with "test" is no header.
+HEADER = re.compile(r"\s*(?P<side>(train|valid|test)[a-z]*)(\s+[a-z]+)*\s*(:|$)(?P<rest>.*)", re.IGNORECASE)
 
 
 def read_split_file(path: str | Path) -> tuple[frozenset[str], frozenset[str]]:
@@ -21,17 +25,15 @@ def read_split_file(path: str | Path) -> tuple[frozenset[str], frozenset[str]]:
         raise UsageError(f"--split-file {path}: is no text") from None
     sides: list[set[str]] = []
     for number, line in enumerate(lines, 1):
-        words = line.replace(",", " ").split()
-        if not words:
-            continue
-        if "train" in words[0].lower() or "valid" in words[0].lower() or "test" in words[0].lower():
-            expected = ("train",) if not sides else ("valid", "test")
-            if len(sides) == 2 or not any(word in words[0].lower() for word in expected):
+        header = HEADER.match(line)
+        if header:
+            if len(sides) == 2 or header["side"].lower().startswith("train") != (not sides):
                 raise UsageError(f"--split-file {path}:{number}: the header {line.strip()!r} is out of turn")
             sides.append(set())
-        elif not sides:
+        words = (header["rest"] if header else line).replace(",", " ").split()
+        if words and not sides:
             raise UsageError(f"--split-file {path}:{number}: a header such as 'Training videos:' is expected")
-        else:
+        if words:
             sides[-1].update(words)
     if len(sides) != 2 or not all(sides):
         raise UsageError(f"--split-file {path}: a training and a validation list with headers are expected")

@@ -16,7 +16,7 @@ from skelpipe.place import LocalPlace, ObjectPlace, Place, checked_name, one_lin
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["open_place"]
+__all__ = ["local_folder", "open_place"]
 
 KNOWN = "a folder, file://, s3:// and gs://"
 OPTIONS = {
@@ -39,6 +39,8 @@ def open_place(url: str | Path) -> Place:
     if isinstance(url, Path) or "://" not in text:
         if not text:
             raise UsageError("an empty name is no place: name a folder or a URL")
+        if not isinstance(url, Path) and re.match(r"(?i)(s3|gs|gcs|file|https?):/", text):
+            raise UsageError("the URL cannot be read: two slashes follow its scheme")
         return LocalPlace(Path(text))
     scheme = text.split("://", 1)[0].lower()
     if scheme == "gcs":
@@ -50,6 +52,16 @@ def open_place(url: str | Path) -> Place:
     if scheme not in OPTIONS:
         raise UsageError(f"{scheme}:// is not known here; known places are {KNOWN}")
     return _object_place(scheme, text)
+
+
+def local_folder(url: str | Path, what: str = "") -> Path:
+    """Return the folder that a path or `file` URL names; UsageError for a place elsewhere, `what` in front."""
+    text = str(url)
+    scheme = text.split("://", 1)[0].lower() if "://" in text else "file"
+    path = open_place(url).local_path if scheme == "file" else None
+    if path is None:  # not repeated: a URL may hold secrets
+        raise UsageError(f"{what or 'the place'}: {scheme}:// is elsewhere; only a local folder can be used here")
+    return path
 
 
 def _object_place(scheme: str, text: str) -> ObjectPlace:

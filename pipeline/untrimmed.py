@@ -5,17 +5,16 @@ zeros) and `ID.label.npy` (int16 [F], 0 = background, 1..n = class). Videos diff
 keeps where each one's arrays lie: `Videos` maps the tars into memory and decodes nothing.
 """
 
-import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from skelpipe.errors import DatasetError
-from skelpipe.files import replacing
+from skelpipe.files import HashingWriter, replacing
 from skelpipe.raw.recording import Recording
 from skelpipe.tarshard import BLOCK, TAIL, ustar_headers
 
@@ -91,14 +90,14 @@ def write_videos(path: Path, videos: Iterable[tuple[str, np.ndarray, np.ndarray]
     """
     entries = []
     with replacing(path, shared=True) as file:
-        writer = _TarWriter(file)
+        writer = HashingWriter(file)
         for id_, joint, label in videos:
             _check_video(f"{path}: video {id_}", joint, label)
-            joint_offset = writer.add(f"{id_}.joint.npy", joint.astype(JOINT, order="C", copy=False))
-            label_offset = writer.add(f"{id_}.label.npy", label.astype(LABEL, order="C", copy=False))
+            joint_offset = _add(writer, f"{id_}.joint.npy", joint.astype(JOINT, order="C", copy=False))
+            label_offset = _add(writer, f"{id_}.label.npy", label.astype(LABEL, order="C", copy=False))
             entries.append(VideoEntry(id_, len(label), joint_offset, label_offset))
         writer.write(TAIL)
-    return VideoTar(tuple(entries), writer.size, writer.hash.hexdigest())
+    return VideoTar(tuple(entries), writer.size, writer.sha256)
 
 
 def _check_video(place: str, joint: np.ndarray, label: np.ndarray) -> None:
@@ -108,27 +107,13 @@ def _check_video(place: str, joint: np.ndarray, label: np.ndarray) -> None:
         raise DatasetError(f"{place}: labels go from 0 to {LARGEST_CLASS}")
 
 
-class _TarWriter:
-    """Members of npy arrays, one after the other, with size and sha256 of all that was written."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def write(self, content: bytes | memoryview) -> None:
-        self._file.write(content)
-        self.hash.update(content)
-        self.size += len(content)
-
-    def add(self, name: str, array: np.ndarray) -> int:
-        """Write one array as a member; return the offset of its numbers."""
-        head = _head(name, array.dtype, array.shape)
-        self.write(head)
-        offset = self.size
-        self.write(array.data.cast("B"))
-        self.write(bytes(-self.size % BLOCK))
-        return offset
+def _add(writer: HashingWriter, name: str, array: np.ndarray) -> int:
+    """Write one array as a member of a tar; return the offset of its numbers."""
+    writer.write(_head(name, array.dtype, array.shape))
+    offset = writer.size
+    writer.write(array.data.cast("B"))
+    writer.write(bytes(-writer.size % BLOCK))
+    return offset
 
 
 def _head(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -39,6 +39,7 @@ class VideoJob:
     receipts: Path
     bodies: int
     skip_bad: bool
+    settings: str
 
     def __call__(self) -> None:
         _write(self)
@@ -71,8 +72,8 @@ def _write(job: VideoJob) -> None:
     its clips' rows tell the reason.
     """
     written = write_videos(job.tar, _arrays(job))
-    receipt = {"bytes": written.bytes, "sha256": written.sha256, "videos": [asdict(v) for v in written.videos]}
-    write_json(job.receipt, receipt, shared=True)
+    tar = {"bytes": written.bytes, "sha256": written.sha256, "videos": [asdict(v) for v in written.videos]}
+    write_json(job.receipt, {"settings": job.settings, "tar": tar}, shared=True)
 
 
 def _arrays(job: VideoJob) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -88,13 +89,14 @@ def _arrays(job: VideoJob) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def read_video_receipt(job: VideoJob) -> dict[str, Any] | None:
-    """Return the receipt of a tar written earlier, or None where it must be written (again)."""
+    """Return bytes, sha256 and videos of a tar written earlier, or None where it must be written (again)."""
     if not job.receipt.is_file():
         return None
-    receipt: dict[str, Any] = json.loads(job.receipt.read_bytes())
-    whole = job.tar.is_file() and job.tar.stat().st_size == receipt["bytes"]
-    complete = job.skip_bad or len(receipt["videos"]) == len(job.shard.videos)
-    return receipt if whole and complete else None
+    receipt = json.loads(job.receipt.read_bytes())
+    tar: dict[str, Any] = receipt["tar"]
+    whole = job.tar.is_file() and job.tar.stat().st_size == tar["bytes"]
+    complete = job.skip_bad or len(tar["videos"]) == len(job.shard.videos)
+    return tar if whole and complete and receipt["settings"] == job.settings else None
 
 
 def gather_videos(jobs: Sequence[VideoJob]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def gather_videos(jobs: Sequence[VideoJob]) -> dict[str, Any]:
     for job in jobs:
         receipt = read_video_receipt(job)
         if receipt is None:
-            raise SkelpipeError(f"{job.receipt}: the tar's file is gone; run prepare again")
+            raise SkelpipeError(f"{job.tar}: the file is gone; run prepare again")
         facts = card[job.shard.side]
         facts["videos"] += len(receipt["videos"])
         facts["frames"] += sum(video["frames"] for video in receipt["videos"])

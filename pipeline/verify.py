@@ -1,17 +1,15 @@
 """`verify`: do a dataset's shards, indices, anchors and sample table hold what its card says, byte for byte."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from skelpipe.dataset import Dataset
+from skelpipe.files import size_and_hash
 from skelpipe.inventory import DataFile, inventory
 from skelpipe.progress import progress
 
 __all__ = ["damages"]
-
-CHUNK = 1 << 20
 
 
 def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[str]:
@@ -28,17 +26,12 @@ def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[
 
 def _damage(folder: Path, expected: DataFile) -> str | None:
     path = folder / expected.name
-    hasher = hashlib.sha256()
-    size = 0
     try:
-        with open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                hasher.update(chunk)
-                size += len(chunk)
+        size, sha256 = size_and_hash(path)
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror}"
     if expected.size is not None and size != expected.size:
         return f"{path}: {size} bytes, the card says {expected.size}"
-    if hasher.hexdigest() != expected.sha256:
+    if sha256 != expected.sha256:
         return f"{path}: damaged: its sha256 is not the card's"
     return None

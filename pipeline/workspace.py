@@ -18,6 +18,12 @@ __all__ = ["README", "WORK", "claimed"]
 README = "README.md"
 WORK = ".prepare"
 SETTINGS = "settings.json"
+# Settings that say nothing to people, and what it means when one differs.
+HASHES = {
+    "definition": "the dataset's definition or its split's lists have changed since",
+    "raw_fingerprint": "the raw files have changed since",
+    "raw_times": "the raw files have changed since",
+}
 
 
 @contextmanager
@@ -36,16 +42,14 @@ def claimed(
     try:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out}: is a file")
-        if (out / CARD).exists() and not work.exists():
-            card = read_card(out)
-            made_with = {**card["options"], "raw_fingerprint": card["raw_fingerprint"], "formats": card["formats"]}
-            if made_with == settings and newest <= (out / CARD).stat().st_mtime_ns:
+        if not work.exists():
+            if _holds(out, settings, newest):
                 yield None
                 return
-            _refuse_unless(overwrite, out, made_with, settings)
-            _remove(out)
-        elif out.exists() and not work.exists() and any(out.iterdir()):
-            raise UsageError(f"--out {out}: holds files that are no dataset of ours: choose an empty folder")
+            if out.exists() and not (out / CARD).exists() and any(out.iterdir()):
+                raise UsageError(f"--out {out}: holds files that are no dataset of ours: choose an empty folder")
+            if (out / CARD).exists():
+                _refuse_unless(overwrite, out, _made_with(out), settings)
         work.mkdir(parents=True, exist_ok=True)
         with open(work / "lock", "wb") as lock:
             try:
@@ -54,25 +58,49 @@ def claimed(
                 raise UsageError(f"{out}: another prepare is writing there") from None
             for part in out.rglob(f"*{PART}"):  # what a killed prepare left half-written
                 part.unlink(missing_ok=True)
-            _settle(out, work, {**settings, "raw_times": raw_times}, overwrite)
-            yield work
-        shutil.rmtree(work)
+            done = _settle(out, work, settings, raw_times, newest, overwrite)
+            yield None if done else work
+            shutil.rmtree(work)
     except OSError as error:
         raise SkelpipeError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
 
 
-def _settle(out: Path, work: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Compare the settings with those of a cut-off prepare, if there was one, and note them down."""
+def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:
+    """Say whether a finished dataset of these settings, younger than its raw files, lies in the folder."""
+    if not (out / CARD).exists():
+        return False
+    return _made_with(out) == settings and newest <= (out / CARD).stat().st_mtime_ns
+
+
+def _made_with(out: Path) -> dict[str, Any]:
+    card = read_card(out)
+    return {**card["options"], **{key: card[key] for key in ("definition", "raw_fingerprint", "formats")}}
+
+
+def _settle(
+    out: Path, work: Path, settings: Mapping[str, Any], raw_times: str, newest: int, overwrite: bool
+) -> bool:
+    """Compare the settings with those of a cut-off prepare, if there was one, and note them down.
+
+    Return whether there is nothing left to do, since the folder already holds the dataset.
+    """
     path = work / SETTINGS
+    now = {**settings, "raw_times": raw_times}
     if path.is_file():
         before = json.loads(path.read_bytes())
-        if before == settings:
-            return
-        _refuse_unless(overwrite, out, before, settings)
+        if before == now:
+            return False
+        _refuse_unless(overwrite, out, before, now)
         _remove(out)
-        for receipt in work.glob("*-*.*"):
-            receipt.unlink()
-    write_json(path, settings)
+    elif (out / CARD).exists():
+        if _holds(out, settings, newest):
+            return True
+        _refuse_unless(overwrite, out, _made_with(out), settings)
+        _remove(out)
+    for receipt in work.glob("*-*.*"):
+        receipt.unlink()
+    write_json(path, now)
+    return False
 
 
 def _refuse_unless(overwrite: bool, out: Path, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -80,9 +108,12 @@ def _refuse_unless(overwrite: bool, out: Path, before: Mapping[str, Any], settin
         return
     differing = [
         f"{key} was {before.get(key)}, is {settings.get(key)}"
-        for key in sorted({*before, *settings} - {"raw_fingerprint", "raw_times"})
+        for key in sorted({*before, *settings} - HASHES.keys())
         if before.get(key) != settings.get(key)
-    ] or ["the raw files have changed since"]
+    ]
+    if not differing:
+        differing = [said for key, said in HASHES.items() if before.get(key) != settings.get(key)][:1]
+    differing = differing or [HASHES["raw_times"]]  # an edited file of the same name and size
     raise UsageError(
         f"{out} holds a dataset made otherwise ({'; '.join(differing)}): choose another --out or pass --overwrite"
     )

@@ -50,7 +50,7 @@ def python(site: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess[st
 def test_wheel_holds_facts_and_recipes_and_only_our_package(wheel) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "skelpipe/manifests/datasets/ntu60.yaml" in names
-    assert "skelpipe/manifests/missing/ntu120.txt" in names
+    assert "skelpipe/manifests/lists/ntu120-missing.txt" in names
     assert "skelpipe/train/recipes/skeletonclr.yaml" in names
     assert "skelpipe/py.typed" in names
     tops = {name.split("/")[0] for name in names}

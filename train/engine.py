@@ -1,17 +1,21 @@
 """The training loop every method shares."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.loader import Loader
+from skelpipe.models.method import Method, Progress
+from skelpipe.models.moco import MoCo
+from skelpipe.models.step import spread
 from skelpipe.train.recipe import Recipe
 
-__all__ = ["EpochResult", "build_optimiser", "check_weights", "learning_rate", "train_epoch"]
+__all__ = ["EpochResult", "build_optimiser", "check_weights", "learning_rate", "train_epoch", "updates"]
 
 CHECK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
 NAMED = 8  # samples an error names
@@ -25,9 +29,18 @@ class EpochResult:
     speed: dict[str, float]
 
 
-def learning_rate(base: float, milestones: Sequence[int], epoch: int) -> float:
-    """Return the rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on (spec D)."""
-    return base / 10 ** sum(epoch > milestone for milestone in milestones)
+def learning_rate(base: float, milestones: Sequence[int], epoch: int, warmup: int = 0) -> float:
+    """Return the rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on (spec D).
+
+    In the first `warmup` epochs it rises linearly, to base * epoch / warmup (spec E3).
+    """
+    rise = epoch / warmup if epoch < warmup else 1.0
+    return base * rise / 10 ** sum(epoch > milestone for milestone in milestones)
+
+
+def updates(batches: int, accumulate: int) -> int:
+    """Return how often the optimiser steps in an epoch: the last step may have fewer batches than others."""
+    return math.ceil(batches / accumulate)
 
 
 def build_optimiser(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -44,44 +57,86 @@ def build_optimiser(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def train_epoch(
-    method: nn.Module,
+    method: Method,
     optimiser: torch.optim.Optimizer,
     loader: Loader,
+    start: Progress,
     *,
     device: torch.device,
     amp: bool,
+    accumulate: int,
     ids: Sequence[str],
     working: Callable[[int, float], None],
 ) -> EpochResult:
-    """Train on the loader's next epoch; `ids` names its samples by index in errors.
+    """Train on the loader's next epoch, after `method.advance(start)`; `ids` names its samples by index in errors.
 
-    `working(steps done, samples/s)` is called after every look at the loss: each step on a CPU, now and then on a
-    GPU. Raises SkelpipeError at the first loss that is not finite.
+    A step of the optimiser follows the mean gradient of `accumulate` batches: each enters its keys into the
+    queue, the key network moves once. `working(batches done, samples/s)` is called after every look at the
+    loss: each batch on a CPU, now and then on a GPU. Raises SkelpipeError at the first loss that is not finite.
     """
     watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY)
+    stepper = Stepper(method, optimiser, start, len(loader), accumulate)
     logs: dict[str, list[Tensor]] = {}
     samples = 0
     waited = 0.0
     method.train()
-    start = ready = time.perf_counter()
+    begun = ready = time.perf_counter()
     for batch in loader:
         waited += time.perf_counter() - ready
+        stepper.begin(batch.step)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
             step = method(batch)
-        optimiser.zero_grad(set_to_none=True)
-        step.loss.backward()
-        optimiser.step()
+        stepper.end(batch.step, step.loss)
         samples += len(batch.index)
-        for name, value in step.logs.items():
+        watched = step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)}
+        for name, value in watched.items():
             logs.setdefault(name, []).append(value.detach())
         if watch.add(batch.epoch + 1, batch.step + 1, step.loss.detach(), batch.index):
-            working(batch.step + 1, samples / (time.perf_counter() - start))
+            working(batch.step + 1, samples / (time.perf_counter() - begun))
         ready = time.perf_counter()
     mean = watch.finish()
-    took = time.perf_counter() - start
+    took = time.perf_counter() - begun
     learned = {name: float(torch.stack(values).double().mean()) for name, values in logs.items()}
     speed = {"samples_per_s": samples / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
     return EpochResult({"loss": mean} | learned, {name: round(value, 3) for name, value in speed.items()})
+
+
+class Stepper:
+    """What surrounds the forward pass of each batch: gradients are summed up, then the optimiser steps."""
+
+    def __init__(
+        self, method: Method, optimiser: torch.optim.Optimizer, start: Progress, batches: int, accumulate: int
+    ) -> None:
+        self._method = method
+        self._optimiser = optimiser
+        self._progress = start
+        self._batches = batches
+        self._accumulate = accumulate
+        self._contrasts = [module for module in method.modules() if isinstance(module, MoCo)]
+
+    def begin(self, batch: int) -> None:
+        """Prepare for the forward pass of an epoch's batch, counted from 0."""
+        self._hold(batch % self._accumulate > 0)
+
+    def end(self, batch: int, loss: Tensor) -> None:
+        """Take the batch's gradient; after the last batch of a step, make the step and prepare the next."""
+        first = batch - batch % self._accumulate
+        size = min(self._accumulate, self._batches - first)
+        if batch == first:
+            self._optimiser.zero_grad(set_to_none=True)
+        (loss / size if size > 1 else loss).backward()
+        if batch < first + size - 1:
+            return
+        self._optimiser.step()
+        self._hold(False)
+        self._method.finish()
+        self._progress = replace(self._progress, step=self._progress.step + 1)
+        if self._progress.step < self._progress.steps:
+            self._method.advance(self._progress)
+
+    def _hold(self, held: bool) -> None:
+        for contrast in self._contrasts:
+            contrast.held = held
 
 
 def check_weights(method: nn.Module, epoch: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.models.build import METHODS
 from skelpipe.train.recipe import Recipe, differences, parse_recipe
 
 __all__ = ["Identity", "dataset_name"]
@@ -25,10 +26,14 @@ class Identity:
     view: str
     seed: int
     amp: bool
+    compiled: bool
+    streams: tuple[str, ...] = ()  # the views that networks are there for
 
     @classmethod
-    def of(cls, dataset: Dataset, recipe: Recipe, view: str, seed: int, amp: bool) -> "Identity":
-        """Return the identity of a run that is about to start."""
+    def of(
+        cls, dataset: Dataset, recipe: Recipe, view: str, seed: int, *, amp: bool = False, compiled: bool = False
+    ) -> "Identity":
+        """Return the identity of a run that is about to start and whose networks read `view` alone."""
         return cls(
             recipe=recipe,
             dataset=dataset_name(dataset),
@@ -40,18 +45,21 @@ class Identity:
             view=view,
             seed=seed,
             amp=amp,
+            compiled=compiled,
+            streams=(view,),
         )
 
     def metadata(self) -> dict[str, str]:
         """Return the identity as plain texts, for a checkpoint or a safetensors header."""
         texts = {name: str(getattr(self, name)) for name in FIELDS}
+        texts["streams"] = " ".join(self.streams)
         reported = {"reported": self.recipe.reported} if self.recipe.reported else {}
         return {"method": self.recipe.method, **texts, "recipe": json.dumps(self.recipe.nested() | reported)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Identity":
         """Read the texts of `metadata` back; `where` names the file in errors."""
-        missing = [name for name in ("recipe", *FIELDS) if name not in metadata]
+        missing = [name for name in ("recipe", "streams", *FIELDS) if name not in metadata]
         if missing:
             raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
         try:
@@ -66,6 +74,8 @@ class Identity:
                 view=metadata["view"],
                 seed=int(metadata["seed"]),
                 amp=metadata["amp"] == "True",
+                compiled=metadata["compiled"] == "True",
+                streams=tuple(metadata["streams"].split()),
             )
         except (ValueError, UsageError) as error:
             raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
@@ -73,7 +83,7 @@ class Identity:
     def differences(self, now: "Identity") -> list[str]:
         """Return one text for each field or recipe value in which a run that is to go on differs.
 
-        More epochs are no difference: they change nothing in those that are done.
+        More epochs are no difference where they change nothing in those that are done.
         """
         changed = [
             f"{name}: {getattr(self, name)}, now {getattr(now, name)}"
@@ -81,22 +91,24 @@ class Identity:
             if getattr(self, name) != getattr(now, name)
         ]
         recipe = self.recipe
-        if now.recipe["epochs"] > recipe["epochs"]:
+        if now.recipe["epochs"] > recipe["epochs"] and not METHODS[recipe.method].spans_run:
             recipe = replace(recipe, values={**recipe.values, "epochs": now.recipe["epochs"]})
         return changed + differences(recipe, now.recipe)
 
     def mismatches(self, dataset: Dataset, view: str) -> list[str]:
         """Return one text for each field that forbids to judge the network on this dataset and view."""
         wanted = {
-            "view": (self.view, view),
             "frames": (self.frames, dataset.shape[1]),
             "persons": (self.persons, dataset.shape[3]),
             "layout": (self.layout, dataset.layout.name),
         }
-        return [f"{name}: trained on {was}, asked for {now}" for name, (was, now) in wanted.items() if was != now]
+        found = [(name, was, now) for name, (was, now) in wanted.items() if was != now]
+        if view not in self.streams:
+            found.insert(0, ("view", " and ".join(self.streams), view))
+        return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
 
 
-FIELDS = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp")
+FIELDS = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp", "compiled")
 
 
 def dataset_name(dataset: Dataset) -> str:

@@ -20,8 +20,8 @@ from torch import nn
 
 from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option, shards_option
 from skelpipe.dataset import Dataset
+from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
-from skelpipe.train.devices import resolve_device
 from skelpipe.train.features import embed
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.monitor import knn_figures
@@ -34,6 +34,7 @@ from skelpipe.train.pretrained import (
     read_identity,
 )
 from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.released import check_fit, default_view, embedder, read_released
 from skelpipe.train.runlog import Console
 from skelpipe.views import VIEWS
 
@@ -82,22 +83,32 @@ def choose_subject(
         return _random(chosen, dataset, view or "joint", features, seed)
     if recipe is not None:
         raise UsageError("--recipe describes a random network; a checkpoint brings its own")
-    path = find_weights(checkpoint)
+    path = find_weights(checkpoint, view)
+    released = read_released(path)
+    if released is not None:
+        if baseline == "random":
+            raise UsageError(
+                f"{path}: is not of ours and has no recipe: pass --baseline random --recipe NAME alone"
+            )
+        view = view or default_view(released, console.say)
+        check_fit(released, dataset, view, console.say)
+        name = f"{released.method} as released ({path.name})"
+        return Subject(embedder(released, view, features), name, view, features)
     identity, epoch = read_identity(path)
-    view = view or identity.view
+    view = view or identity.streams[0]
     if mismatches := identity.mismatches(dataset, view):
         raise UsageError(f"{path} does not fit {dataset.path}: {'; '.join(mismatches)}")
     if identity.profile != dataset.profile:
         console.say(f"trained on clips preprocessed as {identity.profile}, {dataset.path} is {dataset.profile}")
     if baseline == "random":
         return _random(with_overrides(identity.recipe, settings), dataset, view, features, seed)
-    networks = load_networks(path, identity.recipe, dataset.layout)
+    networks = load_networks(path, identity, dataset.layout, view)
     name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
     return Subject(networks.embedder(features), name, view, features, identity.recipe)
 
 
 def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
-    networks = Networks.of(initialised(recipe, dataset.layout, seed))
+    networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
     name = f"random network, {INITIALISERS[recipe['init']]}, seed {seed}"
     return Subject(networks.embedder(features), name, view, features)
 
@@ -177,7 +188,9 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     epilog="Example: python train/knn.py --shards data/ntu60-xsub --baseline random",
 )
 @shards_option
-@click.option("--checkpoint", metavar="RUN|FILE", help="Run folder, encoder.safetensors or checkpoint to judge.")
+@click.option(
+    "--checkpoint", metavar="RUN|FILE", help="Run folder, encoder.safetensors, checkpoint or released file."
+)
 @click.option(
     "--baseline",
     type=click.Choice(["random", "raw"]),

@@ -30,17 +30,22 @@ def knn_figures(
 class KnnMonitor:
     """Measures a network as `train/knn.py` does: training clips are the bank, test clips the queries."""
 
-    def __init__(self, dataset: Dataset, view: str, device: torch.device, k: int = 20, temperature: float = 0.1):
+    def __init__(
+        self,
+        dataset: Dataset,
+        view: str,
+        device: torch.device,
+        k: int = 20,
+        temperature: float = 0.1,
+        suffix: str = "",
+    ) -> None:
+        """Read `view` of both splits; `suffix` tells the figure's name from those of other monitors."""
         self._dataset = dataset
         self._view = view
         self._device = device
         self._k = k
         self._temperature = temperature
-
-    @property
-    def name(self) -> str:
-        """The figure's name in logs."""
-        return f"knn@{self._k}"
+        self.name = f"knn@{k}{suffix}"  # the figure's name in logs
 
     def missing(self) -> str | None:
         """Say why there is nothing to measure on, or return None."""
@@ -53,4 +58,5 @@ class KnnMonitor:
             embed(network, self._dataset, split, self._view, device=self._device) for split in ("train", "test")
         )
         classes = len(self._dataset.classes)
-        return knn_figures(bank, queries, (self._k,), self._temperature, classes, self._device)[self.name]
+        figures = knn_figures(bank, queries, (self._k,), self._temperature, classes, self._device)
+        return figures[f"knn@{self._k}"]

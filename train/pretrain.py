@@ -29,9 +29,9 @@ from skelpipe.cli.options import (
     view_option,
 )
 from skelpipe.dataset import Dataset
+from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.models.build import METHODS
-from skelpipe.train.devices import resolve_device
 from skelpipe.train.identity import Identity
 from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.runlog import Console
@@ -58,6 +58,7 @@ class Asked:
     save_every: int
     knn_every: int
     amp: bool
+    compile: bool
     device: str
     seed: int
     as_json: bool
@@ -122,6 +123,7 @@ def choose_recipe(method: str | None, name: str | None) -> Recipe:
     help="Epochs between kNN figures on the test split; 0 for none.",
 )
 @click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
+@click.option("--compile", is_flag=True, help="Compile the backbones with torch.compile: slow to start.")
 @device_option
 @seed_option
 @json_option
@@ -139,7 +141,7 @@ def main(**given: Any) -> None:
     recipe = choose_recipe(asked.method, asked.recipe)
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
     recipe = fit_recipe(recipe, dataset, console.say)
-    identity = Identity.of(dataset, recipe, asked.view, asked.seed, asked.amp)
+    identity = Identity.of(dataset, recipe, asked.view, asked.seed, amp=asked.amp, compiled=asked.compile)
     options = Options(
         out=asked.out or Path("runs") / f"{recipe.method}-{identity.dataset}-{asked.view}",
         device=resolve_device(asked.device),

@@ -1,13 +1,16 @@
 """Networks to be judged: exported weights, training checkpoints and freshly initialised ones."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models import build_method
+from skelpipe.models.method import Method
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
 from skelpipe.train.checkpoint import newest_checkpoint, read_checkpoint
@@ -31,35 +34,45 @@ class Networks(nn.Module):
         self.constants: tuple[str, ...] = tuple(f"encoder.{name}" for name in getattr(encoder, "constants", ()))
 
     @classmethod
-    def of(cls, method: nn.Module) -> "Networks":
-        return cls(method.get_submodule("moco.encoder"), method.get_submodule("moco.head"))
+    def of(cls, method: Method, view: str) -> "Networks":
+        """Return a method's own networks for a view, weights shared."""
+        return cls(*method.networks(view))
 
     def embedder(self, features: str) -> nn.Module:
         """Return the map from clips to `h`, the pooled feature, or `z`, the projected one."""
         return self.encoder if features == "h" else nn.Sequential(self.encoder, self.head)
 
 
-def initialised(recipe: Recipe, layout: Layout, seed: int) -> nn.Module:
-    """Build the recipe's method as a run with this seed starts from it."""
+def initialised(
+    recipe: Recipe, layout: Layout, seed: int, view: str = "joint", anchor: Callable[[], Tensor] | None = None
+) -> Method:
+    """Build the recipe's method as a run with this seed starts from it; see `build_method`."""
     torch.manual_seed(seed)
-    return build_method(recipe.nested(), layout)
+    return build_method(recipe.nested(), layout, view, anchor)
 
 
-def export(path: Path, method: nn.Module, identity: Identity, epoch: int) -> None:
-    """Write the query encoder and its head with all that evaluation must know of them, as safetensors."""
-    export_encoder(path, Networks.of(method), {**identity.metadata(), "epoch": str(epoch)})
+def export(folder: RunFolder, method: Method, identity: Identity, epoch: int) -> None:
+    """Write each view's query encoder and head with all that evaluation must know of them, as safetensors."""
+    for stream in identity.streams:
+        path = folder.weights if stream == identity.view else folder.weights_of(stream)
+        metadata = replace(identity, streams=(stream,)).metadata()
+        export_encoder(path, Networks.of(method, stream), {**metadata, "epoch": str(epoch)})
 
 
-def find_weights(source: str) -> Path:
-    """Return the file to read: `source`, or a run folder's exported weights, else its newest checkpoint."""
+def find_weights(source: str, view: str | None = None) -> Path:
+    """Return the file to read: `source`, or a run folder's exported weights, else its newest checkpoint.
+
+    `view` chooses among the weights of a run that trained networks for several.
+    """
     path = Path(source)
     if not path.is_dir():
         if not path.is_file():
             raise UsageError(f"{source}: there is no such run or file")
         return path
     folder = RunFolder(path)
-    if folder.weights.is_file():
-        return folder.weights
+    exported = folder.weights if view is None or not folder.weights_of(view).is_file() else folder.weights_of(view)
+    if exported.is_file():
+        return exported
     found = newest_checkpoint(folder.checkpoints, lambda text: None)
     if found is None:
         raise UsageError(f"{source}: holds neither {folder.weights.name} nor a checkpoint")
@@ -79,15 +92,15 @@ def read_identity(path: Path) -> tuple[Identity, int]:
     return Identity.from_metadata(metadata, str(path)), int(metadata.get("epoch", "0"))
 
 
-def load_networks(path: Path, recipe: Recipe, layout: Layout) -> Networks:
-    """Build the recipe's networks and fill them from a file; weights that do not fit are an error."""
-    method = build_method(recipe.nested(), layout)
+def load_networks(path: Path, identity: Identity, layout: Layout, stream: str) -> Networks:
+    """Build the networks for one view and fill them from a file; weights that do not fit are an error."""
+    method = build_method(identity.recipe.nested(), layout, identity.view)
     if path.suffix == ".pt":
         try:
             method.load_state_dict(read_checkpoint(path).model)
         except RuntimeError as error:
             raise SkelpipeError(f"{path}: does not fit its own recipe: {' '.join(str(error).split())}") from None
-        return Networks.of(method)
-    networks = Networks.of(method)
+        return Networks.of(method, stream)
+    networks = Networks.of(method, stream)
     load_encoder(path, networks)
     return networks

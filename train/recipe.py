@@ -4,8 +4,8 @@ A recipe stands for itself: there is no inheritance between files. Inside the pr
 `recipe["encoder.width"]`; files and `Recipe.nested` have the sections.
 """
 
-import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,50 +15,34 @@ import yaml
 
 from skelpipe.errors import UsageError
 from skelpipe.models.build import ENCODERS, METHODS
-from skelpipe.models.graph import VARIANTS
+from skelpipe.models.parts import SECTIONS, SETTINGS
+from skelpipe.models.settings import Setting
 
-__all__ = ["Recipe", "builtin_recipes", "differences", "load_recipe", "parse_recipe", "with_overrides"]
+__all__ = [
+    "Recipe",
+    "builtin_recipes",
+    "differences",
+    "known_keys",
+    "load_recipe",
+    "parse_recipe",
+    "with_overrides",
+]
 
-
-@dataclass(frozen=True)
-class Key:
-    """What one value of a recipe may be: `kind`, a range with both ends allowed, or a list of choices."""
-
-    kind: str  # "int", "float", "bool", "str" or "ints"
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-
-
-TINY = 1e-12  # stands for "above zero"
-
-KEYS: dict[str, Key] = {
-    "method": Key("str", choices=METHODS),
-    "frames": Key("int", low=2),
-    "epochs": Key("int", low=1),
-    "batch_size": Key("int", low=1),
-    "init": Key("str", choices=("paper", "default")),
-    "optimiser.name": Key("str", choices=("sgd", "adam")),
-    "optimiser.lr": Key("float", low=0),
-    "optimiser.momentum": Key("float", low=0, high=1),
-    "optimiser.weight_decay": Key("float", low=0),
-    "optimiser.milestones": Key("ints", low=1),
-    "temperature": Key("float", low=TINY),
-    "momentum": Key("float", low=0, high=1),
-    "queue": Key("int", low=1),
-    "encoder.name": Key("str", choices=ENCODERS),
-    "encoder.graph": Key("str", choices=VARIANTS),
-    "encoder.width": Key("int", low=1),
-    "encoder.out_channels": Key("int", low=1),
-    "encoder.dropout": Key("float", low=0, high=0.999),
-    "head.hidden": Key("int", low=1),
-    "head.dim": Key("int", low=1),
-    "head.batch_norm": Key("bool"),
-    "augment.shear": Key("float", low=0),
-    "augment.crop": Key("int", low=1),
+TRAINING: Mapping[str, Setting] = {
+    "frames": Setting("int", low=2),
+    "epochs": Setting("int", low=1),
+    "batch_size": Setting("int", low=1),
+    "optimiser.name": Setting("str", choices=("sgd", "adam")),
+    "optimiser.lr": Setting("float", low=0),
+    "optimiser.momentum": Setting("float", low=0, high=1),
+    "optimiser.weight_decay": Setting("float", low=0),
+    "optimiser.warmup": Setting("int", low=0),
+    "optimiser.milestones": Setting("ints", low=1),
+    "optimiser.accumulate": Setting("int", low=1),
 }
 REPORTED = "reported"
 SOURCE = "source"
+FIGURE = Setting("float", low=0, high=100)
 
 
 @dataclass(frozen=True)
@@ -102,6 +86,14 @@ class Recipe:
         return None if value is None else (float(value), str(table[SOURCE]))
 
 
+def known_keys(method: str, encoder: str) -> dict[str, Setting]:
+    """Return what a recipe of this method with this encoder holds, by dotted key: all of it must be there."""
+    sections = {"encoder": {"name": _one_of(ENCODERS), **ENCODERS[encoder].settings}, **SECTIONS}
+    sections[method] = METHODS[method].settings
+    inner = {f"{section}.{key}": setting for section, keys in sections.items() for key, setting in keys.items()}
+    return {"method": _one_of(METHODS), "variant": SETTINGS["variant"], **TRAINING, **SETTINGS, **inner}
+
+
 def builtin_recipes() -> list[str]:
     """Return the names of the recipes that travel with the package."""
     folder = files("skelpipe.train").joinpath("recipes")
@@ -133,33 +125,38 @@ def parse_recipe(text: str, where: str) -> Recipe:
     if not isinstance(content, dict):
         raise UsageError(f"recipe {where}: expected `key: value` lines, found {_kind(content)}")
     reported = _check_reported(content.pop(REPORTED, None) or {}, where)
-    flat = _flatten(content, where)
-    values = {key: _check(key, value, f"recipe {where}") for key, value in flat.items()}
-    missing = [key for key in KEYS if key not in values]
-    if missing:
-        raise UsageError(f"recipe {where}: missing: {', '.join(missing)}")
-    return Recipe({key: values[key] for key in KEYS}, reported)
+    values = _complete(_flatten(content), f"recipe {where}")
+    return Recipe(values, reported)
 
 
 def with_overrides(recipe: Recipe, settings: Iterable[str] = (), /, **common: Any) -> Recipe:
     """Return the recipe with `key=value` texts applied, then the keyword values that are not None.
 
-    Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`.
+    Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder comes with
+    its own settings, at their defaults where they are not given.
     """
-    values = dict(recipe.values)
+    given: dict[str, Any] = {}
     for setting in settings:
-        key, equals, text = setting.partition("=")
+        key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise UsageError(f"--set {setting}: expected KEY=VALUE, such as --set encoder.width=8")
+        if key == "method":
+            raise UsageError(f"--set {setting}: another method needs another recipe: give --method or --recipe")
         try:
-            value = yaml.safe_load(text)
+            given[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UsageError(f"--set {setting}: the value is no valid YAML") from None
-        values[key.strip()] = _check(key.strip(), value, "--set")
+    values = dict(recipe.values)
+    encoder = _one_of(ENCODERS).check("encoder.name", given.get("encoder.name", values["encoder.name"]), "--set")
+    if encoder != values["encoder.name"]:
+        values = {key: value for key, value in values.items() if not key.startswith("encoder.")}
+        values |= {f"encoder.{key}": value for key, value in ENCODERS[encoder].defaults().items()}
+    values = _complete(values | {"encoder.name": encoder} | given, "--set")
+    known = known_keys(recipe.method, encoder)
     for name, value in common.items():
         if value is not None:
             key = "optimiser.lr" if name == "lr" else name
-            values[key] = _check(key, value, f"--{name.replace('_', '-')}")
+            values[key] = _check(known, key, value, f"--{name.replace('_', '-')}")
     return replace(recipe, values=values)
 
 
@@ -173,53 +170,42 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     ]
 
 
-def _flatten(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    sections = {key.split(".")[0] for key in KEYS if "." in key}
+def _one_of(table: Mapping[str, Any]) -> Setting:
+    return Setting("str", choices=tuple(table))
+
+
+def _flatten(content: Mapping[Any, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if key not in sections:
-            flat[str(key)] = value
-        elif isinstance(value, dict):
-            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
-        else:
-            raise UsageError(f"recipe {where}: {key} must be a section of `key: value` lines, not {_kind(value)}")
+        inner = {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {}
+        flat.update(inner or {str(key): value})
     return flat
 
 
-def _check(key: str, value: Any, where: str) -> Any:
-    """Return `value` as its key wants it, or say what is wrong with it."""
-    if key not in KEYS:
-        raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(KEYS)}")
-    known = KEYS[key]
-    value = _as_kind(known.kind, value)
-    if value is None:
-        wanted = {"ints": "a list of whole numbers", "int": "a whole number", "float": "a number"}
-        raise UsageError(f"{where}: {key} must be {wanted.get(known.kind, known.kind)}")
-    if known.choices and value not in known.choices:
-        raise UsageError(f"{where}: {key} is {value!r}; known: {', '.join(known.choices)}")
-    numbers = value if isinstance(value, list) else [value]
-    for number in numbers:
-        if isinstance(number, int | float) and not known.low <= number <= known.high:
-            least = "above 0" if known.low == TINY else f"at least {known.low:g}"
-            most = "" if known.high == math.inf else f" and at most {known.high:g}"
-            raise UsageError(f"{where}: {key} is {number}; it must be {least}{most}")
-    return value
+def _complete(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return all values in their order, checked; what is unknown, wrong or missing is named."""
+    if "method" not in flat:
+        raise UsageError(f"{where}: missing: method")
+    method = _one_of(METHODS).check("method", flat["method"], where)
+    encoder = _one_of(ENCODERS).check("encoder.name", flat.get("encoder.name", next(iter(ENCODERS))), where)
+    known = known_keys(method, encoder)
+    values = {key: _check(known, key, value, where) for key, value in flat.items()}
+    missing = [key for key in known if key not in values]
+    if missing:
+        raise UsageError(f"{where}: missing: {', '.join(missing)}")
+    return {key: values[key] for key in known}
 
 
-def _as_kind(kind: str, value: Any) -> Any:
-    """Return `value` as `kind`, or None where it is something else. YAML reads 1e-4 as text: taken as a number."""
-    if kind == "ints":
-        whole = isinstance(value, list) and all(_as_kind("int", item) is not None for item in value)
-        return value if whole else None
-    if kind == "float" and isinstance(value, str):
-        try:
+def _check(known: Mapping[str, Setting], key: str, value: Any, where: str) -> Any:
+    """Return `value` as its key wants it, or say what is wrong with it. YAML reads 1e-4 as text: a number here."""
+    if key not in known:
+        if any(name.startswith(f"{key}.") for name in known):
+            raise UsageError(f"{where}: {key} must be a section of `key: value` lines, not {_kind(value)}")
+        raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(known)}")
+    if known[key].kind == "float" and isinstance(value, str):
+        with suppress(ValueError):  # then it is refused as the text it is
             value = float(value)
-        except ValueError:
-            return None
-    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) else None
-    plain = {"int": int, "bool": bool, "str": str}.get(kind)
-    return value if plain is not None and type(value) is plain else None
+    return known[key].check(key, value, where)
 
 
 def _check_reported(tables: Any, where: str) -> dict[str, dict[str, Any]]:
@@ -236,8 +222,7 @@ def _check_reported(tables: Any, where: str) -> dict[str, dict[str, Any]]:
             if not isinstance(figures, dict):
                 raise UsageError(f"{place}.{stream} must map datasets to accuracies")
             for dataset, figure in figures.items():
-                if _as_kind("float", figure) is None:
-                    raise UsageError(f"{place}.{stream}.{dataset} must be a number, not {_kind(figure)}")
+                FIGURE.check(f"{REPORTED}.{protocol}.{stream}.{dataset}", figure, f"recipe {where}")
     return tables
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.views import VIEWS
 
 __all__ = ["RunFolder"]
 
@@ -43,6 +44,10 @@ class RunFolder:
         """The finished run's encoder and head."""
         return self.path / "encoder.safetensors"
 
+    def weights_of(self, stream: str) -> Path:
+        """The weights for one view of a run that trained networks for several, beside those for its own view."""
+        return self.path / f"encoder-{stream}.safetensors"
+
     def is_run(self) -> bool:
         return self.recipe.is_file()
 
@@ -65,7 +70,8 @@ class RunFolder:
             for folder in (self.checkpoints, self.tensorboard):
                 if folder.is_dir():
                     shutil.rmtree(folder)
-            for file in (self.weights, self.log, self.speed, self.recipe):
+            others = map(self.weights_of, VIEWS)
+            for file in (self.weights, *others, self.log, self.speed, self.recipe):
                 file.unlink(missing_ok=True)
         elif self.is_run() and not resume:
             raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")

@@ -1,18 +1,18 @@
 """A pre-training run from its start, or its newest checkpoint, to the exported encoder."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from skelpipe.augment.chain import chain
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing
 from skelpipe.loader import Loader
+from skelpipe.models.method import Method, Progress, Views
 from skelpipe.stream import Stream
 from skelpipe.train.checkpoint import (
     Checkpoint,
@@ -21,7 +21,8 @@ from skelpipe.train.checkpoint import (
     restore_rng,
     save_checkpoint,
 )
-from skelpipe.train.engine import build_optimiser, check_weights, learning_rate, train_epoch
+from skelpipe.train.compiled import compile_networks
+from skelpipe.train.engine import build_optimiser, check_weights, learning_rate, train_epoch, updates
 from skelpipe.train.identity import Identity
 from skelpipe.train.monitor import KnnMonitor
 from skelpipe.train.pretrained import Networks, export, initialised
@@ -59,7 +60,7 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
     console.say(run.headline(folder))
     with RunLog(folder, done) as log:
         run.train(folder, log, options, console)
-    export(folder.weights, run.method, identity, run.epoch)
+    export(folder, run.method, run.identity, run.epoch)
     return run.summary(folder)
 
 
@@ -68,16 +69,24 @@ class Run:
 
     def __init__(self, dataset: Dataset, identity: Identity, device: torch.device) -> None:
         self.dataset = dataset
-        self.identity = identity
         self.device = device
         self.epoch = 0  # whole epochs done
         self.best: dict[str, float] = {}
         self.collapsed = False
-        recipe = identity.recipe
-        self.method: nn.Module = initialised(recipe, dataset.layout, identity.seed).to(device)
+        recipe, view = identity.recipe, identity.view
+        method = initialised(recipe, dataset.layout, identity.seed, view, _anchor(dataset, view))
+        self.method: Method = method.to(device)
+        self.identity = replace(identity, streams=self.method.streams(view))
+        if identity.compiled:
+            compile_networks(self.method)
         self.optimiser = build_optimiser(self.method, recipe)
-        self.loader = _loader(dataset, identity, self.method, device)
-        self.monitor = KnnMonitor(dataset, identity.view, device)
+        self.views = self.method.views()
+        self.loader = _loader(dataset, identity, self.views, device)
+        self.monitors = {
+            stream: KnnMonitor(dataset, stream, device, suffix="" if stream == view else f"-{stream}")
+            for stream in self.identity.streams
+        }
+        self.monitor = self.monitors[view]
 
     def train(self, folder: RunFolder, log: RunLog, options: Options, console: Console) -> None:
         """Train epoch after epoch, with logs, kNN and checkpoints at their times."""
@@ -89,21 +98,28 @@ class Run:
             console.say(unmeasurable)
         while self.epoch < last:
             epoch = self.epoch + 1
-            rate = learning_rate(recipe["optimiser.lr"], recipe["optimiser.milestones"], epoch)
+            rate = learning_rate(
+                recipe["optimiser.lr"], recipe["optimiser.milestones"], epoch, recipe["optimiser.warmup"]
+            )
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
+            start = Progress(self.epoch, last, 0, updates(len(self.loader), recipe["optimiser.accumulate"]))
+            self.method.advance(start)
+            self._follow_views()
             result = train_epoch(
                 self.method,
                 self.optimiser,
                 self.loader,
+                start,
                 device=self.device,
                 amp=self.identity.amp,
+                accumulate=recipe["optimiser.accumulate"],
                 ids=ids,
                 working=_progress_of(console, epoch, last, len(self.loader)),
             )
             learned = {"lr": rate, **result.learned}
             if _due(epoch, options.knn_every, last) and not unmeasurable:
-                learned[self.monitor.name] = self._measure(epoch)
+                learned |= self._measure(epoch)
             log.write(epoch, learned, result.speed)
             console.say(_epoch_line(epoch, last, learned, result.speed))
             self._warn_of_collapse(learned.get("std", 1.0), console)
@@ -162,13 +178,14 @@ class Run:
     def summary(self, folder: RunFolder) -> dict[str, Any]:
         """Return what the run came to."""
         records = read_log(folder.log)
-        figures = [record for record in records if self.monitor.name in record]
+        names = [monitor.name for monitor in self.monitors.values()]
+        measured = [record for record in records if self.monitor.name in record]
         return {
             "run": str(folder.path),
             "weights": str(folder.weights),
             "epochs": self.epoch,
             "loss": records[-1]["loss"] if records else None,
-            "figures": {self.monitor.name: figures[-1][self.monitor.name]} if figures else {},
+            "figures": {name: measured[-1][name] for name in names} if measured else {},
             "best": self.best,
         }
 
@@ -178,21 +195,37 @@ class Run:
             console.say(f"the embeddings have nearly collapsed to one point (std {gauge:.4f} of 1)")
         self.collapsed = gauge < COLLAPSED
 
-    def _measure(self, epoch: int) -> float:
-        figure = self.monitor.measure(Networks.of(self.method).embedder("z"))
+    def _follow_views(self) -> None:
+        """Make the loader anew where another stage of the method wants other views."""
+        views = self.method.views()
+        if views.keys() != self.views.keys() or any(views[name] is not self.views[name] for name in views):
+            state = self.loader.state()
+            self.loader.close()
+            self.loader = _loader(self.dataset, self.identity, views, self.device)
+            self.loader.load_state(state)
+            self.views = views
+
+    def _measure(self, epoch: int) -> dict[str, float]:
+        """Return the kNN figure of each view's networks; the best of the run's own view is kept."""
+        figures = {
+            monitor.name: monitor.measure(Networks.of(self.method, stream).embedder("z"))
+            for stream, monitor in self.monitors.items()
+        }
+        figure = figures[self.monitor.name]
         if figure > self.best.get(self.monitor.name, -1.0):
             self.best = {self.monitor.name: figure, "epoch": epoch}
-        return figure
+        return figures
 
 
-def _loader(dataset: Dataset, identity: Identity, method: nn.Module, device: torch.device) -> Loader:
+def _anchor(dataset: Dataset, view: str) -> Callable[[], Tensor]:
+    return lambda: torch.from_numpy(dataset.anchor(view))
+
+
+def _loader(dataset: Dataset, identity: Identity, views: Views, device: torch.device) -> Loader:
     """Return augmented batches of the training split; views are derived after augmenting the joints (spec A8)."""
     recipe = identity.recipe
     stream = Stream(dataset, "train", ["joint"], recipe["batch_size"], seed=identity.seed)
-    strength = {"shear": recipe["augment.shear"], "crop": recipe["augment.crop"]}
-    views = cast("Mapping[str, str]", method.views)
-    augmentations = {view: chain(kind, **strength) for view, kind in views.items()}
-    return Loader(stream, device, augmentations, derive="after", view=identity.view)
+    return Loader(stream, device, views, derive="after", view=identity.view)
 
 
 def _due(epoch: int, every: int, last: int) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from skelpipe.cli.options import errors_as_messages, json_option, workers_option
 
 __all__ = ["prepare"]
 
-NOTES_SHOWN = 5
+SHOWN = 5
 
 
 @click.command(
@@ -87,7 +86,9 @@ NOTES_SHOWN = 5
     show_default=True,
     help="What a damaged recording does: end the work, or become a row with its reason.",
 )
-@click.option("--dry-run", is_flag=True, help="Only report what would be prepared, from the file names.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only report what would be prepared, from file names and label files."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that was made otherwise.")
 @click.option(
     "--engine",
@@ -132,6 +133,7 @@ def prepare(
     from skelpipe.report import plan_report, preparation_report
     from skelpipe.schema import load_manifest
     from skelpipe.splitfile import read_split_file
+    from skelpipe.storage import local_folder
 
     if (engine == "dask") != (scheduler is not None):
         raise UsageError("--engine dask and --scheduler ADDRESS go together")
@@ -139,15 +141,17 @@ def prepare(
     if split_file:
         manifest = manifest.with_split_file(split, *read_split_file(split_file))
     manifest.split(split)
-    target = Path(out or f"data/{manifest.name}-{split}")
-    places = raw or (f"raw/{manifest.name}",)
-    if dry_run:
-        plan = survey(manifest, places, split, skip_bad=on_error == "skip")
-        _show(plan_report(manifest, split, target, plan), as_json)
-        return
+    target = local_folder(out or f"data/{manifest.name}-{split}", "--out")
+    places = [local_folder(place, "--raw") for place in raw or (f"raw/{manifest.name}",)]
     options = Options(
         split, frames, bodies or manifest.bodies, shard_size, profile, dtype, second_body, untrimmed=untrimmed
     )
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"--out {target}: is a file")
+    if dry_run:
+        plan = survey(manifest, places, options, skip_bad=on_error == "skip")
+        _show(plan_report(manifest, split, target, plan), as_json)
+        return
     outcome = prepare(
         manifest,
         places,
@@ -168,17 +172,19 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(report))
         return
     if report.get("dry_run"):
-        click.echo("dry run: nothing is read or written")
+        click.echo("dry run: no recording is read, nothing is written")
     if report.get("was_complete"):
         click.echo(f"{report['out']}: already complete, nothing to do")
     click.echo(f"{report['out']}: {report['train']:,} training and {report['test']:,} test clips")
-    for reason, count in report["dropped"].items():
+    for reason, count in list(report["dropped"].items())[:SHOWN]:
         click.echo(f"dropped {count:,}: {reason}")
+    if (more := len(report["dropped"]) - SHOWN) > 0:
+        click.echo(f"dropped for {more:,} more reasons, see samples.parquet")
     for reason, count in report["outside"].items():
         click.echo(f"left aside {count:,}: {reason}")
-    for identity, note in list(report["notes"].items())[:NOTES_SHOWN]:
+    for identity, note in list(report["notes"].items())[:SHOWN]:
         click.echo(f"noted {identity}: {note}")
-    if (more := len(report["notes"]) - NOTES_SHOWN) > 0:
+    if (more := len(report["notes"]) - SHOWN) > 0:
         click.echo(f"noted {more:,} more, see samples.parquet")
     if videos := report.get("untrimmed"):
         click.echo(f"untrimmed: {videos['train']:,} training and {videos['test']:,} test videos")
@@ -188,7 +194,13 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
             first = f", first {report['first_absent']}" if report["first_absent"] else ""
             click.echo(f"{expected}; {report['absent']:,} {report['unit']} are not here{first}")
         else:
-            click.echo(f"{expected}: complete")
+            click.echo(f"{expected}: {'not these' if report['too_many'] else 'complete'}")
+    for side, count in report["too_many"].items():
+        click.echo(f"Warning: {count:,} more {side} clips than are published", err=True)
+    if unmatched := report["unmatched"]:
+        more = f" and {len(unmatched) - SHOWN:,} more" if len(unmatched) > SHOWN else ""
+        listed = ", ".join(unmatched[:SHOWN])
+        click.echo(f"Warning: no recording has these values of split {report['split']}: {listed}{more}", err=True)
     for side in ("train", "test"):
         if not report[side]:
             click.echo(f"Warning: the {side} side of split {report['split']} is empty", err=True)

@@ -6,21 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from skelpipe.cli.options import (
     errors_as_messages,
     json_option,
     resolve_shards,
+    seed_option,
     unresolved_shards_option,
     view_option,
 )
 
 if TYPE_CHECKING:
+    from skelpipe.drawing.augmented import Choice
     from skelpipe.drawing.scene import Scene
+    from skelpipe.manifest import Manifest
 
 __all__ = ["show"]
 
 SUFFIXES = (".html", ".gif")
+CHAINS = ("normal", "aimclr-extreme", "msmclr-strong", "actclr-actionlet", "actclr-non-actionlet")
+MIXES = ("skelemix", "skeletonmix", "mats")
 
 
 @click.command(
@@ -36,6 +42,22 @@ SUFFIXES = (".html", ".gif")
     metavar="NAME",
     help="Dataset that RAW_FILE is of, or the .yaml of your own [default: told by the file's name].",
 )
+@click.option(
+    "--augment",
+    type=click.Choice([*CHAINS, *MIXES]),
+    help="Draw the clip before and after this augmentation, with what was drawn for it in words.",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["paper", "released"]),
+    default="paper",
+    show_default=True,
+    help="The augmentation as its paper has it, or as its code was released.",
+)
+@click.option(
+    "--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Epoch of the draws, from 0."
+)
+@seed_option
 @json_option
 @errors_as_messages
 def show(
@@ -46,11 +68,16 @@ def show(
     view: str,
     out: str | None,
     dataset: str | None,
+    augment: str | None,
+    variant: str,
+    epoch: int,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Draw one clip as a page to turn and play, or as an animated GIF.
 
-    The clip is a sample of a dataset, as stored, or RAW_FILE, in the camera's coordinates.
+    The clip is a sample of a dataset, as stored, or RAW_FILE, in the camera's coordinates. With --augment it is
+    drawn twice, as training reads it and as training sees it at this seed and epoch.
     """
     from skelpipe.errors import UsageError
 
@@ -60,7 +87,13 @@ def show(
         raise UsageError("a raw file is drawn, or with --id a sample of a dataset, not both")
     if raw_file is None and dataset is not None:
         raise UsageError("--dataset says how to read a raw file, and none is given; --shards names a dataset")
-    scene = _scene(raw_file, dataset, shards, identity, view)
+    if augment is None:
+        _refuse_without_augment()
+        scene = _scene(raw_file, dataset, shards, identity, view)
+    else:
+        from skelpipe.drawing.augmented import Choice
+
+        scene = _compared(raw_file, dataset, shards, identity, view, Choice(augment, variant, seed, epoch))
     path = Path(out if out is not None else re.sub(r"[^\w.-]", "_", scene.id) + ".html")
     if path.suffix.lower() == ".gif":
         from skelpipe.drawing.gif import write_gif
@@ -80,13 +113,16 @@ def show(
         "frames": scene.frames,
         "bodies": len(scene.panels[0].bodies),
         "rate": scene.rate,
+        "augment": augment,
+        "facts": dict(scene.facts),
     }
     if as_json:
         click.echo(json.dumps(content))
         return
     click.echo(f"{path}: {scene.title}, {size / 1e3:,.0f} kB")
+    longest = max(map(len, scene.facts))
     for name, fact in scene.facts.items():
-        click.echo(f"  {name:<8} {fact}")
+        click.echo(f"  {name:<{longest}}  {fact}")
 
 
 def _scene(
@@ -95,10 +131,40 @@ def _scene(
     from skelpipe.drawing import sources
 
     if raw_file is not None:
-        from skelpipe.schema import load_manifest
-
-        manifest = load_manifest(dataset) if dataset is not None else sources.manifest_for(raw_file)
-        return sources.raw_scene(raw_file, manifest, view)
+        return sources.raw_scene(raw_file, _manifest(raw_file, dataset), view)
     from skelpipe.dataset import Dataset
 
     return sources.dataset_scene(Dataset.open(resolve_shards(shards)), identity, view)
+
+
+def _compared(
+    raw_file: str | None,
+    dataset: str | None,
+    shards: str | None,
+    identity: str | None,
+    view: str,
+    choice: "Choice",
+) -> "Scene":
+    from skelpipe.drawing import compared
+
+    if raw_file is not None:
+        return compared.compared_raw_scene(raw_file, _manifest(raw_file, dataset), view, choice)
+    from skelpipe.dataset import Dataset
+
+    return compared.compared_scene(Dataset.open(resolve_shards(shards)), identity, view, choice)
+
+
+def _manifest(raw_file: str, dataset: str | None) -> "Manifest":
+    from skelpipe.drawing.sources import manifest_for
+    from skelpipe.schema import load_manifest
+
+    return load_manifest(dataset) if dataset is not None else manifest_for(raw_file)
+
+
+def _refuse_without_augment() -> None:
+    from skelpipe.errors import UsageError
+
+    context = click.get_current_context()
+    for name in ("variant", "epoch", "seed"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{name} says what an augmentation draws: name one with --augment")

@@ -1,7 +1,8 @@
 """A scene as an animated GIF, seen from the front and from the side. Needs matplotlib and its Pillow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ DPI = 100
 TALLEST, WIDEST = 4.0, 4.5  # inches of one drawing
 NARROWEST = 1.6
 LEFT, GAP, RIGHT = 0.7, 0.8, 0.3  # inches beside and between drawings
-WORDS, ABOVE, BELOW, LEGEND = 0.85, 0.3, 0.55, 0.5  # inches over all, over and under each drawing, under all
+WORDS, ABOVE, BELOW, LEGEND = 0.37, 0.3, 0.55, 0.5  # inches of title, over and under each drawing, under all
+LINE = 0.16  # inches of a line of facts
 LEAST_WIDTH = 6.7  # inches, which the words need
+LETTERS = 16  # of facts, an inch
+TOLD = ("dataset", "view", "frames", "bodies", "units")  # facts of all scenes, told in few lines
+RING: Mapping[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 1.3}
 DASHES: tuple[Any, ...] = ("solid", (0, (2.5, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 WIDTHS = (3.0, 2.2)  # points: of the first body, of the others
 FADED = 0.35
@@ -76,7 +81,9 @@ class _Stage:
         inches = min(TALLEST / size[Y], WIDEST / size[X], WIDEST / size[Z])  # a metre
         width, depth, height = (max(inches * size[axis], NARROWEST) for axis in (X, Z, Y))
         rows, row_height = len(scene.panels), ABOVE + height + BELOW
-        total = (max(LEFT + width + GAP + depth + RIGHT, LEAST_WIDTH), WORDS + rows * row_height + LEGEND)
+        across_all = max(LEFT + width + GAP + depth + RIGHT, LEAST_WIDTH)
+        lines = _facts(scene, int(LETTERS * across_all))
+        total = (across_all, WORDS + LINE * len(lines) + rows * row_height + LEGEND)
         self.figure = new_figure(*total)
         self.figure.set_layout_engine("none")
         self.figure.set_dpi(DPI)
@@ -89,7 +96,7 @@ class _Stage:
                 axes = self.figure.add_axes(box)
                 _prepare_axes(axes, scene, panel, across)
                 self.drawings.append(_Drawing(axes, scene, panel, across))
-        self._write_words(total)
+        self._write_words(total, lines)
 
     def images(self) -> Iterator[Any]:
         """Yield every frame as a palette image, transparent where it is as the one before."""
@@ -115,7 +122,7 @@ class _Stage:
     def _count(self, frame: int) -> str:
         return f"frame {frame + 1}/{self.scene.frames}, {frame / self.scene.rate:.2f} s"
 
-    def _write_words(self, total: tuple[float, float]) -> None:
+    def _write_words(self, total: tuple[float, float], told: list[str]) -> None:
         from matplotlib.lines import Line2D
 
         def write(text: str, down: float, size: float, **where: Any) -> Any:
@@ -124,11 +131,10 @@ class _Stage:
                 x, 1 - down / total[1], text, fontsize=size, va="top", parse_math=False, **where
             )
 
-        facts, title = self.scene.facts, self.scene.title
+        title = self.scene.title
         write(title, 0.1, min(11, 11 * 56 / len(title)))
-        write(f"{facts['dataset']}; frames: {facts['frames']}", 0.34, 8, color="#606060")
-        write(facts["view"], 0.5, 8, color="#606060")
-        write(f"units: {facts['units']}", 0.66, 8, color="#606060")
+        for n, line in enumerate(told):
+            write(line, 0.34 + n * LINE, 8, color="#606060")
         self.counter = write("", 0.1, 9, x=1 - 0.15 / total[0], ha="right", animated=True)
         lines = [
             Line2D([], [], color=colour, linewidth=3, label=part)
@@ -140,6 +146,10 @@ class _Stage:
                 Line2D([], [], color="#404040", linewidth=_width(n), linestyle=_dashes(n), label=name)
                 for n, name in enumerate(names)
             ]
+        lines += [
+            Line2D([], [], label=means, linestyle="", marker="o", markersize=7, **RING)
+            for means in dict.fromkeys(panel.means for panel in self.scene.panels if panel.means)
+        ]
         self.figure.legend(handles=lines, loc="lower left", ncols=5, fontsize=8, frameon=False)
 
 
@@ -160,6 +170,7 @@ class _Drawing:
         self.bones: list[Any] = []
         self.joints: list[Any] = []
         self.arrows: list[Any] = []
+        self.rings = axes.plot([], [], linestyle="", marker="o", markersize=7, animated=True, **RING)[0]
         for n in range(len(panel.bodies)):
             self.bones.append(
                 LineCollection(
@@ -188,11 +199,22 @@ class _Drawing:
             self.joints[n].set_offsets(points)
             self.axes.draw_artist(self.bones[n])
             self.axes.draw_artist(self.joints[n])
+            if self.panel.marked is not None:
+                self.rings.set_data(*points[self.panel.marked[n, frame]].T)
+                self.axes.draw_artist(self.rings)
             if self.panel.arrows is not None:
                 moves = self.scale * self.panel.arrows[n, frame][:, self.plane]
                 moves[np.linalg.norm(moves, axis=1) < self.shortest] = np.nan
                 self.arrows[n].set_segments(_arrow_strokes(points, points + moves))
                 self.axes.draw_artist(self.arrows[n])
+
+
+def _facts(scene: Scene, width: int) -> list[str]:
+    """Return the lines to write over the drawings, wrapped at `width` letters."""
+    facts = scene.facts
+    lines = [f"{facts['dataset']}; frames: {facts['frames']}", facts["view"], f"units: {facts['units']}"]
+    lines += [f"{name}: {fact}" for name, fact in facts.items() if name not in TOLD]
+    return [part for line in lines for part in wrap(line, width, subsequent_indent="    ")]
 
 
 def _prepare_axes(axes: Any, scene: Scene, panel: Panel, across: int) -> None:
@@ -205,8 +227,9 @@ def _prepare_axes(axes: Any, scene: Scene, panel: Panel, across: int) -> None:
     axes.set_xlim(middle[across] - side * half_width, middle[across] + side * half_width)
     half_height = half_width * box[1] / box[0]
     axes.set_ylim(middle[Y] - half_height, middle[Y] + half_height)
-    view = "front" if across == X else "side, the front at the left"
-    axes.set_title(f"{panel.caption + ': ' if panel.caption else ''}{view}", fontsize=9, parse_math=False)
+    front = f"{panel.caption}: front" if panel.caption else "front"
+    view = front if across == X else "side, the front at the left"
+    axes.set_title(view, fontsize=9, parse_math=False)
     axes.set_xlabel("x (m)" if across == X else "z, depth (m)", fontsize=9)
     axes.set_ylabel("y, up (m)", fontsize=9)
     axes.tick_params(labelsize=8)

@@ -76,12 +76,19 @@ def _plain_panel(panel: Panel) -> dict[str, Any]:
         "bodies": list(panel.bodies),
         "points": _poses(panel.points, DECIMALS),
         "arrows": None if panel.arrows is None else _poses(panel.arrows, ARROW_DECIMALS),
+        "marked": None if panel.marked is None else _marks(panel.marked),
+        "means": panel.means,
     }
 
 
 def _poses(points: np.ndarray, decimals: int) -> list[list[list[float] | None]]:
     """Return [B][F] poses, each x, y, z joint after joint, or None where the body is absent."""
     return [[_rounded(pose, decimals) if np.isfinite(pose).all() else None for pose in body] for body in points]
+
+
+def _marks(marked: np.ndarray) -> list[list[list[int]]]:
+    """Return [B][F] lists of the joints that are marked."""
+    return [[np.flatnonzero(joints).tolist() for joints in body] for body in marked]
 
 
 def _rounded(values: np.ndarray, decimals: int) -> list[float]:

@@ -26,12 +26,15 @@ class Panel:
     """One drawing of a scene. `points` float64 [B,F,V,3] in metres, NaN where a body is not in a frame.
 
     `arrows`, of the same shape, are what moves each joint to where it is in the next frame; None without motion.
+    `marked`, bool [B,F,V], are joints with a ring around them, and `means` says in the legend what that means.
     """
 
     caption: str
     bodies: tuple[str, ...]
     points: np.ndarray
     arrows: np.ndarray | None = None
+    marked: np.ndarray | None = None
+    means: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,20 @@ from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, m
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.manifest import SIDES, Manifest
 from skelpipe.raw import READERS
+from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import TextBuffer
 from skelpipe.schema import load_manifest
 
-__all__ = ["dataset_scene", "manifest_for", "raw_scene"]
+__all__ = [
+    "CLIP_RATE",
+    "DRAWN",
+    "dataset_scene",
+    "find_sample",
+    "manifest_for",
+    "raw_scene",
+    "raw_title",
+    "read_raw",
+]
 
 RATES = {"ntu-skeleton": 30.0, "pku-text": 30.0, "msr-text": 15.0}  # frames a second, of readers of Kinect's files
 OTHER_RATE = 30.0  # of recordings that do not say
@@ -34,7 +44,7 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
 
     UsageError where there is no such sample; DatasetError where the dataset is empty.
     """
-    side, row = _find(dataset, identity)
+    side, row = find_sample(dataset, identity)
     joint = dataset.reader(side, "joint" if view == "motion" else view).gather(np.array([row]))[0]
     shown = dataset.reader(side, view).gather(np.array([row]))[0] if view == "motion" else joint
     joint, shown = absent_as_nan(joint, joint), absent_as_nan(shown, joint)
@@ -57,7 +67,7 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
 
     RawError where the file is missing or damaged.
     """
-    recording = READERS[manifest.reader](TextBuffer().read(path), path, len(manifest.layout))
+    recording = read_raw(path, manifest)
     joint, bodies = recording_clip(recording.counts, recording.ids, recording.xyz)
     if not bodies:
         raise RawError(f"{path}: no body in any of its {recording.frames} frames")
@@ -70,11 +80,20 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
         "bodies": f"{len(bodies)}, at most {recording.bodies} in a frame",
         "units": "metres, the camera at the origin" if kinect and view != "bone" else "metres, as in the file",
     }
+    return Scene(*raw_title(path, manifest), facts, manifest.layout, rate, (panel,))
+
+
+def read_raw(path: str, manifest: Manifest) -> Recording:
+    """Read a raw file by the manifest's reader; RawError where it is missing or damaged."""
+    return READERS[manifest.reader](TextBuffer().read(path), path, len(manifest.layout))
+
+
+def raw_title(path: str, manifest: Manifest) -> tuple[str, str]:
+    """Return the id and the class, "" where it does not tell, that a raw file's name says."""
     identity = manifest.identity(Path(path).name)
     fields = manifest.fields(identity) if identity is not None else None
     label = manifest.class_of(fields) if fields and not manifest.segments else None
-    class_name = "" if label is None else manifest.classes[label]
-    return Scene(identity or Path(path).stem, class_name, facts, manifest.layout, rate, (panel,))
+    return identity or Path(path).stem, "" if label is None else manifest.classes[label]
 
 
 def manifest_for(path: str) -> Manifest:
@@ -98,8 +117,8 @@ def manifest_for(path: str) -> Manifest:
     return min(fitting, key=operator.itemgetter(0))[1]
 
 
-def _find(dataset: Dataset, identity: str | None) -> tuple[str, int]:
-    """Return side and row of a sample."""
+def find_sample(dataset: Dataset, identity: str | None) -> tuple[str, int]:
+    """Return side and row of a sample; without an id of the first for testing, else the first."""
     order = tuple(reversed(SIDES))
     if identity is None:
         for side in order:

@@ -50,10 +50,10 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise RawError(f"{archive}: cannot be read as a .zip archive (cut off in download?): {error}") from None
     for info in infos:
-        if info.is_dir():
+        if info.filename.endswith("/"):
             continue
         name = PurePosixPath(info.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise RawError(f"{archive}: member {info.filename!r} leads outside of the archive: it is refused")
         place = Member(
             info.header_offset,

@@ -28,7 +28,7 @@ def read_msr(text: np.ndarray, name: str, joints: int = 20) -> Recording:
             f" {len(rows) % joints} follow (cut off in download?)"
         )
     xyz = np.array(rows).reshape(-1, joints, 3)
-    seen = np.abs(xyz).sum(axis=(1, 2)) > 0
+    seen = xyz.any(axis=(1, 2))
     if not seen.any():
         raise RawError(f"{name}: no body in any of its {len(xyz)} frames")
     xyz = xyz[seen]
@@ -41,6 +41,8 @@ def _row(line: bytes, name: str, number: int, joints: int) -> list[float]:
     if len(columns) != COLUMNS:
         raise RawError(f"{place}: {COLUMNS} columns are expected, found {len(columns)}")
     try:
+        if b"_" in line:
+            raise ValueError(f": {bytes(line)!r}")  # Python takes 1_0 for 10
         values = [float(column) for column in columns]
     except ValueError as error:
         raise RawError(f"{place}: {str(error).partition(': ')[2]} is not a number") from None

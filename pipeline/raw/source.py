@@ -1,6 +1,7 @@
 """Where raw recordings come from: folders at any nesting, and .zip archives as they are."""
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ def _walk(root: Path) -> Iterator[RawFile]:
             except OSError:  # a dangling link: reported when it is read, if it is a recording at all
                 yield RawFile(relative, path, -1)
             else:
-                yield RawFile(relative, path, status.st_size, status.st_mtime_ns)
+                if stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                    yield RawFile(relative, path, status.st_size, status.st_mtime_ns)
 
 
 def _is_archive(name: str) -> bool:

@@ -91,6 +91,19 @@ def test_update_is_the_moving_average_of_parameters_only(momentum: float) -> Non
     assert not moco.key_encoder[2].running_mean.any()
 
 
+def test_a_held_key_network_stays() -> None:
+    moco = small(momentum=0.5)
+    with torch.no_grad():
+        moco.head[0].weight.normal_()
+    before = [k.clone() for k in moco.key_head.parameters()]
+    moco.held = True
+    moco.update_key()
+    assert all(map(torch.equal, before, moco.key_head.parameters()))
+    moco.held = False
+    moco.update_key()
+    assert torch.allclose(moco.key_head[0].weight, (before[0] + moco.head[0].weight) / 2)
+
+
 def test_projections_are_unit_vectors_and_keys_have_no_gradient() -> None:
     moco = small()
     x = torch.randn(7, 6)

@@ -2,13 +2,15 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.draws import Draws
 from skelpipe.models import build_method
 from skelpipe.models.heads import projection_head
 from skelpipe.models.moco import MoCo
@@ -29,6 +31,7 @@ RECIPE = {
 @dataclass
 class Clips:
     views: dict[str, Tensor]
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
 
 def clips(n: int = 5) -> Clips:
@@ -78,8 +81,20 @@ def test_step_follows_the_order_of_the_method() -> None:
     assert all(p.grad is None for p in built.moco.key_encoder.parameters())
 
 
-def test_views_are_named() -> None:
-    assert dict(SkeletonCLR.views) == {"query": "normal", "key": "normal"}
+def test_both_views_are_normally_augmented() -> None:
+    draws, clips = Draws(0, 0, torch.arange(4)), torch.randn(4, 3, 12, 25, 2)
+    views = method(augment={"shear": 0.3, "crop": 4}).views()
+    assert list(views) == ["query", "key"]
+    wanted = chain("normal", shear=0.3, crop=4)(clips, draws)
+    for view in views.values():
+        assert isinstance(view, Chain)
+        assert torch.equal(view(clips, draws), wanted)
+
+
+def test_the_networks_to_judge_are_the_querys() -> None:
+    built = method()
+    assert built.networks("joint") == (built.moco.encoder, built.moco.head)
+    assert built.streams("bone") == ("bone",)
 
 
 def test_learns_to_tell_clips_apart() -> None:
@@ -91,7 +106,7 @@ def test_learns_to_tell_clips_apart() -> None:
         queue_size=64,
         momentum=0.9,
     )
-    built = SkeletonCLR(moco, 0.2)
+    built = SkeletonCLR(moco, 0.2, chain("normal"))
     optimiser = torch.optim.SGD([p for p in built.parameters() if p.requires_grad], lr=0.03, momentum=0.9)
     data = torch.randn(16, 3, 4, 25, 1)
     for _ in range(100):

@@ -82,7 +82,7 @@ def test_verify_names_a_flipped_byte(folder) -> None:
 
 def test_a_damaged_sample_table_is_an_error_when_it_is_read(folder) -> None:
     (folder / "samples.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DatasetError, match=r"samples\.parquet: cannot be read"):
+    with pytest.raises(DatasetError, match=r"samples\.parquet: damaged, or another dataset's"):
         Dataset.open(folder).ids("train")
 
 

@@ -198,7 +198,7 @@ def test_a_split_that_is_not_built_in_asks_for_the_downloads_file(pku, tmp_path)
     assert Dataset.open(tmp_path / "ds").ids("train")[0] == "0291-M_001"
     assert card["published"] == {"train": 14357, "test": 7188}
     other = PART1.with_split_file("xview", frozenset({"0002-L"}), frozenset({"0003-R"}))
-    with pytest.raises(UsageError, match="split_lists was"):
+    with pytest.raises(UsageError, match="its split's lists have changed since"):
         prepare(other, [raw], tmp_path / "ds", Options("xview", frames=10), quiet=True)
     outcome = prepare(other, [raw], tmp_path / "new", Options("xview", frames=10), quiet=True)
     assert outcome.outside == {"on neither list of the split": 1}

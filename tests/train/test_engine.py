@@ -15,6 +15,13 @@ def test_a_milestone_acts_from_the_next_epoch_on() -> None:
     assert learning_rate(0.1, [], 300) == 0.1
 
 
+def test_warm_up_rises_to_the_rate() -> None:
+    # Spec E3: lr * epoch / 10 in the first ten epochs, /10 at 50 and 70.
+    rates = {epoch: learning_rate(0.1, [50, 70], epoch, warmup=10) for epoch in (1, 5, 9, 10, 11, 50, 51, 71)}
+    wanted = {1: 0.01, 5: 0.05, 9: 0.09, 10: 0.1, 11: 0.1, 50: 0.1, 51: 0.01, 71: 0.001}
+    assert rates == pytest.approx(wanted, rel=1e-12)
+
+
 def test_one_step_is_plain_sgd_with_decay_on_every_weight() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     frozen = nn.Linear(2, 2).requires_grad_(False)

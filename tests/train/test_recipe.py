@@ -1,13 +1,18 @@
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 
 from skelpipe.errors import UsageError
+from skelpipe.models import build, encoders
+from skelpipe.models.settings import Setting
+from skelpipe.models.skeletonclr import SkeletonCLR
+from skelpipe.skeleton import Layout
 from skelpipe.train.recipe import (
-    KEYS,
     builtin_recipes,
     differences,
+    known_keys,
     load_recipe,
     parse_recipe,
     with_overrides,
@@ -25,6 +30,7 @@ def test_skeletonclr_has_the_papers_values() -> None:
     # The row of spec D9, by hand.
     assert dict(SKELETONCLR.values) == {
         "method": "skeletonclr",
+        "variant": "paper",
         "frames": 50,
         "epochs": 300,
         "batch_size": 128,
@@ -33,7 +39,9 @@ def test_skeletonclr_has_the_papers_values() -> None:
         "optimiser.lr": 0.1,
         "optimiser.momentum": 0.9,
         "optimiser.weight_decay": 0.0001,
+        "optimiser.warmup": 0,
         "optimiser.milestones": [250],
+        "optimiser.accumulate": 1,
         "temperature": 0.07,
         "momentum": 0.999,
         "queue": 32768,
@@ -74,7 +82,7 @@ def test_no_figure_where_the_paper_has_none() -> None:
 @pytest.mark.parametrize("name", builtin_recipes())
 def test_each_recipe_is_complete_and_survives_writing(name: str) -> None:
     recipe = load_recipe(name)
-    assert set(recipe.values) == set(KEYS)
+    assert list(recipe.values) == list(known_keys(recipe.method, recipe["encoder.name"]))
     assert parse_recipe(recipe.to_yaml(), "copy") == recipe
 
 
@@ -92,7 +100,7 @@ def test_unknown_name_lists_the_known() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epoch": 3}, "unknown key 'epoch'; known: method, frames, epochs"),
+        ({"epoch": 3}, "unknown key 'epoch'; known: method, variant, frames, epochs"),
         ({"encoder": {"wdith": 3}}, "unknown key 'encoder.wdith'.*encoder.width"),
         ({"encoder": 3}, "encoder must be a section"),
         ({"epochs": "many"}, "epochs must be a whole number"),
@@ -146,9 +154,55 @@ def test_overrides() -> None:
     assert SKELETONCLR["epochs"] == 300
 
 
+def test_another_encoder_brings_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(layout: Layout, depth: int = 3, rate: float = 0.5) -> None: ...
+
+    settings = {"depth": Setting("int", low=1), "rate": Setting("float")}
+    monkeypatch.setitem(encoders.ENCODERS, "deep", encoders.Backbone(make, settings))
+    changed = with_overrides(SKELETONCLR, ["encoder.rate=0.1", "encoder.name=deep"])
+    assert {key: value for key, value in changed.values.items() if key.startswith("encoder.")} == {
+        "encoder.name": "deep",
+        "encoder.depth": 3,
+        "encoder.rate": 0.1,
+    }
+    assert parse_recipe(changed.to_yaml(), "copy") == changed
+    with pytest.raises(UsageError, match="unknown key 'encoder.width'.*encoder.depth"):
+        with_overrides(SKELETONCLR, ["encoder.name=deep", "encoder.width=8"])
+
+
+def test_a_methods_section_is_required_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mining(SkeletonCLR):
+        name = "mining"
+        settings: ClassVar = {"start": Setting("int", low=0), "kind": Setting("str", choices=("hard", "soft"))}
+
+    monkeypatch.setitem(build.METHODS, "mining", Mining)
+    section = {"start": 150, "kind": "soft"}
+    recipe = parse_recipe(text_with(method="mining", mining=section), "here")
+    assert recipe.nested()["mining"] == section
+    assert with_overrides(recipe, ["mining.kind=hard"])["mining.kind"] == "hard"
+    for changes, message in (
+        ({}, "missing: mining.start, mining.kind"),
+        ({"mining": {"start": 150}}, "missing: mining.kind"),
+        ({"mining": {**section, "end": 3}}, "unknown key 'mining.end'; known: .*mining.start, mining.kind"),
+        ({"mining": {**section, "kind": "odd"}}, "mining.kind is 'odd'; known: hard, soft"),
+        ({"mining": {**section, "start": -1}}, "mining.start is -1; it must be at least 0"),
+        ({"mining": 3}, "mining must be a section"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_recipe(text_with(method="mining", **changes), "here")
+    with pytest.raises(UsageError, match=r"unknown key 'mining\.\w+'"):
+        parse_recipe(text_with(mining=section), "here")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("width=3", "unknown key 'width'"), ("queue", "expected KEY=VALUE"), ("queue=lots", "queue must be")],
+    [
+        ("method=aimclr", "give --method or --recipe"),
+        ("encoder.name=x", "known: stgcn"),
+        ("width=3", "unknown key 'width'"),
+        ("queue", "expected KEY=VALUE"),
+        ("queue=lots", "queue must be"),
+    ],
 )
 def test_wrong_overrides(setting: str, message: str) -> None:
     with pytest.raises(UsageError, match=f"--set.*{message}"):

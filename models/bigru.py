@@ -1,0 +1,102 @@
+"""BIGRU, a backbone of SkeAttnCLR: three layers of gated recurrent units in both directions (spec C2)."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.errors import UsageError
+from skelpipe.models.settings import Setting
+from skelpipe.skeleton import Layout
+
+__all__ = ["BIGRU"]
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer and direction, as `nn.GRU` names them
+
+
+class BIGRU(nn.Module):
+    """A clip [N, C, T, V, M] is one sequence of T poses of V*C*M numbers (joint, then axis, then person).
+
+    Persons are not rows of their own here: `features` has a row a clip. `persons` is the most that a clip may
+    have; clips of fewer are filled up with zeros, as datasets store them. h is the last frame's output (in which
+    the second direction of the last layer has read that frame alone), or with `output` "mean" the mean over time.
+
+    `variant` "paper" reads both ways. "released" hands the layers one frame after another, as the released code
+    does, so that the second direction runs forward in time as well (spec G19).
+    """
+
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "hidden": Setting("int", 1),
+        "layers": Setting("int", 1),
+        "persons": Setting("int", 1),
+        "output": Setting("str", choices=("last", "mean")),
+        "variant": Setting("str", choices=("paper", "released")),
+    }
+    joint_map: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        layout: Layout,
+        hidden: int = 1024,
+        layers: int = 3,
+        persons: int = 2,
+        in_channels: int = 3,
+        output: str = "last",
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.persons = persons
+        self.in_channels = in_channels
+        self.output = output
+        self.variant = variant
+        self.feature_dim = 2 * hidden
+        size = len(layout) * in_channels * persons
+        self.input_norm = nn.BatchNorm1d(size)
+        self.gru = nn.GRU(size, hidden, num_layers=layers, bidirectional=True, batch_first=True)
+        for name, weight in self.gru.named_parameters():
+            if name.startswith("weight"):
+                nn.init.xavier_uniform_(weight)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the outputs at every frame of clips [N, C, T, V, M] as [N, D, T, 1], D = 2 * hidden."""
+        clips, channels, frames, joints, persons = x.shape
+        if channels != self.in_channels or joints != len(self.layout) or persons > self.persons:
+            raise UsageError(
+                f"the encoder was built for {self.layout.name} ({len(self.layout)} joints,"
+                f" {self.in_channels} axes) and at most {self.persons} persons; the clips have {joints} joints,"
+                f" {channels} axes, {persons} persons (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
+            )
+        x = F.pad(x, (0, self.persons - persons))
+        poses = x.permute(0, 2, 3, 1, 4).reshape(clips * frames, -1)
+        y = self.input_norm(poses).view(clips, frames, -1)
+        y = self._forward_in_time(y) if self.variant == "released" else self.gru(y)[0]
+        return y.transpose(1, 2).unsqueeze(3)
+
+    def pool(self, features: Tensor, persons: int) -> Tensor:
+        """Return h [N, D] of outputs [N, D, T, 1]; `persons` changes nothing, they are in one row."""
+        outputs = features.squeeze(3)
+        return outputs.mean(dim=2) if self.output == "mean" else outputs[:, :, -1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return h [N, D] of clips [N, C, T, V, M]."""
+        return self.pool(self.features(x), x.shape[4])
+
+    def _forward_in_time(self, y: Tensor) -> Tensor:
+        """Run both directions of every layer from the first frame to the last: [N, T, I] -> [N, T, D].
+
+        Frame by frame and layer by layer are the same sums; the latter is one call a direction.
+        """
+        start = y.new_zeros(1, len(y), self.gru.hidden_size)
+        for layer in range(self.gru.num_layers):
+            outputs = []
+            for direction in ("", "_reverse"):
+                names = (
+                    f"{kind}_l{layer}{direction}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                )
+                weights = [getattr(self.gru, name) for name in names]
+                outputs.append(torch.gru(y, start, weights, True, 1, 0.0, self.training, False, True)[0])
+            y = torch.cat(outputs, dim=2)
+        return y

@@ -1,0 +1,155 @@
+"""DSTA, a backbone of SkeAttnCLR: attention among joints, then among frames (Shi et al. 2020; spec C3).
+
+Activations of a block are [R, C, T, V] with R = N * M (row n * M + m). Attention always runs along the last
+axis: its temporal half works on the transposed map [R, C, V, T].
+"""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.errors import UsageError
+from skelpipe.models.settings import Setting
+from skelpipe.skeleton import Layout
+
+__all__ = ["DSTA", "AttentionUnit", "DSTABlock", "sinusoid"]
+
+SLOPE = 0.1  # of the leaky rectifiers
+
+
+class DSTA(nn.Module):
+    """A stem and five blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of persons.
+
+    The widths of Table 16 of SkeAttnCLR are those of `width` 64; others scale all of them. `heads` is the
+    number of attention maps a unit has. Convolutions start Kaiming-normal (fan out).
+    """
+
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "width": Setting("int", 4),
+        "heads": Setting("int", 1),
+    }
+    joint_map: ClassVar[bool] = True
+
+    def __init__(self, layout: Layout, width: int = 64, heads: int = 3, in_channels: int = 3) -> None:
+        super().__init__()
+        if width % 4:
+            raise UsageError(f"encoder: the width of dsta must be a multiple of 4, not {width}")
+        self.layout = layout
+        self.in_channels = in_channels
+        self.feature_dim = 4 * width
+        w = width
+        self.stem = nn.Conv2d(in_channels, w, 1)
+        self.stem_norm = nn.BatchNorm2d(w)
+        steps = [(w, w, w // 4, 1), (w, 2 * w, w // 2, 2), (2 * w, 2 * w, w // 2, 1)]
+        steps += [(2 * w, 4 * w, w, 2), (4 * w, 4 * w, w, 1)]
+        self.blocks = nn.ModuleList(
+            DSTABlock(c_in, c_out, inner, heads, len(layout), stride) for c_in, c_out, inner, stride in steps
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
+        _, channels, _, joints, _ = x.shape
+        if channels != self.in_channels or joints != len(self.layout):
+            raise UsageError(
+                f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, {self.in_channels}"
+                f" axes); the clips have {joints} joints, {channels} axes"
+                f" (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
+            )
+        y = x.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        y = F.leaky_relu(self.stem_norm(self.stem(y)), SLOPE)
+        for block in self.blocks:
+            y = block(y)
+        return y
+
+    def pool(self, features: Tensor, persons: int) -> Tensor:
+        """Return h [N, D], the mean over frames and joints, then persons, of a map [N*M, D, T', V]."""
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return h [N, D] of clips [N, C, T, V, M]."""
+        return self.pool(self.features(x), x.shape[4])
+
+
+class DSTABlock(nn.Module):
+    """Attention among joints, then among frames: [R, C_in, T, V] -> [R, C_out, ceil(T / stride), V]."""
+
+    def __init__(self, c_in: int, c_out: int, inner: int, heads: int, joints: int, stride: int) -> None:
+        super().__init__()
+        changes = c_in != c_out or stride != 1
+        self.spatial = AttentionUnit(c_in, c_out, inner, heads, learned_shortcut=changes, tokens=joints)
+        self.temporal = AttentionUnit(c_out, c_out, inner, heads, learned_shortcut=changes, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.spatial(x)
+        return self.temporal(y.transpose(2, 3).contiguous()).transpose(2, 3).contiguous()
+
+
+class AttentionUnit(nn.Module):
+    """Attention along the last axis, then a feed-forward map, each with a path around it.
+
+    [R, C_in, K, L] -> [R, C_out, K, ceil(L / stride)]. A head's map is tanh(q k / (inner * K)) * alpha, the
+    product summed over channels and K; with `tokens`, the length of the axis, a learnable map is added to it
+    that is the same for all clips.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        inner: int,
+        heads: int,
+        *,
+        learned_shortcut: bool,
+        stride: int = 1,
+        tokens: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.inner = inner
+        self.match = nn.Conv2d(c_in, 2 * heads * inner, 1)  # queries, then keys, each head-major
+        self.alpha = nn.Parameter(torch.ones(heads, 1, 1))
+        self.shared = None if tokens is None else nn.Parameter(torch.full((heads, tokens, tokens), 1 / tokens))
+        self.gather = nn.Conv2d(heads * c_in, c_out, 1)
+        self.gather_norm = nn.BatchNorm2d(c_out)
+        self.feed = nn.Conv2d(c_out, c_out, 1, (1, stride))
+        self.feed_norm = nn.BatchNorm2d(c_out)
+        self.around_gather: nn.Module = nn.Identity()
+        self.around_feed: nn.Module = nn.Identity()
+        if learned_shortcut:
+            self.around_gather = nn.Sequential(nn.Conv2d(c_in, c_out, 1), nn.BatchNorm2d(c_out))
+            self.around_feed = nn.Sequential(nn.Conv2d(c_in, c_out, 1, (1, stride)), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, channels, across, length = x.shape
+        near = x.reshape(rows, 1, channels * across, length) @ self.attention(x)
+        y = self.gather_norm(self.gather(near.reshape(rows, self.heads * channels, across, length)))
+        y = F.leaky_relu(self.around_gather(x) + y, SLOPE)
+        y = self.feed_norm(self.feed(y))
+        return F.leaky_relu(self.around_feed(x) + y, SLOPE)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Return what each token takes from each: [R, heads, L, L], source first."""
+        rows, channels, across, length = x.shape
+        placed = x + sinusoid(length, channels, x)[:, None]
+        query, key = self.match(placed).view(rows, 2, self.heads, self.inner * across, length).unbind(1)
+        maps = torch.tanh(query.transpose(2, 3) @ key / (self.inner * across)) * self.alpha
+        return maps if self.shared is None else maps + self.shared
+
+
+def sinusoid(length: int, channels: int, like: Tensor) -> Tensor:
+    """Return the code of positions p = 0..length-1, [channels, length], of the type and on the device of `like`.
+
+    Channel 2i is sin(p / 10000^(2i / channels)), channel 2i+1 the cosine of the same (Vaswani et al. 2017).
+    """
+    exact = torch.float64 if like.dtype == torch.float64 else torch.float32
+    place = torch.arange(length, device=like.device, dtype=exact)
+    rate = torch.arange(0, channels, 2, device=like.device, dtype=exact)
+    angle = torch.exp(rate * (-math.log(10000.0) / channels))[:, None] * place
+    return torch.stack([angle.sin(), angle.cos()], dim=1).flatten(0, 1)[:channels].to(like.dtype)

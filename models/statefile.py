@@ -1,0 +1,54 @@
+"""State dicts in PyTorch's own files, read without running any code in them."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from skelpipe.errors import SkelpipeError
+
+__all__ = ["read_content", "read_state"]
+
+NAMED = re.compile(r"GLOBAL ([\w.]+)")  # what torch says of the Python object that it refuses
+UNNAMED = re.compile(r"[Uu]nsupported|instantiate")
+
+
+def read_content(path: Path) -> object:
+    """Return what `torch.save` wrote into a file, of the present or the old format, on the CPU.
+
+    Raises SkelpipeError, naming the file, where it is missing or damaged, and where it holds more than tensors
+    and plain values: such a file could run code, and is not read.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SkelpipeError(f"{path}: cannot be read: {error.strerror or error}") from None
+    with file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load has no documented set of errors
+            raise SkelpipeError(f"{path}: {_reason(str(error))}") from None
+
+
+def _reason(message: str) -> str:
+    name = NAMED.search(message)
+    if name is None and not UNNAMED.search(message):
+        return "damaged, or no file of PyTorch's"
+    what = f"the Python object {name[1]}" if name else "Python objects"
+    return (
+        f"holds {what} beside tensors, which could run code when loaded: it is not read; save the state dict alone"
+    )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors by name in a file that holds a state dict and nothing else; else SkelpipeError."""
+    content = read_content(path)
+    if not isinstance(content, dict) or not content:
+        raise SkelpipeError(f"{path}: holds no state dict, that is tensors by name")
+    strangers = [
+        str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))
+    ]
+    if strangers:
+        raise SkelpipeError(f"{path}: is no plain state dict: {', '.join(strangers[:8])} is no tensor with a name")
+    return dict(content)

@@ -1,0 +1,55 @@
+"""What is measured: a dataset's clips in batches, on a device, for some seconds a row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import DatasetError
+from skelpipe.manifest import SIDES
+from skelpipe.stream import Stream
+
+__all__ = ["Setting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A dataset to read, the batch size, the device, and about how many seconds a row is measured."""
+
+    dataset: Dataset
+    batch_size: int
+    device: torch.device
+    seconds: float
+
+    @property
+    def side(self) -> str:
+        """The side that is read: the first that has clips. Raises DatasetError where none has."""
+        for side in SIDES:
+            if self.dataset.count(side):
+                return side
+        raise DatasetError(f"{self.dataset.path}: holds no samples to measure with")
+
+    @property
+    def batch(self) -> int:
+        """The batch size, or the number of clips where they are fewer."""
+        return min(self.batch_size, self.dataset.count(self.side))
+
+    def stream(self) -> Stream:
+        """Return a new stream of shuffled, full batches of joint clips."""
+        return Stream(self.dataset, self.side, ["joint"], self.batch)
+
+    def batches(self, most: int, multiple: int = 1) -> list[tuple[Tensor, Tensor]]:
+        """Return up to `most` batches in the device's memory: clips [N,C,T,V,M] and their rows, int64[N].
+
+        Clips are cut to a `multiple` of frames.
+        """
+        reader = self.dataset.reader(self.side, "joint")
+        frames = self.dataset.frames // multiple * multiple
+        made = []
+        for number in range(min(most, len(reader) // self.batch)):
+            rows = np.arange(number * self.batch, (number + 1) * self.batch)
+            clips = torch.from_numpy(reader.gather(rows))[:, :, :frames].contiguous()
+            made.append((clips.to(self.device), torch.from_numpy(rows).to(self.device)))
+        return made

@@ -1,0 +1,88 @@
+"""Two ways of doing the same timed in turn, so that a busy machine slows both alike; rows of the table."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import torch
+
+__all__ = ["Row", "Way", "compare", "threads"]
+
+Way: TypeAlias = Callable[[], int]  # does some work and returns for how many samples
+
+TURNS: Final = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Two rates in samples/s: `ours` of `what`, and the `reference`, which does as `against` says."""
+
+    what: str
+    against: str
+    ours: float
+    reference: float
+    batch_size: int
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.reference
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return JSON-ready values; `batch_ms` is what a batch takes us, in milliseconds."""
+        return {
+            "what": self.what,
+            "ours": self.ours,
+            "reference": self.reference,
+            "ratio": self.ratio,
+            "against": self.against,
+            "batch_size": self.batch_size,
+            "batch_ms": 1e3 * self.batch_size / self.ours,
+        }
+
+
+def compare(ours: Way, reference: Way, seconds: float, device: torch.device, skip: int = 0) -> tuple[float, float]:
+    """Return the samples/s of both, medians over turns taken one after the other, about `seconds` in all.
+
+    Each way runs once uncounted first. A turn repeats its way until its share of the time is over, so that
+    `seconds` bounds the turns but not a single run; its first `skip` runs, which profit from what was made ready
+    while the other way had its turn, are not counted. On a CUDA device a turn lasts until the device is through:
+    what the host needs to launch the work is counted, as training would feel it.
+    """
+    rates: tuple[list[float], list[float]] = ([], [])
+    for way in (ours, reference):
+        way()
+    for _ in range(TURNS):
+        for way, measured in zip((ours, reference), rates, strict=True):
+            for _ in range(skip):
+                way()
+            measured.append(_rate(way, seconds / (2 * TURNS), device))
+    return statistics.median(rates[0]), statistics.median(rates[1])
+
+
+def _rate(way: Way, seconds: float, device: torch.device) -> float:
+    samples = 0
+    _wait_for(device)
+    start = time.perf_counter()
+    while not samples or time.perf_counter() - start < seconds:
+        samples += way()
+    _wait_for(device)
+    return samples / (time.perf_counter() - start)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute on `count` threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

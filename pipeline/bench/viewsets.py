@@ -1,0 +1,86 @@
+"""The views of a batch as the methods have them, made by the batched operators or by the plain ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.region import BLOCK
+from skelpipe.augment.skelemix import SkeleMix
+from skelpipe.bench import plain
+from skelpipe.bench.plain_draws import draw, draw_mix
+from skelpipe.entries import Entry, On, Recipe, Scene
+from skelpipe.skeleton import Layout
+
+__all__ = ["ViewSet", "batched_views", "plain_views", "view_sets"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSet:
+    """The views that a method's batch has: `recipe` is a loader's; `multiple` is what the frames must be of."""
+
+    name: str
+    views: str
+    recipe: Recipe
+    multiple: int = 1
+
+
+def view_sets(layout: Layout, frames: int) -> list[ViewSet]:
+    """Return the view sets that are measured.
+
+    ActCLR's four are those of its released loader in its first epochs. SkeleMix's region has 7 to 11 blocks of
+    four frames, fewer in clips shorter than that.
+    """
+    normal = chain("normal")
+    pair = {"query": normal, "key": normal}
+    extreme, strong = chain("aimclr-extreme", layout=layout), chain("msmclr-strong", layout=layout)
+    act, non = (
+        chain(f"actclr-{part}", layout=layout, variant="released") for part in ("actionlet", "non-actionlet")
+    )
+    most, parts = frames // BLOCK, len(layout.parts)
+    mixed = On("query", SkeleMix(layout, (min(2, parts), min(3, parts)), (min(7, most), min(11, most))))
+    return [
+        ViewSet("normal", "2 views", pair),
+        ViewSet("aimclr", "2 normal, 1 extreme", {**pair, "extreme": extreme}),
+        ViewSet("skelemix", "2 normal, 1 mixed", {**pair, "mixed": mixed}, BLOCK),
+        ViewSet("actclr", "actionlet, non-actionlet, 2 normal", {"act": act, "non": non, **pair}),
+        ViewSet("msmclr-strong", "1 view", {"strong": strong}),
+    ]
+
+
+def batched_views(made: Mapping[str, Entry], clips: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
+    """Draw and make the views of a batch of clips [N,C,T,V,M], as `Loader` does once the clips are there."""
+    scene = Scene(clips, lambda x: x)
+    for slot, (name, entry) in enumerate(made.items()):
+        scene.made[name] = entry.make(scene, entry.sample(Draws(0, epoch, index, slot), clips.shape))
+    return {name: view.clip for name, view in scene.made.items()}
+
+
+def plain_views(recipe: Recipe, clips: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw and make the same views one clip at a time, and stack them."""
+    made: dict[str, np.ndarray] = {}
+    for name, entry in recipe.items():
+        if isinstance(entry, Chain):
+            made[name] = np.stack([_augmented(entry, clip, rng) for clip in clips])
+        elif isinstance(entry, On) and isinstance(entry.op, SkeleMix):
+            made[name] = _mixed(entry.op, made[entry.view], rng)
+        else:
+            raise TypeError(f"the view {name!r} has no plain counterpart")
+    return made
+
+
+def _augmented(ops: Chain, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    for op in ops.ops:
+        x = plain.apply(op, x, draw(op, rng, x.shape))
+    return x
+
+
+def _mixed(op: SkeleMix, clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mix each clip with the one a shift ahead; region and shift are one a batch, as released."""
+    count = len(clips)
+    region = draw_mix(op, rng, clips.shape[1:])
+    shift = int(rng.integers(1, max(count - 1, 2)))
+    return np.stack([plain.mix(op, clips[n], clips[(n + shift) % count], region) for n in range(count)])

@@ -1,0 +1,119 @@
+"""`skelpipe bench`."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skelpipe.cli.options import (
+    device_option,
+    errors_as_messages,
+    json_option,
+    resolve_shards,
+    unresolved_shards_option,
+)
+
+if TYPE_CHECKING:
+    from skelpipe.dataset import Dataset
+
+__all__ = ["bench"]
+
+FRAMES = 50
+CLIPS = 2048  # of a made-up dataset
+
+
+@click.command(epilog="Example: skelpipe bench --what augment --frames 50 --seconds 1")
+@click.option(
+    "--what",
+    type=click.Choice(["augment", "stream", "loader", "all"]),
+    default="all",
+    show_default=True,
+    help="Views made in memory, batches read, or both in a loader.",
+)
+@unresolved_shards_option
+@click.option(
+    "--frames",
+    type=click.IntRange(min=8),
+    help=f"Make up clips of this many frames, and read no dataset [default, where none is found: {FRAMES}].",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Clips a batch.")
+@device_option
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads torch computes on."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Time to measure a row for."
+)
+@json_option
+@errors_as_messages
+def bench(
+    *,
+    what: str,
+    shards: str | None,
+    frames: int | None,
+    batch_size: int,
+    device: str,
+    threads: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Measure augmentation and reading on this machine, each beside a plain way of doing the same.
+
+    Both ways take turns, and the medians are printed: on a busy machine trust the ratios. The clips are a
+    dataset's or, where none is found, made up in a temporary folder that is removed at the end.
+    """
+    from skelpipe.bench.augmentations import augment_rows, graph_rows
+    from skelpipe.bench.setting import Setting
+    from skelpipe.bench.streams import loader_rows, stream_rows
+    from skelpipe.bench.table import machine, machine_lines, table
+    from skelpipe.bench.timing import Row
+    from skelpipe.bench.timing import threads as on_threads
+    from skelpipe.devices import resolve_device
+    from skelpipe.progress import progress
+
+    on = resolve_device(device)
+    makers: list[tuple[str, Callable[[Setting], Sequence[Callable[[], Row | None]]]]] = [
+        ("augment", augment_rows),
+        ("stream", stream_rows),
+        ("loader", loader_rows),
+        ("augment", graph_rows),
+    ]
+    with _clips(shards, frames, max(CLIPS, batch_size)) as (dataset, name), on_threads(threads):
+        setting = Setting(dataset, batch_size, on, seconds)
+        waiting = [measure for kind, rows_of in makers if what in (kind, "all") for measure in rows_of(setting)]
+        facts = machine(setting)
+        measured = [measure() for measure in progress(waiting, "bench: rows", len(waiting), quiet=as_json)]
+    rows = [row for row in measured if row is not None]
+    if as_json:
+        click.echo(json.dumps({"machine": facts, "rows": [row.to_plain() for row in rows]}))
+        return
+    click.echo(machine_lines(facts, name))
+    click.echo(table(rows))
+
+
+@contextmanager
+def _clips(shards: str | None, frames: int | None, count: int) -> Iterator[tuple["Dataset", str]]:
+    """Open the dataset to measure with, and say what it is."""
+    from skelpipe.bench.clips import made_up
+    from skelpipe.dataset import Dataset
+    from skelpipe.errors import UsageError
+
+    if shards is not None and frames is not None:
+        raise UsageError(
+            "--frames makes up clips, and --shards (or SKELPIPE_SHARDS) names a dataset to read: not both"
+        )
+    found = None
+    if frames is None:
+        try:
+            found = resolve_shards(shards)
+        except UsageError:
+            found = None
+    if found is not None:
+        yield Dataset.open(found), found
+        return
+    with tempfile.TemporaryDirectory(prefix="skelpipe-bench-") as folder:
+        yield made_up(Path(folder), frames or FRAMES, count), "a made-up dataset"

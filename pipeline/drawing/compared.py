@@ -1,0 +1,106 @@
+"""Scenes of two panels: a clip as training reads it, and what an augmentation makes of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from skelpipe.dataset import Dataset
+from skelpipe.drawing.augmented import Augmented, Choice, augmented, donor_row
+from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, arrow_scale, make_panel
+from skelpipe.drawing.sources import CLIP_RATE, DRAWN, find_sample, raw_title, read_raw
+from skelpipe.errors import UsageError
+from skelpipe.manifest import Manifest
+from skelpipe.preprocess import CROSCLR, profile_writer
+from skelpipe.skeleton import Layout
+from skelpipe.views import derive
+
+__all__ = ["RAW_FRAMES", "compared_raw_scene", "compared_scene"]
+
+RAW_FRAMES = 64  # of the clip that is made of a raw file, as `prepare` does if not told otherwise
+
+
+def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Choice) -> Scene:
+    """Return the scene of a sample as stored and augmented; which without an id, see `find_sample`.
+
+    The donor of a mix is another sample of the same side. UsageError where there is no such sample, or none that
+    could be the donor.
+    """
+    side, row = find_sample(dataset, identity)
+    rows, ids = [row], dataset.ids(side)
+    anchor = dataset.anchor(view) if choice.name == "mats" else None
+    if choice.mixes:
+        rows.append(donor_row(choice, row, len(ids), dataset.path))
+    clips = dataset.reader(side, "joint").gather(np.array(rows))
+    after = augmented(clips, rows, dataset.layout, view, choice, anchor)
+    classes = [dataset.classes[label] for label in dataset.labels(side)[rows]]
+    facts = {
+        "dataset": f"{dataset.name}, split {dataset.split_name}, {side} side",
+        "units": f"metres, as profile {dataset.profile} turned and centred the body",
+        "augment": f"{_words(choice)}, row {row} of the {side} side",
+    }
+    if choice.mixes:
+        facts["donor"] = f"{ids[rows[1]]}: {classes[1]}; drawn, as the region, for a batch of these two"
+    return _scene((ids[row], classes[0]), clips[0], after, dataset.layout, view, choice, facts)
+
+
+def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice) -> Scene:
+    """Return the scene of a raw file's clip, made as `prepare` makes it by default, plain and augmented.
+
+    The draws are those of row 0. UsageError for videos of several actions and for mixes, which need a dataset.
+    """
+    if choice.mixes:
+        what = "average motion" if choice.name == "mats" else "donor"
+        raise UsageError(f"{path}: {choice.name} needs a dataset (--shards), from which its {what} comes")
+    if manifest.segments:
+        raise UsageError(f"{path}: a video of several actions; prepare {manifest.name} and draw one of its clips")
+    recording = read_raw(path, manifest)
+    clip = np.zeros((3, RAW_FRAMES, len(manifest.layout), manifest.bodies), np.float32)
+    profile_writer(CROSCLR)(recording, manifest.layout, RAW_FRAMES, manifest.bodies, clip)
+    after = augmented(clip[None], [0], manifest.layout, view, choice)
+    facts = {
+        "dataset": f"{manifest.name}, raw recording of {recording.frames} frames",
+        "units": f"metres, as profile {CROSCLR} turns and centres the body",
+        "augment": f"{_words(choice)}, row 0",
+    }
+    return _scene(raw_title(path, manifest), clip, after, manifest.layout, view, choice, facts)
+
+
+def _words(choice: Choice) -> str:
+    return f"{choice.name}, variant {choice.variant}; draws of seed {choice.seed}, epoch {choice.epoch}"
+
+
+def _scene(
+    named: tuple[str, str],
+    clip: np.ndarray,
+    after: Augmented,
+    layout: Layout,
+    view: str,
+    choice: Choice,
+    facts: Mapping[str, str],
+) -> Scene:
+    shown = derive(clip, view, layout)
+    there = [m for m in range(clip.shape[3]) if clip[..., m].any() or after.shown[..., m].any()]
+    before = _panel(view, clip, shown, layout, there, "before")
+    panel = _panel(view, after.joint, after.shown, layout, there, f"after {choice.name}")
+    if after.marked is not None:
+        panel = replace(panel, marked=after.marked.transpose(2, 0, 1)[there], means=after.means)
+    drawn = DRAWN[view].format(scale=arrow_scale((before, panel)))
+    about = {
+        "dataset": facts["dataset"],
+        "view": f"{drawn}, from where it was before the mix"
+        if view == "motion" and after.joints_before
+        else drawn,
+        "frames": f"{clip.shape[1]}, played at {CLIP_RATE:g} a second",
+        "bodies": f"{len(there)} of at most {clip.shape[3]}",
+    }
+    return Scene(*named, {**about, **facts, **after.drawn}, layout, CLIP_RATE, (before, panel))
+
+
+def _panel(
+    view: str, joint: np.ndarray, shown: np.ndarray, layout: Layout, there: list[int], caption: str
+) -> Panel:
+    """Lay out the bodies `there` of a clip, but for the frames in which they hold nothing."""
+    like = np.abs(shown) if view == "bone" else np.abs(joint) + np.abs(shown)
+    joint, shown = (absent_as_nan(x, like)[..., there] for x in (joint, shown))
+    return make_panel(view, joint, shown, layout, tuple(f"body {m + 1}" for m in there), caption)

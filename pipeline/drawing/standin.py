@@ -1,0 +1,42 @@
+"""An actionlet that needs no trained network, to show how ActCLR joins two views by one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skelpipe.augment.actionlet import actionlet, to_frames
+from skelpipe.augment.region import BLOCK
+from skelpipe.skeleton import Layout
+from skelpipe.views import motion
+
+__all__ = ["MEANING", "moving_joints"]
+
+MEANING = "joints that move most against the average motion; a stand-in for the map of a trained network"
+
+
+def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Tensor], Tensor]:
+    """Return a function from clips [N,C,T,V,M] of `view` to the mask [N,T,V,M] of their moving joints.
+
+    `anchor` float32 [C,T,V,M] is the dataset's mean clip of that view. How far a joint's step to the next frame is
+    from the mean clip's, in metres and averaged over four frames, stands in for the difference activation; then
+    follow the smoothing and the threshold of the paper (`augment.actionlet`). Bodies that are absent are out.
+    """
+
+    def steps(x: Tensor) -> Tensor:
+        return x if view == "motion" else motion(x)
+
+    average = steps(torch.from_numpy(anchor))
+
+    def mask(x: Tensor) -> Tensor:
+        n, _, t, v, m = x.shape
+        there = (x != 0).any(1).any(2)  # [N,T,M]
+        excess = (steps(x) - average).norm(dim=1) * there[:, :, None]
+        rows = excess.movedim(1, 3).reshape(n * v * m, 1, t)
+        blocks = F.avg_pool1d(rows, BLOCK, ceil_mode=True).view(n, v, m, -1).permute(0, 2, 3, 1)
+        inside = to_frames(actionlet(blocks, layout), t, "nearest")  # [N,M,T,V]
+        return inside.movedim(1, 3) * there[:, :, None]
+
+    return mask

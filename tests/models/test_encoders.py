@@ -1,0 +1,84 @@
+"""What every backbone offers to methods, whatever the skeleton, the number of frames and of persons."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from skelpipe.errors import UsageError
+from skelpipe.models import build_encoder, build_method
+from skelpipe.models.encoders import ENCODERS
+from skelpipe.skeleton import layout
+
+SMALL: dict[str, dict[str, Any]] = {
+    "stgcn": {"width": 4, "out_channels": 12},
+    "bigru": {"hidden": 6, "layers": 2, "persons": 3},
+    "dsta": {"width": 4, "heads": 2},
+}
+
+
+def test_all_backbones_are_tried() -> None:
+    assert set(SMALL) == set(ENCODERS)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize(
+    ("body", "frames", "persons"), [("kinect-v2-25", 50, 2), ("coco-17", 9, 1), ("kinect-v1-20", 16, 3)]
+)
+def test_features_pool_to_h(name: str, body: str, frames: int, persons: int) -> None:
+    skeleton = layout(body)
+    encoder = build_encoder({"name": name, **SMALL[name]}, skeleton).eval()
+    x = torch.randn(4, 3, frames, len(skeleton), persons)
+    features = encoder.features(x)
+    assert features.shape[1] == encoder.feature_dim
+    assert len(features) in (4, 4 * persons)
+    assert features.shape[3] == (len(skeleton) if encoder.joint_map else 1)
+    h = encoder(x)
+    assert h.shape == (4, encoder.feature_dim)
+    assert torch.equal(encoder.pool(features, persons), h)
+    assert torch.allclose(encoder(x[1:3]), h[1:3], atol=1e-5)
+    assert encoder.layout is skeleton
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_settings_are_the_constructors(name: str) -> None:
+    defaults = ENCODERS[name].defaults()
+    checked = {key: ENCODERS[name].settings[key].check(key, value, "here") for key, value in defaults.items()}
+    assert checked == defaults
+    with pytest.raises(UsageError, match=r"unknown key 'encoder.depth'; known: "):
+        build_encoder({"name": name, "depth": 3}, layout("coco-17"))
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_it_learns_to_tell_clips_apart(name: str) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder({"name": name, **SMALL[name]}, layout("coco-17"), init="default")
+    network = nn.Sequential(encoder, nn.Linear(encoder.feature_dim, 3))
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    clips, labels = torch.randn(9, 3, 8, 17, 1), torch.arange(9) % 3
+    losses = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss = F.cross_entropy(network(clips), labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_method_steps_on_it(name: str) -> None:
+    torch.manual_seed(0)
+    recipe: dict[str, Any] = {"method": "skeletonclr", "queue": 12, "momentum": 0.9, "temperature": 0.2}
+    recipe |= {"encoder": {"name": name, **SMALL[name]}, "head": {"hidden": 8, "dim": 6}}
+    method = build_method(recipe, layout("coco-17"))
+    clips = torch.randn(6, 3, 8, 17, 2)
+    step = method(SimpleNamespace(views={"query": clips, "key": clips.flip(2)}, extras={}))
+    step.loss.backward()
+    assert step.embeddings.shape == (6, 6)
+    assert step.loss.isfinite()
+    encoder, head = method.networks("joint")
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in [*encoder.parameters(), *head.parameters()])

@@ -1,0 +1,130 @@
+"""The parts of a method: what a recipe says of them reaches them, and fresh ones are fresh."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from skelpipe.augment.chain import chain
+from skelpipe.augment.draws import Draws
+from skelpipe.errors import UsageError
+from skelpipe.models import build, build_method
+from skelpipe.models.method import Method
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings import Setting
+from skelpipe.skeleton import layout
+
+KINECT = layout("kinect-v2-25")
+RECIPE: dict[str, Any] = {
+    "method": "skeletonclr",
+    "variant": "released",
+    "encoder": {"name": "stgcn", "width": 4, "out_channels": 24},
+    "head": {"hidden": 20, "dim": 12, "batch_norm": True},
+    "augment": {"shear": 0.25, "crop": 4},
+    "queue": 40,
+    "momentum": 0.99,
+    "temperature": 0.2,
+}
+
+
+def shapes(module: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(p.shape) for p in module.parameters()]
+
+
+def test_plain_values() -> None:
+    parts = Parts.of(RECIPE, KINECT, "bone")
+    assert (parts.layout, parts.view, parts.variant, parts.temperature) == (KINECT, "bone", "released", 0.2)
+    assert dict(parts.augment) == {"shear": 0.25, "crop": 4}
+    assert parts.anchor is None
+
+
+def test_heads_fit_the_backbone_unless_told() -> None:
+    parts = Parts.of(RECIPE, KINECT)
+    assert shapes(parts.head()) == [(20, 24), (20,), (20,), (20,), (12, 20), (12,)]
+    assert shapes(parts.head(7))[0] == (20, 7)
+
+
+def test_asking_for_the_width_draws_nothing() -> None:
+    parts = Parts.of(RECIPE, KINECT)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    assert parts.feature_dim == 24
+    assert torch.rand(3).equal(expected)
+
+
+def test_every_part_is_new() -> None:
+    parts = Parts.of(RECIPE, KINECT)
+    assert not torch.equal(parts.encoder().blocks[3].temporal.weight, parts.encoder().blocks[3].temporal.weight)
+    first, second = parts.moco(), parts.moco()
+    assert not torch.equal(first.queue, second.queue)
+    assert first.queue.shape == (40, 12)
+    assert first.momentum == 0.99
+
+
+def test_moco_takes_networks_of_ones_own() -> None:
+    parts = Parts.of(RECIPE, KINECT)
+    encoder = parts.encoder()
+    head = parts.head()
+    moco = parts.moco(encoder, head)
+    assert moco.encoder is encoder
+    assert moco.head is head
+    assert shapes(parts.moco(encoder).head)[0] == (20, 24)
+
+
+def test_chains_have_the_recipes_strength() -> None:
+    draws, clips = Draws(0, 0, torch.arange(4)), torch.randn(4, 3, 12, 25, 2)
+    found = Parts.of(RECIPE, KINECT).chain("normal")(clips, draws)
+    assert torch.equal(found, chain("normal", shear=0.25, crop=4)(clips, draws))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variant": "best"}, "variant is 'best'; known: paper, released"),
+        ({"augment": {"sheer": 1}}, "unknown key 'augment.sheer'; known: shear, crop"),
+        ({"augment": {"crop": 0}}, "augment.crop is 0; it must be at least 1"),
+        ({"head": {"batch_norm": 1}}, "head.batch_norm must be true or false"),
+    ],
+)
+def test_wrong_values_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Parts.of({**RECIPE, **change}, KINECT)
+
+
+class Anchored(Method):
+    """Keeps what it is built with."""
+
+    name = "anchored"
+    settings = {"weight": Setting("float", low=0), "steps": Setting("ints", low=1)}  # noqa: RUF012
+
+    def __init__(self, parts: Parts, settings: Any) -> None:
+        super().__init__()
+        self.parts, self.given = parts, settings
+
+    @classmethod
+    def build(cls, parts: Parts, settings: Any) -> "Anchored":
+        return cls(parts, settings)
+
+
+def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(build.METHODS, "anchored", Anchored)
+
+    def anchor() -> Tensor:
+        return torch.ones(3)
+
+    recipe = {**RECIPE, "method": "anchored", "anchored": {"weight": 1, "steps": [3]}}
+    built = build_method(recipe, KINECT, "motion", anchor)
+    assert isinstance(built, Anchored)
+    assert built.given == {"weight": 1.0, "steps": [3]}
+    assert built.parts.view == "motion"
+    assert built.parts.anchor is anchor
+    for section, message in (
+        (None, "lacks anchored.weight, anchored.steps"),
+        ({"weight": 1}, "lacks anchored.steps"),
+        ({"weight": 1, "steps": [0]}, "anchored.steps is 0; it must be at least 1"),
+        ({"width": 1}, "unknown key 'anchored.width'; known: weight, steps"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            build_method({**recipe, "anchored": section}, KINECT)

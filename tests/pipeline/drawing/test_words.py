@@ -1,0 +1,107 @@
+"""What was drawn, in words: parameters set by hand, so that what they say is known."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from skelpipe.augment.adain import SkeletonAdaIN
+from skelpipe.augment.blur import GaussianBlur
+from skelpipe.augment.bones import BoneRescale
+from skelpipe.augment.chain import chain
+from skelpipe.augment.chains import CHAINS
+from skelpipe.augment.crop import Crop
+from skelpipe.augment.masks import JointMask
+from skelpipe.augment.noise import GaussianNoise, JointNoise
+from skelpipe.augment.shear import Shear
+from skelpipe.augment.skelemix import SkeleMix
+from skelpipe.augment.skeletonmix import KINDS, SkeletonMix
+from skelpipe.augment.spatial import AxisMask, Rotate, SpatialFlip
+from skelpipe.augment.temporal import TemporalFlip, TimeRescale
+from skelpipe.drawing.words import title, words
+from skelpipe.skeleton import layout
+
+KINECT = layout("kinect-v2-25")
+SHAPE = (1, 3, 50, 25, 2)
+ON, OFF = {"on": torch.tensor([True])}, {"on": torch.tensor([False])}
+SHARES = torch.tensor([[[1, 0.25, -0.5], [0, 1, 0.125], [-0.01, 0.3, 1]]])
+REGION = {"parts": torch.tensor([[False, True, False, True, False]]), "first": torch.tensor([2])}
+REGION["length"] = torch.tensor([3])
+
+
+def joints(*names: str) -> Tensor:
+    return torch.tensor([[name in names for name in KINECT.joints]])
+
+
+def mix(kind: str) -> dict[str, Tensor]:
+    return {"kind": torch.tensor([KINDS.index(kind)]), "weight": torch.tensor([0.37]), **REGION}
+
+
+@pytest.mark.parametrize(
+    ("op", "params", "expected"),
+    [
+        (Crop(), {"start": torch.tensor([5])}, "start 5; 8 gives the clip back"),
+        (Shear(), {"matrix": SHARES}, "x + 0.25 y - 0.50 z; y + 0.00 x + 0.12 z; z - 0.01 x + 0.30 y"),
+        (
+            Rotate(),
+            {"angle": torch.tensor([[math.radians(d) for d in (0.5, 23.4, 0.9)]])},
+            "largest about y, 23.4 degrees; x 0.5, z 0.9",
+        ),
+        (SpatialFlip(KINECT), ON, "left and right exchanged"),
+        (SpatialFlip(KINECT), OFF, "off"),
+        (TemporalFlip(), ON, "frames reversed"),
+        (TemporalFlip(), OFF, "off"),
+        (AxisMask(), {"keep": torch.tensor([[1.0, 0, 1]])}, "y is zero"),
+        (AxisMask(), {"keep": torch.ones(1, 3)}, "off"),
+        (GaussianNoise(), {"scale": torch.tensor([0.05])}, "standard deviation 0.05 m"),
+        (GaussianNoise(), {"scale": torch.tensor([0.0])}, "off"),
+        (GaussianBlur(), {**ON, "sigma": torch.tensor([1.234])}, "sigma 1.23 frames"),
+        (
+            GaussianBlur(normalise=False),
+            {**ON, "sigma": torch.tensor([1.0])},
+            "sigma 1.00 frames, kernel not normalised",
+        ),
+        (GaussianBlur(), {**OFF, "sigma": torch.tensor([1.0])}, "off"),
+        (
+            JointMask(),
+            {"joints": joints("head", "neck"), "first": torch.tensor([0]), "length": torch.tensor([12])},
+            "zero in frames 1 to 12: neck, head",
+        ),
+        (
+            JointMask(),
+            {"joints": joints(), "first": torch.tensor([0]), "length": torch.tensor([12])},
+            "off",
+        ),
+        (JointNoise(), {"joints": torch.tensor([[3, 0]])}, "replaced: head, spine base"),
+        (TimeRescale(), {**ON, "ratio": torch.tensor([0.75])}, "50 frames become 37"),
+        (TimeRescale(), {**OFF, "ratio": torch.tensor([1.0])}, "off"),
+        (
+            BoneRescale(KINECT),
+            {"factor": torch.linspace(0.1, 0.4, 25)[None].index_fill(1, torch.tensor(20), 9)},
+            "bones 0.10 to 0.40 times as long",  # the centre's own, 9, is of no bone
+        ),
+        (SkeletonAdaIN(KINECT), {}, "the donor's mean pose and spread over time"),
+        (SkeletonAdaIN(KINECT, "bone", "released"), {}, "the donor's bone lengths"),
+        (SkeleMix(KINECT), REGION, "the donor's left arm, left leg in frames 9 to 20"),
+        (SkeletonMix(KINECT), mix("mixup"), "Mixup: 0.37 of the donor, everywhere"),
+        (SkeletonMix(KINECT), mix("cutmix"), "CutMix: the donor's left arm, left leg in frames 9 to 20"),
+        (
+            SkeletonMix(KINECT),
+            mix("resizemix"),
+            "ResizeMix: the donor's first frames at twice the speed, as left arm, left leg in frames 9 to 20",
+        ),
+        (Crop(), None, "left out in this epoch"),
+        (object(), {"speed": torch.tensor([2.5])}, "speed 2.5"),
+    ],
+)
+def test_words_say_what_was_drawn(op: Any, params: dict[str, Tensor] | None, expected: str) -> None:
+    assert words(op, params, SHAPE, KINECT) == expected
+
+
+def test_every_operator_of_a_chain_has_a_name() -> None:
+    for name in CHAINS:
+        for variant in ("paper", "released"):
+            for op in chain(name, layout=KINECT, variant=variant).ops:
+                assert title(op) != type(op).__name__

@@ -1,0 +1,19 @@
+"""Backbones compiled by torch: the meaning of `--compile`."""
+
+import torch
+
+from skelpipe.models.method import Method
+
+__all__ = ["compile_networks"]
+
+
+def compile_networks(method: Method, backend: str = "inductor") -> int:
+    """Compile the feature maps of all backbones of a method, key networks' too; return how many there are.
+
+    Compilation happens at the first batch of each shape. Only the function is replaced, on the module itself:
+    the names of weights and their export stay as they are.
+    """
+    encoders = [module for module in method.modules() if callable(getattr(module, "features", None))]
+    for encoder in encoders:
+        encoder.features = torch.compile(encoder.features, backend=backend)
+    return len(encoders)
