@@ -25,7 +25,7 @@ $(PLAIN): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(DEV): $(PLAIN)
-	$(PIP) -e '.[plot,dask,dev]'
+	$(PIP) -e '.[plot,dask,dali,dev]'
 	touch $@
 
 demo: $(PLAIN)

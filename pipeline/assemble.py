@@ -79,8 +79,8 @@ def assemble(
         card["hdf5"] = write_hdf5_sides(card, out)
     with replacing(out / README) as file:
         file.write(dataset_readme(manifest, card).encode())
-    for file in inventory(card):  # whatever the card promises is on disk before the card is
-        settle_on_disk(out / file.name)
+    for data in inventory(card):  # whatever the card promises is on disk before the card is
+        settle_on_disk(out / data.name)
     write_json(out / CARD, card, durable=True)
     if "shards" not in formats:
         remove_shards(card, out)

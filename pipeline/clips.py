@@ -40,12 +40,12 @@ class RecordingReader:
         """Return the recording in a file; RawError where it is damaged."""
         if self._last is None or self._last[0] != file.path:
             try:
-                result: Recording | RawError = self._read(self._text.read_raw(file), file.path, self._joints)
+                recording = self._read(self._text.read_raw(file), file.path, self._joints)
                 if self._y_down:
-                    result.xyz[:, :, 1] *= -1
+                    recording.xyz[:, :, 1] *= -1
+                self._last = file.path, recording
             except RawError as error:
-                result = error
-            self._last = file.path, result
+                self._last = file.path, error
         if isinstance(self._last[1], RawError):
             raise self._last[1]
         return self._last[1]

@@ -64,7 +64,7 @@ def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
         from distributed import Client
         from distributed import as_completed as completed
         from distributed.client import FutureCancelledError
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise UsageError("--engine dask needs the extra: pip install 'skelpipe[dask]'") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from skelpipe.card import read_samples
 from skelpipe.manifest import BY_ID, SIDES, Fields, Manifest
-from skelpipe.plan import Plan, counts
+from skelpipe.plan import Drop, Plan, Sample, counts
 from skelpipe.prepare import Outcome
 
 __all__ = ["plan_report", "preparation_report"]
@@ -36,7 +36,7 @@ def preparation_report(manifest: Manifest, out: Path, outcome: Outcome) -> dict[
 
 def plan_report(manifest: Manifest, split: str, out: Path, plan: Plan) -> dict[str, Any]:
     """Return the same of a plan, from file names (and label files) alone: no recording has been read."""
-    clips = [*plan.samples, *plan.drops]
+    clips: list[Sample | Drop] = [*plan.samples, *plan.drops]
     found = {clip.cut.recording if clip.cut else clip.id: clip.fields for clip in clips}
     dropped = Counter(drop.reason for drop in plan.drops)
     notes = {sample.id: sample.note for sample in plan.samples if sample.note}

@@ -71,7 +71,7 @@ def test_users_own_folders_do_not_shadow_ours(installed, tmp_path) -> None:
             "raise SystemExit('the user\\'s own folder was imported')\n"
         )
     code = (
-        "import skelpipe, skelpipe.models, skelpipe.train.recipe, skelpipe.manifest as m\n"
+        "import skelpipe, skelpipe.models, skelpipe.train.recipe, skelpipe.schema as m\n"
         "print(skelpipe.__file__); print(len(m.load_manifest('ntu120').missing))\n"
         "print(skelpipe.train.recipe.load_recipe('skeletonclr')['queue'])"
     )

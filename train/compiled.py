@@ -2,6 +2,7 @@
 
 import torch
 
+from skelpipe.models.encoders import Encoder
 from skelpipe.models.method import Method
 
 __all__ = ["compile_networks"]
@@ -13,7 +14,7 @@ def compile_networks(method: Method, backend: str = "inductor") -> int:
     Compilation happens at the first batch of each shape. Only the function is replaced, on the module itself:
     the names of weights and their export stay as they are.
     """
-    encoders = [module for module in method.modules() if callable(getattr(module, "features", None))]
+    encoders = [module for module in method.modules() if isinstance(module, Encoder)]
     for encoder in encoders:
-        encoder.features = torch.compile(encoder.features, backend=backend)
+        encoder.features = torch.compile(encoder.features, backend=backend)  # type: ignore[method-assign]
     return len(encoders)

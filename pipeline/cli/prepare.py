@@ -198,9 +198,10 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
     for side, count in report["too_many"].items():
         click.echo(f"Warning: {count:,} more {side} clips than are published", err=True)
     if unmatched := report["unmatched"]:
-        more = f" and {len(unmatched) - SHOWN:,} more" if len(unmatched) > SHOWN else ""
         listed = ", ".join(unmatched[:SHOWN])
-        click.echo(f"Warning: no recording has these values of split {report['split']}: {listed}{more}", err=True)
+        if len(unmatched) > SHOWN:
+            listed += f" and {len(unmatched) - SHOWN:,} more"
+        click.echo(f"Warning: no recording has these values of split {report['split']}: {listed}", err=True)
     for side in ("train", "test"):
         if not report[side]:
             click.echo(f"Warning: the {side} side of split {report['split']} is empty", err=True)

@@ -1,0 +1,122 @@
+"""From raw files to datasets: parsing and `prepare`, against a plain reader and against itself."""
+
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from skelpipe.bench.timing import Row
+from skelpipe.prepare import Options, prepare
+from skelpipe.raw.ntu import read_skeleton
+from skelpipe.raw.pku import read_pku
+from skelpipe.raw.source import TextBuffer
+from skelpipe.schema import load_manifest
+
+__all__ = ["bench_parse", "bench_pku", "bench_prepare", "bench_workers", "bench_zip"]
+
+ROUNDS = 5
+PLAIN_FILES = 4  # the plain reader takes its time
+
+
+def read_line_by_line(path: Path) -> list[list[tuple[list[float], list[tuple[float, ...]]]]]:
+    """Read a `.skeleton` file as research code does: line by line, every value through float()."""
+    with open(path) as file:
+        frames = []
+        for _ in range(int(file.readline())):
+            bodies = []
+            for _ in range(int(file.readline())):
+                info = [float(value) for value in file.readline().split()]
+                joints = []
+                for _ in range(int(file.readline())):
+                    joints.append(tuple(float(value) for value in file.readline().split()))
+                bodies.append((info, joints))
+            frames.append(bodies)
+    return frames
+
+
+def bench_parse(raw: Path) -> Row:
+    """Strict parse of .skeleton text against a line-by-line reader, files a second."""
+    paths = sorted(raw.glob("*.skeleton"))[:40]
+    buffer = TextBuffer()
+    ours = _median(lambda: [read_skeleton(buffer.read(str(path)), path.name) for path in paths]) / len(paths)
+    size = sum(path.stat().st_size for path in paths) / len(paths)
+    what = f"parse a .skeleton file of {size / 1e3:.0f} kB ({1e3 * ours:.2f} ms, {size / ours / 1e6:.0f} MB/s)"
+    return Row(what, "line by line, float() a value", 1 / ours, 1 / _plain(raw), 1)
+
+
+def bench_pku(raw: Path) -> Row:
+    """Strict parse of a PKU-MMD video's text against numpy's loadtxt, videos a second."""
+    path = raw / "0002-L.txt"
+    rng = np.random.default_rng(0)
+    np.savetxt(path, rng.normal(size=(5000, 150)), fmt="%.6f")
+    buffer = TextBuffer()
+    ours = _median(lambda: read_pku(buffer.read(str(path)), path.name))
+    plain = _median(lambda: np.loadtxt(path), 2)
+    size = path.stat().st_size
+    path.unlink()
+    what = f"parse a PKU-MMD video of {size / 1e6:.1f} MB ({1e3 * ours:.1f} ms, {size / ours / 1e6:.0f} MB/s)"
+    return Row(what, "numpy.loadtxt", 1 / ours, 1 / plain, 1)
+
+
+def bench_prepare(raw: Path) -> Row:
+    """`prepare`, end to end with three views from a folder, one process, files a second."""
+    return _bench_prepare(raw, raw, "a folder")
+
+
+def bench_zip(raw: Path) -> Row:
+    """The same from a .zip archive, as the datasets are distributed."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = shutil.make_archive(f"{folder}/skeletons", "zip", raw)
+        return _bench_prepare(raw, Path(archive), "a .zip archive")
+
+
+def _bench_prepare(raw: Path, source: Path, kind: str) -> Row:
+    count = len(list(raw.glob("*.skeleton")))
+    taken = statistics.median(_prepare(source, 1) for _ in range(ROUNDS)) / count
+    what = f"prepare {count} files from {kind} ({1e3 * taken:.2f} ms a file and core)"
+    return Row(what, "only reading the files line by line", 1 / taken, 1 / _plain(raw), 1)
+
+
+def bench_workers(raw: Path) -> Row:
+    """`prepare` with two workers against one, in turn, files a second.
+
+    The recordings are linked under many names, so that starting two processes counts for little.
+    """
+    manifest = load_manifest("ntu60")
+    sources = sorted(raw.glob("*.skeleton"))
+    with tempfile.TemporaryDirectory(dir=raw.parent) as folder:
+        names = [name for name, _ in manifest.expected()][:8000]
+        for number, name in enumerate(names):
+            (Path(folder) / f"{name}.skeleton").hardlink_to(sources[number % len(sources)])
+        taken: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(3):
+            for workers, times in taken.items():
+                times.append(_prepare(Path(folder), workers, shard_size=256))
+    one, two = (len(names) / statistics.median(taken[workers]) for workers in (1, 2))
+    return Row(f"prepare {len(names):,} files with two workers", "one worker", two, one, 1)
+
+
+def _prepare(source: Path, workers: int, shard_size: int = 1024) -> float:
+    with tempfile.TemporaryDirectory(dir=source.parent) as out:
+        options = Options("xsub", shard_size=shard_size)
+        start = time.perf_counter()
+        prepare(load_manifest("ntu60"), [source], Path(out) / "ds", options, workers=workers, quiet=True)
+        return time.perf_counter() - start
+
+
+def _plain(raw: Path) -> float:
+    paths = sorted(raw.glob("*.skeleton"))[:PLAIN_FILES]
+    return _median(lambda: [read_line_by_line(path) for path in paths], 2) / len(paths)
+
+
+def _median(work, rounds: int = ROUNDS) -> float:
+    times = []
+    for counted in [False] + [True] * rounds:
+        start = time.perf_counter()
+        work()
+        if counted:
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
