@@ -114,6 +114,8 @@ class ClipReader:
         """Note frames that `crosclr` does not count though body 1 is there (its L, spec A10, looks at joint 0)."""
         if self._profile != CROSCLR:
             return ""
+        if recording.xyz[:, 0].any(axis=1).all():
+            return ""
         present = recording.counts > 0
         first = (np.cumsum(recording.counts) - recording.counts)[present]
         lost = ~recording.xyz[first, 0].any(axis=1) & recording.xyz[first].any(axis=(1, 2))

@@ -9,12 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from skelpipe.errors import SkelpipeError, UsageError
 
-__all__ = ["Job", "run_jobs", "run_on_dask"]
+__all__ = ["Job", "run_jobs", "run_on_dask", "workers_ready"]
 
 Job = Callable[[], None]
 
@@ -22,25 +23,37 @@ CONNECT_SECONDS = 20
 PARENT_SECONDS = 0.5  # between looks whether the parent lives
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[None]:
+@contextmanager
+def workers_ready(count: int) -> Iterator[Executor | None]:
+    """Start worker processes, which load what they need while the caller looks for work; None for a single one."""
+    if count == 1:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+        for _ in range(count):
+            pool.submit(_load)
+        yield pool
+
+
+def _load() -> None:
+    import skelpipe.shard_writer  # noqa: F401
+
+
+def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
     """Do the jobs on this machine, yielding after each; the first error ends the work, finished jobs stay."""
-    if workers == 1 or len(jobs) <= 1:
+    if pool is None or len(jobs) <= 1:
         for job in jobs:
             yield job()
         return
-    context = multiprocessing.get_context("spawn")
-    count = min(workers, len(jobs))
-    with ProcessPoolExecutor(count, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    try:
         futures = [pool.submit(job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise SkelpipeError(
-                "a worker process was killed (out of memory?); run prepare again to go on"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise SkelpipeError("a worker process was killed (out of memory?); run prepare again to go on") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _end_with(parent: int) -> None:

@@ -97,6 +97,8 @@ def _wrong_with(identity: str) -> str | None:
 
 def _printable(text: str) -> str:
     """Write what is no printable character, such as a byte that is no UTF-8, as an escape."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode-escape", "replace").decode() for c in text)
 
 

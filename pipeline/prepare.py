@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from skelpipe.assemble import assemble
-from skelpipe.card import read_card
-from skelpipe.engines import Job, run_jobs, run_on_dask
+from skelpipe.card import CARD, read_card
+from skelpipe.engines import Job, run_jobs, run_on_dask, workers_ready
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
 from skelpipe.manifest import Manifest
@@ -76,33 +76,46 @@ def prepare(
     """
     if scheduler:  # a cluster's workers have a current folder of their own
         raw, out = [Path(place).resolve() for place in raw], out.resolve()
-    plan = survey(manifest, raw, options, skip_bad=skip_bad)
-    made_with = {"dataset": manifest.name, **asdict(options)}
-    settings = {
-        **made_with,
-        "definition": manifest.definition(options.split),
-        "raw_fingerprint": plan.fingerprint(),
-        "formats": sorted(formats),
-    }
-    shape = (3, options.frames, len(manifest.layout), options.bodies)
-    times = plan.fingerprint(times=True)
-    with claimed(out, settings, overwrite=overwrite, raw_times=times, newest=plan.newest) as work:
-        if work is None:
-            return Outcome(read_card(out), dict(plan.outside), was_complete=True)
-        decided = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
-        how = (shape, options.dtype, options.profile, options.second_body, skip_bad, decided)
-        jobs = [ShardJob(manifest, shard, out, work, *how) for shard in plan.shards(options.shard_size)]
-        videos = video_shards(plan.videos) if options.untrimmed else []
-        video_jobs = [VideoJob(manifest, shard, out, work, options.bodies, skip_bad, decided) for shard in videos]
-        waiting: list[Job] = [
-            *(job for job in jobs if read_receipt(job) is None),
-            *(job for job in video_jobs if read_video_receipt(job) is None),
-        ]
-        done = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, workers)
-        for _ in progress(done, f"prepare {out}: shards", len(waiting), quiet=quiet):
-            pass
-        card = assemble(manifest, made_with, plan, jobs, video_jobs, sorted(formats), out)
+    finished = (out / CARD).exists() and not overwrite  # then there is most likely nothing to do
+    with workers_ready(1 if scheduler or finished else workers) as pool:
+        plan = survey(manifest, raw, options, skip_bad=skip_bad)
+        settings = {
+            **_made_with(manifest, options),
+            "definition": manifest.definition(options.split),
+            "raw_fingerprint": plan.fingerprint(),
+            "formats": sorted(formats),
+        }
+        times = plan.fingerprint(times=True)
+        with claimed(out, settings, overwrite=overwrite, raw_times=times, newest=plan.newest) as work:
+            if work is None:
+                return Outcome(read_card(out), dict(plan.outside), was_complete=True)
+            decided = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
+            jobs, video_jobs = _jobs(manifest, plan, options, out, work, skip_bad, decided)
+            waiting: list[Job] = [
+                *(job for job in jobs if read_receipt(job) is None),
+                *(job for job in video_jobs if read_video_receipt(job) is None),
+            ]
+            done = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
+            for _ in progress(done, f"prepare {out}: shards", len(waiting), quiet=quiet):
+                pass
+            made_with = _made_with(manifest, options)
+            card = assemble(manifest, made_with, plan, jobs, video_jobs, sorted(formats), out)
     return Outcome(card, dict(plan.outside), was_complete=False)
+
+
+def _made_with(manifest: Manifest, options: Options) -> dict[str, Any]:
+    return {"dataset": manifest.name, **asdict(options)}
+
+
+def _jobs(
+    manifest: Manifest, plan: Plan, options: Options, out: Path, work: Path, skip_bad: bool, settings: str
+) -> tuple[list[ShardJob], list[VideoJob]]:
+    """Return the shards and the tars of videos to write; `settings` is a hash of all that decides them."""
+    shape = (3, options.frames, len(manifest.layout), options.bodies)
+    how = (shape, options.dtype, options.profile, options.second_body, skip_bad, settings)
+    shards = [ShardJob(manifest, shard, out, work, *how) for shard in plan.shards(options.shard_size)]
+    videos = video_shards(plan.videos) if options.untrimmed else []
+    return shards, [VideoJob(manifest, video, out, work, options.bodies, skip_bad, settings) for video in videos]
 
 
 def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:

@@ -6,6 +6,7 @@ starts at `i*stride + data_offset`. `tar`, webdataset and DALI (through the `.id
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,13 +42,9 @@ class Geometry:
         np.lib.format.write_array_header_1_0(file, header)
         return file.getvalue()
 
-    @property
-    def values(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
+    @cached_property
     def array_bytes(self) -> int:
-        return self.values * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def data_offset(self) -> int:

@@ -68,9 +68,10 @@ def _walk(root: Path) -> Iterator[RawFile]:
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        inside = os.path.relpath(folder, root)
         for name in files:
             path = os.path.join(folder, name)
-            relative = os.path.relpath(path, root)
+            relative = name if inside == os.curdir else os.path.join(inside, name)
             if _is_archive(name):
                 yield from _members(Path(path), relative)
                 continue
