@@ -132,14 +132,16 @@ class Reader:
     """All clips of one side and view as rows of memory-mapped shards or HDF5 chunks; nothing is decoded."""
 
     def __init__(self, dataset: Dataset, split: str, view: str) -> None:
+        from skelpipe.gather import Pieces  # compiled code, which those who only look at a card need not load
+
         self.shape = dataset.shape
         geometry = dataset.geometry(view)
-        self._pieces = map_side(dataset.path, dataset.card, split, geometry, dataset.ids(split))
         self._dtype = np.dtype(geometry.dtype)
-        self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in self._pieces])]).astype(np.int64)
+        pieces = map_side(dataset.path, dataset.card, split, geometry, dataset.ids(split))
+        self._pieces = Pieces(pieces, self._dtype)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._pieces)
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy the rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], made where not given."""
@@ -150,13 +152,7 @@ class Reader:
             out = np.empty((len(rows), *self.shape), np.float32)
         flat = out.reshape(len(rows), math.prod(self.shape))
         stored = flat if self._dtype == flat.dtype else np.empty(flat.shape, self._dtype)
-        piece_of = np.searchsorted(self._starts, rows, side="right") - 1
-        if len(self._pieces) == 1:
-            stored[:] = self._pieces[0][rows]
-        else:
-            places = zip(piece_of.tolist(), (rows - self._starts[piece_of]).tolist(), strict=True)
-            for n, (piece, row) in enumerate(places):  # each copies some 40 kB: the loop itself is cheap
-                stored[n] = self._pieces[piece][row]
+        self._pieces.copy(rows, stored)
         if stored is not flat:
             _widen(stored, flat)
         return out

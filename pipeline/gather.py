@@ -1,0 +1,40 @@
+"""Rows copied out of many memory maps in one call that leaves Python's lock alone: training goes on meanwhile."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.typed import List
+
+__all__ = ["Pieces"]
+
+WORDS = {2: np.uint16, 4: np.uint32}  # what numbers of that many bytes are copied as
+
+
+class Pieces:
+    """Arrays [n,D] of one type that follow each other: row r of them all is row r - start of one piece."""
+
+    def __init__(self, pieces: Sequence[np.ndarray], dtype: np.dtype) -> None:
+        self._word = WORDS[dtype.itemsize]
+        self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+        self._pieces: Any = None
+        if pieces:
+            self._pieces = List(piece.view(self._word) for piece in pieces)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows, int64 [n] within the range, to `out` [n,D] of the pieces' type."""
+        if len(rows):
+            piece = np.searchsorted(self._starts, rows, side="right") - 1
+            _copy(self._pieces, piece, rows - self._starts[piece], out.view(self._word))
+
+
+@njit(cache=True, nogil=True)
+def _copy(pieces: Any, piece: np.ndarray, row: np.ndarray, out: np.ndarray) -> None:
+    for n in range(len(out)):
+        source = pieces[piece[n]][row[n]]
+        for i in range(out.shape[1]):
+            out[n, i] = source[i]
