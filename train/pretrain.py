@@ -31,6 +31,7 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
+from skelpipe.loader import READERS
 from skelpipe.models.build import METHODS
 from skelpipe.train.identity import Identity
 from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
@@ -59,6 +60,7 @@ class Asked:
     knn_every: int
     amp: bool
     compile: bool
+    loader: str
     device: str
     seed: int
     as_json: bool
@@ -124,6 +126,13 @@ def choose_recipe(method: str | None, name: str | None) -> Recipe:
 )
 @click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
 @click.option("--compile", is_flag=True, help="Compile the backbones with torch.compile: slow to start.")
+@click.option(
+    "--loader",
+    type=click.Choice(READERS),
+    default="native",
+    show_default=True,
+    help="Who reads the clips: skelpipe, or NVIDIA DALI (needs skelpipe[dali]); the batches are the same.",
+)
 @device_option
 @seed_option
 @json_option
@@ -149,6 +158,7 @@ def main(**given: Any) -> None:
         overwrite=asked.overwrite,
         save_every=asked.save_every,
         knn_every=asked.knn_every,
+        reader=asked.loader,
     )
     summary = pretrain(dataset, identity, options, console)
     if asked.as_json:

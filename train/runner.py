@@ -44,6 +44,7 @@ class Options:
     overwrite: bool = False
     save_every: int = 10
     knn_every: int = 10
+    reader: str = "native"
 
 
 def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Console) -> dict[str, Any]:
@@ -52,8 +53,8 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
     Returns the summary that --json prints.
     """
     folder = RunFolder(options.out)
+    run = Run(dataset, identity, options.device, options.reader)  # fails before an earlier run is deleted
     folder.open(resume=options.resume, overwrite=options.overwrite)
-    run = Run(dataset, identity, options.device)
     done = run.resume(folder, console) if options.resume else 0
     with replacing(folder.recipe) as file:
         file.write(identity.recipe.to_yaml().encode())
@@ -67,9 +68,10 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
 class Run:
     """A pre-training run in memory: network, optimiser, data and position."""
 
-    def __init__(self, dataset: Dataset, identity: Identity, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, identity: Identity, device: torch.device, reader: str = "native") -> None:
         self.dataset = dataset
         self.device = device
+        self.reader = reader
         self.epoch = 0  # whole epochs done
         self.best: dict[str, float] = {}
         self.collapsed = False
@@ -81,7 +83,7 @@ class Run:
             compile_networks(self.method)
         self.optimiser = build_optimiser(self.method, recipe)
         self.views = self.method.views()
-        self.loader = _loader(dataset, identity, self.views, device)
+        self.loader = _loader(dataset, identity, self.views, device, reader)
         self.monitors = {
             stream: KnnMonitor(dataset, stream, device, suffix="" if stream == view else f"-{stream}")
             for stream in self.identity.streams
@@ -201,7 +203,7 @@ class Run:
         if views.keys() != self.views.keys() or any(views[name] is not self.views[name] for name in views):
             state = self.loader.state()
             self.loader.close()
-            self.loader = _loader(self.dataset, self.identity, views, self.device)
+            self.loader = _loader(self.dataset, self.identity, views, self.device, self.reader)
             self.loader.load_state(state)
             self.views = views
 
@@ -221,11 +223,11 @@ def _anchor(dataset: Dataset, view: str) -> Callable[[], Tensor]:
     return lambda: torch.from_numpy(dataset.anchor(view))
 
 
-def _loader(dataset: Dataset, identity: Identity, views: Views, device: torch.device) -> Loader:
+def _loader(dataset: Dataset, identity: Identity, views: Views, device: torch.device, reader: str) -> Loader:
     """Return augmented batches of the training split; views are derived after augmenting the joints (spec A8)."""
     recipe = identity.recipe
     stream = Stream(dataset, "train", ["joint"], recipe["batch_size"], seed=identity.seed)
-    return Loader(stream, device, views, derive="after", view=identity.view)
+    return Loader(stream, device, views, derive="after", view=identity.view, reader=reader)
 
 
 def _due(epoch: int, every: int, last: int) -> bool:

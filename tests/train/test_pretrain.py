@@ -171,3 +171,15 @@ def test_help_as_a_module(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.rstrip().endswith("Example: python train/pretrain.py --shards data/ntu120-xset")
     assert "--resume" in done.stdout
+
+
+def test_either_reader_trains_the_same(
+    pretrain_small: Pretrain, same_run: Callable[..., None], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """DALI's CPU backend beside the native reader, and native going on with what DALI began."""
+    every = ["--save-every", "1", "--knn-every", "1"]
+    pretrain_small(tiny_dataset, tmp_path / "native", "--epochs", "3", *every)
+    for more in (["--epochs", "2", "--loader", "dali"], ["--epochs", "3", "--resume"]):
+        result = pretrain_small(tiny_dataset, tmp_path / "dali", *more, *every)
+        assert result.exit_code == 0, result.output
+    same_run(tmp_path / "native", tmp_path / "dali", epoch=3)
