@@ -8,7 +8,7 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.augmented import Augmented, Choice, augmented, donor_row
 from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, arrow_scale, make_panel
-from skelpipe.drawing.sources import CLIP_RATE, DRAWN, find_sample, raw_title, read_raw
+from skelpipe.drawing.sources import CLIP_RATE, DRAWN, find_sample, made_by, raw_title, read_raw
 from skelpipe.errors import UsageError
 from skelpipe.manifest import Manifest
 from skelpipe.preprocess import CROSCLR, profile_writer
@@ -36,7 +36,7 @@ def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Ch
     classes = [dataset.classes[label] for label in dataset.labels(side)[rows]]
     facts = {
         "dataset": f"{dataset.name}, split {dataset.split_name}, {side} side",
-        "units": f"metres, as profile {dataset.profile} turned and centred the body",
+        "units": made_by(dataset.card["units"], dataset.profile),
         "augment": f"{_words(choice)}, row {row} of the {side} side",
     }
     if choice.mixes:
@@ -60,7 +60,7 @@ def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice)
     after = augmented(clip[None], [0], manifest.layout, view, choice)
     facts = {
         "dataset": f"{manifest.name}, raw recording of {recording.frames} frames",
-        "units": f"metres, as profile {CROSCLR} turns and centres the body",
+        "units": made_by(manifest.units, CROSCLR),
         "augment": f"{_words(choice)}, row 0",
     }
     return _scene(raw_title(path, manifest), clip, after, manifest.layout, view, choice, facts)

@@ -230,8 +230,8 @@ def _prepare_axes(axes: Any, scene: Scene, panel: Panel, across: int) -> None:
     front = f"{panel.caption}: front" if panel.caption else "front"
     view = front if across == X else "side, the front at the left"
     axes.set_title(view, fontsize=9, parse_math=False)
-    axes.set_xlabel("x (m)" if across == X else "z, depth (m)", fontsize=9)
-    axes.set_ylabel("y, up (m)", fontsize=9)
+    axes.set_xlabel(f"{'x' if across == X else 'z, depth'} ({scene.unit})", fontsize=9)
+    axes.set_ylabel(f"y, up ({scene.unit})", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.locator_params(nbins=5)
     axes.grid(color="#e0e0e0", linewidth=0.6)

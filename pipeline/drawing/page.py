@@ -63,6 +63,7 @@ def _plain(scene: Scene) -> dict[str, Any]:
         "rate": scene.rate,
         "frames": scene.frames,
         "flat": scene.flat,
+        "unit": scene.unit,
         "low": _rounded(low, DECIMALS),
         "high": _rounded(high, DECIMALS),
         "arrowScale": scene.arrow_scale,

@@ -39,7 +39,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Scene:
-    """Panels that play together, `rate` frames a second. `facts` are named lines of text, in order."""
+    """Panels that play together, `rate` frames a second. `facts` are named lines of text, in order.
+
+    The fact `units` begins with the unit of positions.
+    """
 
     id: str
     class_name: str
@@ -55,6 +58,12 @@ class Scene:
     @property
     def frames(self) -> int:
         return max(panel.points.shape[1] for panel in self.panels)
+
+    @property
+    def unit(self) -> str:
+        """The unit of positions as axes name it."""
+        unit = self.facts.get("units", "metres").partition(",")[0]
+        return "m" if unit == "metres" else unit
 
     @property
     def flat(self) -> bool:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from skelpipe import manifests
+from skelpipe.clips import RecordingReader
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, make_panel, recording_clip
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.manifest import SIDES, Manifest
-from skelpipe.raw import READERS
+from skelpipe.preprocess import CROSCLR
 from skelpipe.raw.recording import Recording
-from skelpipe.raw.source import TextBuffer
+from skelpipe.raw.source import RawFile
 from skelpipe.schema import load_manifest
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "DRAWN",
     "dataset_scene",
     "find_sample",
+    "made_by",
     "manifest_for",
     "raw_scene",
     "raw_title",
@@ -56,7 +58,7 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
         "view": DRAWN[view].format(scale=arrow_scale((panel,))),
         "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} a second",
         "bodies": f"{len(bodies)} of at most {dataset.shape[3]}",
-        "units": f"metres, as profile {dataset.profile} turned and centred the body",
+        "units": made_by(dataset.card["units"], dataset.profile),
     }
     class_name = dataset.classes[dataset.labels(side)[row]]
     return Scene(dataset.ids(side)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
@@ -78,14 +80,21 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
         "view": DRAWN[view].format(scale=arrow_scale((panel,))),
         "frames": f"{recording.frames}, {'' if kinect else 'played at '}{rate:g} a second",
         "bodies": f"{len(bodies)}, at most {recording.bodies} in a frame",
-        "units": "metres, the camera at the origin" if kinect and view != "bone" else "metres, as in the file",
+        "units": f"{manifest.units}, "
+        + ("the camera at the origin" if kinect and view != "bone" else "as in the file"),
     }
     return Scene(*raw_title(path, manifest), facts, manifest.layout, rate, (panel,))
 
 
+def made_by(units: str, profile: str) -> str:
+    """Return the units of a prepared clip in words, and what its profile did to the body."""
+    did = "turned and centred the body" if profile == CROSCLR else "put the first body's spine at the origin"
+    return f"{units}, as profile {profile} {did}"
+
+
 def read_raw(path: str, manifest: Manifest) -> Recording:
     """Read a raw file by the manifest's reader; RawError where it is missing or damaged."""
-    return READERS[manifest.reader](TextBuffer().read(path), path, len(manifest.layout))
+    return RecordingReader(manifest).read(RawFile(path, path, 0))
 
 
 def raw_title(path: str, manifest: Manifest) -> tuple[str, str]:

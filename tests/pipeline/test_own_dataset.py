@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from skelpipe.cli import main
 from skelpipe.dataset import Dataset
 from skelpipe.errors import RawError, UsageError
 from skelpipe.models.graph import adjacency
@@ -188,6 +190,13 @@ MISTAKES = {
     ),
     "no pattern": (wrong(name_pattern="(?P<action>"), "gym.yaml: name_pattern: is no regular expression"),
     "no class in the name": (wrong(label="move"), "gym.yaml: label: name_pattern has no group 'move'"),
+    "a class that is a number": (wrong(classes=["squat", "3"]), "gym.yaml: classes: '3' is a number: give names"),
+    "a key twice": (None, r"gym.yaml:2: is no YAML: the key 'name' stands twice"),
+    "a bone that is a list": (
+        wrong(layout={**STICK, "bones": {**STICK["bones"], "r": ["hip"]}}),
+        "gym.yaml: layout: bones names the unknown joint",
+    ),
+    "another dataset's key": (wrong(recordings="ntu120"), "gym.yaml: recordings: there is no such key"),
     "a class twice": (wrong(classes=["a", "a"]), "gym.yaml: classes: names are expected, each once"),
     "bodies beyond": (wrong(bodies=7), "gym.yaml: bodies: 7 is not between 1 and 6"),
     "a file that is not there": (
@@ -202,6 +211,11 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_each_mistake_is_named_by_file_and_key(gym, case) -> None:
     changes, message = MISTAKES[case]
+    if changes is None:
+        (gym / "gym.yaml").write_text("name: a\nname: b\n")
+        with pytest.raises(UsageError, match=message):
+            load_manifest(str(gym / "gym.yaml"))
+        return
     with pytest.raises(UsageError, match=message.replace("(", r"\(").replace("?P", r"\?P").replace("'?", r"'\?")):
         load_manifest(changed(gym, **changes))
 
@@ -220,3 +234,59 @@ def test_files_that_are_no_manifest(tmp_path) -> None:
         load_manifest(str(tmp_path / "my.yaml"))
     with pytest.raises(UsageError, match=r"no dataset is called 'ntu61'.*given as the path of its .yaml"):
         load_manifest("ntu61")
+
+
+def test_pixels_with_y_downwards(gym) -> None:
+    """Pictures' coordinates: turned upright on reading, and called what they are."""
+    options = Options("xsub", frames=8, bodies=1)
+    up = prepare(load_manifest(str(gym / "gym.yaml")), [gym / "raw"], gym / "up", options, quiet=True)
+    pictures = load_manifest(changed(gym, y="down", units="pixels"))
+    down = prepare(pictures, [gym / "raw"], gym / "down", options, quiet=True)
+    assert (up.card["units"], down.card["units"]) == ("metres", "pixels")
+    clips = [Dataset.open(gym / name).reader("test", "joint").gather(np.arange(4)) for name in ("up", "down")]
+    assert np.array_equal(clips[1][:, 1], -clips[0][:, 1])
+    assert np.array_equal(clips[1][:, [0, 2]], clips[0][:, [0, 2]])
+    assert "x, y, z in pixels" in (gym / "down" / "README.md").read_text()
+    shown = CliRunner().invoke(main, ["show", "--shards", str(gym / "down"), "--out", str(gym / "clip.html")])
+    assert shown.exit_code == 0, shown.output
+    assert "pixels, as profile crosclr" in (gym / "clip.html").read_text()
+
+
+def test_joints_that_an_estimator_did_not_find(gym) -> None:
+    """The nose at the origin: frames that do not count are noted, a clip of which nothing is left is damage."""
+    poses = np.load(gym / "raw" / "cy-1-row.npy")
+    poses[5:, 0] = 0
+    np.save(gym / "raw" / "cy-1-row.npy", poses)
+    lost = np.load(gym / "raw" / "cy-2-row.npy")
+    lost[:, 0] = 0
+    np.save(gym / "raw" / "cy-2-row.npy", lost)
+    manifest, options = load_manifest(str(gym / "gym.yaml")), Options("xsub", frames=8, bodies=1)
+    with pytest.raises(
+        RawError, match=r"cy-2-row\.npy: nothing is left of it: body 1, or its nose, is at the origin"
+    ):
+        prepare(manifest, [gym / "raw"], gym / "ds", options, quiet=True)
+    prepare(manifest, [gym / "raw"], gym / "ds", options, quiet=True, skip_bad=True)
+    rows = {row["id"]: row for row in pq.read_table(gym / "ds" / "samples.parquet").to_pylist()}
+    assert rows["cy-1-row"]["note"] == "16 of 21 frames do not count: nose is at the origin"
+    assert rows["cy-1-squat"]["note"] is None
+
+
+def test_values_of_a_split_that_no_recording_has(gym, monkeypatch) -> None:
+    monkeypatch.chdir(gym)
+    changed(gym, splits={"xsub": {"field": "subject", "train": ["ada", "nobody"]}})
+    words = [
+        "prepare",
+        "--dataset",
+        "gym.yaml",
+        "--split",
+        "xsub",
+        "--raw",
+        "raw",
+        "--out",
+        "ds",
+        "--workers",
+        "1",
+    ]
+    result = CliRunner().invoke(main, [*words, "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "Warning: no recording has these values of split xsub: nobody" in result.output
