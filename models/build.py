@@ -6,10 +6,16 @@ from typing import Any
 from torch import Tensor
 
 from skelpipe.errors import UsageError
+from skelpipe.models.actclr import ActCLR
+from skelpipe.models.aimclr import AimCLR
+from skelpipe.models.crosclr import CrosSCLR
 from skelpipe.models.encoders import ENCODERS, build_encoder
 from skelpipe.models.method import Method
+from skelpipe.models.msmclr import MsMCLR
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import check_section
+from skelpipe.models.skeattnclr import SkeAttnCLR
+from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
 from skelpipe.skeleton import Layout
 
@@ -17,6 +23,12 @@ __all__ = ["ENCODERS", "METHODS", "build_encoder", "build_method"]
 
 METHODS: Mapping[str, type[Method]] = {
     SkeletonCLR.name: SkeletonCLR,
+    ActCLR.name: ActCLR,
+    CrosSCLR.name: CrosSCLR,
+    AimCLR.name: AimCLR,
+    MsMCLR.name: MsMCLR,
+    SkeleMixCLR.name: SkeleMixCLR,
+    SkeAttnCLR.name: SkeAttnCLR,
 }
 
 

@@ -64,7 +64,10 @@ class MappedClips:
 
 
 class Source:
-    """What the thread does: read clips into a buffer, draw parameters, send both to the device."""
+    """What the thread does: read clips into a buffer, draw parameters, send both to the device.
+
+    It raises at once what an augmentation says of clips of a shape that does not suit it, such as a UsageError.
+    """
 
     def __init__(self, stream: Stream, clips: Clips, recipe: Mapping[str, Entry], device: torch.device) -> None:
         self.stream, self.clips, self.recipe, self.device = stream, clips, recipe, device
@@ -72,6 +75,7 @@ class Source:
         rows = -(-stream.batch_size // stream.world)
         self.buffers = Buffers((rows, *stream.dataset.shape), pinned=self.side is not None)
         self._labels = np.asarray(stream.dataset.labels(stream.split), dtype=np.int64)
+        self._draw(0, range(1), [np.zeros(1, np.int64)])  # a shape that a view refuses is refused before reading
 
     def read(self, epoch: int, first: int) -> Iterator[Ready]:
         """Yield the batches of `epoch` from step `first` on."""

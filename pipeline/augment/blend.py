@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Mixed", "blend"]
+from skelpipe.augment import host, host_joints
+
+__all__ = ["Mixed", "blend", "paste"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,13 @@ class Mixed:
     donor: Tensor
     region: Tensor
     mask: Tensor
+
+
+def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
+    """Return clips [N,C,T,V,M] with those of clip donor[n] where `region`, bool[N,T,V], is true, bit by bit."""
+    if host.usable(x):
+        return host_joints.paste(x, donor, region)
+    return blend(x, x.index_select(0, donor), region)
 
 
 def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, chosen, gate
+from skelpipe.augment import host
+from skelpipe.augment.chance import check_probability, gate
 from skelpipe.augment.draws import Draws
 from skelpipe.errors import UsageError
 
@@ -16,7 +17,6 @@ __all__ = ["GaussianBlur"]
 
 REACH: Final = 7  # frames on either side
 TINY: Final = 1e-20  # weights below count for nothing, and those below 1e-38 make processors crawl
-SHAPES: Final = 8  # a convolution of a number of clips not met before takes a millisecond to set up
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,16 @@ class GaussianBlur:
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Blur clips [N,C,T,V,M]; same shape."""
-        return self.change(x.clone(), params)
+        return self.change(x.clone(memory_format=torch.contiguous_format), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place where that is quicker."""
-        kernel, rows = self.kernel(params), chosen(params["on"], SHAPES)
-        if rows is None:
+        kernel = self.kernel(params)
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        if not host.usable(wide, kernel):
             return _convolve(x, kernel)
-        return x.index_copy_(0, rows, _convolve(x.index_select(0, rows), kernel[rows]))
+        host.blur(wide, params["on"], kernel)
+        return wide.to(x.dtype)
 
 
 def _convolve(x: Tensor, kernel: Tensor) -> Tensor:

@@ -33,15 +33,10 @@ def some(unit: Tensor, count: Tensor) -> Tensor:
     return torch.zeros_like(first).scatter_(1, order, first)
 
 
-def chosen(on: Tensor, multiple: int = 1) -> Tensor | None:
+def chosen(on: Tensor) -> Tensor | None:
     """Return the rows where `on`, bool[N], is true, so that no work is done for the others.
 
-    Some others come along so that their number is a `multiple`, where that many are. None, for all rows, on a
-    device that would have to be waited for. An op must change nothing in rows whose gate is closed.
+    None, for all rows, on a device that would have to be waited for. An op must change nothing in rows whose gate
+    is closed.
     """
-    if on.device.type != "cpu":
-        return None
-    if multiple == 1:
-        return on.nonzero()[:, 0]
-    count = -(-int(on.sum()) // multiple) * multiple
-    return on.to(torch.uint8).argsort(descending=True, stable=True)[:count]
+    return on.nonzero()[:, 0] if on.device.type == "cpu" else None

@@ -7,9 +7,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, chosen, gate
+from skelpipe.augment import host, host_joints
+from skelpipe.augment.chance import check_probability, gate
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.pool import draw_start, window
+from skelpipe.augment.pool import draw_start, pool, window
 from skelpipe.errors import UsageError
 
 __all__ = ["GaussianNoise", "JointNoise"]
@@ -45,21 +46,16 @@ class GaussianNoise:
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place."""
         n, c, t, v, m = x.shape
+        if host.usable(x, params["scale"]):
+            numbers = pool("gaussian", c * t * v * m, x.device)
+            host.add_noise(x, params["scale"], params["start"], numbers, empty=self.empty)
+            return x
         field = window("gaussian", params["start"], c * t * v * m).view(n, c * t, v * m)
         scale = params["scale"][:, None]
         if not self.empty:
-            scale = self._on_present(x, scale).repeat(1, v)
+            scale = (scale * _present(x)).repeat(1, v)
         x.view(n, c * t, v * m).addcmul_(field, scale[:, None])
         return x
-
-    @staticmethod
-    def _on_present(x: Tensor, scale: Tensor) -> Tensor:
-        """Return scale [N,M], 0 for absent bodies, of a scale [N,1]."""
-        rows = chosen(scale[:, 0] != 0)
-        if rows is None:
-            return scale * _present(x)
-        here = scale[rows] * _present(x.index_select(0, rows))  # much quicker than x[rows]
-        return torch.zeros_like(scale).repeat(1, x.shape[4]).index_copy_(0, rows, here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +83,18 @@ class JointNoise:
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Replace joints of clips [N,C,T,V,M]; same shape."""
+        if host.usable(x):
+            return self.change(x.clone(memory_format=torch.contiguous_format), params)
         return x.scatter(3, *self._noise(x, params))
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place."""
-        return x.scatter_(3, *self._noise(x, params))
+        if not host.usable(x):
+            return x.scatter_(3, *self._noise(x, params))
+        joints, start = params["joints"], params["start"]
+        numbers = pool("uniform", joints.shape[1] * x[:1, :, :, 0].numel(), x.device)
+        host_joints.fill_boxes(x, joints, start, numbers)
+        return x
 
     def _noise(self, x: Tensor, params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return which joint to write to, and what: both [N,C,T,k,M]."""

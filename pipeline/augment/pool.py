@@ -9,7 +9,7 @@ from torch import Tensor
 from skelpipe.augment.chance import whole
 from skelpipe.augment.draws import Draws
 
-__all__ = ["draw_start", "window"]
+__all__ = ["draw_start", "pool", "window"]
 
 SIZE: Final = 1 << 20
 SEED: Final = 20_090_617  # a date like any other: the pools must never change
@@ -27,8 +27,13 @@ def window(kind: str, start: Tensor, length: int) -> Tensor:
     "gaussian" holds N(0,1) (at most 5.9 in size), "uniform" U[0,1). The pools are a constant of the program;
     every device copies them from the host once.
     """
-    pool = _pool(kind, _size(length), start.device)
-    return pool.as_strided((len(pool) - length + 1, length), (1, 1)).index_select(0, start)
+    numbers = pool(kind, length, start.device)
+    return numbers.as_strided((len(numbers) - length + 1, length), (1, 1)).index_select(0, start)
+
+
+def pool(kind: str, length: int, device: torch.device) -> Tensor:
+    """Return the numbers, float32, of the pool `kind` that windows of `length` are cut out of."""
+    return _pool(kind, _size(length), device)
 
 
 def _size(length: int) -> int:

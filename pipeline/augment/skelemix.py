@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from skelpipe.augment.blend import Mixed, blend
+from skelpipe.augment.blend import Mixed, paste
 from skelpipe.augment.donor import donors, draw_turn
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import BLOCK, Region
@@ -34,8 +34,8 @@ class SkeleMix:
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw the region (`parts`, `first`, `length`) and `turn`, the shift to the donors."""
         if shape[2] % BLOCK:
-            below = shape[2] // BLOCK * BLOCK
-            fitting = f"{below} or {below + BLOCK}" if below else f"{BLOCK}"
+            below, least = shape[2] // BLOCK * BLOCK, self.region.blocks[1] * BLOCK
+            fitting = f"{below} or {below + BLOCK}" if below >= least else f"{max(below + BLOCK, least)}"
             raise UsageError(
                 f"SkeleMix needs a multiple of {BLOCK} frames, and these clips have {shape[2]}: "
                 f"prepare the dataset with {fitting} frames (the paper has 64)"
@@ -47,7 +47,7 @@ class SkeleMix:
         donor = donors(params["turn"])
         mask = self.region.mask(params, x.shape[2] // BLOCK)
         region = mask.repeat_interleave(BLOCK, dim=1)
-        return Mixed(blend(x, x.index_select(0, donor), region), donor, region, mask)
+        return Mixed(paste(x, donor, region), donor, region, mask)
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Return the mixed clips alone."""

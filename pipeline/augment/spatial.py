@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -87,12 +88,17 @@ class SpatialFlip:
         if count != len(self.layout):
             raise ValueError(f"the layout {self.layout.name} does not fit clips of {count} joints")
         on = params["on"]
-        mirror = torch.tensor(self.layout.mirror, device=on.device)
-        return torch.where(on[:, None], mirror, torch.arange(count, device=on.device))
+        return torch.where(on[:, None], *_orders(self.layout.mirror, on.device))
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Flip clips [N,C,T,V,M]; same shape."""
         return reorder(x, self.joints(params, x.shape[3]))
+
+
+@cache
+def _orders(mirror: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the mirrored and the usual order of joints, int64[V]."""
+    return torch.tensor(mirror, device=device), torch.arange(len(mirror), device=device)
 
 
 def _rotation(angle: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import count, cycle
+from itertools import chain, count, cycle, islice
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from skelpipe.bench.timing import Row, Way, compare
 from skelpipe.bench.viewsets import ViewSet, batched_views, plain_views, view_sets
 from skelpipe.entries import Recipe, Scene, entries
 from skelpipe.loader import keep_freed_memory
+from skelpipe.source import DRAWN_AT_ONCE
 
 __all__ = ["augment_rows", "bare", "graph_rows"]
 
@@ -39,21 +40,17 @@ def graph_rows(setting: Setting) -> list[Callable[[], Row | None]]:
 
 
 def bare(setting: Setting, recipe: Recipe, multiple: int = 1) -> Way:
-    """Return a way to draw and make the recipe's views of batches that are in the device's memory already.
+    """Return a way to make the recipe's views of a batch that is in the device's memory already.
 
-    As under a loader, freed memory is kept for the next batch.
+    As under a loader, parameters are drawn for `DRAWN_AT_ONCE` batches, by the first of them, and freed memory is
+    kept for the next batch.
     """
     if setting.device.type == "cpu":
         keep_freed_memory()
-    made, batches, epochs = entries(recipe), cycle(setting.batches(IN_MEMORY, multiple)), count()
-
-    def way() -> int:
-        clips, index = next(batches)
-        with torch.no_grad():
-            batched_views(made, clips, index, next(epochs))
-        return len(clips)
-
-    return way
+    made, batches = entries(recipe), cycle(setting.batches(IN_MEMORY, multiple))
+    blocks = (batched_views(made, list(islice(batches, DRAWN_AT_ONCE)), epoch) for epoch in count())
+    views = chain.from_iterable(blocks)
+    return lambda: len(next(iter(next(views).values())))
 
 
 def _batched(setting: Setting, each: ViewSet) -> Row:
@@ -64,8 +61,14 @@ def _batched(setting: Setting, each: ViewSet) -> Row:
         plain_views(each.recipe, few, rng)
         return len(few)
 
-    rates = compare(bare(setting, each.recipe, each.multiple), one_by_one, setting.seconds, setting.device)
-    what = f"augment {each.name} ({each.views}; {clips.shape[2]} frames)"
+    one_batch = bare(setting, each.recipe, each.multiple)
+
+    def one_block() -> int:
+        return sum(one_batch() for _ in range(DRAWN_AT_ONCE))  # whole blocks, so that all draws are counted
+
+    rates = compare(one_block, one_by_one, setting.seconds, setting.device)
+    drawn = f"drawn for {DRAWN_AT_ONCE} batches at once"
+    what = f"augment {each.name} ({each.views}; {clips.shape[2]} frames; {drawn})"
     return Row(what, "numpy, one clip at a time, one core", *rates, setting.batch)
 
 

@@ -1,9 +1,11 @@
 """The views of a batch as the methods have them, made by the batched operators or by the plain ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from skelpipe.augment.chain import Chain, chain
@@ -14,6 +16,7 @@ from skelpipe.bench import plain
 from skelpipe.bench.plain_draws import draw, draw_mix
 from skelpipe.entries import Entry, On, Recipe, Scene
 from skelpipe.skeleton import Layout
+from skelpipe.source import map_tensors
 
 __all__ = ["ViewSet", "batched_views", "plain_views", "view_sets"]
 
@@ -51,12 +54,26 @@ def view_sets(layout: Layout, frames: int) -> list[ViewSet]:
     ]
 
 
-def batched_views(made: Mapping[str, Entry], clips: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-    """Draw and make the views of a batch of clips [N,C,T,V,M], as `Loader` does once the clips are there."""
-    scene = Scene(clips, lambda x: x)
-    for slot, (name, entry) in enumerate(made.items()):
-        scene.made[name] = entry.make(scene, entry.sample(Draws(0, epoch, index, slot), clips.shape))
-    return {name: view.clip for name, view in scene.made.items()}
+def batched_views(
+    made: Mapping[str, Entry], batches: Sequence[tuple[Tensor, Tensor]], epoch: int
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the views of each batch, clips [N,C,T,V,M] and their rows, as `Loader` makes them of clips read.
+
+    The parameters of all these batches are drawn together, as they are there for `DRAWN_AT_ONCE` batches.
+    """
+    index = torch.cat([rows for _, rows in batches])
+    step = torch.cat([torch.full_like(rows, number) for number, (_, rows) in enumerate(batches)])
+    shape = torch.Size((len(index), *batches[0][0].shape[1:]))
+    slots = enumerate(made.items())
+    drawn = {name: entry.sample(Draws(0, epoch, index, slot, step), shape) for slot, (name, entry) in slots}
+    low = 0
+    for clips, rows in batches:
+        params = map_tensors(itemgetter(slice(low, low := low + len(rows))), drawn)
+        scene = Scene(clips, lambda x: x)
+        with torch.no_grad():
+            for name, entry in made.items():
+                scene.made[name] = entry.make(scene, params[name])
+        yield {name: view.clip for name, view in scene.made.items()}
 
 
 def plain_views(recipe: Recipe, clips: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -114,7 +114,7 @@ def test_plain_mixing_is_skelemix(name: str) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_both_ways_make_the_same_views(name: str) -> None:
     recipe, x = SETS[name].recipe, clips(10, frames=48)
-    batched = batched_views(entries(recipe), x, torch.arange(10), epoch=3)
+    (batched,) = batched_views(entries(recipe), [(x, torch.arange(10))], epoch=3)
     one_by_one = plain_views(recipe, x.numpy(), np.random.default_rng(0))
     assert list(batched) == list(one_by_one) == list(recipe)
     for view, made in batched.items():

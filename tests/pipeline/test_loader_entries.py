@@ -241,7 +241,7 @@ def test_unknown_options_are_refused() -> None:
         Mats("act", "non", moving, mask="carried", sees="query")
 
 
-def test_frames_that_do_not_fit_are_heard_of_with_the_first_batch(memory_dataset: Any) -> None:
+def test_frames_that_do_not_fit_are_refused_before_the_first_batch(memory_dataset: Any) -> None:
     dataset = memory_dataset([12], shape=(3, 10, 25, 2))
     with pytest.raises(UsageError, match=r"multiple of 4 frames.*10: .*8 or 12"):
-        list(Loader(opened(dataset), "cpu", {"query": NORMAL, "mixed": On("query", MIX)}))
+        Loader(opened(dataset), "cpu", {"query": NORMAL, "mixed": On("query", MIX)})

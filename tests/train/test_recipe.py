@@ -93,7 +93,7 @@ def test_a_path_is_a_recipe_too(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UsageError, match=r"'skeletonlcr'.*demo, skeletonclr"):
+    with pytest.raises(UsageError, match=r"'skeletonlcr'.*demo, .*skeletonclr"):
         load_recipe("skeletonlcr")
 
 

@@ -101,7 +101,8 @@ def test_bodies_come_from_the_same_body_of_the_donor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "words"), [(50, r"50.*48 or 52"), (3, r"3: prepare the dataset with 4 frames")]
+    ("frames", "words"),
+    [(50, r"50.*48 or 52"), (45, r"45.*44 or 48"), (30, r"30: prepare.* with 44 frames")],
 )
 def test_frames_must_be_whole_blocks(frames: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):

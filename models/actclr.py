@@ -1,0 +1,189 @@
+"""ActCLR: contrasts that treat the moving part of a clip apart from the rest (Lin et al. 2023; spec D5)."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.augment.pooling import safp
+from skelpipe.augment.region import BLOCK
+from skelpipe.errors import UsageError
+from skelpipe.models.actclr_released import BankLosses, released_step, released_views
+from skelpipe.models.actionlets import Actionlets, judging
+from skelpipe.models.encoders import Encoder
+from skelpipe.models.losses import info_nce
+from skelpipe.models.method import Batch, Method, Progress, Views
+from skelpipe.models.mixedregion import BOUNDS, bounds
+from skelpipe.models.moco import MoCo
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings import ABOVE_ZERO, Setting
+from skelpipe.models.similarity import similarity_mining
+from skelpipe.models.step import Step, spread
+from skelpipe.recipes import actclr
+
+__all__ = ["ActCLR"]
+
+
+class ActCLR(Method):
+    """MoCo pre-training for `moco_epochs`, then actionlets.
+
+    Second stage of the paper: the key network finds the actionlet, where a clip differs most from the static
+    anchor (the mean training clip); the query is augmented mildly inside it and strongly outside (MATS), the key
+    is pooled over its own actionlet (SAFP), and the query is to lie among the bank's entries as the key does.
+
+    `released` follows the code of December 2023 (see `models.actclr_released`): the anchor is the mean of the key
+    batch, masks are whole body parts and those of the queries come from the query network, keys are half plain
+    half SAFP, and three divergences over the nearest bank entries are summed. That code starts from an AimCLR
+    model, gives the key network its weights, and fills the queue anew; here the start is MoCo in both variants.
+
+    Networks judge the anchor and the clips to augment in evaluation mode: the anchor is no batch, and statistics
+    and dropout stay the contrast's own.
+    """
+
+    name: ClassVar[str] = "actclr"
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "moco_epochs": Setting("int", low=0),
+        "query_temperature": Setting("float", low=ABOVE_ZERO),
+        "key_temperature": Setting("float", low=ABOVE_ZERO),
+        "threshold": Setting("float", low=0, high=1),
+        "inner": Setting("bool"),
+        "nearest": Setting("int", low=1),
+        **BOUNDS,
+    }
+    anchor: Tensor | None
+
+    def __init__(self, parts: Parts, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        encoder = parts.encoder()
+        if not encoder.joint_map:
+            raise UsageError(
+                "actclr finds actionlets among the joints of a feature map, and the backbone "
+                f"{parts.encoder_settings['name']!r} has none; take stgcn or dsta"
+            )
+        self.moco: MoCo = parts.moco(encoder)
+        self.temperature = parts.temperature
+        self.released = parts.variant == "released"
+        self.moco_epochs: int = settings["moco_epochs"]
+        self.losses = BankLosses(
+            settings["query_temperature"], settings["key_temperature"], nearest=settings["nearest"]
+        )
+        self.regions = Actionlets(parts.layout, parts.variant, settings["threshold"], settings["inner"])
+        pasted = bounds(self.name, settings)
+        self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
+        self.with_actionlets = False
+        normal = parts.chain("normal")
+        self._moco_views: Views = {"query": normal, "key": normal}
+        given: dict[str, Any] = {"variant": parts.variant, **pasted, **parts.augment}
+        recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
+        self._actionlet_views: Views = released_views(recipe, self.moco_epochs) if self.released else recipe
+
+    @classmethod
+    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
+        return cls(parts, settings)
+
+    def views(self) -> Views:
+        return self._actionlet_views if self.with_actionlets else self._moco_views
+
+    def advance(self, progress: Progress) -> None:
+        """Change the stage at its epoch. Raises UsageError where a run will need an anchor that is not there."""
+        if not self.released and self.anchor is None and progress.epochs > self.moco_epochs:
+            raise UsageError(
+                "actclr compares clips with the static anchor, the dataset's mean training clip, and was built "
+                "without a dataset; give one, or end the run within actclr.moco_epochs"
+            )
+        self.with_actionlets = progress.epoch >= self.moco_epochs
+        if self.released and progress.epoch == self.moco_epochs and progress.step == 0:
+            self._start_anew()
+
+    def forward(self, batch: Batch) -> Step:
+        """Step with `batch.views`: see `views`. Moves key network and queue."""
+        if not self.with_actionlets:
+            return self._contrast(batch)
+        if self.released:
+            return released_step(self.moco, self.regions, batch, self.losses)
+        return self._mine(batch)
+
+    @torch.no_grad()
+    def actionlet(self, clips: Tensor) -> Tensor:
+        """Return the actionlets [N,T',V,M] in 0..1 of clips [N,C,T,V,M], by the key network as it is now."""
+        persons = clips.shape[4]
+        with judging(self.moco.key_encoder):
+            features = self._key_map(torch.cat([clips, self._static().to(clips.dtype)]))
+        anchor = self._embed(features[-persons:], persons)
+        return self.regions.of(features[:-persons], persons, self.moco.key_head, anchor).movedim(1, 3)
+
+    def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
+        return self.moco.encoder, self.moco.head
+
+    def _contrast(self, batch: Batch) -> Step:
+        """Take a step of MoCo v2, which is SkeletonCLR's."""
+        q = self.moco.query(batch.views["query"])
+        self.moco.update_key()
+        k = self.moco.key(batch.views["key"])
+        # A copy of the queue: backward needs it as it was, and the new keys are written before that.
+        loss = info_nce(q, k, self.moco.queue.clone(), self.temperature)
+        self.moco.enqueue(k)
+        return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, q))
+
+    def _mine(self, batch: Batch) -> Step:
+        """Take a step of the paper's second stage."""
+        q = self.moco.query(batch.views["query"])
+        self.moco.update_key()
+        k, mask = self._key(batch.views["key"])
+        loss = similarity_mining(
+            q, k, self.moco.queue.clone(), self.losses.query_temperature, self.losses.key_temperature
+        )
+        self.moco.enqueue(k)
+        return Step(loss, embeddings=q.detach(), keys=k, logs={**_logs(loss, q), "actionlet": mask.mean()})
+
+    @torch.no_grad()
+    def _key(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys [N,dim], pooled over the clips' own actionlets (eq. 8), and these, [N,M,T',V]."""
+        with judging(self.moco.key_encoder):
+            anchor = self._embed(self._key_map(self._static()), clips.shape[4])
+        features = self._key_map(clips)
+        mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor)
+        h = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
+        return self.moco.key_project(h), mask
+
+    def _key_map(self, clips: Tensor) -> Tensor:
+        return cast(Encoder, self.moco.key_encoder).features(clips)
+
+    def _embed(self, features: Tensor, persons: int) -> Tensor:
+        """Return the embedding, of any length, of a feature map, by the key network's head as it judges."""
+        with judging(self.moco.key_head):
+            embedding: Tensor = self.moco.key_head(cast(Encoder, self.moco.key_encoder).pool(features, persons))
+        return embedding
+
+    def _static(self) -> Tensor:
+        if self.anchor is None:
+            raise UsageError("actclr was built without a dataset: there is no static anchor to find actionlets by")
+        return self.anchor[None]
+
+    @torch.no_grad()
+    def _start_anew(self) -> None:
+        """Start the released second stage: the key network becomes the query's copy, the queue is drawn afresh."""
+        self.moco.key_encoder.load_state_dict(self.moco.encoder.state_dict())
+        self.moco.key_head.load_state_dict(self.moco.head.state_dict())
+        self.moco.queue.copy_(F.normalize(torch.randn_like(self.moco.queue), dim=1))
+        self.moco.pointer.zero_()
+
+
+def _anchor(parts: Parts, least: int) -> Tensor | None:
+    """Return the mean training clip [C,T,V,M], where there is one. Fewer than `least` frames are refused."""
+    if parts.anchor is None:
+        return None
+    anchor = parts.anchor()
+    if anchor.shape[1] < least:
+        # The views that need so many are first made when the second stage begins.
+        raise UsageError(
+            f"actclr mixes regions of up to {least} frames and the clips have {anchor.shape[1]}: prepare at least "
+            f"{least} frames, or lower actclr.blocks"
+        )
+    return anchor
+
+
+def _logs(loss: Tensor, q: Tensor) -> dict[str, Tensor]:
+    return {"loss": loss.detach(), "std": spread(q.detach())}

@@ -1,0 +1,73 @@
+"""Actionlets by a network: where clips differ from an anchor (Lin et al. 2023, section 3.1; spec D5)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.augment.actionlet import actionlet, difference_activation
+from skelpipe.models.similarity import wide
+from skelpipe.skeleton import Layout
+
+__all__ = ["Actionlets", "difference_gradient", "judging"]
+
+
+@dataclass(frozen=True)
+class Actionlets:
+    """How actionlets are cut out of feature maps.
+
+    `threshold`, a share of the maximum, and `inner`, the activation inside eq. 4, are the paper's, which leaves
+    both open. `released` averages over body parts instead and keeps whatever is active.
+    """
+
+    layout: Layout
+    variant: str = "paper"
+    threshold: float = 0.5
+    inner: bool = False
+
+    @torch.no_grad()
+    def of(self, features: Tensor, persons: int, head: nn.Module, anchor: Tensor) -> Tensor:
+        """Return the masks [N,M,T',V], float32 in 0..1, of clips with feature maps [N*M,D,T',V].
+
+        The maps are pooled by plain means, as the backbones with joints do; `head` maps the pooled h to
+        embeddings, `anchor` [1,dim] is the static anchor's. Nothing has a gradient.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = wide(features)
+            maps = features.unflatten(0, (-1, persons))  # [N,M,D,T',V]
+            clips, _, channels, steps, joints = maps.shape
+            gradient = difference_gradient(maps.mean((1, 3, 4)), head, wide(anchor))
+            # Pooling by means comes before the head: all positions of a channel have the same gradient.
+            gradient = gradient[:, None, :, None, None] / (persons * steps * joints)
+            activation = difference_activation(maps, gradient, inner=self.inner)
+            if self.variant == "released":  # the mean over channels, of the gradient of the batch's mean
+                activation = activation / (channels * clips)
+            return actionlet(activation, self.layout, variant=self.variant, threshold=self.threshold)
+
+
+def difference_gradient(h: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:
+    """Return d(-cos(head(h), anchor)) / dh [N,D] for pooled features h [N,D] and an embedding [1,dim] (eq. 3, 4).
+
+    The head is in evaluation mode meanwhile, so that clips do not mix; no graph stays behind.
+    """
+    with judging(head), torch.enable_grad():
+        leaf = h.detach().requires_grad_()
+        similarity = F.cosine_similarity(head(leaf), anchor.detach(), dim=1)
+        (gradient,) = torch.autograd.grad(-similarity.sum(), leaf)
+    return gradient.detach()
+
+
+@contextmanager
+def judging(*modules: nn.Module) -> Iterator[None]:
+    """Have modules in evaluation mode for a while: no dropout, running statistics, which stay as they are."""
+    before = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, training in zip(modules, before, strict=True):
+            module.train(training)

@@ -1,0 +1,184 @@
+"""The hottest steps on a CPU, one clip after another: a clip stays in the cache, a batch does not.
+
+Kernels of numba, compiled once and cached on disk, without the GIL and on one core. They do what the torch code
+beside their callers does, up to rounding, for what `usable` says; other devices and gradients take that code.
+"""
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+__all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]
+
+# Products may be added unrounded. The order of the sums is the one they are written in.
+kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Say whether the kernels take these: float32 on a CPU, and nobody wants gradients."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
+
+
+def mix(x: Tensor, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
+    """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,3,T,V,M].
+
+    `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], where None keeps them all. Raises IndexError
+    for a frame or joint that is not there.
+    """
+    n, c, t, v, m = x.shape
+    chosen = torch.arange(t).expand(n, t) if frames is None else frames
+    order = torch.arange(v).expand(n, v) if joints is None else joints
+    x = x.contiguous()
+    expect(x, (matrix, "ncc"), (chosen, "nt"), (order, "nv"))
+    y = torch.empty_like(x)
+    rows = (z.view(n, c, t, v * m) for z in (x, y))
+    if not _mix(m, *arrays(*rows, matrix, chosen, order)):
+        raise IndexError(f"a frame or joint was chosen that clips of {tuple(x.shape)} do not have")
+    return y
+
+
+def add_noise(x: Tensor, scale: Tensor, start: Tensor, pool: Tensor, *, empty: bool) -> None:
+    """Add scale[n] times pool[start[n]:] to contiguous clips [N,C,T,V,M] in place, to absent bodies if `empty`.
+
+    `scale` is float32[N], `start` int64[N]. Raises IndexError where the pool ends too early.
+    """
+    n, c, t, v, m = expect(x, (scale, "n"), (start, "n"))
+    if not _add_noise(m, empty, *arrays(x.view(n, c * t, v * m), scale, start, pool)):
+        raise IndexError(f"noise for clips of {tuple(x.shape)} begins too near the end of its pool")
+
+
+def blur(x: Tensor, on: Tensor, weights: Tensor) -> None:
+    """Convolve the time of those contiguous clips [N,C,T,V,M] that are `on`, bool[N], in place.
+
+    `weights`, float32[N,2k+1], are symmetric; beyond both ends are zeros.
+    """
+    n, c, t, v, m = expect(x, (on, "n"), (weights[:, 0], "n"))
+    _blur(v * m, *arrays(x.view(n, c, t * v * m), on, weights[:, weights.shape[1] // 2 :]))
+
+
+def scale_axes(x: Tensor, weights: Tensor) -> None:
+    """Multiply the axes of contiguous clips [N,C,T,V,M] by `weights`, float32[N,C], in place."""
+    n, c, t, v, m = expect(x, (weights, "nc"))
+    _scale_axes(*arrays(x.view(n, c, t * v * m), weights))
+
+
+def expect(x: Tensor, *others: tuple[Tensor, str]) -> tuple[int, ...]:
+    """Return the shape of clips, `x`; the kernels check no bounds.
+
+    Raises ValueError unless they are contiguous and the others have the dimensions named, of "nctvm".
+    """
+    sizes = dict(zip("nctvm", x.shape, strict=True))
+    for other, names in others:
+        if other.shape != tuple(sizes[name] for name in names):
+            raise ValueError(f"parameters of {tuple(other.shape)} do not fit clips of {tuple(x.shape)}")
+    if not x.is_contiguous():
+        raise ValueError("clips are changed in place only where they are contiguous")
+    return tuple(x.shape)
+
+
+def arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """Return the tensors as arrays without gaps: of others a kernel would be compiled anew."""
+    return [tensor.contiguous().numpy() for tensor in tensors]
+
+
+@kernel
+def _mix(
+    bodies: int, x: np.ndarray, y: np.ndarray, matrix: np.ndarray, frames: np.ndarray, joints: np.ndarray
+) -> bool:
+    clips, axes, count, width = x.shape
+    row, source = np.empty(width, np.float32), np.empty(width, np.int64)
+    for n in range(clips):
+        reordered = False
+        for v in range(joints.shape[1]):
+            joint = joints[n, v]
+            if joint < 0 or (joint + 1) * bodies > width:
+                return False
+            reordered |= joint != v
+            for m in range(bodies):
+                source[v * bodies + m] = joint * bodies + m
+        a = matrix[n]
+        for t in range(count):
+            frame = frames[n, t]
+            if frame < 0 or frame >= count:
+                return False
+            x0, x1, x2 = x[n, 0, frame], x[n, 1, frame], x[n, 2, frame]
+            y0, y1, y2 = y[n, 0, t], y[n, 1, t], y[n, 2, t]
+            for i in range(width):
+                y0[i] = a[0, 2] * x2[i] + (a[0, 1] * x1[i] + a[0, 0] * x0[i])
+                y1[i] = a[1, 2] * x2[i] + (a[1, 1] * x1[i] + a[1, 0] * x0[i])
+                y2[i] = a[2, 2] * x2[i] + (a[2, 1] * x1[i] + a[2, 0] * x0[i])
+            if reordered:
+                for c in range(axes):
+                    mixed = y[n, c, t]
+                    for i in range(width):
+                        row[i] = mixed[i]
+                    for i in range(width):
+                        mixed[i] = row[source[i]]
+    return True
+
+
+@kernel
+def _add_noise(
+    bodies: int, empty: bool, x: np.ndarray, scale: np.ndarray, start: np.ndarray, pool: np.ndarray
+) -> bool:
+    clips, rows, width = x.shape
+    weight = np.empty(width, np.float32)
+    for n in range(clips):
+        if scale[n] == 0:
+            continue
+        if start[n] < 0 or start[n] + rows * width > len(pool):
+            return False
+        for m in range(bodies):
+            here = scale[n] if empty or _any(x[n], m, bodies) else np.float32(0)
+            for i in range(m, width, bodies):
+                weight[i] = here
+        for r in range(rows):
+            row, field = x[n, r], pool[start[n] + r * width :]
+            for i in range(width):
+                row[i] += weight[i] * field[i]
+    return True
+
+
+@kernel
+def _any(clip: np.ndarray, body: int, bodies: int) -> bool:
+    for r in range(clip.shape[0]):
+        for i in range(body, clip.shape[1], bodies):
+            if clip[r, i] != 0:
+                return True
+    return False
+
+
+@kernel
+def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> None:
+    """`weights` are those of the frame itself and of the frames ever further away on both sides."""
+    clips, axes, size = x.shape
+    margin = (weights.shape[1] - 1) * width
+    padded = np.zeros(size + 2 * margin, np.float32)
+    for n in range(clips):
+        if not on[n]:
+            continue
+        for c in range(axes):
+            y, centre = x[n, c], padded[margin : margin + size]
+            for i in range(size):
+                centre[i] = y[i]
+                y[i] *= weights[n, 0]
+            for k in range(1, weights.shape[1]):
+                weight = weights[n, k]
+                if weight == 0:  # as are all further away
+                    break
+                before = padded[margin - k * width : margin - k * width + size]
+                after = padded[margin + k * width : margin + k * width + size]
+                for i in range(size):
+                    y[i] += weight * (before[i] + after[i])
+
+
+@kernel
+def _scale_axes(x: np.ndarray, weights: np.ndarray) -> None:
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            if weights[n, c] != 1:
+                for i in range(x.shape[2]):
+                    x[n, c, i] *= weights[n, c]

@@ -1,0 +1,258 @@
+"""ActCLR of the paper: its two stages, its views and its step, taken apart and put together by hand."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.augment.actionlet import to_frames
+from skelpipe.augment.draws import Draws
+from skelpipe.entries import Scene, entries
+from skelpipe.errors import UsageError
+from skelpipe.models import build_method
+from skelpipe.models.actclr import ActCLR
+from skelpipe.models.method import Progress
+from skelpipe.skeleton import layout
+from skelpipe.views import derive
+
+KINECT = layout("kinect-v2-25")
+FRAMES = 20
+RECIPE = {
+    "method": "actclr",
+    "encoder": {"name": "stgcn", "width": 4, "out_channels": 16, "dropout": 0.5},
+    "head": {"hidden": 16, "dim": 8},
+    "init": "default",
+    "queue": 12,
+    "momentum": 0.9,
+    "temperature": 0.07,
+    "actclr": {
+        "moco_epochs": 2,
+        "query_temperature": 0.1,
+        "key_temperature": 0.04,
+        "threshold": 0.5,
+        "inner": False,
+        "nearest": 8,
+        "parts": [2, 3],
+        "blocks": [3, 5],
+    },
+}
+
+
+@dataclass
+class Clips:
+    views: dict[str, Tensor]
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+def clips(n: int = 5, *names: str) -> Clips:
+    return Clips({name: torch.randn(n, 3, FRAMES, 25, 2) for name in names or ("query", "key")})
+
+
+def anchor() -> Tensor:
+    return torch.randn(3, FRAMES, 25, 2, generator=torch.Generator().manual_seed(7))
+
+
+def method(epoch: int = 2, view: str = "joint", **changes: Any) -> ActCLR:
+    torch.manual_seed(0)
+    built = build_method({**RECIPE, **changes}, KINECT, view, anchor)
+    assert isinstance(built, ActCLR)
+    built.advance(Progress(epoch, 4, 0, 3))
+    return built
+
+
+def shaken(built: ActCLR) -> ActCLR:
+    """The method after training has parted the query from the key network and moved the statistics."""
+    with torch.no_grad():
+        for parameter in [*built.moco.encoder.parameters(), *built.moco.head.parameters()]:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        for _ in range(3):
+            built.moco.key(torch.randn(4, 3, FRAMES, 25, 2))
+    return built
+
+
+def batch_of(built: ActCLR, joints: Tensor, view: str = "joint", epoch: int = 2) -> Clips:
+    """The method's views of clips, made as the loader makes them."""
+    scene, index = Scene(joints, lambda x: derive(x, view, KINECT)), torch.arange(len(joints))
+    with torch.no_grad():
+        for slot, (name, entry) in enumerate(entries(built.views()).items()):
+            drawn = entry.sample(Draws(0, epoch, index, slot), joints.shape)
+            scene.made[name] = entry.make(scene, drawn)
+    extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
+    return Clips({name: made.clip for name, made in scene.made.items()}, extras)
+
+
+def masks(encoder: Any, head: nn.Module, features: Tensor, zbar: Tensor) -> Tensor:
+    """Actionlets [N*M,T',V] of feature maps by the plain text of eq. 3 to 5 and half of the maximum."""
+    leaf = features.detach().requires_grad_()
+    z = head(encoder.pool(leaf, 2))
+    similarity = (z * zbar).sum(1) / (z.norm(dim=1) * zbar.norm())
+    (gradient,) = torch.autograd.grad(-similarity.sum(), leaf)
+    cam = torch.einsum("rc,rctv->rtv", gradient.mean((2, 3)), leaf.detach()).clamp(min=0)
+    graph = torch.eye(25)
+    for a, b in KINECT.edges:
+        graph[a, b] = graph[b, a] = 1
+    smooth = cam @ (graph / graph.sum(0))
+    return (smooth > 0.5 * smooth.amax((1, 2), keepdim=True)).float()
+
+
+def embedded(encoder: Any, head: nn.Module, clip: Tensor) -> Tensor:
+    encoder.eval()
+    z = head(encoder(clip[None])).detach()
+    encoder.train()
+    return z
+
+
+def test_the_step_of_the_second_stage() -> None:
+    built, batch = shaken(method()), clips()
+    before = copy.deepcopy(built.moco)
+    torch.manual_seed(3)
+    q = F.normalize(before.head(before.encoder(batch.views["query"])), dim=1)
+    with torch.no_grad():
+        pairs = ((before.encoder, before.key_encoder), (before.head, before.key_head))
+        for query, key in pairs:
+            for theta_q, theta_k in zip(query.parameters(), key.parameters(), strict=True):
+                theta_k.copy_(0.9 * theta_k + 0.1 * theta_q)
+        zbar = embedded(before.key_encoder, before.key_head, anchor())
+        features = before.key_encoder.features(batch.views["key"])
+    mask = masks(before.key_encoder, before.key_head, features, zbar)
+    pooled = (features * mask[:, None]).sum((2, 3)) / (mask.sum((1, 2)) + 1e-5)[:, None]
+    k = F.normalize(before.key_head(pooled.view(5, 2, -1).mean(1)), dim=1).detach()
+    p_k, p_q = (k @ before.queue.T / 0.04).softmax(1), (q @ before.queue.T / 0.1).softmax(1)
+    expected = -(p_k * p_q.log()).sum(1).mean()
+
+    torch.manual_seed(3)  # the dropout's
+    step = built(batch)
+    assert float(step.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert torch.allclose(step.embeddings, q, atol=1e-5)
+    assert step.keys is not None
+    assert torch.allclose(step.keys, k, atol=1e-5)
+    assert torch.equal(built.moco.queue[:5], step.keys)
+    assert torch.equal(built.moco.queue[5:], before.queue[5:])
+    assert float(step.logs["actionlet"]) == pytest.approx(float(mask.mean()), abs=1e-6)
+    assert all(not value.requires_grad and value.ndim == 0 for value in step.logs.values())
+    assert not torch.allclose(built.moco.key_project(before.key_encoder.pool(features, 2)), k, atol=1e-3)
+
+    wanted = torch.autograd.grad(expected, list(before.encoder.parameters()))
+    step.loss.backward()
+    for parameter, gradient in zip(built.moco.encoder.parameters(), wanted, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-4)
+    keys = [*built.moco.key_encoder.parameters(), *built.moco.key_head.parameters()]
+    assert all(parameter.grad is None for parameter in keys)
+
+
+def test_the_first_stage_is_skeletonclrs() -> None:
+    built, batch = method(epoch=0), clips()
+    recipe = {key: value for key, value in RECIPE.items() if key != "actclr"} | {"method": "skeletonclr"}
+    torch.manual_seed(0)
+    plain = build_method(recipe, KINECT)
+    torch.manual_seed(5)
+    step = built(batch)
+    torch.manual_seed(5)
+    assert torch.equal(plain(batch).loss, step.loss)
+    assert torch.equal(plain.moco.queue, built.moco.queue)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_views_change_with_the_stage_and_are_otherwise_the_same_objects(variant: str) -> None:
+    built = method(epoch=0, variant=variant)
+    first = built.views()
+    assert list(first) == ["query", "key"]
+    built.advance(Progress(1, 4, 2, 3))
+    assert all(built.views()[name] is entry for name, entry in first.items())
+    built.advance(Progress(2, 4, 0, 3))
+    second = built.views()
+    assert "non" in second
+    built.advance(Progress(3, 4, 1, 3))
+    assert list(built.views()) == list(second)
+    assert all(built.views()[name] is entry for name, entry in second.items())
+    built.advance(Progress(1, 4, 0, 3))
+    assert list(built.views()) == ["query", "key"]
+
+
+@pytest.mark.parametrize("view", ["joint", "bone", "motion"])
+def test_the_query_joins_two_views_by_the_key_networks_actionlet(view: str) -> None:
+    built = shaken(method(view=view))
+    before = copy.deepcopy(built.state_dict())
+    batch = batch_of(built, torch.randn(3, 3, FRAMES, 25, 2), view)
+    act = batch.views["act"]
+    encoder = built.moco.key_encoder.eval()
+    features = encoder.features(act)
+    encoder.train()
+    zbar = embedded(encoder, built.moco.key_head, anchor())
+    mask = masks(encoder, built.moco.key_head, features, zbar)
+    wide = to_frames(mask.view(3, 2, -1, 25), FRAMES).movedim(1, 3)
+    assert torch.allclose(batch.extras["query_mask"], wide, atol=1e-6)
+    share = wide[:, None]
+    expected = share * act + (1 - share) * batch.views["non"]
+    assert torch.allclose(batch.views["query"], expected, atol=1e-5)
+    assert 0.02 < float(wide.mean()) < 0.98
+    # It is a look, not a step: nothing has moved, and the key network trains on.
+    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+    assert built.moco.key_encoder.training
+
+
+def test_resumed_steps_are_the_same_bits() -> None:
+    built, other = shaken(method()), method()
+    built(batch_of(built, torch.randn(5, 3, FRAMES, 25, 2))).loss.backward()
+    assert "anchor" not in built.state_dict()
+    other.load_state_dict(built.state_dict())
+    joints, after = torch.randn(5, 3, FRAMES, 25, 2), []
+    for each in (built, other):
+        torch.manual_seed(4)
+        after.append((each(batch_of(each, joints)).loss, each.moco.queue.clone()))
+    assert all(torch.equal(a, b) for a, b in zip(*after, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("n", [1, 2, 7, 13])
+def test_any_batch_size(variant: str, n: int) -> None:
+    built = method(variant=variant)
+    for _ in range(2):
+        step = built(batch_of(built, torch.randn(n, 3, FRAMES, 25, 2)))
+        step.loss.backward()
+        assert torch.isfinite(step.loss)
+    assert int(built.moco.pointer) == 2 * n % 12
+    assert step.keys is not None
+    assert torch.equal(built.moco.queue[(torch.arange(2 * n - min(n, 12), 2 * n)) % 12], step.keys[-12:])
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_step_under_autocast(variant: str) -> None:
+    built = method(variant=variant)
+    batch = batch_of(built, torch.randn(4, 3, FRAMES, 25, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        step = built(batch)
+    assert step.keys is not None
+    assert step.loss.dtype == step.embeddings.dtype == step.keys.dtype == torch.float32
+    step.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in built.moco.encoder.parameters())
+
+
+def test_an_anchor_is_needed_where_actionlets_are() -> None:
+    built = build_method(RECIPE, KINECT)
+    assert isinstance(built, ActCLR)
+    assert built.networks("joint") == (built.moco.encoder, built.moco.head)
+    built.advance(Progress(0, 2, 0, 3))  # MoCo to the end
+    with pytest.raises(UsageError, match="static anchor"):
+        built.advance(Progress(0, 3, 0, 3))  # said at once, not when the second stage begins
+    with pytest.raises(UsageError, match="no static anchor"):
+        built.actionlet(torch.zeros(2, 3, FRAMES, 25, 2))
+    build_method({**RECIPE, "variant": "released"}, KINECT).advance(Progress(2, 4, 0, 3))
+    with pytest.raises(UsageError, match=r"at least 20 frames, or lower actclr\.blocks"):
+        build_method(RECIPE, KINECT, anchor=lambda: torch.zeros(3, 16, 25, 2))
+
+
+def test_a_backbone_without_joints_is_refused() -> None:
+    small = {"name": "bigru", "hidden": 4, "layers": 1}
+    with pytest.raises(UsageError, match=r"actclr.*'bigru'"):
+        build_method({**RECIPE, "encoder": small}, KINECT, anchor=anchor)
+
+
+def test_dsta_has_actionlets_too() -> None:
+    built = method(encoder={"name": "dsta"})
+    step = built(batch_of(built, torch.randn(2, 3, FRAMES, 25, 2)))
+    assert torch.isfinite(step.loss)

@@ -1,0 +1,121 @@
+"""The kernels for the host do what the torch code does that other devices and gradients take."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from skelpipe.augment import host, host_joints
+from skelpipe.augment.blend import blend, paste
+from skelpipe.augment.blur import GaussianBlur
+from skelpipe.augment.chain import chain
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.masks import JointMask
+from skelpipe.augment.noise import GaussianNoise, JointNoise
+from skelpipe.augment.warp import warp, weigh
+from skelpipe.skeleton import layout
+
+KINECT = layout("kinect-v2-25")
+SHAPES = st.tuples(
+    st.integers(1, 5), st.just(3), st.integers(1, 24), st.sampled_from([1, 17, 25]), st.integers(1, 3)
+)
+OPS = [
+    *[GaussianBlur(probability=0.7), GaussianBlur(normalise=False), GaussianNoise(0.1, probability=0.7)],
+    *[GaussianNoise(0.1, empty=True), JointMask(2, 6), JointNoise(3)],
+]
+
+
+def random(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Clips, of which the first lacks its last body."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    x[0, ..., -1] = 0
+    return x
+
+
+def both(work: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the results with the kernels and, since gradients are asked for, without them."""
+    assert host.usable(x)
+    assert not host.usable(x.clone().requires_grad_())
+    return work(x), work(x.clone().requires_grad_()).detach()
+
+
+@settings(max_examples=25, deadline=None)
+@given(SHAPES, st.integers(0, 99), st.booleans(), st.booleans())
+def test_mixing_choosing_and_reordering(shape: tuple[int, ...], seed: int, frames: bool, joints: bool) -> None:
+    n, _, t, v, _ = shape
+    x, rng = random(shape, seed), torch.Generator().manual_seed(seed)
+    matrix = torch.randn(n, 3, 3, generator=rng)
+    chosen = torch.randint(t, (n, t), generator=rng) if frames else None
+    order = torch.stack([torch.randperm(v, generator=rng) for _ in range(n)]) if joints else None
+    before = x.clone()
+    kernel, plain = both(lambda z: warp(z, chosen, matrix, order), x)
+    torch.testing.assert_close(kernel, plain, rtol=0, atol=4e-6)
+    assert torch.equal(x, before)
+    exact = torch.einsum("ncj,njtvm->nctvm", matrix.double(), x.double())
+    exact = exact if chosen is None else torch.stack([c[:, f] for c, f in zip(exact, chosen, strict=True)])
+    exact = exact if order is None else torch.stack([c[:, :, o] for c, o in zip(exact, order, strict=True)])
+    torch.testing.assert_close(kernel.double(), exact, rtol=0, atol=4e-6)
+
+
+@pytest.mark.parametrize("op", OPS, ids=repr)
+@settings(max_examples=12, deadline=None)
+@given(shape=SHAPES, seed=st.integers(0, 99))
+def test_operators(op: Any, shape: tuple[int, ...], seed: int) -> None:
+    x = random(shape, seed)
+    params = op.sample(Draws(seed, 0, torch.arange(shape[0])), shape)
+    kernel, plain = both(lambda z: op.apply(z, params), x)
+    torch.testing.assert_close(kernel, plain, rtol=0, atol=4e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SHAPES, st.integers(0, 99))
+def test_weighing_and_pasting(shape: tuple[int, ...], seed: int) -> None:
+    n, c, t, v, _ = shape
+    x, rng = random(shape, seed), torch.Generator().manual_seed(seed)
+    weights = torch.tensor([0.0, 1.0, 0.5])[torch.randint(3, (n, c), generator=rng)]
+    assert torch.equal(weigh(x.clone(), weights, owned=True), x * weights[:, :, None, None, None])
+    region, donor = torch.rand(n, t, v, generator=rng) < 0.3, torch.randint(n, (n,), generator=rng)
+    mixed = paste(x, donor, region)
+    assert torch.equal(mixed, torch.where(region[:, None, :, :, None], x[donor], x))
+    assert torch.equal(mixed, blend(x, x[donor], region))
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("name", ["normal", "aimclr-extreme", "msmclr-strong", "actclr-non-actionlet"])
+def test_chains(name: str, variant: str) -> None:
+    whole, x = chain(name, layout=KINECT, variant=variant), random((40, 3, 50, 25, 2), 1)
+    params = whole.sample(Draws(0, 0, torch.arange(40)), x.shape)
+    kernel, plain = both(lambda z: whole.apply(z, params), x)
+    torch.testing.assert_close(kernel, plain, rtol=0, atol=1e-5)
+
+
+def test_what_would_be_read_or_written_beyond_the_ends_is_refused() -> None:
+    x, eye, on = torch.ones(2, 3, 4, 5, 2), torch.eye(3).expand(2, 3, 3), torch.ones(2, dtype=torch.bool)
+    zero, pool = torch.zeros(2, dtype=torch.int64), torch.ones(130)
+    for wrong in (-1, 5):
+        with pytest.raises(IndexError, match="frame or joint"):
+            host.mix(x, eye, torch.full((2, 4), wrong), None)
+        with pytest.raises(IndexError, match="frame or joint"):
+            host.mix(x, eye, None, torch.full((2, 5), wrong))
+        with pytest.raises(IndexError, match="joint"):
+            host_joints.fill_boxes(x, torch.full((2, 1), wrong), zero, pool)
+        with pytest.raises(IndexError, match="donor"):
+            host_joints.paste(x, zero + wrong, torch.ones(2, 4, 5, dtype=torch.bool))
+    for start in (-1, 11):
+        with pytest.raises(IndexError, match="pool"):
+            host.add_noise(x, torch.ones(2), zero + start, pool, empty=True)
+        with pytest.raises(IndexError, match="pool"):
+            host_joints.fill_boxes(x, torch.zeros(2, 5, dtype=torch.int64), zero + start, pool)
+    with pytest.raises(ValueError, match="do not fit"):
+        host.blur(x, on[:1], torch.ones(2, 15))
+    with pytest.raises(ValueError, match="do not fit"):
+        host_joints.zero_joints(x, torch.ones(2, 4, dtype=torch.bool), zero, zero + 9)
+    with pytest.raises(ValueError, match="contiguous"):
+        host.scale_axes(x.transpose(2, 3), torch.ones(2, 3))
+    assert (x == 1).all()
+    host_joints.zero_joints(x, torch.ones(2, 5, dtype=torch.bool), zero - 1, zero + 99)  # cut at both ends
+    assert not x.any()

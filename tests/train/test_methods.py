@@ -1,0 +1,117 @@
+"""Every method there is trains from its own recipe through its stages, and goes on bit for bit when resumed.
+
+A method in `METHODS` is tested without a change here. Settings that count epochs get a value within the run.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+from safetensors import safe_open
+
+from skelpipe.dataset import Dataset
+from skelpipe.models.build import METHODS
+from skelpipe.train.pretrained import initialised, load_networks, read_identity
+from skelpipe.train.recipe import load_recipe
+from skelpipe.train.runlog import read_log
+from skelpipe.train.runner import COLLAPSED
+
+EPOCHS, STAGE = 3, 1  # of a run, and before its second stage
+Train = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def dataset(make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]) -> Dataset:
+    """As `tiny_dataset`, with as many frames as the longest region that SkeleMix draws."""
+    return make_dataset(ntu_names(actions=3, subjects=(1, 2, 3, 6)), frames=44)
+
+
+@pytest.fixture(scope="module")
+def train(dataset: Dataset, pretrain_small: Train) -> Train:
+    """Train a method on three batches an epoch, as its recipe says where it is not about size."""
+
+    def run(method: str, variant: str, out: Path, *options: str) -> Result:
+        # The papers' initial weights leave networks this small on a plateau.
+        given = {"variant": variant, "init": "default"}
+        given |= {f"{method}.{key}": str(STAGE) for key in METHODS[method].settings if "epoch" in key}
+        settings = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
+        arguments = ["--method", method, "--epochs", str(EPOCHS), "--lr", "0.01", "--save-every", "1"]
+        return pretrain_small(dataset, out, *arguments, "--knn-every", str(EPOCHS), *settings, *options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Uninterrupted runs, made when they are asked for; nobody writes to them."""
+    root = tmp_path_factory.mktemp("methods")
+
+    def run(method: str, variant: str) -> Path:
+        out = root / f"{method}-{variant}"
+        if not out.exists():
+            result = train(method, variant, out)
+            assert result.exit_code == 0, result.output
+        return out
+
+    return run
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_is_named_like_the_method(method: str) -> None:
+    recipe = load_recipe(method)
+    assert recipe.method == method
+    assert recipe["variant"] == "paper"
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("method", METHODS)
+def test_trains_through_its_stages(
+    whole: Callable[[str, str], Path], dataset: Dataset, method: str, variant: str
+) -> None:
+    run = whole(method, variant)
+    log = read_log(run / "log.jsonl")
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+    assert all(torch.tensor(record["loss"]).isfinite() for record in log)
+    gauges = [value for record in log for name, value in record.items() if name.split("-")[0] == "std"]
+    assert len(gauges) >= EPOCHS
+    assert min(gauges) > COLLAPSED
+
+    identity, epoch = read_identity(run / "encoder.safetensors")
+    assert epoch == EPOCHS
+    start = initialised(identity.recipe, dataset.layout, identity.seed, identity.view)
+    for stream in start.streams(identity.view):
+        end = "" if stream == identity.view else f"-{stream}"
+        assert [f"knn@20{end}" in record for record in log] == [False, False, True]
+        weights = run / f"encoder{end}.safetensors"
+        networks = load_networks(weights, identity, dataset.layout, stream)
+        moved = zip(networks.encoder.parameters(), start.networks(stream)[0].parameters(), strict=True)
+        assert not any(torch.equal(now, before) for now, before in moved if now.numel() > 1), "not all has learned"
+        with safe_open(weights, framework="pt") as file:
+            assert file.metadata()["method"] == method
+
+
+@pytest.mark.parametrize("done", [STAGE, EPOCHS - 1])
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_equals_uninterrupted(
+    whole: Callable[[str, str], Path],
+    train: Train,
+    same_run: Callable[..., None],
+    tmp_path: Path,
+    method: str,
+    variant: str,
+    done: int,
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole(method, variant), out)
+    for later in range(done + 1, EPOCHS + 1):
+        (out / "checkpoints" / f"epoch-{later:04}.pt").unlink()
+    for weights in out.glob("*.safetensors"):
+        weights.unlink()
+    result = train(method, variant, out, "--resume")
+    assert result.exit_code == 0, result.output
+    assert f"{done} epochs are done" in result.stderr
+    same_run(whole(method, variant), out, epoch=EPOCHS)
