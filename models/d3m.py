@@ -10,7 +10,7 @@ __all__ = ["d3m"]
 def d3m(target_logits: Tensor, logits: Tensor) -> Tensor:
     """Return the mean cross entropy of softmax(logits) against softmax(target_logits), both [N, 1 + K].
 
-    L_d = -1/N sum_n sum_i P(target)_ni log P(logits)_ni, where logits are [u.z ; u.Q] / t: AimCLR eq. 6 and 7,
+    L_d = -1/N sum_n sum_i P(target)_ni log P(logits)_ni, where logits are [u.z ; u.Q] / t: AimCLR eq. 7 and 8,
     MsMCLR eq. 6 to 8 (printed without the minus signs), with the log taken by log-softmax (spec G38). It equals
     the entropy of P where both logits are the same. No gradient flows into the target.
     """
