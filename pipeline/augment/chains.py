@@ -1,6 +1,7 @@
 """The chains of the methods as data: which augmentations, in which order, with which strengths (spec B1 to B4).
 
-Batch operators (Skeleton AdaIN, Skeleton Mix, SkeleMix) are no part of a chain: they need the other clips.
+Of the batch operators, which need the other clips, only SkeleMix stands in a chain, for who wants no more than the
+mixed clips; recipes (`skelpipe.recipes`) also hand out what was mixed.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from skelpipe.augment.fold import Op
 from skelpipe.augment.masks import JointMask
 from skelpipe.augment.noise import GaussianNoise, JointNoise
 from skelpipe.augment.shear import Shear
+from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.spatial import AxisMask, Rotate, SpatialFlip
 from skelpipe.augment.temporal import TemporalFlip, TimeRescale
 from skelpipe.errors import UsageError
@@ -77,6 +79,11 @@ def msmclr(layout: Layout | None, strength: Strength) -> list[Op]:
     return [*strength.normal(), Rotate(), noise, blur, JointMask(), AxisMask(), JointNoise(5)]
 
 
+def skelemix(layout: Layout | None, strength: Strength) -> list[Op]:
+    """SkeleMixCLR's mixed clips: normally augmented, then mixed with a donor's (spec B5)."""
+    return [*strength.normal(), SkeleMix(_needed(layout))]
+
+
 CHAINS: Final[Mapping[str, Callable[[Layout | None, Strength], list[Op]]]] = MappingProxyType(
     {
         "normal": normal,
@@ -84,6 +91,7 @@ CHAINS: Final[Mapping[str, Callable[[Layout | None, Strength], list[Op]]]] = Map
         "msmclr-strong": msmclr,
         "actclr-actionlet": extreme,
         "actclr-non-actionlet": non_actionlet,
+        "skelemix": skelemix,
     }
 )
 

@@ -26,7 +26,7 @@ from skelpipe.views import derive
 __all__ = ["NAMES", "Augmented", "Choice", "augmented", "donor_row"]
 
 MIXES = ("skelemix", "skeletonmix", "mats")
-NAMES = (*CHAINS, *MIXES)
+NAMES = tuple(dict.fromkeys((*CHAINS, *MIXES)))
 
 
 @dataclass(frozen=True)

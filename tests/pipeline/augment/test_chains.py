@@ -17,6 +17,7 @@ from skelpipe.augment.draws import Draws
 from skelpipe.augment.masks import JointMask
 from skelpipe.augment.noise import GaussianNoise, JointNoise
 from skelpipe.augment.shear import Shear
+from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.spatial import AxisMask, Rotate, SpatialFlip
 from skelpipe.augment.temporal import TemporalFlip, TimeRescale
 from skelpipe.errors import UsageError
@@ -274,3 +275,17 @@ def test_operator_number_i_draws_from_child_i() -> None:
     assert torch.equal(params[0]["start"], drawn[0].integers(1, 0, 17)[:, 0])
     shares = params[1]["matrix"].view(3, 9)[:, [1, 2, 3, 5, 6, 7]]
     assert torch.equal(shares, drawn[1].uniform(6, -0.5, 0.5))
+
+
+def test_skelemix_is_the_normal_chain_and_then_a_mix(clips: Callable[..., Tensor]) -> None:
+    """The chain gives the mixed clips alone; the operator, given the same draws, what was mixed as well."""
+    whole, x = chain("skelemix", layout=KINECT), clips(16, 64)
+    front, back = whole.split(2)
+    draws = Draws(2, 1, torch.arange(16), step=torch.zeros(16, dtype=torch.long))
+    query = front(x, draws)
+    torch.testing.assert_close(query, chain("normal")(x, draws), rtol=0, atol=0)
+    (params,) = back.sample(draws, x.shape)
+    mixed = SkeleMix(KINECT).mix(query, params)
+    assert torch.equal(whole(x, draws), mixed.clip)
+    assert mixed.region.any(dim=(1, 2)).all()
+    assert (mixed.donor != torch.arange(16)).all()
