@@ -32,7 +32,7 @@ demo: $(PLAIN)
 	$(BIN)/python train/demo.py --out demo
 
 test: $(DEV)
-	$(BIN)/pytest -n 2 tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests
 
 # mypy cannot follow the folder mapping of an editable install, so it checks the installed wheel.
 lint: $(DEV)

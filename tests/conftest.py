@@ -1,10 +1,11 @@
 """Fixtures for all tests: made recordings, and the real ones where they lie beside the checkout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # No deadline: compilation and a busy machine make first runs slow. Derandomised: a run can be repeated.
@@ -14,6 +15,15 @@ settings.register_profile(
 settings.load_profile("skelpipe")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: networks this small only lose by more, most of all beside other processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A dataset small enough to pre-train on in seconds."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,6 @@ from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
 from skelpipe.train.checkpoint import read_checkpoint
 from skelpipe.train.pretrain import main
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: networks this small only lose by more, most of all beside other processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
