@@ -143,7 +143,8 @@ class Mats:
     in training. With mask="recomputed" it sees the clips of `sees`, which is `act` unless another view with the
     same crops and flips is named; with mask="carried" the clips as read (the paper's wording), and its mask
     goes through the crops and flips of `act`. `stretch` is how a mask of T' steps gets its frames (see
-    `to_frames`). Adds the extra `mask`, [N,T,V,M] (M=1 if bodies share it).
+    `to_frames`); an actionlet keeps none of the clips it is given, whose memory is used
+    again. Adds the extra `mask`, [N,T,V,M] (M=1 if bodies share it).
     """
 
     act: str

@@ -59,7 +59,10 @@ class SkeletonAdaIN:
         return swapped.to(x.dtype)
 
     def _swap(self, x: Tensor, donor: Tensor) -> Tensor:
-        """Apply eq. 6; in `paper` to the bodies that are there in a clip and in its donor."""
+        """Apply eq. 6; in `paper` to the bodies that are there in a clip and in its donor.
+
+        It has no gradient where a joint stands still: there the deviation is a root of zero.
+        """
         n, c, t, v, m = x.shape
         mean = x.mean(3)  # [N,C,T,M]
         flat = x.view(n, c, t, v * m)

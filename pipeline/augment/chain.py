@@ -8,7 +8,7 @@ from torch import Tensor
 from skelpipe.augment.chains import CHAINS, Strength
 from skelpipe.augment.curriculum import ACTCLR, Curriculum
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, kind_of
+from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, apart, kind_of
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
@@ -56,10 +56,10 @@ class Chain:
         for op, kind, drawn in zip(self.ops, self._kinds, params, strict=True):
             if drawn is None or fold.add(op, kind, drawn, x.shape):
                 continue
-            y, fold = fold.apply(y, owned=y is not x), Fold()
-            may_change = kind == "change" and y is not x and y.is_contiguous() and not y.requires_grad
+            y, fold = fold.apply(y, owned=apart(y, x)), Fold()
+            may_change = kind == "change" and apart(y, x) and y.is_contiguous() and not y.requires_grad
             y = cast(OwningOp, op).change(y, drawn) if may_change else op.apply(y, drawn)
-        return fold.apply(y, owned=y is not x)
+        return fold.apply(y, owned=apart(y, x))
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         """Draw and apply."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp, weigh
 
-__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params", "kind_of"]
+__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params", "apart", "kind_of"]
 
 Params: TypeAlias = dict[str, Tensor]
 
@@ -56,6 +56,11 @@ class OwningOp(Op, Protocol):
     """An augmentation that can work in place: `change` may overwrite the contiguous clips it is given."""
 
     def change(self, x: Tensor, params: Params) -> Tensor: ...
+
+
+def apart(y: Tensor, x: Tensor) -> bool:
+    """Say whether `y` has memory of its own, so that it may be overwritten while `x` stays as it is."""
+    return y.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
 
 
 def kind_of(op: Op) -> str | None:
@@ -105,7 +110,7 @@ class Fold:
         With `owned` x may be overwritten.
         """
         y = warp(x, self.frames, self.matrix, self.joints)
-        return y if self.weights is None else weigh(y, self.weights, owned=owned or y is not x)
+        return y if self.weights is None else weigh(y, self.weights, owned=owned or apart(y, x))
 
     def _mix(self, matrix: Tensor) -> None:
         if self.weights is not None:

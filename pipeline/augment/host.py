@@ -26,9 +26,11 @@ def mix(x: Tensor, matrix: Tensor, frames: Tensor | None, joints: Tensor | None)
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,3,T,V,M].
 
     `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], where None keeps them all. Raises IndexError
-    for a frame or joint that is not there.
+    for a frame or joint that is not there, ValueError for clips of other than three axes.
     """
     n, c, t, v, m = x.shape
+    if c != 3:
+        raise ValueError(f"clips of three axes are mixed here, not of {c}")
     chosen = torch.arange(t).expand(n, t) if frames is None else frames
     order = torch.arange(v).expand(n, v) if joints is None else joints
     x = x.contiguous()

@@ -25,7 +25,7 @@ def clips() -> Callable[..., Tensor]:
     def make(
         n: int = 6, t: int = 12, v: int = 25, m: int = 2, alone: tuple[int, ...] = (), seed: int = 0
     ) -> Tensor:
-        x = torch.randn(n, 3, t, v, m, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(n, 3, t, v, m, generator=torch.Generator().manual_seed(seed))
         x[list(alone), ..., 1:] = 0
         return x
 

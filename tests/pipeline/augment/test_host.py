@@ -114,6 +114,8 @@ def test_what_would_be_read_or_written_beyond_the_ends_is_refused() -> None:
         host.blur(x, on[:1], torch.ones(2, 15))
     with pytest.raises(ValueError, match="do not fit"):
         host_joints.zero_joints(x, torch.ones(2, 4, dtype=torch.bool), zero, zero + 9)
+    with pytest.raises(ValueError, match="three axes"):
+        host.mix(torch.randn(1, 2, 4, 5, 2), torch.eye(2)[None], None, None)
     with pytest.raises(ValueError, match="contiguous"):
         host.scale_axes(x.transpose(2, 3), torch.ones(2, 3))
     assert (x == 1).all()
