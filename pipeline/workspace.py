@@ -56,13 +56,19 @@ def claimed(
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{out}: another prepare is writing there") from None
-            for part in out.rglob(f"*{PART}"):  # what a killed prepare left half-written
-                part.unlink(missing_ok=True)
+            _remove_parts(out)
             done = _settle(out, work, settings, raw_times, newest, overwrite)
             yield None if done else work
+            _remove_parts(out)
             shutil.rmtree(work)
     except OSError as error:
         raise SkelpipeError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+
+
+def _remove_parts(out: Path) -> None:
+    """Remove what a killed prepare, or a lost worker of this one, left half-written."""
+    for part in out.rglob(f"*{PART}"):
+        part.unlink(missing_ok=True)
 
 
 def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:

@@ -50,6 +50,7 @@ def test_a_lost_worker_changes_nothing(raw_folder, ntu_names, tmp_path, cluster)
     os.kill(victim, signal.SIGKILL)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors.decode()
+    assert sorted(files_of(tmp_path / "dask")) == sorted(files_of(tmp_path / "one"))
     assert files_of(tmp_path / "dask") == files_of(tmp_path / "one")
     assert damages(Dataset.open(tmp_path / "dask"), quiet=True) == []
 
