@@ -1,6 +1,5 @@
 """The last step of `prepare`: receipts of the shards to anchors, sample table, README and card."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from skelpipe import __version__
 from skelpipe.card import CARD, FORMAT, SAMPLES, Row, card_digest, write_samples
 from skelpipe.containers import remove_shards, write_hdf5_sides
 from skelpipe.errors import SkelpipeError
-from skelpipe.files import replacing, settle_on_disk, write_json
+from skelpipe.files import replacing, settle_on_disk, size_and_hash, write_json
 from skelpipe.inventory import inventory
 from skelpipe.manifest import SIDES, Manifest
 from skelpipe.plan import Drop, Plan, Sample
@@ -73,7 +72,7 @@ def assemble(
     }
     if video_jobs:
         card["untrimmed"] = gather_videos(video_jobs)
-    card["samples_file"] = {"sha256": hashlib.sha256((out / SAMPLES).read_bytes()).hexdigest()}
+    card["samples_file"] = {"sha256": size_and_hash(out / SAMPLES)[1]}
     card["digest"] = card_digest(card)
     if "hdf5" in formats:
         card["hdf5"] = write_hdf5_sides(card, out)
@@ -138,7 +137,7 @@ def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path)
         path = out / "anchors" / f"{view}.npy"
         with replacing(path) as file:
             np.save(file, derive(total / count, view, manifest.layout).astype(np.float32))
-        hashes[view] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        hashes[view] = {"sha256": size_and_hash(path)[1]}
     return hashes
 
 

@@ -79,8 +79,9 @@ def prepare(
     finished = (out / CARD).exists() and not overwrite  # then there is most likely nothing to do
     with workers_ready(1 if scheduler or finished else workers) as pool:
         plan = survey(manifest, raw, options, skip_bad=skip_bad)
+        made_with = {"dataset": manifest.name, **asdict(options)}
         settings = {
-            **_made_with(manifest, options),
+            **made_with,
             "definition": manifest.definition(options.split),
             "raw_fingerprint": plan.fingerprint(),
             "formats": sorted(formats),
@@ -98,13 +99,8 @@ def prepare(
             done = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
             for _ in progress(done, f"prepare {out}: shards", len(waiting), quiet=quiet):
                 pass
-            made_with = _made_with(manifest, options)
-            card = assemble(manifest, made_with, plan, jobs, video_jobs, sorted(formats), out)
+            card = assemble(manifest, made_with, plan, jobs, video_jobs, settings["formats"], out)
     return Outcome(card, dict(plan.outside), was_complete=False)
-
-
-def _made_with(manifest: Manifest, options: Options) -> dict[str, Any]:
-    return {"dataset": manifest.name, **asdict(options)}
 
 
 def _jobs(
