@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,24 +19,27 @@ __all__ = ["Job", "run_jobs", "run_on_dask", "workers_ready"]
 Job = Callable[[], None]
 
 CONNECT_SECONDS = 20
-PARENT_SECONDS = 0.5  # between looks whether the parent lives
 
 
 @contextmanager
 def workers_ready(count: int) -> Iterator[Executor | None]:
-    """Start worker processes, which load what they need while the caller looks for work; None for a single one."""
+    """Start worker processes while the caller looks for work; None for a single one.
+
+    They are forked from a process that has loaded what they need, once for all, and holds no threads or locks.
+    """
     if count == 1:
         yield None
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["skelpipe.shard_writer"])
+    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
         for _ in range(count):
-            pool.submit(_load)
+            pool.submit(_nothing)  # the pool starts a process when it gets work
         yield pool
 
 
-def _load() -> None:
-    import skelpipe.shard_writer  # noqa: F401
+def _nothing() -> None:
+    pass
 
 
 def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
@@ -56,13 +58,14 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """End this worker when its parent is gone: killed outright, it cannot end its workers itself."""
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_SECONDS)
-        os._exit(1)
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -19,7 +19,7 @@ from skelpipe.views import VIEWS, derive
 
 __all__ = ["ShardJob", "read_receipt", "shard_file", "write_shard"]
 
-AT_ONCE = 64  # samples in memory
+AT_ONCE = 16  # samples in memory: few enough to stay in the cache from the first view to the last hash
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from skelpipe.schema import load_manifest
 __all__ = ["bench_parse", "bench_pku", "bench_prepare", "bench_workers", "bench_zip"]
 
 ROUNDS = 5
-RECORDINGS = 20000  # of which two workers make the most
+RECORDINGS = 40000  # of which two workers make the most
 PLAIN_FILES = 4  # the plain reader takes its time
 
 

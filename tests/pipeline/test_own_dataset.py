@@ -105,6 +105,17 @@ def test_splits_by_field_and_by_list(gym) -> None:
     assert outcome.outside == {"on neither list of the split": 9}
 
 
+def test_numbers_in_names_of_any_size(gym) -> None:
+    for path in sorted((gym / "raw").glob("*.npy")):
+        path.rename(path.with_stem(f"{path.stem}-1700000000123"))
+    pattern = GYM["name_pattern"] + r"-(?P<milliseconds>\d+)"
+    manifest = load_manifest(changed(gym, name_pattern=pattern, splits={"days": GYM["splits"]["days"]}))
+    prepare(manifest, [gym / "raw"], gym / "ds", Options("days", frames=8, bodies=1), quiet=True)
+    table = pq.read_table(gym / "ds" / "samples.parquet").to_pydict()
+    assert set(table["milliseconds"]) == {"1700000000123"}
+    assert sorted(table["day"]) == [1] * 6 + [2] * 6
+
+
 def test_a_layout_of_ones_own_with_another_reader(tmp_path) -> None:
     """Four joints as MSR-like text: 4 lines a frame, `x y z confidence`."""
     rng = np.random.default_rng(2)
