@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.blend import Mixed
+from skelpipe.augment.chain import Chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.errors import UsageError
@@ -66,6 +67,9 @@ class Entry(Protocol):
     @property
     def extras(self) -> tuple[str, ...]: ...
 
+    @property
+    def from_clips_alone(self) -> bool: ...
+
     def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
 
     def make(self, scene: Scene, params: Any) -> View: ...
@@ -78,6 +82,11 @@ class _Fresh:
     augmentation: Augmentation | None
     uses: ClassVar[tuple[str, ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def from_clips_alone(self) -> bool:
+        """Say whether clips and parameters decide the view, whenever and wherever it is made."""
+        return isinstance(self.augmentation, Chain)
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None if self.augmentation is None else self.augmentation.sample(draws, shape)
@@ -101,6 +110,7 @@ class On:
     view: str
     op: Augmentation
     stage: str = "view"
+    from_clips_alone: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.stage not in ("view", "joint"):
@@ -154,6 +164,7 @@ class Mats:
     sees: str | None = None
     stretch: str = "linear"
     extras: ClassVar[tuple[str, ...]] = ("mask",)
+    from_clips_alone: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.mask not in ("recomputed", "carried"):

@@ -1,7 +1,8 @@
-"""Batches on the training device: rows gathered ahead on a thread, augmented on the device when handed out."""
+"""Batches on the training device: rows gathered ahead on a thread, views augmented on the device."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,6 +61,9 @@ class Loader:
     and augmented. `reader` is who reads the clips, with the same batches as the result: "native" gathers them
     from memory-mapped shards, "dali" has NVIDIA DALI read the tars (see `skelpipe.dali`).
 
+    Views are augmented when their batch is handed out; on a CPU the reading thread makes some before, while the
+    consumer is the slower of the two.
+
     Iterating yields the rest of the current epoch, then moves to the next epoch. The position, and with it
     `state()`, is that of the stream and counts batches handed out, not those read ahead. A loader belongs
     to one thread; a new iteration ends the one before it.
@@ -92,7 +96,11 @@ class Loader:
             )
         self.stream, self.device, self.recipe = stream, _usable(device), entries(recipe, BATCH)
         self.derive, self.view, self.prefetch = derive, view, prefetch
-        self._source = Source(stream, _clips(reader, stream, source, self.device), self.recipe, self.device)
+        clips = _clips(reader, stream, source, self.device)
+        self._derive: Callable[[Tensor], Tensor] = _unchanged
+        if derive == "after":
+            self._derive = partial(views.derive, view=view, layout=stream.dataset.layout)
+        self._source = Source(stream, clips, self.recipe, self.device, self._derive)
         self._ahead: Prefetch[Ready] | None = None
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -109,7 +117,8 @@ class Loader:
         self.close()
         stream, source = self.stream, self._source
         epoch, first = stream.epoch, stream.step
-        ahead = self._ahead = Prefetch(lambda: source.read(epoch, first), self.prefetch, "skelpipe-loader")
+        ahead = Prefetch(lambda idle: source.read(epoch, first, idle), self.prefetch, "skelpipe-loader")
+        self._ahead = ahead
         try:
             for step in range(first, len(stream)):
                 ready = next(ahead, None)
@@ -140,15 +149,16 @@ class Loader:
 
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""
-        clips, label, index, params = ready.tensors
+        clips = ready.clips
+        label, index, params = ready.own
         if ready.arrived is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.arrived)
-            map_tensors(lambda t: t.record_stream(current), ready.tensors)
+            map_tensors(lambda t: t.record_stream(current), (clips, label, index, params))
         scene = Scene(clips, self._derive)
         with torch.no_grad():
             for name, entry in self.recipe.items():
-                scene.made[name] = entry.make(scene, params[name])
+                scene.made[name] = ready.made.get(name) or entry.make(scene, params[name])
         made = {name: view.clip for name, view in scene.made.items()}
         extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
         handed_out = (*made.values(), *extras.values())
@@ -156,8 +166,9 @@ class Loader:
             self._source.buffers.give(ready.buffer)
         return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
 
-    def _derive(self, x: Tensor) -> Tensor:
-        return x if self.derive == "stored" else views.derive(x, self.view, self.stream.dataset.layout)
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 def _clips(reader: str, stream: Stream, view: str, device: torch.device) -> Clips:

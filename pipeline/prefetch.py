@@ -12,14 +12,18 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """Run the iterator that `produce` makes on a thread, keeping at most `depth` items ready.
+    """Run the iterator that `produce(idle)` makes on a thread, keeping at most `depth` items ready.
+
+    `idle()` tells the iterator that an item is ready still: there is time for work that the consumer would do.
 
     An error of the iterator is raised by `next` once the items before it are consumed. The thread ends with
     the iterator, with `close`, when this object is dropped, and when the interpreter exits; `produce` must
     therefore hold no reference to this object.
     """
 
-    def __init__(self, produce: Callable[[], Iterator[T]], depth: int, name: str = "prefetch") -> None:
+    def __init__(
+        self, produce: Callable[[Callable[[], bool]], Iterator[T]], depth: int, name: str = "prefetch"
+    ) -> None:
         self._queue: _Queue[T] = _Queue(depth)
         thread = threading.Thread(target=_run, args=(produce, self._queue), name=name, daemon=True)
         self._stop = weakref.finalize(self, _stop, self._queue, thread)
@@ -73,6 +77,9 @@ class _Queue(Generic[T]):
             self._ended, self._error = True, error
             self._changed.notify_all()
 
+    def holds_any(self) -> bool:
+        return bool(self._items)
+
     def close(self) -> None:
         """The consumer wants no more items."""
         with self._changed:
@@ -81,9 +88,9 @@ class _Queue(Generic[T]):
             self._changed.notify_all()
 
 
-def _run(produce: Callable[[], Iterator[T]], queue: _Queue[T]) -> None:
+def _run(produce: Callable[[Callable[[], bool]], Iterator[T]], queue: _Queue[T]) -> None:
     try:
-        for item in produce():
+        for item in produce(queue.holds_any):
             if not queue.put(item):
                 return
     except BaseException as error:  # whatever it is, it belongs to the consumer

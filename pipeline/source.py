@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -12,25 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
-from skelpipe.entries import Entry
+from skelpipe.entries import Entry, Scene, View
 from skelpipe.stream import Stream
 
 __all__ = ["Clips", "MappedClips", "Ready", "Source", "map_tensors", "shares"]
 
+Drawn: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
+
 DRAWN_AT_ONCE = 16  # batches whose parameters are drawn in one go: many small operations become few
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ready:
-    """A batch read ahead: clips, label, index and drawn parameters on the device, nothing applied yet.
+    """A batch read ahead: its clips on the device, and where its label, index and drawn parameters stand.
 
-    `buffer` is what the clips lie in, where that is not free for the next batch yet; `arrived` is when the
-    copies to the device are done, where they may still be under way.
+    `drawn` holds those three for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
+    in, where that is not free for the next batch yet; `arrived` is when the copies to the device are done, where
+    they may still be under way. `made` are views that there was time for already.
     """
 
-    tensors: tuple[Tensor, Tensor, Tensor, dict[str, Any]]
+    clips: Tensor
+    drawn: Drawn
+    rows: slice
     buffer: Tensor | None = None
     arrived: torch.cuda.Event | None = None
+    made: dict[str, View] = field(default_factory=dict)
+
+    @cached_property
+    def own(self) -> Drawn:
+        """This batch's label, index and parameters."""
+        label, index, params = map_tensors(itemgetter(self.rows), self.drawn)
+        return label, index, params
 
 
 class Clips(Protocol):
@@ -69,36 +82,63 @@ class Source:
     It raises at once what an augmentation says of clips of a shape that does not suit it, such as a UsageError.
     """
 
-    def __init__(self, stream: Stream, clips: Clips, recipe: Mapping[str, Entry], device: torch.device) -> None:
-        self.stream, self.clips, self.recipe, self.device = stream, clips, recipe, device
+    def __init__(
+        self,
+        stream: Stream,
+        clips: Clips,
+        recipe: Mapping[str, Entry],
+        device: torch.device,
+        derive: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.stream, self.clips, self.recipe, self.device, self.derive = stream, clips, recipe, device, derive
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
         rows = -(-stream.batch_size // stream.world)
         self.buffers = Buffers((rows, *stream.dataset.shape), pinned=self.side is not None)
         self._labels = np.asarray(stream.dataset.labels(stream.split), dtype=np.int64)
         self._draw(0, range(1), [np.zeros(1, np.int64)])  # a shape that a view refuses is refused before reading
 
-    def read(self, epoch: int, first: int) -> Iterator[Ready]:
-        """Yield the batches of `epoch` from step `first` on."""
+    def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
+        """Yield the batches of `epoch` from step `first` on.
+
+        On a CPU, and while `idle()`, views that come from the clips alone are made as well: the consumer, who has
+        them made otherwise, gets help where it is the slower one.
+        """
         try:
             for start in range(first, len(self.stream), DRAWN_AT_ONCE):
-                yield from self._read_block(epoch, range(start, min(start + DRAWN_AT_ONCE, len(self.stream))))
+                for ready in self._read_block(epoch, range(start, min(start + DRAWN_AT_ONCE, len(self.stream)))):
+                    if self.device.type == "cpu":
+                        self._make(ready, idle)
+                    yield ready
         finally:
             self.clips.close()
 
+    def _make(self, ready: Ready, idle: Callable[[], bool]) -> None:
+        with torch.no_grad():
+            for name, entry in self.recipe.items():
+                if entry.from_clips_alone and idle():
+                    ready.made[name] = entry.make(Scene(ready.clips, self.derive), ready.own[2][name])
+
     def _read_block(self, epoch: int, block: range) -> Iterator[Ready]:
         rows = [self.stream.rows(epoch, step) for step in block]
-        drawn = self._draw(epoch, block, rows)
+        index = np.concatenate(rows)
+        params = self._draw(epoch, block, rows)
+        drawn: Drawn = self._sent((torch.from_numpy(self._labels[index]), torch.from_numpy(index), params))
         ends = np.cumsum([len(r) for r in rows]).tolist()
-        for step, index, low, high in zip(block, rows, [0, *ends], ends, strict=False):
-            label = torch.from_numpy(self._labels[index])
-            rest = label, torch.from_numpy(index), map_tensors(itemgetter(slice(low, high)), drawn)
-            if self.clips.device.type == "cpu":
-                buffer = self.buffers.take()
-                self.clips.read(epoch, step, buffer[: high - low])
-                tensors = buffer[: high - low], *rest
-                yield Ready(tensors, buffer) if self.device.type == "cpu" else self._send(tensors, buffer)
-            else:
-                yield self._send((self._read_there(epoch, step, high - low), *rest), None)
+        for step, low, high in zip(block, [0, *ends], ends, strict=False):
+            yield self._read_one(epoch, step, drawn, slice(low, high))
+
+    def _read_one(self, epoch: int, step: int, drawn: Drawn, rows: slice) -> Ready:
+        count = rows.stop - rows.start
+        if self.clips.device.type != "cpu":
+            return Ready(self._read_there(epoch, step, count), drawn, rows, arrived=self._arrival())
+        buffer = self.buffers.take()
+        self.clips.read(epoch, step, buffer[:count])
+        if self.device.type == "cpu":
+            return Ready(buffer[:count], drawn, rows, buffer)
+        clips = self._sent(buffer[:count])
+        arrived = self._arrival()
+        self.buffers.give(buffer, arrived)
+        return Ready(clips, drawn, rows, arrived=arrived)
 
     def _read_there(self, epoch: int, step: int, rows: int) -> Tensor:
         """Have the clips read into memory of the device."""
@@ -117,14 +157,15 @@ class Source:
             for slot, (name, entry) in enumerate(self.recipe.items())
         }
 
-    def _send(self, tensors: tuple[Tensor, Tensor, Tensor, dict[str, Any]], buffer: Tensor | None) -> Ready:
+    def _sent(self, tensors: Any) -> Any:
         """Copy to the device; with CUDA on a stream of its own, while the compute stream goes on."""
+        if self.device.type == "cpu":
+            return tensors
         with torch.cuda.stream(self.side):  # nothing where there is none
-            sent = map_tensors(lambda t: t.to(self.device, non_blocking=self.side is not None), tensors)
-            arrived = None if self.side is None else self.side.record_event()
-        if buffer is not None:
-            self.buffers.give(buffer, arrived)
-        return Ready(sent, arrived=arrived)
+            return map_tensors(lambda t: t.to(self.device, non_blocking=self.side is not None), tensors)
+
+    def _arrival(self) -> torch.cuda.Event | None:
+        return None if self.side is None else self.side.record_event()
 
 
 class Buffers:

@@ -14,6 +14,7 @@ from torch import Tensor
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.loader import Loader
+from skelpipe.source import Source
 from skelpipe.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("threads")
@@ -130,7 +131,7 @@ def test_the_interpreter_ends_with_a_loader_left_open() -> None:
     script = """
 import numpy as np
 from skelpipe.prefetch import Prefetch
-def forever():
+def forever(idle):
     while True:
         yield np.zeros(1000)
 left = Prefetch(forever, 2)
@@ -138,6 +139,27 @@ print(len(next(left)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1000\n", "")
+
+
+def test_views_made_ahead_are_those_made_at_their_turn(memory_dataset: Any, monkeypatch: Any) -> None:
+    dataset = memory_dataset([40])
+    ahead: list[int] = []
+    make = Source._make
+
+    def noted(source: Source, ready: Any, idle: Any) -> None:
+        make(source, ready, idle)
+        ahead.append(len(ready.made))
+
+    monkeypatch.setattr(Source, "_make", noted)
+    slow = []
+    for batch in Loader(opened(dataset), "cpu", PAIR, prefetch=3):
+        slow.append(batch)
+        time.sleep(0.02)  # leaves the thread the time
+    assert max(ahead) == 2
+    monkeypatch.setattr(Source, "_make", lambda source, ready, idle: None)
+    for one, other in zip(slow, Loader(opened(dataset), "cpu", PAIR), strict=True):
+        assert torch.equal(one.query, other.query)
+        assert torch.equal(one.key, other.key)
 
 
 def test_state_counts_what_was_handed_out_not_what_was_read(memory_dataset: Any) -> None:
