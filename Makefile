@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLAIN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+# The object store that the tests run: an environment of its own, since its libraries are nobody else's.
+SWIFT := .venv-swift/.installed
 # Compiling all of torch's modules takes longer than the demo imports; Python compiles what it uses.
 PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 
@@ -28,10 +30,16 @@ $(DEV): $(PLAIN)
 	$(PIP) -e '.[plot,dask,dali,dev]'
 	touch $@
 
+# All of it are wheels: no compiler is needed.
+$(SWIFT): tests/swift/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-compile --only-binary :all: --no-deps -r $<
+	touch $@
+
 demo: $(PLAIN)
 	$(BIN)/python train/demo.py --out demo
 
-test: $(DEV)
+test: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests
 
 # mypy cannot follow the folder mapping of an editable install, so it checks the installed wheel.
@@ -43,8 +51,9 @@ lint: $(DEV)
 	rm -rf build
 	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p skelpipe
 
-bench: $(DEV)
+bench: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/streaming.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo
+	rm -rf $(VENV) $(dir $(SWIFT)) build *.egg-info demo

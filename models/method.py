@@ -32,6 +32,10 @@ class Method(nn.Module):
     (stages, momentum) is a pure function of `progress`, so that a resumed run goes on exactly; what must
     survive a restart is a parameter or a buffer. With gradient accumulation a step of the optimiser has
     several `forward` and backward between `advance` and `finish`, and `progress` counts the optimiser's steps.
+
+    Several processes may share a batch, each with some rows of it. Losses and logs are means over rows, so that
+    the loop can weigh and add them; `MoCo.enqueue` takes a process's own keys and enters all; what `advance` draws
+    from torch's generator before an epoch's first step is the same everywhere, what later steps draw is not.
     """
 
     name: ClassVar[str]

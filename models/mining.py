@@ -1,12 +1,12 @@
 """Cross-view mining: views learn from each other's nearest neighbours (CrosSCLR, Li et al. 2021; spec D2)."""
 
 from collections.abc import Mapping
+from itertools import permutations
 
 import torch
 from torch import Tensor
 
 from skelpipe.errors import UsageError
-from skelpipe.models.nnm import nearest, nnm
 
 __all__ = ["JOINED", "cross_view", "refuse_derived"]
 
@@ -23,18 +23,21 @@ def cross_view(logits: Mapping[str, Tensor], top_k: int, temperature: float, *, 
     agree on, s^u_i s^v_i / temperature, stand beside view u's own, as K more entries with the same positives;
     gradients flow into both views through them.
     """
-    found = {view: nearest([each], top_k) for view, each in logits.items()}
+    found = {}
+    for view, each in logits.items():
+        queue = each.detach()[:, 1:]
+        found[view] = queue.topk(min(top_k, queue.shape[1]), dim=1).indices
+    whole = {view: each.logsumexp(dim=1) for view, each in logits.items()}
     losses = []
-    for u in logits:
-        others = [v for v in logits if v != u]
-        for v in others:
-            entries, positives = logits[u], found[v]
-            if context:
-                shared = logits[u][:, 1:] * logits[v][:, 1:] * temperature
-                entries = torch.cat([entries, shared], dim=1)
-                positives = torch.cat([positives, positives[:, 1:]], dim=1)
-            losses.append(nnm(entries, positives) / len(others))
-    return torch.stack(losses).sum()
+    for u, v in permutations(logits, 2):
+        near = found[v]
+        positives, total = [logits[u][:, :1], logits[u][:, 1:].gather(1, near)], whole[u]
+        if context:
+            shared = logits[u][:, 1:] * logits[v][:, 1:] * temperature
+            positives.append(shared.gather(1, near))
+            total = torch.logaddexp(total, shared.logsumexp(dim=1))
+        losses.append((total - torch.cat(positives, dim=1).mean(dim=1)).mean())
+    return torch.stack(losses).sum() / (len(logits) - 1)
 
 
 def refuse_derived(method: str, shown: str) -> None:

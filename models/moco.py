@@ -1,6 +1,7 @@
 """Momentum contrast: a query network, its slow copy, and a queue of past keys (He et al. 2020; spec D)."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,8 @@ class MoCo(nn.Module):
     copy of both (they must be initialised by then) and has no gradients. It is in training mode with the rest:
     its batch normalisation uses the key batch. `queue` [K, dim] and `pointer`, the row written next, are
     buffers, so a checkpoint holds them. `momentum` may be set between steps. While `held`, the key network does
-    not move: so an optimiser step over several batches moves it once.
+    not move: so an optimiser step over several batches moves it once. `gather` returns the whole batch's keys, in
+    its order, where this process has a share of the batch: every process then writes the same rows.
     """
 
     queue: Tensor
@@ -30,6 +32,7 @@ class MoCo(nn.Module):
         self.key_head = copy.deepcopy(head).requires_grad_(False)
         self.momentum = momentum
         self.held = False
+        self.gather: Callable[[Tensor], Tensor] = _alone
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
@@ -63,11 +66,16 @@ class MoCo(nn.Module):
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Write keys [n, dim], oldest first, over the oldest rows. Of more than K, the last K stay."""
+        keys = self.gather(keys)
         size = len(self.queue)
         offsets = torch.arange(max(0, len(keys) - size), len(keys), device=self.queue.device)
         rows = (self.pointer + offsets) % size
         self.queue.index_copy_(0, rows, keys[-size:].to(self.queue.dtype))
         self.pointer.add_(len(keys)).remainder_(size)
+
+
+def _alone(keys: Tensor) -> Tensor:
+    return keys
 
 
 def _unit(z: Tensor) -> Tensor:

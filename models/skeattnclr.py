@@ -128,8 +128,12 @@ class SkeAttnCLR(Method):
         return self.moco.key_project(whole), self.moco.key_project(salient), self.moco.key_project(other)
 
     def _split(self, features: Tensor, mask: Tensor, clips: int) -> tuple[Tensor, Tensor]:
-        """Return the features weighed by the mask and by what it leaves, pooled to [N, D] each (eq. 6 and 7)."""
-        return self._pool(features * mask, clips), self._pool(features * (1 - mask), clips)
+        """Return the features weighed by the mask and by what it leaves, pooled to [N, D] each (eq. 6 and 7).
+
+        Pooling is linear: what is left is the whole without the salient part.
+        """
+        salient = self._pool(features * mask, clips)
+        return salient, self._pool(features, clips) - salient
 
     def _pool(self, features: Tensor, clips: int) -> Tensor:
         """Return the mean over positions, then over the rows of a clip: a row a person, or one in all."""

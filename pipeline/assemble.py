@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from skelpipe import __version__
-from skelpipe.card import CARD, FORMAT, SAMPLES, Row, card_digest, write_samples
-from skelpipe.containers import remove_shards, write_hdf5_sides
+from skelpipe.card import FORMAT, SAMPLES, Row, card_digest, write_samples
 from skelpipe.errors import SkelpipeError
-from skelpipe.files import replacing, settle_on_disk, size_and_hash, write_json
-from skelpipe.inventory import inventory
+from skelpipe.files import replacing, size_and_hash
 from skelpipe.manifest import SIDES, Manifest
+from skelpipe.outlet import Outlet
 from skelpipe.plan import Drop, Plan, Sample
 from skelpipe.preprocess import PROFILES
 from skelpipe.readme import dataset_readme
-from skelpipe.shard_writer import ShardJob, read_receipt, shard_file
+from skelpipe.shard_writer import ShardJob, shard_file
 from skelpipe.tarshard import Geometry
 from skelpipe.untrimmed_writer import VideoJob, gather_videos
 from skelpipe.views import VIEWS, derive
@@ -34,13 +33,14 @@ def assemble(
     jobs: Sequence[ShardJob],
     video_jobs: Sequence[VideoJob],
     formats: Sequence[str],
-    out: Path,
+    outlet: Outlet,
 ) -> dict[str, Any]:
     """Gather the receipts; write anchors, sample table, README and, last, the card. Return the card.
 
     `made_with` are the options that decide the content, as plain values; `formats` the containers to leave.
     """
-    gathered = _gather(plan, jobs, out)
+    gathered = _gather(plan, jobs, outlet)
+    out = outlet.folder
     shape, dtype = jobs[0].shape, jobs[0].dtype
     profile = PROFILES[made_with["profile"]]
     card: dict[str, Any] = {
@@ -71,18 +71,14 @@ def assemble(
         "homepage": manifest.homepage,
     }
     if video_jobs:
-        card["untrimmed"] = gather_videos(video_jobs)
+        card["untrimmed"] = gather_videos(video_jobs, outlet.read_receipts(video_jobs))
     card["samples_file"] = {"sha256": size_and_hash(out / SAMPLES)[1]}
     card["digest"] = card_digest(card)
     if "hdf5" in formats:
-        card["hdf5"] = write_hdf5_sides(card, out)
+        card["hdf5"] = outlet.hdf5(card)
     with replacing(out / README) as file:
         file.write(dataset_readme(manifest, card).encode())
-    for data in inventory(card):  # whatever the card promises is on disk before the card is
-        settle_on_disk(out / data.name)
-    write_json(out / CARD, card, durable=True)
-    if "shards" not in formats:
-        remove_shards(card, out)
+    outlet.publish(card)
     return card
 
 
@@ -95,25 +91,20 @@ class _Gathered:
     joint_sum: np.ndarray
 
 
-def _gather(plan: Plan, jobs: Sequence[ShardJob], out: Path) -> _Gathered:
+def _gather(plan: Plan, jobs: Sequence[ShardJob], outlet: Outlet) -> _Gathered:
     splits: dict[str, Any] = {side: {"samples": 0, "shards": []} for side in SIDES}
     found = _Gathered([_dropped(drop) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
-    for job in jobs:
-        receipt = read_receipt(job)
+    for job, receipt in zip(jobs, outlet.read_receipts(jobs), strict=True):
         if receipt is None:
-            raise SkelpipeError(
-                f"{shard_file(out, job.shard.side, '*', job.shard.name)}: files are gone; run prepare again"
-            )
+            gone = shard_file(Path(), job.shard.side, "*", job.shard.name)
+            raise SkelpipeError(f"{outlet}/{gone}: files are gone; run prepare again")
         by_id = {sample.id: sample for sample in job.shard.samples}
         found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
         for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
             place = {"shard": job.shard.name, "row": row}
             found.rows.append(_row(by_id[id_], frames=frames, bodies=bodies, note=note or None, **place))
         if not receipt["samples"]:  # every recording of it was dropped: a shard of nothing helps no reader
-            for view in VIEWS:
-                tar = shard_file(out, job.shard.side, view, job.shard.name)
-                tar.unlink()
-                tar.with_suffix(".idx").unlink()
+            outlet.drop(job)
             continue
         facts = splits[job.shard.side]
         facts["samples"] += len(receipt["samples"])

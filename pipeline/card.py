@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +27,7 @@ __all__ = [
     "Row",
     "card_digest",
     "parse_card",
+    "parse_samples",
     "read_card",
     "read_samples",
     "write_samples",
@@ -71,6 +73,7 @@ COLUMNS = {
     "reason": pa.string(),
     "note": pa.string(),
 }
+LARGEST = 2**31 - 1  # of an int32 column: a field with larger numbers, such as a time, becomes texts
 FIELDS = ("subject", "camera", "setup", "replication")
 
 
@@ -111,18 +114,33 @@ def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     for name in schema:
         if name in FIELDS or name not in COLUMNS:
             columns[name] = [row.fields.get(name) for row in rows]
-            if any(isinstance(value, str) for value in columns[name]):
+            if any(isinstance(value, str) or abs(value or 0) > LARGEST for value in columns[name]):
                 schema[name] = pa.string()
                 columns[name] = [None if value is None else str(value) for value in columns[name]]
         else:
             columns[name] = [getattr(row, name) for row in rows]
-    arrays = [pa.array(values, schema[name]) for name, values in columns.items()]
+    arrays = [_array(values, schema[name]) for name, values in columns.items()]
     with replacing(path) as file:
         pq.write_table(
             pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items()))), file, compression="zstd"
         )
     lines = list(zip(*columns.values(), strict=True))
     return {"rows": len(rows), "sha256": _rows_hash(lines), "columns": list(columns)}
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return a column of texts or int32 with nulls.
+
+    `pa.array` would do, but imports pandas where there is one, which takes half a second.
+    """
+    if kind == pa.string():
+        builder = pa.lib.StringBuilder()
+        builder.append_values(values)
+        return builder.finish()
+    valid = np.array([value is not None for value in values], bool)
+    bits = np.packbits(valid, bitorder="little")
+    numbers = np.array([0 if value is None else value for value in values], np.int32)
+    return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(bits), pa.py_buffer(numbers)])
 
 
 def _rows_hash(lines: Sequence[Sequence[Any]]) -> str:
@@ -134,11 +152,20 @@ def _rows_hash(lines: Sequence[Sequence[Any]]) -> str:
 
 def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:
     """Return the sample table of a dataset; DatasetError where it is not the one of the card."""
-    path, expected = folder / SAMPLES, card["samples"]
+    path = folder / SAMPLES
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_samples(content, card, folder)
+
+
+def parse_samples(content: bytes, card: Mapping[str, Any], place: object) -> pa.Table:
+    """Return the sample table in `content`; `place` is the dataset's, for messages.
+
+    Raises DatasetError where it is not the one of the card.
+    """
+    path, expected = f"{place}/{SAMPLES}", card["samples"]
     if hashlib.sha256(content).hexdigest() != card["samples_file"]["sha256"]:
         raise DatasetError(f"{path}: damaged, or another dataset's: its sha256 is not the card's")
     try:

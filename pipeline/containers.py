@@ -16,9 +16,19 @@ from skelpipe.manifest import SIDES
 from skelpipe.tarshard import Geometry, check_shard
 from skelpipe.views import VIEWS
 
-__all__ = ["map_side", "remove_shards", "write_hdf5_sides"]
+__all__ = ["map_rows", "map_side", "remove_shards", "write_hdf5_sides"]
 
 AT_ONCE = 256  # rows copied from shards to HDF5
+
+
+def map_rows(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], place: str) -> np.ndarray:
+    """Return the clips of a shard's bytes (uint8) as rows [n,C*T*V*M] of the stored type, without a copy.
+
+    Raises DatasetError naming `place` where it is not the shard of these samples.
+    """
+    check_shard(shard, geometry, ids, place)
+    records = shard[: len(ids) * geometry.stride].reshape(len(ids), geometry.stride)
+    return geometry.arrays(records).reshape(len(ids), -1)
 
 
 def map_side(
@@ -37,20 +47,17 @@ def map_side(
     start = 0
     for shard in card["splits"][side]["shards"]:
         path = folder / side / geometry.view / f"{shard['name']}.tar"
-        pieces.append(_map_rows(path, geometry, ids[start : start + shard["samples"]]))
+        pieces.append(map_rows(_map_file(path), geometry, ids[start : start + shard["samples"]], str(path)))
         start += shard["samples"]
     return pieces
 
 
-def _map_rows(path: Path, geometry: Geometry, ids: Sequence[str]) -> np.ndarray:
+def _map_file(path: Path) -> np.ndarray:
     try:
-        shard = np.memmap(path, np.uint8, mode="r")
+        return np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError) as error:  # an empty file is a ValueError
         reason = error.strerror if isinstance(error, OSError) else "the file is empty"
         raise DatasetError(f"{path}: cannot be read: {reason}") from None
-    check_shard(shard, geometry, ids, str(path))
-    records = shard[: len(ids) * geometry.stride].reshape(len(ids), geometry.stride)
-    return geometry.arrays(records).reshape(len(ids), -1)
 
 
 def write_hdf5_sides(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from threading import Event
 
 from skelpipe.card import CARD, SAMPLES, parse_card
+from skelpipe.claim import NOTE
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
-from skelpipe.files import PART
+from skelpipe.files import PART, measured
 from skelpipe.inventory import DataFile, inventory
 from skelpipe.manifest import SIDES
 from skelpipe.place import Place
@@ -99,7 +100,7 @@ def _settle(
     A card that is not the source's goes first, so that it never stands over the files of two datasets.
     """
     present = target.names()
-    if any(name.startswith(f"{WORK}/") for name in present):
+    if any(name.startswith((f"{WORK}/", NOTE)) for name in present):
         raise UsageError(f"{target}: a prepare is unfinished there: let it finish or choose another place")
     standing = target.read(CARD) if CARD in present else None
     if standing == card_bytes:
@@ -167,11 +168,11 @@ def _copy_files(
 def _copy_file(source: Place, target: Place, file: DataFile, is_there: bool, stop: Event) -> int | None:
     """Copy a file and read it back; return its size, None where it was there with the card's bytes."""
     if is_there and file.size in (None, target.size(file.name)):
-        _, sha256 = _measured(target, file.name, stop)
+        _, sha256 = measured(_until(stop, target.stream(file.name)))
         if sha256 == file.sha256:
             return None
     target.write(file.name, _vouched(source, file, stop))
-    size, sha256 = _measured(target, file.name, stop)
+    size, sha256 = measured(_until(stop, target.stream(file.name)))
     _refuse_unless(sha256 == file.sha256, target, file.name)
     return size
 
@@ -195,15 +196,6 @@ def _vouched(source: Place, file: DataFile, stop: Event) -> Iterator[bytes]:
         raise DatasetError(
             f"{source}/{file.name}: damaged at the source: the sha256 of its {size:,} bytes is not the card's"
         )
-
-
-def _measured(place: Place, name: str, stop: Event) -> tuple[int, str]:
-    hasher = hashlib.sha256()
-    size = 0
-    for piece in _until(stop, place.stream(name)):
-        hasher.update(piece)
-        size += len(piece)
-    return size, hasher.hexdigest()
 
 
 def _until(stop: Event, pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,34 +3,44 @@
 import math
 from collections.abc import Mapping
 from functools import cache, cached_property
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from skelpipe.card import SAMPLES, read_card, read_samples
+from skelpipe.card import SAMPLES, parse_samples, read_card, read_samples
 from skelpipe.containers import map_side
-from skelpipe.errors import DatasetError, UsageError
+from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.manifest import SIDES
+from skelpipe.place import LocalPlace, Place
 from skelpipe.skeleton import Layout
-from skelpipe.storage import local_folder
+from skelpipe.storage import open_place, place_key
 from skelpipe.tarshard import Geometry
 from skelpipe.untrimmed import Videos
 from skelpipe.untrimmed_writer import open_videos
 from skelpipe.views import VIEWS
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from skelpipe.gather import Pieces
+    from skelpipe.readahead import RemoteRows
+    from skelpipe.remote import RemoteFiles
+
 __all__ = ["Dataset", "Reader"]
 
 
 class Dataset:
-    """A dataset folder with a card. Opening reads the card only; tables and shards are read when asked for.
+    """A dataset with a card, in a folder or elsewhere. Opening reads the card only, the rest when asked for.
 
-    Rows of a side are numbered in shard order, from 0; ids, labels and readers all use that order.
+    Rows of a side are numbered in shard order, from 0; ids, labels and readers all use that order. `place` is
+    where it lies, and `path` its folder or, where it lies elsewhere, the place: what to call it in messages.
     """
 
-    def __init__(self, path: Path, card: Mapping[str, Any]) -> None:
-        self.path = path
-        self.card = card
+    def __init__(self, path: "Path | Place", card: Mapping[str, Any], remote: "RemoteFiles | None" = None) -> None:
+        self.path, self.card, self.remote = path, card, remote
+        self.place: Place = LocalPlace(path) if isinstance(path, Path) else path
         self.digest: str = card["digest"]
         self.name: str = card["name"]
         self.split_name: str = card["split"]
@@ -43,10 +53,26 @@ class Dataset:
         self._samples = cache(self._read_samples)
 
     @classmethod
-    def open(cls, path: str | Path) -> "Dataset":
-        """Open the dataset in a folder; DatasetError where there is none or its card is damaged."""
-        folder = local_folder(path)
-        return cls(folder, read_card(folder))
+    def open(
+        cls, path: str | Path, *, cache: str | Path | None = None, cache_size: int | None = None
+    ) -> "Dataset":
+        """Open the dataset in a folder or at a URL; DatasetError where there is none or its card is damaged.
+
+        Of a dataset elsewhere whole files are fetched and verified: into the folder `cache`, which all processes
+        of a node share, of at most `cache_size` bytes, or into temporary files of this process, of which at most
+        `cache_size` bytes are held at a time. A card kept by the cache is taken for a day without asking. Raises
+        SkelpipeError where the place or the cache cannot be read.
+        """
+        place = open_place(path)
+        if place.is_local:
+            return cls(place.local_path, read_card(place.local_path))
+        from skelpipe.remote import open_remote
+
+        files = open_remote(place, place_key(path), cache, cache_size)
+        return cls(place, files.card, files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self.path, self.card, self.remote)
 
     @cached_property
     def layout(self) -> Layout:
@@ -95,20 +121,30 @@ class Dataset:
         """
         if "untrimmed" not in self.card:
             raise DatasetError(f"{self.path}: holds no untrimmed videos: prepare it with --untrimmed")
-        return open_videos(self.path, self.card["untrimmed"][split], split, *self.shape[2:])
+        facts, remote = self.card["untrimmed"][split], self.remote
+        if remote is None:
+            return open_videos(self.place.local_path, facts, split, *self.shape[2:])
+        return open_videos(PurePath(), facts, split, *self.shape[2:], lambda path: remote.map(path.as_posix()))
 
     def anchor(self, view: str) -> np.ndarray:
         """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""
         if reason := self.card["anchors"].get("absent"):
             raise DatasetError(f"{self.path}: there is no anchor: {reason}")
-        path = self.path / "anchors" / f"{view}.npy"
+        name = f"anchors/{view}.npy"
         try:
-            anchor: np.ndarray = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read: {error}") from None
+            content = self.place.read(name) if self.remote is None else self.remote.read(name)
+            anchor: np.ndarray = np.load(BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError, SkelpipeError) as error:
+            raise DatasetError(f"{self.path}/{name}: cannot be read: {error}") from None
         if anchor.shape != self.shape:
-            raise DatasetError(f"{path}: shape {anchor.shape}, the card says {self.shape}")
+            raise DatasetError(f"{self.path}/{name}: shape {anchor.shape}, the card says {self.shape}")
         return anchor
+
+    def table(self) -> "pa.Table":
+        """Return the sample table: a row a sample, and a row a dropped one."""
+        if self.remote is None:
+            return read_samples(self.place.local_path, self.card)
+        return parse_samples(self.remote.read(SAMPLES), self.card, self.path)
 
     def _read_samples(self, split: str) -> tuple[list[str], np.ndarray]:
         starts = {}
@@ -117,28 +153,29 @@ class Dataset:
             starts[shard["name"]] = count
             count += shard["samples"]
         columns = ["id", "label", "split", "shard", "row"]
-        table = read_samples(self.path, self.card).select(columns).to_pydict()
+        table = self.table().select(columns).to_pydict()
         ids, labels = [""] * count, np.full(count, -1, np.int64)
         for id_, label, side, shard, row in zip(*(table[column] for column in columns), strict=True):
             if side == split and shard is not None:
                 at = starts[shard] + row
                 ids[at], labels[at] = id_, label
         if (labels < 0).any():
-            raise DatasetError(f"{self.path / SAMPLES}: lists fewer {split} samples than the card")
+            raise DatasetError(f"{self.path}/{SAMPLES}: lists fewer {split} samples than the card")
         return ids, labels
 
 
 class Reader:
-    """All clips of one side and view as rows of memory-mapped shards or HDF5 chunks; nothing is decoded."""
+    """All clips of one side and view as rows of memory-mapped shards or HDF5 chunks; nothing is decoded.
+
+    Shards that lie elsewhere are fetched as they are needed, see `skelpipe.readahead`.
+    """
 
     def __init__(self, dataset: Dataset, split: str, view: str) -> None:
-        from skelpipe.gather import Pieces  # compiled code, which those who only look at a card need not load
-
         self.shape = dataset.shape
         geometry = dataset.geometry(view)
         self._dtype = np.dtype(geometry.dtype)
-        pieces = map_side(dataset.path, dataset.card, split, geometry, dataset.ids(split))
-        self._pieces = Pieces(pieces, self._dtype)
+        rows = _rows(dataset, split, geometry)
+        self._pieces, self.remote = rows, None if dataset.remote is None else cast("RemoteRows", rows)
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -156,6 +193,18 @@ class Reader:
         if stored is not flat:
             _widen(stored, flat)
         return out
+
+
+def _rows(dataset: Dataset, split: str, geometry: Geometry) -> "Pieces | RemoteRows":
+    ids = dataset.ids(split)
+    if dataset.remote is not None:
+        from skelpipe.readahead import remote_side
+
+        return remote_side(dataset.remote, split, geometry, ids)
+    from skelpipe.gather import Pieces  # compiled code, which those who only look at a card need not load
+
+    pieces = map_side(dataset.place.local_path, dataset.card, split, geometry, ids)
+    return Pieces(pieces, np.dtype(geometry.dtype))
 
 
 def _widen(half: np.ndarray, out: np.ndarray) -> None:

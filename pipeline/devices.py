@@ -1,5 +1,7 @@
 """Where tensors live: the meaning of `--device`."""
 
+import os
+
 import torch
 
 from skelpipe.errors import UsageError
@@ -8,17 +10,36 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of `auto` (the first GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """Return the device of `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Alone a process gets the first GPU; of several that torchrun started on a machine each gets its own, the one of
+    number LOCAL_RANK. Raises UsageError where that is not there.
+    """
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    own = int(os.environ.get("LOCAL_RANK") or 0) if several else 0
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return _gpu(own, "auto") if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"there is no device {name!r}: auto, cpu, cuda, cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"device {name!r} is not supported: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda":
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise UsageError(f"device {name!r} is not here: {torch.cuda.device_count()} GPUs are visible")
-        return torch.device("cuda", device.index or 0)
-    return torch.device("cpu")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if several and device.index is not None:
+        raise UsageError(f"device {name!r} is one GPU, and each of several ranks takes its own: --device cuda")
+    return _gpu(own if device.index is None else device.index, name)
+
+
+def _gpu(number: int, name: str) -> torch.device:
+    count = torch.cuda.device_count()
+    if number < count:
+        return torch.device("cuda", number)
+    visible = f"{count} GPU{' is' if count == 1 else 's are'} visible"
+    if number and "LOCAL_RANK" in os.environ and name in ("auto", "cuda"):
+        raise UsageError(
+            f"{visible}, and this is rank {number}, counted from 0, on this machine: start as many ranks as there "
+            f"are GPUs, or give --device cpu"
+        )
+    raise UsageError(f"device {name!r} is not here: {visible}")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,7 @@ __all__ = [
     "PART",
     "HashingWriter",
     "canonical_json",
+    "measured",
     "replacing",
     "settle_on_disk",
     "size_and_hash",
@@ -58,12 +59,17 @@ def settle_on_disk(path: Path) -> None:
 
 def size_and_hash(path: Path) -> tuple[int, str]:
     """Return a file's size in bytes and its sha256 in hex, reading a little at a time."""
+    with open(path, "rb") as file:
+        return measured(iter(lambda: file.read(CHUNK), b""))
+
+
+def measured(pieces: Iterable[bytes]) -> tuple[int, str]:
+    """Return the size in bytes of all pieces together and their sha256 in hex."""
     hasher = hashlib.sha256()
     size = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            hasher.update(chunk)
-            size += len(chunk)
+    for piece in pieces:
+        hasher.update(piece)
+        size += len(piece)
     return size, hasher.hexdigest()
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import UsageError
 
-__all__ = ["epoch_order"]
+__all__ = ["epoch_order", "shard_groups"]
 
 Words: TypeAlias = NDArray[np.uint64]
 
@@ -39,15 +39,21 @@ def epoch_order(
     if window is None or window >= len(sizes):
         return np.argsort(keys, kind="stable")
     ends = np.cumsum(sizes)
-    shards = np.argsort(_hash(seed, epoch, SHARDS, len(sizes)), kind="stable")
     order = np.empty(total, dtype=np.int64)
     filled = 0
-    for first in range(0, len(shards), window):
-        group = shards[first : first + window]
+    for group in shard_groups(seed, epoch, len(sizes), window):
         rows = np.concatenate([np.arange(ends[s] - sizes[s], ends[s]) for s in group])
         order[filled : filled + len(rows)] = rows[np.argsort(keys[rows], kind="stable")]
         filled += len(rows)
     return order
+
+
+def shard_groups(seed: int, epoch: int, shards: int, window: int | None = None) -> list[NDArray[np.int64]]:
+    """Return the shards of each group of an epoch, in the order in which `epoch_order` goes through them."""
+    if window is None or window >= shards:
+        return [np.arange(shards, dtype=np.int64)]
+    order = np.argsort(_hash(seed, epoch, SHARDS, shards), kind="stable")
+    return [order[first : first + window] for first in range(0, shards, window)]
 
 
 def _hash(seed: int, epoch: int, purpose: int, count: int) -> Words:

@@ -1,23 +1,19 @@
-"""Files at a place, read and written by relative name: a local folder, or a prefix of a bucket.
+"""Files at a place, read and written by relative name: what every place can do, and the local folder.
 
-Both keep the same promise: a name never stands for half a file.
+All keep the same promise: a name never stands for half a file.
 """
 
-import ctypes
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing
 
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
-
-__all__ = ["CHUNK", "LocalPlace", "ObjectPlace", "Place", "checked_name", "one_line"]
+__all__ = ["CHUNK", "LocalPlace", "Place", "checked_name", "one_line"]
 
 CHUNK = 8 << 20  # bytes of a read: an object store answers each with one request
 SHORTEST_SECRET = 4
@@ -40,7 +36,7 @@ class Place(Protocol):
         """Return a file's bytes."""
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
-        """Yield a file's bytes in pieces of `chunk` bytes, the last one shorter."""
+        """Yield a file's bytes in order, in pieces of `chunk` bytes at most."""
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None where there is no such file."""
@@ -52,7 +48,9 @@ class Place(Protocol):
         """Remove a file."""
 
     def names(self) -> list[str]:
-        """Return the names of all files at any depth, sorted; none where the place does not exist yet."""
+        """Return the names of all files at any depth, sorted; none where the place does not exist yet.
+
+        UsageError for a place that cannot be listed."""
 
     def child(self, name: str) -> "Place":
         """Return the place of a sub-folder."""
@@ -110,92 +108,6 @@ class LocalPlace:
 
     def _path(self, name: str) -> Path:
         return self.local_path / checked_name(name)
-
-
-class ObjectPlace:
-    """A prefix in a `pyarrow.fs` file system whose files appear when their upload completes.
-
-    `root` is bucket and prefix, `url` what to call it, `secrets` texts that the store's messages must not show.
-    """
-
-    is_local = False
-
-    def __init__(self, files: "FileSystem", root: str, url: str, secrets: tuple[str, ...] = ()) -> None:
-        self._files, self._root, self._url, self._secrets = files, root, url, secrets
-
-    def __str__(self) -> str:
-        return self._url
-
-    @property
-    def local_path(self) -> Path:
-        raise UsageError(f"{self}: a local folder is needed here: copy the dataset to one first")
-
-    def read(self, name: str) -> bytes:
-        return b"".join(self.stream(name))
-
-    def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
-        path = self._path(name)
-        with self._told(name, "read"), self._files.open_input_stream(path, compression=None) as file:
-            while piece := file.read(chunk):
-                yield piece
-
-    def size(self, name: str) -> int | None:
-        path = self._path(name)
-        with self._told(name, "read"):
-            info = self._files.get_file_info(path)
-            return int(info.size) if info.is_file else None
-
-    def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        path = self._path(name)
-        with self._told(name, "written"):
-            file = self._files.open_output_stream(path, compression=None)
-            try:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.close()
-            except BaseException:
-                _abandon(file)
-                raise
-
-    def remove(self, name: str) -> None:
-        path = self._path(name)
-        with self._told(name, "removed"):
-            self._files.delete_file(path)
-
-    def names(self) -> list[str]:
-        from pyarrow.fs import FileSelector
-
-        with self._told("", "listed"):
-            found = self._files.get_file_info(FileSelector(self._root, recursive=True, allow_not_found=True))
-        return sorted(info.path[len(self._root) + 1 :] for info in found if info.is_file)
-
-    def child(self, name: str) -> "ObjectPlace":
-        return ObjectPlace(self._files, self._path(name), f"{self._url}/{name}", self._secrets)
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{checked_name(name)}"
-
-    @contextmanager
-    def _told(self, name: str, deed: str) -> Iterator[None]:
-        """Turn the store's errors into ours; what may show secrets is not chained to them."""
-        import pyarrow as pa
-
-        where = f"{self._url}/{name}" if name else self._url
-        try:
-            yield
-        except FileNotFoundError:
-            raise SkelpipeError(f"{where}: cannot be {deed}: no such file or bucket") from None
-        except (OSError, pa.ArrowException) as error:
-            raise SkelpipeError(f"{where}: cannot be {deed}: {one_line(error, self._secrets)}") from None
-
-
-def _abandon(file: Any) -> None:
-    """Keep an unfinished upload from ever completing.
-
-    pyarrow has no abort, and both closing and collecting a stream publish what was written so far. One that is
-    never collected does not; the store drops the parts it got by its rule for incomplete uploads.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))
 
 
 def checked_name(name: str) -> str:

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from skelpipe.assemble import assemble
-from skelpipe.card import CARD, read_card
-from skelpipe.engines import Job, run_jobs, run_on_dask, workers_ready
+from skelpipe.card import CARD
+from skelpipe.engines import run_jobs, run_on_dask, workers_ready
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
 from skelpipe.manifest import Manifest
+from skelpipe.outlet import Outlet, opened
+from skelpipe.place import Place
 from skelpipe.plan import Plan
 from skelpipe.planner import make_plan
 from skelpipe.preprocess import CROSCLR, profile_writer
 from skelpipe.progress import progress
 from skelpipe.raw.source import find_raw_files
-from skelpipe.shard_writer import ShardJob, read_receipt
-from skelpipe.untrimmed_writer import VideoJob, read_video_receipt, video_shards
-from skelpipe.workspace import claimed
+from skelpipe.shard_writer import ShardJob
+from skelpipe.storage import open_place
+from skelpipe.untrimmed_writer import VideoJob, video_shards
 
 __all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey"]
 
@@ -57,7 +59,7 @@ class Outcome:
 def prepare(
     manifest: Manifest,
     raw: Sequence[str | Path],
-    out: Path,
+    out: str | Path | Place,
     options: Options,
     *,
     formats: Sequence[str] = FORMATS["shards"],
@@ -65,18 +67,23 @@ def prepare(
     scheduler: str | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    work: Path | None = None,
     quiet: bool = False,
 ) -> Outcome:
     """Write the dataset `out` from the recordings in the folders and .zip archives `raw`; return its card.
 
-    `formats` are its containers, one or both of "shards" and "hdf5"; the digest is the same. The work is done by
-    `workers` processes or, where a `scheduler` is named, by its dask cluster. A prepare that was cut off goes on
-    where it stopped; one of other options or other raw files is refused. Raises RawError for a damaged recording
-    unless `skip_bad` (then it is a row with its reason).
+    `out` is a folder or the URL of a bucket; to the latter go shards from scratch folders under `work` (None: the
+    folder for temporary files), one at a time a worker. `formats` are its containers, one or both of "shards" and
+    "hdf5"; the digest is the same. The work is done by `workers` processes or, where a `scheduler` is named, by
+    its dask cluster. A prepare that was cut off goes on where it stopped; one of other options or other raw files
+    is refused. Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and
+    SkelpipeError where a place cannot be read or written.
     """
+    place = open_place(out) if isinstance(out, str | Path) else out
     if scheduler:  # a cluster's workers have a current folder of their own
-        raw, out = [Path(place).resolve() for place in raw], out.resolve()
-    finished = (out / CARD).exists() and not overwrite  # then there is most likely nothing to do
+        raw, work = [Path(folder).resolve() for folder in raw], work and work.resolve()
+        place = open_place(place.local_path.resolve()) if place.is_local else place
+    finished = not overwrite and place.size(CARD) is not None  # then there is most likely nothing to do
     with workers_ready(1 if scheduler or finished else workers) as pool:
         plan = survey(manifest, raw, options, skip_bad=skip_bad)
         made_with = {"dataset": manifest.name, **asdict(options)}
@@ -87,31 +94,32 @@ def prepare(
             "formats": sorted(formats),
         }
         times = plan.fingerprint(times=True)
-        with claimed(out, settings, overwrite=overwrite, raw_times=times, newest=plan.newest) as work:
-            if work is None:
-                return Outcome(read_card(out), dict(plan.outside), was_complete=True)
+        claim = opened(place, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
+        with claim as outlet:
+            if isinstance(outlet, dict):
+                return Outcome(outlet, dict(plan.outside), was_complete=True)
             decided = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
-            jobs, video_jobs = _jobs(manifest, plan, options, out, work, skip_bad, decided)
-            waiting: list[Job] = [
-                *(job for job in jobs if read_receipt(job) is None),
-                *(job for job in video_jobs if read_video_receipt(job) is None),
-            ]
-            done = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
-            for _ in progress(done, f"prepare {out}: shards", len(waiting), quiet=quiet):
+            jobs, video_jobs = _jobs(manifest, plan, options, outlet, skip_bad, decided)
+            every: list[ShardJob | VideoJob] = [*jobs, *video_jobs]
+            receipts = outlet.read_receipts(every)
+            waiting = [outlet.task(job) for job, done in zip(every, receipts, strict=True) if done is None]
+            finishing = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
+            for _ in progress(finishing, f"prepare {place}: shards", len(waiting), quiet=quiet):
                 pass
-            card = assemble(manifest, made_with, plan, jobs, video_jobs, settings["formats"], out)
+            card = assemble(manifest, made_with, plan, jobs, video_jobs, settings["formats"], outlet)
     return Outcome(card, dict(plan.outside), was_complete=False)
 
 
 def _jobs(
-    manifest: Manifest, plan: Plan, options: Options, out: Path, work: Path, skip_bad: bool, settings: str
+    manifest: Manifest, plan: Plan, options: Options, outlet: Outlet, skip_bad: bool, settings: str
 ) -> tuple[list[ShardJob], list[VideoJob]]:
     """Return the shards and the tars of videos to write; `settings` is a hash of all that decides them."""
     shape = (3, options.frames, len(manifest.layout), options.bodies)
-    how = (shape, options.dtype, options.profile, options.second_body, skip_bad, settings)
-    shards = [ShardJob(manifest, shard, out, work, *how) for shard in plan.shards(options.shard_size)]
+    where = (outlet.folder, outlet.receipts)
+    how = (*where, shape, options.dtype, options.profile, options.second_body, skip_bad, settings)
+    shards = [ShardJob(manifest, shard, *how) for shard in plan.shards(options.shard_size)]
     videos = video_shards(plan.videos) if options.untrimmed else []
-    return shards, [VideoJob(manifest, video, out, work, options.bodies, skip_bad, settings) for video in videos]
+    return shards, [VideoJob(manifest, video, *where, options.bodies, skip_bad, settings) for video in videos]
 
 
 def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:

@@ -2,21 +2,21 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from skelpipe.card import read_samples
+from skelpipe.card import SAMPLES, parse_samples
 from skelpipe.manifest import BY_ID, SIDES, Fields, Manifest
+from skelpipe.place import Place
 from skelpipe.plan import Drop, Plan, Sample, counts
 from skelpipe.prepare import Outcome
 
 __all__ = ["plan_report", "preparation_report"]
 
 
-def preparation_report(manifest: Manifest, out: Path, outcome: Outcome) -> dict[str, Any]:
+def preparation_report(manifest: Manifest, out: Place, outcome: Outcome) -> dict[str, Any]:
     """Return counts a side, drops and strangers by reason, and which published recordings are not here."""
     card = outcome.card
-    table = read_samples(out, card).select(["id", "recording", "note"]).to_pydict()
+    table = parse_samples(out.read(SAMPLES), card, out).select(["id", "recording", "note"]).to_pydict()
     recordings = [
         recording or identity for identity, recording in zip(table["id"], table["recording"], strict=True)
     ]
@@ -34,7 +34,7 @@ def preparation_report(manifest: Manifest, out: Path, outcome: Outcome) -> dict[
     }
 
 
-def plan_report(manifest: Manifest, split: str, out: Path, plan: Plan) -> dict[str, Any]:
+def plan_report(manifest: Manifest, split: str, out: Place, plan: Plan) -> dict[str, Any]:
     """Return the same of a plan, from file names (and label files) alone: no recording has been read."""
     clips: list[Sample | Drop] = [*plan.samples, *plan.drops]
     found = {clip.cut.recording if clip.cut else clip.id: clip.fields for clip in clips}
@@ -47,7 +47,7 @@ def plan_report(manifest: Manifest, split: str, out: Path, plan: Plan) -> dict[s
 def _report(
     manifest: Manifest,
     split: str,
-    out: Path,
+    out: Place,
     kept: Mapping[str, int],
     dropped: Mapping[str, int],
     outside: Mapping[str, int],

@@ -29,7 +29,7 @@ class RowIndices:
         self._entries: list[str] = []
         component = re.compile(rf" {re.escape(view)}\.npy (\d+) (\d+) ")
         for shard in dataset.shards(split):
-            tar = dataset.path / split / view / f"{shard['name']}.tar"
+            tar = dataset.place.local_path / split / view / f"{shard['name']}.tar"
             text = _read_index(tar.with_suffix(".idx"), shard["views"][view]["idx_sha256"])
             self.tars.append(str(tar))
             if shard["samples"] > len(self._entries):

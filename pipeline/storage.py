@@ -3,37 +3,42 @@
 A place's `str` is its URL without user-info and query, so that no message, card or log can hold a secret of it.
 """
 
+import hashlib
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from skelpipe.bucket import ObjectPlace, Stores
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.place import LocalPlace, ObjectPlace, Place, checked_name, one_line
+from skelpipe.http import Address, HttpPlace
+from skelpipe.place import LocalPlace, Place, checked_name, one_line
+from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["local_folder", "open_place"]
+__all__ = ["local_folder", "open_place", "place_key"]
 
-KNOWN = "a folder, file://, s3:// and gs://"
+KNOWN = "a folder, file://, s3://, gs:// and http(s)://"
 OPTIONS = {
     "s3": {"endpoint_override", "scheme", "region", "anonymous"},
     "gs": {"endpoint_override", "scheme", "anonymous"},
 }
-CONNECT_SECONDS = 10.0
-REQUEST_SECONDS = 60.0
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def open_place(url: str | Path) -> Place:
-    """Return the place of a folder path or a `file`, `s3` or `gs` URL; nothing needs to be there yet.
+    """Return the place of a folder path or a `file`, `s3`, `gs` or `http(s)` URL; nothing needs to be there yet.
 
-    Options go into the query: `s3://bucket/prefix?endpoint_override=127.0.0.1:9000&scheme=http`, `region=`,
-    `anonymous=true`. Credentials come from the environment, as the stores' own tools have it. UsageError for
-    what cannot be understood, without repeating it where it may hold a secret.
+    Options of buckets go into the query: `s3://bucket/prefix?endpoint_override=127.0.0.1:9000&scheme=http`,
+    `region=`, `anonymous=true`; the query of an `http(s)` URL goes with every request. Credentials come from the
+    environment, as the stores' own tools have it. UsageError for what cannot be understood, without repeating it
+    where it may hold a secret.
     """
     text = str(url)
     if isinstance(url, Path) or "://" not in text:
@@ -49,6 +54,8 @@ def open_place(url: str | Path) -> Place:
         return LocalPlace(_file_path(text))
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         raise UsageError(f"the URL cannot be read; known places are {KNOWN}")
+    if scheme in ("http", "https"):
+        return _http_place(scheme, text)
     if scheme not in OPTIONS:
         raise UsageError(f"{scheme}:// is not known here; known places are {KNOWN}")
     return _object_place(scheme, text)
@@ -78,40 +85,64 @@ def _object_place(scheme: str, text: str) -> ObjectPlace:
     url = f"{scheme}://{root}"
     options = _options(scheme, url, parts.query)
     secrets = tuple(filter(None, (key, secret, *(os.environ.get(name, "") for name in SECRET_VARIABLES))))
+    if scheme == "gs" and user_info:
+        raise UsageError(f"{url}: credentials of gs:// come from the environment, not from the URL")
+    make = partial(_s3, bucket, key or None, secret or None, options) if scheme == "s3" else partial(_gs, options)
     import pyarrow as pa
 
+    stores = Stores(make)
     try:
-        if scheme == "s3":
-            files = _s3(bucket, key or None, secret or None, options)
-        else:
-            if user_info:
-                raise UsageError(f"{url}: credentials of gs:// come from the environment, not from the URL")
-            files = _gs(options)
+        stores.get(1)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SkelpipeError(f"{url}: cannot be opened: {one_line(error, secrets)}") from None
-    return ObjectPlace(files, root, url, secrets)
+    return ObjectPlace(stores, root, url, secrets)
 
 
-def _s3(bucket: str, key: str | None, secret: str | None, options: dict[str, Any]) -> "FileSystem":
-    from pyarrow.fs import S3FileSystem, resolve_s3_region
+def _s3(
+    bucket: str, key: str | None, secret: str | None, options: Mapping[str, Any], attempts: int
+) -> "FileSystem":
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
     given = ("endpoint_override" in options, "region" in options, "AWS_REGION" in os.environ)
     if not any((*given, "AWS_DEFAULT_REGION" in os.environ, "AWS_ENDPOINT_URL" in os.environ)):
-        options["region"] = resolve_s3_region(bucket)
+        options = {**options, "region": resolve_s3_region(bucket)}
     return S3FileSystem(
         access_key=key,
         secret_key=secret,
         background_writes=False,  # else memory holds whatever the link is slower than the source
         connect_timeout=CONNECT_SECONDS,
-        request_timeout=REQUEST_SECONDS,
+        request_timeout=SILENT_SECONDS,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=attempts),
         **options,
     )
 
 
-def _gs(options: dict[str, Any]) -> "FileSystem":
+def _gs(options: Mapping[str, Any], attempts: int) -> "FileSystem":
     from pyarrow.fs import GcsFileSystem
 
-    return GcsFileSystem(retry_time_limit=timedelta(seconds=REQUEST_SECONDS), **options)
+    return GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_SECONDS * attempts), **options)
+
+
+def _http_place(scheme: str, text: str) -> HttpPlace:
+    """Build the place of a web address. Nothing of user-info and query is repeated in messages."""
+    parts = _split(text)
+    user_info, _, host = parts.netloc.rpartition("@")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", host) or parts.fragment:
+        raise UsageError(f"an {scheme}:// URL is {scheme}://HOST/PATH (a /, ? or # in a name is written %XX)")
+    prefix = unquote(parts.path).strip("/")
+    if prefix:
+        checked_name(prefix)
+    user, _, password = (unquote(part) for part in user_info.partition(":"))
+    return HttpPlace(Address(scheme, host, prefix, parts.query, (user, password) if user_info else None))
+
+
+def place_key(url: str | Path) -> str:
+    """Return a name for a place, 64 hex digits, that shows nothing of its URL; user-info does not enter it."""
+    text = str(url)
+    if "://" in text:
+        parts = _split(text)
+        text = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/")).geturl()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _options(scheme: str, url: str, query: str) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.order import epoch_order
+from skelpipe.window import Outlook, check_window, default_window
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
 
-__all__ = ["Stream", "StreamBatch", "epoch_order"]
+__all__ = ["AUTO", "Stream", "StreamBatch", "epoch_order"]
+
+AUTO = "auto"
 
 Clips = NDArray[np.float32]
 
@@ -42,6 +45,10 @@ class Stream:
     and a rank's slice of it is empty when fewer samples than ranks are left. Without `shuffle` every epoch
     is in row order.
 
+    `window` is how many shards are shuffled as one (see `epoch_order`), None for all. "auto" is None for a dataset
+    in a folder; of one elsewhere it is as many as can be held while as many are fetched ahead, and a state loaded
+    brings its own.
+
     Iterating yields the rest of the current epoch, then moves to the next epoch. `state()` is a handful of
     plain values, and `load_state` continues from it at once, without reading what went before.
     """
@@ -56,7 +63,7 @@ class Stream:
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
-        window: int | None = None,
+        window: int | str | None = AUTO,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -69,7 +76,7 @@ class Stream:
             raise UsageError(f"rank {rank} does not exist among {world} ranks (0 to {world - 1})")
         if batch_size < world:
             raise UsageError(f"a global batch of {batch_size} cannot be shared by {world} ranks")
-        if window is not None and window < 1:
+        if window not in (None, AUTO) and (isinstance(window, str) or window < 1):
             raise UsageError(f"the shuffle window is {window} shards; it must be at least 1, or None for all")
         unknown = [view for view in views if view not in dataset.views]
         if unknown:
@@ -84,12 +91,23 @@ class Stream:
             )
         self.dataset, self.split, self.views = dataset, split, tuple(views)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
-        self.window, self.rank, self.world, self.count = window, rank, world, count
+        self.rank, self.world, self.count = rank, world, count
         self.epoch = self.step = 0
         self._sizes = np.asarray(dataset.shard_sizes(split), dtype=np.int64)
         self._labels = np.asarray(dataset.labels(split), dtype=np.int64)
         self._readers = {view: dataset.reader(split, view) for view in self.views}
+        self._remote = [rows for r in self._readers.values() if (rows := getattr(r, "remote", None)) is not None]
+        self._chosen = window == AUTO
+        self.window: int | None = None
+        self._use_window((default_window(self._remote) if self._remote else None) if window == AUTO else window)
+
+    def _use_window(self, window: Any) -> None:
+        """Take a window, which is refused where it cannot be held."""
+        if self._remote:
+            check_window(self._remote, window)
+        self.window = window
         self._order: tuple[int, NDArray[np.int64]] | None = None
+        self._outlook = Outlook(self._remote, self.seed, self._sizes, window, shuffle=self.shuffle)
 
     def __len__(self) -> int:
         """Return the steps of an epoch, the same on every rank."""
@@ -111,6 +129,9 @@ class Stream:
         returned instead of new ones.
         """
         rows = self.rows(epoch, step)
+        if self._remote:
+            first = step * self.batch_size
+            self._outlook.look(epoch, first, min(first + self.batch_size, self.count))
         if out is None:
             views = {view: reader.gather(rows) for view, reader in self._readers.items()}
         else:
@@ -157,13 +178,20 @@ class Stream:
                 f"has {self.dataset.digest}; resume on the same dataset, or start anew"
             )
         mine = {"seed": self.seed, **self._identity()}
+        window = state.get("window")
+        if self._chosen and (window is None or isinstance(window, int)):
+            mine["window"] = window
         other = [f"{key} {state[key]}, here {mine[key]}" for key in mine if state.get(key, mine[key]) != mine[key]]
         if other:
             raise UsageError(
                 f"the state does not continue this stream: it was saved with {'; '.join(other)}. "
                 f"Resume with the same settings, or start anew"
             )
+        if self._remote:
+            check_window(self._remote, mine["window"])
         self.seek(int(state["epoch"]), int(state["step"]))
+        if mine["window"] != self.window:
+            self._use_window(mine["window"])
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -6,9 +6,9 @@ keeps where each one's arrays lie: `Videos` maps the tars into memory and decode
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 import numpy as np
@@ -131,16 +131,24 @@ class Videos:
     """The videos of one side, over all its tars, in the order of their entries; arrays are views of the files."""
 
     def __init__(
-        self, paths: Sequence[Path], entries: Sequence[Sequence[VideoEntry]], joints: int, bodies: int
+        self,
+        paths: Sequence[PurePath],
+        entries: Sequence[Sequence[VideoEntry]],
+        joints: int,
+        bodies: int,
+        map_file: Callable[[PurePath], np.ndarray] | None = None,
     ) -> None:
         """Map `paths`; the n-th of `entries` lists the videos of the n-th tar.
+
+        `map_file` returns a file's bytes, uint8, where they are not simply mapped from a local disk.
 
         Raises DatasetError for a tar that is missing, cut off, or not the one the entries are of.
         """
         self._joints, self._bodies = joints, bodies
-        self._entries: list[tuple[Path, np.ndarray, VideoEntry]] = []
+        self._entries: list[tuple[PurePath, np.ndarray, VideoEntry]] = []
         for path, own in zip(paths, entries, strict=True):
-            tar = _map_tar(path, own)
+            tar = (map_file or _map_file)(path)
+            _check_size(path, tar, own)
             self._entries += [(path, tar, entry) for entry in own]
             for end in {len(self) - len(own), len(self) - 1} if own else ():
                 self.joint(end)
@@ -181,14 +189,16 @@ class Videos:
         return tar[offset : offset + dtype.itemsize * int(np.prod(shape))].view(dtype).reshape(shape)
 
 
-def _map_tar(path: Path, entries: Sequence[VideoEntry]) -> np.ndarray:
+def _map_file(path: PurePath) -> np.ndarray:
     try:
-        tar = np.memmap(path, np.uint8, mode="r")
+        return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
     except (OSError, ValueError) as error:  # an empty file is a ValueError
         reason = error.strerror if isinstance(error, OSError) else "the file is empty"
         raise DatasetError(f"{path}: cannot be read: {reason}") from None
+
+
+def _check_size(path: PurePath, tar: np.ndarray, entries: Sequence[VideoEntry]) -> None:
     ends = [entry.label_offset + LABEL.itemsize * entry.frames for entry in entries]
     expected = -(-max(ends, default=0) // BLOCK) * BLOCK + len(TAIL)
     if len(tar) != expected:
         raise DatasetError(f"{path}: {len(tar)} bytes, {expected} expected: the tar is cut off or not ours")
-    return tar.view(np.ndarray)

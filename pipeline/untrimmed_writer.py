@@ -1,9 +1,9 @@
 """Writes the untrimmed videos of a dataset beside its clips, tar by tar, with `prepare --untrimmed`."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class VideoJob:
 
     @property
     def tar(self) -> Path:
-        return _tar(self.out, self.shard.side, self.shard.name)
+        return self.out / _name(self.shard.side, self.shard.name)
 
 
 def video_shards(videos: Sequence[Video]) -> list[VideoShard]:
@@ -63,8 +63,8 @@ def video_shards(videos: Sequence[Video]) -> list[VideoShard]:
     return shards
 
 
-def _tar(folder: Path, side: str, name: str) -> Path:
-    return folder / "untrimmed" / side / f"{name}.tar"
+def _name(side: str, name: str) -> str:
+    return f"untrimmed/{side}/{name}.tar"
 
 
 def _write(job: VideoJob) -> None:
@@ -99,11 +99,10 @@ def read_video_receipt(job: VideoJob) -> dict[str, Any] | None:
     return tar if whole and complete and receipt["settings"] == job.settings else None
 
 
-def gather_videos(jobs: Sequence[VideoJob]) -> dict[str, Any]:
-    """Return the card's entry of all tars, a side."""
+def gather_videos(jobs: Sequence[VideoJob], receipts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return the card's entry of all tars, a side, from the receipt of each."""
     card: dict[str, Any] = {side: {"videos": 0, "frames": 0, "shards": []} for side in SIDES}
-    for job in jobs:
-        receipt = read_video_receipt(job)
+    for job, receipt in zip(jobs, receipts, strict=True):
         if receipt is None:
             raise SkelpipeError(f"{job.tar}: the file is gone; run prepare again")
         facts = card[job.shard.side]
@@ -113,8 +112,15 @@ def gather_videos(jobs: Sequence[VideoJob]) -> dict[str, Any]:
     return card
 
 
-def open_videos(folder: Path, card: Mapping[str, Any], side: str, joints: int, bodies: int) -> Videos:
-    """Return one side's videos of a dataset; `card` is its card's entry of that side."""
-    paths = [_tar(folder, side, shard["name"]) for shard in card["shards"]]
+def open_videos(
+    folder: PurePath,
+    card: Mapping[str, Any],
+    side: str,
+    joints: int,
+    bodies: int,
+    map_file: Callable[[PurePath], np.ndarray] | None = None,
+) -> Videos:
+    """Return one side's videos; `card` is the dataset's card's entry of that side, `map_file` as for `Videos`."""
+    paths = [folder / _name(side, shard["name"]) for shard in card["shards"]]
     entries = [[VideoEntry(**video) for video in shard["videos"]] for shard in card["shards"]]
-    return Videos(paths, entries, joints, bodies)
+    return Videos(paths, entries, joints, bodies, map_file)

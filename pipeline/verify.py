@@ -2,36 +2,40 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from skelpipe.dataset import Dataset
-from skelpipe.files import size_and_hash
+from skelpipe.errors import SkelpipeError
+from skelpipe.files import measured
 from skelpipe.inventory import DataFile, inventory
+from skelpipe.place import Place
 from skelpipe.progress import progress
 
 __all__ = ["damages"]
 
 
 def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[str]:
-    """Hash every data file of the dataset; return a line for each that is missing or differs from the card."""
+    """Hash every data file of the dataset; return a line for each that is missing or differs from the card.
+
+    A dataset elsewhere is read where it lies, piece by piece; nothing of it is kept here and no cache is asked.
+    """
     files = list(inventory(dataset.card))
     found = []
     with ThreadPoolExecutor(workers) as pool:  # hashing and reading leave Python's lock alone
-        checks = pool.map(partial(_damage, dataset.path), files)
-        for damage in progress(checks, f"verify {dataset.path}: files", len(files), quiet=quiet):
+        checks = pool.map(partial(_damage, dataset.place), files)
+        for damage in progress(checks, f"verify {dataset.place}: files", len(files), quiet=quiet):
             if damage:
                 found.append(damage)
     return found
 
 
-def _damage(folder: Path, expected: DataFile) -> str | None:
-    path = folder / expected.name
+def _damage(place: Place, expected: DataFile) -> str | None:
+    name = f"{place}/{expected.name}"
     try:
-        size, sha256 = size_and_hash(path)
-    except OSError as error:
-        return f"{path}: cannot be read: {error.strerror}"
+        size, sha256 = measured(place.stream(expected.name))
+    except SkelpipeError as error:
+        return str(error)
     if expected.size is not None and size != expected.size:
-        return f"{path}: {size} bytes, the card says {expected.size}"
+        return f"{name}: {size} bytes, the card says {expected.size}"
     if sha256 != expected.sha256:
-        return f"{path}: damaged: its sha256 is not the card's"
+        return f"{name}: damaged: its sha256 is not the card's"
     return None

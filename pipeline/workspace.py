@@ -13,7 +13,7 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
 from skelpipe.manifest import SIDES
 
-__all__ = ["README", "WORK", "claimed"]
+__all__ = ["README", "SETTINGS", "WORK", "claimed", "made_with", "refuse_unless"]
 
 README = "README.md"
 WORK = ".prepare"
@@ -49,7 +49,7 @@ def claimed(
             if out.exists() and not (out / CARD).exists() and any(out.iterdir()):
                 raise UsageError(f"--out {out}: holds files that are no dataset of ours: choose an empty folder")
             if (out / CARD).exists():
-                _refuse_unless(overwrite, out, _made_with(out), settings)
+                refuse_unless(overwrite, out, made_with(read_card(out)), settings)
         work.mkdir(parents=True, exist_ok=True)
         with open(work / "lock", "wb") as lock:
             try:
@@ -75,11 +75,11 @@ def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:
     """Say whether a finished dataset of these settings, younger than its raw files, lies in the folder."""
     if not (out / CARD).exists():
         return False
-    return _made_with(out) == settings and newest <= (out / CARD).stat().st_mtime_ns
+    return made_with(read_card(out)) == settings and newest <= (out / CARD).stat().st_mtime_ns
 
 
-def _made_with(out: Path) -> dict[str, Any]:
-    card = read_card(out)
+def made_with(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a card tells."""
     return {**card["options"], **{key: card[key] for key in ("definition", "raw_fingerprint", "formats")}}
 
 
@@ -96,12 +96,12 @@ def _settle(
         before = json.loads(path.read_bytes())
         if before == now:
             return False
-        _refuse_unless(overwrite, out, before, now)
+        refuse_unless(overwrite, out, before, now)
         _remove(out)
     elif (out / CARD).exists():
         if _holds(out, settings, newest):
             return True
-        _refuse_unless(overwrite, out, _made_with(out), settings)
+        refuse_unless(overwrite, out, made_with(read_card(out)), settings)
         _remove(out)
     for receipt in work.glob("*-*.*"):
         receipt.unlink()
@@ -109,7 +109,8 @@ def _settle(
     return False
 
 
-def _refuse_unless(overwrite: bool, out: Path, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def refuse_unless(overwrite: bool, out: object, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise UsageError that tells how the settings of what `out` holds differ, unless it may be overwritten."""
     if overwrite:
         return
     differing = [

@@ -1,16 +1,18 @@
 """Checkpoints that resume bit for bit: written whole or not at all, read without running any code in them."""
 
+import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
+from skelpipe.train.ranks import ALONE, Ranks
 
 __all__ = ["Checkpoint", "capture_rng", "newest_checkpoint", "read_checkpoint", "restore_rng", "save_checkpoint"]
 
@@ -20,7 +22,7 @@ KEEP = 3  # newest checkpoints of a run that stay
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `epoch` whole epochs: all that the next one depends on.
+    """A run after `epoch` whole epochs: all that the next one depends on, whatever the number of ranks.
 
     `identity` is `Identity.metadata()`, `model` holds the queue and the key network too, `loader` is
     `Loader.state()`, `rng` what `capture_rng` returns, `best` the best kNN figure so far and its epoch.
@@ -64,12 +66,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint to the CPU. One that is damaged, foreign or carries code is a SkelpipeError."""
+    return _read(path, path)
+
+
+def _read(file: Path | IO[bytes], path: Path) -> Checkpoint:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
         if broken is not None:
             raise SkelpipeError(f"{path}: damaged: the checksum of {broken} does not fit")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(file, Path):
+            file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise SkelpipeError(f"{path}: there is no such checkpoint") from None
     except zipfile.BadZipFile:
@@ -86,11 +94,33 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(**{name: content[name] for name in _NAMES})
 
 
-def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
+def newest_checkpoint(
+    folder: Path, say: Callable[[str], None], team: Ranks = ALONE
+) -> tuple[Path, Checkpoint] | None:
     """Return the newest whole checkpoint of a run and its path, or None where there is none.
 
-    A damaged one is named through `say` and passed over; when all are damaged that is an error.
+    A damaged one is named through `say` and passed over; when all are damaged that is an error. Of a team rank 0
+    reads and sends it to the others, whose machines may not have the folder.
     """
+    if team.world == 1:
+        return _newest(folder, say)
+    found: list[tuple[Path, Checkpoint]] = []
+
+    def read() -> bytes:
+        newest = _newest(folder, say)
+        if newest is None:
+            return b""
+        found.append(newest)
+        return str(newest[0]).encode() + b"\n" + newest[0].read_bytes()
+
+    content = team.from_main(read)
+    if content and not found:
+        name, _, saved = content.partition(b"\n")
+        found.append((Path(name.decode()), _read(io.BytesIO(saved), Path(name.decode()))))
+    return found[0] if found else None
+
+
+def _newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
     paths = _paths(folder)
     for path in reversed(paths):
         try:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from skelpipe.loader import Loader
 from skelpipe.models.method import Method, Progress
 from skelpipe.models.moco import MoCo
 from skelpipe.models.step import spread
+from skelpipe.train.lockstep import sum_gradients
+from skelpipe.train.ranks import ALONE, Ranks
 from skelpipe.train.recipe import Recipe
 
 __all__ = ["EpochResult", "build_optimiser", "check_weights", "learning_rate", "train_epoch", "updates"]
@@ -67,15 +70,25 @@ def train_epoch(
     accumulate: int,
     ids: Sequence[str],
     working: Callable[[int, float], None],
+    team: Ranks = ALONE,
 ) -> EpochResult:
     """Train on the loader's next epoch, after `method.advance(start)`; `ids` names its samples by index in errors.
 
     A step of the optimiser follows the mean gradient of `accumulate` batches: each enters its keys into the
     queue, the key network moves once. `working(batches done, samples/s)` is called after every look at the
     loss: each batch on a CPU, now and then on a GPU. Raises SkelpipeError at the first loss that is not finite.
+
+    Of a `team` each rank trains on its share of every batch, all batches being of one size: the gradients are
+    those of the global batch, and so are the loss and the logs (means over its clips, but for `std`, which is the
+    mean of the shares' own). Times are those of this rank, samples those of all.
     """
-    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY)
-    stepper = Stepper(method, optimiser, start, len(loader), accumulate)
+    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY, team)
+    share = 1.0
+    if team.world > 1:
+        counts = team.shares(loader.stream.batch_size)
+        share = counts[team.rank] / sum(counts)
+        _share_keys(method, partial(team.gather, counts=counts))
+    stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share)
     logs: dict[str, list[Tensor]] = {}
     samples = 0
     waited = 0.0
@@ -92,26 +105,53 @@ def train_epoch(
         for name, value in watched.items():
             logs.setdefault(name, []).append(value.detach())
         if watch.add(batch.epoch + 1, batch.step + 1, step.loss.detach(), batch.index):
-            working(batch.step + 1, samples / (time.perf_counter() - begun))
+            working(batch.step + 1, samples / share / (time.perf_counter() - begun))
         ready = time.perf_counter()
     mean = watch.finish()
     took = time.perf_counter() - begun
     learned = {name: float(torch.stack(values).double().mean()) for name, values in logs.items()}
-    speed = {"samples_per_s": samples / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
-    return EpochResult({"loss": mean} | learned, {name: round(value, 3) for name, value in speed.items()})
+    speed = {"samples_per_s": samples / share / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
+    learned = _over_ranks({"loss": mean} | learned, team, share, device)
+    return EpochResult(learned, {name: round(value, 3) for name, value in speed.items()})
+
+
+def _share_keys(method: Method, gather: Callable[[Tensor], Tensor]) -> None:
+    for module in method.modules():
+        if isinstance(module, MoCo):
+            module.gather = gather
+
+
+def _over_ranks(means: dict[str, float], team: Ranks, share: float, device: torch.device) -> dict[str, float]:
+    """Return the means over all ranks, each with the `share` of the clips that it has."""
+    if team.world == 1:
+        return means
+    values = torch.tensor(list(means.values()), dtype=torch.float64, device=device)
+    return dict(zip(means, team.sum(values * share).tolist(), strict=True))
 
 
 class Stepper:
-    """What surrounds the forward pass of each batch: gradients are summed up, then the optimiser steps."""
+    """What surrounds the forward pass of each batch: gradients are summed up, then the optimiser steps.
+
+    A rank of a team has `share` of every batch; its loss counts so much, and the gradients of all are added.
+    """
 
     def __init__(
-        self, method: Method, optimiser: torch.optim.Optimizer, start: Progress, batches: int, accumulate: int
+        self,
+        method: Method,
+        optimiser: torch.optim.Optimizer,
+        start: Progress,
+        batches: int,
+        accumulate: int,
+        team: Ranks = ALONE,
+        share: float = 1.0,
     ) -> None:
         self._method = method
         self._optimiser = optimiser
         self._progress = start
         self._batches = batches
         self._accumulate = accumulate
+        self._team = team
+        self._share = share
         self._contrasts = [module for module in method.modules() if isinstance(module, MoCo)]
 
     def begin(self, batch: int) -> None:
@@ -124,9 +164,11 @@ class Stepper:
         size = min(self._accumulate, self._batches - first)
         if batch == first:
             self._optimiser.zero_grad(set_to_none=True)
-        (loss / size if size > 1 else loss).backward()
+        weight = self._share / size
+        (loss if weight == 1 else loss * self._share / size).backward()
         if batch < first + size - 1:
             return
+        sum_gradients(self._method, self._team)
         self._optimiser.step()
         self._hold(False)
         self._method.finish()
@@ -149,11 +191,12 @@ def check_weights(method: nn.Module, epoch: int) -> None:
 
 
 class LossWatch:
-    """Keeps the losses of an epoch on the device and looks at them every `every` steps."""
+    """Keeps the losses of an epoch on the device and looks at them every `every` steps, with the whole team."""
 
-    def __init__(self, ids: Sequence[str], every: int) -> None:
+    def __init__(self, ids: Sequence[str], every: int, team: Ranks = ALONE) -> None:
         self._ids = ids
         self._every = every
+        self._team = team
         self._losses: list[Tensor] = []
         self._pending: list[tuple[int, int, Tensor]] = []
 
@@ -172,16 +215,22 @@ class LossWatch:
         return float(torch.stack(self._losses).double().mean())
 
     def _look(self) -> None:
+        """Raise SkelpipeError, on all ranks, where a loss of any rank is not finite, naming the first."""
         if not self._pending:
             return
         losses = torch.stack(self._losses[-len(self._pending) :]).double().tolist()
-        for loss, (epoch, step, index) in zip(losses, self._pending, strict=True):
-            if not abs(loss) < float("inf"):
-                names = [self._ids[i] for i in index.tolist()]
-                more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-                named = ", ".join(names[:NAMED]) + more
-                raise SkelpipeError(f"the loss is {loss} in epoch {epoch}, step {step}, on {named}; {ADVICE}")
+        bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+        first = self._team.gather(torch.tensor([bad]), [1] * self._team.world).tolist()
+        if min(first) < len(losses):
+            text = self._tell(bad, losses[bad]) if bad < len(losses) else ""
+            raise SkelpipeError(self._team.send(text.encode(), first.index(min(first))).decode())
         self._pending.clear()
+
+    def _tell(self, place: int, loss: float) -> str:
+        epoch, step, index = self._pending[place]
+        names = [self._ids[i] for i in index.tolist()]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"the loss is {loss} in epoch {epoch}, step {step}, on {', '.join(names[:NAMED])}{more}; {ADVICE}"
 
 
 ADVICE = "a lower --lr may help, and `skelpipe verify` checks the dataset"

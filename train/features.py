@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 from skelpipe.progress import progress
+from skelpipe.train.ranks import Ranks, ranks
 from skelpipe.views import derive
 
 __all__ = ["Embedded", "embed", "frozen"]
@@ -51,13 +52,17 @@ def embed(
     """Embed every clip of `split`, without augmentation, in row order; the network is left as it was.
 
     `network` maps clips [n,C,T,V,M] to [n,D]. A view that the dataset does not store is derived from its joints,
-    which for clips without augmentation is the same. Raises SkelpipeError where an embedding is not finite.
+    which for clips without augmentation is the same. Of several ranks each embeds its share of the batches, whole
+    batches so that the result is that of one rank to the bit, and all get everything. Raises SkelpipeError where
+    an embedding is not finite.
     """
+    team = ranks()
     stored = view in dataset.views
     reader = dataset.reader(split, view if stored else "joint")
     count = len(reader)
     ids = list(dataset.ids(split))
-    starts = range(0, count, batch_size)
+    batches = team.own(-(-count // batch_size))
+    starts = range(batches.start * batch_size, batches.stop * batch_size, batch_size)
     parts: list[Tensor] = []
     with frozen(network):
         for start in progress(starts, f"embedding {split}", len(starts), quiet=quiet):
@@ -65,10 +70,16 @@ def embed(
             clips = torch.from_numpy(reader.gather(rows)).to(device)
             part = network(clips if stored else derive(clips, view, dataset.layout))
             parts.append(part.flatten(1).float().cpu())
-    features = torch.cat(parts) if parts else torch.empty(0, 0)
+    features = _of_all(torch.cat(parts) if parts else torch.empty(0, 0), team)
     _check_finite(features, ids)
     labels = torch.as_tensor(np.asarray(dataset.labels(split)), dtype=torch.int64)
     return Embedded(features, labels, ids)
+
+
+def _of_all(features: Tensor, team: Ranks) -> Tensor:
+    """Return all ranks' rows; one that has none does not know how wide they are."""
+    width = int(team.gather(torch.tensor([features.shape[1]])).max())
+    return team.gather(features if len(features) else torch.empty(0, width))
 
 
 def _check_finite(features: Tensor, ids: list[str]) -> None:

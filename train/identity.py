@@ -95,18 +95,6 @@ class Identity:
             recipe = replace(recipe, values={**recipe.values, "epochs": now.recipe["epochs"]})
         return changed + differences(recipe, now.recipe)
 
-    def mismatches(self, dataset: Dataset, view: str) -> list[str]:
-        """Return one text for each field that forbids to judge the network on this dataset and view."""
-        wanted = {
-            "frames": (self.frames, dataset.shape[1]),
-            "persons": (self.persons, dataset.shape[3]),
-            "layout": (self.layout, dataset.layout.name),
-        }
-        found = [(name, was, now) for name, (was, now) in wanted.items() if was != now]
-        if view not in self.streams:
-            found.insert(0, ("view", " and ".join(self.streams), view))
-        return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
-
 
 FIELDS = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp", "compiled")
 

@@ -4,172 +4,171 @@
     python train/knn.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --k 1,5,20 --features h
     python train/knn.py --shards data/ntu60-xsub --baseline random
     python train/knn.py --shards data/ntu60-xsub --baseline raw --json
+    python train/knn.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint --out runs/knn-aimclr
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.knn --shards ...`.
 
-Cosine similarity in float64, each neighbour voting with exp(similarity / temperature); no augmentation.
+Cosine similarity in float64, each neighbour voting with exp(similarity / temperature). Without --augment clips are
+as they are; the released code of SkeleMixCLR, SkeAttnCLR and ActCLR crops and shears those of both splits once.
+With --out the votes, figures a class, confusion matrix and a report are written to a folder.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor
 
-from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option, shards_option
+from skelpipe.cli.options import (
+    cache_options,
+    device_option,
+    errors_as_messages,
+    json_option,
+    seed_option,
+    shards_option,
+)
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
-from skelpipe.errors import DatasetError, UsageError
-from skelpipe.train.features import embed
+from skelpipe.errors import UsageError
+from skelpipe.train.augmented import embed_augmented
+from skelpipe.train.features import Embedded, embed
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.monitor import knn_figures
-from skelpipe.train.pretrained import (
-    INITIALISERS,
-    Networks,
-    find_weights,
-    initialised,
-    load_networks,
-    read_identity,
+from skelpipe.train.neighbours import accuracy, knn_scores
+from skelpipe.train.options import (
+    baseline_option,
+    checkpoint_option,
+    overwrite_option,
+    own_view_option,
+    save_features_option,
 )
-from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
-from skelpipe.train.released import check_fit, default_view, embedder, read_released
+from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
+from skelpipe.train.ranks import ranks, together
+from skelpipe.train.reported import reported, reported_text
 from skelpipe.train.runlog import Console
-from skelpipe.views import VIEWS
+from skelpipe.train.subject import Subject, choose_subject
+from skelpipe.train.testable import check_splits
 
-__all__ = ["Subject", "main"]
+__all__ = ["Judged", "judge", "main", "rounded"]
 
 PAPER_K = 20
+CHUNK = 1024  # queries compared at once
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is judged: a map from clips to features, the view it reads and how to call it.
+class Judged:
+    """What --json prints, the votes for each k, float64[N,K], and both splits' features."""
 
-    `recipe` is there when the network came out of pre-training: its paper's figures then have a meaning.
-    """
-
-    network: nn.Module
-    name: str
-    view: str
-    features: str
-    recipe: Recipe | None = None
-
-
-def choose_subject(
-    dataset: Dataset,
-    *,
-    checkpoint: str | None,
-    baseline: str | None,
-    recipe: str | None,
-    settings: tuple[str, ...],
-    view: str | None,
-    features: str,
-    seed: int,
-    console: Console,
-) -> Subject:
-    """Return what the options ask to judge."""
-    if settings and baseline != "random":
-        raise UsageError("--set changes the recipe of a random network: it needs --baseline random")
-    if baseline == "raw":
-        if checkpoint or recipe:
-            raise UsageError("--baseline raw judges coordinates: it takes neither --checkpoint nor --recipe")
-        return Subject(nn.Flatten(), "raw coordinates", view or "joint", "raw")
-    if checkpoint is None:
-        if baseline is None:
-            raise UsageError("say what to judge: --checkpoint RUN, --baseline random or --baseline raw")
-        chosen = with_overrides(load_recipe(recipe or "skeletonclr"), settings)
-        return _random(chosen, dataset, view or "joint", features, seed)
-    if recipe is not None:
-        raise UsageError("--recipe describes a random network; a checkpoint brings its own")
-    path = find_weights(checkpoint, view)
-    released = read_released(path)
-    if released is not None:
-        if baseline == "random":
-            raise UsageError(
-                f"{path}: is not of ours and has no recipe: pass --baseline random --recipe NAME alone"
-            )
-        view = view or default_view(released, console.say)
-        check_fit(released, dataset, view, console.say)
-        name = f"{released.method} as released ({path.name})"
-        return Subject(embedder(released, view, features), name, view, features)
-    identity, epoch = read_identity(path)
-    view = view or identity.streams[0]
-    if mismatches := identity.mismatches(dataset, view):
-        raise UsageError(f"{path} does not fit {dataset.path}: {'; '.join(mismatches)}")
-    if identity.profile != dataset.profile:
-        console.say(f"trained on clips preprocessed as {identity.profile}, {dataset.path} is {dataset.profile}")
-    if baseline == "random":
-        return _random(with_overrides(identity.recipe, settings), dataset, view, features, seed)
-    networks = load_networks(path, identity, dataset.layout, view)
-    name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
-    return Subject(networks.embedder(features), name, view, features, identity.recipe)
-
-
-def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
-    networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
-    name = f"random network, {INITIALISERS[recipe['init']]}, seed {seed}"
-    return Subject(networks.embedder(features), name, view, features)
+    result: dict[str, Any]
+    votes: Mapping[int, Tensor]
+    clips: Mapping[str, Embedded]
 
 
 def judge(
-    dataset: Dataset, subject: Subject, ks: tuple[int, ...], temperature: float, device: str, console: Console
-) -> dict[str, Any]:
-    """Embed both splits, classify the test clips; return what --json prints."""
-    for split in ("train", "test"):
-        if not dataset.count(split):
-            raise DatasetError(f"{dataset.path}: the {split} split is empty: there is nothing to compare")
+    dataset: Dataset,
+    subject: Subject,
+    ks: tuple[int, ...],
+    temperature: float,
+    device: str,
+    console: Console,
+    *,
+    augment: bool = False,
+    seed: int = 0,
+) -> Judged:
+    """Embed both splits, with `augment` cropped and sheared, and let the training clips vote on the test clips."""
+    check_splits(dataset, console.say)
     place = resolve_device(device)
     network = subject.network.to(place)
-    bank, queries = (
-        embed(network, dataset, split, subject.view, device=place, quiet=False) for split in ("train", "test")
-    )
+    clips = {
+        split: embed_augmented(network, dataset, split, subject.view, device=place, seed=seed, quiet=False)
+        if augment
+        else embed(network, dataset, split, subject.view, device=place, quiet=False)
+        for split in ("train", "test")
+    }
+    bank, queries = clips["train"], clips["test"]
     for k in ks:
         if k > len(bank.ids):
             console.say(f"k={k} is more than the {len(bank.ids)} training clips: all of them vote")
-    figures = knn_figures(bank, queries, ks, temperature, len(dataset.classes), place)
-    return {
+    votes = _votes(bank, queries, ks, temperature, len(dataset.classes), place)
+    figures = {f"knn@{k}": accuracy(each.argmax(dim=1), queries.labels) for k, each in votes.items()}
+    result = {
+        "protocol": "knn",
         "what": subject.name,
         "dataset": dataset_name(dataset),
         "digest": dataset.digest,
+        "split": "test",
         "view": subject.view,
         "features": subject.features,
+        "augmented": augment,
         "temperature": temperature,
+        "seed": seed,
         "clips": {"train": len(bank.ids), "test": len(queries.ids)},
         "figures": figures,
         "chance": 100.0 / len(set(bank.labels.tolist())),
-        "reported": _reported(dataset, subject),
+        "reported": reported(dataset, subject, "knn", f"knn@{PAPER_K}"),
     }
+    return Judged(result, votes, clips)
 
 
-def _reported(dataset: Dataset, subject: Subject) -> dict[str, Any] | None:
-    """Return the paper's figure for this dataset, split and view, and whether all its clips are here."""
-    found = subject.recipe.figure("knn", subject.view, dataset_name(dataset)) if subject.recipe else None
-    if found is None:
-        return None
-    published = dataset.card["published"]
-    complete = bool(published) and all(dataset.count(side) == count for side, count in published.items())
-    return {f"knn@{PAPER_K}": found[0], "source": found[1], "clips": dict(published), "complete": complete}
+def _votes(
+    bank: Embedded, queries: Embedded, ks: tuple[int, ...], temperature: float, classes: int, device: torch.device
+) -> dict[int, Tensor]:
+    """Return the votes for each k on the CPU. Of several ranks each looks after whole chunks of the queries."""
+    team = ranks()
+    chunks = team.own(-(-len(queries.features) // CHUNK))
+    mine = queries.features[chunks.start * CHUNK : chunks.stop * CHUNK].to(device)
+    votes = {k: torch.empty(0, classes, dtype=torch.float64) for k in ks}
+    if len(mine):
+        found = knn_scores(
+            bank.features.to(device), bank.labels, mine, ks, temperature=temperature, classes=classes, chunk=CHUNK
+        )
+        votes = {k: each.cpu() for k, each in found.items()}
+    return {k: team.gather(each) for k, each in votes.items()}
+
+
+def rounded(votes: Tensor) -> np.ndarray:
+    """Return votes float64[N,K] as float32 with the same class ahead: where rounding makes it equal to another, or
+    overtaken by one, it gets the next higher number."""
+    scores = votes.float().numpy()
+    rows, ahead = np.arange(len(scores)), votes.argmax(dim=1).numpy()
+    changed = scores.argmax(axis=1) != ahead
+    scores[rows[changed], ahead[changed]] = np.nextafter(scores[changed].max(axis=1), np.float32(np.inf))
+    return scores
+
+
+def save(folder: Path, dataset: Dataset, subject: Subject, judged: Judged, *, with_features: bool) -> None:
+    """Write the outcome: the votes of k=20 where that was asked for, of the largest k otherwise."""
+    ks = judged.votes.keys()
+    k = PAPER_K if PAPER_K in ks else max(ks)
+    queries = judged.clips["test"]
+    names = ("protocol", "dataset", "digest", "split", "view", "what")
+    about = {name: str(judged.result[name]) for name in names}
+    about |= {"classes": json.dumps(list(dataset.classes)), "features": subject.features, "k": str(k)}
+    if with_features:
+        for split, embedded in judged.clips.items():
+            write_features(folder / SPLIT_FEATURES[split], embedded, about | {"split": split})
+    scores = Scores(queries.ids, queries.labels.numpy(), rounded(judged.votes[k]), about)
+    settings = {name: judged.result[name] for name in ("protocol", "features", "augmented", "temperature", "seed")}
+    settings["k"] = list(ks)
+    write_outcome(folder, scores, judged.result, settings=settings, dataset=dataset)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
     clips = result["clips"]
+    augmented = ", cropped and sheared" if result["augmented"] else ""
     lines = [
         f"{result['what']}: {result['features']} features, {result['view']} view, "
-        f"{clips['train']} training and {clips['test']} test clips of {result['dataset']}",
+        f"{clips['train']} training and {clips['test']} test clips of {result['dataset']}{augmented}",
     ]
-    reported = result["reported"] or {}
     for name, figure in result["figures"].items():
-        line = f"{name:8} {figure:6.2f} %"
-        if name in reported:
-            line += f"   reported {reported[name]:.1f} % ({reported['source']}"
-            published = reported["clips"]
-            if published and not reported["complete"]:
-                line += f"; on all {published['train']:,} + {published['test']:,} clips, which this dataset is not"
-            line += ")"
-        lines.append(line)
+        lines.append(f"{name:8} {figure:6.2f} %{reported_text(result, name)}")
     lines.append(f"{'chance':8} {result['chance']:6.2f} %")
+    if "run" in result:
+        lines.append(f"written to {result['run']}")
     return lines
 
 
@@ -188,14 +187,9 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     epilog="Example: python train/knn.py --shards data/ntu60-xsub --baseline random",
 )
 @shards_option
-@click.option(
-    "--checkpoint", metavar="RUN|FILE", help="Run folder, encoder.safetensors, checkpoint or released file."
-)
-@click.option(
-    "--baseline",
-    type=click.Choice(["random", "raw"]),
-    help="Judge a freshly initialised network (of the checkpoint's recipe, if one is given), or raw coordinates.",
-)
+@cache_options
+@checkpoint_option
+@baseline_option
 @click.option("--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr].")
 @click.option(
     "--set",
@@ -204,9 +198,7 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     multiple=True,
     help="Override a value of the random network's recipe.",
 )
-@click.option(
-    "--view", type=click.Choice(list(VIEWS)), help="Stream to read [default: the checkpoint's, else joint]."
-)
+@own_view_option
 @click.option(
     "--features",
     type=click.Choice(["h", "z"]),
@@ -230,12 +222,19 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     show_default=True,
     help="A vote weighs exp(similarity / temperature).",
 )
+@click.option("--augment", is_flag=True, help="Crop and shear the clips of both splits once, before embedding.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write the outcome to [default: nowhere].")
+@overwrite_option
+@save_features_option
 @device_option
 @seed_option
 @json_option
 @errors_as_messages
+@together
 def main(
     shards: str,
+    cache: Path | None,
+    cache_size: int | None,
     checkpoint: str | None,
     baseline: str | None,
     recipe: str | None,
@@ -244,13 +243,19 @@ def main(
     features: str,
     ks: tuple[int, ...],
     temperature: float,
+    augment: bool,
+    out: Path | None,
+    overwrite: bool,
+    save_features: bool,
     device: str,
     seed: int,
     as_json: bool,
 ) -> None:
     """Judge an encoder by weighted k-nearest neighbours."""
+    if out is None and (overwrite or save_features):
+        raise UsageError("--overwrite and --save-features are about the folder that --out names")
     console = Console()
-    dataset = Dataset.open(Path(shards))
+    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
     subject = choose_subject(
         dataset,
         checkpoint=checkpoint,
@@ -262,11 +267,15 @@ def main(
         seed=seed,
         console=console,
     )
-    result = judge(dataset, subject, ks, temperature, device, console)
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        click.echo("\n".join(_lines(result)))
+    if out is not None:
+        folder = out
+        ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite))
+    judged = judge(dataset, subject, ks, temperature, device, console, augment=augment, seed=seed)
+    if out is not None:
+        judged.result["run"] = str(out)
+        if ranks().is_main:
+            save(out, dataset, subject, judged, with_features=save_features)
+    click.echo(json.dumps(judged.result) if as_json else "\n".join(_lines(judged.result)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skelpipe.errors import UsageError
 
-__all__ = ["accuracy", "knn_predict", "nearest"]
+__all__ = ["accuracy", "knn_predict", "knn_scores", "nearest"]
 
 BLOCK_BYTES = 128 * 2**20  # what one float64 block of bank rows or of similarities may take
 
@@ -27,11 +27,29 @@ def knn_predict(
     classes: int,
     chunk: int = 1024,
 ) -> dict[int, Tensor]:
-    """Return for each k the predicted class of every query, int64[Q].
+    """Return for each k the predicted class of every query, int64[Q]; see `knn_scores`.
+
+    Equal class scores go to the lowest class.
+    """
+    scores = knn_scores(bank, bank_labels, queries, ks, temperature=temperature, classes=classes, chunk=chunk)
+    return {k: votes.argmax(dim=1) for k, votes in scores.items()}
+
+
+def knn_scores(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    ks: Sequence[int],
+    *,
+    temperature: float = 0.1,
+    classes: int,
+    chunk: int = 1024,
+) -> dict[int, Tensor]:
+    """Return for each k the votes of every query for each class, float64[Q,K]; the nearest neighbour's weighs 1.
 
     `bank` [N,D] with `bank_labels` [N] in 0..classes-1, `queries` [Q,D]; neither need be normalised. A k above
-    N counts as N. Equally similar bank rows rank in bank order; equal class scores go to the lowest class.
-    Memory stays within a few hundred MB: `chunk` queries meet one block of the bank at a time.
+    N counts as N. Equally similar bank rows rank in bank order. Memory stays within a few hundred MB: `chunk`
+    queries meet one block of the bank at a time.
     """
     if not len(bank):
         raise UsageError("k-nearest neighbours need at least one bank sample")
@@ -45,14 +63,14 @@ def knn_predict(
     voted = labels[index]
     scores = torch.zeros(len(queries), classes, dtype=torch.float64, device=device)
     wanted = {k: min(k, len(bank)) for k in ks}
-    predictions: dict[int, Tensor] = {}
+    votes: dict[int, Tensor] = {}
     for rank in range(index.shape[1]):
         # One neighbour a query and step: sums run in order of rank on every device, so they are reproducible.
         scores.scatter_add_(1, voted[:, rank : rank + 1], weight[:, rank : rank + 1])
         if rank + 1 in wanted.values():
-            best = scores.argmax(dim=1)
-            predictions.update({k: best for k, used in wanted.items() if used == rank + 1})
-    return predictions
+            now = scores.clone()
+            votes.update({k: now for k, used in wanted.items() if used == rank + 1})
+    return votes
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:

@@ -4,6 +4,7 @@
     python train/pretrain.py --shards data/ntu60-xsub --view bone --amp
     python train/pretrain.py --shards data/ntu60-xsub --set encoder.width=64 --set queue=16384
     python train/pretrain.py --shards data/ntu60-xsub --resume
+    torchrun --nproc-per-node 8 train/pretrain.py --shards data/ntu60-xsub
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.pretrain --shards ...`.
 
@@ -21,6 +22,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.options import (
+    cache_options,
     device_option,
     errors_as_messages,
     json_option,
@@ -34,9 +36,10 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import READERS
 from skelpipe.models.build import METHODS
 from skelpipe.train.identity import Identity
+from skelpipe.train.ranks import together
 from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.runlog import Console
-from skelpipe.train.runner import Options, pretrain
+from skelpipe.train.runner import BATCH_NORMS, Options, pretrain
 
 __all__ = ["choose_recipe", "fit_recipe", "main"]
 
@@ -46,6 +49,8 @@ class Asked:
     """The command line, one field an option; None where the recipe decides."""
 
     shards: str
+    cache: Path | None
+    cache_size: int | None
     method: str | None
     recipe: str | None
     view: str
@@ -61,6 +66,7 @@ class Asked:
     amp: bool
     compile: bool
     loader: str
+    batch_norm: str
     device: str
     seed: int
     as_json: bool
@@ -100,6 +106,7 @@ def choose_recipe(method: str | None, name: str | None) -> Recipe:
     epilog="Example: python train/pretrain.py --shards data/ntu120-xset",
 )
 @shards_option
+@cache_options
 @click.option("--method", help="What to train [default: the recipe's, else skeletonclr].")
 @click.option(
     "--recipe", metavar="NAME|FILE", help=f"Values to train with: {', '.join(builtin_recipes())}, or a YAML file."
@@ -133,20 +140,29 @@ def choose_recipe(method: str | None, name: str | None) -> Recipe:
     show_default=True,
     help="Who reads the clips: skelpipe, or NVIDIA DALI (needs skelpipe[dali]); the batches are the same.",
 )
+@click.option(
+    "--batch-norm",
+    type=click.Choice(BATCH_NORMS),
+    default="global",
+    show_default=True,
+    help="With several ranks: normalise by the whole batch, as one rank does, or by each rank's share.",
+)
 @device_option
 @seed_option
 @json_option
 @errors_as_messages
+@together
 def main(**given: Any) -> None:
     """Pre-train an encoder without labels on a prepared dataset.
 
-    Interrupted or killed, the same command with --resume goes on from the newest checkpoint.
+    Interrupted or killed, the same command with --resume goes on from the newest checkpoint. Under torchrun each
+    process trains on its share of every batch, on a GPU of its own; the run can go on with any number of them.
     """
     asked = Asked(**given)
     if asked.resume and asked.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
     console = Console()
-    dataset = Dataset.open(asked.shards)
+    dataset = Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size)
     recipe = choose_recipe(asked.method, asked.recipe)
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
     recipe = fit_recipe(recipe, dataset, console.say)
@@ -159,6 +175,7 @@ def main(**given: Any) -> None:
         save_every=asked.save_every,
         knn_every=asked.knn_every,
         reader=asked.loader,
+        batch_norm=asked.batch_norm,
     )
     summary = pretrain(dataset, identity, options, console)
     if asked.as_json:
@@ -167,7 +184,15 @@ def main(**given: Any) -> None:
         figures = "".join(f", {name} {value:.1f} %" for name, value in summary["figures"].items())
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
-        judge = ["python", "-m", "skelpipe.train.knn", "--shards", asked.shards, "--checkpoint", summary["run"]]
+        judge = [
+            "python",
+            "-m",
+            "skelpipe.train.knn",
+            "--shards",
+            str(dataset.path),
+            "--checkpoint",
+            summary["run"],
+        ]
         click.echo(f"judge it with: {shlex.join(judge)}")
 
 

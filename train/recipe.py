@@ -21,7 +21,10 @@ from skelpipe.models.settings import Setting
 __all__ = [
     "Recipe",
     "builtin_recipes",
+    "check_reported",
+    "check_value",
     "differences",
+    "flatten",
     "known_keys",
     "load_recipe",
     "parse_recipe",
@@ -124,8 +127,8 @@ def parse_recipe(text: str, where: str) -> Recipe:
         raise UsageError(f"recipe {where}: no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UsageError(f"recipe {where}: expected `key: value` lines, found {_kind(content)}")
-    reported = _check_reported(content.pop(REPORTED, None) or {}, where)
-    values = _complete(_flatten(content), f"recipe {where}")
+    reported = check_reported(content.pop(REPORTED, None) or {}, where)
+    values = _complete(flatten(content), f"recipe {where}")
     return Recipe(values, reported)
 
 
@@ -156,7 +159,7 @@ def with_overrides(recipe: Recipe, settings: Iterable[str] = (), /, **common: An
     for name, value in common.items():
         if value is not None:
             key = "optimiser.lr" if name == "lr" else name
-            values[key] = _check(known, key, value, f"--{name.replace('_', '-')}")
+            values[key] = check_value(known, key, value, f"--{name.replace('_', '-')}")
     return replace(recipe, values=values)
 
 
@@ -174,7 +177,7 @@ def _one_of(table: Mapping[str, Any]) -> Setting:
     return Setting("str", choices=tuple(table))
 
 
-def _flatten(content: Mapping[Any, Any]) -> dict[str, Any]:
+def flatten(content: Mapping[Any, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
         inner = {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {}
@@ -189,14 +192,14 @@ def _complete(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
     method = _one_of(METHODS).check("method", flat["method"], where)
     encoder = _one_of(ENCODERS).check("encoder.name", flat.get("encoder.name", next(iter(ENCODERS))), where)
     known = known_keys(method, encoder)
-    values = {key: _check(known, key, value, where) for key, value in flat.items()}
+    values = {key: check_value(known, key, value, where) for key, value in flat.items()}
     missing = [key for key in known if key not in values]
     if missing:
         raise UsageError(f"{where}: missing: {', '.join(missing)}")
     return {key: values[key] for key in known}
 
 
-def _check(known: Mapping[str, Setting], key: str, value: Any, where: str) -> Any:
+def check_value(known: Mapping[str, Setting], key: str, value: Any, where: str) -> Any:
     """Return `value` as its key wants it, or say what is wrong with it. YAML reads 1e-4 as text: a number here."""
     if key not in known:
         if any(name.startswith(f"{key}.") for name in known):
@@ -208,7 +211,7 @@ def _check(known: Mapping[str, Setting], key: str, value: Any, where: str) -> An
     return known[key].check(key, value, where)
 
 
-def _check_reported(tables: Any, where: str) -> dict[str, dict[str, Any]]:
+def check_reported(tables: Any, where: str) -> dict[str, dict[str, Any]]:
     """Check `reported`: protocol -> {source: text, stream: {dataset-split: accuracy}}."""
     if not isinstance(tables, dict):
         raise UsageError(f"recipe {where}: {REPORTED} must be a section, not {_kind(tables)}")

@@ -71,7 +71,7 @@ class RunFolder:
                 if folder.is_dir():
                     shutil.rmtree(folder)
             others = map(self.weights_of, VIEWS)
-            for file in (self.weights, *others, self.log, self.speed, self.recipe):
+            for file in (self.weights, *others, self.log, self.speed, self.recipe, self.path / "report.html"):
                 file.unlink(missing_ok=True)
         elif self.is_run() and not resume:
             raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")

@@ -1,6 +1,7 @@
 """A pre-training run from its start, or its newest checkpoint, to the exported encoder."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,25 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing
 from skelpipe.loader import Loader
+from skelpipe.models.globalnorm import average_statistics, use_global_batch
 from skelpipe.models.method import Method, Progress, Views
 from skelpipe.stream import Stream
-from skelpipe.train.checkpoint import (
-    Checkpoint,
-    capture_rng,
-    newest_checkpoint,
-    restore_rng,
-    save_checkpoint,
-)
+from skelpipe.train.checkpoint import Checkpoint, capture_rng, newest_checkpoint, restore_rng, save_checkpoint
 from skelpipe.train.compiled import compile_networks
-from skelpipe.train.engine import build_optimiser, check_weights, learning_rate, train_epoch, updates
+from skelpipe.train.engine import EpochResult, build_optimiser, check_weights, learning_rate, train_epoch, updates
 from skelpipe.train.identity import Identity
+from skelpipe.train.lockstep import check_equal, seed_ranks
 from skelpipe.train.monitor import KnnMonitor
 from skelpipe.train.pretrained import Networks, export, initialised
+from skelpipe.train.ranks import ranks
+from skelpipe.train.report import write_report
 from skelpipe.train.runfolder import RunFolder
 from skelpipe.train.runlog import Console, RunLog, read_log
+from skelpipe.train.unchanged import check_unchanged
 
-__all__ = ["Options", "pretrain"]
+__all__ = ["BATCH_NORMS", "Options", "pretrain"]
+
+BATCH_NORMS = ("global", "rank")  # whose clips batch normalisation takes its statistics of
 
 COLLAPSED = 0.01  # a `std` below this is called a collapse
 
@@ -45,6 +47,7 @@ class Options:
     save_every: int = 10
     knn_every: int = 10
     reader: str = "native"
+    batch_norm: str = "global"
 
 
 def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Console) -> dict[str, Any]:
@@ -52,26 +55,34 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
 
     Returns the summary that --json prints.
     """
+    team = ranks()
     folder = RunFolder(options.out)
-    run = Run(dataset, identity, options.device, options.reader)  # fails before an earlier run is deleted
-    folder.open(resume=options.resume, overwrite=options.overwrite)
+    run = Run(dataset, identity, options)  # fails before an earlier run is deleted
+    how = (options.resume, options.save_every, options.knn_every, options.batch_norm)
+    team.agree("another dataset, recipe or option", repr((run.identity.metadata(), how, run.loader.state())))
+    team.on_main(lambda: folder.open(resume=options.resume, overwrite=options.overwrite))
     done = run.resume(folder, console) if options.resume else 0
-    with replacing(folder.recipe) as file:
-        file.write(identity.recipe.to_yaml().encode())
+    if team.is_main:
+        with replacing(folder.recipe) as file:
+            file.write(identity.recipe.to_yaml().encode())
     console.say(run.headline(folder))
-    with RunLog(folder, done) as log:
+    with RunLog(folder, done) if team.is_main else nullcontext() as log:
         run.train(folder, log, options, console)
-    export(folder, run.method, run.identity, run.epoch)
+    if team.is_main:
+        export(folder, run.method, run.identity, run.epoch)
+        write_report(folder.path, dataset)
     return run.summary(folder)
 
 
 class Run:
-    """A pre-training run in memory: network, optimiser, data and position."""
+    """A pre-training run in memory: network, optimiser, data and position. Of several ranks each has one."""
 
-    def __init__(self, dataset: Dataset, identity: Identity, device: torch.device, reader: str = "native") -> None:
+    def __init__(self, dataset: Dataset, identity: Identity, options: Options) -> None:
+        self.team = ranks()
         self.dataset = dataset
-        self.device = device
-        self.reader = reader
+        self.device = device = options.device
+        self.reader = options.reader
+        self.norm_apart = self.team.world > 1 and options.batch_norm == "rank"
         self.epoch = 0  # whole epochs done
         self.best: dict[str, float] = {}
         self.collapsed = False
@@ -79,57 +90,47 @@ class Run:
         method = initialised(recipe, dataset.layout, identity.seed, view, _anchor(dataset, view))
         self.method: Method = method.to(device)
         self.identity = replace(identity, streams=self.method.streams(view))
+        if self.team.world > 1 and not self.norm_apart:
+            use_global_batch(self.method, self.team.sum)
         if identity.compiled:
             compile_networks(self.method)
         self.optimiser = build_optimiser(self.method, recipe)
         self.views = self.method.views()
-        self.loader = _loader(dataset, identity, self.views, device, reader)
+        self.loader = self._loader(identity, self.views)
         self.monitors = {
             stream: KnnMonitor(dataset, stream, device, suffix="" if stream == view else f"-{stream}")
             for stream in self.identity.streams
         }
         self.monitor = self.monitors[view]
 
-    def train(self, folder: RunFolder, log: RunLog, options: Options, console: Console) -> None:
-        """Train epoch after epoch, with logs, kNN and checkpoints at their times."""
-        recipe = self.identity.recipe
-        last = recipe["epochs"]
-        ids = self.dataset.ids("train")
+    def train(self, folder: RunFolder, log: RunLog | None, options: Options, console: Console) -> None:
+        """Train epoch after epoch, with logs, kNN and checkpoints at their times.
+
+        Of several ranks one has a `log`. Raises DatasetError where the dataset is another one as an epoch begins.
+        """
+        last = self.identity.recipe["epochs"]
         unmeasurable = self.monitor.missing()
         if options.knn_every and unmeasurable:
             console.say(unmeasurable)
         while self.epoch < last:
             epoch = self.epoch + 1
-            rate = learning_rate(
-                recipe["optimiser.lr"], recipe["optimiser.milestones"], epoch, recipe["optimiser.warmup"]
-            )
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            start = Progress(self.epoch, last, 0, updates(len(self.loader), recipe["optimiser.accumulate"]))
-            self.method.advance(start)
-            self._follow_views()
-            result = train_epoch(
-                self.method,
-                self.optimiser,
-                self.loader,
-                start,
-                device=self.device,
-                amp=self.identity.amp,
-                accumulate=recipe["optimiser.accumulate"],
-                ids=ids,
-                working=_progress_of(console, epoch, last, len(self.loader)),
-            )
+            self.team.on_main(lambda: check_unchanged(self.dataset))
+            rate = self._set_rate(epoch)
+            result = self._train_epoch(_progress_of(console, epoch, last, len(self.loader)))
             learned = {"lr": rate, **result.learned}
             if _due(epoch, options.knn_every, last) and not unmeasurable:
                 learned |= self._measure(epoch)
-            log.write(epoch, learned, result.speed)
+            if log is not None:
+                log.write(epoch, learned, result.speed)
             console.say(_epoch_line(epoch, last, learned, result.speed))
             self._warn_of_collapse(learned.get("std", 1.0), console)
             self.epoch = epoch
             if _due(epoch, options.save_every, last):
                 check_weights(self.method, epoch)
-                log.sync()
-                save_checkpoint(folder.checkpoints, self.checkpoint())
+                check_equal(self.method, self.team)
+                if log is not None:
+                    log.sync()
+                    save_checkpoint(folder.checkpoints, self.checkpoint())
 
     def checkpoint(self) -> Checkpoint:
         """Return the run's state between two epochs."""
@@ -148,7 +149,7 @@ class Run:
 
         Raises UsageError where that run was another one, listing what differs.
         """
-        found = newest_checkpoint(folder.checkpoints, console.say)
+        found = newest_checkpoint(folder.checkpoints, console.say, self.team)
         if found is None:
             console.say(f"{folder.path}: no checkpoint to resume from, starting with epoch 1")
             return 0
@@ -170,11 +171,12 @@ class Run:
     def headline(self, folder: RunFolder) -> str:
         """Return the line that opens a run's output."""
         steps = len(self.loader)
+        where = f"{self.team.world} ranks, {self.device}" if self.team.world > 1 else f"{self.device}"
         learned = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
         return (
             f"{self.identity.recipe.method} on {self.identity.dataset} ({self.identity.view}): "
             f"{self.dataset.count('train')} clips, {steps} step{'s' if steps > 1 else ''} of "
-            f"{self.identity.recipe['batch_size']} an epoch, {learned:,} weights, {self.device}, run {folder.path}"
+            f"{self.identity.recipe['batch_size']} an epoch, {learned:,} weights, {where}, run {folder.path}"
         )
 
     def summary(self, folder: RunFolder) -> dict[str, Any]:
@@ -191,6 +193,38 @@ class Run:
             "best": self.best,
         }
 
+    def _set_rate(self, epoch: int) -> float:
+        recipe = self.identity.recipe
+        base, milestones = recipe["optimiser.lr"], recipe["optimiser.milestones"]
+        rate = learning_rate(base, milestones, epoch, recipe["optimiser.warmup"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _train_epoch(self, working: Callable[[int, float], None]) -> EpochResult:
+        recipe, seed = self.identity.recipe, self.identity.seed
+        accumulate = recipe["optimiser.accumulate"]
+        start = Progress(self.epoch, recipe["epochs"], 0, updates(len(self.loader), accumulate))
+        seed_ranks(seed, self.epoch, None, self.team)  # what begins a stage is the same on all ranks
+        self.method.advance(start)
+        seed_ranks(seed, self.epoch, self.team.rank, self.team)
+        self._follow_views()
+        result = train_epoch(
+            self.method,
+            self.optimiser,
+            self.loader,
+            start,
+            device=self.device,
+            amp=self.identity.amp,
+            accumulate=accumulate,
+            ids=self.dataset.ids("train"),
+            working=working,
+            team=self.team,
+        )
+        if self.norm_apart:
+            average_statistics(self.method, self.team.sum, self.team.world)
+        return result
+
     def _warn_of_collapse(self, gauge: float, console: Console) -> None:
         """Say once that the embeddings lie nearly in one point, and again only after they had left it."""
         if gauge < COLLAPSED and not self.collapsed:
@@ -203,9 +237,18 @@ class Run:
         if views.keys() != self.views.keys() or any(views[name] is not self.views[name] for name in views):
             state = self.loader.state()
             self.loader.close()
-            self.loader = _loader(self.dataset, self.identity, views, self.device, self.reader)
+            self.loader = self._loader(self.identity, views)
             self.loader.load_state(state)
             self.views = views
+
+    def _loader(self, identity: Identity, views: Views) -> Loader:
+        """Return this rank's augmented share of the training batches.
+
+        Views are derived after augmenting the joints (spec A8).
+        """
+        size, rank, world = identity.recipe["batch_size"], self.team.rank, self.team.world
+        stream = Stream(self.dataset, "train", ["joint"], size, seed=identity.seed, rank=rank, world=world)
+        return Loader(stream, self.device, views, derive="after", view=identity.view, reader=self.reader)
 
     def _measure(self, epoch: int) -> dict[str, float]:
         """Return the kNN figure of each view's networks; the best of the run's own view is kept."""
@@ -221,13 +264,6 @@ class Run:
 
 def _anchor(dataset: Dataset, view: str) -> Callable[[], Tensor]:
     return lambda: torch.from_numpy(dataset.anchor(view))
-
-
-def _loader(dataset: Dataset, identity: Identity, views: Views, device: torch.device, reader: str) -> Loader:
-    """Return augmented batches of the training split; views are derived after augmenting the joints (spec A8)."""
-    recipe = identity.recipe
-    stream = Stream(dataset, "train", ["joint"], recipe["batch_size"], seed=identity.seed)
-    return Loader(stream, device, views, derive="after", view=identity.view, reader=reader)
 
 
 def _due(epoch: int, every: int, last: int) -> bool:

@@ -65,7 +65,7 @@ def _forever(source: Iterable[Any]) -> Iterator[Any]:
 
 def other_reader(setting: Setting) -> tuple[str, Iterator[tuple[np.ndarray, int]]]:
     """Return a plain reader of the same files, what it is and its endless samples (clip, label)."""
-    folder, formats = setting.dataset.path, setting.dataset.card["formats"]
+    folder, formats = setting.dataset.place.local_path, setting.dataset.card["formats"]
     if "shards" not in formats:
         return "h5py, one row at a time", _rows(folder / f"{setting.side}.h5", setting.dataset.count(setting.side))
     names = [shard["name"] for shard in setting.dataset.shards(setting.side)]

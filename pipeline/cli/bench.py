@@ -113,7 +113,8 @@ def _clips(shards: str | None, frames: int | None, count: int) -> Iterator[tuple
         except UsageError:
             found = None
     if found is not None:
-        yield Dataset.open(found), found
+        dataset = Dataset.open(found)
+        yield dataset, str(dataset.path)  # what was given may hold secrets
         return
     with tempfile.TemporaryDirectory(prefix="skelpipe-bench-") as folder:
         yield made_up(Path(folder), frames or FRAMES, count), "a made-up dataset"

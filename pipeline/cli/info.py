@@ -31,7 +31,7 @@ def info(*, shards: str, as_json: bool) -> None:
         for side in SIDES
     }
     content = {
-        "shards": shards,
+        "shards": str(dataset.place),  # the URL without what may be a secret in it
         "name": dataset.name,
         "title": card["title"],
         "split": dataset.split_name,

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from skelpipe.errors import SkelpipeError, UsageError
 
 __all__ = [
+    "cache_options",
     "device_option",
     "errors_as_messages",
     "json_option",
@@ -69,6 +71,44 @@ view_option = click.option(
     show_default=True,
     help="Stream to read.",
 )
+
+
+class Bytes(click.ParamType):
+    """A number of bytes: 200GB, 1.5TB, 512MiB, or plain digits."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", str(value).strip().upper())
+        size = float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " ") if found else 0
+        if found is None or size < 1 or (found[3] and not found[2]):
+            self.fail(f"{value!r} is no size: write it as 200GB, 512MiB or in bytes", param, ctx)
+        return int(size)
+
+
+_cache_folder = click.option(
+    "--cache",
+    envvar="SKELPIPE_CACHE",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep what is fetched from a URL here, shared by all processes [default: $SKELPIPE_CACHE, else none].",
+)
+_cache_size = click.option(
+    "--cache-size",
+    envvar="SKELPIPE_CACHE_SIZE",
+    type=Bytes(),
+    metavar="SIZE",
+    help="What is fetched may take, such as 500GB [default: 200GB in --cache; without it 8GB of temporary files].",
+)
+
+
+def cache_options(command: F) -> F:
+    """Give a command `cache: Path | None` and `cache_size: int | None`, as `Dataset.open` takes them."""
+    return _cache_folder(_cache_size(command))
+
+
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Where tensors live: auto, cpu, cuda, cuda:N."

@@ -41,7 +41,16 @@ SHOWN = 5
     help="Folder of raw recordings, at any nesting, or .zip archive as downloaded; may be given more than once"
     " [default: raw/DATASET].",
 )
-@click.option("--out", metavar="DIR", help="Folder of the dataset [default: data/DATASET-SPLIT].")
+@click.option(
+    "--out",
+    metavar="DIR|URL",
+    help="Folder of the dataset, or its URL, as s3://BUCKET/PREFIX [default: data/DATASET-SPLIT].",
+)
+@click.option(
+    "--work",
+    metavar="DIR",
+    help="With --out URL: folder of the shards on their way, one a worker [default: that of temporary files].",
+)
 @click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames of a clip.")
 @click.option("--bodies", type=click.IntRange(1, 6), help="Bodies of a clip [default: the dataset's].")
 @click.option(
@@ -108,6 +117,7 @@ def prepare(
     split_file: str | None,
     raw: tuple[str, ...],
     out: str | None,
+    work: str | None,
     frames: int,
     bodies: int | None,
     shard_size: int,
@@ -126,14 +136,16 @@ def prepare(
 ) -> None:
     """Turn raw recordings into a dataset of shards, once.
 
-    Cut off or interrupted, the same command goes on where it stopped.
+    Cut off or interrupted, the same command goes on where it stopped. At a URL the card arrives last, as in a
+    folder: before that there is no dataset there. Credentials come from the environment; let one prepare at a time
+    write to a URL.
     """
     from skelpipe.errors import UsageError
     from skelpipe.prepare import FORMATS, Options, prepare, survey
     from skelpipe.report import plan_report, preparation_report
     from skelpipe.schema import load_manifest
     from skelpipe.splitfile import read_split_file
-    from skelpipe.storage import local_folder
+    from skelpipe.storage import local_folder, open_place
 
     if (engine == "dask") != (scheduler is not None):
         raise UsageError("--engine dask and --scheduler ADDRESS go together")
@@ -141,12 +153,16 @@ def prepare(
     if split_file:
         manifest = manifest.with_split_file(split, *read_split_file(split_file))
     manifest.split(split)
-    target = local_folder(out or f"data/{manifest.name}-{split}", "--out")
+    target = open_place(out or f"data/{manifest.name}-{split}")
+    if work is not None and target.is_local:
+        raise UsageError(
+            "--work is for a dataset elsewhere; --out names a folder, where shards are written at once"
+        )
     places = [local_folder(place, "--raw") for place in raw or (f"raw/{manifest.name}",)]
     options = Options(
         split, frames, bodies or manifest.bodies, shard_size, profile, dtype, second_body, untrimmed=untrimmed
     )
-    if target.exists() and not target.is_dir():
+    if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
         raise UsageError(f"--out {target}: is a file")
     if dry_run:
         plan = survey(manifest, places, options, skip_bad=on_error == "skip")
@@ -162,6 +178,7 @@ def prepare(
         scheduler=scheduler,
         skip_bad=on_error == "skip",
         overwrite=overwrite,
+        work=None if work is None else local_folder(work, "--work"),
         quiet=as_json,
     )
     _show(preparation_report(manifest, target, outcome), as_json)

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from skelpipe.cli.options import (
+    cache_options,
     errors_as_messages,
     json_option,
     resolve_shards,
@@ -18,6 +21,7 @@ from skelpipe.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from skelpipe.dataset import Dataset
     from skelpipe.drawing.augmented import Choice
     from skelpipe.drawing.scene import Scene
     from skelpipe.manifest import Manifest
@@ -58,6 +62,7 @@ MIXES = ("skelemix", "skeletonmix", "mats")
     "--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Epoch of the draws, from 0."
 )
 @seed_option
+@cache_options
 @json_option
 @errors_as_messages
 def show(
@@ -72,6 +77,8 @@ def show(
     variant: str,
     epoch: int,
     seed: int,
+    cache: Path | None,
+    cache_size: int | None,
     as_json: bool,
 ) -> None:
     """Draw one clip as a page to turn and play, or as an animated GIF.
@@ -87,13 +94,14 @@ def show(
         raise UsageError("a raw file is drawn, or with --id a sample of a dataset, not both")
     if raw_file is None and dataset is not None:
         raise UsageError("--dataset says how to read a raw file, and none is given; --shards names a dataset")
+    opened = partial(_dataset, shards, cache, cache_size)
     if augment is None:
         _refuse_without_augment()
-        scene = _scene(raw_file, dataset, shards, identity, view)
+        scene = _scene(raw_file, dataset, opened, identity, view)
     else:
         from skelpipe.drawing.augmented import Choice
 
-        scene = _compared(raw_file, dataset, shards, identity, view, Choice(augment, variant, seed, epoch))
+        scene = _compared(raw_file, dataset, opened, identity, view, Choice(augment, variant, seed, epoch))
     path = Path(out if out is not None else re.sub(r"[^\w.-]", "_", scene.id) + ".html")
     if path.suffix.lower() == ".gif":
         from skelpipe.drawing.gif import write_gif
@@ -125,22 +133,26 @@ def show(
         click.echo(f"  {name:<{longest}}  {fact}")
 
 
+def _dataset(shards: str | None, cache: Path | None, cache_size: int | None) -> "Dataset":
+    from skelpipe.dataset import Dataset
+
+    return Dataset.open(resolve_shards(shards), cache=cache, cache_size=cache_size)
+
+
 def _scene(
-    raw_file: str | None, dataset: str | None, shards: str | None, identity: str | None, view: str
+    raw_file: str | None, dataset: str | None, opened: "Callable[[], Dataset]", identity: str | None, view: str
 ) -> "Scene":
     from skelpipe.drawing import sources
 
     if raw_file is not None:
         return sources.raw_scene(raw_file, _manifest(raw_file, dataset), view)
-    from skelpipe.dataset import Dataset
-
-    return sources.dataset_scene(Dataset.open(resolve_shards(shards)), identity, view)
+    return sources.dataset_scene(opened(), identity, view)
 
 
 def _compared(
     raw_file: str | None,
     dataset: str | None,
-    shards: str | None,
+    opened: "Callable[[], Dataset]",
     identity: str | None,
     view: str,
     choice: "Choice",
@@ -149,9 +161,7 @@ def _compared(
 
     if raw_file is not None:
         return compared.compared_raw_scene(raw_file, _manifest(raw_file, dataset), view, choice)
-    from skelpipe.dataset import Dataset
-
-    return compared.compared_scene(Dataset.open(resolve_shards(shards)), identity, view, choice)
+    return compared.compared_scene(opened(), identity, view, choice)
 
 
 def _manifest(raw_file: str, dataset: str | None) -> "Manifest":

@@ -1,11 +1,12 @@
 """`skelpipe stats`."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from skelpipe.cli.options import errors_as_messages, json_option, shards_option
+from skelpipe.cli.options import cache_options, errors_as_messages, json_option, shards_option
 
 __all__ = ["stats"]
 
@@ -20,9 +21,18 @@ AGREEMENT = 1e-6  # metres
     help="Recompute the mean training clip of every view from the shards and compare it with the stored anchor.",
 )
 @click.option("--plot", metavar="PNG", help="Draw the average motion into this file (needs skelpipe[plot]).")
+@cache_options
 @json_option
 @errors_as_messages
-def stats(*, shards: str, average_motion: bool, plot: str | None, as_json: bool) -> None:
+def stats(
+    *,
+    shards: str,
+    average_motion: bool,
+    plot: str | None,
+    cache: Path | None,
+    cache_size: int | None,
+    as_json: bool,
+) -> None:
     """Print clips a class and side; with --average-motion, check and draw the dataset's mean clip."""
     import numpy as np
 
@@ -32,8 +42,9 @@ def stats(*, shards: str, average_motion: bool, plot: str | None, as_json: bool)
     from skelpipe.stats import average_motion as average
     from skelpipe.stats import label_counts
 
-    dataset = Dataset.open(shards)
-    content: dict[str, Any] = {"shards": shards, "digest": dataset.digest, "sides": {}}
+    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
+    place = str(dataset.place)  # the URL without what may be a secret in it
+    content: dict[str, Any] = {"shards": place, "digest": dataset.digest, "sides": {}}
     for side in SIDES:
         counts = label_counts(dataset.labels(side), len(dataset.classes))
         present = counts[counts > 0]
@@ -60,7 +71,7 @@ def stats(*, shards: str, average_motion: bool, plot: str | None, as_json: bool)
                     f"average {view}: recomputed from the shards, within {difference:.1e} of the stored anchor"
                 )
             if difference > AGREEMENT:
-                raise DatasetError(f"{shards}: the stored anchor of view {view} is off by {difference:.1e}")
+                raise DatasetError(f"{place}: the stored anchor of view {view} is off by {difference:.1e}")
     if plot:
         from skelpipe.plot import draw_average_motion
 

@@ -30,7 +30,7 @@ def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Ch
     rows, ids = [row], dataset.ids(side)
     anchor = dataset.anchor(view) if choice.name == "mats" else None
     if choice.mixes:
-        rows.append(donor_row(choice, row, len(ids), dataset.path))
+        rows.append(donor_row(choice, row, len(ids), str(dataset.path)))
     clips = dataset.reader(side, "joint").gather(np.array(rows))
     after = augmented(clips, rows, dataset.layout, view, choice, anchor)
     classes = [dataset.classes[label] for label in dataset.labels(side)[rows]]

@@ -1,10 +1,23 @@
 """ST-GCN as it is usually written: 1x1 convolution, einsum with the graph, direct 9x1 convolution (spec C1)."""
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelpipe.models.stgcn import STGCN
+
 __all__ = ["PlainSTGCN"]
+
+# What our modules call what is called otherwise here.
+NAMES = {
+    "spatial.maps": "spatial",
+    "spatial.importance": "importance",
+    "shortcut_norm": "shortcut.1",
+    "shortcut.weight": "shortcut.0.weight",
+    "shortcut.bias": "shortcut.0.bias",
+}
 
 
 class PlainBlock(nn.Module):
@@ -40,14 +53,36 @@ class PlainSTGCN(nn.Module):
         h = width
         steps = [(3, h, 1), (h, h, 1), (h, h, 1), (h, h, 1), (h, 2 * h, 2), (2 * h, 2 * h, 1), (2 * h, 2 * h, 1)]
         steps += [(2 * h, 4 * h, 2), (4 * h, 4 * h, 1), (4 * h, 256, 1)]
-        self.graph = graph
+        self.register_buffer("graph", graph, persistent=False)
         self.input_norm = nn.BatchNorm1d(75)
         self.blocks = nn.ModuleList(PlainBlock(*step, first=i == 0) for i, step in enumerate(steps))
 
-    def forward(self, x: Tensor) -> Tensor:
+    @classmethod
+    def of(cls, encoder: STGCN) -> Self:
+        """Return a network with the weights of ours, which has 256 channels at its end."""
+        plain = cls(encoder.adjacency, encoder.blocks[0].temporal.out_channels)  # type: ignore[union-attr]
+        shapes = plain.state_dict()
+        weights = {}
+        for ours, value in encoder.state_dict().items():
+            theirs = ours
+            for old, new in NAMES.items():
+                theirs = theirs.replace(old, new)
+            if ours not in STGCN.constants:
+                weights[theirs] = value.reshape(shapes[theirs].shape).clone()
+        plain.load_state_dict(weights)
+        return plain
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the feature map [N*M,256,T',25]."""
         clips, channels, frames, joints, persons = x.shape
         y = x.permute(0, 4, 3, 1, 2).reshape(clips * persons, joints * channels, frames)
         y = self.input_norm(y).unflatten(1, (joints, channels)).permute(0, 2, 3, 1)
         for block in self.blocks:
             y = block(y, self.graph)
-        return y.mean(dim=(2, 3)).unflatten(0, (clips, persons)).mean(dim=1)
+        return y
+
+    def pool(self, features: Tensor, persons: int) -> Tensor:
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.features(x), x.shape[4])

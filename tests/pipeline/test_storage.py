@@ -195,7 +195,7 @@ def test_only_storage_takes_urls_apart() -> None:
     parsers = {
         path.name for path in folder.rglob("*.py") if re.search(r"urllib\.parse|from_uri", path.read_text())
     }
-    assert parsers == {"storage.py"}
+    assert parsers == {"http.py", "storage.py"}
 
 
 def test_files_have_the_permissions_others_get(tmp_path) -> None:

@@ -234,7 +234,7 @@ def test_state_is_small_and_plain(memory_dataset: Any) -> None:
 def test_a_state_that_does_not_fit_is_refused(
     memory_dataset: Any, change: dict[str, Any], error: type[SkelpipeError], words: list[str]
 ) -> None:
-    stream = Stream(memory_dataset([10]), "train", ["joint"], 2, seed=3)
+    stream = Stream(memory_dataset([10]), "train", ["joint"], 2, seed=3, window=None)
     next(iter(stream))
     before = stream.state()
     with pytest.raises(error) as caught:

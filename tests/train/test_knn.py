@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
-from skelpipe.train import knn
-from skelpipe.train.knn import main
+from skelpipe.train.knn import main, rounded
+from skelpipe.train.outcome import read_features, read_scores
 from skelpipe.train.pretrain import main as pretrain
 
 SMALL = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=4", "queue=20"]
@@ -98,20 +99,53 @@ def test_random_baseline_states_initialiser_and_seed(tiny_dataset: Dataset, run:
     assert "PyTorch's default" in judged(tiny_dataset, *options, str(other))["what"]
 
 
-def test_features_h_and_z_differ_in_width(
-    tiny_dataset: Dataset, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    widths: list[int] = []
-    original = knn.knn_figures
+def test_features_h_and_z_differ_in_width(tiny_dataset: Dataset, run: Path, tmp_path: Path) -> None:
+    for features, width in (("h", 8), ("z", 4)):
+        out = tmp_path / features
+        options = ["--features", features, "--out", str(out), "--save-features"]
+        judged(tiny_dataset, "--checkpoint", str(run), *options)
+        for split in ("train", "test"):
+            saved, about = read_features(out / f"features-{split}.parquet")
+            assert saved.features.shape == (24, width)
+            assert saved.ids == tiny_dataset.ids(split)
+            assert (about["features"], about["split"]) == (features, split)
 
-    def spy(bank: object, *rest: object) -> dict[str, float]:
-        widths.append(bank.features.shape[1])
-        return original(bank, *rest)
 
-    monkeypatch.setattr(knn, "knn_figures", spy)
-    for features in ("h", "z"):
-        judged(tiny_dataset, "--checkpoint", str(run), "--features", features)
-    assert widths == [8, 4]
+def test_the_outcome_holds_the_votes(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--baseline", "raw", "--k", "1,5", "--out", str(out)]
+    result = judged(tiny_dataset, *options)
+    assert json.loads((out / "result.json").read_text()) == result
+    scores = read_scores(out / "scores.parquet")
+    assert scores.ids == tiny_dataset.ids("test")
+    assert (scores.about["k"], scores.about["protocol"]) == ("5", "knn")
+    assert scores.scores.shape == (24, 60)
+    assert np.count_nonzero(scores.scores, axis=1).max() <= 5
+    assert result["figures"]["knn@5"] == pytest.approx(100 * (scores.predicted == scores.labels).mean())
+    refused = judge(tiny_dataset, *options)
+    assert refused.exit_code == 2
+    assert "give --overwrite" in refused.stderr
+    assert judged(tiny_dataset, *options, "--overwrite") == result
+
+
+def test_rounding_votes_keeps_the_winner() -> None:
+    close = torch.tensor([[1.0, 1.0 + 1e-12, 0.5], [2.0, 1.0, 2.0], [0.0, 3.0, 3.0 + 1e-9]], dtype=torch.float64)
+    scores = rounded(close)
+    assert scores.dtype == np.float32
+    assert scores.argmax(axis=1).tolist() == [1, 0, 2]
+    assert scores == pytest.approx(close.numpy(), rel=1e-6)
+
+
+def test_augmented_clips_are_other_clips(tiny_dataset: Dataset, run: Path) -> None:
+    plain, augmented = (judged(tiny_dataset, "--checkpoint", str(run), *more) for more in ([], ["--augment"]))
+    assert (plain["augmented"], augmented["augmented"]) == (False, True)
+    assert plain["figures"].keys() == augmented["figures"].keys()
+
+
+def test_options_about_a_folder_need_one(tiny_dataset: Dataset) -> None:
+    result = judge(tiny_dataset, "--baseline", "raw", "--save-features")
+    assert result.exit_code == 2
+    assert "the folder that --out names" in result.stderr
 
 
 def test_a_dataset_that_does_not_fit_is_refused_field_by_field(

@@ -26,6 +26,7 @@ def test_a_run_leaves_what_it_should(finished: Path, tiny_dataset: Dataset) -> N
         "encoder.safetensors",
         "log.jsonl",
         "recipe.yaml",
+        "report.html",
         "speed.jsonl",
         "tensorboard",
     ]

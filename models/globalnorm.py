@@ -1,0 +1,122 @@
+"""Batch normalisation by the statistics of a batch that several processes share.
+
+As `torch.nn.SyncBatchNorm`, but on any device and for shares of any size, and the modules stay what they are:
+names, parameters and running statistics in a checkpoint do not tell how many processes there were.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["average_statistics", "use_global_batch"]
+
+Total: TypeAlias = Callable[[Tensor], Tensor]  # adds up a tensor over all processes, in place
+
+
+def use_global_batch(network: nn.Module, total: Total) -> int:
+    """Have a network's batch normalisation take mean and variance of the batches of all processes together.
+
+    In training mode only; gradients flow through them, and every process must train the same layers in the same
+    order. `total` adds up a tensor over all processes. Returns how many layers there are.
+    """
+    layers = _layers(network)
+    for layer in layers:
+        layer.forward = partial(_forward, layer, total)  # type: ignore[method-assign]
+    return len(layers)
+
+
+@torch.no_grad()
+def average_statistics(network: nn.Module, total: Total, processes: int) -> None:
+    """Set the running statistics to their mean over the processes, whose batches were normalised separately."""
+    for layer in _layers(network):
+        for statistic in (layer.running_mean, layer.running_var):
+            if statistic is not None:
+                statistic.copy_(total(statistic.clone()) / processes)
+
+
+def _layers(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
+@torch.compiler.disable
+def _forward(layer: _BatchNorm, total: Total, x: Tensor) -> Tensor:
+    if not layer.training:
+        return type(layer).forward(layer, x)
+    layer._check_input_dim(x)
+    mean, variance, count = _moments(x.detach(), total)
+    _follow(layer, mean, variance * count / (count - 1).clamp(min=1))
+    normalised: Tensor = _Normalise.apply(x, layer.weight, layer.bias, mean, variance, count, layer.eps, total)
+    return normalised
+
+
+def _moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean [C], variance [C] (over all, not one less) and number of the values in a channel, everywhere.
+
+    One message: the sums travel in float64, which holds their difference for any values that float32 can tell
+    apart.
+    """
+    dims = _other(x)
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    variance, mean = torch.var_mean(wide, dims, correction=0)
+    variance, mean = variance.double(), mean.double()
+    number = x.numel() // x.shape[1]
+    one = torch.ones(1, dtype=torch.float64, device=x.device)
+    sums = total(torch.cat([mean, variance + mean.square(), one]) * number)
+    mean, square = (sums[:-1] / sums[-1]).chunk(2)
+    return mean.to(wide.dtype), (square - mean.square()).clamp(min=0).to(wide.dtype), sums[-1]
+
+
+@torch.no_grad()
+def _follow(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics as PyTorch's batch normalisation does."""
+    if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
+        return
+    layer.num_batches_tracked.add_(1)
+    step = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), step)
+    layer.running_var.lerp_(variance.to(layer.running_var.dtype), step)
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, with the gradient through the statistics of all."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        count: Tensor,
+        eps: float,
+        total: Total,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.eps, ctx.total = eps, total
+        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance, count = ctx.saved_tensors
+        given = gradients[0].to(mean.dtype)
+        dims, shape = _other(x), [1, -1] + [1] * (x.dim() - 2)
+        inverse = (variance + ctx.eps).rsqrt()
+        unit = (x.to(mean.dtype) - mean.view(shape)) * inverse.view(shape)
+        plain, along = given.sum(dims), (given * unit).sum(dims)
+        means = ctx.total(torch.stack([plain, along]).double()) / count
+        shift, slope = (each.to(mean.dtype).view(shape) for each in means)
+        scale = inverse if weight is None else inverse * weight.to(mean.dtype)
+        dx = (given - shift - unit * slope) * scale.view(shape)
+        parameters = (None, None) if weight is None else (along.to(weight.dtype), plain.to(weight.dtype))
+        return (dx.to(x.dtype), *parameters, None, None, None, None, None)
+
+
+def _other(x: Tensor) -> list[int]:
+    """Return the dimensions that are not the channels."""
+    return [d for d in range(x.dim()) if d != 1]

@@ -1,0 +1,196 @@
+"""Where `prepare` leaves what it makes: a folder here, or a place elsewhere by way of a scratch folder."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from skelpipe.card import CARD, SAMPLES, read_card
+from skelpipe.claim import Claim, claim_place, release, still_claimed
+from skelpipe.containers import remove_shards, write_hdf5_sides
+from skelpipe.engines import Job
+from skelpipe.errors import UsageError
+from skelpipe.files import replacing, settle_on_disk, write_json
+from skelpipe.inventory import inventory
+from skelpipe.place import LocalPlace, Place
+from skelpipe.shard_writer import ShardJob, read_receipt, shard_file
+from skelpipe.untrimmed_writer import VideoJob, read_video_receipt
+from skelpipe.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
+from skelpipe.views import VIEWS
+from skelpipe.workspace import README, WORK, claimed
+
+__all__ = ["Outlet", "opened"]
+
+AT_ONCE = 8  # receipts fetched side by side
+
+
+class Outlet(Protocol):
+    """The target of one prepare. Jobs are made for `folder` and `receipts`; tasks are what workers do."""
+
+    def __str__(self) -> str:
+        """The target's name, for messages."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the sample table, the anchors and README.md are written."""
+
+    @property
+    def receipts(self) -> Path: ...
+
+    def task(self, job: ShardJob | VideoJob) -> Job:
+        """Return what a worker has to do for this job."""
+
+    def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
+        """Return the receipt of each job whose files are whole at the target, None for each to do (again).
+
+        The sum of a shard's clips is then at hand as well, as `job.joint_sum`.
+        """
+
+    def drop(self, job: ShardJob) -> None:
+        """Remove a shard's files."""
+
+    def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the HDF5 files beside the shards; return the card's entry of them."""
+
+    def publish(self, card: Mapping[str, Any]) -> None:
+        """Bring what lies in `folder` to the target and, when all is there, the card."""
+
+
+@contextmanager
+def opened(
+    place: Place,
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    raw_times: str,
+    newest: int,
+    work: Path | None = None,
+) -> Iterator[Outlet | dict[str, Any]]:
+    """Hold the target for one prepare; yield the way to it, or the card of the dataset that is there already.
+
+    Settings and times as `claimed` has them. `work` is where scratch folders for a place elsewhere are made.
+    """
+    if place.is_local:
+        out = place.local_path
+        with claimed(out, settings, overwrite=overwrite, raw_times=raw_times, newest=newest) as receipts:
+            yield read_card(out) if receipts is None else FolderOutlet(out, receipts)
+        return
+    if settings["formats"] != ["shards"]:
+        raise UsageError(f"--out {place}: --format hdf5 and both need a local folder; copy it then: skelpipe copy")
+    clear_scratch(work)
+    claim = claim_place(place, settings, overwrite=overwrite, raw_times=raw_times)
+    if not isinstance(claim, Claim):
+        yield claim
+        return
+    with scratch_folder(work) as folder:
+        yield RemoteOutlet(place, claim, folder, work)
+
+
+@dataclass(frozen=True)
+class FolderOutlet:
+    """A folder of this machine, which jobs write into."""
+
+    folder: Path
+    receipts: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def task(self, job: ShardJob | VideoJob) -> Job:
+        return job
+
+    def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
+        return [read_receipt(job) if isinstance(job, ShardJob) else read_video_receipt(job) for job in jobs]
+
+    def drop(self, job: ShardJob) -> None:
+        for name in _shard_names(job):
+            (self.folder / name).unlink()
+
+    def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        return write_hdf5_sides(card, self.folder)
+
+    def publish(self, card: Mapping[str, Any]) -> None:
+        for data in inventory(card):  # whatever the card promises is on disk before the card is
+            settle_on_disk(self.folder / data.name)
+        write_json(self.folder / CARD, card, durable=True)
+        if "shards" not in card["formats"]:
+            remove_shards(card, self.folder)
+
+
+@dataclass(frozen=True)
+class RemoteOutlet:
+    """A claimed place, to which workers upload shard by shard; `folder` keeps small files only."""
+
+    place: Place
+    claim: Claim
+    folder: Path
+    work: Path | None
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    @property
+    def receipts(self) -> Path:
+        return self.folder / WORK
+
+    def task(self, job: ShardJob | VideoJob) -> Job:
+        return UploadJob(job, self.place, self.claim.settings, self.work)
+
+    def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
+        present = frozenset(self.place.names())  # one request, not one a file
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda job: self._read_receipt(job, present), jobs))
+
+    def _read_receipt(self, job: ShardJob | VideoJob, present: frozenset[str]) -> dict[str, Any] | None:
+        """Return a receipt; it went up after the files it tells of, and they had been read back."""
+        names = [self._name(job.receipt)]
+        names += [*_shard_names(job), self._name(job.joint_sum)] if isinstance(job, ShardJob) else []
+        if not present.issuperset(names):
+            return None
+        receipt: dict[str, Any] = json.loads(self._fetched(job.receipt))
+        if receipt["settings"] != job.settings:
+            return None
+        if isinstance(job, VideoJob):
+            tar: dict[str, Any] = receipt["tar"]
+            complete = job.skip_bad or len(tar["videos"]) == len(job.shard.videos)
+            return tar if complete and self._name(job.tar) in present else None
+        if receipt["drops"] and not job.skip_bad:
+            return None
+        self._fetched(job.joint_sum)
+        return receipt
+
+    def _fetched(self, path: Path) -> bytes:
+        """Return the bytes of a note at the place, and keep them at `path`."""
+        content = self.place.read(self._name(path))
+        with replacing(path) as file:
+            file.write(content)
+        return content
+
+    def _name(self, path: Path) -> str:
+        return name_of(path.relative_to(self.folder).as_posix())
+
+    def drop(self, job: ShardJob) -> None:
+        for name in _shard_names(job):
+            self.place.remove(name)
+
+    def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        raise UsageError(f"{self.place}: HDF5 files are written to a folder only")
+
+    def publish(self, card: Mapping[str, Any]) -> None:
+        small = {SAMPLES, README, *(f"anchors/{view}.npy" for view in VIEWS)}
+        for name in LocalPlace(self.folder).names():
+            if name in small:
+                put(self.place, name, self.folder / name)
+        still_claimed(self.place, self.claim.settings)
+        write_json(self.folder / CARD, card)
+        put(self.place, CARD, self.folder / CARD)
+        release(self.place)
+
+
+def _shard_names(job: ShardJob) -> list[str]:
+    """Return the names of a shard's tars and indices within the dataset."""
+    tars = [shard_file(Path(), job.shard.side, view, job.shard.name) for view in VIEWS]
+    return [path.as_posix() for tar in tars for path in (tar, tar.with_suffix(".idx"))]

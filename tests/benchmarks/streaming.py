@@ -1,0 +1,140 @@
+"""Reading a dataset from an S3 server on loopback: cold, with a warm cache, and over a slow link.
+
+    make .venv-swift/.installed && OMP_NUM_THREADS=1 python tests/benchmarks/streaming.py
+
+The server is OpenStack Swift, which is not fast: what counts is how near we come to its own rate in the same run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from skelpipe.bench.table import table
+from skelpipe.bench.timing import Row, compare, threads
+from skelpipe.copy import copy_dataset
+from skelpipe.dataset import Dataset
+from skelpipe.loader import Loader
+from skelpipe.prepare import Options, prepare
+from skelpipe.schema import load_manifest
+from skelpipe.storage import open_place
+from skelpipe.stream import Stream
+
+sys.path.append(str(Path(__file__).parents[1] / "swift"))
+
+BATCH = 64
+SECONDS = 20.0  # a row
+AT_ONCE = 4  # requests side by side, as many as we make
+CPU = torch.device("cpu")
+LINK = 2.0  # times the rate that training needs
+
+
+def epoch_of(dataset: Dataset) -> int:
+    """Read the joints of one epoch; return the number of clips."""
+    return sum(len(batch.index) for batch in Stream(dataset, "train", ["joint"], BATCH))
+
+
+def whole_objects(url: str, names: list[str], clips: int) -> Callable[[], int]:
+    """The server's own rate: every shard in one request, several side by side, and nothing done with the bytes."""
+    place = open_place(url)
+
+    def read(name: str) -> int:
+        return sum(map(len, place.stream(name, 1 << 30)))
+
+    def work() -> int:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            assert all(pool.map(read, names))
+        return clips
+
+    return work
+
+
+def bench_cold(url: str, seconds: float) -> Row:
+    dataset = Dataset.open(url)
+    names = [f"train/joint/{shard['name']}.tar" for shard in dataset.shards("train")]
+    plain = whole_objects(url, names, dataset.count("train"))
+    rates = compare(lambda: epoch_of(Dataset.open(url)), plain, seconds, CPU)
+    return Row("epoch from the bucket, nothing kept", "its objects, whole", *rates, BATCH)
+
+
+def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> Row:
+    ours, near = Dataset.open(url, cache=cache), Dataset.open(local)
+    rates = compare(lambda: epoch_of(ours), lambda: epoch_of(near), seconds, CPU)
+    return Row("epoch from the bucket, warm cache", "the local dataset", *rates, BATCH)
+
+
+def bench_link(server: Any, path: str, seconds: float) -> Row:
+    """Steps that take a while, over a link of twice the rate they need: is any kept waiting for its data?
+
+    The first one is not counted: there is nothing to do while it comes.
+    """
+    from proxy import FaultProxy
+
+    dataset = Dataset.open(server.url(path))
+    clips = dataset.count("train")
+    step = seconds * BATCH / clips
+    needed = sum(shard["views"]["joint"]["bytes"] for shard in dataset.shards("train")) / seconds
+    with FaultProxy(server.port) as line:
+        line.add(r"GET .*\.tar", rate=LINK * needed / AT_ONCE, times=10**9)
+        stream = Stream(Dataset.open(server.url(path, port=line.port)), "train", ["joint"], BATCH)
+        loader = Loader(stream, CPU, {"clip": None})
+        try:
+            waits = list(_waits(loader, step))
+        finally:
+            loader.close()
+    trained = len(waits) * step
+    rates = clips / (trained + sum(waits[1:])), clips / trained
+    return Row(f"steps over a link of {LINK:g} times their rate", "steps that read nothing", *rates, BATCH)
+
+
+def _waits(loader: Loader, step: float) -> Iterator[float]:
+    """Take an epoch's steps; yield how long each waited for its batch, in seconds."""
+    batches = iter(loader)
+    while True:
+        start = time.perf_counter()
+        if next(batches, None) is None:
+            return
+        yield time.perf_counter() - start
+        time.sleep(step)
+
+
+@click.command()
+@click.option("--seconds", type=float, default=SECONDS, show_default=True, help="Seconds a row.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def main(seconds: float, as_json: bool) -> None:
+    """Start a server, put a dataset there and read it in every way."""
+    import server
+
+    with tempfile.TemporaryDirectory() as folder, threads(1):
+        raw, local, cache = (Path(folder) / name for name in ("raw", "ds", "cache"))
+        sizes = ["--subjects", "8", "--actions", "20", "--repeats", "3"]
+        command = [sys.executable, "-m", "skelpipe", "synth", "--out", str(raw), *sizes, "--json"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        prepare(load_manifest("ntu60"), [raw], local, Options("xsub", shard_size=128), workers=2, quiet=True)
+        with server.running(Path(folder) / "swift") as swift:
+            os.environ.update(swift.environment)
+            swift.make_bucket("lab")
+            url = swift.url("lab/ds")
+            copy_dataset(open_place(local), open_place(url), workers=2, quiet=True)
+            rows = [
+                bench_cold(url, seconds),
+                bench_warm(url, local, cache, seconds),
+                bench_link(swift, "lab/ds", seconds),
+            ]
+    if as_json:
+        json.dump({"rows": [row.to_plain() for row in rows]}, sys.stdout)
+    else:
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

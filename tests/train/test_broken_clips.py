@@ -1,0 +1,56 @@
+"""Clips that are not numbers end a run of any method with a line that says where, and nothing is saved."""
+
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from skelpipe.dataset import Dataset
+from skelpipe.models.build import METHODS
+
+BATCH = 8
+OWN = {
+    "skelemixclr": ["skelemixclr.blocks=[1, 2]"],
+    "skeattnclr": ["skeattnclr.blocks=[1, 2]"],
+    "actclr": ["actclr.blocks=[1, 2]", "actclr.moco_epochs=0"],
+}
+
+
+@pytest.fixture(scope="module")
+def broken(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
+    """A copy of the tiny dataset with a clip of NaN, and the clip's id."""
+    folder = tmp_path_factory.mktemp("broken") / "set"
+    shutil.copytree(tiny_dataset.path, folder)
+    name = tiny_dataset.ids("train")[11]
+    for shard in (folder / "train" / "joint").glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            found = [member for member in tar if member.name == f"{name}.joint.npy"]
+        for member in found:
+            size = 4 * int(np.prod(tiny_dataset.shape))
+            with shard.open("r+b") as file:
+                file.seek(member.offset_data + member.size - size)
+                file.write(np.full(size // 4, np.nan, np.float32).tobytes())
+    return Dataset.open(folder), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_clip_of_nan_ends_the_run(
+    broken: tuple[Dataset, str], pretrain_small: Callable[..., Result], tmp_path: Path, method: str
+) -> None:
+    dataset, name = broken
+    out = tmp_path / "run"
+    settings = [part for setting in OWN.get(method, []) for part in ("--set", setting)]
+    result = pretrain_small(dataset, out, "--method", method, "--epochs", "2", "--save-every", "1", *settings)
+    assert result.exit_code == 1
+    line = next(line for line in result.stderr.splitlines() if "the loss is nan in epoch 1, step " in line)
+    assert name in line
+    named = line.partition(" on ")[2].partition(";")[0].split(", ")
+    assert len(named) == BATCH
+    assert set(named) <= set(dataset.ids("train"))
+    assert "skelpipe verify" in line
+    assert not list(out.rglob("*.pt"))
+    assert not (out / "encoder.safetensors").exists()

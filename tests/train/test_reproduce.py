@@ -1,0 +1,245 @@
+"""A whole table on a tiny dataset: run, interrupted, gone on with, changed."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from skelpipe.dataset import Dataset
+from skelpipe.train import workfolder
+from skelpipe.train.reproduce import main
+
+PAPER = {
+    "name": "Mine",
+    "cite": "Me, 2024",
+    "recipe": "demo",
+    "fusion": {"joint": 0.6, "bone": 0.6, "motion": 0.4},
+    "tables": {
+        "linear": {
+            "number": 1,
+            "section": "Results",
+            "title": "Tiny",
+            "protocol": "linear",
+            "rows": [
+                {"name": "Mine", "recipe": "demo", "stream": "joint", "figures": {"ntu60-xsub": 50.0}},
+                {"name": "Mine", "recipe": "demo", "stream": "joint+motion", "figures": {"ntu60-xsub": 60.0}},
+                {"name": "Other", "recipe": "aimclr", "stream": "joint", "figures": {"ntu120-xset": 70.0}},
+            ],
+        },
+        "knn": {
+            "number": 2,
+            "section": "Results",
+            "title": "Tiny",
+            "protocol": "knn",
+            "rows": [{"name": "Mine", "recipe": "demo", "stream": "joint", "figures": {"ntu60-xsub": 40.0}}],
+        },
+    },
+}
+PARTS = [
+    "pretrain-demo-ntu60-xsub-joint",
+    "linear-ntu60-xsub-joint-demo",
+    "pretrain-demo-ntu60-xsub-motion",
+    "linear-ntu60-xsub-motion-demo",
+    "fuse-linear-ntu60-xsub-joint-motion-demo",
+]
+SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 20, "epochs": 2}
+
+
+@pytest.fixture
+def root(tiny_dataset: Dataset, tmp_path: Path) -> Path:
+    """A folder in which the tiny dataset has the name that reproductions look for."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ntu60-xsub").symlink_to(tiny_dataset.path)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def ask(root: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Run `reproduce` for the paper above with a small budget."""
+    paper = tmp_path / "mine.yaml"
+    paper.write_text(yaml.safe_dump(PAPER))
+    small = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    given = ["--paper", str(paper), "--shards-root", str(root), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    fast = ["--pretraining", "knn-every=0", *small]
+
+    def run(*words: str, table: str = "linear") -> Result:
+        epochs = [] if table == "knn" else ["--evaluation", "epochs=2"]
+        return CliRunner().invoke(main, [*given, *fast, *epochs, "--table", table, *words])
+
+    return run
+
+
+class Here:
+    """Runs the commands of parts in this process, which saves their start; `calls` has them all."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.fails: str | None = None
+
+    def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:2] == [sys.executable, "-m"]
+        assert all(isinstance(word, str) for word in command)
+        self.calls.append(command)
+        if self.fails is not None and self.fails in " ".join(command):
+            return subprocess.CompletedProcess(command, 137, "")
+        script = importlib.import_module(command[2])
+        done = CliRunner().invoke(script.main, command[3:])
+        assert done.exit_code == 0, done.output
+        return subprocess.CompletedProcess(command, 0, done.stdout)
+
+    @property
+    def modules(self) -> list[str]:
+        return [call[2].rpartition(".")[2] for call in self.calls]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    running = Here()
+    monkeypatch.setattr(workfolder.subprocess, "run", running.run)
+    return running
+
+
+def test_a_table_runs_whole_goes_on_and_is_printed_beside_the_papers(
+    ask: Callable[..., Result], here: Here, tmp_path: Path
+) -> None:
+    here.fails = "skelpipe.train.linear --shards"
+    failed = ask()
+    assert failed.exit_code == 1
+    assert "linear-ntu60-xsub-joint-demo failed with exit code 137" in failed.output
+    assert here.modules == ["pretrain", "linear"]
+    here.fails = None
+    here.calls.clear()
+
+    done = ask("--json")
+    assert done.exit_code == 0, done.output
+    assert here.modules == ["linear", "pretrain", "linear", "fuse"]  # the first pre-training was finished
+    told = json.loads(done.stdout)
+    assert list(told["runs"]) == PARTS
+    runs = {name: json.loads((Path(folder) / "result.json").read_text()) for name, folder in told["runs"].items()
+            if not name.startswith("pretrain")}  # fmt: skip
+    measured = {(cell["stream"], cell["dataset"]): (cell["paper"], cell["measured"]) for cell in told["cells"]}
+    assert measured == {
+        ("joint", "ntu60-xsub"): (50.0, runs[PARTS[1]]["figures"]["top1"]),
+        ("joint+motion", "ntu60-xsub"): (60.0, runs[PARTS[4]]["figures"]["top1"]),
+    }
+    assert runs[PARTS[4]]["weights"] == [0.6, 0.4]
+    assert runs[PARTS[1]]["epochs"] == 2
+    text = told["markdown"]
+    assert text.startswith("Me, 2024, table 1 (Results): Tiny\n\n| method | stream | ntu60-xsub paper |")
+    assert f"| Mine | joint | 50.0 | {runs[PARTS[1]]['figures']['top1']:.2f}" in text
+    assert "24 + 24 clips here, 40,091 + 16,487 in the paper" in text
+    assert "changed with --set: encoder.width=2" in text
+    assert (tmp_path / "out" / "tables" / "mine-linear.md").read_text() == text
+    for name in (PARTS[1], PARTS[4]):
+        assert '<svg class="clip"' in (Path(told["runs"][name]) / "report.html").read_text()
+
+    here.calls.clear()
+    again = ask()
+    assert again.exit_code == 0, again.output
+    assert here.calls == []
+    assert again.stdout == text
+    _changes(ask, here, tmp_path)
+
+
+def _changes(ask: Callable[..., Result], here: Here, tmp_path: Path) -> None:
+    """What was run with other settings is not run over, unless that is asked for; what is lost is run again."""
+    (tmp_path / "out" / "runs" / PARTS[4] / "result.json").unlink()
+    assert ask().exit_code == 0
+    assert here.modules == ["fuse"]
+    here.calls.clear()
+    other = ask("--seed", "1")
+    assert other.exit_code == 2
+    assert "was run with other settings or on another dataset: give --overwrite" in other.output
+    assert here.calls == []
+    states = [line for line in ask("--seed", "1", "--dry-run").stdout.splitlines() if line.startswith("# ")]
+    assert states == [f"# {name}: changed" for name in PARTS]
+    done = ask("--seed", "1", "--overwrite", "--streams", "joint")
+    assert done.exit_code == 0, done.output
+    assert here.modules == ["pretrain", "linear"]
+    assert all(call[-2] == "--overwrite" for call in here.calls)
+
+
+def test_commands_run_as_processes_of_their_own(ask: Callable[..., Result], tmp_path: Path, single: dict[str, str],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("OMP_NUM_THREADS", single["OMP_NUM_THREADS"])
+    done = ask(table="knn")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "parts" / "knn-ntu60-xsub-joint-demo.json").read_text())
+    assert f"| Mine | joint | 40.0 | {record['result']['figures']['knn@20']:.2f} |" in done.stdout
+    assert record["seconds"] > 0
+
+
+def test_a_dry_run_prints_the_commands_and_leaves_nothing(
+    ask: Callable[..., Result], here: Here, tmp_path: Path
+) -> None:
+    done = ask("--dry-run", "--json")
+    parts = json.loads(done.stdout)["parts"]
+    assert [(part["name"], part["state"]) for part in parts] == [(name, "to do") for name in PARTS]
+    first = parts[0]["command"]
+    assert first[:3] == [sys.executable, "-m", "skelpipe.train.pretrain"]
+    assert first[first.index("--out") + 1] == str(tmp_path / "out" / "runs" / PARTS[0])
+    assert first[-2:] == ["--resume", "--json"]
+    assert here.calls == []
+    assert not (tmp_path / "out").exists()
+    assert "ntu120-xset is left out" in done.stderr
+
+
+def test_several_ranks_are_started_by_torchrun(ask: Callable[..., Result]) -> None:
+    parts = json.loads(ask("--dry-run", "--json", "--ranks", "4").stdout)["parts"]
+    start = ["torch.distributed.run", "--standalone", "--nproc-per-node", "4", "-m", "skelpipe.train.pretrain"]
+    assert parts[0]["command"][2:8] == start
+    assert parts[-1]["command"][2] == "skelpipe.train.fuse"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--dataset", "ntu60-xview"], "table linear has no ntu60-xview; it has: ntu60-xsub, ntu120-xset"),
+        (["--dataset", "ntu120-xset"], "there is no dataset ntu120-xset"),
+        (["--method", "zen"], "table linear has no method zen; it has: demo, aimclr, all"),
+        (["--streams", "face"], "'face' is none of joint, bone, motion"),
+        (["--method", "aimclr"], "nothing of table linear is left"),
+        (["--evaluation", "view=bone"], "what --view is follows from the table"),
+    ],
+)
+def test_what_cannot_be_run_is_said(ask: Callable[..., Result], words: list[str], says: str) -> None:
+    done = ask(*words)
+    assert done.exit_code == 2
+    assert says in done.output
+
+
+def test_a_folder_with_another_dataset_is_refused(ask: Callable[..., Result], root: Path) -> None:
+    (root / "ntu120-xset").symlink_to((root / "ntu60-xsub").resolve())
+    done = ask("--dry-run")
+    assert done.exit_code == 1
+    assert "holds ntu60-xsub, its folder's name says ntu120-xset" in done.output
+
+
+def test_a_root_without_any_of_the_datasets_is_said(ask: Callable[..., Result], root: Path) -> None:
+    (root / "ntu60-xsub").unlink()
+    done = ask()
+    assert done.exit_code == 2
+    assert "holds none of the datasets of table linear: ntu60-xsub, ntu120-xset" in done.output
+
+
+def test_a_part_that_prints_nothing_useful_is_named(
+    ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 0, "hello")
+
+    monkeypatch.setattr(workfolder.subprocess, "run", run)
+    done = ask()
+    assert done.exit_code == 1
+    assert f"{PARTS[0]}: printed no JSON object: 'hello'" in done.output
+
+
+def test_help_ends_in_an_example() -> None:
+    assert "Example: python train/reproduce.py --paper aimclr" in CliRunner().invoke(main, ["--help"]).output

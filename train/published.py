@@ -1,0 +1,256 @@
+"""The result tables of the papers as data, and as Markdown with what was measured beside what they report.
+
+Built-in papers are `papers/NAME.yaml`; a file of your own has the same form.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skelpipe.errors import UsageError
+from skelpipe.views import VIEWS
+
+__all__ = [
+    "PROTOCOLS",
+    "Cell",
+    "Measured",
+    "Paper",
+    "Row",
+    "Table",
+    "builtin_papers",
+    "cells",
+    "load_paper",
+    "markdown",
+]
+
+PROTOCOLS: Mapping[str, tuple[str, ...]] = {  # the figures that each prints
+    "knn": ("knn@20",),
+    "linear": ("top1",),
+    "finetune": ("top1",),
+    "segment": ("acc", "macc", "fwiou", "miou"),
+}
+ALL_STREAMS = "3s"
+TABLE_KEYS = ("number", "section", "title", "protocol", "rows")
+DASH = "-"
+
+Figures = Mapping[str, float]  # by name, in %
+Measured = Mapping[tuple[int, str], Figures]  # by the number of the row and the dataset
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what the paper calls the method, and how it is made here.
+
+    `stream` is a view, views with `+`, or `3s`; `recipe` the recipe that is pre-trained, None for training from
+    scratch, `settings` what is set in it; `together`: one run trains the networks of all views. `options`,
+    `name=value`, go to the protocol's script: a paper's own schedule for its own methods. `figures` maps a
+    dataset (`ntu60-xsub`) to the paper's figures by name.
+    """
+
+    name: str
+    stream: str
+    recipe: str | None
+    figures: Mapping[str, Figures]
+    settings: tuple[str, ...] = ()
+    together: bool = False
+    options: tuple[str, ...] = ()
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that the row needs; several are fused."""
+        return ("joint", "bone", "motion") if self.stream == ALL_STREAMS else tuple(self.stream.split("+"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper: who reports it (`source`), its number there and the section it is in.
+
+    `fusion` weighs the views of a fused row, `labels` is the share of the training labels, `pretrained` maps a
+    dataset to the one that pre-training takes place on, else it is the same.
+    """
+
+    key: str
+    source: str
+    number: str
+    section: str
+    title: str
+    protocol: str
+    rows: tuple[Row, ...]
+    fusion: Mapping[str, float]
+    labels: float = 1.0
+    pretrained: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets in the order of the table's columns."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.figures))
+
+    @property
+    def heading(self) -> str:
+        return f"{self.source}, table {self.number} ({self.section}): {self.title}"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper's own method (`recipes`, the first is the main one) and its tables by key."""
+
+    name: str
+    cite: str
+    recipes: tuple[str, ...]
+    tables: Mapping[str, Table]
+
+    def table(self, key: str) -> Table:
+        """Return a table; UsageError, which lists all, where there is none of that name."""
+        if key not in self.tables:
+            raise UsageError(f"{self.name} has no table {key!r}; known: {', '.join(self.tables)}")
+        return self.tables[key]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table: the paper's, and what was measured, None where nothing was."""
+
+    row: int
+    name: str
+    stream: str
+    dataset: str
+    figure: str
+    paper: float | None
+    measured: float | None
+    best: float | None = None
+
+
+def builtin_papers() -> list[str]:
+    """Return the names of the papers whose tables travel with the package."""
+    folder = files("skelpipe.train").joinpath("papers")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_paper(name: str) -> Paper:
+    """Load a built-in paper by name, or any by the path of its YAML file; UsageError names what is wrong."""
+    if name in builtin_papers():
+        text = files("skelpipe.train").joinpath("papers", f"{name}.yaml").read_text("utf-8")
+    else:
+        try:
+            text = Path(name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            known = ", ".join(builtin_papers())
+            raise UsageError(
+                f"there is no paper {name!r}: give the path of a YAML file or one of: {known}"
+            ) from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"paper {name}: no valid YAML: {' '.join(str(error).split())}") from None
+    _require(content, ("name", "cite", "recipe", "fusion", "tables"), f"paper {name}")
+    tables = {str(key): _table(str(key), table, content, name) for key, table in content["tables"].items()}
+    return Paper(content["name"], content["cite"], (content["recipe"], *content.get("also", [])), tables)
+
+
+def cells(table: Table, measured: Measured, datasets: Iterable[str]) -> list[Cell]:
+    """Return the figures of these datasets, row by row; the best of an evaluation's epochs is beside its last."""
+    found = []
+    for number, row in enumerate(table.rows):
+        for dataset in datasets:
+            for figure in PROTOCOLS[table.protocol]:
+                reported = row.figures.get(dataset, {}).get(figure)
+                here = measured.get((number, dataset), {})
+                value, best = here.get(figure), here.get(f"best_{figure}")
+                if reported is not None or value is not None:
+                    found.append(Cell(number, row.name, row.stream, dataset, figure, reported, value, best))
+    return found
+
+
+def markdown(table: Table, found: Sequence[Cell]) -> str:
+    """Return cells as a Markdown table: for each dataset the paper's figures and, beside them, those measured.
+
+    A figure that an evaluation reached in an earlier epoch than its last stands in brackets.
+    """
+    several = len(PROTOCOLS[table.protocol]) > 1
+    columns = list(dict.fromkeys((cell.dataset, cell.figure) for cell in found))
+    heads = [f"{dataset} {figure}" if several else dataset for dataset, figure in columns]
+    head = ["method", "stream", *(f"{name} {what}" for name in heads for what in ("paper", "measured"))]
+    lines = [head, ["---", "---", *["---:"] * (2 * len(columns))]]
+    at = {(cell.row, cell.dataset, cell.figure): cell for cell in found}
+    for number in dict.fromkeys(cell.row for cell in found):
+        row, line = table.rows[number], []
+        for column in columns:
+            cell = at.get((number, *column))
+            line += [_figure(cell.paper), _measured(cell)] if cell else [DASH, DASH]
+        lines.append([row.name, row.stream, *line])
+    body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+    return f"{body}\n" if found else "no figures\n"
+
+
+def _figure(value: float | None) -> str:
+    return DASH if value is None else f"{value:.1f}" if round(value, 1) == round(value, 2) else f"{value:.2f}"
+
+
+def _measured(cell: Cell) -> str:
+    if cell.measured is None:
+        return DASH
+    better = cell.best is not None and round(cell.best, 2) > round(cell.measured, 2)
+    return f"{cell.measured:.2f}" + (f" ({cell.best:.2f})" if better else "")
+
+
+def _table(key: str, content: Any, paper: Mapping[str, Any], where: str) -> Table:
+    place = f"paper {where}: table {key}"
+    _require(content, TABLE_KEYS, place)
+    protocol, labels = content["protocol"], content.get("labels", 1.0)
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"{place}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if not isinstance(labels, int | float) or not 0 < labels <= 1:
+        raise UsageError(f"{place}: labels must be a share above 0 and up to 1, not {labels!r}")
+    own = (paper["recipe"], *paper.get("also", []))
+    options = tuple(map(str, content.get("options", [])))
+    rows = tuple(_row(row, protocol, f"{place}: row {number}") for number, row in enumerate(content["rows"], 1))
+    rows = tuple(replace(row, options=options) if row.recipe in own else row for row in rows)
+    return Table(
+        key,
+        content.get("from", paper["cite"]),
+        str(content["number"]),
+        content["section"],
+        content["title"],
+        protocol,
+        rows,
+        {view: float(paper["fusion"][view]) for view in VIEWS},
+        float(labels),
+        content.get("pretrained", {}),
+        content.get("notes", ""),
+    )
+
+
+def _row(content: Any, protocol: str, place: str) -> Row:
+    _require(content, ("name", "stream", "figures"), place)
+    figures = {}
+    for dataset, given in content["figures"].items():
+        named = given if isinstance(given, dict) else {PROTOCOLS[protocol][0]: given}
+        if not all(isinstance(value, int | float) and 0 <= value <= 100 for value in named.values()):
+            raise UsageError(f"{place}: figures of {dataset} must be numbers from 0 to 100")
+        if unknown := named.keys() - set(PROTOCOLS[protocol]):
+            raise UsageError(f"{place}: {protocol} has no figure {', '.join(sorted(unknown))}")
+        figures[str(dataset)] = {name: float(value) for name, value in named.items()}
+    settings = tuple(map(str, content.get("settings", [])))
+    row = Row(
+        content["name"],
+        content["stream"],
+        content.get("recipe"),
+        figures,
+        settings,
+        content.get("together", False),
+    )
+    if unknown := set(row.views) - set(VIEWS):
+        raise UsageError(f"{place}: unknown stream {', '.join(sorted(unknown))}; known: {', '.join(VIEWS)}, 3s")
+    return row
+
+
+def _require(content: Any, keys: Sequence[str], place: str) -> None:
+    if not isinstance(content, dict):
+        raise UsageError(f"{place}: expected `key: value` lines")
+    if missing := [key for key in keys if key not in content]:
+        raise UsageError(f"{place}: missing: {', '.join(missing)}")

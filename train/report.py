@@ -1,0 +1,184 @@
+"""One page that shows what a run was and what it came to, for a browser and without network.
+
+    python train/report.py runs/linear-ntu60-xsub-joint-aimclr --shards data/ntu60-xsub
+    python train/report.py runs/aimclr-ntu60-xsub-joint
+
+An installed skelpipe needs no checkout: `python -m skelpipe.train.report RUN`.
+
+RUN is the folder of an evaluation or of a pre-training, finished or not. With the dataset the page has drawings of
+clips: of the hardest classes, and of what the recipe's augmentations do.
+"""
+
+import json
+from pathlib import Path
+
+import click
+
+from skelpipe.cli.options import cache_options, errors_as_messages, json_option
+from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
+from skelpipe.files import replacing
+from skelpipe.train.identity import dataset_name
+from skelpipe.train.reporting import facts, pictures
+from skelpipe.train.reporting.charts import curves
+from skelpipe.train.reporting.markup import Markup, el, joined
+from skelpipe.train.reporting.matrix import matrix_figure, worst_pairs
+from skelpipe.train.reporting.page import Section, filled
+from skelpipe.train.reporting.record import Record, read_record
+
+__all__ = ["REPORT", "main", "report", "write_report"]
+
+REPORT = "report.html"
+
+
+def write_report(folder: Path, dataset: Dataset | None = None) -> Path:
+    """Write `report.html` into the folder of a run, from the files that lie there, and return its path.
+
+    `dataset`, the one that was judged or trained on, is read for a few clips. Equal files give an equal page.
+    Raises UsageError where the folder is no run's or the dataset another one, SkelpipeError for a damaged file.
+    """
+    record = read_record(folder)
+    if dataset is not None:
+        _check(record, dataset)
+    text = report(record, dataset)
+    path = folder / REPORT
+    with replacing(path) as file:
+        file.write(text.encode())
+    return path
+
+
+def report(record: Record, dataset: Dataset | None = None) -> str:
+    """Return the page of a run as text."""
+    where, view = _where(record, dataset)
+    sections = [
+        _section("figures", "Figures", facts.figures(record), facts.paper_table(record, where, view)),
+        _section("curves", "Curves", _cards(curves(record.log, _references(record)))),
+        _section("confusion", "Confusion", *_confusion(record)),
+        _section("classes", "Hardest classes", *_classes(record, dataset)),
+        _section("augmentation", "Augmentation", *_augmentation(record, dataset)),
+        _section("run", "Dataset and run", facts.facts(record, dataset)),
+        _section("recipe", "Recipe", facts.settings_table(record)),
+        _section("log", "Log", _folded("All epochs", facts.log_table(record))),
+    ]
+    title = " ".join(filter(None, (_kind(record), "on", where, f"({view})" if view else "")))
+    return filled(title, _subtitle(record), [section for section in sections if section is not None])
+
+
+def _section(name: str, title: str, *content: Markup | None) -> Section | None:
+    inner = joined(content)
+    return Section(name, title, inner) if inner else None
+
+
+def _kind(record: Record) -> str:
+    if record.is_evaluation:
+        return f"{record.result.get('protocol', 'evaluation')}".capitalize()
+    return "Pre-training" + (f" of {record.recipe.method}" if record.recipe else "")
+
+
+def _where(record: Record, dataset: Dataset | None) -> tuple[str, str]:
+    """Return the dataset's name and the view, as far as the run's files or the dataset tell."""
+    name = record.result.get("dataset") or (record.identity.dataset if record.identity else None)
+    view = record.result.get("view") or (record.identity.view if record.identity else "")
+    return str(name or (dataset_name(dataset) if dataset else "a dataset")), str(view)
+
+
+def _subtitle(record: Record) -> str:
+    if what := record.result.get("what"):
+        return str(what)
+    done = record.epochs or len(record.log)
+    of = f" of {record.recipe['epochs']}" if record.recipe else ""
+    return f"{record.path.name}: {done}{of} epochs"
+
+
+def _references(record: Record) -> dict[str, tuple[float, str]]:
+    """Return the values that are drawn across curves: what a paper reports."""
+    if record.identity is not None:
+        found = record.identity.recipe.figure("knn", record.identity.view, record.identity.dataset)
+        return {"knn@20": (found[0], "the paper")} if found else {}
+    reported = record.result.get("reported") or {}
+    return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
+
+
+def _confusion(record: Record) -> list[Markup]:
+    if record.confusion is None:
+        return []
+    names = [row.name for row in record.classes]
+    pairs = worst_pairs(record.confusion, names)
+    rows = ((truth, taken, f"{count:,}", f"{share:.1f}") for truth, taken, count, share in pairs)
+    listed = facts.table(("true class", "taken for", "clips", "% of its clips"), rows) if pairs else None
+    title = el("h3", "Most frequent confusions") if pairs else None
+    return [matrix_figure(record.confusion, names), *filter(None, (title, listed))]
+
+
+def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
+    if not record.classes:
+        return []
+    rows = (
+        (
+            f"{row.label} {row.name}",
+            str(row.clips),
+            str(row.right),
+            "" if row.accuracy is None else f"{row.accuracy:.1f}",
+        )
+        for row in record.classes
+    )
+    every = _folded("All classes", facts.table(("class", "clips", "right", "accuracy, %"), rows))
+    note = (
+        []
+        if dataset
+        else [
+            el(
+                "p",
+                f"For drawings of clips: python -m skelpipe.train.report {record.path} --shards DATASET",
+                class_="quiet",
+            )
+        ]
+    )
+    legend = [pictures.parts_legend(dataset)] if dataset else []
+    cards = _cards(pictures.hardest_classes(record, dataset))
+    return [each for each in (cards, *legend, *note, every) if each]
+
+
+def _augmentation(record: Record, dataset: Dataset | None) -> list[Markup]:
+    cards = pictures.augmentations(record, dataset) if dataset is not None else []
+    if not cards or dataset is None:
+        return []
+    words = "What the views of the last epoch make of the joints of one training clip."
+    return [el("p", words, class_="quiet"), el("div", *cards, class_="cards two"), pictures.parts_legend(dataset)]
+
+
+def _cards(cards: list[Markup]) -> Markup | None:
+    return el("div", *cards, class_="cards") if cards else None
+
+
+def _folded(title: str, content: Markup | None) -> Markup | None:
+    return el("details", el("summary", title), content) if content else None
+
+
+def _check(record: Record, dataset: Dataset) -> None:
+    """Raise UsageError where the clips would be another dataset's than the run's."""
+    digest = record.result.get("digest") or (record.identity.digest if record.identity else None)
+    if digest is not None and digest != dataset.digest:
+        was, now = str(digest)[:12], dataset.digest[:12]
+        raise UsageError(f"{record.path} is of the dataset with digest {was}, {dataset.path} has digest {now}")
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: python train/report.py runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--shards", metavar="URL", help="The run's dataset, to draw clips of [default: no drawings].")
+@cache_options
+@json_option
+@errors_as_messages
+def main(run: Path, shards: str | None, cache: Path | None, cache_size: int | None, as_json: bool) -> None:
+    """Write report.html into the folder of a run."""
+    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size) if shards else None
+    path = write_report(run, dataset)
+    size = path.stat().st_size
+    click.echo(json.dumps({"report": str(path), "bytes": size}) if as_json else f"{path}: {size / 1e3:,.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

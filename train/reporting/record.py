@@ -1,0 +1,164 @@
+"""A finished or running run as its folder tells it: an evaluation, or a pre-training."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.identity import Identity
+from skelpipe.train.outcome import CLASSES, CONFUSION, LOG, RESULT, SCORES, SETTINGS, read_scores
+from skelpipe.train.pretrained import find_weights, read_identity
+from skelpipe.train.recipe import Recipe, parse_recipe
+from skelpipe.train.runfolder import RunFolder
+from skelpipe.train.runlog import read_log
+
+__all__ = ["ClassRow", "Record", "read_record"]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How one class of the test clips fared; `accuracy` in %, None for a class without clips."""
+
+    label: int
+    name: str
+    clips: int
+    right: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that a report tells of a run; what the folder does not hold is empty or None.
+
+    `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training.
+    `identity` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
+    is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id.
+    """
+
+    path: Path
+    result: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    identity: Identity | None = None
+    epochs: int = 0
+    log: tuple[Mapping[str, Any], ...] = ()
+    speed: tuple[Mapping[str, Any], ...] = ()
+    classes: tuple[ClassRow, ...] = ()
+    confusion: np.ndarray | None = None
+    predicted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def is_evaluation(self) -> bool:
+        return bool(self.result)
+
+
+def read_record(path: Path) -> Record:
+    """Read the folder of a run.
+
+    Raises UsageError where it is none, SkelpipeError where a file of it is damaged.
+    """
+    folder = RunFolder(path)
+    result = _json(path / RESULT)
+    if not result and not folder.is_run():
+        raise UsageError(f"{path}: is no run: it has neither {RESULT} nor {folder.recipe.name}")
+    settings, recipe = _settings(path / SETTINGS)
+    identity, epochs = (None, 0) if result else _identity(path)
+    classes = _classes(path / CLASSES)
+    return Record(
+        path,
+        result,
+        settings,
+        recipe,
+        identity,
+        epochs,
+        tuple(read_log(path / LOG)),
+        tuple(read_log(folder.speed)),
+        classes,
+        _confusion(path / CONFUSION, len(classes)),
+        _predicted(path / SCORES),
+    )
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise SkelpipeError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise SkelpipeError(f"{path}: holds no JSON object")
+    return content
+
+
+def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
+    if not path.is_file():
+        return {}, None
+    try:
+        text = path.read_text("utf-8")
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SkelpipeError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise SkelpipeError(f"{path}: holds no `key: value` lines")
+    try:
+        recipe = parse_recipe(text, str(path))
+    except UsageError:
+        return content, None  # an evaluation's settings
+    return recipe.nested(), recipe
+
+
+def _identity(path: Path) -> tuple[Identity | None, int]:
+    try:
+        weights = find_weights(str(path))
+    except UsageError:
+        return None, 0  # nothing is trained yet
+    return read_identity(weights)
+
+
+def _classes(path: Path) -> tuple[ClassRow, ...]:
+    found = []
+    for number, row in enumerate(_csv(path)[1:], 2):
+        try:
+            label, name, clips, right, accuracy = row
+            found.append(ClassRow(int(label), name, int(clips), int(right), float(accuracy) if accuracy else None))
+        except ValueError:
+            raise SkelpipeError(f"{path}:{number}: expected class, name, clips, right and accuracy") from None
+    return tuple(found)
+
+
+def _confusion(path: Path, classes: int) -> np.ndarray | None:
+    rows = _csv(path)[1:]
+    if not rows:
+        return None
+    try:
+        matrix = np.array([[int(count) for count in row[1:]] for row in rows], np.int64)
+    except ValueError:
+        matrix = np.empty(0, np.int64)
+    if matrix.ndim != 2 or len(set(matrix.shape)) != 1 or len(matrix) != classes:
+        raise SkelpipeError(f"{path}: expected a row and a column of counts for each of {classes} classes")
+    return matrix
+
+
+def _csv(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    try:
+        return list(csv.reader(io.StringIO(path.read_text("utf-8"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SkelpipeError(f"{path}: cannot be read as CSV: {error}") from None
+
+
+def _predicted(path: Path) -> Mapping[str, tuple[int, int]]:
+    if not path.is_file():
+        return {}
+    scores = read_scores(path)
+    pairs = zip(scores.labels.tolist(), scores.predicted.tolist(), strict=True)
+    return dict(zip(scores.ids, pairs, strict=True))

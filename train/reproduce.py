@@ -1,0 +1,227 @@
+"""Run all that a table of a paper needs and print it with the paper's figures and those measured side by side.
+
+    python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run
+    python train/reproduce.py --paper aimclr --table linear --shards-root data --dataset ntu60-xsub
+    python train/reproduce.py --paper skelemixclr --table semi-1 --shards-root data --streams joint,bone,motion
+    python train/reproduce.py --paper actclr --table transfer --shards-root data --method all
+
+An installed skelpipe needs no checkout: `python -m skelpipe.train.reproduce --paper ...`.
+
+Datasets are folders NAME-SPLIT (`ntu60-xsub`) under the root. Each part is a command of its own, leaves its run in
+OUT/runs and a record in OUT/parts; what is finished is not run again, and what was interrupted goes on.
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option
+from skelpipe.dataset import Dataset
+from skelpipe.errors import DatasetError, UsageError
+from skelpipe.files import replacing, write_json
+from skelpipe.train.identity import dataset_name
+from skelpipe.train.published import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
+from skelpipe.train.runlog import Console
+from skelpipe.train.workfolder import Work
+from skelpipe.train.workplan import Choice, Plan, make_plan
+from skelpipe.views import VIEWS
+
+__all__ = ["find_datasets", "main", "reproduce"]
+
+
+def find_datasets(
+    root: str, table: Table, wanted: Sequence[str], say: Any
+) -> tuple[list[str], dict[str, Dataset]]:
+    """Return the table's datasets that are run, in its order, and all that this takes, open, by name.
+
+    Without `wanted` these are the ones that lie under the root; what is left out is said. Raises UsageError where
+    a wanted one is not the table's or not there, DatasetError where a folder's name is not its dataset's.
+    """
+    if unknown := [name for name in wanted if name not in table.datasets]:
+        raise UsageError(f"table {table.key} has no {unknown[0]}; it has: {', '.join(table.datasets)}")
+    found: dict[str, Dataset] = {}
+    run = []
+    for name in (name for name in table.datasets if not wanted or name in wanted):
+        needed = [name, table.pretrained.get(name, name)]
+        opened = {each: found.get(each) or _open(root, each) for each in needed}
+        missing = [each for each, dataset in opened.items() if dataset is None]
+        if missing and wanted:
+            raise UsageError(f"{root}: there is no dataset {missing[0]}")
+        if missing:
+            say(f"{name} is left out: {root} has no {missing[0]}")
+            continue
+        found |= {each: dataset for each, dataset in opened.items() if dataset is not None}
+        run.append(name)
+    if not run:
+        raise UsageError(f"{root}: holds none of the datasets of table {table.key}: {', '.join(table.datasets)}")
+    return run, found
+
+
+def _open(root: str, name: str) -> Dataset | None:
+    place = f"{root.rstrip('/')}/{name}"
+    if "://" not in place and not Path(place).is_dir():
+        return None
+    try:
+        dataset = Dataset.open(place)
+    except DatasetError:
+        if "://" in place:
+            return None
+        raise
+    if dataset_name(dataset) != name:
+        raise DatasetError(f"{place}: holds {dataset_name(dataset)}, its folder's name says {name}")
+    return dataset
+
+
+def reproduce(table: Table, plan: Plan, work: Work, console: Console) -> dict[tuple[int, str], dict[str, float]]:
+    """Run a plan, part by part, and return the figures of its cells in %, by row and dataset."""
+    results = {}
+    for number, part in enumerate(plan.parts.values(), 1):
+        console.say(f"part {number} of {len(plan.parts)}: {part.name} ({work.state(part)})")
+        results[part.name] = work.run(part, console)
+    return {cell: dict(results[part.name]["figures"]) for cell, part in plan.cells.items()}
+
+
+def _remarks(table: Table, datasets: dict[str, Dataset], asked: dict[str, Any]) -> list[str]:
+    """Return what to keep in mind when the columns are compared."""
+    said = [table.notes] if table.notes else []
+    for name, dataset in datasets.items():
+        published = dataset.card["published"]
+        counts = {side: dataset.count(side) for side in ("train", "test")}
+        if published and counts != dict(published):
+            here = f"{counts['train']:,} + {counts['test']:,}"
+            said.append(f"{name}: {here} clips here, {published['train']:,} + {published['test']:,} in the paper")
+    for option in ("set", "pretraining", "evaluation"):
+        if asked[option]:
+            said.append(f"changed with --{option}: {', '.join(asked[option])}")
+    if any(row.recipe for row in table.rows):
+        said.append("papers report the best epoch on the test clips; measured is the last, the best in brackets")
+    return said
+
+
+def _choose(paper: Paper, table: Table, methods: Sequence[str]) -> Sequence[str | None] | None:
+    """Return the recipes whose rows are run; None, all, for `all`. `supervised` is training from scratch."""
+    if "all" in methods:
+        return None
+    known = list(dict.fromkeys(row.recipe or "supervised" for row in table.rows))
+    if unknown := [name for name in methods if name not in known]:
+        raise UsageError(f"table {table.key} has no method {unknown[0]}; it has: {', '.join(known)}, all")
+    chosen = [*methods] or [name for name in known if name in paper.recipes] or known
+    return [None if name == "supervised" else name for name in chosen]
+
+
+def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    streams = tuple(dict.fromkeys(text.strip() for text in value.split(",")))
+    if unknown := [name for name in streams if name not in VIEWS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(VIEWS)}")
+    return streams
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run",
+)
+@click.option(
+    "--paper", "name", metavar="NAME|FILE", required=True, help=f"{', '.join(builtin_papers())}, or YAML."
+)
+@click.option(
+    "--table", "key", metavar="NAME", required=True, help="Such as linear, knn, finetune, semi-1, transfer."
+)
+@click.option(
+    "--shards-root", "root", metavar="URL", required=True, help="Folder of the datasets, NAME-SPLIT each."
+)
+@click.option(
+    "--dataset", "wanted", multiple=True, metavar="NAME-SPLIT", help="Run this one [default: all found]."
+)
+@click.option(
+    "--streams", default="joint,bone,motion", show_default=True, callback=_streams, help="Run the rows of these."
+)
+@click.option(
+    "--method", "methods", multiple=True, help="Recipe of rows to run, or all [default: the paper's own]."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipes.")
+@click.option(
+    "--pretraining", multiple=True, metavar="NAME[=VALUE]", help="Option for train/pretrain.py, such as amp."
+)
+@click.option("--evaluation", multiple=True, metavar="NAME[=VALUE]", help="Option for the protocol's script.")
+@click.option(
+    "--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train, by torchrun."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder."
+)
+@click.option("--overwrite", is_flag=True, help="Run anew what was run with other settings.")
+@click.option("--dry-run", is_flag=True, help="Print the commands and run none.")
+@device_option
+@seed_option
+@json_option
+@errors_as_messages
+def main(**asked: Any) -> None:
+    """Run what a table of a paper needs, and print it beside what was measured.
+
+    Interrupted, the same command goes on; what is finished is not run again.
+    """
+    console = Console()
+    paper = load_paper(asked["name"])
+    table = paper.table(asked["key"])
+    columns, datasets = find_datasets(asked["root"], table, asked["wanted"], console.say)
+    choice = Choice(
+        datasets={name: datasets[name] for name in (*columns, *datasets)},
+        recipes=_choose(paper, table, asked["methods"]),
+        streams=asked["streams"],
+        settings=asked["settings"],
+        pretraining=asked["pretraining"],
+        evaluation=asked["evaluation"],
+        seed=asked["seed"],
+        device=asked["device"],
+    )
+    plan = make_plan(table, choice)
+    work = Work(asked["out"], overwrite=asked["overwrite"], ranks=asked["ranks"])
+    if asked["dry_run"]:
+        _show(plan, work, asked["as_json"])
+        return
+    found = cells(table, reproduce(table, plan, work, console), columns)
+    remarks = _remarks(table, datasets, {"set": asked["settings"], **asked})
+    text = f"{table.heading}\n\n{markdown(table, found)}" + "".join(f"\n- {remark}" for remark in remarks) + "\n"
+    stem = work.out / "tables" / f"{Path(asked['name']).stem}-{table.key}"
+    result = _result(paper, table, plan, work, found, datasets) | {"remarks": remarks, "markdown": text}
+    with replacing(stem.with_suffix(".md")) as file:
+        file.write(text.encode())
+    write_json(stem.with_suffix(".json"), result)
+    click.echo(json.dumps(result) if asked["as_json"] else text, nl=asked["as_json"])
+
+
+def _show(plan: Plan, work: Work, as_json: bool) -> None:
+    """Print the commands of a plan in order, with the state that each is in."""
+    parts = [
+        {"name": part.name, "state": work.state(part), "command": work.command(part)}
+        for part in plan.parts.values()
+    ]
+    if as_json:
+        click.echo(json.dumps({"parts": parts}))
+        return
+    for part in parts:
+        click.echo(f"# {part['name']}: {part['state']}\n{shlex.join(part['command'])}")
+
+
+def _result(
+    paper: Paper, table: Table, plan: Plan, work: Work, found: Sequence[Cell], datasets: dict[str, Dataset]
+) -> dict[str, Any]:
+    """Return what --json prints, but for the Markdown."""
+    return {
+        "paper": paper.name,
+        "table": table.key,
+        "number": table.number,
+        "section": table.section,
+        "source": table.source,
+        "cells": [vars(cell) for cell in found],
+        "runs": {part.name: str(work.run_of(part)) for part in plan.parts.values()},
+        "datasets": {name: {"digest": each.digest, "frames": each.frames} for name, each in datasets.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

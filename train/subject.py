@@ -1,0 +1,156 @@
+"""What an evaluation judges: a checkpoint, released weights, a random network or raw coordinates."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
+from skelpipe.preprocess import CROSCLR
+from skelpipe.train.features import frozen
+from skelpipe.train.pretrained import (
+    INITIALISERS,
+    Networks,
+    find_weights,
+    initialised,
+    load_networks,
+    read_identity,
+)
+from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.released import PERSONS, default_view, embedder, read_released
+from skelpipe.train.runlog import Console
+
+__all__ = ["Subject", "Trained", "choose_subject"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the clips were that a network was trained on."""
+
+    views: tuple[str, ...]
+    frames: int
+    persons: int
+    layout: str
+    profile: str
+
+    def misfits(self, dataset: Dataset, view: str) -> list[str]:
+        """Return a text for each field in which this view of a dataset differs: no network is judged on that."""
+        both = {
+            "frames": (self.frames, dataset.shape[1]),
+            "persons": (self.persons, dataset.shape[3]),
+            "layout": (self.layout, dataset.layout.name),
+            "preprocessing profile": (self.profile, dataset.profile),
+        }
+        found = [(name, was, now) for name, (was, now) in both.items() if was != now]
+        if view not in self.views:
+            found.insert(0, ("view", " and ".join(self.views), view))
+        return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: maps from clips [N,C,T,V,M] to features, the view they read and how to call it.
+
+    `network` gives the features asked for, `encoder` the pooled ones h [N,`feature_dim`], with shared weights.
+    `recipe` is there when the network came out of pre-training: its paper's figures then have a meaning;
+    `method` where a method is known, also for random networks and released files; `trained_on` is the dataset
+    (`ntu60-xsub`) where a checkpoint names it.
+    """
+
+    network: nn.Module
+    encoder: nn.Module
+    feature_dim: int
+    name: str
+    view: str
+    features: str
+    recipe: Recipe | None = None
+    method: str | None = None
+    trained_on: str | None = None
+
+
+def choose_subject(
+    dataset: Dataset,
+    *,
+    checkpoint: str | None,
+    baseline: str | None,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    view: str | None,
+    features: str,
+    seed: int,
+    console: Console,
+) -> Subject:
+    """Return what the options ask to judge; the parameters are the options of `train/knn.py`.
+
+    Raises UsageError where options contradict each other, and one that names every field in which a checkpoint
+    does not fit the dataset: view, frames, persons, layout, preprocessing profile. Dataset, classes and split may
+    differ: that is transfer.
+    """
+    if settings and baseline != "random":
+        raise UsageError("--set changes the recipe of a random network: it needs --baseline random")
+    if baseline == "raw":
+        if checkpoint or recipe:
+            raise UsageError("--baseline raw judges coordinates: it takes neither --checkpoint nor --recipe")
+        flat = nn.Flatten()
+        return Subject(flat, flat, _width(flat, dataset), "raw coordinates", view or "joint", "raw")
+    if checkpoint is None:
+        if baseline is None:
+            raise UsageError("say what to judge: --checkpoint RUN, --baseline random or --baseline raw")
+        chosen = with_overrides(load_recipe(recipe or "skeletonclr"), settings)
+        return _random(chosen, dataset, view or "joint", features, seed)
+    if recipe is not None:
+        raise UsageError("--recipe describes a random network; a checkpoint brings its own")
+    path = find_weights(checkpoint, view)
+    released = read_released(path)
+    if released is not None:
+        if baseline == "random":
+            raise UsageError(
+                f"{path}: is not of ours and has no recipe: pass --baseline random --recipe NAME alone"
+            )
+        view = view or default_view(released, console.say)
+        views = released.views or (view,)
+        trained = Trained(views, released.frames, PERSONS, released.layout.name, CROSCLR)
+        _check(str(path), trained, dataset, view)
+        network = embedder(released, view, features)
+        encoder = released.branch(view).encoder
+        name = f"{released.method} as released ({path.name})"
+        return Subject(network, encoder, _width(encoder, dataset), name, view, features, method=released.method)
+    identity, epoch = read_identity(path)
+    view = view or identity.streams[0]
+    trained = Trained(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
+    _check(str(path), trained, dataset, view)
+    if baseline == "random":
+        return _random(with_overrides(identity.recipe, settings), dataset, view, features, seed)
+    networks = load_networks(path, identity, dataset.layout, view)
+    return Subject(
+        networks.embedder(features),
+        networks.encoder,
+        _width(networks.encoder, dataset),
+        f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}",
+        view,
+        features,
+        recipe=identity.recipe,
+        method=identity.recipe.method,
+        trained_on=identity.dataset,
+    )
+
+
+def _check(where: str, trained: Trained, dataset: Dataset, view: str) -> None:
+    if found := trained.misfits(dataset, view):
+        raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
+
+
+def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
+    networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
+    name = f"random network, {INITIALISERS[recipe['init']]}, seed {seed}"
+    width = _width(networks.encoder, dataset)
+    return Subject(
+        networks.embedder(features), networks.encoder, width, name, view, features, method=recipe.method
+    )
+
+
+def _width(encoder: nn.Module, dataset: Dataset) -> int:
+    """Return how many numbers an encoder makes of a clip of this dataset, by giving it one."""
+    with frozen(encoder):
+        return int(encoder(torch.zeros(1, *dataset.shape)).flatten(1).shape[1])

@@ -1,0 +1,109 @@
+"""Windows over untrimmed videos: a clip around every frame, preprocessed as the dataset's own clips (spec E6)."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelpipe.augment.draws import Draws
+from skelpipe.dataset import Dataset
+from skelpipe.errors import DatasetError, RawError
+from skelpipe.preprocess import profile_writer
+from skelpipe.raw.recording import Recording
+from skelpipe.views import derive
+
+__all__ = ["WINDOW", "Windows"]
+
+WINDOW = 64  # frames
+
+
+class Windows:
+    """The frames of a split's videos, numbered through all of them from 0, and the window around each.
+
+    A window is `length` frames with the frame in the middle, moved where it would leave the video, so that the
+    frames at a video's end share one; a video of fewer frames is one window.
+    """
+
+    def __init__(self, dataset: Dataset, split: str, view: str, length: int = WINDOW) -> None:
+        """Open the videos; DatasetError where the dataset has none in this split."""
+        self._videos = dataset.videos(split)
+        if not len(self._videos):
+            raise DatasetError(f"{dataset.path}: there is no untrimmed video in the {split} split")
+        self.length = length
+        self.ids = self._videos.ids
+        self.frames = self._videos.frames  # of each video, int64 [videos]
+        self._ends = np.cumsum(self.frames)
+        self._joints = [self._videos.joint(video) for video in range(len(self.ids))]  # views of the files
+        self._view, self._layout, self._shape = view, dataset.layout, dataset.shape
+        self._write = profile_writer(dataset.profile, dataset.card["options"].get("second_body", "zeros"))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The class of every frame, int64 [frames of all videos], 0 = background."""
+        return np.concatenate([self._videos.label(video) for video in range(len(self.ids))]).astype(np.int64)
+
+    def frames_of(self, video: int) -> slice:
+        """Return where the frames of a video stand among all."""
+        return slice(int(self._ends[video] - self.frames[video]), int(self._ends[video]))
+
+    def names(self) -> list[str]:
+        """Return an id for every frame: its video's and its number in it, from 1, `A01N02-L:17`."""
+        return [
+            f"{id_}:{n}" for id_, frames in zip(self.ids, self.frames, strict=True) for n in range(1, frames + 1)
+        ]
+
+    def middles(self, rows: np.ndarray) -> np.ndarray:
+        """Return the frame in the middle of each frame's window, int64 [n]: the frame itself but at the ends."""
+        video, start, stop = self._spans(rows)
+        return self._ends[video] - self.frames[video] + (start + stop) // 2
+
+    def draw(self, each: int, seed: int, epoch: int) -> np.ndarray:
+        """Return `each` frames a video, drawn evenly with repetition: int64 [videos * each], middles of windows.
+
+        The draws are a hash of seed, epoch and the video's number: the same on every machine.
+        """
+        share = Draws(seed, epoch, torch.arange(len(self.ids))).uniform(each).double().numpy()
+        frame = (share * self.frames[:, None]).astype(np.int64)
+        return self.middles((frame + (self._ends - self.frames)[:, None]).ravel())
+
+    def spread(self, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the middle frame of every `stride`, int64 [n], and for every frame which of these it is with."""
+        rows, which, count = [], [], 0
+        for end, frames in zip(self._ends, self.frames, strict=True):
+            first = np.arange(0, frames, stride)
+            rows.append(end - frames + (first + np.minimum(first + stride, frames)) // 2)
+            which.append(count + np.arange(frames) // stride)
+            count += len(first)
+        return np.concatenate(rows), np.concatenate(which)
+
+    def clips(self, rows: np.ndarray) -> Tensor:
+        """Return the windows around frames (int64 [n]) as clips of the view, float32 [n,C,T,V,M]."""
+        out = np.empty((len(rows), *self._shape), np.float32)
+        _, frames, _, bodies = self._shape
+        for clip, video, start, stop in zip(out, *self._spans(rows), strict=True):
+            recording = _recording(self._joints[video][:, start:stop])
+            try:
+                self._write(recording, self._layout, frames, bodies, clip)
+            except RawError:  # nobody is there in all of the window
+                clip[:] = 0
+        return derive(torch.from_numpy(out), self._view, self._layout)
+
+    def _spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return of each frame its video and that video's frames which are its window: from, up to."""
+        video = np.searchsorted(self._ends, rows, side="right")
+        frames = self.frames[video]
+        frame = rows - (self._ends[video] - frames)
+        start = np.clip(frame - self.length // 2, 0, np.maximum(frames - self.length, 0))
+        return video, start, np.minimum(start + self.length, frames)
+
+
+def _recording(joint: np.ndarray) -> Recording:
+    """Return stored joints [3,F,V,M], an absent body zeros, as a recording: `untrimmed.as_array` undone."""
+    bodies = np.ascontiguousarray(joint.transpose(1, 3, 2, 0))
+    here = bodies.reshape(*bodies.shape[:2], -1).any(axis=2)
+    xyz = bodies[here].astype(np.float64)
+    return Recording(here.sum(axis=1).astype(np.int32), np.zeros(len(xyz), np.int64), xyz)
