@@ -1,7 +1,7 @@
 """Fusing the scores of several streams: joined by sample id, weighted, added up as they are (spec D8)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
