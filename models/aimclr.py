@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from skelpipe.errors import UsageError
 from skelpipe.models.d3m import d3m
 from skelpipe.models.eadm import eadm
 from skelpipe.models.encoders import Encoder
@@ -61,6 +62,11 @@ class AimCLR(Method):
         self.options = dict(settings)
         self.names = JOINED.get(settings["views"], (parts.view,))
         self.mocos = nn.ModuleDict({name: parts.moco() for name in self.names})
+        if not self.moco(self.names[0]).encoder.joint_map:
+            raise UsageError(
+                "aimclr drops frames and joints of the feature map, and this encoder has no joints in its own: "
+                "choose another encoder.name, such as stgcn"
+            )
         self.released = parts.variant == "released"
         if self.released:
             for name in self.names:

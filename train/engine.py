@@ -82,7 +82,7 @@ def train_epoch(
     those of the global batch, and so are the loss and the logs (means over its clips, but for `std`, which is the
     mean of the shares' own). Times are those of this rank, samples those of all.
     """
-    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY, team)
+    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY, team, partial(_damaged, loader))
     share = 1.0
     if team.world > 1:
         counts = team.shares(loader.stream.batch_size)
@@ -193,7 +193,15 @@ def check_weights(method: nn.Module, epoch: int) -> None:
 class LossWatch:
     """Keeps the losses of an epoch on the device and looks at them every `every` steps, with the whole team."""
 
-    def __init__(self, ids: Sequence[str], every: int, team: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        ids: Sequence[str],
+        every: int,
+        team: Ranks = ALONE,
+        damaged: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """`damaged` returns those rows of a batch whose stored clips are not finite."""
+        self._damaged = damaged
         self._ids = ids
         self._every = every
         self._team = team
@@ -228,9 +236,24 @@ class LossWatch:
 
     def _tell(self, place: int, loss: float) -> str:
         epoch, step, index = self._pending[place]
+        where = f"the loss is {loss} in epoch {epoch}, step {step}"
+        damaged = index[:0] if self._damaged is None else self._damaged(index)
+        if len(damaged):
+            held = f"the clips of {self._named(damaged)} hold values that are not finite"
+            return f"{where}: {held}; `skelpipe verify` tells whether a file of the dataset was damaged"
+        return f"{where}, on {self._named(index)}; {ADVICE}"
+
+    def _named(self, index: Tensor) -> str:
         names = [self._ids[i] for i in index.tolist()]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return f"the loss is {loss} in epoch {epoch}, step {step}, on {', '.join(names[:NAMED])}{more}; {ADVICE}"
+        return ", ".join(names[:NAMED]) + more
+
+
+def _damaged(loader: Loader, index: Tensor) -> Tensor:
+    """Return those rows, int64[n], whose stored joints are not finite."""
+    stream, rows = loader.stream, index.cpu()
+    clips = torch.from_numpy(stream.dataset.reader(stream.split, "joint").gather(rows.numpy()))
+    return rows[~clips.flatten(1).isfinite().all(dim=1)]
 
 
 ADVICE = "a lower --lr may help, and `skelpipe verify` checks the dataset"

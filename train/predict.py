@@ -47,8 +47,8 @@ def open_classifier(checkpoint: str) -> Loaded:
     loaded = None if path.is_dir() else read_released(path)
     if loaded is None or loaded.kind != "linear":
         raise UsageError(
-            f"{checkpoint}: holds a pre-trained encoder without a classifier: it cannot name actions; "
-            "pass the file of a linear evaluation (train/knn.py judges encoders)"
+            f"{checkpoint}: holds no classifier, so it cannot name actions: pass the file of a linear evaluation "
+            "by the papers' code (what is trained here is judged by train/knn.py and train/linear.py)"
         )
     return loaded
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.identity import dataset_name
+from skelpipe.train.recipe import Recipe
 from skelpipe.train.subject import Subject
 
 __all__ = ["reported", "reported_text"]
@@ -18,13 +19,27 @@ def reported(dataset: Dataset, subject: Subject, protocol: str, figure: str) -> 
     """
     if subject.recipe is None:
         return None
-    key = protocol if subject.trained_on == dataset_name(dataset) else f"{protocol}-transfer"
-    found = subject.recipe.figure(key, subject.view, dataset_name(dataset))
+    parts = [protocol, *_unlike(subject.recipe)]
+    if subject.trained_on != dataset_name(dataset):
+        parts.append("transfer")
+    found = subject.recipe.figure("-".join(parts), subject.view, dataset_name(dataset))
     if found is None:
         return None
     published = dataset.card["published"]
     complete = bool(published) and all(dataset.count(side) == count for side, count in published.items())
     return {figure: found[0], "source": found[1], "clips": dict(published), "complete": complete}
+
+
+def _unlike(recipe: Recipe) -> list[str]:
+    """Return by which names a recipe's reported figures tell this network from the one the paper is about.
+
+    That is ST-GCN, and for AimCLR one without cross-stream mining.
+    """
+    encoder = recipe.values.get("encoder.name", "stgcn")
+    names = [] if encoder == "stgcn" else [encoder]
+    if recipe.values.get("aimclr.views", 1) > 1:
+        names.append("cross")
+    return names
 
 
 def reported_text(result: dict[str, Any], figure: str) -> str:

@@ -160,16 +160,20 @@ def skelemixclr(plain: Plain, views: Views, extras: Views) -> Tensor:
 def actclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     method, moco = cast(Any, plain.ours[0]), plain.moco
     anchor, persons = method.anchor[None], views["key"].shape[4]
+    zbar = _judged(moco, anchor)
     moco.key_encoder.eval()
-    mask = _actionlet(moco, method, moco.key_encoder.features(views["act"]), anchor, persons)
+    with torch.no_grad():
+        maps = moco.key_encoder.features(views["act"])
     moco.key_encoder.train()
+    mask = _actionlet(moco, method, maps, zbar, persons)
     wide = F.interpolate(mask[:, None].float(), views["act"].shape[2:4], mode="bilinear", align_corners=True)
     wide = wide.to(mask.dtype).unflatten(0, (-1, persons)).permute(0, 2, 3, 4, 1)  # [N,1,T,V,M]
     q = moco.query(wide * views["act"] + (1 - wide) * views["non"])
     moco.follow()
+    zbar = _judged(moco, anchor)
     with torch.no_grad():
         maps = moco.key_encoder.features(views["key"])
-    mask = _actionlet(moco, method, maps, anchor, persons)
+    mask = _actionlet(moco, method, maps, zbar, persons)
     with torch.no_grad():
         moving = (maps * mask[:, None]).sum((2, 3)) / (mask.sum((1, 2)) + 1e-5)[:, None]
         k = F.normalize(moco.key_head(moving.unflatten(0, (-1, persons)).mean(1)), dim=1)
@@ -263,13 +267,17 @@ def _drop(x: Tensor, kappa: float, lam: float) -> Tensor:
     return x
 
 
-def _actionlet(moco: PlainMoCo, method: Any, maps: Tensor, anchor: Tensor, persons: int) -> Tensor:
+@torch.no_grad()
+def _judged(moco: PlainMoCo, clip: Tensor) -> Tensor:
+    """The key network's embedding of a clip that is no batch."""
+    moco.key_encoder.eval()
+    z: Tensor = moco.key_head(moco.key_encoder(clip))
+    moco.key_encoder.train()
+    return z
+
+
+def _actionlet(moco: PlainMoCo, method: Any, maps: Tensor, zbar: Tensor, persons: int) -> Tensor:
     """Masks [R,T',V] by the gradient at the feature maps (Lin et al. 2023, eq. 3 to 5)."""
-    with torch.no_grad():
-        training = moco.key_encoder.training
-        moco.key_encoder.eval()
-        zbar = moco.key_head(moco.key_encoder(anchor))
-        moco.key_encoder.train(training)
     leaf = maps.detach().requires_grad_()
     similarity = F.cosine_similarity(moco.key_head(moco.key_encoder.pool(leaf, persons)), zbar, dim=1)
     (gradient,) = torch.autograd.grad(-similarity.sum(), leaf)

@@ -38,21 +38,25 @@ CPU = torch.device("cpu")
 LINK = 2.0  # times the rate that training needs
 
 
-def epoch_of(dataset: Dataset) -> int:
-    """Read the joints of one epoch; return the number of clips."""
-    return sum(len(batch.index) for batch in Stream(dataset, "train", ["joint"], BATCH))
+def joints(dataset: Dataset) -> Stream:
+    return Stream(dataset, "train", ["joint"], BATCH, drop_last=False)
+
+
+def read(stream: Stream) -> int:
+    """Read the rest of an epoch; return the number of clips."""
+    return sum(len(batch.index) for batch in stream)
 
 
 def whole_objects(url: str, names: list[str], clips: int) -> Callable[[], int]:
     """The server's own rate: every shard in one request, several side by side, and nothing done with the bytes."""
     place = open_place(url)
 
-    def read(name: str) -> int:
+    def fetch(name: str) -> int:
         return sum(map(len, place.stream(name, 1 << 30)))
 
     def work() -> int:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            assert all(pool.map(read, names))
+            assert all(pool.map(fetch, names))
         return clips
 
     return work
@@ -62,13 +66,13 @@ def bench_cold(url: str, seconds: float) -> Row:
     dataset = Dataset.open(url)
     names = [f"train/joint/{shard['name']}.tar" for shard in dataset.shards("train")]
     plain = whole_objects(url, names, dataset.count("train"))
-    rates = compare(lambda: epoch_of(Dataset.open(url)), plain, seconds, CPU)
+    rates = compare(lambda: read(joints(Dataset.open(url))), plain, seconds, CPU)
     return Row("epoch from the bucket, nothing kept", "its objects, whole", *rates, BATCH)
 
 
 def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> Row:
-    ours, near = Dataset.open(url, cache=cache), Dataset.open(local)
-    rates = compare(lambda: epoch_of(ours), lambda: epoch_of(near), seconds, CPU)
+    ours, near = joints(Dataset.open(url, cache=cache)), joints(Dataset.open(local))
+    rates = compare(lambda: read(ours), lambda: read(near), seconds, CPU)
     return Row("epoch from the bucket, warm cache", "the local dataset", *rates, BATCH)
 
 
@@ -85,8 +89,7 @@ def bench_link(server: Any, path: str, seconds: float) -> Row:
     needed = sum(shard["views"]["joint"]["bytes"] for shard in dataset.shards("train")) / seconds
     with FaultProxy(server.port) as line:
         line.add(r"GET .*\.tar", rate=LINK * needed / AT_ONCE, times=10**9)
-        stream = Stream(Dataset.open(server.url(path, port=line.port)), "train", ["joint"], BATCH)
-        loader = Loader(stream, CPU, {"clip": None})
+        loader = Loader(joints(Dataset.open(server.url(path, port=line.port))), CPU, {"clip": None})
         try:
             waits = list(_waits(loader, step))
         finally:

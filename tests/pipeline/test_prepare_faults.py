@@ -262,19 +262,21 @@ def test_full_disk_leaves_no_card_and_a_rerun_completes(raw_folder, ntu_names, t
     assert make(raw, tmp_path / "ds")["digest"] == make(raw, tmp_path / "new")["digest"]
 
 
+def children(pid: int | str) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def test_a_killed_worker_is_reported(raw_folder, ntu_names, tmp_path) -> None:
     raw = raw_folder(ntu_names(actions=30), frames=300)
     out = tmp_path / "ds"
     process = run_prepare(raw, out, "--workers", "2")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     killed = False
     while process.poll() is None and not killed:
         if list(out.glob("*/joint/*")):  # workers are at work
-            for child in children.read_text().split():
-                if b"multiprocessing.spawn" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(int(child), signal.SIGKILL)
-                    killed = True
-                    break
+            workers = [worker for child in children(process.pid) for worker in children(child)]
+            if workers:
+                os.kill(int(workers[0]), signal.SIGKILL)
+                killed = True
     _, errors = process.communicate(timeout=120)
     assert killed
     assert process.returncode == 1

@@ -59,7 +59,7 @@ def test_workers_upload_and_the_command_tells(made, store, tmp_path) -> None:
         "made otherwise (dtype was float32, is float16): choose another --out or pass --overwrite"
         in refused.stderr
     )
-    assert run(*words, "--dtype", "float16", "--overwrite").exit_code == 0
+    assert run(*words, "--dtype", "float16", "--overwrite", "--workers", "1").exit_code == 0
     assert make(made, store.url(), Options("xsub", frames=16, shard_size=8, dtype="float16")).was_complete
 
 
@@ -174,12 +174,12 @@ def test_wrong_credentials_are_one_line_without_them(made, store, monkeypatch) -
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     outputs.append(run(*made.arguments(store.url())))
-    for number, done in enumerate(outputs):
+    for done in outputs:
         assert done.exit_code == 1
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
         assert f"Error: {open_place(store.url())}" in done.stderr
-        assert "access is refused" in done.stderr or number == len(outputs) - 1  # unsigned: Swift says 400
+        assert "access is refused" in done.stderr
         for hidden in (secret, "a-Secret%2Fthat", store.server.environment["AWS_SECRET_ACCESS_KEY"]):
             assert hidden not in done.stderr
 

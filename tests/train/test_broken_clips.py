@@ -47,10 +47,7 @@ def test_a_clip_of_nan_ends_the_run(
     result = pretrain_small(dataset, out, "--method", method, "--epochs", "2", "--save-every", "1", *settings)
     assert result.exit_code == 1
     line = next(line for line in result.stderr.splitlines() if "the loss is nan in epoch 1, step " in line)
-    assert name in line
-    named = line.partition(" on ")[2].partition(";")[0].split(", ")
-    assert len(named) == BATCH
-    assert set(named) <= set(dataset.ids("train"))
+    assert f"the clips of {name} hold values that are not finite" in line
     assert "skelpipe verify" in line
     assert not list(out.rglob("*.pt"))
     assert not (out / "encoder.safetensors").exists()

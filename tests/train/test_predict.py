@@ -168,7 +168,7 @@ def test_files_without_a_classifier_are_refused(tmp_path: Path, raw: list[str]) 
     for name in ("run", "encoder.safetensors", "epoch-0001.pt", "pretext.pt"):
         result = run("--checkpoint", str(tmp_path / name), raw[0])
         assert result.exit_code == 2
-        assert f"{name}: holds a pre-trained encoder without a classifier" in result.stderr
+        assert f"{name}: holds no classifier" in result.stderr
     result = run("--checkpoint", str(tmp_path / "none.pt"), raw[0])
     assert (result.exit_code, "none.pt: there is no such file" in result.stderr) == (2, True)
 
