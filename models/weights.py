@@ -52,8 +52,9 @@ def _sorted_header(content: bytes) -> bytes:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with path.open("rb") as file:
-            start = file.read(8)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            start = file.read(9)
+        pickled = start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+        if pickled and start[8:] != b"{":  # where safetensors' header begins, after its length, which may be any
             raise SkelpipeError(
                 f"{path}: this is a pickled PyTorch file, which could run code when loaded; "
                 "give an encoder exported as .safetensors"

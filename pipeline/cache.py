@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -176,14 +177,17 @@ class Cache:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with self._told("cannot be locked"):
+        with self._told("cannot be locked"), _OPENING:
             lock = os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _OPEN.add(lock)
         try:
             with self._told("cannot be locked"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(lock)
+            with _OPENING:
+                _OPEN.discard(lock)
+                os.close(lock)
 
     @contextmanager
     def _told(self, deed: str) -> Iterator[None]:
@@ -195,6 +199,22 @@ class Cache:
     def _refusal(self, error: OSError, deed: str) -> SkelpipeError:
         kind = NoRoomError if error.errno in FULL else SkelpipeError
         return kind(f"{self}: the cache {deed}: {error.strerror or error}")
+
+
+# A forked process has the lock files that threads of its parent hold open: it would keep them locked, for itself
+# as well, after the parent let them go.
+_OPEN: set[int] = set()
+_OPENING = threading.Lock()
+
+
+def _close_in_child() -> None:
+    for lock in _OPEN:
+        os.close(lock)
+    _OPEN.clear()
+    _OPENING.release()
+
+
+os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release, after_in_child=_close_in_child)
 
 
 def _create(path: Path) -> IO[bytes]:

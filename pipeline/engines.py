@@ -32,7 +32,7 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["skelpipe.shard_writer"])
-    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
         for _ in range(count):
             pool.submit(_nothing)  # the pool starts a process when it gets work
         yield pool
@@ -58,8 +58,14 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone: killed outright, it cannot end its workers itself."""
+def _begin(environment: dict[str, str]) -> None:
+    """Take over the environment, which may name credentials, and end when the parent is gone.
+
+    The process that this one was forked from knows only what was set when it began; and a parent that is killed
+    outright cannot end its workers itself.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT = timedelta(minutes=10)  # what a rank waits for the others: they load, compile and save at their own pace
 SPOKEN = "skelpipe/spoken"
+LINGER_SECONDS = 3.0
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -148,6 +150,14 @@ class Ranks:
         except RuntimeError:  # the store went with the rank that held it
             return True
 
+    def linger(self) -> None:
+        """Let the others ask `speaks` before this rank, which may hold what they ask, ends."""
+        until = time.monotonic() + LINGER_SECONDS
+        while self.is_main and self._store is not None and time.monotonic() < until:
+            if int(self._store.add(SPOKEN, 0)) >= self.world:
+                return
+            time.sleep(0.02)
+
     def _all(self, x: Tensor) -> Tensor:
         """Return all ranks' `x`, of one shape, as [world, *shape]."""
         everyone = x.new_empty((self.world, *x.shape))
@@ -206,7 +216,9 @@ def together(command: F) -> F:
                 team.barrier()  # rank 0 may still be writing, and others may need what it holds
         except SkelpipeError as error:
             kind = UsageError if isinstance(error, UsageError) else SkelpipeError
-            if not team.speaks():
+            spoken = not team.speaks()
+            team.linger()
+            if spoken:
                 sys.exit(2 if kind is UsageError else 1)
             where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
             raise kind(f"{where}{error}") from None

@@ -79,6 +79,7 @@ def _steps(content: Any, params: Any, shape: torch.Size, dataset: Dataset) -> di
     if isinstance(content, Mats):
         return {"MATS": f"{content.act} inside the actionlet, {content.non} outside; actionlet: {MEANING}"}
     op = content.op if isinstance(content, On) else content
+    op = getattr(op, "op", op)  # one that changes with the epochs holds the one that is applied
     start = {f"made from {content.view}": "see there"} if isinstance(content, On) else {}
     if not isinstance(op, Chain):
         return start | {title(op): words(op, params, shape, dataset.layout)}

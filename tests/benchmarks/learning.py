@@ -32,16 +32,17 @@ from skelpipe.train.probe import fit_linear, linear_scores
 
 __all__ = ["FIGURES", "METHODS", "SMALL", "judge", "main"]
 
-SUBJECTS, ACTIONS, REPEATS, FRAMES = 8, 8, 2, 16
+# The values below were found on recordings of seed 0; judged are others.
+SUBJECTS, ACTIONS, REPEATS, SEED, FRAMES = 8, 8, 2, 1, 16
 CPU: Final = torch.device("cpu")
 # What suits 192 clips and a CPU; where a key is missing a method's recipe holds.
 SMALL: Final[Mapping[str, object]] = {
-    "epochs": 24,
+    "epochs": 40,
     "batch_size": 16,
     "init": "default",
     "optimiser.name": "adam",
     "optimiser.lr": 0.003,
-    "optimiser.milestones": [20],
+    "optimiser.milestones": [34],
     "temperature": 0.1,
     "momentum": 0.99,
     "queue": 128,
@@ -52,14 +53,16 @@ SMALL: Final[Mapping[str, object]] = {
     "head.dim": 32,
 }
 # Second stages begin in the middle, mixed regions are of the papers' share of the clip. ActCLR's second stage has
-# no term that keeps embeddings apart: at the first stage's rate it collapses on a set this small.
+# no term that keeps embeddings apart: at the first stage's rate it collapses on a set this small. In a batch of 16
+# a normalisation in the head tells key and query apart from the others by the batch: SkeAttnCLR, whose query also
+# lends the key its mask, then learns little else.
 METHODS: Final[Mapping[str, Mapping[str, object]]] = {
     "skeletonclr": {},
-    "crosclr": {"crosclr.mining_epoch": 12},
-    "aimclr": {"aimclr.mining_epoch": 12},
+    "crosclr": {"crosclr.mining_epoch": 20},
+    "aimclr": {"aimclr.mining_epoch": 20},
     "skelemixclr": {"skelemixclr.blocks": [2, 3]},
-    "actclr": {"actclr.moco_epochs": 12, "actclr.blocks": [1, 2], "optimiser.milestones": [12, 20]},
-    "skeattnclr": {"skeattnclr.blocks": [1, 2], "skeattnclr.heads": 4},
+    "actclr": {"actclr.moco_epochs": 20, "actclr.blocks": [1, 2], "optimiser.milestones": [20, 34]},
+    "skeattnclr": {"skeattnclr.blocks": [1, 2], "skeattnclr.heads": 4, "head.batch_norm": False},
     "msmclr": {},
 }
 FIGURES: Final[Mapping[str, str]] = {
@@ -113,7 +116,7 @@ def _say(command: Sequence[str]) -> None:
 
 def _prepared(out: Path) -> Dataset:
     raw, shards = out / "raw", out / "ds"
-    sizes = {"subjects": SUBJECTS, "actions": ACTIONS, "repeats": REPEATS}
+    sizes = {"subjects": SUBJECTS, "actions": ACTIONS, "repeats": REPEATS, "seed": SEED}
     synth = ["synth", "--dataset", "ntu60", "--out", str(raw)]
     synth += [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
     shape = ["--frames", str(FRAMES), "--bodies", "1"]

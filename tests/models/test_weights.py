@@ -20,6 +20,20 @@ def encoder(width: int = 4, graph: str = "stgcn_capped") -> STGCN:
     return STGCN(KINECT, graph, width=width, out_channels=16)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480])
+def test_headers_of_any_length(tmp_path: Path, length: int) -> None:
+    """A header's length opens the file: these begin with the bytes that a pickle begins with."""
+    source, target = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    for padding in range(length):
+        export_encoder(tmp_path / "e.safetensors", source, {"recipe": "x" * padding})
+        if int.from_bytes((tmp_path / "e.safetensors").read_bytes()[:8], "little") == length:
+            break
+    else:
+        pytest.fail("no padding gives this length")
+    load_encoder(tmp_path / "e.safetensors", target)
+    assert torch.equal(source.weight, target.weight)
+
+
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
     path = tmp_path / "runs" / "encoder.safetensors"

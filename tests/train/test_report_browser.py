@@ -181,6 +181,7 @@ def test_clips_play_by_themselves_and_stop_at_a_press(browser: Browser, page: Pa
     # The path that shows is another one a little later: a clip of 8 frames at 20 a second loops in 0.4 s.
     moving = """(async () => {
       const clip = document.querySelector('svg.clip'), seen = new Set();
+      clip.pauseAnimations();
       for (let i = 0; i < 8; i++) {
         clip.setCurrentTime(i * 0.05 + 0.01);
         await new Promise(requestAnimationFrame);

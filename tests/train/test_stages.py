@@ -20,6 +20,7 @@ from skelpipe.entries import On
 from skelpipe.models import build
 from skelpipe.models.losses import info_nce
 from skelpipe.models.method import Batch, Method, Parts, Progress, Setting, Step, Views
+from skelpipe.train import runner
 from skelpipe.train.knn import main as knn
 from skelpipe.train.recipe import load_recipe
 from skelpipe.train.runlog import read_log
@@ -164,8 +165,9 @@ def test_the_rate_rises_over_the_first_epochs(whole: dict[int, Path]) -> None:
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 3), (2, 2)])
 def test_the_momentum_follows_the_optimisers_steps(
-    train: Callable[..., Result], tmp_path: Path, accumulate: int, steps: int
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int, steps: int
 ) -> None:
+    monkeypatch.setattr(runner, "write_report", lambda *_: None)  # which sets up a method of its own
     Toy.momenta.clear()
     assert train(tmp_path / "run", accumulate, "--knn-every", "0").exit_code == 0
     total = 4 * steps  # the schedule of spec D6, from 0.5 instead of 0.996
