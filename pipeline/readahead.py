@@ -87,6 +87,10 @@ class RemoteRows:
 
     def _prepare(self, needed: list[int]) -> None:
         """Have these shards open, and go on fetching."""
+        for shard in needed:
+            coming = self._coming.get(shard)
+            if coming is not None and coming.done() and not _is_here(coming):
+                del self._coming[shard]  # it failed some time ago, before anybody needed it: another try
         if self._planned is not None:
             self._want([*self._planned, *needed])
         else:
@@ -108,8 +112,6 @@ class RemoteRows:
 
     def _open_shards(self, needed: list[int]) -> None:
         for shard in needed:
-            if self._coming[shard].done() and not _is_here(self._coming[shard]):  # it failed some time ago
-                self._coming[shard] = self._crew.submit(partial(self._fetch, shard))
             self._crew.hurry(self._coming[shard])
         for shard in needed:
             try:
