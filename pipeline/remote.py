@@ -41,23 +41,34 @@ def open_remote(place: Place, key: str, cache: str | Path | None, size: int | No
     if content is not None:
         with suppress(DatasetError):  # a kept card that is damaged is asked for anew
             return RemoteFiles(place, parse_card(content, place), store, size or CACHE_BYTES)
-    if (content := _read_card(place)) is None:
+    if (read := _read_card(place)) is None:
         raise DatasetError(f"{place}: no {CARD} here: no dataset, or one that is not finished")
-    files = RemoteFiles(
-        place, parse_card(content, place), store, size or (CACHE_BYTES if store else TEMPORARY_BYTES)
-    )
+    content, card = read
+    files = RemoteFiles(place, card, store, size or (CACHE_BYTES if store else TEMPORARY_BYTES))
     if store is not None:
         store.keep_card(key, content)
     return files
 
 
-def _read_card(place: Place) -> bytes | None:
-    try:
-        return place.read(CARD)
-    except SkelpipeError:
-        if place.size(CARD) is None:  # this raises what stands in the way otherwise
-            return None
-        raise
+def _read_card(place: Place) -> tuple[bytes, Mapping[str, Any]] | None:
+    """Return the card and what it says, None where there is none.
+
+    A bucket is asked for the size first: a card that is replaced between the two requests comes cut or filled to
+    the length of the old one. A damaged card is therefore read once more.
+    """
+    for attempt in range(2):
+        try:
+            content = place.read(CARD)
+        except SkelpipeError:
+            if place.size(CARD) is None:  # this raises what stands in the way otherwise
+                return None
+            raise
+        try:
+            return content, parse_card(content, place)
+        except DatasetError:
+            if attempt:
+                raise
+    raise AssertionError("the second attempt returns or raises")
 
 
 class RemoteFiles:
@@ -111,8 +122,8 @@ class RemoteFiles:
             if not now and time.monotonic() - self._confirmed < CARD_SECONDS:
                 return
             self._confirmed = time.monotonic()
-        content = _read_card(self.place)
-        digest = None if content is None else parse_card(content, self.place)["digest"]
+        read = _read_card(self.place)
+        digest = None if read is None else read[1]["digest"]
         if digest != self.card["digest"]:
             found = "no card any more" if digest is None else f"digest {digest[:12]}"
             raise DatasetError(

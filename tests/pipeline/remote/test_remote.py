@@ -304,10 +304,10 @@ def test_wrong_credentials_are_told_at_once(url, server) -> None:
     assert len(server.requests) <= 3
 
 
-def replaced(folder: Path) -> bytes:
-    """The card of a dataset that differs in a name of a class."""
+def replaced(folder: Path, name: str = "another") -> bytes:
+    """The card of a dataset that differs in the `name` of a class."""
     card = json.loads((folder / "dataset.json").read_text())
-    card["classes"][0] = "another"
+    card["classes"][0] = name
     return json.dumps({**card, "digest": card_digest(card)}).encode()
 
 
@@ -324,6 +324,22 @@ def test_a_dataset_that_is_replaced_while_it_is_read_stops_the_run(url, server, 
             server.files["/bucket/ds/dataset.json"] = card
         with pytest.raises(DatasetError, match="the dataset was replaced while it was read: it had digest"):
             list(itertools.chain(stream, stream, stream))
+
+
+@pytest.mark.parametrize("name", ["shorter", "longer" * 1000])
+def test_a_card_that_is_replaced_between_two_requests_for_it_is_told_as_that(url, server, folder, name) -> None:
+    """The size that a bucket told first is then that of the old card."""
+    path, card = "/bucket/ds/dataset.json", replaced(folder, name)
+    files = Dataset.open(url).remote
+
+    def swap(handler) -> int:
+        if handler.command == "GET" and handler.path.startswith(path):
+            server.files[path] = card
+        return 200
+
+    server.check = swap
+    with pytest.raises(DatasetError, match="the dataset was replaced while it was read: it had digest"):
+        files.confirm(now=True)
 
 
 def test_a_shard_that_differs_is_told_as_a_replaced_dataset(web, server, folder) -> None:
