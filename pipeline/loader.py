@@ -11,11 +11,12 @@ from torch import Tensor
 from skelpipe import views
 from skelpipe.entries import Augmentation, Recipe, Scene, entries
 from skelpipe.errors import UsageError
+from skelpipe.heap import keep_freed_memory
 from skelpipe.prefetch import Prefetch
 from skelpipe.source import Clips, MappedClips, Ready, Source, map_tensors, shares
 from skelpipe.stream import Stream
 
-__all__ = ["READERS", "Augmentation", "Batch", "Loader", "keep_freed_memory"]
+__all__ = ["READERS", "Augmentation", "Batch", "Loader"]
 
 READERS = ("native", "dali")
 
@@ -179,16 +180,6 @@ def _clips(reader: str, stream: Stream, view: str, device: torch.device) -> Clip
 
         return DaliClips(stream, view, device)
     raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(READERS)}")
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed batches for the next ones instead of returning their pages to the system.
-
-    It learns from the largest block freed so far, up to this size; without it the pages of two augmented
-    views, freed and faulted in again each step, cost more than the augmentation. Nothing is written, so the
-    block itself costs nothing.
-    """
-    torch.empty((32 << 20) - (16 << 10), dtype=torch.uint8)
 
 
 def _usable(device: torch.device | str) -> torch.device:

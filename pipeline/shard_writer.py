@@ -12,6 +12,7 @@ import numpy as np
 
 from skelpipe.clips import ClipReader, Kept
 from skelpipe.files import HashingWriter, replacing, write_json
+from skelpipe.heap import keep_freed_memory
 from skelpipe.manifest import Manifest
 from skelpipe.plan import ShardPlan
 from skelpipe.tarshard import TAIL, Geometry, index_text, new_block
@@ -64,6 +65,7 @@ def write_shard(job: ShardJob) -> None:
     and hashes a view; beside it lies the float64 sum of the joint clips, from which the anchors are made.
     Raises RawError for a damaged recording unless `skip_bad`.
     """
+    keep_freed_memory()
     total = np.zeros(job.shape)
     geometries = {view: Geometry(view, job.shape, job.dtype) for view in VIEWS}
     paths = {view: shard_file(job.out, job.shard.side, view, job.shard.name) for view in VIEWS}

@@ -14,7 +14,7 @@ from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
 from skelpipe.bench.viewsets import ViewSet, batched_views, plain_views, view_sets
 from skelpipe.entries import Recipe, Scene, entries
-from skelpipe.loader import keep_freed_memory
+from skelpipe.heap import keep_freed_memory
 from skelpipe.source import DRAWN_AT_ONCE
 
 __all__ = ["augment_rows", "bare", "graph_rows"]

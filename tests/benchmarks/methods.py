@@ -25,7 +25,7 @@ from skelpipe.augment.mats import mats
 from skelpipe.bench.table import table
 from skelpipe.bench.timing import Row, Way, compare, threads
 from skelpipe.entries import On
-from skelpipe.loader import keep_freed_memory
+from skelpipe.heap import keep_freed_memory
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Method, Progress

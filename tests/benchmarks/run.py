@@ -27,7 +27,7 @@ from skelpipe.bench.streams import loader_rows, stream_rows
 from skelpipe.bench.table import table
 from skelpipe.bench.timing import Row, compare, threads
 from skelpipe.dataset import Dataset
-from skelpipe.loader import keep_freed_memory
+from skelpipe.heap import keep_freed_memory
 from skelpipe.models.graph import adjacency
 from skelpipe.models.stgcn import STGCN
 from skelpipe.prepare import Options, prepare
