@@ -64,6 +64,9 @@ class DaliClips:
             self.close()
             raise DatasetError(f"{self._stream.dataset.path}: DALI cannot read it: {_reason(error)}") from None
 
+    def stored(self, rows: np.ndarray) -> None:
+        """Return None: DALI has the clips read into memory."""
+
     def close(self) -> None:
         """End DALI's threads."""
         self._running = self._next = None

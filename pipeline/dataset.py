@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skelpipe.gather import Pieces
     from skelpipe.readahead import RemoteRows
     from skelpipe.remote import RemoteFiles
+    from skelpipe.stored import StoredClips
 
 __all__ = ["Dataset", "Reader"]
 
@@ -180,11 +181,18 @@ class Reader:
     def __len__(self) -> int:
         return len(self._pieces)
 
+    def stored(self, rows: np.ndarray) -> "StoredClips | None":
+        """Return the rows (int64 [n], any order) where they lie; None unless that is here, as float32."""
+        import torch
+
+        from skelpipe.stored import StoredClips
+
+        found = None if self.remote is not None else cast("Pieces", self._pieces).stored(self._checked(rows))
+        return None if found is None else StoredClips(*found, torch.Size((len(rows), *self.shape)))
+
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy the rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], made where not given."""
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise IndexError(f"rows go from 0 to {len(self) - 1}")
+        rows = self._checked(rows)
         if out is None:
             out = np.empty((len(rows), *self.shape), np.float32)
         flat = out.reshape(len(rows), math.prod(self.shape))
@@ -193,6 +201,12 @@ class Reader:
         if stored is not flat:
             _widen(stored, flat)
         return out
+
+    def _checked(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"rows go from 0 to {len(self) - 1}")
+        return rows
 
 
 def _rows(dataset: Dataset, split: str, geometry: Geometry) -> "Pieces | RemoteRows":

@@ -3,7 +3,7 @@
 import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from skelpipe.augment.chain import Chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.errors import UsageError
+from skelpipe.stored import StoredClips
 
 __all__ = ["Augmentation", "Entry", "Mats", "Mixing", "On", "Recipe", "Scene", "View", "entries"]
 
@@ -51,9 +52,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A batch in the making: the clips read, how the view shown is derived, the views made so far."""
+    """A batch in the making: its clips, how the view shown is derived, the views made so far.
 
-    clips: Tensor
+    The clips may be stored ones where all entries take those (`takes_stored`).
+    """
+
+    clips: Tensor | StoredClips
     derive: Callable[[Tensor], Tensor]
     made: dict[str, View] = field(default_factory=dict)
 
@@ -69,6 +73,9 @@ class Entry(Protocol):
 
     @property
     def from_clips_alone(self) -> bool: ...
+
+    @property
+    def takes_stored(self) -> bool: ...
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
 
@@ -88,12 +95,18 @@ class _Fresh:
         """Say whether clips and parameters decide the view, whenever and wherever it is made."""
         return isinstance(self.augmentation, Chain)
 
+    @property
+    def takes_stored(self) -> bool:
+        """Say whether the view is as quickly made from clips where they lie as from ones in memory."""
+        return isinstance(self.augmentation, Chain) and self.augmentation.begins_by_mixing
+
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None if self.augmentation is None else self.augmentation.sample(draws, shape)
 
     def make(self, scene: Scene, params: Any) -> View:
         op = self.augmentation
-        x = scene.clips if op is None else op.apply(scene.clips, params)
+        clips = cast(Tensor, scene.clips)  # or what a chain takes as well
+        x = clips if op is None else op.apply(clips, params)
         return View(scene.derive(x), x, lambda mask: carried(mask, op, params))
 
 
@@ -111,6 +124,7 @@ class On:
     op: Augmentation
     stage: str = "view"
     from_clips_alone: ClassVar[bool] = False
+    takes_stored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.stage not in ("view", "joint"):
@@ -166,6 +180,10 @@ class Mats:
     extras: ClassVar[tuple[str, ...]] = ("mask",)
     from_clips_alone: ClassVar[bool] = False
 
+    @property
+    def takes_stored(self) -> bool:
+        return self.mask != "carried"  # then it does not see the clips as read
+
     def __post_init__(self) -> None:
         if self.mask not in ("recomputed", "carried"):
             raise UsageError(f"an actionlet's mask is 'recomputed' or 'carried', not {self.mask!r}")
@@ -181,7 +199,10 @@ class Mats:
 
     def make(self, scene: Scene, params: Any) -> View:
         act = scene.made[self.act]
-        seen = scene.made[self.sees or self.act].clip if self.mask == "recomputed" else scene.derive(scene.clips)
+        if self.mask == "recomputed":
+            seen = scene.made[self.sees or self.act].clip
+        else:
+            seen = scene.derive(cast(Tensor, scene.clips))
         mask = self.actionlet(seen)
         mask = mask[..., None] if mask.dim() == 3 else mask
         mask = to_frames(mask.movedim(3, 1), act.clip.shape[2], self.stretch).movedim(1, 3)

@@ -19,8 +19,11 @@ class Pieces:
         self._word = WORDS[dtype.itemsize]
         self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
         self._pieces: Any = None
+        self._whole: Any = None
         if pieces:
             self._pieces = List(piece.view(self._word) for piece in pieces)
+            self._whole = _without_gaps(pieces)
+            self._steps = np.array([piece.strides[0] // 4 for piece in pieces], np.int64)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -30,6 +33,33 @@ class Pieces:
         if len(rows):
             piece = np.searchsorted(self._starts, rows, side="right") - 1
             _copy(self._pieces, piece, rows - self._starts[piece], out.view(self._word))
+
+    def stored(self, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """Return where rows, int64 [n] within the range, lie: arrays without gaps, which of them, from where.
+
+        None unless they are float32.
+        """
+        if self._whole is None:
+            return None
+        piece = np.searchsorted(self._starts, rows, side="right") - 1
+        return self._whole, piece, (rows - self._starts[piece]) * self._steps[piece]
+
+
+def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:
+    """Return the memory from the first number to the last of each piece, as a list of numba; None unless float32.
+
+    A kernel is compiled for rows without gaps only where it knows of them.
+    """
+    if any(piece.dtype != np.float32 or piece.strides[0] % 4 or piece.strides[1] != 4 for piece in pieces):
+        return None
+    sizes = [
+        max(len(piece) - 1, 0) * (piece.strides[0] // 4) + min(len(piece), 1) * piece.shape[1] for piece in pieces
+    ]
+    whole = (
+        np.lib.stride_tricks.as_strided(piece, (size,), (4,), writeable=False)
+        for piece, size in zip(pieces, sizes, strict=True)
+    )
+    return List(whole)
 
 
 @njit(cache=True, nogil=True)

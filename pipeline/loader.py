@@ -13,7 +13,7 @@ from skelpipe.entries import Augmentation, Recipe, Scene, entries
 from skelpipe.errors import UsageError
 from skelpipe.heap import keep_freed_memory
 from skelpipe.prefetch import Prefetch
-from skelpipe.source import Clips, MappedClips, Ready, Source, map_tensors, shares
+from skelpipe.source import DRAWN_AT_ONCE, Clips, MappedClips, Ready, Source, map_tensors, shares
 from skelpipe.stream import Stream
 
 __all__ = ["READERS", "Augmentation", "Batch", "Loader"]
@@ -62,8 +62,9 @@ class Loader:
     and augmented. `reader` is who reads the clips, with the same batches as the result: "native" gathers them
     from memory-mapped shards, "dali" has NVIDIA DALI read the tars (see `skelpipe.dali`).
 
-    Views are augmented when their batch is handed out; on a CPU the reading thread makes some before, while the
-    consumer is the slower of the two.
+    Views are augmented when their batch is handed out. On a CPU those that begin by mixing axes read the clips
+    where they are stored; of other clips the reading thread makes some views before, while the consumer is the
+    slower of the two.
 
     Iterating yields the rest of the current epoch, then moves to the next epoch. The position, and with it
     `state()`, is that of the stream and counts batches handed out, not those read ahead. A loader belongs
@@ -81,8 +82,11 @@ class Loader:
         prefetch: int = 2,
         reader: str = "native",
     ) -> None:
-        """Keep at most `prefetch` batches ready. Raises UsageError when the arguments do not fit, and what
-        `skelpipe.dali.DaliClips` raises with reader="dali"."""
+        """Keep at most `prefetch` batches of clips in memory ready.
+
+        Raises UsageError when the arguments do not fit, and what `skelpipe.dali.DaliClips` raises with
+        reader="dali".
+        """
         if derive not in ("after", "stored"):
             raise UsageError(f"derive is 'after' or 'stored', not {derive!r}")
         if view not in views.VIEWS:
@@ -118,7 +122,9 @@ class Loader:
         self.close()
         stream, source = self.stream, self._source
         epoch, first = stream.epoch, stream.step
-        ahead = Prefetch(lambda idle: source.read(epoch, first, idle), self.prefetch, "skelpipe-loader")
+        # What stays stored takes no memory while it is ready.
+        room = (DRAWN_AT_ONCE, DRAWN_AT_ONCE // 2) if source.stored else (self.prefetch, None)
+        ahead = Prefetch(lambda idle: source.read(epoch, first, idle), room[0], "skelpipe-loader", room[1])
         self._ahead = ahead
         try:
             for step in range(first, len(stream)):

@@ -14,6 +14,9 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """Run the iterator that `produce(idle)` makes on a thread, keeping at most `depth` items ready.
 
+    Once there are as many, it goes on when `refill_at` are left, at first use of one where that is not given:
+    to wake a thread takes longer than to make some items.
+
     `idle()` tells the iterator that an item is ready still: there is time for work that the consumer would do.
 
     An error of the iterator is raised by `next` once the items before it are consumed. The thread ends with
@@ -22,9 +25,13 @@ class Prefetch(Generic[T]):
     """
 
     def __init__(
-        self, produce: Callable[[Callable[[], bool]], Iterator[T]], depth: int, name: str = "prefetch"
+        self,
+        produce: Callable[[Callable[[], bool]], Iterator[T]],
+        depth: int,
+        name: str = "prefetch",
+        refill_at: int | None = None,
     ) -> None:
-        self._queue: _Queue[T] = _Queue(depth)
+        self._queue: _Queue[T] = _Queue(depth, depth - 1 if refill_at is None else refill_at)
         thread = threading.Thread(target=_run, args=(produce, self._queue), name=name, daemon=True)
         self._stop = weakref.finalize(self, _stop, self._queue, thread)
         thread.start()
@@ -41,23 +48,25 @@ class Prefetch(Generic[T]):
 
 
 class _Queue(Generic[T]):
-    """A bounded queue that either side can end."""
+    """A bounded queue that either side can end; a side is woken only where it may have waited."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, low: int) -> None:
         self._changed = threading.Condition()
         self._items: deque[T] = deque()
-        self._depth = depth
+        self._depth, self._low = depth, low
         self._ended = False
         self._error: BaseException | None = None
 
     def put(self, item: T) -> bool:
         """Append when there is room; False when the queue was closed instead."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or len(self._items) < self._depth)
+            if len(self._items) >= self._depth:
+                self._changed.wait_for(lambda: self._ended or len(self._items) <= self._low)
             if self._ended:
                 return False
             self._items.append(item)
-            self._changed.notify_all()
+            if len(self._items) == 1:
+                self._changed.notify_all()
             return True
 
     def get(self) -> T:
@@ -66,7 +75,8 @@ class _Queue(Generic[T]):
             self._changed.wait_for(lambda: self._ended or len(self._items) > 0)
             if self._items:
                 item = self._items.popleft()
-                self._changed.notify_all()
+                if len(self._items) == self._low:
+                    self._changed.notify_all()
                 return item
             error, self._error = self._error, None
             raise StopIteration if error is None else error

@@ -1,4 +1,7 @@
-"""What runs ahead of a loader: clips read into reused memory, parameters drawn, both sent to the device."""
+"""What runs ahead of a loader: clips read into reused memory, parameters drawn, both sent to the device.
+
+On a CPU, views that begin by mixing axes read the clips where they are stored, fetched from disk here.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +17,10 @@ from torch import Tensor
 
 from skelpipe.augment.draws import Draws
 from skelpipe.entries import Entry, Scene, View
+from skelpipe.stored import StoredClips
 from skelpipe.stream import Stream
 
-__all__ = ["Clips", "MappedClips", "Ready", "Source", "map_tensors", "shares"]
+__all__ = ["DRAWN_AT_ONCE", "Clips", "MappedClips", "Ready", "Source", "map_tensors", "shares"]
 
 Drawn: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
 
@@ -25,7 +29,7 @@ DRAWN_AT_ONCE = 16  # batches whose parameters are drawn in one go: many small o
 
 @dataclass(frozen=True)
 class Ready:
-    """A batch read ahead: its clips on the device, and where its label, index and drawn parameters stand.
+    """A batch made ready: its clips on the device, and where its label, index and drawn parameters stand.
 
     `drawn` holds those three for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
     in, where that is not free for the next batch yet; `arrived` is when the copies to the device are done, where
@@ -56,6 +60,10 @@ class Clips(Protocol):
         """Write the clips of `stream.rows(epoch, step)` into `out`, float32[n,C,T,V,M], whole on return."""
         ...
 
+    def stored(self, rows: np.ndarray) -> StoredClips | None:
+        """Return the clips of these rows, int64[n], where they lie, in memory; None where that cannot be."""
+        ...
+
     def close(self) -> None:
         """Give back what reading ahead holds; a later `read` begins anew."""
         ...
@@ -71,6 +79,12 @@ class MappedClips:
 
     def read(self, epoch: int, step: int, out: Tensor) -> None:
         self._stream.batch(epoch, step, out={self._view: out.numpy()})
+
+    def stored(self, rows: np.ndarray) -> StoredClips | None:
+        stored = self._stream.stored(rows, self._view)
+        if stored is not None:
+            stored.fetch()
+        return stored
 
     def close(self) -> None:
         pass
@@ -91,6 +105,8 @@ class Source:
         derive: Callable[[Tensor], Tensor],
     ) -> None:
         self.stream, self.clips, self.recipe, self.device, self.derive = stream, clips, recipe, device, derive
+        takes_stored = device.type == "cpu" and all(entry.takes_stored for entry in recipe.values())
+        self.stored = takes_stored and clips.stored(np.zeros(0, np.int64)) is not None
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
         rows = -(-stream.batch_size // stream.world)
         self.buffers = Buffers((rows, *stream.dataset.shape), pinned=self.side is not None)
@@ -100,13 +116,14 @@ class Source:
     def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
         """Yield the batches of `epoch` from step `first` on.
 
-        On a CPU, and while `idle()`, views that come from the clips alone are made as well: the consumer, who has
-        them made otherwise, gets help where it is the slower one.
+        On a CPU, and while `idle()`, views that come from clips in memory alone are made as well: the consumer,
+        who has them made otherwise, gets help where it is the slower one. Of stored clips the consumer makes all:
+        two threads that take turns at Python's lock lose more than they share.
         """
         try:
             for start in range(first, len(self.stream), DRAWN_AT_ONCE):
                 for ready in self._read_block(epoch, range(start, min(start + DRAWN_AT_ONCE, len(self.stream)))):
-                    if self.device.type == "cpu":
+                    if self.device.type == "cpu" and isinstance(ready.clips, Tensor):
                         self._make(ready, idle)
                     yield ready
         finally:
@@ -124,8 +141,12 @@ class Source:
         params = self._draw(epoch, block, rows)
         drawn: Drawn = self._sent((torch.from_numpy(self._labels[index]), torch.from_numpy(index), params))
         ends = np.cumsum([len(r) for r in rows]).tolist()
+        stored = self.clips.stored(index) if self.stored else None
         for step, low, high in zip(block, [0, *ends], ends, strict=False):
-            yield self._read_one(epoch, step, drawn, slice(low, high))
+            if stored is not None:
+                yield Ready(stored.part(low, high), drawn, slice(low, high))
+            else:
+                yield self._read_one(epoch, step, drawn, slice(low, high))
 
     def _read_one(self, epoch: int, step: int, drawn: Drawn, rows: slice) -> Ready:
         count = rows.stop - rows.start

@@ -13,6 +13,7 @@ from skelpipe.window import Outlook, check_window, default_window
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
+    from skelpipe.stored import StoredClips
 
 __all__ = ["AUTO", "Stream", "StreamBatch", "epoch_order"]
 
@@ -137,6 +138,10 @@ class Stream:
         else:
             views = {view: self._readers[view].gather(rows, out[view][: len(rows)]) for view in out}
         return StreamBatch(epoch=epoch, step=step, index=rows, label=self._labels[rows], views=views)
+
+    def stored(self, rows: NDArray[np.int64], view: str) -> "StoredClips | None":
+        """Return the clips of a view that have these rows where they lie; None unless here, as float32."""
+        return self._readers[view].stored(rows)
 
     def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the rows, int64[n], that make this rank's share of global batch `step` of `epoch`."""

@@ -1,5 +1,6 @@
 """Augmentations one after another, with all neighbours that fold done in one pass; chains by name."""
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,6 +12,7 @@ from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, apart, kind_of
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
+from skelpipe.stored import StoredClips
 
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "chain"]
 
@@ -50,16 +52,23 @@ class Chain:
             for i, (op, child) in enumerate(zip(self.ops, children, strict=True))
         )
 
-    def apply(self, x: Tensor, params: Sequence[Params | None]) -> Tensor:
+    @property
+    def begins_by_mixing(self) -> bool:
+        """Say whether the first pass mixes axes, so that it can take clips from where they are stored."""
+        folded = itertools.takewhile(lambda kind: kind in ("frames", "matrix", "weights", "joints"), self._kinds)
+        return self.curriculum is None and "matrix" in folded
+
+    def apply(self, x: Tensor | StoredClips, params: Sequence[Params | None]) -> Tensor:
         """Apply the ops with these parameters to clips [N,C,T,V,M]; `x` stays as it is."""
-        y, fold = x, Fold()
+        y: Tensor | StoredClips = x
+        fold = Fold()
         for op, kind, drawn in zip(self.ops, self._kinds, params, strict=True):
             if drawn is None or fold.add(op, kind, drawn, x.shape):
                 continue
-            y, fold = fold.apply(y, owned=apart(y, x)), Fold()
+            y, fold = fold.apply(y, owned=y is not x and apart(cast(Tensor, y), x)), Fold()
             may_change = kind == "change" and apart(y, x) and y.is_contiguous() and not y.requires_grad
             y = cast(OwningOp, op).change(y, drawn) if may_change else op.apply(y, drawn)
-        return fold.apply(y, owned=apart(y, x))
+        return fold.apply(y, owned=y is not x and apart(cast(Tensor, y), x))
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         """Draw and apply."""

@@ -4,10 +4,14 @@ Kernels of numba, compiled once and cached on disk, without the GIL and on one c
 beside their callers does, up to rounding, for what `usable` says; other devices and gradients take that code.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+
+from skelpipe.stored import StoredClips
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]
 
@@ -22,7 +26,7 @@ def usable(*tensors: Tensor) -> bool:
     return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
 
 
-def mix(x: Tensor, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
+def mix(x: Tensor | StoredClips, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,3,T,V,M].
 
     `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], where None keeps them all. Raises IndexError
@@ -33,11 +37,14 @@ def mix(x: Tensor, matrix: Tensor, frames: Tensor | None, joints: Tensor | None)
         raise ValueError(f"clips of three axes are mixed here, not of {c}")
     chosen = torch.arange(t).expand(n, t) if frames is None else frames
     order = torch.arange(v).expand(n, v) if joints is None else joints
-    x = x.contiguous()
-    expect(x, (matrix, "ncc"), (chosen, "nt"), (order, "nv"))
-    y = torch.empty_like(x)
-    rows = (z.view(n, c, t, v * m) for z in (x, y))
-    if not _mix(m, *arrays(*rows, matrix, chosen, order)):
+    y = torch.empty(x.shape)
+    expect(y, (matrix, "ncc"), (chosen, "nt"), (order, "nv"))
+    how = arrays(y.view(n, c, t, v * m), matrix, chosen, order)
+    if isinstance(x, StoredClips):
+        done = _mix_stored(m, x.pieces, x.piece, x.start, *how)
+    else:
+        done = _mix(m, *arrays(x.reshape(n, c, t, v * m)), *how)
+    if not done:
         raise IndexError(f"a frame or joint was chosen that clips of {tuple(x.shape)} do not have")
     return y
 
@@ -90,35 +97,72 @@ def arrays(*tensors: Tensor) -> list[np.ndarray]:
 def _mix(
     bodies: int, x: np.ndarray, y: np.ndarray, matrix: np.ndarray, frames: np.ndarray, joints: np.ndarray
 ) -> bool:
-    clips, axes, count, width = x.shape
+    width = y.shape[3]
     row, source = np.empty(width, np.float32), np.empty(width, np.int64)
-    for n in range(clips):
-        reordered = False
-        for v in range(joints.shape[1]):
-            joint = joints[n, v]
-            if joint < 0 or (joint + 1) * bodies > width:
-                return False
-            reordered |= joint != v
-            for m in range(bodies):
-                source[v * bodies + m] = joint * bodies + m
-        a = matrix[n]
-        for t in range(count):
-            frame = frames[n, t]
-            if frame < 0 or frame >= count:
-                return False
-            x0, x1, x2 = x[n, 0, frame], x[n, 1, frame], x[n, 2, frame]
-            y0, y1, y2 = y[n, 0, t], y[n, 1, t], y[n, 2, t]
-            for i in range(width):
-                y0[i] = a[0, 2] * x2[i] + (a[0, 1] * x1[i] + a[0, 0] * x0[i])
-                y1[i] = a[1, 2] * x2[i] + (a[1, 1] * x1[i] + a[1, 0] * x0[i])
-                y2[i] = a[2, 2] * x2[i] + (a[2, 1] * x1[i] + a[2, 0] * x0[i])
-            if reordered:
-                for c in range(axes):
-                    mixed = y[n, c, t]
-                    for i in range(width):
-                        row[i] = mixed[i]
-                    for i in range(width):
-                        mixed[i] = row[source[i]]
+    fits = True
+    for n in range(len(y)):
+        fits &= _mix_clip(bodies, x[n], y[n], matrix[n], frames[n], joints[n], row, source)
+    return fits
+
+
+@kernel
+def _mix_stored(
+    bodies: int,
+    pieces: Any,
+    piece: np.ndarray,
+    start: np.ndarray,
+    y: np.ndarray,
+    matrix: np.ndarray,
+    frames: np.ndarray,
+    joints: np.ndarray,
+) -> bool:
+    axes, count, width = y.shape[1:]
+    row, source = np.empty(width, np.float32), np.empty(width, np.int64)
+    fits = True
+    for n in range(len(y)):
+        x = pieces[piece[n]][start[n] : start[n] + axes * count * width].reshape((axes, count, width))
+        fits &= _mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], row, source)
+    return fits
+
+
+@kernel
+def _mix_clip(
+    bodies: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    a: np.ndarray,
+    frames: np.ndarray,
+    joints: np.ndarray,
+    row: np.ndarray,
+    source: np.ndarray,
+) -> bool:
+    """`row` and `source` are memory for a frame's numbers and where they come from."""
+    axes, count, width = x.shape
+    reordered = False
+    for v in range(len(joints)):
+        joint = joints[v]
+        if joint < 0 or (joint + 1) * bodies > width:
+            return False
+        reordered |= joint != v
+        for m in range(bodies):
+            source[v * bodies + m] = joint * bodies + m
+    for t in range(count):
+        frame = frames[t]
+        if frame < 0 or frame >= count:
+            return False
+        x0, x1, x2 = x[0, frame], x[1, frame], x[2, frame]
+        y0, y1, y2 = y[0, t], y[1, t], y[2, t]
+        for i in range(width):
+            y0[i] = a[0, 2] * x2[i] + (a[0, 1] * x1[i] + a[0, 0] * x0[i])
+            y1[i] = a[1, 2] * x2[i] + (a[1, 1] * x1[i] + a[1, 0] * x0[i])
+            y2[i] = a[2, 2] * x2[i] + (a[2, 1] * x1[i] + a[2, 0] * x0[i])
+        if reordered:
+            for c in range(axes):
+                mixed = y[c, t]
+                for i in range(width):
+                    row[i] = mixed[i]
+                for i in range(width):
+                    mixed[i] = row[source[i]]
     return True
 
 

@@ -5,25 +5,34 @@ from torch import Tensor
 
 from skelpipe.augment import host
 from skelpipe.augment.joints import reorder
+from skelpipe.stored import StoredClips
 
 __all__ = ["warp", "weigh"]
 
 
 def warp(
-    x: Tensor, frames: Tensor | None = None, matrix: Tensor | None = None, joints: Tensor | None = None
+    x: Tensor | StoredClips,
+    frames: Tensor | None = None,
+    matrix: Tensor | None = None,
+    joints: Tensor | None = None,
 ) -> Tensor:
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]], of x's shape and dtype.
 
     `x` is [N,C,T,V,M]; `frames` int64[N,T] with values in 0..T-1 (None keeps the frames); `matrix`
     float32[N,C,C] (None keeps the axes); `joints` int64[N,V] (None keeps the joints). Differentiable in `x` and
-    `matrix`. Half-precision clips are mixed in float32 and rounded once, under autocast too.
+    `matrix`. Half-precision clips are mixed in float32 and rounded once, under autocast too. The result is `x`
+    itself where nothing is asked for, except of stored clips.
     """
-    if matrix is not None and matrix.shape != (len(x), x.shape[1], x.shape[1]):
+    if matrix is not None and matrix.shape != (x.shape[0], x.shape[1], x.shape[1]):
         raise ValueError(f"a matrix of {tuple(matrix.shape)} does not fit clips of {tuple(x.shape)}")
-    if frames is not None and frames.shape != (len(x), x.shape[2]):
+    if frames is not None and frames.shape != (x.shape[0], x.shape[2]):
         raise ValueError(f"frames of {tuple(frames.shape)} do not fit clips of {tuple(x.shape)}")
-    if joints is not None and joints.shape != (len(x), x.shape[3]):
+    if joints is not None and joints.shape != (x.shape[0], x.shape[3]):
         raise ValueError(f"an order of {tuple(joints.shape)} joints does not fit clips of {tuple(x.shape)}")
+    if isinstance(x, StoredClips):
+        if matrix is not None and x.shape[1] == 3 and host.usable(matrix):
+            return host.mix(x, matrix, frames, joints)
+        x = x.read()
     if x.numel() == 0:
         return x
     if matrix is not None and x.shape[1] == 3 and host.usable(x, matrix):

@@ -40,6 +40,7 @@ SMALL: Final[Mapping[str, object]] = {
     "queue": 64,
     "encoder.dropout": 0.0,
 }
+NETWORK: Final[Mapping[str, object]] = {"encoder.width": 8, "encoder.out_channels": 128}
 # Second stages begin in the middle; mixed regions are of the papers' share of the clip.
 METHODS: Final[Mapping[str, Mapping[str, object]]] = {
     "skeletonclr": {},
@@ -102,6 +103,10 @@ def prepare(runs: Runs) -> None:
         runs.command("skelpipe", "prepare", "--dataset", "msr-action3d", "--split", "xsub", *where)
 
 
+def options(values: Mapping[str, object], name: str = "--set") -> list[object]:
+    return [part for key, value in values.items() for part in (name, f"{key}={value}")]
+
+
 def judge(runs: Runs, name: str, subject: Sequence[object], view: str, seed: int) -> None:
     """Judge what `subject` names by neighbours and by a linear classifier."""
     common = [*runs.shards, *subject, "--view", view, "--seed", seed, "--device", "cpu"]
@@ -115,17 +120,16 @@ def tune(runs: Runs, name: str, start: Sequence[object], view: str, seed: int) -
     """Train with all labels and with a tenth of them."""
     for labels, epochs in ((1.0, TUNING_EPOCHS), (0.1, FEW_EPOCHS)):
         folder = runs.folder(f"tune-{labels}", name, view, seed)
-        schedule = ["--set", f"optimiser.milestones=[{epochs * 3 // 4}]", "--epochs", epochs]
-        which = ["--labels", labels, "--recipe", "supervised-small", *schedule, "--test-every", 0]
-        common = ["--view", view, "--seed", seed, "--device", "cpu", "--save-every", 50]
+        values = {"optimiser.milestones": [epochs * 3 // 4], **({} if start else NETWORK)}
+        which = ["--labels", labels, "--recipe", "supervised-small", *options(values), "--epochs", epochs]
+        common = ["--view", view, "--seed", seed, "--device", "cpu", "--save-every", 50, "--test-every", 0]
         runs.script("finetune", folder, *runs.shards, *start, *which, *common)
 
 
 def learn(runs: Runs, method: str, view: str, seed: int) -> None:
     """Train a method on a stream and judge it by everything."""
     folder = runs.folder(method, view, seed)
-    settings = {**SMALL, **METHODS[method]}
-    given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    given = options({**SMALL, **NETWORK, **METHODS[method]})
     which = ["--method", method, "--view", view, "--seed", seed, "--device", "cpu", "--knn-every", 0]
     runs.script("pretrain", folder, *runs.shards, *which, *given)
     judge(runs, method, ["--checkpoint", folder], view, seed)
@@ -141,9 +145,9 @@ def baselines(runs: Runs, view: str, seed: int) -> None:
         common = [*runs.shards, "--baseline", "random", "--view", view, "--seed", seed, "--device", "cpu"]
         for features in ("h", "z"):
             folder = runs.folder("knn", features, name, view, seed)
-            runs.script("knn", folder, *common, "--set", f"init={init}", "--features", features)
+            runs.script("knn", folder, *common, *options({**NETWORK, "init": init}), "--features", features)
         folder = runs.folder("linear", name, view, seed)
-        runs.script("linear", folder, *common, "--network-set", f"init={init}")
+        runs.script("linear", folder, *common, *options({**NETWORK, "init": init}, "--network-set"))
 
 
 def fuse(runs: Runs) -> None:
