@@ -35,8 +35,9 @@ class ActCLR(Method):
 
     `released` follows the code of December 2023 (see `models.actclr_released`): the anchor is the mean of the key
     batch, masks are whole body parts and those of the queries come from the query network, keys are half plain
-    half SAFP, and three divergences over the nearest bank entries are summed. That code starts from an AimCLR
-    model, gives the key network its weights, and fills the queue anew; here the start is MoCo in both variants.
+    half SAFP, and three divergences over the nearest bank entries are summed. As the second stage begins the key
+    network becomes the query's copy and the queue is filled anew. That code has no first stage and starts from an
+    AimCLR model: `moco_epochs` 0 and a run of that, as recipe `actclr-released` has it (spec G11).
 
     Networks judge the anchor and the clips to augment in evaluation mode: the anchor is no batch, and statistics
     and dropout stay the contrast's own.
@@ -82,6 +83,9 @@ class ActCLR(Method):
     @classmethod
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         return cls(parts, settings)
+
+    def begins_trained(self) -> bool:
+        return self.moco_epochs == 0
 
     def views(self) -> Views:
         return self._actionlet_views if self.with_actionlets else self._moco_views

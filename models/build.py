@@ -41,7 +41,8 @@ def build_method(
     """Build a method for a layout from a recipe with sections, key networks starting as copies of the query's.
 
     Reads `method`, what `Parts.of` reads and the section named like the method, which must hold all of the
-    method's settings; other keys are ignored. `view` is what the loader shows, `anchor` returns its mean clip.
+    method's settings (but for `Method.earlier`); other keys are ignored. `view` is what the loader shows, `anchor`
+    returns its mean clip.
     Raises UsageError for an unknown method and for what does not fit.
     """
     name = recipe.get("method")
@@ -50,7 +51,7 @@ def build_method(
     if name not in METHODS:
         raise UsageError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     method = METHODS[name]
-    settings = check_section(recipe.get(name) or {}, method.settings, name)
+    settings = {**method.earlier, **check_section(recipe.get(name) or {}, method.settings, name)}
     missing = [f"{name}.{key}" for key in method.settings if key not in settings]
     if missing:
         raise UsageError(f"the recipe lacks {', '.join(missing)}")

@@ -40,6 +40,8 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     settings: ClassVar[Mapping[str, Setting]] = {}
+    # What those settings were before they could be set, which older recipes and the runs' metadata lack.
+    earlier: ClassVar[Mapping[str, Any]] = {}
     # Whether steps depend on how many epochs a run has, not only on those done: such a run cannot be lengthened.
     spans_run: ClassVar[bool] = False
 
@@ -47,6 +49,10 @@ class Method(nn.Module):
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         """Return a new method made of `parts`; `settings` is its section of the recipe, checked and complete."""
         raise TypeError(f"{cls.__name__} does not say how it is built")
+
+    def begins_trained(self) -> bool:
+        """Say whether the first step already takes networks that have learned."""
+        return False
 
     def views(self) -> Views:
         """Return how the views of a batch are made, by name: what `skelpipe.loader.Loader` takes.

@@ -24,6 +24,7 @@ from skelpipe.models.step import Step, spread
 __all__ = ["SkeAttnCLR", "momentum_at"]
 
 PREDICTED = ("z", "s", "ns")  # the whole clip, its salient features and the others
+PREDICTORS = ("variant", "none", "three")
 
 
 class SkeAttnCLR(Method):
@@ -34,13 +35,16 @@ class SkeAttnCLR(Method):
     results of the query are each other's hard negatives, detached, which the paper leaves open (spec G18);
     the queue is that of whole clips. The momentum rises from M_0, the recipe's, to 1 over the run.
 
-    Where paper and code differ `variant` chooses. "paper": P_q with its momentum copy P_k; parameters alone
-    follow, before the key is made; the schedule starts at 0; all positions are averaged. "released": a
-    projector without biases, and behind it three predictors of the query alone, for whole, salient and other
-    features (as before the code's last renaming, with which it stopped running; spec G18); a key network that
+    Where paper and code differ `variant` chooses. "paper": parameters alone follow, before the key is made; the
+    schedule starts at 0; all positions are averaged. "released": heads without biases; a key network that
     starts elsewhere (G8); parameters and running statistics follow after the optimiser's step, on a schedule
     that is an epoch ahead and so turns round at the end; local features are pooled as whole clips are, which
     for BIGRU is the last frame (G19). mu is the recipe's in both (G16), and so are graph and width (G17, G20).
+
+    What the paper calls a predictor is the head: P_q, with its momentum copy P_k. The code calls that a projector
+    and has, behind it and for the query alone, three predictors: of whole, salient and other features (as before
+    the last renaming, with which it stopped running; spec G18). `predictors` is "none", "three", or "variant":
+    none for the paper's, three for the released one.
     """
 
     name: ClassVar[str] = "skeattnclr"
@@ -48,21 +52,32 @@ class SkeAttnCLR(Method):
         "mu": Setting("float", low=0, high=1),
         "sharpness": Setting("float", low=ABOVE_ZERO),
         "heads": Setting("int", low=1),
+        "predictors": Setting("str", choices=PREDICTORS),
         **BOUNDS,
     }
+    earlier: ClassVar[Mapping[str, Any]] = {"predictors": "variant"}
     spans_run: ClassVar[bool] = True
 
     def __init__(
-        self, parts: Parts, *, mu: float, sharpness: float, heads: int, regions: Mapping[str, Any]
+        self,
+        parts: Parts,
+        *,
+        mu: float,
+        sharpness: float,
+        heads: int,
+        predictors: str,
+        regions: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.released = parts.variant == "released"
+        predicting = self.released if predictors == "variant" else predictors == "three"
         self.temperature, self.mu, self.first_momentum = parts.temperature, mu, parts.momentum
         self.predictors = nn.ModuleDict()
         encoder, head = parts.encoder(), parts.head()
+        if predicting:
+            self.predictors.update({name: parts.head(parts.dim) for name in PREDICTED})
         if self.released:
-            self.predictors.update({name: _without_biases(parts.head(parts.dim)) for name in PREDICTED})
-            _without_biases(head)
+            _drop_biases(head, self.predictors)
         self.moco = parts.moco(encoder, head)
         if self.released:
             draw_keys(self.moco, parts.init)
@@ -116,7 +131,7 @@ class SkeAttnCLR(Method):
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         head = self.moco.head
-        return self.moco.encoder, nn.Sequential(head, self.predictors["z"]) if self.released else head
+        return self.moco.encoder, nn.Sequential(head, self.predictors["z"]) if self.predictors else head
 
     @torch.no_grad()
     def _keys(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +158,7 @@ class SkeAttnCLR(Method):
 
     def _predict(self, h: Tensor, which: str) -> Tensor:
         """Return the query's unit vectors [N, dim] of pooled features h [N, D], of one of `PREDICTED`."""
-        if not self.released:
+        if not self.predictors:
             return self.moco.project(h)
         z: Tensor = self.predictors[which](self.moco.head(h))
         return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
@@ -161,9 +176,9 @@ def momentum_at(step: int, steps: int, first: float) -> float:
     return 1 - (1 - first) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
-def _without_biases(head: nn.Module) -> nn.Module:
-    """Return a head whose linear layers have lost their biases, in place."""
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear):
-            layer.register_parameter("bias", None)
-    return head
+def _drop_biases(*heads: nn.Module) -> None:
+    """Take the biases from the linear layers of heads, in place."""
+    for head in heads:
+        for layer in head.modules():
+            if isinstance(layer, nn.Linear):
+                layer.register_parameter("bias", None)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 
-__all__ = ["export_encoder", "load_encoder"]
+__all__ = ["export_encoder", "fill", "load_encoder"]
 
 
 def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, str]) -> None:
@@ -31,11 +31,16 @@ def load_encoder(path: str | Path, encoder: nn.Module) -> dict[str, str]:
     shapes, types or constants (such as the graph) differ; the encoder is then left as it was.
     """
     state, metadata = _read(Path(path))
+    fill(path, encoder, state)
+    return metadata
+
+
+def fill(path: str | Path, encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill an encoder with a state that comes from `path`; strict, and with the errors of `load_encoder`."""
     differences = _differences(state, encoder)
     if differences:
         raise SkelpipeError(f"{path}: the weights do not fit this encoder: {'; '.join(differences)}")
     encoder.load_state_dict(state)
-    return metadata
 
 
 def _sorted_header(content: bytes) -> bytes:

@@ -146,6 +146,11 @@ class Cache:
             except OSError:
                 part.unlink()
 
+    def drop_card(self, key: str) -> None:
+        """Forget the card of a place: it is asked for again next time."""
+        with suppress(OSError):
+            (self._cards / key).unlink()
+
     def _reserve(self, part: Path, size: int) -> IO[bytes]:
         """Make room for a file and create it with all its blocks, so that a full disk is told before fetching."""
         with self._locked("room"):

@@ -12,6 +12,7 @@ from skelpipe.card import CARD, SAMPLES, parse_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import SIDES
 from skelpipe.place import Place
+from skelpipe.reread import read_parsed
 from skelpipe.workspace import README, SETTINGS, WORK, made_with, refuse_unless
 
 __all__ = ["NOTE", "Claim", "claim_place", "release", "still_claimed"]
@@ -44,12 +45,12 @@ def claim_place(
     names = frozenset(place.names())
     content = json.dumps({**settings, "raw_times": raw_times}, sort_keys=True).encode()
     if NOTED in names:
-        before = place.read(NOTED)
+        before, parsed = read_parsed(place, NOTED, lambda noted: _parsed(noted, place))
         if before == content:
             return Claim(content, names)
-        refuse_unless(overwrite, place, _parsed(before, place), json.loads(content))
+        refuse_unless(overwrite, place, parsed, json.loads(content))
     elif CARD in names:
-        card = parse_card(place.read(CARD), place)
+        _, card = read_parsed(place, CARD, lambda content: parse_card(content, place))
         if made_with(card) == settings:
             release(place, names)
             return card

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from threading import Event
+from typing import Any
 
 from skelpipe.card import CARD, SAMPLES, parse_card
 from skelpipe.claim import NOTE
@@ -16,7 +17,9 @@ from skelpipe.inventory import DataFile, inventory
 from skelpipe.manifest import SIDES
 from skelpipe.place import Place
 from skelpipe.progress import progress
+from skelpipe.reread import read_parsed
 from skelpipe.views import VIEWS
+from skelpipe.waiting import give_up_when
 from skelpipe.workspace import README, WORK
 
 __all__ = ["CopyReport", "copy_dataset"]
@@ -55,8 +58,7 @@ def copy_dataset(
     cannot be read or written.
     """
     _refuse_same(source, target)
-    card_bytes = _read_card(source)
-    card = parse_card(card_bytes, source)
+    card_bytes, card = _read_card(source)
     try:
         files = list(inventory(card))
     except (KeyError, TypeError, AttributeError) as error:
@@ -80,10 +82,10 @@ def _refuse_same(source: Place, target: Place) -> None:
         raise UsageError(f"{target}: is the place to copy from")
 
 
-def _read_card(source: Place) -> bytes:
+def _read_card(source: Place) -> tuple[bytes, dict[str, Any]]:
     if source.size(CARD) is None:
         raise DatasetError(f"{source}: no {CARD} here: no dataset, or one that is not finished")
-    return source.read(CARD)
+    return read_parsed(source, CARD, lambda content: parse_card(content, source))
 
 
 def _settle(
@@ -153,7 +155,7 @@ def _copy_files(
     The first failure ends the others at their next piece.
     """
     stop = Event()
-    with ThreadPoolExecutor(workers, thread_name_prefix="skelpipe-copy") as pool:
+    with ThreadPoolExecutor(workers, "skelpipe-copy", give_up_when, (stop.is_set,)) as pool:
         futures = [pool.submit(_copy_file, source, target, file, file.name in present, stop) for file in files]
         try:
             label = f"copy {source} to {target}: files"

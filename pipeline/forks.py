@@ -26,6 +26,10 @@ class NoFork:
             self._inside -= 1
             self._changed.notify_all()
 
+    def is_busy(self) -> bool:
+        """Whether any thread is inside."""
+        return self._inside > 0
+
     def _close(self) -> None:
         self._changed.acquire()
         self._changed.wait_for(lambda: self._inside == 0)

@@ -6,16 +6,19 @@ Messages are of our own words: urllib3's repeat the whole URL, and its query may
 import os
 import re
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.place import CHUNK, checked_name
-from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS, Line, TransientError
+from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS, Line, Pace, TransientError
+from skelpipe.waiting import LateError, UnwantedError, unless_unwanted, within
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -95,7 +98,8 @@ class HttpPlace:
             skip = start - _first_byte(answer)
             if skip < 0:
                 raise SkelpipeError(f"{address}: the server answers with another part than it was asked for")
-            while piece := answer.read(min(chunk, STEP)):
+            pace = Pace(f"{address}: cannot be read")
+            while piece := _piece(answer, min(chunk, STEP), pace):
                 if skip < len(piece):
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
@@ -138,18 +142,20 @@ class HttpPlace:
         from urllib3.exceptions import HTTPError
 
         try:
-            answer = self._follow(method, address, headers)
+            # A head that trickles in renews the time-out with each byte.
+            answer = within(CONNECT_SECONDS + 2 * SILENT_SECONDS, lambda: self._follow(method, address, headers))
             try:
                 if answer.status not in (200, 206, *fine):
                     raise _refusal(answer, address)
                 yield answer
-            finally:
-                if method == "HEAD" or answer.status not in (
-                    200,
-                    206,
-                ):  # nothing long follows: keep the connection
-                    answer.drain_conn()
-                answer.close()
+            except UnwantedError:  # another thread reads still: closing would wait for it
+                raise
+            except BaseException:
+                _end(answer, method)
+                raise
+            _end(answer, method)
+        except LateError:
+            raise TransientError(f"{address}: cannot be read: no whole answer came in time") from None
         except (HTTPError, OSError) as error:
             raise _broken(error, address) from None
 
@@ -183,6 +189,27 @@ class HttpPlace:
         if pid not in self._pools:
             self._pools[pid] = _new_pool(self._address)
         return self._pools[pid]
+
+
+def _end(answer: "BaseHTTPResponse", method: str) -> None:
+    """Close an answer; its connection is kept where nothing long follows."""
+    if method == "HEAD" or answer.status not in (200, 206):
+        answer.drain_conn()
+    answer.close()
+
+
+def _piece(answer: "BaseHTTPResponse", size: int, pace: Pace) -> bytes:
+    """Return `size` bytes, less at the end. Each of its reads ends as soon as any bytes are there."""
+    pieces: list[bytes] = []
+    while size:
+        begun = time.monotonic()
+        piece = unless_unwanted(partial(answer.read1, size))
+        pace.spent(time.monotonic() - begun, len(piece))
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _new_pool(address: Address) -> "PoolManager":

@@ -1,12 +1,15 @@
 """Where `prepare` leaves what it makes: a folder here, or a place elsewhere by way of a scratch folder."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from skelpipe.card import CARD, SAMPLES, read_card
 from skelpipe.claim import Claim, claim_place, release, still_claimed
@@ -16,6 +19,7 @@ from skelpipe.errors import UsageError
 from skelpipe.files import replacing, settle_on_disk, write_json
 from skelpipe.inventory import inventory
 from skelpipe.place import LocalPlace, Place
+from skelpipe.reread import read_parsed
 from skelpipe.shard_writer import ShardJob, read_receipt, shard_file
 from skelpipe.untrimmed_writer import VideoJob, read_video_receipt
 from skelpipe.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
@@ -23,6 +27,8 @@ from skelpipe.views import VIEWS
 from skelpipe.workspace import README, WORK, claimed
 
 __all__ = ["Outlet", "opened"]
+
+T = TypeVar("T")
 
 AT_ONCE = 8  # receipts fetched side by side
 
@@ -150,24 +156,26 @@ class RemoteOutlet:
         names += [*_shard_names(job), self._name(job.joint_sum)] if isinstance(job, ShardJob) else []
         if not present.issuperset(names):
             return None
-        receipt: dict[str, Any] = json.loads(self._fetched(job.receipt))
+        try:
+            receipt: dict[str, Any] = self._fetched(job.receipt, json.loads)
+            if isinstance(job, ShardJob):
+                self._fetched(job.joint_sum, _array)
+        except ValueError:  # damaged: made again
+            return None
         if receipt["settings"] != job.settings:
             return None
         if isinstance(job, VideoJob):
             tar: dict[str, Any] = receipt["tar"]
             complete = job.skip_bad or len(tar["videos"]) == len(job.shard.videos)
             return tar if complete and self._name(job.tar) in present else None
-        if receipt["drops"] and not job.skip_bad:
-            return None
-        self._fetched(job.joint_sum)
-        return receipt
+        return None if receipt["drops"] and not job.skip_bad else receipt
 
-    def _fetched(self, path: Path) -> bytes:
-        """Return the bytes of a note at the place, and keep them at `path`."""
-        content = self.place.read(self._name(path))
+    def _fetched(self, path: Path, parse: Callable[[bytes], T]) -> T:
+        """Return what `parse` makes of a note at the place, or raise its error; keep the bytes at `path`."""
+        content, parsed = read_parsed(self.place, self._name(path), parse)
         with replacing(path) as file:
             file.write(content)
-        return content
+        return parsed
 
     def _name(self, path: Path) -> str:
         return name_of(path.relative_to(self.folder).as_posix())
@@ -188,6 +196,18 @@ class RemoteOutlet:
         write_json(self.folder / CARD, card)
         put(self.place, CARD, self.folder / CARD)
         release(self.place)
+
+
+def _array(content: bytes) -> np.ndarray:
+    """Return the array of a .npy file; ValueError where it is cut or too long."""
+    file = BytesIO(content)
+    try:
+        array: np.ndarray = np.load(file, allow_pickle=False)
+    except EOFError:
+        raise ValueError("an empty file is no array") from None
+    if file.read(1):
+        raise ValueError("there are bytes after the array")
+    return array
 
 
 def _shard_names(job: ShardJob) -> list[str]:

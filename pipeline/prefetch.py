@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from skelpipe.waiting import give_up_when
+
 __all__ = ["Prefetch"]
 
 T = TypeVar("T")
@@ -90,6 +92,9 @@ class _Queue(Generic[T]):
     def holds_any(self) -> bool:
         return bool(self._items)
 
+    def is_closed(self) -> bool:
+        return self._ended
+
     def close(self) -> None:
         """The consumer wants no more items."""
         with self._changed:
@@ -99,6 +104,7 @@ class _Queue(Generic[T]):
 
 
 def _run(produce: Callable[[Callable[[], bool]], Iterator[T]], queue: _Queue[T]) -> None:
+    give_up_when(queue.is_closed)  # else whoever closes waits as long as a server hangs
     try:
         for item in produce(queue.holds_any):
             if not queue.put(item):

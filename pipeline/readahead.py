@@ -14,6 +14,7 @@ from skelpipe.errors import UsageError
 from skelpipe.gather import Pieces
 from skelpipe.remote import RemoteFiles
 from skelpipe.tarshard import Geometry
+from skelpipe.waiting import result_of
 
 __all__ = ["RemoteRows", "remote_side"]
 
@@ -115,7 +116,7 @@ class RemoteRows:
             self._crew.hurry(self._coming[shard])
         for shard in needed:
             try:
-                self._coming[shard].result()
+                result_of(self._coming[shard])
             except BaseException:
                 self._coming.pop(shard).cancel()  # whoever asks again gets another try
                 raise

@@ -19,6 +19,7 @@ from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.fetch import fetch, write_all
 from skelpipe.inventory import DataFile, inventory
 from skelpipe.place import Place
+from skelpipe.reread import read_parsed
 
 __all__ = ["CACHE_BYTES", "TEMPORARY_BYTES", "RemoteFiles", "open_remote"]
 
@@ -40,35 +41,26 @@ def open_remote(place: Place, key: str, cache: str | Path | None, size: int | No
     content = None if store is None else store.card(key)
     if content is not None:
         with suppress(DatasetError):  # a kept card that is damaged is asked for anew
-            return RemoteFiles(place, parse_card(content, place), store, size or CACHE_BYTES)
+            return RemoteFiles(place, parse_card(content, place), store, size or CACHE_BYTES, key)
     if (read := _read_card(place)) is None:
         raise DatasetError(f"{place}: no {CARD} here: no dataset, or one that is not finished")
     content, card = read
-    files = RemoteFiles(place, card, store, size or (CACHE_BYTES if store else TEMPORARY_BYTES))
+    files = RemoteFiles(place, card, store, size or (CACHE_BYTES if store else TEMPORARY_BYTES), key)
     if store is not None:
         store.keep_card(key, content)
     return files
 
 
 def _read_card(place: Place) -> tuple[bytes, Mapping[str, Any]] | None:
-    """Return the card and what it says, None where there is none.
-
-    A bucket is asked for the size first: a card that is replaced between the two requests comes cut or filled to
-    the length of the old one. A damaged card is therefore read once more.
-    """
-    for attempt in range(2):
-        try:
-            content = place.read(CARD)
-        except SkelpipeError:
-            if place.size(CARD) is None:  # this raises what stands in the way otherwise
-                return None
-            raise
-        try:
-            return content, parse_card(content, place)
-        except DatasetError:
-            if attempt:
-                raise
-    raise AssertionError("the second attempt returns or raises")
+    """Return the card and what it says, None where there is none."""
+    try:
+        return read_parsed(place, CARD, lambda content: parse_card(content, place))
+    except DatasetError:
+        raise
+    except SkelpipeError:
+        if place.size(CARD) is None:  # this raises what stands in the way otherwise
+            return None
+        raise
 
 
 class RemoteFiles:
@@ -76,11 +68,11 @@ class RemoteFiles:
 
     `size` is how many bytes the cache, or all temporary files together, may hold. A file that was mapped is held
     as long as its array, or a view of it, lives. Temporary files have no name: nothing is left of a process that
-    is killed.
+    is killed. `key` is the name under which the cache keeps the card.
     """
 
-    def __init__(self, place: Place, card: Mapping[str, Any], cache: Cache | None, size: int) -> None:
-        self.place, self.card, self.cache, self.size = place, card, cache, size
+    def __init__(self, place: Place, card: Mapping[str, Any], cache: Cache | None, size: int, key: str) -> None:
+        self.place, self.card, self.cache, self.size, self._key = place, card, cache, size, key
         self.crew = Crew(AT_ONCE, "skelpipe-fetch")
         self._listed = {file.name: file for file in inventory(card)}
         self._confirmed = time.monotonic()
@@ -89,7 +81,7 @@ class RemoteFiles:
 
     def __reduce__(self) -> tuple[Any, ...]:
         cache = self.cache and (self.cache.folder, self.cache.size)
-        return _rebuilt, (self.place, self.card, cache, self.size)
+        return _rebuilt, (self.place, self.card, cache, self.size, self._key)
 
     def file(self, name: str) -> DataFile:
         """Return the card's entry of a file."""
@@ -125,9 +117,11 @@ class RemoteFiles:
         read = _read_card(self.place)
         digest = None if read is None else read[1]["digest"]
         if digest != self.card["digest"]:
+            if self.cache is not None:
+                self.cache.drop_card(self._key)  # else it would be opened again for a day
             found = "no card any more" if digest is None else f"digest {digest[:12]}"
             raise DatasetError(
-                f"{self.place}: the dataset was replaced while it was read: it had digest "
+                f"{self.place}: the dataset was replaced since its card was read: it had digest "
                 f"{self.card['digest'][:12]}, there is {found} now; start anew on the one that is there"
             )
 
@@ -219,5 +213,7 @@ class _Memory:
         return size
 
 
-def _rebuilt(place: Place, card: Mapping[str, Any], cache: tuple[Path, int] | None, size: int) -> RemoteFiles:
-    return RemoteFiles(place, card, None if cache is None else Cache(*cache), size)
+def _rebuilt(
+    place: Place, card: Mapping[str, Any], cache: tuple[Path, int] | None, size: int, key: str
+) -> RemoteFiles:
+    return RemoteFiles(place, card, None if cache is None else Cache(*cache), size, key)

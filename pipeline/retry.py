@@ -1,19 +1,29 @@
 """Trying again: bounded, with growing waits and jitter, and only what may be better next time."""
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from skelpipe.errors import SkelpipeError
+from skelpipe.waiting import pause
 
-__all__ = ["CONNECT_SECONDS", "SILENT_SECONDS", "ExhaustedError", "Line", "Patience", "TransientError"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "SILENT_SECONDS",
+    "SLOWEST",
+    "ExhaustedError",
+    "Line",
+    "Pace",
+    "Patience",
+    "TransientError",
+]
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 30.0  # without a byte: the connection is taken for dead
+SLOWEST = 8 << 10  # bytes a second of a connection: one that is slower holds a run and is taken for dead as well
 PROGRESS = 8 << 20  # bytes got since the last failure, after which the counting starts anew
 LONGEST_ASKED = 60.0
 
@@ -48,11 +58,28 @@ class Patience:
         """Sleep after the `failures`-th failure, half of it by chance so that many ranks do not come at once."""
         span = min(self.longest, self.first * 2 ** (failures - 1))
         seconds = max(span / 2, min(asked or 0.0, LONGEST_ASKED)) + random.uniform(0, span / 2)  # noqa: S311
-        time.sleep(seconds)
+        pause(seconds)
 
 
 PATIENCE = Patience()
 AT_FIRST = 4  # attempts to reach a server that never answered: its name may be wrong
+
+
+class Pace:
+    """Watches how fast a body comes: `spent(seconds, count)` is told of each read."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._seconds, self._bytes = what, 0.0, 0
+
+    def spent(self, seconds: float, count: int) -> None:
+        """Raise TransientError where the reads of SILENT_SECONDS brought less than SLOWEST a second."""
+        self._seconds += seconds
+        self._bytes += count
+        if self._seconds < SILENT_SECONDS:
+            return
+        if self._bytes < SLOWEST * self._seconds:
+            raise TransientError(f"{self._what}: only {self._bytes:,} bytes came in {self._seconds:.0f} s")
+        self._seconds, self._bytes = 0.0, 0
 
 
 class Line:

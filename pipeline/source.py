@@ -36,7 +36,7 @@ class Ready:
     they may still be under way. `made` are views that there was time for already.
     """
 
-    clips: Tensor
+    clips: Tensor | StoredClips
     drawn: Drawn
     rows: slice
     buffer: Tensor | None = None

@@ -29,6 +29,12 @@ OPTIONS = {
     "s3": {"endpoint_override", "scheme", "region", "anonymous"},
     "gs": {"endpoint_override", "scheme", "anonymous"},
 }
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -95,7 +101,16 @@ def _object_place(scheme: str, text: str) -> ObjectPlace:
         stores.get(1)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SkelpipeError(f"{url}: cannot be opened: {one_line(error, secrets)}") from None
-    return ObjectPlace(stores, root, url, secrets)
+    keyless = scheme == "s3" and not key and not options.get("anonymous") and not _finds_credentials()
+    return ObjectPlace(stores, root, url, secrets, keyless=keyless)
+
+
+def _finds_credentials() -> bool:
+    """Whether there are credentials where S3's own tools look for them. A machine's role cannot be seen."""
+    if any(os.environ.get(name) for name in CREDENTIALS):
+        return True
+    files = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
+    return any(Path(os.environ.get(name) or usual).expanduser().is_file() for name, usual in files.items())
 
 
 def _s3(

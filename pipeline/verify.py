@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
@@ -9,6 +10,7 @@ from skelpipe.files import measured
 from skelpipe.inventory import DataFile, inventory
 from skelpipe.place import Place
 from skelpipe.progress import progress
+from skelpipe.waiting import give_up_when
 
 __all__ = ["damages"]
 
@@ -20,11 +22,18 @@ def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[
     """
     files = list(inventory(dataset.card))
     found = []
-    with ThreadPoolExecutor(workers) as pool:  # hashing and reading leave Python's lock alone
+    stop = Event()
+    # Hashing and reading leave Python's lock alone.
+    with ThreadPoolExecutor(workers, initializer=give_up_when, initargs=(stop.is_set,)) as pool:
         checks = pool.map(partial(_damage, dataset.place), files)
-        for damage in progress(checks, f"verify {dataset.place}: files", len(files), quiet=quiet):
-            if damage:
-                found.append(damage)
+        try:
+            for damage in progress(checks, f"verify {dataset.place}: files", len(files), quiet=quiet):
+                if damage:
+                    found.append(damage)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     return found
 
 

@@ -14,7 +14,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from skelpipe.train.clusters import (
 )
 from skelpipe.train.features import Embedded, embed
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.options import baseline_option, checkpoint_option, overwrite_option, own_view_option
+from skelpipe.train.options import features_option, overwrite_option, subject_options
 from skelpipe.train.outcome import FEATURES, RESULT, claim_folder, write_features
 from skelpipe.train.ranks import ranks, together
 from skelpipe.train.runlog import Console
@@ -90,12 +90,10 @@ def arrange(
 ) -> Arrangement:
     """Embed the clips, place and cluster them; projections z are brought to length 1, as their loss sees them."""
     place = resolve_device(device)
-    whole = embed(subject.network.to(place), dataset, split, subject.view, device=place, quiet=False)
-    features = whole.features[torch.from_numpy(rows)]
+    clips = embed(subject.network.to(place), dataset, split, subject.view, device=place, rows=rows, quiet=False)
     if subject.features == "z":
-        features = torch.nn.functional.normalize(features, dim=1)
-    clips = Embedded(features, whole.labels[torch.from_numpy(rows)], [whole.ids[row] for row in rows])
-    numbers = features.numpy()
+        clips = replace(clips, features=torch.nn.functional.normalize(clips.features, dim=1))
+    numbers = clips.features.numpy()
     clusters = cluster(numbers, len(clips.labels.unique()), seed)
     return Arrangement(clips, clusters, plane(numbers, perplexity, seed))
 
@@ -188,19 +186,9 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
 )
 @shards_option
 @cache_options
-@checkpoint_option
-@baseline_option
-@click.option("--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr].")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of that recipe.")
-@own_view_option
+@subject_options
 @click.option("--split", type=click.Choice(list(SIDES)), default="test", show_default=True, help="Clips to show.")
-@click.option(
-    "--features",
-    type=click.Choice(["h", "z"]),
-    default="h",
-    show_default=True,
-    help="Pooled h, or its projection.",
-)
+@features_option("h")
 @click.option(
     "--classes",
     "count",

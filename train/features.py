@@ -1,4 +1,4 @@
-"""Embedding a whole split with a frozen network."""
+"""Embedding clips of a split with a frozen network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ __all__ = ["Embedded", "embed", "frozen"]
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings of a split in row order: `features` float32[N,D], `labels` int64[N], `ids` of length N."""
+    """The embeddings of some clips: `features` float32[N,D], `labels` int64[N], `ids` of length N."""
 
     features: Tensor
     labels: Tensor
@@ -47,9 +47,12 @@ def embed(
     *,
     device: torch.device,
     batch_size: int = 256,
+    rows: np.ndarray | None = None,
     quiet: bool = True,
 ) -> Embedded:
-    """Embed every clip of `split`, without augmentation, in row order; the network is left as it was.
+    """Embed clips of `split`, without augmentation; the network is left as it was.
+
+    All of them in row order, or those of `rows` int64[n], in that order; no other is read.
 
     `network` maps clips [n,C,T,V,M] to [n,D]. A view that the dataset does not store is derived from its joints,
     which for clips without augmentation is the same. Of several ranks each embeds its share of the batches, whole
@@ -59,21 +62,20 @@ def embed(
     team = ranks()
     stored = view in dataset.views
     reader = dataset.reader(split, view if stored else "joint")
-    count = len(reader)
-    ids = list(dataset.ids(split))
+    every, labels = dataset.ids(split), torch.as_tensor(np.asarray(dataset.labels(split)), dtype=torch.int64)
+    chosen = np.arange(len(reader)) if rows is None else rows
+    count, ids = len(chosen), [every[row] for row in chosen.tolist()]
     batches = team.own(-(-count // batch_size))
     starts = range(batches.start * batch_size, batches.stop * batch_size, batch_size)
     parts: list[Tensor] = []
     with frozen(network):
         for start in progress(starts, f"embedding {split}", len(starts), quiet=quiet):
-            rows = np.arange(start, min(start + batch_size, count), dtype=np.int64)
-            clips = torch.from_numpy(reader.gather(rows)).to(device)
+            clips = torch.from_numpy(reader.gather(chosen[start : start + batch_size])).to(device)
             part = network(clips if stored else derive(clips, view, dataset.layout))
             parts.append(part.flatten(1).float().cpu())
     features = _of_all(torch.cat(parts) if parts else torch.empty(0, 0), team)
     _check_finite(features, ids)
-    labels = torch.as_tensor(np.asarray(dataset.labels(split)), dtype=torch.int64)
-    return Embedded(features, labels, ids)
+    return Embedded(features, labels[torch.from_numpy(chosen)], ids)
 
 
 def _of_all(features: Tensor, team: Ranks) -> Tensor:

@@ -9,7 +9,8 @@
 An installed skelpipe needs no checkout: `python -m skelpipe.train.finetune --shards ...`.
 
 A new linear layer with as many classes as the dataset has goes on top, so a checkpoint of another dataset is
-transfer. The scores of the test clips, the log and all figures are left in the run's folder.
+transfer. The scores of the test clips, the log, all figures and the trained network (classifier.safetensors, for
+train/predict.py and further evaluation) are left in the run's folder.
 """
 
 import json
@@ -31,22 +32,26 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
+from skelpipe.train.classifierfile import Origin, export_classifier
 from skelpipe.train.division import labelled, without_subject
 from skelpipe.train.features import Embedded
 from skelpipe.train.finetuner import Finetuner, Fingerprint, Plan
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.metrics import topk_accuracy
-from skelpipe.train.options import own_view_option
+from skelpipe.train.options import own_view_option, start_option, training_options
 from skelpipe.train.outcome import Scores, write_outcome
 from skelpipe.train.ranks import ranks, together
 from skelpipe.train.recipe import Recipe
-from skelpipe.train.reported import reported, reported_text
+from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
+from skelpipe.train.runfolder import RunFolder
 from skelpipe.train.runlog import Console
 from skelpipe.train.testable import check_splits
 from skelpipe.train.tuningrecipe import builtin_tuning_recipes
 from skelpipe.train.tuningstart import Request, Start, choose_start
 
 __all__ = ["Job", "finetune", "main"]
+
+PROTOCOL = "finetune"  # by which the papers' tables call fine-tuning with any share of the labels, or from scratch
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ def finetune(job: Job, plan: Plan, console: Console) -> dict[str, Any]:
         "view": start.view,
         "what": start.subject.name,
     }
+    held = reference(job.dataset, start.subject, PROTOCOL, job.labels) if job.whole else None
     result = {
         **about,
         "run": str(plan.out),
@@ -168,12 +174,36 @@ def finetune(job: Job, plan: Plan, console: Console) -> dict[str, Any]:
         "clips": {side: part.count(side) for side in ("train", "test")},
         **_figures(tested, run.best, run.epoch),
         "chance": 100.0 / len(set(part.labels("train").tolist())),
-        "reported": reported(job.dataset, start.subject, start.protocol, "top1") if job.whole else None,
+        "reported": reported(held, job.dataset),
     }
-    about["classes"] = json.dumps(list(job.dataset.classes))
+    about |= {"classes": json.dumps(list(job.dataset.classes)), **({HELD_AGAINST: held.text()} if held else {})}
     scores = Scores(tested.ids, tested.labels.numpy(), tested.features.numpy(), about)
-    ranks().on_main(lambda: write_outcome(plan.out, scores, result, dataset=job.dataset))
+
+    def write() -> None:
+        network = run.classifier
+        origin = _origin(job, result, plan.amp)
+        export_classifier(RunFolder(plan.out).classifier, network.encoder, network.head, origin)
+        write_outcome(plan.out, scores, result, dataset=job.dataset)
+
+    ranks().on_main(write)
     return result
+
+
+def _origin(job: Job, result: Mapping[str, Any], amp: bool) -> Origin:
+    start, where = job.start, dataset_name(job.dataset)
+    return Origin.of(
+        job.dataset,
+        protocol=start.protocol,
+        what=start.subject.name + ("" if start.from_scratch else f", then with labels on {where}"),
+        method=start.subject.method or "",
+        trained_on=where,
+        view=start.view,
+        seed=job.seed,
+        amp=amp,
+        epoch=result["epochs"],
+        encoder=start.subject.architecture or {},
+        recipe=start.recipe.nested(),
+    )
 
 
 def _figures(tested: Embedded, best: Mapping[str, float], epoch: int) -> dict[str, Any]:
@@ -204,11 +234,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
 )
 @shards_option
 @cache_options
-@click.option(
-    "--checkpoint",
-    metavar="RUN|FILE",
-    help="Run folder, encoder.safetensors, checkpoint or released file to start from [default: from scratch].",
-)
+@start_option
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
@@ -229,9 +255,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     help="Leave training subject N out and test on it, not on the test split: for choosing settings.",
 )
 @own_view_option
-@click.option("--epochs", type=int, help="Override the recipe's epochs.")
-@click.option("--batch-size", type=int, help="Override the recipe's batch size.")
-@click.option("--lr", type=float, help="Override the recipe's learning rate.")
+@training_options
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override any value, such as modes=eval."
 )

@@ -18,14 +18,19 @@ from typing import Any
 
 import click
 import numpy as np
+import yaml
 
-from skelpipe.cli.options import errors_as_messages, json_option
+from skelpipe.cli.options import cache_options, errors_as_messages, json_option
+from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
+from skelpipe.train.drawable import find_dataset
 from skelpipe.train.fusion import Weights, align, fuse, fused_view, named_weights, papers_weights, parse_weights
+from skelpipe.train.heldagainst import Reference
 from skelpipe.train.metrics import confusion, topk_accuracy
 from skelpipe.train.options import overwrite_option
-from skelpipe.train.outcome import SCORES, Scores, claim_folder, read_scores, write_outcome
-from skelpipe.train.recipe import builtin_recipes, load_recipe
+from skelpipe.train.outcome import SCORES, SETTINGS, Scores, claim_folder, read_scores, write_outcome
+from skelpipe.train.recipe import builtin_recipes
+from skelpipe.train.reported import HELD_AGAINST, reported, reported_text
 from skelpipe.train.runlog import Console
 from skelpipe.train.segmentation import segmentation_figures
 
@@ -55,11 +60,15 @@ def figures(protocol: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, 
 
 
 def judge(
-    sources: Sequence[str], streams: Sequence[Scores], given: str | None, method: str | None
+    sources: Sequence[str],
+    streams: Sequence[Scores],
+    given: str | None,
+    method: str | None,
+    dataset: Dataset | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Fuse aligned streams by all weights; return the scores that count, and what --json prints.
 
-    `method` is the one whose networks made all of them, if there is one.
+    `method` is the one whose networks made all of them, if there is one; `dataset` theirs, where it is at hand.
     """
     about = streams[0].about
     views = [stream.about["view"] for stream in streams]
@@ -75,7 +84,9 @@ def judge(
             counted = fused
     view = fused_view(views)
     what = " + ".join(dict.fromkeys(stream.about["what"] for stream in streams))
-    scores = replace(streams[0], scores=counted, about={**about, "view": view, "what": what})
+    held = _held(streams, view)
+    told = {key: value for key, value in about.items() if key != HELD_AGAINST} | {"view": view, "what": what}
+    scores = replace(streams[0], scores=counted, about=told | ({HELD_AGAINST: held.text()} if held else {}))
     result = {
         "protocol": about["protocol"],
         "what": what,
@@ -96,7 +107,7 @@ def judge(
         "fusions": tried,
         "weights": list(chosen.values),
         "figures": next(entry["figures"] for entry in tried if entry["counts"]),
-        "reported": _reported(method, about["protocol"], view, about["dataset"]),
+        "reported": reported(held, dataset),
     }
     return scores, result
 
@@ -118,9 +129,21 @@ def common_method(streams: Sequence[Scores]) -> str | None:
     return word if not words and word in builtin_recipes() else None
 
 
-def _reported(method: str | None, protocol: str, view: str, dataset: str) -> dict[str, Any] | None:
-    found = load_recipe(method).figure(protocol, view, dataset) if method else None
-    return None if found is None else {"top1": found[0], "source": found[1]}
+def _held(streams: Sequence[Scores], view: str) -> Reference | None:
+    """Return where in the papers' tables the fusion stands, if all its streams are of one network's places."""
+    texts = [stream.about.get(HELD_AGAINST) for stream in streams]
+    places = {Reference.of_text(text).with_stream(view).text() for text in texts if text is not None}
+    return Reference.of_text(places.pop()) if len(places) == 1 and None not in texts else None
+
+
+def _augmentation(sources: Sequence[str]) -> dict[str, Any]:
+    """Return the `augment` section of the recipes that all streams were trained by, where it is one."""
+    found = []
+    for source in sources:
+        recipe = Path(source) / SETTINGS
+        settings = yaml.safe_load(recipe.read_text("utf-8")) if recipe.is_file() else {}
+        found.append(settings.get("augment") if isinstance(settings, dict) else None)
+    return {"augment": found[0]} if found[0] and all(each == found[0] for each in found) else {}
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -136,8 +159,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         text.append(f"{'*' if entry.get('counts') else ' '} {_label(entry):{width}}{row}{note}")
     views = ":".join(entry["view"] for entry in result["streams"])
     text.append(f"weights are {views}; * is the one that counts")
-    if reported := result["reported"]:
-        text.append(f"reported for {result['view']}: {reported['top1']:.1f} % ({reported['source']})")
+    said = ((name, reported_text(result, name).strip()) for name in names)
+    text += [f"{name} of {result['view']} {words}" for name, words in said if words]
     return [*text, f"written to {result['run']}"]
 
 
@@ -160,21 +183,38 @@ def default_folder(result: Mapping[str, Any], method: str | None) -> Path:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/PROTOCOL-DATASET-3s-NAME].")
 @overwrite_option
+@click.option(
+    "--shards",
+    metavar="URL",
+    help="The scores' dataset, to draw clips of in the report [default: the one with their digest at "
+    "$SKELPIPE_SHARDS, here or under data/, if any].",
+)
+@cache_options
 @json_option
 @errors_as_messages
-def main(sources: tuple[str, ...], given: str | None, out: Path | None, overwrite: bool, as_json: bool) -> None:
+def main(
+    sources: tuple[str, ...],
+    given: str | None,
+    out: Path | None,
+    overwrite: bool,
+    shards: str | None,
+    cache: Path | None,
+    cache_size: int | None,
+    as_json: bool,
+) -> None:
     """Fuse the scores that evaluations of several streams wrote."""
     if len(sources) < 2:
         raise UsageError("name the folders or scores.parquet files of at least two streams")
     console = Console()
     streams = read_streams(sources, console)
     method = common_method(streams)
-    scores, result = judge(sources, streams, given, method)
+    dataset = find_dataset(shards, streams[0].about["digest"], cache, cache_size)
+    scores, result = judge(sources, streams, given, method, dataset)
     folder = out or default_folder(result, method)
     result["run"] = str(folder)
     claim_folder(folder, overwrite=overwrite)
-    used = {"streams": list(sources), "weights": result["weights"]}
-    write_outcome(folder, scores, result, settings=used)
+    used = {"streams": list(sources), "weights": result["weights"]} | _augmentation(sources)
+    write_outcome(folder, scores, result, settings=used, dataset=dataset)
     click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
 
 

@@ -28,6 +28,7 @@ class Identity:
     amp: bool
     compiled: bool
     streams: tuple[str, ...] = ()  # the views that networks are there for
+    begun_from: str = ""  # the weights that the run started from, where they were not drawn
 
     @classmethod
     def of(
@@ -53,6 +54,8 @@ class Identity:
         """Return the identity as plain texts, for a checkpoint or a safetensors header."""
         texts = {name: str(getattr(self, name)) for name in FIELDS}
         texts["streams"] = " ".join(self.streams)
+        if self.begun_from:
+            texts["begun_from"] = self.begun_from
         reported = {"reported": self.recipe.reported} if self.recipe.reported else {}
         return {"method": self.recipe.method, **texts, "recipe": json.dumps(self.recipe.nested() | reported)}
 
@@ -76,6 +79,7 @@ class Identity:
                 amp=metadata["amp"] == "True",
                 compiled=metadata["compiled"] == "True",
                 streams=tuple(metadata["streams"].split()),
+                begun_from=metadata.get("begun_from", ""),
             )
         except (ValueError, UsageError) as error:
             raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
@@ -90,6 +94,8 @@ class Identity:
             for name in FIELDS
             if getattr(self, name) != getattr(now, name)
         ]
+        if self.begun_from != now.begun_from:
+            changed.append(f"start (--checkpoint): {self.begun_from or 'none'}, now {now.begun_from or 'none'}")
         recipe = self.recipe
         if now.recipe["epochs"] > recipe["epochs"] and not METHODS[recipe.method].spans_run:
             recipe = replace(recipe, values={**recipe.values, "epochs": now.recipe["epochs"]})

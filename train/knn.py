@@ -21,7 +21,6 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from torch import Tensor
 
 from skelpipe.cli.options import (
@@ -38,25 +37,19 @@ from skelpipe.errors import UsageError
 from skelpipe.train.augmented import embed_augmented
 from skelpipe.train.features import Embedded, embed
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.neighbours import accuracy, knn_scores
-from skelpipe.train.options import (
-    baseline_option,
-    checkpoint_option,
-    overwrite_option,
-    own_view_option,
-    save_features_option,
-)
+from skelpipe.train.options import features_option, overwrite_option, save_features_option, subject_options
 from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
 from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import reported, reported_text
+from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
 from skelpipe.train.runlog import Console
 from skelpipe.train.subject import Subject, choose_subject
 from skelpipe.train.testable import check_splits
+from skelpipe.train.voting import all_votes, figures_of
 
 __all__ = ["Judged", "judge", "main", "rounded"]
 
+PROTOCOL = "knn"
 PAPER_K = 20
-CHUNK = 1024  # queries compared at once
 
 
 @dataclass(frozen=True)
@@ -93,10 +86,9 @@ def judge(
     for k in ks:
         if k > len(bank.ids):
             console.say(f"k={k} is more than the {len(bank.ids)} training clips: all of them vote")
-    votes = _votes(bank, queries, ks, temperature, len(dataset.classes), place)
-    figures = {f"knn@{k}": accuracy(each.argmax(dim=1), queries.labels) for k, each in votes.items()}
+    votes = all_votes(bank, queries, ks, temperature, len(dataset.classes), place)
     result = {
-        "protocol": "knn",
+        "protocol": PROTOCOL,
         "what": subject.name,
         "dataset": dataset_name(dataset),
         "digest": dataset.digest,
@@ -107,27 +99,11 @@ def judge(
         "temperature": temperature,
         "seed": seed,
         "clips": {"train": len(bank.ids), "test": len(queries.ids)},
-        "figures": figures,
+        "figures": figures_of(votes, queries.labels),
         "chance": 100.0 / len(set(bank.labels.tolist())),
-        "reported": reported(dataset, subject, "knn", f"knn@{PAPER_K}"),
+        "reported": reported(reference(dataset, subject, PROTOCOL), dataset),
     }
     return Judged(result, votes, clips)
-
-
-def _votes(
-    bank: Embedded, queries: Embedded, ks: tuple[int, ...], temperature: float, classes: int, device: torch.device
-) -> dict[int, Tensor]:
-    """Return the votes for each k on the CPU. Of several ranks each looks after whole chunks of the queries."""
-    team = ranks()
-    chunks = team.own(-(-len(queries.features) // CHUNK))
-    mine = queries.features[chunks.start * CHUNK : chunks.stop * CHUNK].to(device)
-    votes = {k: torch.empty(0, classes, dtype=torch.float64) for k in ks}
-    if len(mine):
-        found = knn_scores(
-            bank.features.to(device), bank.labels, mine, ks, temperature=temperature, classes=classes, chunk=CHUNK
-        )
-        votes = {k: each.cpu() for k, each in found.items()}
-    return {k: team.gather(each) for k, each in votes.items()}
 
 
 def rounded(votes: Tensor) -> np.ndarray:
@@ -148,12 +124,16 @@ def save(folder: Path, dataset: Dataset, subject: Subject, judged: Judged, *, wi
     names = ("protocol", "dataset", "digest", "split", "view", "what")
     about = {name: str(judged.result[name]) for name in names}
     about |= {"classes": json.dumps(list(dataset.classes)), "features": subject.features, "k": str(k)}
+    if held := reference(dataset, subject, PROTOCOL):
+        about[HELD_AGAINST] = held.text()
     if with_features:
         for split, embedded in judged.clips.items():
             write_features(folder / SPLIT_FEATURES[split], embedded, about | {"split": split})
     scores = Scores(queries.ids, queries.labels.numpy(), rounded(judged.votes[k]), about)
     settings = {name: judged.result[name] for name in ("protocol", "features", "augmented", "temperature", "seed")}
     settings["k"] = list(ks)
+    if judged.result["augmented"]:
+        settings["augment"] = {"name": "normal"}
     write_outcome(folder, scores, judged.result, settings=settings, dataset=dataset)
 
 
@@ -188,24 +168,8 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 )
 @shards_option
 @cache_options
-@checkpoint_option
-@baseline_option
-@click.option("--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr].")
-@click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Override a value of the random network's recipe.",
-)
-@own_view_option
-@click.option(
-    "--features",
-    type=click.Choice(["h", "z"]),
-    default="z",
-    show_default=True,
-    help="Pooled feature h, or its projection z.",
-)
+@subject_options
+@features_option("z")
 @click.option(
     "--k",
     "ks",

@@ -11,7 +11,8 @@ An installed skelpipe needs no checkout: `python -m skelpipe.train.linear --shar
 Each clip is embedded once and the classifier trained on these features; with --augment training clips are cropped
 and sheared afresh every epoch and go through the network each time. The encoder stays in evaluation mode, and a
 hash of each of its tensors shows that it is afterwards what it was before. The folder of the run gets result.json,
-scores.parquet, classes.csv, confusion.csv, log.jsonl, recipe.yaml and report.html.
+scores.parquet, classes.csv, confusion.csv, log.jsonl, recipe.yaml, report.html and, for a classifier on h,
+classifier.safetensors, which train/predict.py names the actions of recordings with.
 """
 
 import json
@@ -31,6 +32,7 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
+from skelpipe.train.classifierfile import Origin, export_classifier
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.linearrecipe import builtin_schedules, default_schedule, load_schedule, nested, with_settings
 from skelpipe.train.lineartrainer import Evaluated, Job, train_classifier
@@ -38,13 +40,16 @@ from skelpipe.train.metrics import topk_accuracy
 from skelpipe.train.options import (
     baseline_option,
     checkpoint_option,
+    features_option,
     overwrite_option,
     own_view_option,
     save_features_option,
+    training_options,
 )
 from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
 from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import reported, reported_text
+from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
+from skelpipe.train.runfolder import CLASSIFIER
 from skelpipe.train.runlog import Console
 from skelpipe.train.subject import Subject, choose_subject
 from skelpipe.train.testable import check_splits
@@ -78,7 +83,7 @@ def summary(job: Job, trained: Evaluated, recipe: str, folder: Path) -> dict[str
         "best_epoch": int(trained.best["epoch"]),
         "chance": 100.0 / len(set(dataset.labels("train").tolist())),
         "frozen": {"tensors": len(trained.seal.hashes), "sha256": trained.seal.digest},
-        "reported": reported(dataset, subject, PROTOCOL, "top1"),
+        "reported": reported(reference(dataset, subject, PROTOCOL), dataset),
     }
 
 
@@ -86,6 +91,8 @@ def save(folder: Path, job: Job, trained: Evaluated, result: dict[str, Any], *, 
     """Write the outcome of an evaluation to its folder."""
     names = ("protocol", "dataset", "digest", "split", "view", "what", "features", "recipe")
     about = {name: str(result[name]) for name in names} | {"classes": json.dumps(list(job.dataset.classes))}
+    if held := reference(job.dataset, job.subject, PROTOCOL):
+        about[HELD_AGAINST] = held.text()
     if with_features:
         for split, embedded in (("train", trained.cached), ("test", trained.tested)):
             if embedded is not None:
@@ -98,7 +105,29 @@ def save(folder: Path, job: Job, trained: Evaluated, result: dict[str, Any], *, 
         "augmented": job.augment,
         "seed": job.seed,
     }
+    if job.augment:
+        settings["augment"] = {"name": "normal"}
+    if job.subject.architecture is not None and job.subject.features == "h":
+        origin = _origin(job, result, settings)
+        export_classifier(folder / CLASSIFIER, job.subject.encoder, trained.layer, origin)
     write_outcome(folder, scores, result, log=trained.log, settings=settings, dataset=job.dataset)
+
+
+def _origin(job: Job, result: dict[str, Any], settings: dict[str, Any]) -> Origin:
+    subject = job.subject
+    return Origin.of(
+        job.dataset,
+        protocol=PROTOCOL,
+        what=subject.name,
+        method=subject.method or "",
+        trained_on=subject.trained_on or "",
+        view=subject.view,
+        seed=job.seed,
+        amp=False,
+        epoch=result["epochs"],
+        encoder=subject.architecture or {},
+        recipe=settings,
+    )
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -155,17 +184,9 @@ def default_folder(dataset: Dataset, subject: Subject, checkpoint: str | None, a
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value, such as optimiser.lr=1."
 )
-@click.option("--epochs", type=int, help="Override the recipe's epochs.")
-@click.option("--batch-size", type=int, help="Override the recipe's batch size.")
-@click.option("--lr", type=float, help="Override the recipe's learning rate.")
+@training_options
 @own_view_option
-@click.option(
-    "--features",
-    type=click.Choice(["h", "z"]),
-    default="h",
-    show_default=True,
-    help="Pooled feature h, or its projection z.",
-)
+@features_option("h")
 @click.option("--augment", is_flag=True, help="Crop and shear training clips afresh every epoch: slow.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/linear-DATASET-VIEW-NAME].")
 @overwrite_option

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
@@ -44,7 +44,7 @@ class Evaluated:
 
     `scores` float32[N,K] are those of the test clips after the last epoch, `tested` their features, `cached`
     those of the training clips where they were held, `best` the best top-1 accuracy and its epoch, `log` a record
-    an epoch, `seal` that of the network.
+    an epoch, `seal` that of the network, `layer` the classifier: float32 weight [K,D] and bias [K] on the CPU.
     """
 
     scores: np.ndarray
@@ -53,6 +53,7 @@ class Evaluated:
     best: dict[str, float]
     log: list[dict[str, Any]]
     seal: Seal
+    layer: nn.Linear
 
 
 Epoch = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # an epoch's batches of features and labels
@@ -92,7 +93,7 @@ def train_classifier(job: Job, console: Console) -> Evaluated:
             console.say(line) if epoch == epochs else console.working(line)
         log.append(record)
     seal.check(network)
-    return Evaluated(scores, tested, cached, best, log, seal)
+    return Evaluated(scores, tested, cached, best, log, seal, _layer(head))
 
 
 def _epochs(job: Job, console: Console) -> tuple[Embedded | None, Epoch]:
@@ -113,6 +114,13 @@ def _epochs(job: Job, console: Console) -> tuple[Embedded | None, Epoch]:
         network, dataset, "train", view, size, device=job.device, augment=job.augment, seed=seed
     )
     return None, lambda epoch: ((features, labels) for features, labels, _ in loader.epoch())
+
+
+def _layer(head: LinearHead) -> nn.Linear:
+    classes, width = head.weight.shape
+    layer = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
+    layer.load_state_dict({"weight": head.weight, "bias": head.bias})
+    return layer
 
 
 def _check_finite(scores: np.ndarray, ids: list[str]) -> None:

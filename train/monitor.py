@@ -7,28 +7,16 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.features import Embedded, embed
-from skelpipe.train.neighbours import accuracy, knn_predict
-from skelpipe.train.ranks import ranks
+from skelpipe.train.voting import all_votes, figures_of
 
 __all__ = ["KnnMonitor", "knn_figures"]
-
-CHUNK = 1024  # queries compared at once
 
 
 def knn_figures(
     bank: Embedded, queries: Embedded, ks: Sequence[int], temperature: float, classes: int, device: torch.device
 ) -> dict[str, float]:
-    """Return top-1 accuracies in % by name, `knn@20` for k = 20. Of several ranks each looks after its queries."""
-    team = ranks()
-    chunks = team.own(-(-len(queries.features) // CHUNK))  # whole ones: the same sums as one rank's
-    mine = queries.features[chunks.start * CHUNK : chunks.stop * CHUNK].to(device)
-    predicted = {k: torch.empty(0, dtype=torch.int64, device=device) for k in ks}
-    if len(mine):
-        bank_features, labels = bank.features.to(device), bank.labels.to(device)
-        predicted = knn_predict(
-            bank_features, labels, mine, ks, temperature=temperature, classes=classes, chunk=CHUNK
-        )
-    return {f"knn@{k}": accuracy(team.gather(predicted[k]), queries.labels) for k in ks}
+    """Return top-1 accuracies in % by name, `knn@20` for k = 20."""
+    return figures_of(all_votes(bank, queries, ks, temperature, classes, device), queries.labels)
 
 
 class KnnMonitor:

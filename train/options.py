@@ -1,5 +1,8 @@
 """Options that the evaluation scripts share, beside those of `skelpipe.cli.options`."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
 from skelpipe.views import VIEWS
@@ -7,13 +10,21 @@ from skelpipe.views import VIEWS
 __all__ = [
     "baseline_option",
     "checkpoint_option",
+    "features_option",
     "overwrite_option",
     "own_view_option",
     "save_features_option",
+    "start_option",
+    "subject_options",
+    "training_options",
 ]
 
-checkpoint_option = click.option(
-    "--checkpoint", metavar="RUN|FILE", help="Run folder, encoder.safetensors, checkpoint or released file."
+F = TypeVar("F", bound=Callable[..., Any])
+FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
+
+checkpoint_option = click.option("--checkpoint", metavar="RUN|FILE", help=f"{FILES}.")
+start_option = click.option(
+    "--checkpoint", metavar="RUN|FILE", help=f"{FILES} to start from [default: from scratch]."
 )
 baseline_option = click.option(
     "--baseline",
@@ -27,3 +38,33 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an ea
 save_features_option = click.option(
     "--save-features", is_flag=True, help="Write both splits' features there as well, as Parquet."
 )
+_random_recipe = click.option(
+    "--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr]."
+)
+_random_settings = click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of that recipe."
+)
+_epochs = click.option("--epochs", type=int, help="Override the recipe's epochs.")
+_batch_size = click.option("--batch-size", type=int, help="Override the recipe's batch size.")
+_rate = click.option("--lr", type=float, help="Override the recipe's learning rate.")
+
+
+def subject_options(command: F) -> F:
+    """Give a command `checkpoint`, `baseline`, `recipe`, `settings` and `view`, as `choose_subject` takes them."""
+    return checkpoint_option(baseline_option(_random_recipe(_random_settings(own_view_option(command)))))
+
+
+def features_option(default: str) -> Callable[[F], F]:
+    """Return what gives a command `features`, h or z."""
+    return click.option(
+        "--features",
+        type=click.Choice(["h", "z"]),
+        default=default,
+        show_default=True,
+        help="Pooled feature h, or its projection z.",
+    )
+
+
+def training_options(command: F) -> F:
+    """Give a command `epochs`, `batch_size` and `lr`, which override a recipe's where they are not None."""
+    return _epochs(_batch_size(_rate(command)))

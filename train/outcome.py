@@ -22,6 +22,7 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.train.matrixplot import draw_confusion
 from skelpipe.train.metrics import confusion, per_class, predictions
+from skelpipe.train.runfolder import CLASSIFIER
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
@@ -53,7 +54,8 @@ RESULT, SCORES, FEATURES = "result.json", "scores.parquet", "features.parquet"
 SPLIT_FEATURES = {split: f"features-{split}.parquet" for split in ("train", "test")}
 CLASSES, CONFUSION, PICTURE = "classes.csv", "confusion.csv", "confusion.png"
 LOG, SETTINGS, REPORT = "log.jsonl", "recipe.yaml", "report.html"
-OWN = (RESULT, SCORES, FEATURES, *SPLIT_FEATURES.values(), CLASSES, CONFUSION, PICTURE, LOG, SETTINGS, REPORT)
+TABLES = (SCORES, FEATURES, *SPLIT_FEATURES.values(), CLASSES, CONFUSION)
+OWN = (RESULT, *TABLES, PICTURE, LOG, SETTINGS, REPORT, CLASSIFIER)
 ABOUT = ("protocol", "dataset", "digest", "split", "view", "what", "classes")  # what scores say of themselves
 
 

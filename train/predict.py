@@ -1,11 +1,13 @@
-"""Say which actions raw recordings show, with the classifier of a linear evaluation.
+"""Say which actions raw recordings show, with a classifier that was trained with labels.
 
+    python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr S001C001P001R001A001.skeleton
+    python train/predict.py --checkpoint runs/finetune-ntu60-xsub-joint-aimclr --json recordings/*.skeleton
     python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton
-    python train/predict.py --checkpoint aimclr_linear.pt --json recordings/*.skeleton
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
 
-Recordings are preprocessed as the checkpoint's clips were: profile `crosclr`, as many frames as its paper takes.
+The classifier is that of a run of train/linear.py or train/finetune.py, or of a linear evaluation by the papers'
+code. Recordings are preprocessed as its clips were: profile, frames and bodies.
 """
 
 import json
@@ -16,118 +18,63 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import Tensor
 
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
+from skelpipe.clips import RecordingReader
 from skelpipe.devices import resolve_device
-from skelpipe.errors import RawError, SkelpipeError, UsageError
-from skelpipe.manifest import Manifest
-from skelpipe.models.authors import Loaded
-from skelpipe.preprocess import crosclr
+from skelpipe.errors import RawError, SkelpipeError
 from skelpipe.progress import progress
-from skelpipe.raw import READERS
-from skelpipe.raw.source import TextBuffer
-from skelpipe.schema import load_manifest
-from skelpipe.train.released import PERSONS, default_view, read_released
+from skelpipe.raw.source import RawFile
+from skelpipe.train.recogniser import Recogniser, open_recogniser
 from skelpipe.train.runlog import Console
-from skelpipe.views import VIEWS, derive
+from skelpipe.views import VIEWS
 
-__all__ = ["clips_of", "main", "scores"]
+__all__ = ["clips_of", "main"]
 
 BATCH = 64
 TOP = 5
-BY_CLASSES = {60: "ntu60", 120: "ntu120"}
 
 
-def open_classifier(checkpoint: str) -> Loaded:
-    """Return a released file that has a classifier; UsageError for every other kind of file."""
-    path = Path(checkpoint)
-    if not path.exists():
-        raise UsageError(f"{checkpoint}: there is no such file")
-    loaded = None if path.is_dir() else read_released(path)
-    if loaded is None or loaded.kind != "linear":
-        raise UsageError(
-            f"{checkpoint}: holds no classifier, so it cannot name actions: pass the file of a linear evaluation "
-            "by the papers' code (what is trained here is judged by train/knn.py and train/linear.py)"
-        )
-    return loaded
-
-
-def class_names(loaded: Loaded, dataset: str | None) -> Manifest:
-    """Return the dataset whose actions the classifier names; the number of its classes tells NTU's."""
-    name = dataset or BY_CLASSES.get(loaded.classes or 0)
-    if name is None:
-        raise UsageError(
-            f"{loaded.path}: of which dataset are its {loaded.classes} classes? Name it with --dataset"
-        )
-    manifest = load_manifest(name)
-    if len(manifest.classes) != loaded.classes:
-        raise UsageError(
-            f"{loaded.path}: has {loaded.classes} classes, {manifest.name} has {len(manifest.classes)}"
-        )
-    if manifest.layout.name != loaded.layout.name:
-        raise UsageError(f"{loaded.path}: is for {loaded.layout.name}, {manifest.name} for {manifest.layout.name}")
-    return manifest
-
-
-def clips_of(paths: Sequence[str], manifest: Manifest, frames: int) -> np.ndarray:
-    """Return the recordings in raw files as clips, float32 [n,3,T,V,2], of profile `crosclr`.
+def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
+    """Return the recordings in raw files as joint clips, float32 [n,3,T,V,M], made as a classifier's own were.
 
     RawError, naming the file, where one is missing or damaged or shows nobody.
     """
-    joints = len(manifest.layout)
-    clips = np.empty((len(paths), 3, frames, joints, PERSONS), np.float32)
-    text = TextBuffer()
+    layout, frames, persons = recogniser.manifest.layout, recogniser.frames, recogniser.persons
+    clips = np.empty((len(paths), 3, frames, len(layout), persons), np.float32)
+    reader = RecordingReader(recogniser.manifest)
     for path, clip in zip(paths, clips, strict=True):
-        recording = READERS[manifest.reader](text.read(path), path, joints)
+        recording = reader.read(RawFile(Path(path).name, path, 0))
         if not recording.bodies:
             raise RawError(f"{path}: no body in any of its {recording.frames} frames")
-        crosclr(recording, manifest.layout, frames, PERSONS, clip)
-    return clips
+        try:
+            recogniser.write(recording, layout, frames, persons, clip)
+        except RawError as error:
+            raise RawError(f"{path}: {error}") from None
+    return clips.astype(recogniser.dtype).astype(np.float32)
 
 
-@torch.no_grad()
-def scores(loaded: Loaded, clips: Tensor, views: Sequence[str]) -> Tensor:
-    """Return the classifier's scores [n, classes] of joint clips [n,3,T,V,M], their mean over several views."""
-    total = []
-    for view in views:
-        branch = loaded.branch(view)
-        assert branch.classifier is not None
-        total.append(branch.classifier(branch.encoder(derive(clips, view, loaded.layout))))
-    return torch.stack(total).mean(dim=0)
-
-
-def predict(
-    loaded: Loaded,
-    manifest: Manifest,
-    paths: Sequence[str],
-    views: Sequence[str],
-    frames: int,
-    device: torch.device,
-) -> list[dict[str, Any]]:
+def predict(recogniser: Recogniser, paths: Sequence[str], device: torch.device) -> list[dict[str, Any]]:
     """Return an entry a recording: its id and the likeliest actions, counted from 1, with name and probability."""
-    for view in views:
-        branch = loaded.branch(view)
-        branch.encoder.to(device)
-        if branch.classifier is not None:
-            branch.classifier.to(device)
+    recogniser.networks.to(device)
     entries = []
     starts = range(0, len(paths), BATCH)
     for start in progress(starts, "recordings", len(starts), quiet=len(starts) == 1):
         batch = paths[start : start + BATCH]
-        clips = torch.from_numpy(clips_of(batch, manifest, frames)).to(device)
-        probabilities = torch.softmax(scores(loaded, clips, views).double(), dim=1).cpu()
-        for path, row in zip(batch, probabilities, strict=True):
+        scores = recogniser.scores(torch.from_numpy(clips_of(batch, recogniser)).to(device))
+        for path, row in zip(batch, torch.softmax(scores.double(), dim=1).cpu(), strict=True):
             if not row.isfinite().all():
                 raise SkelpipeError(
-                    f"{path}: the scores are not finite: a coordinate is too large, or {loaded.path} is damaged"
+                    f"{path}: the scores are not finite: a coordinate is too large, or {recogniser.path} is "
+                    "damaged"
                 )
             top = row.topk(min(TOP, len(row)))
             actions = [
-                {"action": label + 1, "name": manifest.classes[label], "probability": probability}
+                {"action": label + 1, "name": recogniser.classes[label], "probability": probability}
                 for label, probability in zip(top.indices.tolist(), top.values.tolist(), strict=True)
             ]
-            entries.append({"id": manifest.identity(Path(path).name) or Path(path).stem, "top": actions})
+            identity = recogniser.manifest.identity(Path(path).name)
+            entries.append({"id": identity or Path(path).stem, "top": actions})
     return entries
 
 
@@ -145,19 +92,29 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton",
+    epilog="Example: python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr a.skeleton",
 )
-@click.option("--checkpoint", required=True, metavar="FILE", help="Released file of a linear evaluation.")
 @click.option(
-    "--dataset", metavar="NAME|FILE", help="Whose actions its classes are [default: ntu60 for 60, ntu120 for 120]."
+    "--checkpoint",
+    required=True,
+    metavar="RUN|FILE",
+    help="Run of train/linear.py or train/finetune.py, its classifier.safetensors, or a released file of a linear "
+    "evaluation.",
+)
+@click.option(
+    "--dataset",
+    metavar="NAME|FILE",
+    help="Whose files and actions these are [default: the run's; a released file's is ntu60 or ntu120].",
 )
 @click.option(
     "--view",
     type=click.Choice(list(VIEWS)),
-    help="Stream it was trained on [default: those the file names, else joint].",
+    help="Stream it was trained on [default: what the file says, else joint].",
 )
 @click.option(
-    "--frames", type=click.IntRange(min=1), help="Frames of the clips it was trained on [default: its paper's]."
+    "--frames",
+    type=click.IntRange(min=1),
+    help="Frames of a clip [default: what the file says, else its paper's].",
 )
 @device_option
 @json_option
@@ -173,10 +130,8 @@ def main(
     recordings: tuple[str, ...],
 ) -> None:
     """Print the five likeliest actions of each raw recording. File names may be any."""
-    loaded = open_classifier(checkpoint)
-    manifest = class_names(loaded, dataset)
-    views = (view,) if view else loaded.views or (default_view(loaded, Console().say),)
-    entries = predict(loaded, manifest, recordings, views, frames or loaded.frames, resolve_device(device))
+    recogniser = open_recogniser(checkpoint, dataset, view, frames, Console().say)
+    entries = predict(recogniser, recordings, resolve_device(device))
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
 
 

@@ -4,6 +4,7 @@
     python train/pretrain.py --shards data/ntu60-xsub --view bone --amp
     python train/pretrain.py --shards data/ntu60-xsub --set encoder.width=64 --set queue=16384
     python train/pretrain.py --shards data/ntu60-xsub --resume
+    python train/pretrain.py --shards data/ntu60-xsub --recipe actclr-released --checkpoint runs/aimclr
     torchrun --nproc-per-node 8 train/pretrain.py --shards data/ntu60-xsub
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.pretrain --shards ...`.
@@ -53,6 +54,7 @@ class Asked:
     cache_size: int | None
     method: str | None
     recipe: str | None
+    checkpoint: str | None
     view: str
     epochs: int | None
     batch_size: int | None
@@ -111,6 +113,11 @@ def choose_recipe(method: str | None, name: str | None) -> Recipe:
 @click.option(
     "--recipe", metavar="NAME|FILE", help=f"Values to train with: {', '.join(builtin_recipes())}, or a YAML file."
 )
+@click.option(
+    "--checkpoint",
+    metavar="RUN|FILE",
+    help="Weights to start from: run folder, encoder.safetensors, checkpoint or released file [default: drawn].",
+)
 @view_option
 @click.option("--epochs", type=int, help="Override the recipe's epochs.")
 @click.option("--batch-size", type=int, help="Override the recipe's batch size.")
@@ -168,6 +175,7 @@ def main(**given: Any) -> None:
     recipe = fit_recipe(recipe, dataset, console.say)
     identity = Identity.of(dataset, recipe, asked.view, asked.seed, amp=asked.amp, compiled=asked.compile)
     options = Options(
+        start=asked.checkpoint,
         out=asked.out or Path("runs") / f"{recipe.method}-{identity.dataset}-{asked.view}",
         device=resolve_device(asked.device),
         resume=asked.resume,

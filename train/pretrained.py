@@ -16,10 +16,11 @@ from skelpipe.skeleton import Layout
 from skelpipe.train.checkpoint import newest_checkpoint, read_checkpoint
 from skelpipe.train.identity import Identity
 from skelpipe.train.recipe import Recipe
-from skelpipe.train.runfolder import RunFolder
+from skelpipe.train.runfolder import CLASSIFIER, RunFolder
 
 __all__ = ["Networks", "export", "find_weights", "initialised", "load_networks", "read_identity"]
 
+LABELLED = "start"  # which only the identity of a training with labels has
 INITIALISERS = {"paper": "N(0, 0.02) weights, zero biases (spec C1)", "default": "PyTorch's default weights"}
 
 
@@ -71,24 +72,36 @@ def find_weights(source: str, view: str | None = None) -> Path:
         return path
     folder = RunFolder(path)
     exported = folder.weights if view is None or not folder.weights_of(view).is_file() else folder.weights_of(view)
-    if exported.is_file():
-        return exported
+    for whole in (exported, folder.classifier):
+        if whole.is_file():
+            return whole
     found = newest_checkpoint(folder.checkpoints, lambda text: None)
     if found is None:
-        raise UsageError(f"{source}: holds neither {folder.weights.name} nor a checkpoint")
+        names = f"{folder.weights.name}, {folder.classifier.name}"
+        raise UsageError(f"{source}: holds none of {names} and checkpoints")
     return found[0]
 
 
 def read_identity(path: Path) -> tuple[Identity, int]:
-    """Return what the weights in a file were trained on, and for how many epochs."""
+    """Return what the weights of a pre-training were trained on, and for how many epochs.
+
+    Raises UsageError for a checkpoint of a training with labels, whose network is exported when it is finished.
+    """
     if path.suffix == ".pt":
         checkpoint = read_checkpoint(path)
+        if LABELLED in checkpoint.identity:
+            raise UsageError(
+                f"{path}: is of a training with labels that goes on: finish it with --resume, its run then has a "
+                f"{CLASSIFIER}"
+            )
         return Identity.from_metadata(checkpoint.identity, str(path)), checkpoint.epoch
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise SkelpipeError(f"{path}: is no safetensors file: {error}") from None
+    if "classes" in metadata:
+        raise UsageError(f"{path}: is a classifier, which was trained with labels")
     return Identity.from_metadata(metadata, str(path)), int(metadata.get("epoch", "0"))
 
 

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.terminated import telling_of_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 
@@ -30,6 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT = timedelta(minutes=10)  # what a rank waits for the others: they load, compile and save at their own pace
 SPOKEN = "skelpipe/spoken"
 LINGER_SECONDS = 3.0
+GO_ON = "--resume goes on from the newest checkpoint, with any number of ranks"
+TOLD_TO_END = "told to end (SIGTERM): another rank has ended, or the whole run is to; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -210,22 +213,24 @@ def together(command: F) -> F:
         team = ranks()
         if team.world == 1:
             return command(*args, **kwargs)
-        try:
-            with _speaking(team):
-                result = command(*args, **kwargs)
-                team.barrier()  # rank 0 may still be writing, and others may need what it holds
-        except SkelpipeError as error:
-            kind = UsageError if isinstance(error, UsageError) else SkelpipeError
-            spoken = not team.speaks()
-            team.linger()
-            if spoken:
-                sys.exit(2 if kind is UsageError else 1)
-            where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
-            raise kind(f"{where}{error}") from None
-        except KeyboardInterrupt:
-            if team.is_main:
-                raise
-            sys.exit(INTERRUPTED)
+        where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
+        with telling_of_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.speaks) as ending:
+            try:
+                with _speaking(team):
+                    result = command(*args, **kwargs)
+                    team.barrier()  # rank 0 may still be writing, and others may need what it holds
+            except SkelpipeError as error:
+                ending()
+                kind = UsageError if isinstance(error, UsageError) else SkelpipeError
+                spoken = not team.speaks()
+                team.linger()
+                if spoken:
+                    sys.exit(2 if kind is UsageError else 1)
+                raise kind(f"{where}{error}") from None
+            except KeyboardInterrupt:
+                if team.is_main:
+                    raise
+                sys.exit(INTERRUPTED)
         dist.destroy_process_group()
         ranks.cache_clear()
         return result
@@ -251,7 +256,7 @@ def _reaching_others() -> Iterator[None]:
         reason = re.sub(r"^\[[^]]*\]\s*", "", str(error)).partition("\n")[0].partition(". ")[0][:200]
         raise RankLostError(
             f"another rank has ended or cannot be reached ({reason}); its message, or the launcher's, says why. "
-            f"--resume goes on from the newest checkpoint, with any number of ranks"
+            f"{GO_ON}"
         ) from None
 
 

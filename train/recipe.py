@@ -6,7 +6,7 @@ A recipe stands for itself: there is no inheritance between files. Inside the pr
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -44,16 +44,17 @@ TRAINING: Mapping[str, Setting] = {
     "optimiser.accumulate": Setting("int", low=1),
 }
 REPORTED = "reported"
-SOURCE = "source"
-FIGURE = Setting("float", low=0, high=100)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Checked values by dotted key, and the accuracies its paper reports (never part of a comparison)."""
+    """Checked values by dotted key, and the name by which the papers' tables (`train/papers`) know the recipe.
+
+    A recipe of one's own has no such name: no paper's figures are of it. The name is no part of a comparison.
+    """
 
     values: Mapping[str, Any]
-    reported: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reported: str = ""
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -76,17 +77,8 @@ class Recipe:
         """Return the recipe as a file `load_recipe` reads back to an equal recipe."""
         content = self.nested()
         if self.reported:
-            content[REPORTED] = {key: dict(value) for key, value in self.reported.items()}
+            content[REPORTED] = self.reported
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
-
-    def figure(self, protocol: str, stream: str, dataset: str) -> tuple[float, str] | None:
-        """Return the reported accuracy in % and its source, or None where the paper has none.
-
-        `protocol` is `knn` or `linear`, `stream` a view, `dataset` a name with its split (`ntu60-xsub`).
-        """
-        table = self.reported.get(protocol, {})
-        value = table.get(stream, {}).get(dataset)
-        return None if value is None else (float(value), str(table[SOURCE]))
 
 
 def known_keys(method: str, encoder: str) -> dict[str, Setting]:
@@ -127,7 +119,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
         raise UsageError(f"recipe {where}: no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UsageError(f"recipe {where}: expected `key: value` lines, found {_kind(content)}")
-    reported = check_reported(content.pop(REPORTED, None) or {}, where)
+    reported = check_reported(content.pop(REPORTED, None), where)
     values = _complete(flatten(content), f"recipe {where}")
     return Recipe(values, reported)
 
@@ -192,7 +184,8 @@ def _complete(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
     method = _one_of(METHODS).check("method", flat["method"], where)
     encoder = _one_of(ENCODERS).check("encoder.name", flat.get("encoder.name", next(iter(ENCODERS))), where)
     known = known_keys(method, encoder)
-    values = {key: check_value(known, key, value, where) for key, value in flat.items()}
+    earlier = {f"{method}.{key}": value for key, value in METHODS[method].earlier.items()}
+    values = earlier | {key: check_value(known, key, value, where) for key, value in flat.items()}
     missing = [key for key in known if key not in values]
     if missing:
         raise UsageError(f"{where}: missing: {', '.join(missing)}")
@@ -211,22 +204,18 @@ def check_value(known: Mapping[str, Setting], key: str, value: Any, where: str) 
     return known[key].check(key, value, where)
 
 
-def check_reported(tables: Any, where: str) -> dict[str, dict[str, Any]]:
-    """Check `reported`: protocol -> {source: text, stream: {dataset-split: accuracy}}."""
-    if not isinstance(tables, dict):
-        raise UsageError(f"recipe {where}: {REPORTED} must be a section, not {_kind(tables)}")
-    for protocol, table in tables.items():
-        place = f"recipe {where}: {REPORTED}.{protocol}"
-        if not isinstance(table, dict) or not isinstance(table.get(SOURCE), str):
-            raise UsageError(f"{place} must be a section with a `{SOURCE}`")
-        for stream, figures in table.items():
-            if stream == SOURCE:
-                continue
-            if not isinstance(figures, dict):
-                raise UsageError(f"{place}.{stream} must map datasets to accuracies")
-            for dataset, figure in figures.items():
-                FIGURE.check(f"{REPORTED}.{protocol}.{stream}.{dataset}", figure, f"recipe {where}")
-    return tables
+def check_reported(name: Any, where: str) -> str:
+    """Return `reported`, the recipe's name in the papers' tables, or nothing where it has none there.
+
+    Runs of earlier versions have figures in its place: they are looked up in the tables alone.
+    """
+    if name is None or isinstance(name, dict):
+        return ""
+    if not isinstance(name, str):
+        raise UsageError(
+            f"recipe {where}: {REPORTED} must be the recipe's name in the papers' tables, not {name!r}"
+        )
+    return name
 
 
 def _kind(value: Any) -> str:

@@ -93,8 +93,7 @@ def _subtitle(record: Record) -> str:
 def _references(record: Record) -> dict[str, tuple[float, str]]:
     """Return the values that are drawn across curves: what a paper reports."""
     if record.identity is not None:
-        found = record.identity.recipe.figure("knn", record.identity.view, record.identity.dataset)
-        return {"knn@20": (found[0], "the paper")} if found else {}
+        return {name: (value, "the paper") for name, value in facts.reported_knn(record).items()}
     reported = record.result.get("reported") or {}
     return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
 

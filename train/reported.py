@@ -1,53 +1,54 @@
-"""The paper's figure beside a measured one."""
+"""The papers' figures beside measured ones."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from skelpipe.dataset import Dataset
+from skelpipe.train.heldagainst import Reference
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.recipe import Recipe
 from skelpipe.train.subject import Subject
 
-__all__ = ["reported", "reported_text"]
+__all__ = ["HELD_AGAINST", "reference", "reported", "reported_text"]
+
+HELD_AGAINST = "held_against"  # what scores say of a network's place in the papers' tables
 
 
-def reported(dataset: Dataset, subject: Subject, protocol: str, figure: str) -> dict[str, Any] | None:
-    """Return what the subject's paper reports for this dataset, split and view, or None where it has nothing.
+def reference(dataset: Dataset, subject: Subject, protocol: str, labels: float = 1.0) -> Reference | None:
+    """Return where in the papers' tables an evaluation stands, or None for a network that is none of theirs.
 
-    The accuracy in % stands under the name `figure`; beside it its source, how many clips the published splits
-    have, and whether all of them are here. A network that was pre-trained on another dataset is held against the
-    paper's figure for transfer.
+    `protocol` is one of `published.PROTOCOLS`, `labels` the share of the training labels. A network that was
+    pre-trained on another dataset is held against figures for transfer from that one.
     """
     if subject.recipe is None:
         return None
-    parts = [protocol, *_unlike(subject.recipe)]
-    if subject.trained_on != dataset_name(dataset):
-        parts.append("transfer")
-    found = subject.recipe.figure("-".join(parts), subject.view, dataset_name(dataset))
+    where = {"dataset": dataset_name(dataset), "stream": subject.view, "trained_on": subject.trained_on}
+    return Reference.to(subject.recipe, protocol, **where, labels=labels)
+
+
+def reported(held: Reference | None, dataset: Dataset | None) -> dict[str, Any] | None:
+    """Return what the papers report for an evaluation, or None where they have nothing.
+
+    Accuracies in % stand under the names of the figures; beside them their source and, of a dataset that is at
+    hand, how many clips the published splits have, and whether all of them are here.
+    """
+    found = held.figures() if held is not None else None
     if found is None:
         return None
+    if dataset is None:
+        return {**found[0], "source": found[1]}
     published = dataset.card["published"]
     complete = bool(published) and all(dataset.count(side) == count for side, count in published.items())
-    return {figure: found[0], "source": found[1], "clips": dict(published), "complete": complete}
+    return {**found[0], "source": found[1], "clips": dict(published), "complete": complete}
 
 
-def _unlike(recipe: Recipe) -> list[str]:
-    """Return by which names a recipe's reported figures tell this network from the one the paper is about.
-
-    That is ST-GCN, and for AimCLR one without cross-stream mining.
-    """
-    encoder = recipe.values.get("encoder.name", "stgcn")
-    names = [] if encoder == "stgcn" else [encoder]
-    if recipe.values.get("aimclr.views", 1) > 1:
-        names.append("cross")
-    return names
-
-
-def reported_text(result: dict[str, Any], figure: str) -> str:
+def reported_text(result: Mapping[str, Any], figure: str) -> str:
     """Return what to print after a measured figure: the paper's, or nothing."""
     said = result["reported"]
     if not said or figure not in said:
         return ""
-    published, more = said["clips"], ""
+    published, more = said.get("clips"), ""
     if published and not said["complete"]:
         more = f"; on all {published['train']:,} + {published['test']:,} clips, which this dataset is not"
-    return f"   reported {said[figure]:.1f} % ({said['source']}{more})"
+    value = said[figure]
+    digits = 1 if round(value, 1) == round(value, 2) else 2
+    return f"   reported {value:.{digits}f} % ({said['source']}{more})"

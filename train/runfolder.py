@@ -7,12 +7,14 @@ from pathlib import Path
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.views import VIEWS
 
-__all__ = ["RunFolder"]
+__all__ = ["CLASSIFIER", "RunFolder"]
+
+CLASSIFIER = "classifier.safetensors"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one pre-training run under `path`."""
+    """The files of one run of training under `path`."""
 
     path: Path
 
@@ -43,6 +45,11 @@ class RunFolder:
     def weights(self) -> Path:
         """The finished run's encoder and head."""
         return self.path / "encoder.safetensors"
+
+    @property
+    def classifier(self) -> Path:
+        """The network and linear layer that a finished evaluation trained with labels."""
+        return self.path / CLASSIFIER
 
     def weights_of(self, stream: str) -> Path:
         """The weights for one view of a run that trained networks for several, beside those for its own view."""

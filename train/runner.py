@@ -27,6 +27,7 @@ from skelpipe.train.ranks import ranks
 from skelpipe.train.report import write_report
 from skelpipe.train.runfolder import RunFolder
 from skelpipe.train.runlog import Console, RunLog, read_log
+from skelpipe.train.startweights import UNTRAINED, start_from
 from skelpipe.train.unchanged import check_unchanged
 
 __all__ = ["BATCH_NORMS", "Options", "pretrain"]
@@ -48,6 +49,7 @@ class Options:
     knn_every: int = 10
     reader: str = "native"
     batch_norm: str = "global"
+    start: str | None = None  # the weights to start from, as --checkpoint names them
 
 
 def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Console) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
     """
     team = ranks()
     folder = RunFolder(options.out)
-    run = Run(dataset, identity, options)  # fails before an earlier run is deleted
+    run = Run(dataset, identity, options, console.say)  # fails before an earlier run is deleted
     how = (options.resume, options.save_every, options.knn_every, options.batch_norm)
     team.agree("another dataset, recipe or option", repr((run.identity.metadata(), how, run.loader.state())))
     team.on_main(lambda: folder.open(resume=options.resume, overwrite=options.overwrite))
@@ -66,6 +68,8 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
         with replacing(folder.recipe) as file:
             file.write(identity.recipe.to_yaml().encode())
     console.say(run.headline(folder))
+    if run.method.begins_trained() and not run.identity.begun_from:
+        console.say(UNTRAINED.format(identity.recipe.method))
     with RunLog(folder, done) if team.is_main else nullcontext() as log:
         run.train(folder, log, options, console)
     if team.is_main:
@@ -77,7 +81,7 @@ def pretrain(dataset: Dataset, identity: Identity, options: Options, console: Co
 class Run:
     """A pre-training run in memory: network, optimiser, data and position. Of several ranks each has one."""
 
-    def __init__(self, dataset: Dataset, identity: Identity, options: Options) -> None:
+    def __init__(self, dataset: Dataset, identity: Identity, options: Options, say: Callable[[str], None]) -> None:
         self.team = ranks()
         self.dataset = dataset
         self.device = device = options.device
@@ -88,8 +92,9 @@ class Run:
         self.collapsed = False
         recipe, view = identity.recipe, identity.view
         method = initialised(recipe, dataset.layout, identity.seed, view, _anchor(dataset, view))
+        start = "" if options.start is None else start_from(options.start, method, dataset, view, say)
         self.method: Method = method.to(device)
-        self.identity = replace(identity, streams=self.method.streams(view))
+        self.identity = replace(identity, streams=self.method.streams(view), begun_from=start)
         if self.team.world > 1 and not self.norm_apart:
             use_global_batch(self.method, self.team.sum)
         if identity.compiled:
@@ -173,10 +178,12 @@ class Run:
         steps = len(self.loader)
         where = f"{self.team.world} ranks, {self.device}" if self.team.world > 1 else f"{self.device}"
         learned = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
+        begun = f" (from {self.identity.begun_from})" if self.identity.begun_from else ""
         return (
             f"{self.identity.recipe.method} on {self.identity.dataset} ({self.identity.view}): "
             f"{self.dataset.count('train')} clips, {steps} step{'s' if steps > 1 else ''} of "
-            f"{self.identity.recipe['batch_size']} an epoch, {learned:,} weights, {where}, run {folder.path}"
+            f"{self.identity.recipe['batch_size']} an epoch, {learned:,} weights{begun}, {where}, "
+            f"run {folder.path}"
         )
 
     def summary(self, folder: RunFolder) -> dict[str, Any]:

@@ -36,12 +36,13 @@ from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.metrics import confusion
-from skelpipe.train.options import baseline_option, checkpoint_option, overwrite_option, own_view_option
+from skelpipe.train.options import overwrite_option, subject_options
 from skelpipe.train.outcome import Scores, claim_folder, write_outcome
 from skelpipe.train.ranks import ranks, together
+from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
 from skelpipe.train.runlog import Console
 from skelpipe.train.seal import Seal
-from skelpipe.train.segmentation import FIGURES, runs, segmentation_figures
+from skelpipe.train.segmentation import runs, segmentation_figures
 from skelpipe.train.segmenter import Plan, frame_scores, train_segmenter
 from skelpipe.train.subject import Subject, choose_subject
 from skelpipe.train.timeline import Timeline, draw_timelines
@@ -81,6 +82,8 @@ def segment(
         "what": subject.name,
         "classes": json.dumps(names),
     }
+    if held := reference(dataset, subject, PROTOCOL):
+        about[HELD_AGAINST] = held.text()
     return test, Scores(test.names(), test.labels, scores, about), log
 
 
@@ -103,20 +106,8 @@ def summary(dataset: Dataset, subject: Subject, plan: Plan, stride: int, scores:
         "frames": {split: int(found.frames.sum()) for split, found in videos.items()},
         "figures": segmentation_figures(matrix),
         "background": 100.0 * float((scores.labels == 0).mean()),
-        "reported": published(subject, dataset_name(dataset)),
+        "reported": reported(reference(dataset, subject, PROTOCOL), dataset),
     }
-
-
-def published(subject: Subject, dataset: str) -> dict[str, Any] | None:
-    """Return the paper's figures of this dataset and view: a recipe reports them as `segment-acc` and so on."""
-    if subject.recipe is None:
-        return None
-    found = {name: subject.recipe.figure(f"{PROTOCOL}-{name}", subject.view, dataset) for name in FIGURES}
-    known = {name: figure for name, figure in found.items() if figure is not None}
-    if not known:
-        return None
-    source = next(iter(known.values()))[1]
-    return {**{name: figure for name, (figure, _) in known.items()}, "source": source}
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -127,12 +118,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f"{videos['train']} training and {videos['test']} test videos of {result['dataset']}, "
         f"{frames['test']:,} test frames",
     ]
-    reported = result["reported"] or {}
     for name, figure in result["figures"].items():
-        line = f"{name:8} {figure:6.2f} %"
-        text.append(
-            line + (f"   reported {reported[name]:.2f} % ({reported['source']})" if name in reported else "")
-        )
+        text.append(f"{name:8} {figure:6.2f} %{reported_text(result, name)}")
     text.append(f"{result['background']:.2f} % of the test frames are background: the ACC of naming nothing")
     return [*text, f"written to {result['run']}"]
 
@@ -208,11 +195,7 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 )
 @shards_option
 @cache_options
-@checkpoint_option
-@baseline_option
-@click.option("--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr].")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of that recipe.")
-@own_view_option
+@subject_options
 @click.option("--finetune", is_flag=True, help="Train the encoder too, in training mode.")
 @click.option("--epochs", type=click.IntRange(min=1), default=Plan.epochs, show_default=True, help="Of training.")
 @click.option(

@@ -1,14 +1,20 @@
 """What an evaluation judges: a checkpoint, released weights, a random network or raw coordinates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
+from skelpipe.models.authors import Loaded
 from skelpipe.preprocess import CROSCLR
+from skelpipe.train.classifierfile import load_classifier, read_origin
 from skelpipe.train.features import frozen
+from skelpipe.train.identity import Identity
 from skelpipe.train.pretrained import (
     INITIALISERS,
     Networks,
@@ -55,7 +61,7 @@ class Subject:
     `network` gives the features asked for, `encoder` the pooled ones h [N,`feature_dim`], with shared weights.
     `recipe` is there when the network came out of pre-training: its paper's figures then have a meaning;
     `method` where a method is known, also for random networks and released files; `trained_on` is the dataset
-    (`ntu60-xsub`) where a checkpoint names it.
+    (`ntu60-xsub`) where a checkpoint names it; `architecture` is what `build_encoder` makes the encoder of.
     """
 
     network: nn.Module
@@ -67,6 +73,7 @@ class Subject:
     recipe: Recipe | None = None
     method: str | None = None
     trained_on: str | None = None
+    architecture: Mapping[str, Any] | None = None
 
 
 def choose_subject(
@@ -103,25 +110,93 @@ def choose_subject(
         raise UsageError("--recipe describes a random network; a checkpoint brings its own")
     path = find_weights(checkpoint, view)
     released = read_released(path)
-    if released is not None:
-        if baseline == "random":
-            raise UsageError(
-                f"{path}: is not of ours and has no recipe: pass --baseline random --recipe NAME alone"
-            )
-        view = view or default_view(released, console.say)
-        views = released.views or (view,)
-        trained = Trained(views, released.frames, PERSONS, released.layout.name, CROSCLR)
-        _check(str(path), trained, dataset, view)
-        network = embedder(released, view, features)
-        encoder = released.branch(view).encoder
-        name = f"{released.method} as released ({path.name})"
-        return Subject(network, encoder, _width(encoder, dataset), name, view, features, method=released.method)
-    identity, epoch = read_identity(path)
-    view = view or identity.streams[0]
-    trained = Trained(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
-    _check(str(path), trained, dataset, view)
     if baseline == "random":
-        return _random(with_overrides(identity.recipe, settings), dataset, view, features, seed)
+        if released is not None or read_origin(path) is not None:
+            raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --recipe NAME alone")
+        identity = _fitting(path, dataset, view)[0]
+        chosen = with_overrides(identity.recipe, settings)
+        return _random(chosen, dataset, view or identity.streams[0], features, seed)
+    if released is not None:
+        return _released(released, dataset, view or default_view(released, console.say), features)
+    if read_origin(path) is not None:
+        return _labelled(path, dataset, view, features)
+    return _pretrained(path, dataset, view, features)
+
+
+def _check(where: str, trained: Trained, dataset: Dataset, view: str) -> None:
+    if found := trained.misfits(dataset, view):
+        raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
+
+
+def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
+    networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
+    return Subject(
+        networks.embedder(features),
+        networks.encoder,
+        _width(networks.encoder, dataset),
+        f"random network, {INITIALISERS[recipe['init']]}, seed {seed}",
+        view,
+        features,
+        method=recipe.method,
+        architecture=recipe.nested()["encoder"],
+    )
+
+
+def _released(loaded: Loaded, dataset: Dataset, view: str, features: str) -> Subject:
+    trained = Trained(loaded.views or (view,), loaded.frames, PERSONS, loaded.layout.name, CROSCLR)
+    _check(str(loaded.path), trained, dataset, view)
+    encoder = loaded.branch(view).encoder
+    settings = {"graph": loaded.graph, "width": loaded.width, "out_channels": encoder.feature_dim}
+    return Subject(
+        embedder(loaded, view, features),
+        encoder,
+        _width(encoder, dataset),
+        f"{loaded.method} as released ({loaded.path.name})",
+        view,
+        features,
+        method=loaded.method,
+        architecture={"name": "stgcn", **settings},
+    )
+
+
+def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> Subject:
+    """Return the network under a classifier that was trained with labels."""
+    origin = read_origin(path)
+    assert origin is not None
+    view = view or origin.view
+    _check(
+        str(path),
+        Trained((origin.view,), origin.frames, origin.persons, origin.layout, origin.profile),
+        dataset,
+        view,
+    )
+    if features == "z":
+        raise UsageError(f"{path}: was trained with labels and has no projection head: pass --features h")
+    encoder = load_classifier(path, origin, dataset.layout).encoder
+    return Subject(
+        encoder,
+        encoder,
+        _width(encoder, dataset),
+        origin.what,
+        view,
+        features,
+        method=origin.method or None,
+        trained_on=origin.trained_on or None,
+        architecture=origin.encoder,
+    )
+
+
+def _fitting(path: Path, dataset: Dataset, view: str | None) -> tuple[Identity, int]:
+    """Return what the weights of a pre-training come from, and its epochs; see `choose_subject` for what fits."""
+    identity, epoch = read_identity(path)
+    trained = Trained(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
+    _check(str(path), trained, dataset, view or identity.streams[0])
+    return identity, epoch
+
+
+def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -> Subject:
+    identity, epoch = _fitting(path, dataset, view)
+    view = view or identity.streams[0]
     networks = load_networks(path, identity, dataset.layout, view)
     return Subject(
         networks.embedder(features),
@@ -133,20 +208,7 @@ def choose_subject(
         recipe=identity.recipe,
         method=identity.recipe.method,
         trained_on=identity.dataset,
-    )
-
-
-def _check(where: str, trained: Trained, dataset: Dataset, view: str) -> None:
-    if found := trained.misfits(dataset, view):
-        raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
-
-
-def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
-    networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
-    name = f"random network, {INITIALISERS[recipe['init']]}, seed {seed}"
-    width = _width(networks.encoder, dataset)
-    return Subject(
-        networks.embedder(features), networks.encoder, width, name, view, features, method=recipe.method
+        architecture=identity.recipe.nested()["encoder"],
     )
 
 

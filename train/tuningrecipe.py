@@ -64,7 +64,7 @@ def parse_tuning_recipe(text: str, where: str) -> Recipe:
         raise UsageError(f"recipe {where}: no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UsageError(f"recipe {where}: expected `key: value` lines")
-    reported = check_reported(content.pop(REPORTED, None) or {}, where)
+    reported = check_reported(content.pop(REPORTED, None), where)
     return Recipe(_complete(flatten(content), f"recipe {where}"), reported)
 
 

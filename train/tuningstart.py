@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -68,6 +67,10 @@ class Start:
         """The stream that is read."""
         return self.subject.view
 
+    @property
+    def from_scratch(self) -> bool:
+        return self.protocol.startswith(SUPERVISED)
+
 
 def choose_start(dataset: Dataset, request: Request, console: Console) -> Start:
     """Return the network a request asks for, under a new layer with a score a class, and its recipe.
@@ -98,9 +101,10 @@ def _from_scratch(dataset: Dataset, request: Request) -> Start:
         "h",
         recipe=recipe,
         trained_on=dataset_name(dataset),
+        architecture=recipe.nested()["encoder"],
     )
     classifier = _classifier(subject, dataset, recipe)
-    return Start(subject, classifier, name, recipe, name=name, protocol=f"supervised{request.share}")
+    return Start(subject, classifier, name, recipe, name=name, protocol=f"{SUPERVISED}{request.share}")
 
 
 def _from_checkpoint(dataset: Dataset, request: Request, checkpoint: str, console: Console) -> Start:
@@ -145,7 +149,7 @@ def _augmentation(recipe: Recipe, layout: Layout) -> Chain | None:
 def _check_encoder(subject: Subject, recipe: Recipe, request: Request) -> None:
     """Raise UsageError where --set asks for an encoder that is not the checkpoint's."""
     keys = [text.partition("=")[0].strip() for text in request.settings]
-    has = _encoder_values(subject)
+    has = {f"{ENCODER}{key}": value for key, value in (subject.architecture or {}).items()}
     others = [
         f"{key}: trained with {has.get(key, 'no such setting')}, asked for {recipe[key]}"
         for key in keys
@@ -155,14 +159,5 @@ def _check_encoder(subject: Subject, recipe: Recipe, request: Request) -> None:
         raise UsageError(f"{request.checkpoint} brings its own encoder: {'; '.join(others)}")
 
 
-def _encoder_values(subject: Subject) -> dict[str, Any]:
-    """Return a checkpoint's encoder as the keys of a recipe."""
-    if subject.recipe is not None:
-        return {key: value for key, value in subject.recipe.values.items() if key.startswith(ENCODER)}
-    encoder: Any = subject.encoder  # a released ST-GCN
-    width = len(encoder.blocks[0].spatial_norm.weight)
-    values = {"name": "stgcn", "graph": encoder.graph, "width": width, "out_channels": encoder.feature_dim}
-    return {f"{ENCODER}{key}": value for key, value in values.items()}
-
-
 ENCODER = "encoder."
+SUPERVISED = "supervised"

@@ -95,7 +95,7 @@ class Work:
         except ValueError:
             raise SkelpipeError(f"{part.name}: printed no JSON object: {done.stdout[:200]!r}") from None
         seconds = round(time.monotonic() - start, 1)
-        if part.module == FUSE:  # which reads scores alone, and so can draw no clips
+        if part.module == FUSE:  # which reads scores, and does not know where their dataset is
             write_report(self.run_of(part), part.dataset)
         write_json(self._place(part), {**begun, "seconds": seconds, "result": result})
         return result

@@ -79,24 +79,27 @@ def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> Row:
 def bench_link(server: Any, path: str, seconds: float) -> Row:
     """Steps that take a while, over a link of twice the rate they need: is any kept waiting for its data?
 
-    The first one is not counted: there is nothing to do while it comes.
+    A window is one of eight shards: while it is trained on, the next one comes. The first step is not counted:
+    there is nothing to do while its window comes.
     """
     from proxy import FaultProxy
 
-    dataset = Dataset.open(server.url(path))
-    clips = dataset.count("train")
+    local = Dataset.open(server.url(path))
+    clips = local.count("train")
     step = seconds * BATCH / clips
-    needed = sum(shard["views"]["joint"]["bytes"] for shard in dataset.shards("train")) / seconds
-    with FaultProxy(server.port) as line:
-        line.add(r"GET .*\.tar", rate=LINK * needed / AT_ONCE, times=10**9)
-        loader = Loader(joints(Dataset.open(server.url(path, port=line.port))), CPU, {"clip": None})
+    needed = sum(shard["views"]["joint"]["bytes"] for shard in local.shards("train")) / seconds
+    with FaultProxy(server.port, rate=LINK * needed) as line:
+        dataset = Dataset.open(server.url(path, port=line.port))
+        stream = Stream(dataset, "train", ["joint"], BATCH, drop_last=False, window=1)
+        loader = Loader(stream, CPU, {"clip": None})
         try:
             waits = list(_waits(loader, step))
         finally:
             loader.close()
     trained = len(waits) * step
     rates = clips / (trained + sum(waits[1:])), clips / trained
-    return Row(f"steps over a link of {LINK:g} times their rate", "steps that read nothing", *rates, BATCH)
+    what = f"steps over a link of {LINK:g} times their rate (longest wait {1e3 * max(waits[1:]):.0f} ms)"
+    return Row(what, "steps that read nothing", *rates, BATCH)
 
 
 def _waits(loader: Loader, step: float) -> Iterator[float]:

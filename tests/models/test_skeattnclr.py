@@ -20,7 +20,14 @@ from skelpipe.models.skeattnclr import SkeAttnCLR, momentum_at
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")
-OWN: Mapping[str, Any] = {"mu": 0.3, "sharpness": 2.0, "heads": 2, "parts": [3, 4], "blocks": [1, 2]}
+OWN: Mapping[str, Any] = {
+    "mu": 0.3,
+    "sharpness": 2.0,
+    "heads": 2,
+    "predictors": "variant",
+    "parts": [3, 4],
+    "blocks": [1, 2],
+}
 ENCODERS: Mapping[str, Mapping[str, Any]] = {
     "stgcn": {"name": "stgcn", "graph": "agcn", "width": 4, "out_channels": 16, "dropout": 0.0},
     "dsta": {"name": "dsta", "width": 8, "heads": 1},
@@ -81,13 +88,29 @@ def masked(features: Tensor, mask: Tensor, clip_count: int, last: bool) -> tuple
     return results[0], results[1]
 
 
-def naive(before: SkeAttnCLR, batch: Clips, mu: float, last: bool) -> tuple[Tensor, Tensor]:
+def perceptron(network: nn.Module, x: Tensor) -> Tensor:
+    """Linear, batch normalisation by this batch, ReLU, Linear (spec C4), from the weights and sample by sample."""
+    weights = dict(network.named_parameters())
+    zero = torch.zeros(())
+
+    def linear(rows: list[Tensor], place: str) -> list[Tensor]:
+        return [weights[f"{place}.weight"] @ row + weights.get(f"{place}.bias", zero) for row in rows]
+
+    rows = linear(list(x), "0")
+    mean = sum(rows) / len(rows)
+    variance = sum((row - mean) ** 2 for row in rows) / len(rows)
+    rows = [(row - mean) / (variance + 1e-5).sqrt() * weights["1.weight"] + weights["1.bias"] for row in rows]
+    return torch.stack(linear([row * (row > 0) for row in rows], "3"))
+
+
+def naive(before: SkeAttnCLR, batch: Clips, mu: float, last: bool, predicts: bool) -> tuple[Tensor, Tensor]:
     """Return loss and keys of a step; moves the key network of the paper's variant."""
     moco, n = before.moco, len(batch.views["query"])
 
     def predicted(h: Tensor, which: str) -> Tensor:
-        z = moco.head(h)
-        return F.normalize(before.predictors[which](z) if before.released else z, dim=1)
+        z = perceptron(moco.head, h)
+        z = perceptron(before.predictors[which], z) if predicts else z
+        return z / z.square().sum(dim=1, keepdim=True).sqrt()
 
     q = predicted(moco.encoder(batch.views["query"]), "z")
     features = moco.encoder.features(batch.views["mixed"])
@@ -101,19 +124,29 @@ def naive(before: SkeAttnCLR, batch: Clips, mu: float, last: bool) -> tuple[Tens
                     theta_k.copy_(0.9 * theta_k + 0.1 * theta_q)
         key_map = moco.key_encoder.features(batch.views["key"])
         pooled = [moco.key_encoder.pool(key_map, 2), *masked(key_map, mask, n, last)]
-        k, k_s, k_ns = (F.normalize(moco.key_head(h), dim=1) for h in pooled)
+        k, k_s, k_ns = (F.normalize(perceptron(moco.key_head, h), dim=1) for h in pooled)
     loss = loss_of(q, k, moco.queue)
     loss = loss + mu * loss_of(q_s, k_s, moco.queue, q_ns.detach())
     return loss + (1 - mu) * loss_of(q_ns, k_ns, moco.queue, q_s.detach()), k
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize(
+    ("variant", "predictors", "predicts"),
+    [
+        ("paper", "variant", False),
+        ("paper", "three", True),
+        ("released", "variant", True),
+        ("released", "none", False),
+    ],
+)
 @pytest.mark.parametrize(("encoder", "n"), [("stgcn", 5), ("dsta", 3), ("bigru", 2)])
-def test_step_is_the_papers_equations(variant: str, encoder: str, n: int) -> None:
-    built = method(variant=variant, encoder=ENCODERS[encoder]).double()
+def test_step_is_the_papers_equations(variant: str, predictors: str, predicts: bool, encoder: str, n: int) -> None:
+    built = method({"predictors": predictors}, variant=variant, encoder=ENCODERS[encoder]).double()
+    assert sorted(built.predictors) == (["ns", "s", "z"] if predicts else [])
     batch = clips(n, torch.float64)
     before = copy.deepcopy(built)
-    expected, k = naive(before, batch, 0.3, last=encoder == "bigru" and variant == "released")
+    last = encoder == "bigru" and variant == "released"
+    expected, k = naive(before, batch, 0.3, last, predicts)
 
     step = built(batch)
     torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=0)
@@ -189,6 +222,22 @@ def test_momentum_rises_over_the_run() -> None:
             expected = 1 - (1 - 0.996) * (math.cos(math.pi * it / 40) + 1) / 2
             assert built.moco.momentum == pytest.approx(expected, abs=1e-15)
     assert SkeAttnCLR.spans_run
+
+
+@pytest.mark.parametrize(("variant", "biased"), [("paper", True), ("released", False)])
+def test_predictors_are_a_setting_of_their_own(variant: str, biased: bool) -> None:
+    without = method({"predictors": "none"}, variant=variant)
+    assert without.networks("joint") == (without.moco.encoder, without.moco.head)
+    three = method({"predictors": "three"}, variant=variant)
+    keys = sum(p.numel() for name, p in three.moco.named_parameters() if name.startswith("key_head"))
+    assert keys == (16 * 16 + 2 * 16 + 16 * 8) + (16 + 8 if biased else 0)  # the keys have none
+    each = [sum(p.numel() for p in predictor.parameters()) for predictor in three.predictors.values()]
+    assert each == [(8 * 16 + 2 * 16 + 16 * 8) + (16 + 8 if biased else 0)] * 3
+    assert all(p.requires_grad for p in three.predictors.parameters())
+    three(clips()).loss.backward()
+    for name, p in three.predictors.named_parameters():
+        assert p.grad is not None, name
+    assert len({float(p[3].weight.detach().sum()) for p in three.predictors.values()}) == 3
 
 
 def test_heads_of_the_variants() -> None:
@@ -268,6 +317,8 @@ def test_step_under_autocast() -> None:
     [
         ({"heads": 3}, "3 attention heads cannot share 16 channels"),
         ({"mu": 1.5}, "skeattnclr.mu is 1.5"),
+        ({"predictors": "two"}, "skeattnclr.predictors is 'two'; known: variant, none, three"),
+        ({"predictors": True}, "skeattnclr.predictors must be a text, not True"),
         ({"blocks": [4]}, r"skeattnclr.blocks must be \[least, most\], not \[4\]"),
     ],
 )

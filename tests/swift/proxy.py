@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,12 +44,16 @@ class Fault:
 
 
 class FaultProxy:
-    """Passes connections to a port of 127.0.0.1 on. `requests` lists what was asked for, as "METHOD path"."""
+    """Passes connections to a port of 127.0.0.1 on. `requests` lists what was asked for, as "METHOD path".
 
-    def __init__(self, upstream: int) -> None:
+    All answers together come at `rate` bytes a second, where it is given.
+    """
+
+    def __init__(self, upstream: int, rate: float | None = None) -> None:
         self.requests: list[str] = []
         self.sent = 0  # bytes of answers passed on
         self._upstream = upstream
+        self._rate, self._free_at = rate, 0.0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._lines: set[_Line] = set()
@@ -92,6 +97,15 @@ class FaultProxy:
             lines = list(self._lines)
         for line in lines:
             line.end(reset=True)
+
+    def turn(self, size: int) -> float:
+        """Return how many seconds the next `size` bytes have to wait for the line, and take it for them."""
+        if self._rate is None:
+            return 0.0
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(now, self._free_at) + size / self._rate
+            return self._free_at - now
 
     def fault_of(self, request: str) -> Fault | None:
         """Note a request down; return what is to happen to it."""
@@ -189,6 +203,8 @@ class _Line:
         assert self.server is not None
         while piece := self.server.recv(PIECE):
             fault = self.fault
+            if waits := self.proxy.turn(len(piece)):
+                self.ended.wait(waits)
             if fault is not None and fault.rate:
                 self.ended.wait(len(piece) / fault.rate)
             if fault is not None and fault.then and fault.sent is None and self.passed + len(piece) > fault.after:

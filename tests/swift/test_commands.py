@@ -1,19 +1,16 @@
-"""Commands and training on a dataset in a bucket: what they do is what they do with the local one."""
+"""Commands and streams on a dataset in a bucket: what they do is what they do with the local one."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from safetensors.torch import load_file
 
 from skelpipe.cli import main
 from skelpipe.copy import copy_dataset
 from skelpipe.dataset import Dataset
 from skelpipe.storage import open_place
 from skelpipe.stream import Stream
-from skelpipe.train.pretrain import main as pretrain
 
 
 @pytest.fixture
@@ -79,26 +76,3 @@ def test_with_a_warm_cache_nothing_is_asked(made, remote, store, line, tmp_path)
     assert np.array_equal(Dataset.open(url, cache=tmp_path).reader("train", "joint").gather(rows), first)
     assert np.array_equal(Dataset.open(made.folder).reader("train", "joint").gather(rows), first)
     assert line.requests == []
-
-
-SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 8}
-
-
-def test_pretraining_from_a_bucket_is_the_local_training(made, store, remote, tmp_path) -> None:
-    """The same weights with and without cache, and no secret in anything that the run leaves."""
-    settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
-    settings += ["--batch-size", "4", "--epochs", "2", "--knn-every", "0", "--device", "cpu"]
-    url = store.url(user="lab:reader")
-    places = {"near": [str(made.folder)], "far": [url], "cached": [url, "--cache", str(tmp_path / "cache")]}
-    weights = {}
-    for name, place in places.items():
-        words = ["--shards", *place, "--out", str(tmp_path / name), *settings]
-        done = CliRunner().invoke(pretrain, words)
-        assert done.exit_code == 0, done.output
-        assert "with=signs" not in done.output
-        (path,) = (tmp_path / name).glob("*.safetensors")
-        weights[name] = {key: tensor.numpy().tobytes() for key, tensor in load_file(path).items()}
-    assert weights["near"] == weights["far"] == weights["cached"]
-    secrets = [b"a+secret/with=signs", b"a%2Bsecret"]
-    for file in filter(Path.is_file, tmp_path.rglob("*")):
-        assert not any(secret in file.read_bytes() for secret in secrets), file

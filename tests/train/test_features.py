@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skelpipe.dataset import Dataset
+from skelpipe.dataset import Dataset, Reader
 from skelpipe.errors import SkelpipeError
 from skelpipe.train.features import embed, frozen
 from skelpipe.views import derive
@@ -91,3 +91,21 @@ def test_not_a_number_is_an_error_that_names_a_clip(tiny_dataset: Dataset) -> No
     name = tiny_dataset.ids("test")[3]
     with pytest.raises(SkelpipeError, match=f"1 clips are not finite, of {name} to begin with"):
         embed(Broken(), tiny_dataset, "test", "joint", device=CPU)
+
+
+def test_only_the_rows_asked_for_are_read(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.array([20, 3, 7, 3, 11, 0])
+    flat = clips(tiny_dataset, "test", "joint").reshape(24, -1)
+    seen: list[int] = []
+    plain = Reader.gather
+
+    def noting(self: Reader, wanted: np.ndarray) -> np.ndarray:
+        seen.extend(wanted.tolist())
+        return plain(self, wanted)
+
+    monkeypatch.setattr(Reader, "gather", noting)
+    found = embed(nn.Flatten(), tiny_dataset, "test", "joint", device=CPU, rows=rows, batch_size=4)
+    assert seen == rows.tolist()
+    np.testing.assert_array_equal(found.features.numpy(), flat[rows])
+    assert found.ids == [tiny_dataset.ids("test")[row] for row in rows]
+    assert found.labels.tolist() == [int(name[-3:]) - 1 for name in found.ids]

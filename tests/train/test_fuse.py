@@ -12,10 +12,21 @@ from click.testing import CliRunner, Result
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.fuse import main
 from skelpipe.train.fusion import align, fuse, fused_view, named_weights, papers_weights, parse_weights
+from skelpipe.train.heldagainst import Reference
 from skelpipe.train.outcome import Scores, read_scores, write_scores
+from skelpipe.train.recipe import load_recipe
 
 STREAMS = ("joint", "bone", "motion")
 CLASSES = 7
+
+
+def held(view: str, **more: object) -> str:
+    """What an evaluation of AimCLR says of its place in the papers' tables."""
+    recipe = load_recipe("aimclr")
+    where = {"dataset": "ntu60-xview", "stream": view, "trained_on": "ntu60-xview", **more}
+    found = Reference.to(recipe, "linear", **where)
+    assert found is not None
+    return found.text()
 
 
 @pytest.fixture
@@ -36,6 +47,7 @@ def stream() -> Callable[..., Scores]:
             "view": view,
             "what": "aimclr, 300 epochs on ntu60-xview",
             "classes": json.dumps([f"class {n}" for n in range(CLASSES)]),
+            "held_against": held(view),
         }
         return Scores([f"S{n:03}" for n in order], labels[order], scores[order], {**known, **about})
 
@@ -107,9 +119,37 @@ def test_every_published_set_is_tried_beside_the_streams(written: list[Path]) ->
 def test_the_papers_figure_stands_beside(written: list[Path]) -> None:
     found = json.loads(run(written, "--json").stdout)
     assert found["reported"]["top1"] == 83.8  # AimCLR, 3 streams, NTU-60 xview (its table 2)
+    assert found["reported"]["source"] == "AimCLR, table 2"
     text = run(written).stdout
-    assert "reported for 3s: 83.8 %" in text
+    assert "top1 of 3s reported 83.8 % (AimCLR, table 2)" in text
     assert "* 0.6:0.6:0.4" in text
+    again = json.loads(read_scores(written[0].parent / "fused" / "scores.parquet").about["held_against"])
+    assert again["stream"] == "3s"
+
+
+@pytest.mark.parametrize(
+    ("more", "figure"),
+    [
+        ({"dataset": "pkummd2-xview"}, 42.4),  # ActCLR's table 5: pre-trained on NTU-60
+        ({"settings": {"encoder.name": "stgcn", "aimclr.views": 3}}, None),  # not of these tables for xview of PKU
+        ({"labels": 0.1}, None),
+    ],
+)
+def test_the_papers_figure_is_that_of_the_same_training(
+    written: list[Path], stream: Callable[..., Scores], more: dict[str, object], figure: float | None
+) -> None:
+    """PKU-MMD II xview has a figure for transfer of AimCLR alone."""
+    for seed, (view, folder) in enumerate(zip(STREAMS, written, strict=True)):
+        told = {**json.loads(held(view)), "dataset": "pkummd2-xview", **more}
+        write_scores(folder / "scores.parquet", stream(view, seed, held_against=json.dumps(told)))
+    found = json.loads(run(written, "--json").stdout)["reported"]
+    assert (found and found["top1"]) == figure
+
+
+def test_streams_of_several_networks_have_no_figure(written: list[Path], stream: Callable[..., Scores]) -> None:
+    mixed = held("bone", trained_on="ntu120-xsub")
+    write_scores(written[1] / "scores.parquet", stream("bone", 1, held_against=mixed))
+    assert json.loads(run(written, "--json").stdout)["reported"] is None
 
 
 @pytest.mark.parametrize("text", ["joint=1,bone=0,motion=0.25", "1,0,0.25", "motion=0.25, joint=1, bone=0"])

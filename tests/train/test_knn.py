@@ -179,7 +179,7 @@ def test_the_papers_figure_stands_beside_the_measured_one(
     assert CliRunner().invoke(pretrain, arguments).exit_code == 0
     text = judge(tiny_dataset, "--checkpoint", str(out), "--k", "1,20").stdout.splitlines()
     assert "reported" not in text[1]
-    assert "reported 60.7 % (SkeAttnCLR" in text[2]
+    assert "reported 60.7 % (Hua et al. (SkeAttnCLR), IJCAI 2023, table 4" in text[2]
     assert "40,091 + 16,487 clips, which this dataset is not" in text[2]
     assert "chance" in text[3]
     assert judged(tiny_dataset, "--checkpoint", str(out))["reported"]["complete"] is False

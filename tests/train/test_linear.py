@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skelpipe.dataset import Dataset
-from skelpipe.errors import SkelpipeError
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
 from skelpipe.train import lineartrainer
@@ -24,7 +23,6 @@ from skelpipe.train.features import embed
 from skelpipe.train.linear import main
 from skelpipe.train.outcome import read_features, read_scores
 from skelpipe.train.probe import LinearHead
-from skelpipe.train.seal import Seal
 
 SHORT = ["--epochs", "4", "--batch-size", "8", "--lr", "0.3"]
 
@@ -142,28 +140,6 @@ def test_a_tensor_that_is_touched_fails_the_run(
     assert "the frozen network changed while it was evaluated, in " in result.stderr
     assert ("norm.weight" if kind == "weight" else "running_var") in result.stderr
     assert not (tmp_path / "out" / "result.json").exists()
-
-
-def test_a_seal_sees_every_tensor() -> None:
-    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    network.register_buffer("constant", torch.ones(2), persistent=False)
-    seal = Seal.of(network)
-    seal.check(network)
-    names = [name for name, _ in [*network.named_parameters(), *network.named_buffers()]]
-    assert set(seal.hashes) == set(names)
-    for name in names:
-        tensor = network.get_parameter(name) if "weight" in name or "bias" in name else network.get_buffer(name)
-        before = tensor.detach().clone()
-        with torch.no_grad():
-            tensor.view(-1)[-1:].add_(1)
-        with pytest.raises(SkelpipeError, match=f"in {name}$"):
-            seal.check(network)
-        with torch.no_grad():
-            tensor.copy_(before)
-        seal.check(network)
-    network.register_buffer("late", torch.zeros(1))
-    with pytest.raises(SkelpipeError, match="in late"):
-        seal.check(network)
 
 
 def test_features_do_not_depend_on_the_batch(tiny_dataset: Dataset, finished: Path) -> None:

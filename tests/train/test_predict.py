@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import save_file
 from torch import nn
 
-from skelpipe.models import load_checkpoint
 from skelpipe.models.authorkeys import stgcn_key
 from skelpipe.models.stgcn import STGCN
 from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
-from skelpipe.train.predict import clips_of, main, scores
+from skelpipe.train.predict import clips_of, main
+from skelpipe.train.recogniser import Recogniser, open_recogniser
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
 RECORDINGS = ("S001C001P001R001A001", "S001C001P001R001A003", "S001C001P001R001A050")
@@ -22,6 +23,10 @@ RECORDINGS = ("S001C001P001R001A001", "S001C001P001R001A003", "S001C001P001R001A
 
 def run(*options: str) -> Result:
     return CliRunner().invoke(main, ["--device", "cpu", *options])
+
+
+def opened(path: str | Path, view: str | None = None) -> Recogniser:
+    return open_recogniser(str(path), None, view, None, print)
 
 
 def predicted(*options: str) -> list[dict]:
@@ -83,13 +88,13 @@ def test_the_real_recordings_are_what_they_show(shared: Path, tmp_path: Path) ->
 
 
 def test_the_real_scores_are_the_authors(shared: Path) -> None:
-    loaded = load_checkpoint(shared / REAL)
+    recogniser = opened(shared / REAL)
     paths = [str(shared / "data/ntu" / f"{name}.skeleton") for name in RECORDINGS]
-    clips = clips_of(paths, load_manifest("ntu60"), loaded.frames)
+    clips = clips_of(paths, recogniser)
     with np.load(shared / "facts/golden_ntu.npz") as facts:
         wanted = facts["aimclr_linear_logits"]
-        from_raw = scores(loaded, torch.from_numpy(clips), ["joint"])
-        from_golden = scores(loaded, torch.from_numpy(facts["clip"]), ["joint"])
+        from_raw = recogniser.scores(torch.from_numpy(clips))
+        from_golden = recogniser.scores(torch.from_numpy(facts["clip"]))
     assert np.abs(from_raw.numpy() - wanted).max() < 1e-2
     assert np.abs(from_golden.numpy() - wanted).max() < 1e-4
 
@@ -126,9 +131,9 @@ def test_classes_tell_the_dataset(released: Callable[..., str], raw: list[str]) 
 
 def test_several_encoders_vote_and_a_view_names_one(released: Callable[..., str], raw: list[str]) -> None:
     path = released(60, "_motion", "_bone")
-    loaded = load_checkpoint(path)
-    clips = torch.from_numpy(clips_of(raw, load_manifest("ntu60"), 64))
-    single = {view: scores(loaded, clips, [view]) for view in ("joint", "motion", "bone")}
+    recogniser = opened(path)
+    clips = torch.from_numpy(clips_of(raw, recogniser))
+    single = {view: opened(path, view).scores(clips) for view in ("joint", "motion", "bone")}
     mean = (single["joint"] + single["motion"] + single["bone"]) / 3
     options = {"": mean, "motion": single["motion"]}
     for view, logits in options.items():
@@ -138,7 +143,7 @@ def test_several_encoders_vote_and_a_view_names_one(released: Callable[..., str]
             for action in entry["top"]:
                 assert action["probability"] == pytest.approx(float(row[action["action"] - 1]), rel=1e-4)
     assert not torch.allclose(single["bone"], single["joint"], atol=1e-6)
-    assert loaded.frames == 64  # the graph tells the paper, the paper its frames
+    assert recogniser.frames == 64  # the graph tells the paper, the paper its frames
 
 
 def test_frames_can_be_named(released: Callable[..., str], raw: list[str]) -> None:
@@ -161,7 +166,7 @@ def test_batches_do_not_change_the_result(
 
 def test_files_without_a_classifier_are_refused(tmp_path: Path, raw: list[str]) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "encoder.safetensors").write_bytes(b"x")
+    save_file(state(60), tmp_path / "encoder.safetensors", {"method": "aimclr"})
     torch.save({"format": "skelpipe-checkpoint-1"}, tmp_path / "epoch-0001.pt")
     pretraining = {name.replace("encoder_q", "encoder_k"): value for name, value in state(128).items()}
     torch.save({**state(128), **pretraining}, tmp_path / "pretext.pt")

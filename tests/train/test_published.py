@@ -1,4 +1,4 @@
-"""The papers' tables against the texts of the papers, and against the figures in the recipes."""
+"""The papers' tables against the texts of the papers."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,10 @@ import yaml
 from skelpipe.errors import UsageError
 from skelpipe.schema import load_manifest
 from skelpipe.train.published import Row, Table, builtin_papers, cells, load_paper, markdown
-from skelpipe.train.recipe import builtin_recipes, load_recipe, with_overrides
+from skelpipe.train.recipe import load_recipe, with_overrides
 
 TABLES = [(paper, key) for paper in builtin_papers() for key in load_paper(paper).tables]
+ELSEWHERE = [("aimclr", "linear-released")]  # a README's figures
 # Who prints the tables that are not the paper's own.
 CITED = {
     "SkeAttnCLR": "skeattnclr",
@@ -59,7 +60,7 @@ def in_order(wanted: list[float], line: list[float]) -> bool:
     return all(value in rest for value in wanted)
 
 
-@pytest.mark.parametrize(("paper", "key"), TABLES)
+@pytest.mark.parametrize(("paper", "key"), [each for each in TABLES if each not in ELSEWHERE])
 def test_every_row_is_a_line_of_the_paper(shared: Path, paper: str, key: str) -> None:
     """The figures of a row stand in this order in one line of the text of the paper that prints the table."""
     table = load_paper(paper).table(key)
@@ -100,28 +101,11 @@ def test_figures_copied_by_hand() -> None:
     assert by_hand("skeattnclr", "transfer-finetune", "SkeAttnCLR", "joint") == {
         "pkummd1-xsub": 94.5, "pkummd1-xview": 97.0, "pkummd2-xsub": 65.8, "pkummd2-xview": 58.8,
     }  # fmt: skip
+    assert by_hand("aimclr", "linear-released", "AimCLR", "motion") == {
+        "ntu60-xsub": 68.68, "ntu60-xview": 71.83, "pkummd1-xsub": 72.0,
+    }  # fmt: skip
     segment = load_paper("actclr").table("segment").rows[-1]
     assert segment.figures == {"pkummd2-xview": {"acc": 59.09, "macc": 41.14, "fwiou": 41.54, "miou": 28.89}}
-
-
-@pytest.mark.parametrize("name", builtin_recipes())
-def test_tables_and_recipes_agree(name: str) -> None:
-    """Figures were typed twice, into recipes and into tables: those of plain rows are the same."""
-    recipe, compared = load_recipe(name), 0
-    for paper in map(load_paper, builtin_papers()):
-        for table in paper.tables.values():
-            protocol = {1.0: table.protocol, 0.1: "semi-10", 0.01: "semi-1"}[table.labels]
-            if table.pretrained or name not in paper.recipes or paper.recipes[0] != load_recipe(name).method:
-                continue
-            for row in table.rows:
-                if row.recipe != name or row.settings:
-                    continue
-                for dataset, figures in row.figures.items():
-                    known = recipe.figure(protocol, row.stream, dataset)
-                    if known is not None:
-                        compared += 1
-                        assert known[0] == next(iter(figures.values())), (paper.name, table.key, row.name, dataset)
-    assert compared > 0 or not recipe.reported
 
 
 @pytest.mark.parametrize(("paper", "key"), TABLES)

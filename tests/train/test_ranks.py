@@ -296,6 +296,9 @@ def test_torchrun_starts_killed_ranks_again(
         code = process.wait(WAIT)
     said = (tmp_path / "err").read_text()
     assert code == 0, said
+    told = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert len(told) == 1
+    assert "--resume goes on" in told[0]
     assert "resuming from" in said
     assert json.loads((tmp_path / "out").read_text())["epochs"] == EPOCHS  # nobody else printed
     same_run(pair[0], tmp_path / "run", epoch=EPOCHS)

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skelpipe.dataset import Dataset
+from skelpipe.train.heldagainst import Reference
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.published import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
 from skelpipe.train.reporting.charts import number
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record
 
-__all__ = ["facts", "figures", "log_table", "paper_table", "settings_table", "table"]
+__all__ = ["facts", "figures", "log_table", "paper_table", "reported_knn", "settings_table", "table"]
 
 HIDDEN = ("chance", "figures", "fusions", "reported", "streams")  # of result.json: told elsewhere
 FULL_LOG = 1000  # records up to which the whole log is in the page
@@ -129,6 +130,17 @@ def _last_knn(record: Record) -> dict[str, float]:
     return {name: value for name, value in measured[-1].items() if name.startswith("knn@")} if measured else {}
 
 
+def reported_knn(record: Record) -> Mapping[str, float]:
+    """Return what the papers report for the nearest neighbours of a pre-trained network, by the figures' names."""
+    identity = record.identity
+    if identity is None:
+        return {}
+    where = {"dataset": identity.dataset, "stream": identity.view, "trained_on": identity.dataset}
+    held = Reference.to(identity.recipe, "knn", **where)
+    found = held.figures() if held is not None else None
+    return found[0] if found else {}
+
+
 def _source(reported: Mapping[str, Any]) -> Markup | None:
     if "source" not in reported:
         return None
@@ -166,11 +178,7 @@ def _of_method(method: str, record: Record) -> list[tuple[Table, list[int]]]:
 def _mine(found: Table, rows: Sequence[int], record: Record, dataset: str, view: str) -> list[int]:
     """Return the rows whose figure for this dataset and stream is the one that the run is held against."""
     stream = "3s" if len(view.replace("+", " ").split()) == 3 else view
-    if record.recipe is not None:
-        known = record.recipe.figure("knn", view, dataset)
-        reported = {"knn@20": known[0]} if known else {}
-    else:
-        reported = record.result.get("reported") or {}
+    reported = reported_knn(record) if record.recipe is not None else record.result.get("reported") or {}
     return [
         number
         for number in rows

@@ -117,10 +117,9 @@ def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
 
 def _identity(path: Path) -> tuple[Identity | None, int]:
     try:
-        weights = find_weights(str(path))
+        return read_identity(find_weights(str(path)))
     except UsageError:
-        return None, 0  # nothing is trained yet
-    return read_identity(weights)
+        return None, 0  # nothing is trained yet, or with labels
 
 
 def _classes(path: Path) -> tuple[ClassRow, ...]:

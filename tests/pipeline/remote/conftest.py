@@ -7,9 +7,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -18,6 +20,7 @@ from skelpipe import retry
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
 
+SECRET = "wJalrXUtnFEMI"  # in credentials and queries: to be found nowhere else
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 
 
@@ -26,7 +29,8 @@ class Fault:
     """What happens to the next `times` requests for a file: a status, or a body that does not come as it is.
 
     `kind` is "status", "reset" (half of the body, then a reset), "short" (half of the body, then the end),
-    "cut" (half of the body as if it were all), "wrong" (a byte is another), "hang" (half, then silence).
+    "cut" (half of the body as if it were all), "wrong" (a byte is another), "hang" (half, then silence),
+    "trickle" (a byte every 0.1 s), "head" (a header without end, a byte every 0.1 s).
     """
 
     kind: str
@@ -65,9 +69,18 @@ class Server(ThreadingHTTPServer):
     def count(self) -> Counter[str]:
         return Counter(self.gets())
 
-    def fault(self, path: str) -> Fault | None:
+    @staticmethod
+    def shard(number: int, view: str = "joint", side: str = "train") -> str:
+        """Return the path of a shard of the dataset of `url` and `web`."""
+        return f"/bucket/ds/{side}/{view}/{number:06d}.tar"
+
+    def tars(self) -> list[str]:
+        """Return the shards asked for, each once, in the order in which they were."""
+        return list(dict.fromkeys(self.gets(".tar")))
+
+    def fault(self, path: str, method: str = "GET") -> Fault | None:
         for fault in self.faults.get(path, []):
-            if fault.times > 0:
+            if fault.times > 0 and fault.method == method:
                 return fault
         return None
 
@@ -93,17 +106,20 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         server.requests.append((self.command, path, dict(self.headers)))
         status = server.check(self) if server.check else 200
-        fault = server.fault(path)
-        if fault is not None and fault.method != self.command:
-            fault = None
+        fault = server.fault(path, self.command)
         if fault is not None:
             fault.times -= 1
             if fault.kind == "status":
                 self.answer(fault.status, b"<html>no</html>", fault.headers)
                 return
-        body = server.files.get(path)
+        body = b"" if path == "/bucket" else server.files.get(path)
         if status != 200 or body is None:
             self.answer(404 if status == 200 else status, b"no")
+            return
+        if fault is not None and fault.kind == "head":
+            self.send_response_only(200)
+            self.flush_headers()
+            self.trickle(b"X-Long: " + bytes(10_000).replace(b"\0", b"x"))
             return
         headers = {"ETag": f'"{hash(body)}"'}
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -133,18 +149,30 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if kind == "trickle":
+            self.trickle(sent)
+            return
         try:
             self.send_slowly(sent)
         except OSError:
             self.close_connection = True
             return
         if kind == "hang":
-            self.server.released.wait(20)
+            self.server.released.wait(300)
         if kind in ("reset", "short", "hang"):
             self.close_connection = True
         if kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.connection.close()
+
+    def trickle(self, body: bytes) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            for byte in body:
+                if self.server.released.wait(0.1):
+                    return
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
 
     def send_slowly(self, body: bytes) -> None:
         rate = self.server.rate
@@ -165,6 +193,47 @@ def server() -> Iterator[Server]:
     made.shutdown()
     made.server_close()
     thread.join()
+
+
+@pytest.fixture(params=["http", "s3"])
+def url(request: pytest.FixtureRequest, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The dataset by way of the web and of the S3 protocol, which ask for files and their parts alike."""
+    server.serve_folder(folder, "bucket/ds")
+    if request.param == "http":
+        return f"{server.url}/bucket/ds?sig={SECRET}"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return f"s3://bucket/ds?endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=us-east-1"
+
+
+@pytest.fixture
+def web(server: Server, folder: Path) -> str:
+    server.serve_folder(folder, "bucket/ds")
+    return f"{server.url}/bucket/ds"
+
+
+@pytest.fixture(scope="session")
+def seen() -> Callable[[Any], tuple[Any, ...]]:
+    """What a batch of a stream is, to be compared."""
+
+    def see(batch: Any) -> tuple[Any, ...]:
+        clips = {name: view.tobytes() for name, view in batch.views.items()}
+        return batch.epoch, batch.step, batch.index.tolist(), clips
+
+    return see
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    def wait(true: Callable[[], bool]) -> None:
+        for _ in range(3000):
+            if true():
+                return
+            time.sleep(0.02)
+        raise AssertionError("it did not come to that in a minute")
+
+    return wait
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from skelpipe.retry import AT_FIRST, ExhaustedError, Line, Patience, TransientEr
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seconds: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", seconds.append)
+    monkeypatch.setattr(retry, "pause", seconds.append)
     return seconds
 
 

@@ -1,0 +1,145 @@
+"""Pre-training on a dataset in a bucket: what comes of it is what comes of the local one, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from skelpipe.copy import copy_dataset
+from skelpipe.storage import open_place
+from skelpipe.train.pretrain import main as pretrain
+
+SCRIPT = Path(__file__).parents[2] / "train" / "pretrain.py"
+SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 8}
+SETTINGS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+SETTINGS += ["--batch-size", "4", "--knn-every", "0", "--device", "cpu"]
+WAIT = 300  # seconds until a test gives up; nothing here takes more than some ten
+EPOCHS = 20  # some seconds, in which one rank is killed
+
+
+@pytest.fixture(autouse=True)
+def there(made, store) -> None:
+    copy_dataset(open_place(made.folder), store.place(), workers=4, quiet=True)
+
+
+def train(shards: list[str], out: Path, *more: str) -> str:
+    """Train in this process; return what was said."""
+    done = CliRunner().invoke(pretrain, ["--shards", *shards, "--out", str(out), *SETTINGS, *more])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def result(out: Path) -> tuple[bytes, dict[str, bytes]]:
+    """Return what a run leaves that training decides: its log and the bytes of its weights."""
+    tensors = load_file(out / "encoder.safetensors")
+    return (out / "log.jsonl").read_bytes(), {key: tensor.numpy().tobytes() for key, tensor in tensors.items()}
+
+
+def test_pretraining_from_a_bucket_is_the_local_training(made, store, line, tmp_path) -> None:
+    """The same losses and weights with and without cache, no request where it is warm, and no secret anywhere."""
+    url = store.url(user="lab:reader", port=line.port)
+    cached = [url, "--cache", str(tmp_path / "cache")]
+    for name, place in {"near": [str(made.folder)], "far": [url], "cached": cached, "warm": cached}.items():
+        line.requests.clear()
+        said = train(place, tmp_path / name, "--epochs", "2", "--knn-every", "2")
+        assert "with=signs" not in said
+        assert bool(line.requests) == (name in ("far", "cached")), name
+        assert result(tmp_path / name) == result(tmp_path / "near"), name
+    assert len(result(tmp_path / "near")[0].splitlines()) == 2
+    for file in filter(Path.is_file, tmp_path.rglob("*")):
+        content = file.read_bytes()
+        assert b"a+secret/with=signs" not in content, file
+        assert b"a%2Bsecret" not in content, file
+
+
+def torchrun(shards: list[str], out: Path, *more: str) -> "subprocess.Popen[str]":
+    """Start two ranks of the script, which share the cache that is named."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        *launcher,
+        str(SCRIPT),
+        "--shards",
+        *shards,
+        "--out",
+        str(out),
+        *SETTINGS,
+        "--save-every",
+        "1",
+        *more,
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def ranks_of(process: "subprocess.Popen[str]") -> list[int]:
+    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
+def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(made, store, line, tmp_path) -> None:
+    """Two ranks fetch each file once; one is killed; what a single one makes of the rest is the local result."""
+    far = [store.url(port=line.port), "--cache", str(tmp_path / "cache")]
+    begun = torchrun(far, tmp_path / "far", "--epochs", str(EPOCHS))
+    deadline = time.monotonic() + WAIT
+    while not (tmp_path / "far" / "checkpoints" / "epoch-0001.pt").exists():
+        assert begun.poll() is None, begun.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(ranks_of(begun)[1], signal.SIGKILL)
+    begun.communicate(timeout=WAIT)
+    assert begun.returncode != 0
+    assert not (tmp_path / "far" / "encoder.safetensors").exists()
+    asked = shards_asked(line)
+    assert asked
+    assert max(asked.values()) == 1, asked
+
+    newest = max((tmp_path / "far" / "checkpoints").iterdir()).stem
+    done = int(newest.removeprefix("epoch-"))
+    near = torchrun([str(made.folder)], tmp_path / "near", "--epochs", str(done))
+    _, said = near.communicate(timeout=WAIT)
+    assert near.returncode == 0, said
+    ends = {"far": far, "near": [str(made.folder)]}
+    for name, place in ends.items():
+        said = train(place, tmp_path / name, "--epochs", str(EPOCHS), "--resume")
+        assert f"{done} epochs are done" in said
+    assert result(tmp_path / "far") == result(tmp_path / "near")
+    epochs = [json.loads(text)["epoch"] for text in result(tmp_path / "far")[0].splitlines()]
+    assert epochs == list(range(1, EPOCHS + 1))
+
+
+def shards_asked(line: Any) -> dict[str, int]:
+    """Return how often each shard's bytes were asked for."""
+    paths = [request.split()[1] for request in line.requests if request.startswith("GET")]
+    return {path: paths.count(path) for path in paths if path.endswith(".tar")}
+
+
+def test_ctrl_c_ends_training_that_waits_for_a_shard(store, line, tmp_path) -> None:
+    """At once, with one line; the thread that reads, and those that fetch, hold up nothing."""
+    line.add(r"GET .*/train/joint/.*\.tar", then="hang", after=20_000, times=1000)
+    words = ["--shards", store.url(port=line.port), "--out", str(tmp_path / "run"), *SETTINGS, "--epochs", "1"]
+    with subprocess.Popen([sys.executable, str(SCRIPT), *words], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + WAIT
+        while not shards_asked(line):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.5)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=WAIT)
+    assert time.monotonic() - begun < 20  # the client itself would wait for half a minute
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("Interrupted: ")
+    assert "Traceback" not in said

@@ -1,0 +1,85 @@
+"""Reports of runs of every kind, and of folders that are none."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.report import main, write_report
+
+
+def test_a_pre_training_has_a_report_too(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    page = read(write_report(run, tiny_dataset).parent)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert page.texts["h1"] == ["Pre-training of skeletonclr on ntu60-xsub (joint)"]
+    rows = {row[0]: row[1:] for row in page.rows if row}
+    assert rows["knn@20"][0] == f"{log[-1]['knn@20']:.2f}"
+    assert rows["digest"] == [tiny_dataset.digest]
+    assert rows["temperature"] == ["0.2"]
+    assert "source" not in "".join(rows)  # the papers' figures are no settings
+    assert {"loss", "knn@20", "lr"} <= {
+        a["aria-label"].split(":")[0] for a in page.with_class("chart") if a["aria-label"]
+    }
+    assert any(text == "query and key" for text in page.texts["h3"])
+    assert len(page.with_class("clip")) == 2
+
+
+def test_a_run_that_has_only_begun_has_a_report(
+    finished: Path, tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    run = tmp_path / "begun"
+    run.mkdir()
+    shutil.copy(finished / "recipe.yaml", run)
+    assert "0 of 6 epochs" in "".join(read(write_report(run).parent).texts["p"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("result.json", "{", "result.json: cannot be read as JSON"),
+        ("result.json", "[1]", "result.json: holds no JSON object"),
+        ("recipe.yaml", "a: [", "recipe.yaml: cannot be read as YAML"),
+        ("recipe.yaml", "- 1", "recipe.yaml: holds no `key: value` lines"),
+        ("classes.csv", "class,name,clips,right,accuracy\n0,a,many,1,2\n", "classes.csv:2: expected class"),
+        ("confusion.csv", "class,0\n0,1\n", "confusion.csv: expected a row and a column"),
+        ("scores.parquet", "no parquet", "scores.parquet: cannot be read as Parquet"),
+    ],
+)
+def test_a_damaged_file_is_named(own: Path, name: str, content: str, says: str) -> None:
+    (own / name).write_text(content)
+    with pytest.raises(SkelpipeError, match=re.escape(says)):
+        write_report(own)
+
+
+def test_another_dataset_and_no_run_are_refused(
+    own: Path, tmp_path: Path, make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
+) -> None:
+    other = make_dataset(ntu_names(actions=2))
+    before = (own / "report.html").read_bytes()
+    with pytest.raises(UsageError, match="has digest"):
+        write_report(own, other)
+    assert (own / "report.html").read_bytes() == before
+    with pytest.raises(UsageError, match="is no run"):
+        write_report(tmp_path)
+
+
+def test_the_command_writes_and_tells(own: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    (own / "report.html").unlink()
+    done = CliRunner().invoke(main, [str(own), "--shards", str(tiny_dataset.path), "--json"])
+    assert done.exit_code == 0, done.output
+    told: Mapping[str, Any] = json.loads(done.output)
+    assert told == {"report": str(own / "report.html"), "bytes": (own / "report.html").stat().st_size}
+    failed = CliRunner().invoke(main, [str(tmp_path / "none")])
+    assert failed.exit_code == 2
+    assert failed.output.startswith("Error: ")
+    assert "Example: python train/report.py" in CliRunner().invoke(main, ["--help"]).output

@@ -1,0 +1,62 @@
+"""An epoch with `--amp` of every method: bfloat16 where that is safe, with the losses and the state in float32."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+from safetensors import safe_open
+from torch import Tensor
+
+from skelpipe.dataset import Dataset
+from skelpipe.models.build import METHODS
+from skelpipe.train.runlog import read_log
+
+# An epoch is one step, of all clips, and of the second stage where a method has one.
+OWN = {
+    "crosclr": ["crosclr.mining_epoch=0"],
+    "aimclr": ["aimclr.mining_epoch=0"],
+    "actclr": ["actclr.moco_epochs=0", "actclr.blocks=[1, 2]"],
+    "skelemixclr": ["skelemixclr.blocks=[1, 2]"],
+    "skeattnclr": ["skeattnclr.blocks=[1, 2]"],
+}
+CLIPS = 24
+# bfloat16 rounds to 8 bits: a cosine by 2 ** -8, and over the temperature, here 0.2, by 0.02. A loss is a mean
+# over clips in float32, whose roundings should rather cancel: 0.004 was the most that was seen.
+TOLERANCE = 2**-8 / 0.2
+
+
+def tensors(state: object) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else []
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_epoch_in_bfloat16(
+    method: str, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Callable[..., Result]
+) -> None:
+    common = ["--method", method, "--epochs", "1", "--batch-size", str(CLIPS), "--lr", "0.01", "--knn-every", "0"]
+    common += [part for setting in ("init=default", *OWN.get(method, [])) for part in ("--set", setting)]
+    losses = {}
+    for name, options in {"wide": [], "half": ["--amp"]}.items():
+        result = pretrain_small(tiny_dataset, tmp_path / name, *common, *options)
+        assert result.exit_code == 0, result.output
+        (record,) = read_log(tmp_path / name / "log.jsonl")
+        assert all(math.isfinite(value) for value in record.values())
+        losses[name] = record["loss"]
+    assert losses["half"] != losses["wide"], "--amp has no effect"
+    assert losses["half"] == pytest.approx(losses["wide"], rel=0, abs=TOLERANCE)
+
+    saved = torch.load(tmp_path / "half" / "checkpoints" / "epoch-0001.pt", weights_only=True)
+    for part in ("model", "optimiser"):
+        floating = [tensor for tensor in tensors(saved[part]) if tensor.is_floating_point()]
+        assert len(floating) > 20
+        assert {tensor.dtype for tensor in floating} == {torch.float32}
+        assert all(bool(tensor.isfinite().all()) for tensor in floating)
+    with safe_open(tmp_path / "half" / "encoder.safetensors", framework="pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a dict
+    assert kinds <= {"F32", "I64"}

@@ -1,0 +1,63 @@
+"""What a rank does when it is told to end: torchrun sends SIGTERM to those that are left when one has died."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["telling_of_sigterm"]
+
+TERMINATED = 128 + signal.SIGTERM
+PATIENCE_SECONDS = 5.0  # for a message of its own that is on its way
+
+_pipes: set[int] = set()  # that tell of signals: one, while there is a context
+
+
+@contextmanager
+def telling_of_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """On SIGTERM print `line` on stderr, if this rank `speaks()`, and end with 143, whatever the process does.
+
+    Yields what is to be called once the process ends by itself, with a message of its own: SIGTERM then gives it
+    some seconds for that. Outside the main thread, which alone may handle signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    ending, over = threading.Event(), threading.Event()
+    told, telling = os.pipe()
+    os.set_blocking(telling, False)
+
+    def watch() -> None:
+        """A thread, because the main one may be in a call that waits for the rank that has died."""
+        while number := os.read(told, 1):
+            if number[0] == signal.SIGTERM:
+                if ending.is_set() and over.wait(PATIENCE_SECONDS):
+                    break
+                if not ending.is_set() and speaks():
+                    os.write(2, f"Error: {line}\n".encode())
+                os._exit(TERMINATED)
+        os.close(told)
+
+    threading.Thread(target=watch, name="skelpipe-sigterm", daemon=True).start()
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # it is the number in the pipe that counts
+    pipe_before = signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
+    _pipes.add(telling)
+    try:
+        yield ending.set
+    finally:
+        signal.set_wakeup_fd(pipe_before)
+        signal.signal(signal.SIGTERM, before)
+        _pipes.discard(telling)
+        over.set()
+        os.close(telling)
+
+
+def _forget() -> None:
+    """A forked process ends by SIGTERM as any other, and does not end its parent."""
+    if _pipes:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_forget)
