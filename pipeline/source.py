@@ -25,6 +25,7 @@ __all__ = ["DRAWN_AT_ONCE", "Clips", "MappedClips", "Ready", "Source", "map_tens
 Drawn: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
 
 DRAWN_AT_ONCE = 16  # batches whose parameters are drawn in one go: many small operations become few
+SOON = 2  # batches of the first such block
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class Source:
         two threads that take turns at Python's lock lose more than they share.
         """
         try:
-            for start in range(first, len(self.stream), DRAWN_AT_ONCE):
-                for ready in self._read_block(epoch, range(start, min(start + DRAWN_AT_ONCE, len(self.stream)))):
+            for block in _blocks(first, len(self.stream)):
+                for ready in self._read_block(epoch, block):
                     if self.device.type == "cpu" and isinstance(ready.clips, Tensor):
                         self._make(ready, idle)
                     yield ready
@@ -187,6 +188,14 @@ class Source:
 
     def _arrival(self) -> torch.cuda.Event | None:
         return None if self.side is None else self.side.record_event()
+
+
+def _blocks(first: int, end: int) -> Iterator[range]:
+    """Yield the steps from `first` on in blocks, the first ones small: somebody waits for the first batch."""
+    size = SOON
+    while first < end:
+        yield range(first, min(first + size, end))
+        first, size = first + size, min(2 * size, DRAWN_AT_ONCE)
 
 
 class Buffers:

@@ -22,7 +22,7 @@ from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["local_folder", "open_place", "place_key"]
+__all__ = ["local_folder", "open_place", "place_key", "shown_url"]
 
 KNOWN = "a folder, file://, s3://, gs:// and http(s)://"
 OPTIONS = {
@@ -158,6 +158,20 @@ def place_key(url: str | Path) -> str:
         parts = _split(text)
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/")).geturl()
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shown_url(url: str | Path) -> tuple[str, bool]:
+    """Return a URL, or path, without what may be secret, and whether anything was left out.
+
+    Left out are user-info and the query of a web address; the options of a bucket are none.
+    """
+    place, text = open_place(url), str(url)
+    if place.is_local or "://" not in text:
+        return str(place), False
+    parts = _split(text)
+    query = "" if isinstance(place, HttpPlace) or "@" in unquote(parts.query) else parts.query
+    shown = f"{place}?{query}" if query else str(place)
+    return shown, "@" in parts.netloc or query != parts.query
 
 
 def _options(scheme: str, url: str, query: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import READERS
 from skelpipe.models.build import METHODS
+from skelpipe.storage import shown_url
 from skelpipe.train.identity import Identity
 from skelpipe.train.ranks import together
 from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
@@ -192,16 +193,10 @@ def main(**given: Any) -> None:
         figures = "".join(f", {name} {value:.1f} %" for name, value in summary["figures"].items())
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
-        judge = [
-            "python",
-            "-m",
-            "skelpipe.train.knn",
-            "--shards",
-            str(dataset.path),
-            "--checkpoint",
-            summary["run"],
-        ]
-        click.echo(f"judge it with: {shlex.join(judge)}")
+        shards, stripped = shown_url(asked.shards)
+        judge = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
+        again = " (the URL with its secret again)" if stripped else ""
+        click.echo(f"judge it with{again}: {shlex.join(judge)}")
 
 
 if __name__ == "__main__":
