@@ -170,8 +170,8 @@ def shown_url(url: str | Path) -> tuple[str, bool]:
         return str(place), False
     parts = _split(text)
     query = "" if isinstance(place, HttpPlace) or "@" in unquote(parts.query) else parts.query
-    shown = f"{place}?{query}" if query else str(place)
-    return shown, "@" in parts.netloc or query != parts.query
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query)
+    return shown.geturl(), shown != parts
 
 
 def _options(scheme: str, url: str, query: str) -> dict[str, Any]:

@@ -46,8 +46,9 @@ from skelpipe.train.clusters import (
 from skelpipe.train.features import Embedded, embed
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.options import features_option, overwrite_option, subject_options
-from skelpipe.train.outcome import FEATURES, RESULT, claim_folder, write_features
+from skelpipe.train.outcome import EMBEDDING, FEATURES, RESULT, claim_folder, write_features
 from skelpipe.train.ranks import ranks, together
+from skelpipe.train.report import write_report
 from skelpipe.train.runlog import Console
 from skelpipe.train.scatter import draw_scatter
 from skelpipe.train.subject import Subject, choose_subject
@@ -56,7 +57,7 @@ from skelpipe.train.subset import labelled_subset
 __all__ = ["main"]
 
 PROTOCOL = "embed"
-PICTURE, TABLE = "embedding.png", "embedding.csv"
+TABLE = "embedding.csv"
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,18 @@ def write_table(path: Path, shown: Arrangement, names: Sequence[str]) -> None:
 
 
 def write(folder: Path, dataset: Dataset, shown: Arrangement, result: Mapping[str, Any], console: Console) -> None:
-    """Write the folder of an embedding: picture, table, features, and the result last."""
+    """Write the folder of an embedding: picture, table, features, the result and a report."""
     figures = result["figures"]
     title = f"{result['what']}\n{result['features']} features, {result['view']} view, {result['split']} clips of "
     title += f"{result['dataset']}; NMI {figures['nmi']:.4f}, in this plane {figures['nmi_plane']:.4f}"
     labels = shown.clips.labels.numpy()
-    if not draw_scatter(shown.places, labels, dataset.classes, title, folder / PICTURE):
+    if not draw_scatter(shown.places, labels, dataset.classes, title, folder / EMBEDDING):
         console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
     write_table(folder / TABLE, shown, dataset.classes)
     about = {key: str(result[key]) for key in ("protocol", "dataset", "digest", "split", "view", "what")}
     write_features(folder / FEATURES, shown.clips, about)
     write_json(folder / RESULT, dict(result))
+    write_report(folder, dataset)
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -252,7 +254,7 @@ def main(
         console=console,
     )
     folder = out or default_folder(dataset, subject, baseline)
-    team.on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(PICTURE, TABLE)))
+    team.on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(EMBEDDING, TABLE)))
     usable = usable_perplexity(perplexity, len(rows))
     if usable < perplexity:
         console.say(f"perplexity {perplexity:g} is too much for {len(rows)} clips: {usable:.3g} is taken")

@@ -42,7 +42,7 @@ from skelpipe.train.options import own_view_option, start_option, training_optio
 from skelpipe.train.outcome import Scores, write_outcome
 from skelpipe.train.ranks import ranks, together
 from skelpipe.train.recipe import Recipe
-from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
+from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
 from skelpipe.train.runfolder import RunFolder
 from skelpipe.train.runlog import Console
 from skelpipe.train.testable import check_splits
@@ -174,9 +174,9 @@ def finetune(job: Job, plan: Plan, console: Console) -> dict[str, Any]:
         "clips": {side: part.count(side) for side in ("train", "test")},
         **_figures(tested, run.best, run.epoch),
         "chance": 100.0 / len(set(part.labels("train").tolist())),
-        "reported": reported(held, job.dataset),
+        "reported": reported(held, published(job.dataset)),
     }
-    about |= {"classes": json.dumps(list(job.dataset.classes)), **({HELD_AGAINST: held.text()} if held else {})}
+    about |= {"classes": json.dumps(list(job.dataset.classes)), **told_by_scores(held, job.dataset)}
     scores = Scores(tested.ids, tested.labels.numpy(), tested.features.numpy(), about)
 
     def write() -> None:

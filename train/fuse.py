@@ -24,13 +24,22 @@ from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.train.drawable import find_dataset
-from skelpipe.train.fusion import Weights, align, fuse, fused_view, named_weights, papers_weights, parse_weights
+from skelpipe.train.fusion import (
+    Weights,
+    align,
+    equal_weights,
+    fuse,
+    fused_view,
+    named_weights,
+    papers_weights,
+    parse_weights,
+)
 from skelpipe.train.heldagainst import Reference
 from skelpipe.train.metrics import confusion, topk_accuracy
 from skelpipe.train.options import overwrite_option
 from skelpipe.train.outcome import SCORES, SETTINGS, Scores, claim_folder, read_scores, write_outcome
 from skelpipe.train.recipe import builtin_recipes
-from skelpipe.train.reported import HELD_AGAINST, reported, reported_text
+from skelpipe.train.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
 from skelpipe.train.runlog import Console
 from skelpipe.train.segmentation import segmentation_figures
 
@@ -46,10 +55,24 @@ def read_streams(sources: Sequence[str], console: Console) -> list[Scores]:
         if path.resolve() in [other.resolve() for other in paths[:place]]:
             raise UsageError(f"{path} is given twice: it would be fused with itself")
     streams = align([read_scores(path) for path in paths], [str(path) for path in paths])
-    protocols = list(dict.fromkeys(stream.about["protocol"] for stream in streams))
-    if len(protocols) > 1:
+    if len(protocols := _protocols(streams)) > 1:
         console.say(f"scores of {' and '.join(protocols)} are fused: their scales may differ")
     return streams
+
+
+def _protocols(streams: Sequence[Scores]) -> list[str]:
+    return list(dict.fromkeys(one for stream in streams for one in stream.about["protocol"].split("+")))
+
+
+def stream_names(sources: Sequence[str], streams: Sequence[Scores]) -> list[str]:
+    """Return what to call each stream: its view and, where one comes twice, its protocol, or else its source."""
+    views = [stream.about["view"] for stream in streams]
+    if len(set(views)) == len(views):
+        return views
+    both = [f"{view} ({stream.about['protocol']})" for view, stream in zip(views, streams, strict=True)]
+    if len(set(both)) == len(both):
+        return both
+    return [f"{view} ({source})" for view, source in zip(views, sources, strict=True)]
 
 
 def figures(protocol: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -72,23 +95,26 @@ def judge(
     """
     about = streams[0].about
     views = [stream.about["view"] for stream in streams]
-    sets = papers_weights(about["dataset"], views)
+    protocol = "+".join(_protocols(streams))
+    alike = protocol == about["protocol"]
+    sets = papers_weights(about["dataset"], views) if alike else [equal_weights(len(views))]
     if given is not None:
         sets = [parse_weights(given, views), *sets]
     chosen = sets[0] if given is not None else named_weights(sets, method)
     tried, labels = [], streams[0].labels
     for weights in sets:
         fused = fuse(streams, weights.values)
-        tried.append(_entry(weights, figures(about["protocol"], fused, labels), weights is chosen))
+        tried.append(_entry(weights, figures(protocol, fused, labels), weights is chosen))
         if weights is chosen:
             counted = fused
     view = fused_view(views)
     what = " + ".join(dict.fromkeys(stream.about["what"] for stream in streams))
     held = _held(streams, view)
-    told = {key: value for key, value in about.items() if key != HELD_AGAINST} | {"view": view, "what": what}
+    told = {key: value for key, value in about.items() if key != HELD_AGAINST}
+    told |= {"protocol": protocol, "view": view, "what": what}
     scores = replace(streams[0], scores=counted, about=told | ({HELD_AGAINST: held.text()} if held else {}))
     result = {
-        "protocol": about["protocol"],
+        "protocol": protocol,
         "what": what,
         "dataset": about["dataset"],
         "digest": about["digest"],
@@ -98,16 +124,18 @@ def judge(
         "streams": [
             {
                 "scores": source,
+                "name": name,
                 "view": stream.about["view"],
+                "protocol": stream.about["protocol"],
                 "what": stream.about["what"],
-                "figures": figures(about["protocol"], stream.scores, labels),
+                "figures": figures(protocol, stream.scores, labels),
             }
-            for source, stream in zip(sources, streams, strict=True)
+            for source, name, stream in zip(sources, stream_names(sources, streams), streams, strict=True)
         ],
         "fusions": tried,
         "weights": list(chosen.values),
         "figures": next(entry["figures"] for entry in tried if entry["counts"]),
-        "reported": reported(held, dataset),
+        "reported": reported(held, published(dataset) if dataset else json.loads(about.get(PUBLISHED, "{}"))),
     }
     return scores, result
 
@@ -151,21 +179,22 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     split = result["split"]
     names = list(result["figures"])
     width = max(len(_label(entry)) for entry in (*result["streams"], *result["fusions"])) + 2
-    head = f"{result['protocol']} scores of {result['clips'][split]:,} {split} samples of {result['dataset']}, %"
+    protocol = result["protocol"].replace("+", " and ")
+    head = f"{protocol} scores of {result['clips'][split]:,} {split} samples of {result['dataset']}, %"
     text = [head, " " * (width + 2) + "".join(f"{name:>8}" for name in names)]
     for entry in (*result["streams"], *result["fusions"]):
         row = "".join(f"{entry['figures'][name]:8.2f}" for name in names)
         note = f"  {entry['source']}" if "source" in entry else ""
         text.append(f"{'*' if entry.get('counts') else ' '} {_label(entry):{width}}{row}{note}")
-    views = ":".join(entry["view"] for entry in result["streams"])
-    text.append(f"weights are {views}; * is the one that counts")
+    names_of = ":".join(entry["name"] for entry in result["streams"])
+    text.append(f"weights are {names_of}; * is the one that counts")
     said = ((name, reported_text(result, name).strip()) for name in names)
     text += [f"{name} of {result['view']} {words}" for name, words in said if words]
     return [*text, f"written to {result['run']}"]
 
 
 def _label(entry: Mapping[str, Any]) -> str:
-    return ":".join(f"{value:g}" for value in entry["weights"]) if "weights" in entry else str(entry["view"])
+    return ":".join(f"{value:g}" for value in entry["weights"]) if "weights" in entry else str(entry["name"])
 
 
 def default_folder(result: Mapping[str, Any], method: str | None) -> Path:

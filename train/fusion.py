@@ -10,7 +10,16 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.outcome import Scores
 from skelpipe.views import VIEWS
 
-__all__ = ["Weights", "align", "fuse", "fused_view", "named_weights", "papers_weights", "parse_weights"]
+__all__ = [
+    "Weights",
+    "align",
+    "equal_weights",
+    "fuse",
+    "fused_view",
+    "named_weights",
+    "papers_weights",
+    "parse_weights",
+]
 
 NAMED = 5  # samples an error names
 SAME = ("dataset", "digest", "split", "classes")  # what scores must agree in
@@ -32,7 +41,9 @@ class Weights:
         return tuple(round(value / total, 9) for value in self.values)
 
     def also(self, other: "Weights") -> "Weights":
-        """Return this set with the name and source of an equal one added."""
+        """Return this set with the name and source of an equal one added, if they are others."""
+        if other.source in self.source.split("; "):
+            return self
         return replace(self, name=f"{self.name}, {other.name}", source=f"{self.source}; {other.source}")
 
 
@@ -84,10 +95,11 @@ def papers_weights(dataset: str, views: Sequence[str]) -> list[Weights]:
     """Return the weights of the papers (spec D8) for streams of these views, on a dataset such as `ntu60-xsub`.
 
     AimCLR's come first. Sets that rank classes alike are one, with all their names; one in which nothing counts is
-    left out. For other views than joint, bone and motion the papers have none: they weigh the same.
+    left out. For other views than joint, bone and motion, and for a view that comes twice, the papers have none:
+    all weigh the same.
     """
-    if not set(views) <= set(VIEWS):
-        return [Weights("equal", "equal weights", (1.0,) * len(views))]
+    if not set(views) <= set(VIEWS) or len(set(views)) < len(views):
+        return [equal_weights(len(views))]
     found: dict[tuple[float, ...], Weights] = {}
     for name, source, of_view in _sets(dataset):
         weights = Weights(name, source, tuple(of_view[view] for view in views))
@@ -97,10 +109,15 @@ def papers_weights(dataset: str, views: Sequence[str]) -> list[Weights]:
     return list(found.values())
 
 
+def equal_weights(count: int) -> Weights:
+    """Return what is no paper's: all streams weigh the same."""
+    return Weights("equal", "equal weights", (1.0,) * count)
+
+
 def named_weights(sets: Sequence[Weights], method: str | None) -> Weights:
-    """Return the set that counts by default: SkeleMixCLR's own for its networks, AimCLR's for all others."""
+    """Return the set that counts by default: SkeleMixCLR's own for its networks, else the first, AimCLR's."""
     wanted = SKELEMIX if (method or "").startswith("skelemixclr") else sets[0].name
-    return next(one for one in sets if wanted in one.name)
+    return next((one for one in sets if wanted in one.name), sets[0])
 
 
 def parse_weights(text: str, views: Sequence[str]) -> Weights:
@@ -112,6 +129,8 @@ def parse_weights(text: str, views: Sequence[str]) -> Weights:
     named = [part for part in parts if "=" in part]
     if named and len(named) < len(parts):
         raise UsageError(f"--weights {text}: either all weights have names or none")
+    if named and len(set(views)) < len(views):
+        raise UsageError(f"--weights {text}: a view comes twice: give the weights in the order of the streams")
     if named:
         of_view = {}
         for part in parts:

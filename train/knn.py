@@ -40,7 +40,7 @@ from skelpipe.train.identity import dataset_name
 from skelpipe.train.options import features_option, overwrite_option, save_features_option, subject_options
 from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
 from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
+from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
 from skelpipe.train.runlog import Console
 from skelpipe.train.subject import Subject, choose_subject
 from skelpipe.train.testable import check_splits
@@ -101,7 +101,7 @@ def judge(
         "clips": {"train": len(bank.ids), "test": len(queries.ids)},
         "figures": figures_of(votes, queries.labels),
         "chance": 100.0 / len(set(bank.labels.tolist())),
-        "reported": reported(reference(dataset, subject, PROTOCOL), dataset),
+        "reported": reported(reference(dataset, subject, PROTOCOL), published(dataset)),
     }
     return Judged(result, votes, clips)
 
@@ -124,8 +124,7 @@ def save(folder: Path, dataset: Dataset, subject: Subject, judged: Judged, *, wi
     names = ("protocol", "dataset", "digest", "split", "view", "what")
     about = {name: str(judged.result[name]) for name in names}
     about |= {"classes": json.dumps(list(dataset.classes)), "features": subject.features, "k": str(k)}
-    if held := reference(dataset, subject, PROTOCOL):
-        about[HELD_AGAINST] = held.text()
+    about |= told_by_scores(reference(dataset, subject, PROTOCOL), dataset)
     if with_features:
         for split, embedded in judged.clips.items():
             write_features(folder / SPLIT_FEATURES[split], embedded, about | {"split": split})
@@ -169,7 +168,7 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @shards_option
 @cache_options
 @subject_options
-@features_option("z")
+@features_option(None)
 @click.option(
     "--k",
     "ks",
@@ -204,7 +203,7 @@ def main(
     recipe: str | None,
     settings: tuple[str, ...],
     view: str | None,
-    features: str,
+    features: str | None,
     ks: tuple[int, ...],
     temperature: float,
     augment: bool,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from skelpipe.cli.options import (
     cache_options,
@@ -48,13 +49,13 @@ from skelpipe.train.options import (
 )
 from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
 from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
+from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
 from skelpipe.train.runfolder import CLASSIFIER
 from skelpipe.train.runlog import Console
 from skelpipe.train.subject import Subject, choose_subject
 from skelpipe.train.testable import check_splits
 
-__all__ = ["main"]
+__all__ = ["main", "one_class"]
 
 PROTOCOL = "linear"
 TOP = (1, 5)
@@ -83,7 +84,7 @@ def summary(job: Job, trained: Evaluated, recipe: str, folder: Path) -> dict[str
         "best_epoch": int(trained.best["epoch"]),
         "chance": 100.0 / len(set(dataset.labels("train").tolist())),
         "frozen": {"tensors": len(trained.seal.hashes), "sha256": trained.seal.digest},
-        "reported": reported(reference(dataset, subject, PROTOCOL), dataset),
+        "reported": reported(reference(dataset, subject, PROTOCOL), published(dataset)),
     }
 
 
@@ -91,8 +92,7 @@ def save(folder: Path, job: Job, trained: Evaluated, result: dict[str, Any], *, 
     """Write the outcome of an evaluation to its folder."""
     names = ("protocol", "dataset", "digest", "split", "view", "what", "features", "recipe")
     about = {name: str(result[name]) for name in names} | {"classes": json.dumps(list(job.dataset.classes))}
-    if held := reference(job.dataset, job.subject, PROTOCOL):
-        about[HELD_AGAINST] = held.text()
+    about |= told_by_scores(reference(job.dataset, job.subject, PROTOCOL), job.dataset)
     if with_features:
         for split, embedded in (("train", trained.cached), ("test", trained.tested)):
             if embedded is not None:
@@ -128,6 +128,15 @@ def _origin(job: Job, result: dict[str, Any], settings: dict[str, Any]) -> Origi
         encoder=subject.architecture or {},
         recipe=settings,
     )
+
+
+def one_class(scores: np.ndarray, dataset: Dataset) -> str:
+    """Return what to say where the classifier tells nothing apart: one class for all test clips."""
+    found = np.unique(scores.argmax(axis=1))
+    if len(found) > 1 or len(scores) < 2:
+        return ""
+    name = dataset.classes[found[0]]
+    return f"all {len(scores)} test clips are given the class {name!r}: try another --lr, or more --epochs"
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -244,6 +253,8 @@ def main(
     ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite))
     job = Job(dataset, subject, schedule, resolve_device(device), seed, augment)
     trained = train_classifier(job, console)
+    if hint := one_class(trained.scores, dataset):
+        console.say(hint)
     result = summary(job, trained, Path(name).stem, folder)
     if ranks().is_main:
         save(folder, job, trained, result, with_features=save_features)

@@ -54,14 +54,15 @@ def subject_options(command: F) -> F:
     return checkpoint_option(baseline_option(_random_recipe(_random_settings(own_view_option(command)))))
 
 
-def features_option(default: str) -> Callable[[F], F]:
-    """Return what gives a command `features`, h or z."""
+def features_option(default: str | None) -> Callable[[F], F]:
+    """Return what gives a command `features`, h or z; without a default None, which `choose_subject` settles."""
     return click.option(
         "--features",
         type=click.Choice(["h", "z"]),
         default=default,
-        show_default=True,
-        help="Pooled feature h, or its projection z.",
+        show_default=default is not None,
+        help="Pooled feature h, or its projection z"
+        + ("." if default else " [default: z; h where a checkpoint has no projection head]."),
     )
 
 

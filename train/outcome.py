@@ -32,6 +32,7 @@ __all__ = [
     "ABOUT",
     "CLASSES",
     "CONFUSION",
+    "EMBEDDING",
     "FEATURES",
     "LOG",
     "OWN",
@@ -53,6 +54,7 @@ __all__ = [
 RESULT, SCORES, FEATURES = "result.json", "scores.parquet", "features.parquet"
 SPLIT_FEATURES = {split: f"features-{split}.parquet" for split in ("train", "test")}
 CLASSES, CONFUSION, PICTURE = "classes.csv", "confusion.csv", "confusion.png"
+EMBEDDING = "embedding.png"
 LOG, SETTINGS, REPORT = "log.jsonl", "recipe.yaml", "report.html"
 TABLES = (SCORES, FEATURES, *SPLIT_FEATURES.values(), CLASSES, CONFUSION)
 OWN = (RESULT, *TABLES, PICTURE, LOG, SETTINGS, REPORT, CLASSIFIER)

@@ -9,6 +9,7 @@ RUN is the folder of an evaluation or of a pre-training, finished or not. With t
 clips: of the hardest classes, and of what the recipe's augmentations do.
 """
 
+import base64
 import json
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from skelpipe.train.reporting.record import Record, read_record
 __all__ = ["REPORT", "main", "report", "write_report"]
 
 REPORT = "report.html"
+BACKGROUND = "background"  # the first class of a segmentation: the actions then count from 1
+COUNTED = "Classes count from 0 on this page and in the run's files; embed.py and predict.py count from 1."
 
 
 def write_report(folder: Path, dataset: Dataset | None = None) -> Path:
@@ -52,6 +55,7 @@ def report(record: Record, dataset: Dataset | None = None) -> str:
     where, view = _where(record, dataset)
     sections = [
         _section("figures", "Figures", facts.figures(record), facts.paper_table(record, where, view)),
+        _section("embedding", "Embedding", _embedding(record)),
         _section("curves", "Curves", _cards(curves(record.log, _references(record)))),
         _section("confusion", "Confusion", *_confusion(record)),
         _section("classes", "Hardest classes", *_classes(record, dataset)),
@@ -98,6 +102,14 @@ def _references(record: Record) -> dict[str, tuple[float, str]]:
     return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
 
 
+def _embedding(record: Record) -> Markup | None:
+    if record.embedding is None:
+        return None
+    source = f"data:image/png;base64,{base64.b64encode(record.embedding).decode()}"
+    words = "t-SNE of the features, a colour and a marker a class; classes count from 1."
+    return joined([el("img", src=source, alt=words), el("p", words, class_="quiet")])
+
+
 def _confusion(record: Record) -> list[Markup]:
     if record.confusion is None:
         return []
@@ -121,6 +133,7 @@ def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
         )
         for row in record.classes
     )
+    counted = [] if record.classes[0].name == BACKGROUND else [el("p", COUNTED, class_="quiet")]
     every = _folded("All classes", facts.table(("class", "clips", "right", "accuracy, %"), rows))
     note = (
         []
@@ -135,7 +148,7 @@ def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
     )
     legend = [pictures.parts_legend(dataset)] if dataset else []
     cards = _cards(pictures.hardest_classes(record, dataset))
-    return [each for each in (cards, *legend, *note, every) if each]
+    return [each for each in (cards, *legend, *counted, *note, every) if each]
 
 
 def _augmentation(record: Record, dataset: Dataset | None) -> list[Markup]:

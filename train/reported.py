@@ -1,5 +1,6 @@
 """The papers' figures beside measured ones."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +9,10 @@ from skelpipe.train.heldagainst import Reference
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.subject import Subject
 
-__all__ = ["HELD_AGAINST", "reference", "reported", "reported_text"]
+__all__ = ["HELD_AGAINST", "PUBLISHED", "published", "reference", "reported", "reported_text", "told_by_scores"]
 
 HELD_AGAINST = "held_against"  # what scores say of a network's place in the papers' tables
+PUBLISHED = "published"  # and of the clips that those were measured on
 
 
 def reference(dataset: Dataset, subject: Subject, protocol: str, labels: float = 1.0) -> Reference | None:
@@ -25,20 +27,26 @@ def reference(dataset: Dataset, subject: Subject, protocol: str, labels: float =
     return Reference.to(subject.recipe, protocol, **where, labels=labels)
 
 
-def reported(held: Reference | None, dataset: Dataset | None) -> dict[str, Any] | None:
+def published(dataset: Dataset) -> dict[str, Any]:
+    """Return how many clips each side of the published split has, and whether all of them are here."""
+    clips = dict(dataset.card["published"])
+    complete = bool(clips) and all(dataset.count(side) == count for side, count in clips.items())
+    return {"clips": clips, "complete": complete}
+
+
+def told_by_scores(held: Reference | None, dataset: Dataset) -> dict[str, str]:
+    """Return what scores say of themselves for fusion, which may lack the dataset; nothing without `held`."""
+    return {HELD_AGAINST: held.text(), PUBLISHED: json.dumps(published(dataset))} if held is not None else {}
+
+
+def reported(held: Reference | None, clips: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the papers report for an evaluation, or None where they have nothing.
 
-    Accuracies in % stand under the names of the figures; beside them their source and, of a dataset that is at
-    hand, how many clips the published splits have, and whether all of them are here.
+    Accuracies in % stand under the names of the figures, beside them their source and `clips`, see `published`;
+    empty where they are not known.
     """
     found = held.figures() if held is not None else None
-    if found is None:
-        return None
-    if dataset is None:
-        return {**found[0], "source": found[1]}
-    published = dataset.card["published"]
-    complete = bool(published) and all(dataset.count(side) == count for side, count in published.items())
-    return {**found[0], "source": found[1], "clips": dict(published), "complete": complete}
+    return {**found[0], "source": found[1], **clips} if found is not None else None
 
 
 def reported_text(result: Mapping[str, Any], figure: str) -> str:
@@ -46,9 +54,9 @@ def reported_text(result: Mapping[str, Any], figure: str) -> str:
     said = result["reported"]
     if not said or figure not in said:
         return ""
-    published, more = said.get("clips"), ""
-    if published and not said["complete"]:
-        more = f"; on all {published['train']:,} + {published['test']:,} clips, which this dataset is not"
+    clips, more = said.get("clips"), ""
+    if clips and not said["complete"]:
+        more = f"; on all {clips['train']:,} + {clips['test']:,} clips, which this dataset is not"
     value = said[figure]
     digits = 1 if round(value, 1) == round(value, 2) else 2
     return f"   reported {value:.{digits}f} % ({said['source']}{more})"

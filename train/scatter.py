@@ -13,13 +13,15 @@ __all__ = ["draw_scatter"]
 MARKERS = "os^DvPX*"
 MANY = 20  # classes above which colours come from a wheel
 POINTS = 1500  # from so many on they are drawn small
+WIDTH, LEGEND, HEIGHTS = 7.0, 3.0, (4.0, 8.0)  # of the axes and of what stands beside them, in inches
 
 
 def draw_scatter(places: np.ndarray, labels: np.ndarray, names: Sequence[str], title: str, path: Path) -> bool:
     """Draw points [N,2] with labels int [N] into `names`; without matplotlib draw nothing, return False."""
     shown = np.unique(labels).tolist()
+    wide, high = np.ptp(places, axis=0) if len(places) else (1.0, 1.0)
     try:
-        figure = new_figure(10, 7)
+        figure = new_figure(WIDTH + LEGEND, float(np.clip(WIDTH * high / max(wide, 1e-9), *HEIGHTS)))
     except UsageError:
         return False
     from matplotlib import colormaps
@@ -38,11 +40,18 @@ def draw_scatter(places: np.ndarray, labels: np.ndarray, names: Sequence[str], t
             alpha=0.85,
             label=f"{label + 1} {names[label]} ({len(own)})",
         )
-    axes.set_aspect("equal", adjustable="box")
+    axes.set_aspect("equal", adjustable="datalim")  # of long narrow places the axes stay as wide as they are
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#cccccc")
     axes.set_title(title, fontsize=9, loc="left")
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False, ncols=-(-len(shown) // 34))
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+        fontsize=8,
+        frameon=False,
+        ncols=-(-len(shown) // 34),
+    )
     save_figure(figure, path)
     return True

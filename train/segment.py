@@ -39,7 +39,7 @@ from skelpipe.train.metrics import confusion
 from skelpipe.train.options import overwrite_option, subject_options
 from skelpipe.train.outcome import Scores, claim_folder, write_outcome
 from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import HELD_AGAINST, reference, reported, reported_text
+from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
 from skelpipe.train.runlog import Console
 from skelpipe.train.seal import Seal
 from skelpipe.train.segmentation import runs, segmentation_figures
@@ -82,8 +82,7 @@ def segment(
         "what": subject.name,
         "classes": json.dumps(names),
     }
-    if held := reference(dataset, subject, PROTOCOL):
-        about[HELD_AGAINST] = held.text()
+    about |= told_by_scores(reference(dataset, subject, PROTOCOL), dataset)
     return test, Scores(test.names(), test.labels, scores, about), log
 
 
@@ -106,7 +105,7 @@ def summary(dataset: Dataset, subject: Subject, plan: Plan, stride: int, scores:
         "frames": {split: int(found.frames.sum()) for split, found in videos.items()},
         "figures": segmentation_figures(matrix),
         "background": 100.0 * float((scores.labels == 0).mean()),
-        "reported": reported(reference(dataset, subject, PROTOCOL), dataset),
+        "reported": reported(reference(dataset, subject, PROTOCOL), published(dataset)),
     }
 
 

@@ -84,11 +84,13 @@ def choose_subject(
     recipe: str | None,
     settings: tuple[str, ...],
     view: str | None,
-    features: str,
+    features: str | None,
     seed: int,
     console: Console,
 ) -> Subject:
     """Return what the options ask to judge; the parameters are the options of `train/knn.py`.
+
+    `features` None means z, or h where a checkpoint has no projection head, which is said.
 
     Raises UsageError where options contradict each other, and one that names every field in which a checkpoint
     does not fit the dataset: view, frames, persons, layout, preprocessing profile. Dataset, classes and split may
@@ -105,7 +107,7 @@ def choose_subject(
         if baseline is None:
             raise UsageError("say what to judge: --checkpoint RUN, --baseline random or --baseline raw")
         chosen = with_overrides(load_recipe(recipe or "skeletonclr"), settings)
-        return _random(chosen, dataset, view or "joint", features, seed)
+        return _random(chosen, dataset, view or "joint", features or "z", seed)
     if recipe is not None:
         raise UsageError("--recipe describes a random network; a checkpoint brings its own")
     path = find_weights(checkpoint, view)
@@ -115,10 +117,15 @@ def choose_subject(
             raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --recipe NAME alone")
         identity = _fitting(path, dataset, view)[0]
         chosen = with_overrides(identity.recipe, settings)
-        return _random(chosen, dataset, view or identity.streams[0], features, seed)
+        return _random(chosen, dataset, view or identity.streams[0], features or "z", seed)
+    labelled = read_origin(path) is not None
+    if features is None and (labelled or (released is not None and released.branch().head is None)):
+        console.say(f"{path} has no projection head: its pooled features h are judged")
+        features = "h"
+    features = features or "z"
     if released is not None:
         return _released(released, dataset, view or default_view(released, console.say), features)
-    if read_origin(path) is not None:
+    if labelled:
         return _labelled(path, dataset, view, features)
     return _pretrained(path, dataset, view, features)
 

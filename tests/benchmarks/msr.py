@@ -90,7 +90,7 @@ class Runs:
     def result(self, *names: object) -> Mapping[str, float]:
         """Return the figures of a run, empty where there is none."""
         path = self.folder(*names) / "result.json"
-        return json.loads(path.read_text())["results"] if path.exists() else {}
+        return json.loads(path.read_text())["figures"] if path.exists() else {}
 
     @property
     def shards(self) -> list[object]:
@@ -190,7 +190,7 @@ def tables(runs: Runs) -> Iterable[str]:
         cells = []
         for protocol in ("linear", "tune-1.0", "tune-0.1"):
             result = runs.result(f"{protocol}-3s", name)
-            cells.append(" ".join(f"{key} {value:.1f}" for key, value in result.items()))
+            cells.append(f"{result['top1']:.1f}" if result else "")
         yield f"| {names[name]} | " + " | ".join(cells) + " |"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.place import LocalPlace
-from skelpipe.storage import open_place
+from skelpipe.storage import open_place, shown_url
 
 SECRET = "SECRETsecret/with+signs"
 QUOTED = "SECRETsecret%2Fwith%2Bsigns"
@@ -176,6 +176,26 @@ def test_urls_that_are_refused_are_not_repeated_with_their_secrets(url, message)
         open_place(url)
     assert "SECRET" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "stripped"),
+    [
+        ("data/ds", "data/ds", False),
+        ("file:///data/ds", "/data/ds", False),
+        (
+            "s3://lab/a%3Fb?endpoint_override=h:9&scheme=http",
+            "s3://lab/a%3Fb?endpoint_override=h:9&scheme=http",
+            False,
+        ),
+        ("s3://KEY:SECRET@lab/ds?region=eu", "s3://lab/ds?region=eu", True),
+        ("s3://lab/ds?endpoint_override=u:SECRET@h", "s3://lab/ds", True),
+        ("https://h:8/ds", "https://h:8/ds", False),
+        ("https://u:SECRET@h/ds?sig=SECRET", "https://h/ds", True),
+    ],
+)
+def test_a_url_to_show_works_again_but_for_its_secrets(url, shown, stripped) -> None:
+    assert shown_url(url) == (shown, stripped)
 
 
 def test_pyarrow_is_loaded_for_buckets_only(tmp_path) -> None:

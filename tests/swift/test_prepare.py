@@ -126,6 +126,26 @@ def test_killed_anywhere_a_rerun_goes_on(made, store, line, tmp_path, cut, has_c
     assert list(work.iterdir()) == []  # what the killed one had there is gone as well
 
 
+def test_ctrl_c_ends_a_prepare_that_waits_for_the_store(made, store, line, tmp_path) -> None:
+    """At once, with one line, as a terminal sends it: to all processes of the command."""
+    cut, work = r"P.* .*/train/bone/000000\.tar", tmp_path / "work"
+    line.add(cut, then="hang", sent=0, times=1000)
+    words = [*made.arguments(store.url(port=line.port)), "--work", str(work), "--workers", "2"]
+    command = [sys.executable, "-m", "skelpipe", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_until(lambda: any_match(cut, line.requests), process)
+        begun = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=240)
+    assert time.monotonic() - begun < 20  # the client itself would wait for half a minute, five times
+    assert process.returncode == 130
+    lines = [one for one in said.splitlines() if not one.startswith("prepare ")]  # its progress
+    assert len(lines) == 1, said
+    assert lines[0].startswith("Interrupted: ")
+    assert list(work.iterdir()) == []
+    assert "dataset.json" not in store.files()
+
+
 def any_match(pattern: str, requests: list[str]) -> bool:
     return any(re.search(pattern, request) for request in list(requests))
 

@@ -1,5 +1,6 @@
 """Embeddings in the plane, their clusters, and NMI against scikit-learn and sums over cells."""
 
+import base64
 import csv
 import json
 import math
@@ -154,7 +155,13 @@ def test_a_runs_embedding(tiny_dataset: Dataset, finished: Path, tmp_path: Path)
     assert embedded.ids == [row["id"] for row in rows]
     torch.testing.assert_close(embedded.features.norm(dim=1), torch.ones(24))  # z is of length 1
     assert about["digest"] == tiny_dataset.digest
-    assert (tmp_path / "a" / "embedding.png").read_bytes().startswith(b"\x89PNG")
+    picture = (tmp_path / "a" / "embedding.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}"' in page
+    assert "img-src data:;" in page
+    assert f"<td>{found['figures']['nmi']:.4f}</td>" in page
+    assert "measured, %" not in page  # an NMI is none
 
     again = run(tiny_dataset, tmp_path / "b", "--checkpoint", str(finished), "--features", "z")
     assert again.exit_code == 0, again.output

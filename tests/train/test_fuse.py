@@ -278,9 +278,55 @@ def test_any_number_of_streams(written: list[Path], stream: Callable[..., Scores
     four = [*written, tmp_path / "again"]
     found = json.loads(run(four, "--json").stdout)
     assert found["view"] == "joint+bone+motion+joint"
-    assert found["figures"]["top1"] == pytest.approx(by_hand(four, (0.6, 0.6, 0.4, 0.6))[1])
+    assert found["figures"]["top1"] == pytest.approx(by_hand(four, (1, 1, 1, 1))[1])
+    assert [entry["source"] for entry in found["fusions"]] == ["equal weights"]  # no paper fused a view twice
+    assert [entry["name"] for entry in found["streams"]] == [
+        f"{path.name if path.name in STREAMS else 'joint'} ({path})" for path in four
+    ]
+    assert "in the order of the streams" in run(four, "--weights", "joint=1,bone=1,motion=1").stderr
     assert fused_view(["motion", "joint", "bone"]) == "3s"
     assert fused_view(["joint", "motion"]) == "joint+motion"
+
+
+def test_scores_of_two_protocols_are_told_apart(
+    written: list[Path], stream: Callable[..., Scores], tmp_path: Path
+) -> None:
+    (tmp_path / "near").mkdir()
+    other = stream("joint", 9, protocol="knn", what="skelemixclr, 300 epochs on ntu60-xview")
+    write_scores(tmp_path / "near" / "scores.parquet", other)
+    found = run([written[0], tmp_path / "near"])
+    assert found.exit_code == 0, found.output
+    assert "scores of linear and knn are fused: their scales may differ" in found.stderr
+    text = found.stdout.splitlines()
+    assert text[0].startswith("linear and knn scores of 40 test samples")
+    assert [line[2:].split("  ")[0] for line in text[2:5]] == ["joint (linear)", "joint (knn)", "1:1"]
+    assert text[4].endswith("  equal weights")
+    assert "weights are joint (linear):joint (knn)" in found.stdout
+    assert "reported" not in found.stdout
+    # of other views as well: no paper has weights across protocols
+    mixed = json.loads(run([written[1], tmp_path / "near"], "--json").stdout)
+    assert mixed["protocol"] == "linear+knn"
+    assert mixed["weights"] == [1.0, 1.0]
+
+
+def test_each_source_of_weights_is_named_once() -> None:
+    sources = [one.source.split("; ") for one in papers_weights("ntu60-xsub", ("joint", "bone"))]
+    assert [sorted(set(each)) for each in sources] == [sorted(each) for each in sources]
+    assert len(sources) == 1  # all papers weigh joint and bone alike there
+    assert len(sources[0]) == 4
+
+
+def test_clips_that_are_missing_are_told_without_the_dataset(
+    written: list[Path], stream: Callable[..., Scores]
+) -> None:
+    clips = {"clips": {"train": 37646, "test": 18932}, "complete": False}
+    for seed, (view, folder) in enumerate(zip(STREAMS, written, strict=True)):
+        write_scores(folder / "scores.parquet", stream(view, seed, published=json.dumps(clips)))
+    found = run(written)
+    said = "top1 of 3s reported 83.8 % (AimCLR, table 2; on all 37,646 + 18,932 clips, which this dataset is not)"
+    assert said in found.stdout
+    page = (written[0].parent / "fused" / "report.html").read_text()
+    assert "It trains on 37646 and tests on 18932 clips, which this dataset is not." in page
 
 
 def test_what_cannot_be_fused_is_one_line(written: list[Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from skelpipe.dataset import Dataset
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
-from skelpipe.train import lineartrainer
+from skelpipe.train import linear, lineartrainer
 from skelpipe.train.features import embed
 from skelpipe.train.linear import main
 from skelpipe.train.outcome import read_features, read_scores
@@ -213,6 +213,15 @@ def test_a_class_without_test_clips_is_said(
     assert given["chance"] == pytest.approx(100 / 3)
     rows = Path(given["run"], "classes.csv").read_text().splitlines()
     assert rows[3].endswith(",0,0,")
+
+
+def test_a_classifier_that_tells_nothing_apart_is_said(tiny_dataset: Dataset) -> None:
+    scores = np.zeros((5, 60))
+    scores[:, 2] = [1, 2, 3, 4, 5]
+    assert "all 5 test clips are given the class 'brushing teeth'" in linear.one_class(scores, tiny_dataset)
+    scores[4, 7] = 6
+    assert linear.one_class(scores, tiny_dataset) == ""
+    assert linear.one_class(scores[:1], tiny_dataset) == ""  # of one clip that means nothing
 
 
 def test_an_empty_side_is_an_error(

@@ -173,7 +173,8 @@ def test_trained_networks_are_judged_further(
     done(embed.main, *shards, "--checkpoint", runs["linear"], "--out", tmp_path / "e", "--classes", "2")
     on = done(finetune.main, *shards, "--checkpoint", runs["scratch"], "--out", tmp_path / "f", *SHORT)
     assert (on["protocol"], on["view"]) == ("finetune", "bone")
-    refused = call(knn.main, *shards, "--checkpoint", runs["finetune"])
+    assert done(knn.main, *shards, "--checkpoint", runs["finetune"]) == told
+    refused = call(knn.main, *shards, "--checkpoint", runs["finetune"], "--features", "z")
     assert refused.exit_code == 2
     assert "has no projection head: pass --features h" in refused.stderr
     other = call(knn.main, *shards, "--checkpoint", runs["linear"], "--features", "h", "--view", "bone")

@@ -81,7 +81,10 @@ def test_knn_takes_the_real_file_for_h_and_says_why_not_for_z(fifty: Dataset, sh
     assert result.exit_code == 0, result.output
     assert "aimclr as released" in result.stdout
     assert "does not say" not in result.stderr
-    result = judge(fifty, "--checkpoint", str(shared / REAL))
+    chosen = judge(fifty, "--checkpoint", str(shared / REAL), "--view", "joint")
+    assert "has no projection head: its pooled features h are judged" in chosen.stderr
+    assert chosen.stdout == result.stdout
+    result = judge(fifty, "--checkpoint", str(shared / REAL), "--features", "z")
     assert result.exit_code == 2
     assert "has no projection head: pass --features h" in result.stderr
 

@@ -17,6 +17,8 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.outcome import Scores, write_outcome
+from skelpipe.train.report import write_report
+from skelpipe.train.scatter import draw_scatter
 
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 WIDTHS = (360, 768, 1440)
@@ -157,6 +159,16 @@ def test_nothing_is_fetched_refused_or_broken(browser: Browser, page: Path) -> N
     assert complaints(browser) == []
     assert "owned" not in browser.value("document.title")
     assert browser.value("document.querySelectorAll('img').length") == 0
+
+
+def test_the_picture_of_an_embedding_is_shown(browser: Browser, tmp_path: Path) -> None:
+    places = np.random.default_rng(0).normal(size=(30, 2))
+    assert draw_scatter(places, np.arange(30) % 2, ["a", "b"], "title", tmp_path / "embedding.png")
+    (tmp_path / "result.json").write_text(json.dumps({"protocol": "embed", "figures": {"nmi": 0.5}}))
+    browser.open(write_report(tmp_path), 360)
+    assert complaints(browser) == []
+    assert browser.value("document.querySelector('img').naturalWidth") > 500
+    assert browser.value("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -13,7 +13,7 @@ from skelpipe.train.reporting.record import Record
 
 __all__ = ["facts", "figures", "log_table", "paper_table", "reported_knn", "settings_table", "table"]
 
-HIDDEN = ("chance", "figures", "fusions", "reported", "streams")  # of result.json: told elsewhere
+HIDDEN = ("chance", "classes", "figures", "fusions", "reported", "streams")  # of result.json: told elsewhere
 FULL_LOG = 1000  # records up to which the whole log is in the page
 
 
@@ -43,15 +43,16 @@ def figures(record: Record) -> Markup | None:
     if not found:
         return None
     reported: Mapping[str, Any] = record.result.get("reported") or {}
-    rows = []
+    rows, percent = [], not any(name.startswith("nmi") for name in found)
     for name, value in sorted(found.items(), key=lambda item: _place(item[0])):
         paper = reported.get(name)
         gap = f"{value - paper:+.2f}" if isinstance(paper, int | float) else ""
-        rows.append((name, _figure(value), _figure(paper), gap))
+        rows.append((name, _figure(value, 2 if percent else 4), _figure(paper), gap))
     chance = record.result.get("chance")
     if isinstance(chance, int | float):
         rows.append(("chance", _figure(chance), "", ""))
-    head, wide = ("figure", "measured, %", "paper, %", "difference"), 4 if any(row[2] for row in rows) else 2
+    unit, wide = ", %" if percent else "", 4 if any(row[2] for row in rows) else 2
+    head = ("figure", f"measured{unit}", f"paper{unit}", "difference")
     body = table(head[:wide], (row[:wide] for row in rows), class_="numbers first headline")
     return el("div", body, _source(reported), _fusions(record))
 

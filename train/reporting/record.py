@@ -13,7 +13,7 @@ import yaml
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.identity import Identity
-from skelpipe.train.outcome import CLASSES, CONFUSION, LOG, RESULT, SCORES, SETTINGS, read_scores
+from skelpipe.train.outcome import CLASSES, CONFUSION, EMBEDDING, LOG, RESULT, SCORES, SETTINGS, read_scores
 from skelpipe.train.pretrained import find_weights, read_identity
 from skelpipe.train.recipe import Recipe, parse_recipe
 from skelpipe.train.runfolder import RunFolder
@@ -39,7 +39,8 @@ class Record:
 
     `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training.
     `identity` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
-    is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id.
+    is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id. `embedding` is
+    the picture (PNG) of an arrangement of clips.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Record:
     classes: tuple[ClassRow, ...] = ()
     confusion: np.ndarray | None = None
     predicted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    embedding: bytes | None = None
 
     @property
     def is_evaluation(self) -> bool:
@@ -83,6 +85,7 @@ def read_record(path: Path) -> Record:
         classes,
         _confusion(path / CONFUSION, len(classes)),
         _predicted(path / SCORES),
+        _bytes(path / EMBEDDING),
     )
 
 
@@ -153,6 +156,13 @@ def _csv(path: Path) -> list[list[str]]:
         return list(csv.reader(io.StringIO(path.read_text("utf-8"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SkelpipeError(f"{path}: cannot be read as CSV: {error}") from None
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise SkelpipeError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _predicted(path: Path) -> Mapping[str, tuple[int, int]]:

@@ -20,6 +20,7 @@ errors_as_messages(lambda: Dataset.open(sys.argv[1]).reader("test", "joint").gat
 """
 INFO = ["-m", "skelpipe", "info", "--shards"]
 VERIFY = ["-m", "skelpipe", "verify", "--workers", "2", "--shards"]
+COPY = ["-m", "skelpipe", "copy", "--workers", "2"]
 BUSY = {"Retry-After": "60"}
 
 
@@ -37,13 +38,16 @@ def interrupted(server: Any, path: str, words: list[str], wait_until: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [(CARD, INFO), (SHARD, ["-c", GATHER]), (SHARD, VERIFY)], ids=["card", "shard", "verify"]
+    ("path", "words"),
+    [(CARD, INFO), (SHARD, ["-c", GATHER]), (SHARD, VERIFY), (SHARD, COPY)],
+    ids=["card", "shard", "verify", "copy"],
 )
-def test_a_server_that_hangs_does_not_hold_a_command(url, server, fault, wait_until, path, words) -> None:
+def test_a_hanging_server_does_not_hold_a_command(url, server, fault, wait_until, path, words, tmp_path) -> None:
+    target = [str(tmp_path)] if words is COPY else []
     server.faults[path] = [fault("hang", 99)]
-    code, said = interrupted(server, path, [*words, url], wait_until)
+    code, said = interrupted(server, path, [*words, url, *target], wait_until)
     assert code == 130
-    lines = [line for line in said.splitlines() if not line.startswith("verify ")]  # its progress
+    lines = [line for line in said.splitlines() if not line.startswith(("verify ", "copy "))]  # their progress
     assert len(lines) == 1
     assert lines[0].startswith("Interrupted: ")
 

@@ -73,6 +73,16 @@ def test_another_dataset_and_no_run_are_refused(
         write_report(tmp_path)
 
 
+@pytest.mark.parametrize(("first", "said"), [(None, True), ("background", False)])
+def test_the_page_says_from_where_classes_count(own: Path, first: str | None, said: bool) -> None:
+    """A segmentation's class 0 is the background: its actions count from 1 as everywhere."""
+    if first is not None:
+        rows = (own / "classes.csv").read_text().splitlines()
+        rows[1] = ",".join(["0", first, *rows[1].split(",")[-3:]])
+        (own / "classes.csv").write_text("\n".join(rows) + "\n")
+    assert ("Classes count from 0 on this page" in write_report(own).read_text()) == said
+
+
 def test_the_command_writes_and_tells(own: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
     (own / "report.html").unlink()
     done = CliRunner().invoke(main, [str(own), "--shards", str(tiny_dataset.path), "--json"])

@@ -15,7 +15,7 @@ from skelpipe.train import segment
 from skelpipe.train.outcome import read_scores
 from skelpipe.train.ranks import Ranks
 from skelpipe.train.recipe import load_recipe
-from skelpipe.train.reported import reference, reported
+from skelpipe.train.reported import published, reference, reported
 from skelpipe.train.segment import main
 from skelpipe.train.subject import Subject
 
@@ -61,7 +61,7 @@ def test_the_papers_figures_stand_beside(outcome: tuple[Path, Result], untrimmed
     there = Dataset(untrimmed.path, {**untrimmed.card, "name": "pkummd2", "split": "xview"})
     flat = nn.Flatten()
     subject = Subject(flat, flat, 1, "x", "joint", "h", recipe=load_recipe("actclr"), trained_on="ntu60-xview")
-    found = reported(reference(there, subject, "segment"), there)
+    found = reported(reference(there, subject, "segment"), published(there))
     assert found is not None
     assert (found["acc"], found["macc"], found["fwiou"], found["miou"]) == (51.29, 31.97, 35.24, 21.38)
     assert reference(untrimmed, subject, "segment").figures() is None
