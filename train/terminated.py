@@ -12,6 +12,7 @@ TERMINATED = 128 + signal.SIGTERM
 PATIENCE_SECONDS = 5.0  # for a message of its own that is on its way
 
 _pipes: set[int] = set()  # that tell of signals: one, while there is a context
+_before = threading.local()  # the signals that this thread blocked before it forked
 
 
 @contextmanager
@@ -53,11 +54,24 @@ def telling_of_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callab
         os.close(telling)
 
 
+def _hold() -> None:
+    """Let no SIGTERM reach a forked process before it has forgotten: it would end its parent instead."""
+    if _pipes:
+        _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _release() -> None:
+    mask, _before.mask = getattr(_before, "mask", None), None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _forget() -> None:
     """A forked process ends by SIGTERM as any other, and does not end its parent."""
     if _pipes:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)

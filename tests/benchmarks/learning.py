@@ -73,7 +73,7 @@ FIGURES: Final[Mapping[str, str]] = {
 }
 STAGES: Final[Mapping[str, str]] = {
     "papers": "random, N(0, 0.02)",
-    "start": "random, as training begins",
+    "start": "random, as it starts",
     "trained": "**trained**",
 }
 Judged = dict[str, float]
@@ -169,11 +169,7 @@ def _lines(results: Mapping[str, Mapping[str, Mapping[str, Judged]]], raw: Judge
 
     add("raw coordinates", [raw])
     for method, runs in results.items():
-        for when, name in (
-            ("papers", "random, N(0, 0.02)"),
-            ("start", "random, as it starts"),
-            ("trained", "**trained**"),
-        ):
+        for when, name in STAGES.items():
             add(f"{method}: {name}", [run[when] for run in runs.values()])
     return lines
 
