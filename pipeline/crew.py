@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from skelpipe.waiting import settle
+
 __all__ = ["Crew"]
 
 T = TypeVar("T")
@@ -58,11 +60,5 @@ class Crew:
                 future, deed = self._jobs.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
-            try:
-                result = deed()
-            except BaseException as error:  # whatever it is, it belongs to who asked
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-                del result
+            settle(future, deed)
             del future, deed  # an idle thread keeps nothing mapped

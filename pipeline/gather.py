@@ -1,6 +1,7 @@
 """Rows copied out of many memory maps in one call that leaves Python's lock alone: training goes on meanwhile."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,8 @@ class Pieces:
     def __init__(self, pieces: Sequence[np.ndarray], dtype: np.dtype) -> None:
         self._word = WORDS[dtype.itemsize]
         self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-        self._pieces: Any = None
-        self._whole: Any = None
-        if pieces:
-            self._pieces = List(piece.view(self._word) for piece in pieces)
-            self._whole = _without_gaps(pieces)
-            self._steps = np.array([piece.strides[0] // 4 for piece in pieces], np.int64)
+        self._arrays = pieces
+        self._pieces: Any = List(piece.view(self._word) for piece in pieces) if pieces else None
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -31,8 +28,7 @@ class Pieces:
     def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy rows, int64 [n] within the range, to `out` [n,D] of the pieces' type."""
         if len(rows):
-            piece = np.searchsorted(self._starts, rows, side="right") - 1
-            _copy(self._pieces, piece, rows - self._starts[piece], out.view(self._word))
+            _copy(self._pieces, *self._found(rows), out.view(self._word))
 
     def stored(self, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
         """Return where rows, int64 [n] within the range, lie: arrays without gaps, which of them, from where.
@@ -41,8 +37,21 @@ class Pieces:
         """
         if self._whole is None:
             return None
+        piece, row = self._found(rows)
+        return self._whole, piece, row * self._steps[piece]
+
+    @cached_property
+    def _whole(self) -> Any:
+        return _without_gaps(self._arrays) if self._arrays else None
+
+    @cached_property
+    def _steps(self) -> np.ndarray:
+        return np.array([piece.strides[0] // 4 for piece in self._arrays], np.int64)
+
+    def _found(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return in which piece each row lies, and which of its rows it is."""
         piece = np.searchsorted(self._starts, rows, side="right") - 1
-        return self._whole, piece, (rows - self._starts[piece]) * self._steps[piece]
+        return piece, rows - self._starts[piece]
 
 
 def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:

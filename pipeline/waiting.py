@@ -12,7 +12,16 @@ from typing import TypeVar
 
 from skelpipe.errors import SkelpipeError
 
-__all__ = ["LateError", "UnwantedError", "give_up_when", "pause", "result_of", "unless_unwanted", "within"]
+__all__ = [
+    "LateError",
+    "UnwantedError",
+    "give_up_when",
+    "pause",
+    "result_of",
+    "settle",
+    "unless_unwanted",
+    "within",
+]
 
 T = TypeVar("T")
 
@@ -60,7 +69,7 @@ def within(seconds: float | None, deed: Callable[[], T]) -> T:
     It is done on a thread of its own, which goes on with it in any case and holds up no exit of the process.
     """
     future: Future[T] = Future()
-    threading.Thread(target=_do, args=(future, deed), name="skelpipe-call", daemon=True).start()
+    threading.Thread(target=settle, args=(future, deed), name="skelpipe-call", daemon=True).start()
     return result_of(future, seconds)
 
 
@@ -69,7 +78,8 @@ def unless_unwanted(deed: Callable[[], T]) -> T:
     return deed() if _unwanted.get() is None else within(None, deed)
 
 
-def _do(future: "Future[T]", deed: Callable[[], T]) -> None:
+def settle(future: "Future[T]", deed: Callable[[], T]) -> None:
+    """Do it, and give the future its result or error; nothing of either stays with this thread."""
     try:
         result = deed()
     except BaseException as error:  # whatever it is, it belongs to who asked

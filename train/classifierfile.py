@@ -15,7 +15,7 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.models.encoders import build_encoder
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
-from skelpipe.train.identity import dataset_name
+from skelpipe.train.identity import clip_facts
 from skelpipe.train.pretrained import Networks
 
 __all__ = ["Origin", "export_classifier", "load_classifier", "read_origin"]
@@ -59,12 +59,7 @@ class Origin:
         """Return the origin of a classifier of a dataset's clips; `more` are the fields that it does not tell."""
         return cls(
             manifest=dataset.name,
-            dataset=dataset_name(dataset),
-            digest=dataset.digest,
-            profile=dataset.profile,
-            layout=dataset.layout.name,
-            frames=dataset.shape[1],
-            persons=dataset.shape[3],
+            **clip_facts(dataset),
             second_body=str(dataset.card["options"].get("second_body", "zeros")),
             dtype=str(dataset.card["dtype"]),
             classes=dataset.classes,

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
 from skelpipe.train.recipe import Recipe, differences, parse_recipe
 
-__all__ = ["Identity", "dataset_name"]
+__all__ = ["Identity", "clip_facts", "dataset_name"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,7 @@ class Identity:
         """Return the identity of a run that is about to start and whose networks read `view` alone."""
         return cls(
             recipe=recipe,
-            dataset=dataset_name(dataset),
-            digest=dataset.digest,
-            profile=dataset.profile,
-            layout=dataset.layout.name,
-            frames=dataset.shape[1],
-            persons=dataset.shape[3],
+            **clip_facts(dataset),
             view=view,
             seed=seed,
             amp=amp,
@@ -103,6 +99,18 @@ class Identity:
 
 
 FIELDS = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp", "compiled")
+
+
+def clip_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return what a network trained on a dataset's clips remembers of them."""
+    return {
+        "dataset": dataset_name(dataset),
+        "digest": dataset.digest,
+        "profile": dataset.profile,
+        "layout": dataset.layout.name,
+        "frames": dataset.shape[1],
+        "persons": dataset.shape[3],
+    }
 
 
 def dataset_name(dataset: Dataset) -> str:
