@@ -66,7 +66,8 @@ class Loader:
     where they are stored; of other clips the reading thread makes some views before, while the consumer is the
     slower of the two.
 
-    Iterating yields the rest of the current epoch, then moves to the next epoch. The position, and with it
+    Iterating yields the rest of the current epoch, then moves to the next epoch, into which clips in memory maps
+    are read on meanwhile. The position, and with it
     `state()`, is that of the stream and counts batches handed out, not those read ahead. A loader belongs
     to one thread; a new iteration ends the one before it.
     """
@@ -107,6 +108,7 @@ class Loader:
             self._derive = partial(views.derive, view=view, layout=stream.dataset.layout)
         self._source = Source(stream, clips, self.recipe, self.device, self._derive)
         self._ahead: Prefetch[Ready] | None = None
+        self._next: tuple[int, int] | None = None  # epoch and step that it waits for between two iterations
         if self.device.type == "cpu":
             keep_freed_memory()
 
@@ -119,13 +121,9 @@ class Loader:
 
         An error of the reading thread is raised here, when its batch's turn has come.
         """
-        self.close()
         stream, source = self.stream, self._source
         epoch, first = stream.epoch, stream.step
-        # What stays stored takes no memory while it is ready.
-        room = (DRAWN_AT_ONCE, DRAWN_AT_ONCE // 2) if source.stored else (self.prefetch, None)
-        ahead = Prefetch(lambda idle: source.read(epoch, first, idle), room[0], "skelpipe-loader", room[1])
-        self._ahead = ahead
+        ahead = self._started(epoch, first)
         try:
             for step in range(first, len(stream)):
                 ready = next(ahead, None)
@@ -136,14 +134,29 @@ class Loader:
                 stream.seek(epoch, step + 1)
                 yield batch
             stream.seek(epoch + 1, 0)
+            if self._ahead is ahead and source.stored:
+                self._next = epoch + 1, 0
         finally:
-            ahead.close()
+            if self._next is None:
+                ahead.close()
+
+    def _started(self, epoch: int, first: int) -> Prefetch[Ready]:
+        """Return what reads ahead from step `first` of `epoch` on: new, or what went on after the epoch before."""
+        ahead = self._ahead
+        if ahead is None or self._next != (epoch, first):
+            self.close()
+            source = self._source
+            # What stays stored takes no memory while it is ready.
+            room = (DRAWN_AT_ONCE, DRAWN_AT_ONCE // 2) if source.stored else (self.prefetch, None)
+            ahead = Prefetch(lambda idle: source.read(epoch, first, idle), room[0], "skelpipe-loader", room[1])
+        self._ahead, self._next = ahead, None
+        return ahead
 
     def close(self) -> None:
-        """End the running iteration and its thread, if there is one. The position stays."""
+        """End the running iteration and the thread that reads ahead, if there are any. The position stays."""
         if self._ahead is not None:
             self._ahead.close()
-            self._ahead = None
+        self._ahead = self._next = None
 
     def state(self) -> dict[str, Any]:
         """Return the state of the stream: where the batches handed out so far end."""

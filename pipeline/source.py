@@ -115,18 +115,19 @@ class Source:
         self._draw(0, range(1), [np.zeros(1, np.int64)])  # a shape that a view refuses is refused before reading
 
     def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
-        """Yield the batches of `epoch` from step `first` on.
+        """Yield the batches of `epoch` from step `first` on, and of stored clips those of later epochs.
 
         On a CPU, and while `idle()`, views that come from clips in memory alone are made as well: the consumer,
         who has them made otherwise, gets help where it is the slower one. Of stored clips the consumer makes all:
         two threads that take turns at Python's lock lose more than they share.
         """
         try:
-            for block in _blocks(first, len(self.stream)):
-                for ready in self._read_block(epoch, block):
-                    if self.device.type == "cpu" and isinstance(ready.clips, Tensor):
-                        self._make(ready, idle)
-                    yield ready
+            for block in _blocks(first, len(self.stream), SOON):
+                yield from self._read_block(epoch, block, idle)
+            while self.stored:
+                epoch += 1
+                for block in _blocks(0, len(self.stream), DRAWN_AT_ONCE):
+                    yield from self._read_block(epoch, block, idle)
         finally:
             self.clips.close()
 
@@ -136,7 +137,7 @@ class Source:
                 if entry.from_clips_alone and idle():
                     ready.made[name] = entry.make(Scene(ready.clips, self.derive), ready.own[2][name])
 
-    def _read_block(self, epoch: int, block: range) -> Iterator[Ready]:
+    def _read_block(self, epoch: int, block: range, idle: Callable[[], bool]) -> Iterator[Ready]:
         rows = [self.stream.rows(epoch, step) for step in block]
         index = np.concatenate(rows)
         params = self._draw(epoch, block, rows)
@@ -147,7 +148,10 @@ class Source:
             if stored is not None:
                 yield Ready(stored.part(low, high), drawn, slice(low, high))
             else:
-                yield self._read_one(epoch, step, drawn, slice(low, high))
+                ready = self._read_one(epoch, step, drawn, slice(low, high))
+                if self.device.type == "cpu":
+                    self._make(ready, idle)
+                yield ready
 
     def _read_one(self, epoch: int, step: int, drawn: Drawn, rows: slice) -> Ready:
         count = rows.stop - rows.start
@@ -190,9 +194,8 @@ class Source:
         return None if self.side is None else self.side.record_event()
 
 
-def _blocks(first: int, end: int) -> Iterator[range]:
-    """Yield the steps from `first` on in blocks, the first ones small: somebody waits for the first batch."""
-    size = SOON
+def _blocks(first: int, end: int, size: int) -> Iterator[range]:
+    """Yield the steps from `first` on in blocks, the first one of `size`: small where somebody waits for it."""
     while first < end:
         yield range(first, min(first + size, end))
         first, size = first + size, min(2 * size, DRAWN_AT_ONCE)

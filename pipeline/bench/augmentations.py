@@ -19,7 +19,7 @@ from skelpipe.source import DRAWN_AT_ONCE
 
 __all__ = ["augment_rows", "bare", "graph_rows"]
 
-IN_MEMORY: Final = 4  # batches taken in turn: one alone would stay in the cache, as none does in training
+IN_MEMORY: Final = 16  # batches taken in turn: few would stay in the processor's cache, as none does in training
 PLAIN: Final = 16  # clips of a plain run, which is slow
 
 

@@ -14,6 +14,7 @@ from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
 from skelpipe.bench.viewsets import ViewSet, view_sets
 from skelpipe.loader import Loader
+from skelpipe.source import DRAWN_AT_ONCE
 
 __all__ = ["loader_rows", "other_reader", "stream_rows"]
 
@@ -52,7 +53,7 @@ def _loader(setting: Setting, each: ViewSet) -> Row:
     batches = _forever(loader)
     try:
         ways: tuple[Way, Way] = lambda: len(next(batches)), bare(setting, each.recipe)
-        rates = compare(*ways, setting.seconds, setting.device, skip=PREFETCH + 1)
+        rates = compare(*ways, setting.seconds, setting.device, skip=max(PREFETCH, DRAWN_AT_ONCE) + 1)
     finally:
         loader.close()
     return Row(f"loader {each.name} ({each.views})", "the same views of clips in memory", *rates, setting.batch)

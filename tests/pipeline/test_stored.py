@@ -1,6 +1,7 @@
 """Views made from clips where they lie equal those of clips in memory, to the bit."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,32 @@ def test_a_loader_gives_what_its_chains_make_of_gathered_clips(dataset: Dataset,
         for key, extra in theirs.extras.items():
             assert torch.equal(ours.extras[key], extra)
     assert compared >= 2 * len(loader)
+
+
+def test_one_thread_reads_on_into_the_next_epochs(dataset: Dataset, threads: Any) -> None:
+    recipe = {"query": chain("normal")}
+
+    def opened(epoch: int, step: int = 0) -> Loader:
+        loader = Loader(Stream(dataset, "train", ["joint"], 5, seed=3), "cpu", recipe)
+        loader.stream.seek(epoch, step)
+        return loader
+
+    def same(ours: Loader, epoch: int, step: int = 0) -> bool:
+        pairs = zip(ours, opened(epoch, step), strict=True)
+        return all(torch.equal(a.query, b.query) and torch.equal(a.index, b.index) for a, b in pairs)
+
+    loader, reading = opened(0), []
+    for epoch in range(3):
+        assert same(loader, epoch)
+        reading.append(threads())
+    assert reading[0] == reading[1] == reading[2]
+    assert len(reading[0]) == loader._source.stored
+    loader.stream.seek(1, 1)  # what was read on for is another place
+    assert same(loader, 1, 1)
+    loader.load_state({**loader.state(), "epoch": 7})
+    assert threads() == []
+    assert same(loader, 7)
+    loader.close()
 
 
 def test_a_view_is_the_chain_applied_to_the_rows_of_its_index(dataset: Dataset) -> None:
