@@ -70,6 +70,9 @@ class RemoteRows:
             return
         if self._pid != os.getpid():  # what a parent process was fetching never arrives here
             self._begin()
+        if self._whole and self._planned is not None:
+            self._pieces.copy(rows, out)
+            return
         shard = np.searchsorted(self._starts, rows, side="right") - 1
         if self._open[shard].all() and (self._planned is not None or shard.max() == self._last):
             self._pieces.copy(rows + self._shift[shard], out)
@@ -125,13 +128,15 @@ class RemoteRows:
 
     def _show(self, shards: Sequence[int]) -> None:
         """Make these shards, which are here, the ones that rows are copied from."""
+        shards = sorted(shards)  # all of them then have the rows they have here
         arrays = [self._coming[shard].result() for shard in shards]
         starts = np.cumsum([0, *map(len, arrays)])[:-1]
         self._pieces = Pieces(arrays, self._dtype)
         self._open = np.zeros(len(self._starts) - 1, bool)
-        self._open[list(shards)] = True
+        self._open[shards] = True
         self._shift = np.zeros(len(self._starts) - 1, np.int64)  # from a row of all shards to one of the open ones
-        self._shift[list(shards)] = starts - self._starts[list(shards)]
+        self._shift[shards] = starts - self._starts[shards]
+        self._whole = bool(self._open.all())
 
 
 def remote_side(files: RemoteFiles, split: str, geometry: Geometry, ids: Sequence[str]) -> RemoteRows:
