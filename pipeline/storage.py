@@ -22,7 +22,7 @@ from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["local_folder", "open_place", "place_key", "shown_url"]
+__all__ = ["child_url", "local_folder", "open_place", "place_key", "shown_url"]
 
 KNOWN = "a folder, file://, s3://, gs:// and http(s)://"
 OPTIONS = {
@@ -124,6 +124,7 @@ def _s3(
     return S3FileSystem(
         access_key=key,
         secret_key=secret,
+        allow_delayed_open=True,  # one request for a small file, not three
         background_writes=False,  # else memory holds whatever the link is slower than the source
         connect_timeout=CONNECT_SECONDS,
         request_timeout=SILENT_SECONDS,
@@ -158,6 +159,14 @@ def place_key(url: str | Path) -> str:
         parts = _split(text)
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/")).geturl()
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def child_url(url: str, name: str) -> str:
+    """Return the URL, or path, of a sub-folder; the options in the query stay."""
+    if "://" not in url:
+        return str(Path(url) / name)
+    parts = _split(url)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
 
 
 def shown_url(url: str | Path) -> tuple[str, bool]:

@@ -23,6 +23,7 @@ from skelpipe.cli.options import device_option, errors_as_messages, json_option,
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
+from skelpipe.storage import child_url, open_place
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.published import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
 from skelpipe.train.runlog import Console
@@ -43,6 +44,7 @@ def find_datasets(
     """
     if unknown := [name for name in wanted if name not in table.datasets]:
         raise UsageError(f"table {table.key} has no {unknown[0]}; it has: {', '.join(table.datasets)}")
+    shown = str(open_place(root))
     found: dict[str, Dataset] = {}
     run = []
     for name in (name for name in table.datasets if not wanted or name in wanted):
@@ -50,29 +52,29 @@ def find_datasets(
         opened = {each: found.get(each) or _open(root, each) for each in needed}
         missing = [each for each, dataset in opened.items() if dataset is None]
         if missing and wanted:
-            raise UsageError(f"{root}: there is no dataset {missing[0]}")
+            raise UsageError(f"{shown}: there is no dataset {missing[0]}")
         if missing:
-            say(f"{name} is left out: {root} has no {missing[0]}")
+            say(f"{name} is left out: {shown} has no {missing[0]}")
             continue
         found |= {each: dataset for each, dataset in opened.items() if dataset is not None}
         run.append(name)
     if not run:
-        raise UsageError(f"{root}: holds none of the datasets of table {table.key}: {', '.join(table.datasets)}")
+        raise UsageError(f"{shown}: holds none of the datasets of table {table.key}: {', '.join(table.datasets)}")
     return run, found
 
 
 def _open(root: str, name: str) -> Dataset | None:
-    place = f"{root.rstrip('/')}/{name}"
-    if "://" not in place and not Path(place).is_dir():
+    url = child_url(root, name)
+    if "://" not in url and not Path(url).is_dir():
         return None
     try:
-        dataset = Dataset.open(place)
+        dataset = Dataset.open(url)
     except DatasetError:
-        if "://" in place:
+        if "://" in url:
             return None
         raise
     if dataset_name(dataset) != name:
-        raise DatasetError(f"{place}: holds {dataset_name(dataset)}, its folder's name says {name}")
+        raise DatasetError(f"{dataset.path}: holds {dataset_name(dataset)}, its folder's name says {name}")
     return dataset
 
 
@@ -179,7 +181,8 @@ def main(**asked: Any) -> None:
         device=asked["device"],
     )
     plan = make_plan(table, choice)
-    work = Work(asked["out"], overwrite=asked["overwrite"], ranks=asked["ranks"])
+    urls = {dataset.digest: child_url(asked["root"], name) for name, dataset in datasets.items()}
+    work = Work(asked["out"], urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
     if asked["dry_run"]:
         _show(plan, work, asked["as_json"])
         return
@@ -197,7 +200,7 @@ def main(**asked: Any) -> None:
 def _show(plan: Plan, work: Work, as_json: bool) -> None:
     """Print the commands of a plan in order, with the state that each is in."""
     parts = [
-        {"name": part.name, "state": work.state(part), "command": work.command(part)}
+        {"name": part.name, "state": work.state(part), "command": work.command(part, shown=True)}
         for part in plan.parts.values()
     ]
     if as_json:

@@ -5,12 +5,14 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import write_json
+from skelpipe.storage import shown_url
 from skelpipe.train.outcome import RESULT
 from skelpipe.train.report import write_report
 from skelpipe.train.runfolder import RunFolder
@@ -24,10 +26,16 @@ SPREAD = (PRETRAIN, "finetune", "linear", "knn")  # scripts that several process
 
 
 class Work:
-    """Runs lie in `out`/runs, a record of each part in `out`/parts; `ranks` processes train, by torchrun."""
+    """Runs lie in `out`/runs, a record of each part in `out`/parts; `ranks` processes train, by torchrun.
 
-    def __init__(self, out: Path, *, overwrite: bool = False, ranks: int = 1) -> None:
+    `urls` says by its digest where a dataset is read from; one that is not there from its folder.
+    """
+
+    def __init__(
+        self, out: Path, urls: Mapping[str, str] | None = None, *, overwrite: bool = False, ranks: int = 1
+    ) -> None:
         self.out = out
+        self.urls = dict(urls or {})
         self.overwrite = overwrite
         self.ranks = ranks
 
@@ -47,13 +55,13 @@ class Work:
             return "changed"
         return "done" if "result" in record and self._is_whole(part) else "begun"
 
-    def command(self, part: Part) -> list[str]:
-        """Return the command of a part as the state it is in asks for."""
+    def command(self, part: Part, *, shown: bool = False) -> list[str]:
+        """Return the command of a part as the state it is in asks for; `shown` without what URLs hide."""
         state = self.state(part)
         launch = [sys.executable, "-m"]
         if self.ranks > 1 and part.module in SPREAD:
             launch += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.ranks), "-m"]
-        words = [self._word(each) for each in part.arguments]
+        words = [self._word(each, shown) for each in part.arguments]
         anew = state == "changed" or part.module not in RESUMING
         again = ["--overwrite"] if anew else ["--resume"]
         return [
@@ -80,10 +88,10 @@ class Work:
                 f"{self.run_of(part)} was run with other settings or on another dataset: give --overwrite to run "
                 "it anew, or another --out"
             )
-        command = self.command(part)
-        begun = {"key": part.key, "digest": part.dataset.digest, "command": shlex.join(command)}
+        command, shown = self.command(part), shlex.join(self.command(part, shown=True))
+        begun = {"key": part.key, "digest": part.dataset.digest, "command": shown}
         write_json(self._place(part), begun)
-        console.say(f"{part.name}: {shlex.join(command)}")
+        console.say(f"{part.name}: {shown}")
         start = time.monotonic()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
@@ -100,10 +108,13 @@ class Work:
         write_json(self._place(part), {**begun, "seconds": seconds, "result": result})
         return result
 
-    def _word(self, argument: str | Dataset | Part) -> str:
+    def _word(self, argument: str | Dataset | Part, shown: bool) -> str:
+        if isinstance(argument, str):
+            return argument
         if isinstance(argument, Part):
             return str(self.run_of(argument))
-        return str(argument.path) if isinstance(argument, Dataset) else argument
+        url = self.urls.get(argument.digest, str(argument.path))
+        return shown_url(url)[0] if shown else url
 
     def _place(self, part: Part) -> Path:
         return self.out / "parts" / f"{part.name}.json"

@@ -3,9 +3,11 @@
 import hashlib
 import io
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +40,8 @@ class Bucket(ThreadingHTTPServer):
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.requests: list[str] = []
         self.refused = ""  # a message with which every request is refused
+        self.silent = ""  # requests that begin so are not answered
+        self.released = threading.Event()
 
     def url(self, prefix: str, user_info: str = "") -> str:
         return f"s3://{user_info}bucket/{prefix}?endpoint_override=127.0.0.1:{self.server_port}&scheme=http"
@@ -71,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         key, query = unquote(parts.path).removeprefix("/bucket").strip("/"), parse_qs(parts.query, True)
         self.server.requests.append(f"{self.command} {key}")
+        if self.server.silent and self.server.requests[-1].startswith(self.server.silent):
+            self.server.released.wait(120)
         if self.server.refused:
             self.answer(403, f"<Error><Code>Denied</Code><Message>{self.server.refused}</Message></Error>")
         elif not unquote(parts.path).startswith("/bucket"):
@@ -152,6 +158,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
+    server.released.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -183,8 +190,8 @@ def test_a_file_is_read_in_large_requests(bucket) -> None:
     assert bucket.requests.count("GET ds/a") <= 3
 
 
-@pytest.mark.parametrize("length", [10, PART])
-def test_an_upload_whose_source_fails_never_completes(bucket, length) -> None:
+@pytest.mark.parametrize(("length", "begun"), [(10, False), (PART, True)])
+def test_an_upload_whose_source_fails_never_completes(bucket, length, begun) -> None:
     """Also not when the process ends, at which pyarrow completes what it still holds."""
     bucket.objects["ds/a"] = b"as before"
     code = f"""
@@ -200,7 +207,7 @@ import gc; gc.collect()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "the source failed" in done.stdout
-    assert "POST ds/a" in bucket.requests
+    assert ("POST ds/a" in bucket.requests) == begun  # a small file is sent whole, in one request, or not at all
     assert bucket.objects == {"ds/a": b"as before"}
 
 
@@ -227,6 +234,23 @@ def test_a_server_that_is_not_there_is_an_error(bucket) -> None:
         open_place(url).names()
 
 
+def test_ctrl_c_ends_a_copy_to_a_bucket_that_does_not_answer(bucket, raw_folder, ntu_names, tmp_path) -> None:
+    options = Options("xsub", 10, 2, 5)
+    prepare(load_manifest("ntu60"), [raw_folder(ntu_names())], tmp_path / "ds", options, quiet=True)
+    bucket.silent = "PUT ds/t"
+    words = ["-m", "skelpipe", "copy", "--workers", "2", str(tmp_path / "ds"), bucket.url("ds")]
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not [each for each in bucket.requests if each.startswith("PUT")]:
+            time.sleep(0.02)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+    assert time.monotonic() - begun < 20  # the client itself would wait for minutes
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("Interrupted: ")
+    assert not [name for name in bucket.objects if name.startswith("ds/")]
+
+
 def test_a_dataset_goes_to_a_bucket_and_back(bucket, raw_folder, ntu_names, tmp_path) -> None:
     prepare(
         load_manifest("ntu60"), [raw_folder(ntu_names())], tmp_path / "ds", Options("xsub", 10, 2, 5), quiet=True
@@ -244,8 +268,8 @@ def test_a_dataset_goes_to_a_bucket_and_back(bucket, raw_folder, ntu_names, tmp_
     report = copy_dataset(source, remote, workers=3, quiet=True)
     assert (report.copied, report.bytes) == (len(wanted), sum(map(len, wanted.values())))
     assert bucket.objects == {f"a/ds/{name}": content for name, content in wanted.items()}
-    stored = [request for request in bucket.requests if request.startswith("POST")]
-    assert stored[-1] == "POST a/ds/dataset.json"
+    stored = [request for request in bucket.requests if request.startswith("PUT")]
+    assert stored[-1] == "PUT a/ds/dataset.json"
     assert copy_dataset(source, remote, workers=3, quiet=True).was_complete
     copy_dataset(remote, back, workers=3, quiet=True)
     assert damages(Dataset.open(tmp_path / "back"), quiet=True) == []

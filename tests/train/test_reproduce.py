@@ -4,7 +4,10 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,7 @@ PARTS = [
     "linear-ntu60-xsub-motion-demo",
     "fuse-linear-ntu60-xsub-joint-motion-demo",
 ]
+SECRET = "wJalrXUtnFEMI"
 SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 20, "epochs": 2}
 
 
@@ -189,6 +193,53 @@ def test_a_dry_run_prints_the_commands_and_leaves_nothing(
     assert here.calls == []
     assert not (tmp_path / "out").exists()
     assert "ntu120-xset is left out" in done.stderr
+
+
+class Guarded(SimpleHTTPRequestHandler):
+    """Serves files to those who know the token; it is told nothing else."""
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[2] == f"token={SECRET}":
+            super().do_GET()
+        else:
+            self.send_error(403)
+
+    def do_HEAD(self) -> None:
+        if self.path.partition("?")[2] == f"token={SECRET}":
+            super().do_HEAD()
+        else:
+            self.send_error(403)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def guarded(root: Path) -> Iterator[str]:
+    """The URL of the folder of datasets on a web server that wants a token."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Guarded, directory=str(root))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/?token={SECRET}"
+        server.shutdown()
+
+
+def test_datasets_are_read_from_a_url_whose_secret_is_not_told(
+    ask: Callable[..., Result], here: Here, guarded: str, tmp_path: Path
+) -> None:
+    there = ("--shards-root", guarded)
+    planned = ask("--dry-run", *there, table="knn")
+    assert "/ntu60-xsub" in planned.stdout
+    done = ask(*there, table="knn")
+    assert done.exit_code == 0, done.output
+    url = guarded.replace("/?", "/ntu60-xsub?")
+    assert [call[call.index("--shards") + 1] for call in here.calls] == [url, url]
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in planned.output + done.output
+    wrong = ask("--shards-root", guarded.replace(SECRET, "other"), table="knn")
+    assert wrong.exit_code == 1
+    assert "ntu60-xsub" in wrong.output
 
 
 def test_several_ranks_are_started_by_torchrun(ask: Callable[..., Result]) -> None:
