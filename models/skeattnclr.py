@@ -43,8 +43,8 @@ class SkeAttnCLR(Method):
 
     What the paper calls a predictor is the head: P_q, with its momentum copy P_k. The code calls that a projector
     and has, behind it and for the query alone, three predictors: of whole, salient and other features (as before
-    the last renaming, with which it stopped running; spec G18). `predictors` is "none", "three", or "variant":
-    none for the paper's, three for the released one.
+    the last renaming, with which it stopped running; spec G18). `predictors` is "three" (the recipe's), "none", or
+    "variant": none for the paper's, three for the released one.
     """
 
     name: ClassVar[str] = "skeattnclr"

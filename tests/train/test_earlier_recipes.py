@@ -10,8 +10,7 @@ from skelpipe.train.recipe import load_recipe, parse_recipe, with_overrides
 
 
 def test_skeattnclr_without_predictors_follows_the_variant() -> None:
-    recipe = load_recipe("skeattnclr")
-    assert recipe["skeattnclr.predictors"] == "variant"
+    recipe = with_overrides(load_recipe("skeattnclr"), ["skeattnclr.predictors=variant"])
     content = yaml.safe_load(recipe.to_yaml())
     del content["skeattnclr"]["predictors"]
     assert parse_recipe(yaml.safe_dump(content), "old") == recipe
