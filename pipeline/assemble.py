@@ -93,7 +93,7 @@ class _Gathered:
 
 def _gather(plan: Plan, jobs: Sequence[ShardJob], outlet: Outlet) -> _Gathered:
     splits: dict[str, Any] = {side: {"samples": 0, "shards": []} for side in SIDES}
-    found = _Gathered([_dropped(drop) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
+    found = _Gathered([_row(drop, reason=drop.reason) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
     for job, receipt in zip(jobs, outlet.read_receipts(jobs), strict=True):
         if receipt is None:
             gone = shard_file(Path(), job.shard.side, "*", job.shard.name)
@@ -101,8 +101,7 @@ def _gather(plan: Plan, jobs: Sequence[ShardJob], outlet: Outlet) -> _Gathered:
         by_id = {sample.id: sample for sample in job.shard.samples}
         found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
         for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
-            place = {"shard": job.shard.name, "row": row}
-            found.rows.append(_row(by_id[id_], frames=frames, bodies=bodies, note=note or None, **place))
+            found.rows.append(_row(by_id[id_], frames, bodies, job.shard.name, row, note=note or None))
         if not receipt["samples"]:  # every recording of it was dropped: a shard of nothing helps no reader
             outlet.drop(job)
             continue
@@ -132,24 +131,31 @@ def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path)
     return hashes
 
 
-def _row(sample: Sample, **rest: Any) -> Row:
-    return _any_row(sample, **rest)
-
-
-def _dropped(drop: Drop) -> Row:
-    return _any_row(drop, reason=drop.reason)
-
-
-def _any_row(of: Sample | Drop, **rest: Any) -> Row:
-    if of.cut:
-        rest |= {"recording": of.cut.recording, "start": of.cut.start, "end": of.cut.end}
-    known = {
-        "id": of.id,
-        "label": of.label if of.label >= 0 else None,
-        "fields": of.fields,
-        "split": of.side or None,
-    }
-    return Row(**{**dict.fromkeys(Row.__annotations__), **known, **rest})
+def _row(
+    of: Sample | Drop,
+    frames: int | None = None,
+    bodies: int | None = None,
+    shard: str | None = None,
+    row: int | None = None,
+    reason: str | None = None,
+    note: str | None = None,
+) -> Row:
+    cut = of.cut
+    return Row(
+        id=of.id,
+        label=of.label if of.label >= 0 else None,
+        fields=of.fields,
+        recording=cut.recording if cut else None,
+        start=cut.start if cut else None,
+        end=cut.end if cut else None,
+        frames=frames,
+        bodies=bodies,
+        split=of.side or None,
+        shard=shard,
+        row=row,
+        reason=reason,
+        note=note,
+    )
 
 
 def _plain_geometry(geometry: Geometry) -> dict[str, int]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from skelpipe.errors import SkelpipeError, UsageError
 
@@ -25,17 +25,28 @@ CONNECT_SECONDS = 20
 def workers_ready(count: int) -> Iterator[Executor | None]:
     """Start worker processes while the caller looks for work; None for a single one.
 
-    They are forked from a process that has loaded what they need, once for all, and holds no threads or locks.
+    They are forked from a process that has loaded what they need, once for all, and holds no threads or locks;
+    a thread waits until it has.
     """
     if count == 1:
         yield None
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["skelpipe.shard_writer"])
+    context.set_forkserver_preload(["skelpipe.preloaded"])
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
+        starting = threading.Thread(target=_start, args=(pool, count), name="skelpipe-start")
+        starting.start()
+        try:
+            yield pool
+        finally:
+            starting.join()
+
+
+def _start(pool: Executor, count: int) -> None:
+    """Have the pool start its processes, which it does when it gets work."""
+    with suppress(Exception):  # whoever gives it real work is told the same
         for _ in range(count):
-            pool.submit(_nothing)  # the pool starts a process when it gets work
-        yield pool
+            pool.submit(_nothing)
 
 
 def _nothing() -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "write_json",
 ]
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 PART = ".part"
 CHUNK = 1 << 20  # bytes read at a time
 
@@ -93,7 +94,7 @@ class HashingWriter:
 
 def canonical_json(content: Any) -> bytes:
     """Return the one JSON text of `content`: sorted keys, no spaces, ASCII. What digests are taken of."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return CANONICAL.encode(content).encode()
 
 
 def write_json(path: Path, content: Any, *, durable: bool = False, shared: bool = False) -> None:
