@@ -25,7 +25,7 @@ class RemoteRows:
     """Shards as rows [n,D] that follow each other, like `Pieces`, of which only a part is here.
 
     Without a plan, reading goes on as it went: the shards behind the last one read are fetched ahead, and those
-    read are let go. `expect` is the plan. Belongs to one thread.
+    read are let go. `expect` is the plan. `is_whole` says that all shards are here. Belongs to one thread.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RemoteRows:
             return
         if self._pid != os.getpid():  # what a parent process was fetching never arrives here
             self._begin()
-        if self._whole and self._planned is not None:
+        if self.is_whole and self._planned is not None:  # nothing to look for
             self._pieces.copy(rows, out)
             return
         shard = np.searchsorted(self._starts, rows, side="right") - 1
@@ -136,7 +136,7 @@ class RemoteRows:
         self._open[shards] = True
         self._shift = np.zeros(len(self._starts) - 1, np.int64)  # from a row of all shards to one of the open ones
         self._shift[shards] = starts - self._starts[shards]
-        self._whole = bool(self._open.all())
+        self.is_whole = bool(self._open.all())
 
 
 def remote_side(files: RemoteFiles, split: str, geometry: Geometry, ids: Sequence[str]) -> RemoteRows:

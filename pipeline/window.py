@@ -64,6 +64,8 @@ class Outlook:
     def look(self, epoch: int, first: int, last: int) -> None:
         """Have the shards fetched that places `first` to `last` - 1 of the epoch's order need, and those after."""
         told = self._told
+        if all(view.is_whole for view in self._views):
+            return
         if told is not None and told[0] == epoch and first in told[1] and last - 1 in told[2]:
             return
         groups, ends = self._groups(epoch)
