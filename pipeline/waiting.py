@@ -56,8 +56,7 @@ def result_of(future: "Future[T]", seconds: float | None = None) -> T:
         if left is not None and left <= 0:
             raise LateError
         if unwanted is not None:
-            if unwanted():
-                raise UnwantedError("stopped: nobody waits for it any more")
+            _end_if(unwanted)
             left = STEP_SECONDS if left is None else min(left, STEP_SECONDS)
         wait((future,), left)
     return future.result()
@@ -96,6 +95,10 @@ def pause(seconds: float) -> None:
         return
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        if unwanted():
-            raise UnwantedError("stopped: nobody waits for it any more")
+        _end_if(unwanted)
         time.sleep(min(left, STEP_SECONDS))
+
+
+def _end_if(unwanted: Callable[[], bool]) -> None:
+    if unwanted():
+        raise UnwantedError("stopped: nobody waits for it any more")
