@@ -62,7 +62,12 @@ METHODS: Final[Mapping[str, Mapping[str, object]]] = {
     "aimclr": {"aimclr.mining_epoch": 20},
     "skelemixclr": {"skelemixclr.blocks": [2, 3]},
     "actclr": {"actclr.moco_epochs": 20, "actclr.blocks": [1, 2], "optimiser.milestones": [20, 34]},
-    "skeattnclr": {"skeattnclr.blocks": [1, 2], "skeattnclr.heads": 4, "head.batch_norm": False},
+    "skeattnclr": {
+        "skeattnclr.blocks": [1, 2],
+        "skeattnclr.heads": 4,
+        "skeattnclr.predictors": "none",
+        "head.batch_norm": False,
+    },
     "msmclr": {},
 }
 FIGURES: Final[Mapping[str, str]] = {
