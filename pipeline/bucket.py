@@ -37,7 +37,8 @@ HOPELESS = re.compile(  # code 103: no region, or an endpoint that is none
 )
 
 LOOKED = "neither in the URL nor in AWS_ACCESS_KEY_ID nor in ~/.aws"
-UNREACHABLE = re.compile(r"curlCode: [67],")
+UNREACHABLE = re.compile(r"curlCode: (6|7|35),")
+NO_TLS = re.compile(r"curlCode: 35,.*wrong version number")
 IN_CLIENT = NoFork()
 READING, WRITING = 1, 5  # how often the client itself tries a request
 CAREFUL = 1 << 20  # bytes of a request, once one has failed
@@ -228,6 +229,10 @@ def _verdict(what: str, reason: str, keyless: bool) -> SkelpipeError:
         return SkelpipeError(f"{what}: access is refused, {why}: {reason}")
     if HOPELESS.search(code):
         return SkelpipeError(f"{what}: {reason}")
+    if NO_TLS.search(rest):
+        return SkelpipeError(
+            f"{what}: the server does not speak https; add scheme=http to the URL's options: {reason}"
+        )
     return TransientError(f"{what}: {reason}", unreachable=UNREACHABLE.search(rest) is not None)
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from skelpipe.errors import DatasetError
 from skelpipe.files import canonical_json, replacing
+from skelpipe.parquet import read_parquet
 
 __all__ = [
     "CARD",
@@ -169,7 +170,7 @@ def parse_samples(content: bytes, card: Mapping[str, Any], place: object) -> pa.
     if hashlib.sha256(content).hexdigest() != card["samples_file"]["sha256"]:
         raise DatasetError(f"{path}: damaged, or another dataset's: its sha256 is not the card's")
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        table = read_parquet(content)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if table.schema.names != expected["columns"]:

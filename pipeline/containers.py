@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from skelpipe.card import SAMPLES
 from skelpipe.errors import DatasetError
 from skelpipe.files import size_and_hash
 from skelpipe.hdf5 import map_hdf5, write_hdf5
 from skelpipe.manifest import SIDES
+from skelpipe.parquet import read_parquet
 from skelpipe.tarshard import Geometry, check_shard
 from skelpipe.views import VIEWS
 
@@ -90,7 +90,7 @@ def remove_shards(card: Mapping[str, Any], folder: Path) -> None:
 
 def _table(path: Path, side: str) -> tuple[list[str], np.ndarray]:
     """Ids and labels of a side in row order, which is the order of shard and row."""
-    table = pq.read_table(path, columns=["id", "label", "split", "shard", "row"])
+    table = read_parquet(path.read_bytes(), ["id", "label", "split", "shard", "row"])
     rows = [row for row in table.to_pylist() if row["split"] == side and row["shard"] is not None]
     rows.sort(key=lambda row: (row["shard"], row["row"]))
     return [row["id"] for row in rows], np.array([row["label"] for row in rows], np.int64)

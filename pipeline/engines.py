@@ -6,6 +6,7 @@ Jobs are independent, write files of their own and may be run twice: whoever doe
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
@@ -26,7 +27,8 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
     """Start worker processes while the caller looks for work; None for a single one.
 
     They are forked from a process that has loaded what they need, once for all, and holds no threads or locks;
-    a thread waits until it has.
+    a thread waits until it has. Ctrl-C, which a terminal sends to all of them, reaches a worker in its jobs alone:
+    anywhere else it would end with a traceback.
     """
     if count == 1:
         yield None
@@ -43,7 +45,8 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
 
 
 def _start(pool: Executor, count: int) -> None:
-    """Have the pool start its processes, which it does when it gets work."""
+    """Have the pool start its processes, which it does when it gets work. They block what this thread blocks."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     with suppress(Exception):  # whoever gives it real work is told the same
         for _ in range(count):
             pool.submit(_nothing)
@@ -60,13 +63,21 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
             yield job()
         return
     try:
-        futures = [pool.submit(job) for job in jobs]
+        futures = [pool.submit(_interruptible, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
         raise SkelpipeError("a worker process was killed (out of memory?); run prepare again to go on") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _interruptible(job: Job) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        job()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _begin(environment: dict[str, str]) -> None:

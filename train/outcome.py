@@ -20,6 +20,7 @@ import yaml
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing, write_json
+from skelpipe.parquet import read_parquet
 from skelpipe.train.matrixplot import draw_confusion
 from skelpipe.train.metrics import confusion, per_class, predictions
 from skelpipe.train.runfolder import CLASSIFIER
@@ -227,7 +228,7 @@ def _write_table(
 def _read_table(path: Path, columns: Sequence[str]) -> tuple[pa.Table, dict[str, str]]:
     """Return a table's columns, none with gaps, and its metadata."""
     try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        table = read_parquet(path.read_bytes())
     except FileNotFoundError:
         raise SkelpipeError(f"{path}: there is no such file") from None
     except (OSError, pa.ArrowException) as error:

@@ -195,6 +195,8 @@ def main(**given: Any) -> None:
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
         shards, stripped = shown_url(asked.shards)
         judge = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
+        if asked.cache is not None:
+            judge += ["--cache", str(asked.cache)]
         again = " (the URL with its secret again)" if stripped else ""
         click.echo(f"judge it with{again}: {shlex.join(judge)}")
 

@@ -23,7 +23,7 @@ from skelpipe.cli.options import device_option, errors_as_messages, json_option,
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
-from skelpipe.storage import child_url, open_place
+from skelpipe.storage import child_url, open_place, shown_url
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.published import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
 from skelpipe.train.runlog import Console
@@ -133,7 +133,11 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
     "--table", "key", metavar="NAME", required=True, help="Such as linear, knn, finetune, semi-1, transfer."
 )
 @click.option(
-    "--shards-root", "root", metavar="URL", required=True, help="Folder of the datasets, NAME-SPLIT each."
+    "--shards-root",
+    "root",
+    metavar="URL",
+    required=True,
+    help="Folder of the datasets, NAME-SPLIT each. SKELPIPE_CACHE names a cache for those elsewhere.",
 )
 @click.option(
     "--dataset", "wanted", multiple=True, metavar="NAME-SPLIT", help="Run this one [default: all found]."
@@ -183,6 +187,8 @@ def main(**asked: Any) -> None:
     plan = make_plan(table, choice)
     urls = {dataset.digest: child_url(asked["root"], name) for name, dataset in datasets.items()}
     work = Work(asked["out"], urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
+    if shown_url(asked["root"])[1]:
+        console.say("the commands shown lack the secret of --shards-root: to be run by hand they need it again")
     if asked["dry_run"]:
         _show(plan, work, asked["as_json"])
         return
