@@ -282,3 +282,22 @@ def test_a_killed_worker_is_reported(raw_folder, ntu_names, tmp_path) -> None:
     assert process.returncode == 1
     assert b"a worker process was killed" in errors
     assert make(raw, out)["digest"] == make(raw, tmp_path / "new")["digest"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8])
+def test_ctrl_c_in_a_terminal_ends_workers_without_a_word_of_theirs(
+    raw_folder, ntu_names, tmp_path, seconds
+) -> None:
+    """It goes to all processes of the terminal at once, whatever they are at."""
+    raw = raw_folder(ntu_names(actions=20, subjects=(1, 2, 3)))
+    options = ["--split", "xsub", "--workers", "2", "--shard-size", "1", "--out", str(tmp_path / "ds")]
+    words = [sys.executable, "-m", "skelpipe", "prepare", "--dataset", "ntu60", "--raw", str(raw), *options]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        threads = Path(f"/proc/{process.pid}/task")
+        while not any((thread / "children").read_text().strip() for thread in threads.iterdir()):
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert process.returncode == 130 or (process.returncode == 0 and seconds)
