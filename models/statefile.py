@@ -8,10 +8,25 @@ from torch import Tensor
 
 from skelpipe.errors import SkelpipeError
 
-__all__ = ["read_content", "read_state"]
+__all__ = ["is_pickled", "is_torch_file", "read_content", "read_state"]
+
+ENDINGS = (".pt", ".pth")
+PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # the present format is a zip archive
 
 NAMED = re.compile(r"GLOBAL ([\w.]+)")  # what torch says of the Python object that it refuses
 UNNAMED = re.compile(r"[Uu]nsupported|instantiate")
+
+
+def is_torch_file(path: Path) -> bool:
+    """Say whether a file is to be read by `read_content`: by its name or, whatever that is, by how it begins."""
+    return path.suffix in ENDINGS or (path.is_file() and is_pickled(path))
+
+
+def is_pickled(path: Path) -> bool:
+    """Say whether a file begins like one of `torch.save`, or another pickle; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[:2] in PICKLED and start[8:] != b"{"  # safetensors' header, after its length, which may be any
 
 
 def read_content(path: Path) -> object:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
+from skelpipe.models.statefile import is_pickled
 
 __all__ = ["export_encoder", "fill", "load_encoder"]
 
@@ -56,10 +57,7 @@ def _sorted_header(content: bytes) -> bytes:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with path.open("rb") as file:
-            start = file.read(9)
-        pickled = start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        if pickled and start[8:] != b"{":  # where safetensors' header begins, after its length, which may be any
+        if is_pickled(path):
             raise SkelpipeError(
                 f"{path}: this is a pickled PyTorch file, which could run code when loaded; "
                 "give an encoder exported as .safetensors"

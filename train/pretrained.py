@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models import build_method
 from skelpipe.models.method import Method
+from skelpipe.models.statefile import is_torch_file
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
 from skelpipe.train.checkpoint import newest_checkpoint, read_checkpoint
@@ -87,7 +88,7 @@ def read_identity(path: Path) -> tuple[Identity, int]:
 
     Raises UsageError for a checkpoint of a training with labels, whose network is exported when it is finished.
     """
-    if path.suffix == ".pt":
+    if is_torch_file(path):
         checkpoint = read_checkpoint(path)
         if LABELLED in checkpoint.identity:
             raise UsageError(
@@ -108,7 +109,7 @@ def read_identity(path: Path) -> tuple[Identity, int]:
 def load_networks(path: Path, identity: Identity, layout: Layout, stream: str) -> Networks:
     """Build the networks for one view and fill them from a file; weights that do not fit are an error."""
     method = build_method(identity.recipe.nested(), layout, identity.view)
-    if path.suffix == ".pt":
+    if is_torch_file(path):
         try:
             method.load_state_dict(read_checkpoint(path).model)
         except RuntimeError as error:

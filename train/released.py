@@ -7,17 +7,16 @@ from torch import nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.authors import Loaded, load_checkpoint
-from skelpipe.models.statefile import read_content
+from skelpipe.models.statefile import is_torch_file, read_content
 
 __all__ = ["PERSONS", "default_view", "embedder", "read_released"]
 
 PERSONS = 2  # of every clip the papers train on
-SUFFIXES = (".pt", ".pth")
 
 
 def read_released(path: Path) -> Loaded | None:
     """Return what a file of the papers' code holds, or None for one of our own; see `load_checkpoint`."""
-    if path.suffix not in SUFFIXES:
+    if not is_torch_file(path):
         return None
     content = read_content(path)
     if isinstance(content, dict) and "format" in content:

@@ -92,7 +92,7 @@ class Run:
         self.collapsed = False
         recipe, view = identity.recipe, identity.view
         method = initialised(recipe, dataset.layout, identity.seed, view, _anchor(dataset, view))
-        start = "" if options.start is None else start_from(options.start, method, dataset, view, say)
+        start = "" if options.start is None else start_from(options.start, method, recipe, dataset, view, say)
         self.method: Method = method.to(device)
         self.identity = replace(identity, streams=self.method.streams(view), begun_from=start)
         if self.team.world > 1 and not self.norm_apart:

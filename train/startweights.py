@@ -2,42 +2,57 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from skelpipe.dataset import Dataset
-from skelpipe.errors import UsageError
+from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.method import Method
 from skelpipe.models.moco import MoCo
 from skelpipe.models.weights import fill
 from skelpipe.preprocess import CROSCLR
 from skelpipe.train.pretrained import Networks, find_weights, load_networks, read_identity
+from skelpipe.train.recipe import Recipe
 from skelpipe.train.released import PERSONS, read_released
 from skelpipe.train.subject import Trained
 
 __all__ = ["UNTRAINED", "start_from"]
 
+PREDICTORS = "skeattnclr.predictors"  # part of that method's head
 UNTRAINED = "this recipe of {} is for networks that have learned, and these have not: name some with --checkpoint"
 
 
-def start_from(checkpoint: str, method: Method, dataset: Dataset, view: str, say: Callable[[str], None]) -> str:
+def start_from(
+    checkpoint: str, method: Method, recipe: Recipe, dataset: Dataset, view: str, say: Callable[[str], None]
+) -> str:
     """Give a new method's query networks, encoder and head, the weights in what `--checkpoint` names.
+
+    `recipe` is what the method was made from.
 
     That is a run's folder, its encoder.safetensors, one of its checkpoints or a released pre-training file. Key
     networks become copies of the query's; queues and torch's global generator stay as they are. Returns what the
     weights are, with a digest of their numbers. Raises UsageError, field by field, where they were trained on
-    other clips (view, frames, persons, layout, profile; the dataset may be another) or have no projection head,
-    and SkelpipeError listing what differs where they do not fit the method's networks.
+    other clips (view, frames, persons, layout, profile; the dataset may be another), have no projection head or
+    are of other networks than the recipe's, and SkelpipeError listing the tensors where that does not tell.
     """
     read: dict[str, Networks] = {}
     names: list[str] = []
-    for stream in method.streams(view):
+    streams = method.streams(view)
+    for stream in streams:
         path = find_weights(checkpoint, stream)
         with torch.random.fork_rng(devices=()):
-            read[stream], name = _networks(path, dataset, stream, say)
-        fill(path, Networks.of(method, stream), read[stream].state_dict())
-        names.append(name)
+            start = _start(path, dataset, stream, say)
+        if not start.views and len(streams) > 1:
+            raise UsageError(
+                f"{path}: has the networks of one view and does not say which, this run trains "
+                f"{len(streams)}: {', '.join(streams)}"
+            )
+        _fill(path, Networks.of(method, stream), start, recipe)
+        read[stream] = start.networks
+        names.append(start.name)
     for contrast in method.modules():
         if isinstance(contrast, MoCo):
             contrast.key_encoder.load_state_dict(contrast.encoder.state_dict())
@@ -45,25 +60,67 @@ def start_from(checkpoint: str, method: Method, dataset: Dataset, view: str, say
     return f"{' and '.join(dict.fromkeys(names))}, weights {_digest(read)}"
 
 
-def _networks(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]) -> tuple[Networks, str]:
-    """Return a file's networks for a view, and what they are called."""
+@dataclass(frozen=True)
+class _Start:
+    """A file's networks for a view, what to call them, the views that the file names, and their settings."""
+
+    networks: Networks
+    name: str
+    views: tuple[str, ...]
+    made_with: Mapping[str, Any]
+
+
+def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]) -> _Start:
     released = read_released(path)
     if released is None:
         identity, epoch = read_identity(path)
         trained = Trained(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
         _check(path, trained, dataset, stream)
         name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
-        return load_networks(path, identity, dataset.layout, stream), name
-    views = released.views
-    if not views:
-        say(f"{path} does not say which view it was trained on: taken as {stream}")
-        views = (stream,)
-    trained = Trained(views, released.frames, PERSONS, released.layout.name, CROSCLR)
+        networks = load_networks(path, identity, dataset.layout, stream)
+        return _Start(networks, name, identity.streams, _of_networks(identity.recipe))
+    trained = Trained(released.views or (stream,), released.frames, PERSONS, released.layout.name, CROSCLR)
     _check(path, trained, dataset, stream)
     branch = released.branch(stream)
     if branch.head is None:
         raise UsageError(f"{path}: comes from a linear evaluation and has no projection head to start from")
-    return Networks(branch.encoder, branch.head), f"{released.method} as released"
+    if not released.views:
+        say(f"{path} does not say which view it was trained on: taken as {stream}")
+    made_with = {
+        "encoder.name": "stgcn",
+        "encoder.graph": released.graph,
+        "encoder.width": released.width,
+        PREDICTORS: "three" if released.method == "skeattnclr" else "none",
+    }
+    return _Start(
+        Networks(branch.encoder, branch.head), f"{released.method} as released", released.views, made_with
+    )
+
+
+def _of_networks(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that decide which weights a recipe's encoder and head have."""
+    shaping = {key: value for key, value in recipe.values.items() if key.startswith(("encoder.", "head."))}
+    shaping.pop("encoder.dropout", None)
+    predictors = recipe.values.get(PREDICTORS, "none")
+    if predictors == "variant":
+        predictors = "three" if recipe["variant"] == "released" else "none"
+    return shaping | {PREDICTORS: predictors}
+
+
+def _fill(path: Path, networks: Networks, start: _Start, recipe: Recipe) -> None:
+    try:
+        fill(path, networks, start.networks.state_dict())
+    except SkelpipeError:
+        mine = _of_networks(recipe)
+        both = [key for key in {**start.made_with, **mine} if key in start.made_with]
+        other = [
+            f"{key}: {start.made_with[key]}, this run has {mine.get(key, 'none')}"
+            for key in both
+            if mine.get(key) != start.made_with[key]
+        ]
+        if not other:
+            raise
+        raise UsageError(f"{path}: its networks are not this run's: {'; '.join(other)}") from None
 
 
 def _check(path: Path, trained: Trained, dataset: Dataset, stream: str) -> None:

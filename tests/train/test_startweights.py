@@ -11,27 +11,28 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from skelpipe.dataset import Dataset
-from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.errors import UsageError
 from skelpipe.models.authorkeys import stgcn_key
 from skelpipe.models.method import Method
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
 from skelpipe.train.pretrained import initialised
-from skelpipe.train.recipe import load_recipe, with_overrides
+from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
 from skelpipe.train.runlog import read_log
 from skelpipe.train.startweights import start_from
 
 Train = Callable[..., Result]
+Started = tuple[Method, Recipe]
 RELEASED = ["--recipe", "actclr-released", "--set", "actclr.blocks=[1, 2]", "--set", "init=default"]
 
 
 @pytest.fixture(scope="session")
-def fresh(small_settings: list[str]) -> Callable[..., Method]:
+def fresh(small_settings: list[str]) -> Callable[..., Started]:
     """A maker of small methods as a run starts from them."""
 
-    def make(name: str, *settings: str, view: str = "joint", seed: int = 7) -> Method:
+    def make(name: str, *settings: str, view: str = "joint", seed: int = 7) -> Started:
         recipe = with_overrides(load_recipe(name), [*small_settings[1::2], "temperature=0.2", *settings])
-        return initialised(recipe, layout("kinect-v2-25"), seed, view)
+        return initialised(recipe, layout("kinect-v2-25"), seed, view), recipe
 
     return make
 
@@ -46,11 +47,11 @@ def state(network: nn.Module, part: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("source", ["", "encoder.safetensors", "checkpoints/epoch-0006.pt"])
 def test_networks_get_the_weights_and_key_networks_copy_them(
-    fresh: Callable[..., Method], finished: Path, tiny_dataset: Dataset, source: str
+    fresh: Callable[..., Started], finished: Path, tiny_dataset: Dataset, source: str
 ) -> None:
-    method = fresh("actclr-released", "actclr.blocks=[1, 2]")
+    method, recipe = fresh("actclr-released", "actclr.blocks=[1, 2]")
     queue, generator = method.moco.queue.clone(), torch.get_rng_state()
-    name = start_from(str(finished / source), method, tiny_dataset, "joint", quiet)
+    name = start_from(str(finished / source), method, recipe, tiny_dataset, "joint", quiet)
     wanted = load_file(finished / "encoder.safetensors")
     for encoder, head in (
         (method.moco.encoder, method.moco.head),
@@ -62,28 +63,28 @@ def test_networks_get_the_weights_and_key_networks_copy_them(
     assert torch.equal(method.moco.queue, queue)
     assert torch.equal(torch.get_rng_state(), generator)
     assert name.startswith("skeletonclr, 6 epochs on ntu60-xsub, weights ")
-    assert start_from(str(finished), fresh("aimclr", "aimclr.views=1"), tiny_dataset, "joint", quiet) == name
+    assert start_from(str(finished), *fresh("aimclr", "aimclr.views=1"), tiny_dataset, "joint", quiet) == name
 
 
 def test_each_view_gets_its_own(
-    fresh: Callable[..., Method], tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Train
+    fresh: Callable[..., Started], tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Train
 ) -> None:
     own = ["--set", "crosclr.views=2", "--knn-every", "0"]
     result = pretrain_small(tiny_dataset, tmp_path / "two", "--method", "crosclr", "--epochs", "1", *own)
     assert result.exit_code == 0, result.output
-    method = fresh("aimclr", "aimclr.views=2")
-    start_from(str(tmp_path / "two"), method, tiny_dataset, "joint", quiet)
+    method, recipe = fresh("aimclr", "aimclr.views=2")
+    start_from(str(tmp_path / "two"), method, recipe, tiny_dataset, "joint", quiet)
     for view, name in (("joint", "encoder.safetensors"), ("motion", "encoder-motion.safetensors")):
         encoder, head = method.networks(view)
         found, wanted = state(encoder, "encoder") | state(head, "head"), load_file(tmp_path / "two" / name)
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     three = fresh("aimclr", "aimclr.views=3")
     with pytest.raises(UsageError, match="view: trained on joint, asked for bone"):
-        start_from(str(tmp_path / "two"), three, tiny_dataset, "joint", quiet)
+        start_from(str(tmp_path / "two"), *three, tiny_dataset, "joint", quiet)
 
 
 def test_a_released_file(
-    fresh: Callable[..., Method], make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]],
+    fresh: Callable[..., Started], make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:  # fmt: skip
     dataset = make_dataset(ntu_names(actions=1), frames=50, bodies=2)
@@ -94,8 +95,8 @@ def test_a_released_file(
     content |= {"queue": torch.rand(8, 32), "queue_ptr": torch.zeros(1, dtype=torch.long)}
     content |= {f"encoder_q.fc.{name}": value for name, value in head.state_dict().items()}
     torch.save(content, tmp_path / "aimclr.pt")
-    method, said = fresh("actclr-released"), []
-    name = start_from(str(tmp_path / "aimclr.pt"), method, dataset, "joint", said.append)
+    (method, recipe), said = fresh("actclr-released"), []
+    name = start_from(str(tmp_path / "aimclr.pt"), method, recipe, dataset, "joint", said.append)
     assert name.startswith("aimclr as released, weights ")
     assert ["taken as joint" in text for text in said] == [True]
     for made, found in ((encoder, method.moco.encoder), (head, method.moco.key_head)):
@@ -105,25 +106,39 @@ def test_a_released_file(
     linear |= {"encoder_q.fc.weight": torch.rand(60, 8), "encoder_q.fc.bias": torch.rand(60)}
     torch.save(linear, tmp_path / "linear.pt")
     with pytest.raises(UsageError, match=r"linear\.pt: .* no projection head to start from"):
-        start_from(str(tmp_path / "linear.pt"), method, dataset, "joint", quiet)
+        start_from(str(tmp_path / "linear.pt"), method, recipe, dataset, "joint", quiet)
+    other = str((tmp_path / "aimclr.pt").rename(tmp_path / "model.pth.tar"))
+    assert start_from(other, method, recipe, dataset, "joint", quiet).endswith(name[-12:])
+    with pytest.raises(
+        UsageError, match="of one view and does not say which, this run trains 3: joint, motion, bone"
+    ):
+        start_from(other, *fresh("crosclr", "crosclr.views=3"), dataset, "joint", quiet)
+    with pytest.raises(UsageError, match=r"encoder\.width: 2, this run has 4$"):
+        start_from(other, *fresh("skeletonclr", "encoder.width=4"), dataset, "joint", quiet)
 
 
 def test_what_does_not_fit_is_refused(
-    fresh: Callable[..., Method], finished: Path, tiny_dataset: Dataset, tmp_path: Path,
+    fresh: Callable[..., Started], finished: Path, tiny_dataset: Dataset, tmp_path: Path,
     make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]],
 ) -> None:  # fmt: skip
     with pytest.raises(UsageError, match="view: trained on joint, asked for bone"):
-        start_from(str(finished), fresh("skeletonclr", view="bone"), tiny_dataset, "bone", quiet)
+        start_from(str(finished), *fresh("skeletonclr", view="bone"), tiny_dataset, "bone", quiet)
     longer = make_dataset(ntu_names(actions=1), frames=12)
     with pytest.raises(UsageError, match="frames: trained on 8, asked for 12"):
-        start_from(str(finished), fresh("skeletonclr"), longer, "joint", quiet)
-    with pytest.raises(SkelpipeError, match=r"do not fit this encoder: .*head\.2\.weight is float32\[8, 8\], not"):
-        start_from(str(finished), fresh("skeletonclr", "head.dim=4"), tiny_dataset, "joint", quiet)
+        start_from(str(finished), *fresh("skeletonclr"), longer, "joint", quiet)
+    with pytest.raises(UsageError, match=r"networks are not this run's: head\.dim: 8, this run has 4$"):
+        start_from(str(finished), *fresh("skeletonclr", "head.dim=4"), tiny_dataset, "joint", quiet)
     other = fresh("skeletonclr", "encoder.graph=agcn")
-    with pytest.raises(SkelpipeError, match=r"made for another: encoder\.adjacency"):
-        start_from(str(finished), other, tiny_dataset, "joint", quiet)
+    with pytest.raises(UsageError, match=r"encoder\.graph: stgcn_capped, this run has agcn$"):
+        start_from(str(finished), *other, tiny_dataset, "joint", quiet)
+    like_it = ["skeattnclr.heads=2", "head.batch_norm=false", "encoder.graph=stgcn_capped"]
+    attention = ["skeattnclr.blocks=[1, 2]", *like_it]
+    with pytest.raises(UsageError, match=r"run's: skeattnclr\.predictors: none, this run has three$"):
+        start_from(str(finished), *fresh("skeattnclr", *attention), tiny_dataset, "joint", quiet)
+    without = fresh("skeattnclr", *attention, "skeattnclr.predictors=variant")
+    start_from(str(finished), *without, tiny_dataset, "joint", quiet)
     with pytest.raises(UsageError, match="there is no such run or file"):
-        start_from(str(tmp_path / "none"), fresh("skeletonclr"), tiny_dataset, "joint", quiet)
+        start_from(str(tmp_path / "none"), *fresh("skeletonclr"), tiny_dataset, "joint", quiet)
 
 
 def test_the_released_actclr_goes_on_from_a_run(
