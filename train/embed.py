@@ -169,9 +169,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def default_folder(dataset: Dataset, subject: Subject, baseline: str | None) -> Path:
-    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`."""
-    name = subject.method if baseline is None else baseline
+def default_folder(dataset: Dataset, subject: Subject, checkpoint: str | None, baseline: str | None) -> Path:
+    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`, the name being that of the run or file judged."""
+    name = "-".join(filter(None, (checkpoint and Path(checkpoint).stem, baseline)))
     return Path("runs") / f"{PROTOCOL}-{dataset_name(dataset)}-{subject.view}-{name}"
 
 
@@ -253,7 +253,7 @@ def main(
         seed=seed,
         console=console,
     )
-    folder = out or default_folder(dataset, subject, baseline)
+    folder = out or default_folder(dataset, subject, checkpoint, baseline)
     team.on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(EMBEDDING, TABLE)))
     usable = usable_perplexity(perplexity, len(rows))
     if usable < perplexity:

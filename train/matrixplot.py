@@ -16,9 +16,10 @@ NAMED = 30  # classes whose names still have room beside the rows
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: Path) -> bool:
     """Draw counts int[K,K] as shares of each true class's clips; without matplotlib draw nothing, return False.
 
-    Rows are true classes, columns predicted ones; a class without clips has an empty row.
+    Rows are true classes, columns predicted ones; classes without clips that nothing was taken for are left out.
     """
-    count = len(names)
+    shown = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
+    matrix, count = matrix[np.ix_(shown, shown)], len(shown)
     side = float(np.clip(0.12 * count + 3, 5, 16))
     try:
         figure = new_figure(side + (2 if count <= NAMED else 0.8), side + 0.6)
@@ -30,11 +31,11 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: P
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     step = 1 if count <= NAMED else 5 if count <= 80 else 10
     ticks = list(range(0, count, step))
-    labels = [f"{label} {names[label]}" if count <= NAMED else str(label) for label in ticks]
-    axes.set_xticks(ticks, [str(label) for label in ticks], fontsize=7)
+    labels = [f"{shown[tick]} {names[shown[tick]]}" if count <= NAMED else str(shown[tick]) for tick in ticks]
+    axes.set_xticks(ticks, [str(shown[tick]) for tick in ticks], fontsize=7)
     axes.set_yticks(ticks, labels, fontsize=7)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(title, fontsize=9, loc="left", wrap=True)
-    figure.colorbar(image, ax=axes, label="% of the true class's clips", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
     save_figure(figure, path)
     return True

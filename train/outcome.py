@@ -43,6 +43,7 @@ __all__ = [
     "SCORES",
     "SETTINGS",
     "SPLIT_FEATURES",
+    "TIMELINES",
     "Scores",
     "claim_folder",
     "read_features",
@@ -56,6 +57,7 @@ RESULT, SCORES, FEATURES = "result.json", "scores.parquet", "features.parquet"
 SPLIT_FEATURES = {split: f"features-{split}.parquet" for split in ("train", "test")}
 CLASSES, CONFUSION, PICTURE = "classes.csv", "confusion.csv", "confusion.png"
 EMBEDDING = "embedding.png"
+TIMELINES = "timelines.png"
 LOG, SETTINGS, REPORT = "log.jsonl", "recipe.yaml", "report.html"
 TABLES = (SCORES, FEATURES, *SPLIT_FEATURES.values(), CLASSES, CONFUSION)
 OWN = (RESULT, *TABLES, PICTURE, LOG, SETTINGS, REPORT, CLASSIFIER)

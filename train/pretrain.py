@@ -40,6 +40,7 @@ from skelpipe.storage import shown_url
 from skelpipe.train.identity import Identity
 from skelpipe.train.ranks import together
 from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
+from skelpipe.train.reported import reported_knn, reported_text
 from skelpipe.train.runlog import Console
 from skelpipe.train.runner import BATCH_NORMS, Options, pretrain
 
@@ -186,11 +187,12 @@ def main(**given: Any) -> None:
         reader=asked.loader,
         batch_norm=asked.batch_norm,
     )
-    summary = pretrain(dataset, identity, options, console)
+    summary = pretrain(dataset, identity, options, console) | {"reported": reported_knn(identity)}
     if asked.as_json:
         click.echo(json.dumps(summary))
     else:
-        figures = "".join(f", {name} {value:.1f} %" for name, value in summary["figures"].items())
+        measured = summary["figures"].items()
+        figures = "".join(f", {name} {value:.1f} %{reported_text(summary, name)}" for name, value in measured)
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
         shards, stripped = shown_url(asked.shards)

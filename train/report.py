@@ -31,6 +31,8 @@ __all__ = ["REPORT", "main", "report", "write_report"]
 
 REPORT = "report.html"
 BACKGROUND = "background"  # the first class of a segmentation: the actions then count from 1
+ARRANGED = "t-SNE of the features, a colour and a marker a class; classes count from 1."
+TIMED = "Videos from left to right, what is true above what was predicted, a colour a class."
 COUNTED = "Classes count from 0 on this page and in the run's files; embed.py and predict.py count from 1."
 
 
@@ -55,7 +57,8 @@ def report(record: Record, dataset: Dataset | None = None) -> str:
     where, view = _where(record, dataset)
     sections = [
         _section("figures", "Figures", facts.figures(record), facts.paper_table(record, where, view)),
-        _section("embedding", "Embedding", _embedding(record)),
+        _section("embedding", "Embedding", _picture(record.embedding, ARRANGED)),
+        _section("timelines", "Timelines", _picture(record.timelines, TIMED)),
         _section("curves", "Curves", _cards(curves(record.log, _references(record)))),
         _section("confusion", "Confusion", *_confusion(record)),
         _section("classes", "Hardest classes", *_classes(record, dataset)),
@@ -102,11 +105,10 @@ def _references(record: Record) -> dict[str, tuple[float, str]]:
     return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
 
 
-def _embedding(record: Record) -> Markup | None:
-    if record.embedding is None:
+def _picture(content: bytes | None, words: str) -> Markup | None:
+    if content is None:
         return None
-    source = f"data:image/png;base64,{base64.b64encode(record.embedding).decode()}"
-    words = "t-SNE of the features, a colour and a marker a class; classes count from 1."
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return joined([el("img", src=source, alt=words), el("p", words, class_="quiet")])
 
 
@@ -116,7 +118,11 @@ def _confusion(record: Record) -> list[Markup]:
     names = [row.name for row in record.classes]
     pairs = worst_pairs(record.confusion, names)
     rows = ((truth, taken, f"{count:,}", f"{share:.1f}") for truth, taken, count, share in pairs)
-    listed = facts.table(("true class", "taken for", "clips", "% of its clips"), rows) if pairs else None
+    listed = (
+        facts.table(("true class", "taken for", record.judged, f"% of its {record.judged}"), rows)
+        if pairs
+        else None
+    )
     title = el("h3", "Most frequent confusions") if pairs else None
     return [matrix_figure(record.confusion, names), *filter(None, (title, listed))]
 
@@ -134,7 +140,7 @@ def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
         for row in record.classes
     )
     counted = [] if record.classes[0].name == BACKGROUND else [el("p", COUNTED, class_="quiet")]
-    every = _folded("All classes", facts.table(("class", "clips", "right", "accuracy, %"), rows))
+    every = _folded("All classes", facts.table(("class", record.judged, "right", "accuracy, %"), rows))
     note = (
         []
         if dataset

@@ -6,10 +6,19 @@ from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.heldagainst import Reference
-from skelpipe.train.identity import dataset_name
+from skelpipe.train.identity import Identity, dataset_name
 from skelpipe.train.subject import Subject
 
-__all__ = ["HELD_AGAINST", "PUBLISHED", "published", "reference", "reported", "reported_text", "told_by_scores"]
+__all__ = [
+    "HELD_AGAINST",
+    "PUBLISHED",
+    "published",
+    "reference",
+    "reported",
+    "reported_knn",
+    "reported_text",
+    "told_by_scores",
+]
 
 HELD_AGAINST = "held_against"  # what scores say of a network's place in the papers' tables
 PUBLISHED = "published"  # and of the clips that those were measured on
@@ -47,6 +56,12 @@ def reported(held: Reference | None, clips: Mapping[str, Any]) -> dict[str, Any]
     """
     found = held.figures() if held is not None else None
     return {**found[0], "source": found[1], **clips} if found is not None else None
+
+
+def reported_knn(identity: Identity) -> dict[str, Any] | None:
+    """Return what the papers report for the nearest neighbours of a pre-trained network, as `reported` does."""
+    where = {"dataset": identity.dataset, "stream": identity.view, "trained_on": identity.dataset}
+    return reported(Reference.to(identity.recipe, "knn", **where), {})
 
 
 def reported_text(result: Mapping[str, Any], figure: str) -> str:

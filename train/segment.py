@@ -37,7 +37,7 @@ from skelpipe.files import replacing
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.metrics import confusion
 from skelpipe.train.options import overwrite_option, subject_options
-from skelpipe.train.outcome import Scores, claim_folder, write_outcome
+from skelpipe.train.outcome import TIMELINES, Scores, claim_folder, write_outcome
 from skelpipe.train.ranks import ranks, together
 from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
 from skelpipe.train.runlog import Console
@@ -52,7 +52,7 @@ __all__ = ["main"]
 
 PROTOCOL = "segment"
 BACKGROUND = "background"
-TIMELINES, SEGMENTS = "timelines.png", "segments.csv"
+SEGMENTS = "segments.csv"
 
 
 def segment(
@@ -174,9 +174,11 @@ def pick(ids: Sequence[str], count: int, named: Sequence[str]) -> list[int]:
     )
 
 
-def default_folder(dataset: Dataset, subject: Subject, baseline: str | None, plan: Plan) -> Path:
-    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`."""
-    name = subject.method if baseline is None else baseline
+def default_folder(
+    dataset: Dataset, subject: Subject, checkpoint: str | None, baseline: str | None, plan: Plan
+) -> Path:
+    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`, the name being that of the run or file judged."""
+    name = "-".join(filter(None, (checkpoint and Path(checkpoint).stem, baseline)))
     tuned = "-finetuned" if plan.finetune else ""
     return Path("runs") / f"{PROTOCOL}-{dataset_name(dataset)}-{subject.view}-{name}{tuned}"
 
@@ -268,7 +270,7 @@ def main(
         seed=plan.seed,
         console=console,
     )
-    folder = out or default_folder(dataset, subject, baseline, plan)
+    folder = out or default_folder(dataset, subject, checkpoint, baseline, plan)
     ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(TIMELINES, SEGMENTS)))
     windows, scores, log = segment(dataset, subject, plan, stride, device, console)
     result = summary(dataset, subject, plan, stride, scores) | {"run": str(folder)}

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.heldagainst import Reference
 from skelpipe.train.identity import dataset_name
 from skelpipe.train.published import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
+from skelpipe.train.reported import reported_knn as papers_knn
 from skelpipe.train.reporting.charts import number
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record
@@ -45,7 +45,7 @@ def figures(record: Record) -> Markup | None:
     reported: Mapping[str, Any] = record.result.get("reported") or {}
     rows, percent = [], not any(name.startswith("nmi") for name in found)
     for name, value in sorted(found.items(), key=lambda item: _place(item[0])):
-        paper = reported.get(name)
+        paper = reported.get(name.removeprefix("best_"))  # papers report the best epoch on the test clips
         gap = f"{value - paper:+.2f}" if isinstance(paper, int | float) else ""
         rows.append((name, _figure(value, 2 if percent else 4), _figure(paper), gap))
     chance = record.result.get("chance")
@@ -114,7 +114,7 @@ def _fusions(record: Record) -> Markup | None:
     rows = []
     for entry in entries:
         weights = ":".join(f"{weight:g}" for weight in entry.get("weights", []))
-        told = " ".join(filter(None, (weights, entry.get("name") or entry.get("view"))))
+        told = " ".join(filter(None, (weights, entry.get("source") or entry.get("name") or entry.get("view"))))
         counts = "counts" if entry.get("counts") else ""
         rows.append((told, *(_figure(entry["figures"].get(name)) for name in names), counts))
     return el("div", el("h3", "Streams and their fusions"), table(("", *names, ""), rows, class_="numbers first"))
@@ -133,13 +133,8 @@ def _last_knn(record: Record) -> dict[str, float]:
 
 def reported_knn(record: Record) -> Mapping[str, float]:
     """Return what the papers report for the nearest neighbours of a pre-trained network, by the figures' names."""
-    identity = record.identity
-    if identity is None:
-        return {}
-    where = {"dataset": identity.dataset, "stream": identity.view, "trained_on": identity.dataset}
-    held = Reference.to(identity.recipe, "knn", **where)
-    found = held.figures() if held is not None else None
-    return found[0] if found else {}
+    found = papers_knn(record.identity) if record.identity is not None else None
+    return {name: value for name, value in (found or {}).items() if not isinstance(value, str)}
 
 
 def _source(reported: Mapping[str, Any]) -> Markup | None:

@@ -34,7 +34,7 @@ def hardest_classes(record: Record, dataset: Dataset | None) -> list[Markup]:
     found = []
     for row in hardest(record):
         identity, fared = _example(record, row, dataset)
-        words = [f"{row.accuracy:.1f} % of {row.clips} test clips"]
+        words = [f"{row.accuracy:.1f} % of {row.clips:,} test {record.judged}"]
         if others := _taken_for(record, row):
             words.append(f"most often taken for {others}")
         drawing = None

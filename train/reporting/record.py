@@ -13,7 +13,17 @@ import yaml
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.identity import Identity
-from skelpipe.train.outcome import CLASSES, CONFUSION, EMBEDDING, LOG, RESULT, SCORES, SETTINGS, read_scores
+from skelpipe.train.outcome import (
+    CLASSES,
+    CONFUSION,
+    EMBEDDING,
+    LOG,
+    RESULT,
+    SCORES,
+    SETTINGS,
+    TIMELINES,
+    read_scores,
+)
 from skelpipe.train.pretrained import find_weights, read_identity
 from skelpipe.train.recipe import Recipe, parse_recipe
 from skelpipe.train.runfolder import RunFolder
@@ -40,7 +50,7 @@ class Record:
     `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training.
     `identity` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
     is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id. `embedding` is
-    the picture (PNG) of an arrangement of clips.
+    the picture (PNG) of an arrangement of clips, `timelines` that of videos and their frames' classes.
     """
 
     path: Path
@@ -55,6 +65,12 @@ class Record:
     confusion: np.ndarray | None = None
     predicted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     embedding: bytes | None = None
+    timelines: bytes | None = None
+
+    @property
+    def judged(self) -> str:
+        """What the figures count."""
+        return "frames" if "segment" in str(self.result.get("protocol", "")) else "clips"
 
     @property
     def is_evaluation(self) -> bool:
@@ -86,6 +102,7 @@ def read_record(path: Path) -> Record:
         _confusion(path / CONFUSION, len(classes)),
         _predicted(path / SCORES),
         _bytes(path / EMBEDDING),
+        _bytes(path / TIMELINES),
     )
 
 
