@@ -13,7 +13,8 @@ from skelpipe.train.reporting.record import Record
 
 __all__ = ["facts", "figures", "log_table", "paper_table", "reported_knn", "settings_table", "table"]
 
-HIDDEN = ("chance", "classes", "figures", "fusions", "reported", "streams")  # of result.json: told elsewhere
+# Of result.json: told elsewhere.
+HIDDEN = ("background", "chance", "classes", "figures", "fusions", "reported", "streams")
 FULL_LOG = 1000  # records up to which the whole log is in the page
 
 
@@ -48,9 +49,9 @@ def figures(record: Record) -> Markup | None:
         paper = reported.get(name.removeprefix("best_"))  # papers report the best epoch on the test clips
         gap = f"{value - paper:+.2f}" if isinstance(paper, int | float) else ""
         rows.append((name, _figure(value, 2 if percent else 4), _figure(paper), gap))
-    chance = record.result.get("chance")
-    if isinstance(chance, int | float):
-        rows.append(("chance", _figure(chance), "", ""))
+    for key, words in (("chance", "chance"), ("background", "acc of naming nothing")):
+        if isinstance(floor := record.result.get(key), int | float):
+            rows.append((words, _figure(floor), "", ""))
     unit, wide = ", %" if percent else "", 4 if any(row[2] for row in rows) else 2
     head = ("figure", f"measured{unit}", f"paper{unit}", "difference")
     body = table(head[:wide], (row[:wide] for row in rows), class_="numbers first headline")

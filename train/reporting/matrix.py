@@ -52,7 +52,7 @@ def matrix_figure(counts: np.ndarray, names: Sequence[str]) -> Markup:
         data_side=SIDE,
     )
     steps = [el("i", class_=f"shade{level}") for level in range(1, SHADES + 1)]
-    legend = el("p", "share of the true class's clips: 0 %\u00a0", *steps, "\u00a0100 %", class_="shades")
+    legend = el("p", "share of the true class: 0 %\u00a0", *steps, "\u00a0100 %", class_="shades")
     said = el("output", "Point at a cell to read it.", id="cell")
     data = el(
         "script",
