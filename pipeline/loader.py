@@ -153,7 +153,7 @@ class Loader:
         return ahead
 
     def close(self) -> None:
-        """End the running iteration and the thread that reads ahead, if there are any. The position stays."""
+        """End the running iteration and the thread that reads ahead, if there are any; another may begin."""
         if self._ahead is not None:
             self._ahead.close()
         self._ahead = self._next = None
