@@ -73,6 +73,7 @@ class Plain(nn.Module):
         made = ours.mocos if hasattr(ours, "mocos") else {"joint": ours.moco}
         self.mocos = nn.ModuleDict({name: PlainMoCo(moco, ours.temperature) for name, moco in made.items()})
         self.attention = copy.deepcopy(getattr(ours, "attention", None))
+        self.predictors = copy.deepcopy(getattr(ours, "predictors", None))
         self._step = step
 
     @property
@@ -186,8 +187,9 @@ def actclr(plain: Plain, views: Views, extras: Views) -> Tensor:
 
 def skeattnclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     method, moco, attention = cast(Any, plain.ours[0]), plain.moco, cast(Any, plain.attention)
+    predictors = cast(Any, plain.predictors)
     persons = views["query"].shape[4]
-    q = moco.query(views["query"])
+    q = F.normalize(predictors["z"](moco.head(moco.encoder(views["query"]))), dim=1)
     maps = moco.encoder.features(views["mixed"])
     tokens = maps.flatten(2).transpose(1, 2)
     qkv = attention.qkv(attention.norm(tokens)).unflatten(2, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -195,7 +197,10 @@ def skeattnclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     found = attention.proj((weights @ qkv[2]).transpose(1, 2).flatten(2))
     mask = torch.sigmoid(attention.sharpness * found).transpose(1, 2).reshape(maps.shape)
     rest = torch.ones_like(mask) - mask
-    q_s, q_ns = (moco.project(moco.encoder.pool(maps * share, persons)) for share in (mask, rest))
+    q_s, q_ns = (
+        F.normalize(predictors[which](moco.head(moco.encoder.pool(maps * share, persons))), dim=1)
+        for which, share in (("s", mask), ("ns", rest))
+    )
     moco.follow()
     with torch.no_grad():
         maps = moco.key_encoder.features(views["key"])
