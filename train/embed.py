@@ -51,7 +51,7 @@ from skelpipe.train.ranks import ranks, together
 from skelpipe.train.report import write_report
 from skelpipe.train.runlog import Console
 from skelpipe.train.scatter import draw_scatter
-from skelpipe.train.subject import Subject, choose_subject
+from skelpipe.train.subject import Subject, choose_subject, default_folder
 from skelpipe.train.subset import labelled_subset
 
 __all__ = ["main"]
@@ -169,12 +169,6 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def default_folder(dataset: Dataset, subject: Subject, checkpoint: str | None, baseline: str | None) -> Path:
-    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`, the name being that of the run or file judged."""
-    name = "-".join(filter(None, (checkpoint and Path(checkpoint).stem, baseline)))
-    return Path("runs") / f"{PROTOCOL}-{dataset_name(dataset)}-{subject.view}-{name}"
-
-
 def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
     try:
         return tuple(dict.fromkeys(int(text) for text in (value or "").split(",") if text.strip()))
@@ -253,7 +247,7 @@ def main(
         seed=seed,
         console=console,
     )
-    folder = out or default_folder(dataset, subject, checkpoint, baseline)
+    folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline)
     team.on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(EMBEDDING, TABLE)))
     usable = usable_perplexity(perplexity, len(rows))
     if usable < perplexity:

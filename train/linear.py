@@ -52,7 +52,7 @@ from skelpipe.train.ranks import ranks, together
 from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
 from skelpipe.train.runfolder import CLASSIFIER
 from skelpipe.train.runlog import Console
-from skelpipe.train.subject import Subject, choose_subject
+from skelpipe.train.subject import choose_subject, default_folder
 from skelpipe.train.testable import check_splits
 
 __all__ = ["main", "one_class"]
@@ -158,13 +158,6 @@ def _lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def default_folder(dataset: Dataset, subject: Subject, checkpoint: str | None, augment: bool) -> Path:
-    """Return where an evaluation goes that is not told."""
-    kind = "raw" if subject.features == "raw" else "random" if subject.name.startswith("random") else ""
-    name = "-".join(part for part in (Path(checkpoint).stem if checkpoint else "", kind) if part)
-    return Path("runs") / f"{PROTOCOL}-{dataset_name(dataset)}-{subject.view}-{name}{'-augmented' * augment}"
-
-
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: python train/linear.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint",
@@ -249,7 +242,7 @@ def main(
     )
     name = recipe or default_schedule(subject.method)
     schedule = with_settings(load_schedule(name), settings, epochs=epochs, batch_size=batch_size, lr=lr)
-    folder = out or default_folder(dataset, subject, checkpoint, augment)
+    folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline, "-augmented" * augment)
     ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite))
     job = Job(dataset, subject, schedule, resolve_device(device), seed, augment)
     trained = train_classifier(job, console)

@@ -44,7 +44,7 @@ from skelpipe.train.runlog import Console
 from skelpipe.train.seal import Seal
 from skelpipe.train.segmentation import runs, segmentation_figures
 from skelpipe.train.segmenter import Plan, frame_scores, train_segmenter
-from skelpipe.train.subject import Subject, choose_subject
+from skelpipe.train.subject import Subject, choose_subject, default_folder
 from skelpipe.train.timeline import Timeline, draw_timelines
 from skelpipe.train.windows import WINDOW, Windows
 
@@ -174,15 +174,6 @@ def pick(ids: Sequence[str], count: int, named: Sequence[str]) -> list[int]:
     )
 
 
-def default_folder(
-    dataset: Dataset, subject: Subject, checkpoint: str | None, baseline: str | None, plan: Plan
-) -> Path:
-    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`, the name being that of the run or file judged."""
-    name = "-".join(filter(None, (checkpoint and Path(checkpoint).stem, baseline)))
-    tuned = "-finetuned" if plan.finetune else ""
-    return Path("runs") / f"{PROTOCOL}-{dataset_name(dataset)}-{subject.view}-{name}{tuned}"
-
-
 def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
     try:
         return tuple(int(text) for text in value.split(",") if text.strip())
@@ -270,7 +261,8 @@ def main(
         seed=plan.seed,
         console=console,
     )
-    folder = out or default_folder(dataset, subject, checkpoint, baseline, plan)
+    tuned = "-finetuned" if plan.finetune else ""
+    folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline, tuned)
     ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(TIMELINES, SEGMENTS)))
     windows, scores, log = segment(dataset, subject, plan, stride, device, console)
     result = summary(dataset, subject, plan, stride, scores) | {"run": str(folder)}

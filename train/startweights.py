@@ -13,10 +13,9 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.method import Method
 from skelpipe.models.moco import MoCo
 from skelpipe.models.weights import fill
-from skelpipe.preprocess import CROSCLR
 from skelpipe.train.pretrained import Networks, find_weights, load_networks, read_identity
 from skelpipe.train.recipe import Recipe
-from skelpipe.train.released import PERSONS, read_released
+from skelpipe.train.released import read_released
 from skelpipe.train.subject import Trained
 
 __all__ = ["UNTRAINED", "start_from"]
@@ -74,13 +73,11 @@ def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]
     released = read_released(path)
     if released is None:
         identity, epoch = read_identity(path)
-        trained = Trained(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
-        _check(path, trained, dataset, stream)
+        Trained.of_identity(identity).check(path, dataset, stream)
         name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
         networks = load_networks(path, identity, dataset.layout, stream)
         return _Start(networks, name, identity.streams, _of_networks(identity.recipe))
-    trained = Trained(released.views or (stream,), released.frames, PERSONS, released.layout.name, CROSCLR)
-    _check(path, trained, dataset, stream)
+    Trained.of_released(released, stream).check(path, dataset, stream)
     branch = released.branch(stream)
     if branch.head is None:
         raise UsageError(f"{path}: comes from a linear evaluation and has no projection head to start from")
@@ -112,20 +109,14 @@ def _fill(path: Path, networks: Networks, start: _Start, recipe: Recipe) -> None
         fill(path, networks, start.networks.state_dict())
     except SkelpipeError:
         mine = _of_networks(recipe)
-        both = [key for key in {**start.made_with, **mine} if key in start.made_with]
         other = [
-            f"{key}: {start.made_with[key]}, this run has {mine.get(key, 'none')}"
-            for key in both
-            if mine.get(key) != start.made_with[key]
+            f"{key}: {was}, this run has {mine.get(key, 'none')}"
+            for key, was in start.made_with.items()
+            if mine.get(key) != was
         ]
         if not other:
             raise
         raise UsageError(f"{path}: its networks are not this run's: {'; '.join(other)}") from None
-
-
-def _check(path: Path, trained: Trained, dataset: Dataset, stream: str) -> None:
-    if found := trained.misfits(dataset, stream):
-        raise UsageError(f"{path} does not fit {dataset.path}: {'; '.join(found)}")
 
 
 def _digest(networks: Mapping[str, Networks]) -> str:

@@ -14,7 +14,7 @@ from skelpipe.models.authors import Loaded
 from skelpipe.preprocess import CROSCLR
 from skelpipe.train.classifierfile import load_classifier, read_origin
 from skelpipe.train.features import frozen
-from skelpipe.train.identity import Identity
+from skelpipe.train.identity import Identity, dataset_name
 from skelpipe.train.pretrained import (
     INITIALISERS,
     Networks,
@@ -27,7 +27,7 @@ from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
 from skelpipe.train.released import PERSONS, default_view, embedder, read_released
 from skelpipe.train.runlog import Console
 
-__all__ = ["Subject", "Trained", "choose_subject"]
+__all__ = ["Subject", "Trained", "choose_subject", "default_folder"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,21 @@ class Trained:
     persons: int
     layout: str
     profile: str
+
+    @classmethod
+    def of_identity(cls, identity: Identity) -> "Trained":
+        """Return the clips of a pre-training."""
+        return cls(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
+
+    @classmethod
+    def of_released(cls, loaded: Loaded, view: str) -> "Trained":
+        """Return the clips of a released file, those of `view` where it names none."""
+        return cls(loaded.views or (view,), loaded.frames, PERSONS, loaded.layout.name, CROSCLR)
+
+    def check(self, where: object, dataset: Dataset, view: str) -> None:
+        """Raise UsageError with all `misfits` of what lies at `where`."""
+        if found := self.misfits(dataset, view):
+            raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
 
     def misfits(self, dataset: Dataset, view: str) -> list[str]:
         """Return a text for each field in which this view of a dataset differs: no network is judged on that."""
@@ -130,9 +145,12 @@ def choose_subject(
     return _pretrained(path, dataset, view, features)
 
 
-def _check(where: str, trained: Trained, dataset: Dataset, view: str) -> None:
-    if found := trained.misfits(dataset, view):
-        raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
+def default_folder(
+    protocol: str, dataset: Dataset, view: str, checkpoint: str | None, baseline: str | None, more: str = ""
+) -> Path:
+    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`, NAME being the run or file judged, and the baseline."""
+    name = "-".join(filter(None, (checkpoint and Path(checkpoint).stem, baseline)))
+    return Path("runs") / f"{protocol}-{dataset_name(dataset)}-{view}-{name}{more}"
 
 
 def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
@@ -150,8 +168,7 @@ def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: in
 
 
 def _released(loaded: Loaded, dataset: Dataset, view: str, features: str) -> Subject:
-    trained = Trained(loaded.views or (view,), loaded.frames, PERSONS, loaded.layout.name, CROSCLR)
-    _check(str(loaded.path), trained, dataset, view)
+    Trained.of_released(loaded, view).check(loaded.path, dataset, view)
     encoder = loaded.branch(view).encoder
     settings = {"graph": loaded.graph, "width": loaded.width, "out_channels": encoder.feature_dim}
     return Subject(
@@ -171,12 +188,8 @@ def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> 
     origin = read_origin(path)
     assert origin is not None
     view = view or origin.view
-    _check(
-        str(path),
-        Trained((origin.view,), origin.frames, origin.persons, origin.layout, origin.profile),
-        dataset,
-        view,
-    )
+    trained = Trained((origin.view,), origin.frames, origin.persons, origin.layout, origin.profile)
+    trained.check(path, dataset, view)
     if features == "z":
         raise UsageError(f"{path}: was trained with labels and has no projection head: pass --features h")
     encoder = load_classifier(path, origin, dataset.layout).encoder
@@ -196,8 +209,7 @@ def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> 
 def _fitting(path: Path, dataset: Dataset, view: str | None) -> tuple[Identity, int]:
     """Return what the weights of a pre-training come from, and its epochs; see `choose_subject` for what fits."""
     identity, epoch = read_identity(path)
-    trained = Trained(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
-    _check(str(path), trained, dataset, view or identity.streams[0])
+    Trained.of_identity(identity).check(path, dataset, view or identity.streams[0])
     return identity, epoch
 
 
