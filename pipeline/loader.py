@@ -67,9 +67,8 @@ class Loader:
     slower of the two.
 
     Iterating yields the rest of the current epoch, then moves to the next epoch, into which clips in memory maps
-    are read on meanwhile. The position, and with it
-    `state()`, is that of the stream and counts batches handed out, not those read ahead. A loader belongs
-    to one thread; a new iteration ends the one before it.
+    are read on meanwhile. The position, and with it `state()`, is that of the stream and counts batches handed
+    out, not those read ahead. A loader belongs to one thread; a new iteration ends the one before it.
     """
 
     def __init__(
