@@ -95,7 +95,9 @@ def released_step(moco: MoCo, regions: Actionlets, batch: Batch, losses: BankLos
         "act": losses(q, k, bank),
         "blend": losses(moco.query(mats(views["styled"], views["mixed"], plain)), k, bank),
     }
-    target = mixed_keys(k, plain, batch.extras["mixed_mask"], batch.extras["mixed_donor"])
+    donor = batch.extras["mixed_donor"]  # of the whole batch
+    donor_keys, donor_mask = (moco.gather(x).index_select(0, donor) for x in (k, plain))
+    target = mixed_keys(k, plain, donor_keys, donor_mask, batch.extras["mixed_mask"])
     parts["mixed"] = losses(moco.query(views["mixed"]), target, bank)
     loss = parts["act"] + parts["blend"] + parts["mixed"]
     moco.enqueue(k)

@@ -17,8 +17,8 @@ class MoCo(nn.Module):
     copy of both (they must be initialised by then) and has no gradients. It is in training mode with the rest:
     its batch normalisation uses the key batch. `queue` [K, dim] and `pointer`, the row written next, are
     buffers, so a checkpoint holds them. `momentum` may be set between steps. While `held`, the key network does
-    not move: so an optimiser step over several batches moves it once. `gather` returns the whole batch's keys, in
-    its order, where this process has a share of the batch: every process then writes the same rows.
+    not move: so an optimiser step over several batches moves it once. `gather` returns the rows, as of keys, of
+    the whole batch in its order where this process has a share of it: every process then writes the same rows.
     """
 
     queue: Tensor

@@ -48,19 +48,24 @@ def nearest_mining(
         return F.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
-def mixed_keys(keys: Tensor, mask: Tensor, share: Tensor, donor: Tensor, sharpness: float = 0.1) -> Tensor:
-    """Return keys [N,D] of mixed clips: normalise(c k_i + p k_j) with j = donor[i] (spec D5, released code).
+def mixed_keys(
+    keys: Tensor, mask: Tensor, donor_keys: Tensor, donor_mask: Tensor, share: Tensor, sharpness: float = 0.1
+) -> Tensor:
+    """Return keys [N,D] of mixed clips: normalise(c k_i + p k_j) with j the donor of i (spec D5, released code).
 
     `mask` [N,T,V,M] is each clip's actionlet A, `share` [N,T,V] the donor's share of the mixed clip. p is how much
     of the donor's mass exp(A / sharpness) was pasted, c how much of the host's is left, as shares of p + c. A clip
     mixed as a whole with share l has p = l.
     """
-    mass = (wide(mask) / sharpness).flatten(1).softmax(dim=1).view(mask.shape)
-    pasted = share.to(mass.dtype)[..., None]
-    p = (mass[donor] * pasted).sum((1, 2, 3))
-    c = (mass * (1 - pasted)).sum((1, 2, 3))
+    pasted = share.to(wide(mask).dtype)[..., None]
+    p = (_mass(donor_mask, sharpness) * pasted).sum((1, 2, 3))
+    c = (_mass(mask, sharpness) * (1 - pasted)).sum((1, 2, 3))
     p = (p / (p + c))[:, None]
-    return F.normalize((1 - p) * keys + p * keys[donor], dim=1)
+    return F.normalize((1 - p) * keys + p * donor_keys, dim=1)
+
+
+def _mass(mask: Tensor, sharpness: float) -> Tensor:
+    return (wide(mask) / sharpness).flatten(1).softmax(dim=1).view(mask.shape)
 
 
 def wide(x: Tensor) -> Tensor:

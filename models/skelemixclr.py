@@ -79,7 +79,8 @@ class SkeleMixCLR(Method):
         queue = self.moco.queue.clone()  # as it is now: the new keys are written before backward reads it
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
-        mixed = torch.stack([self._mixed_loss(batch, name, k, queue) for name in self._mixed])
+        every = self.moco.gather(k)  # donors are of the whole batch
+        mixed = torch.stack([self._mixed_loss(batch, name, k, every, queue) for name in self._mixed])
         mix = mixed.mean() if self.average else mixed.sum()
         loss = info + self.weight * mix
         self.moco.enqueue(k)
@@ -90,13 +91,13 @@ class SkeleMixCLR(Method):
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
-    def _mixed_loss(self, batch: Batch, name: str, k: Tensor, queue: Tensor) -> Tensor:
-        """Return (L_p + L_g) / 2 of one mixture (eq. 6), of host keys k [N, dim]."""
+    def _mixed_loss(self, batch: Batch, name: str, k: Tensor, every: Tensor, queue: Tensor) -> Tensor:
+        """Return (L_p + L_g) / 2 of one mixture (eq. 6), of host keys k [N, dim]; `every` key is the batch's."""
         donor = batch.extras[f"{name}_donor"]
         features = cast(Encoder, self.moco.encoder).features(batch.views[name])  # [N * M, D, T/4, V]
         features = features.unflatten(0, (len(k), -1))
         halves = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
         p, g = (self.moco.project(half.mean(dim=1)) for half in halves)
-        pasted = opposed_nce(p, k.index_select(0, donor), queue, g, self.temperature)
+        pasted = opposed_nce(p, every.index_select(0, donor), queue, g, self.temperature)
         host = opposed_nce(g, k, queue, p, self.temperature)
         return (pasted + host) / 2

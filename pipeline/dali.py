@@ -6,7 +6,7 @@ last batches and resuming are those of the stream.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,12 @@ QUEUE = 2  # batches that DALI has ready or in work
 class DaliClips:
     """Clips of one view of a stream, read by DALI into memory of the CPU or of a GPU."""
 
-    def __init__(self, stream: Stream, view: str, device: torch.device) -> None:
-        """Raises UsageError without the `dali` extra, DatasetError where tars or their indices are missing."""
+    def __init__(
+        self, stream: Stream, view: str, device: torch.device, rows: Callable[[int, int], NDArray[np.int64]]
+    ) -> None:
+        """Read what `rows` returns of an epoch and a step, any number of rows at each.
+
+        Raises UsageError without the `dali` extra, DatasetError where tars or their indices are missing."""
         _require_dali()
         dataset = stream.dataset
         if "shards" not in dataset.card["formats"]:
@@ -41,15 +45,15 @@ class DaliClips:
                 f"--format shards or both, or read it without DALI"
             )
         self.device = device if device.type == "cuda" else torch.device("cpu")
-        self._stream = stream
+        self._stream, self._rows = stream, rows
         self._geometry = dataset.geometry(view)
         self._indices = RowIndices(dataset, stream.split, view)
         self._starts = np.concatenate([[0], np.cumsum(dataset.shard_sizes(stream.split))]).astype(np.int64)
         self._running: _Piece | None = None
         self._next: _Piece | None = None
 
-    def read(self, epoch: int, step: int, out: Tensor) -> None:
-        """Write the clips of this step into `out`, float32[n,C,T,V,M] on the device, whole on return.
+    def read(self, epoch: int, step: int, rows: NDArray[np.int64], out: Tensor) -> None:
+        """Write the clips of this step, `rows`, into `out`, float32[n,C,T,V,M] on the device, whole on return.
 
         Steps in their order follow at once; any other step begins anew. Raises DatasetError where DALI fails.
         """
@@ -81,26 +85,28 @@ class DaliClips:
         return self._running
 
     def _open(self, epoch: int, first: int) -> "_Piece | None":
-        """Have DALI begin to read from step `first` on, as long as steps have the same number of rows."""
-        shares: list[NDArray[np.int64]] = []
+        """Have DALI begin to read from step `first` on: as many rows at each, the last ones again if need be."""
+        parts: list[NDArray[np.int64]] = []
+        most = 0
         for step in range(first, len(self._stream)):
-            share = self._stream.rows(epoch, step)
-            if shares and (len(share) != len(shares[0]) or len(share) * len(shares) >= ROWS_AT_ONCE):
+            part = self._rows(epoch, step)
+            if not len(part) or (parts and max(most, len(part)) * len(parts) >= ROWS_AT_ONCE):
                 break
-            shares.append(share)
-        if not shares or not len(shares[0]):
+            parts.append(part)
+            most = max(most, len(part))
+        if not parts:
             return None
-        rows = np.concatenate(shares)
+        rows = np.concatenate([np.pad(part, (0, most - len(part)), "edge") for part in parts])
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         pipeline = _pipeline(
             [self._indices.tars[shard] for shard in shards.tolist()],
             self._indices.paths(rows - self._starts[shards]),
             self._geometry,
-            len(shares[0]),
-            min(QUEUE, len(shares)),
+            most,
+            min(QUEUE, len(parts)),
             self.device,
         )
-        return _Piece(pipeline, self._geometry, epoch, range(first, first + len(shares)))
+        return _Piece(pipeline, self._geometry, epoch, range(first, first + len(parts)))
 
 
 class _Piece:
@@ -122,7 +128,7 @@ class _Piece:
         offset = self._geometry.data_offset - NPY_DATA
         files = from_dlpack(npy.as_tensor())  # uint8 [n, bytes of a .npy file]
         numbers = files[:, offset:].view(getattr(torch, self._geometry.dtype))
-        out.copy_(numbers.view(out.shape))
+        out.copy_(numbers.view(-1, *out.shape[1:])[: len(out)])
         if out.is_cuda:
             torch.cuda.current_stream(out.device).synchronize()  # DALI may use the memory again
         self._pipeline.release_outputs()

@@ -49,6 +49,11 @@ class View:
     carry: Callable[[Tensor], Tensor]
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def first(self, count: int) -> "View":
+        """Return the view of the first clips, which masks can no longer be carried to."""
+        joints = None if self.joints is None else self.joints[:count]
+        return View(self.clip[:count], joints, self.carry, {key: x[:count] for key, x in self.extras.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -60,6 +65,12 @@ class Scene:
     clips: Tensor | StoredClips
     derive: Callable[[Tensor], Tensor]
     made: dict[str, View] = field(default_factory=dict)
+
+    def first(self, count: int) -> "Scene":
+        """Return the scene of the first clips."""
+        return Scene(
+            self.clips[:count], self.derive, {name: view.first(count) for name, view in self.made.items()}
+        )
 
 
 class Entry(Protocol):

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from skelpipe import views
+from skelpipe.augment.donor import DONOR
 from skelpipe.entries import Augmentation, Recipe, Scene, entries
 from skelpipe.errors import UsageError
+from skelpipe.guests import Parts, map_tensors
 from skelpipe.heap import keep_freed_memory
 from skelpipe.prefetch import Prefetch
-from skelpipe.source import DRAWN_AT_ONCE, Clips, MappedClips, Ready, Source, map_tensors, shares
+from skelpipe.source import DRAWN_AT_ONCE, Clips, MappedClips, Ready, Source, shares
 from skelpipe.stream import Stream
 
 __all__ = ["READERS", "Augmentation", "Batch", "Loader"]
@@ -24,9 +26,9 @@ READERS = ("native", "dali")
 @dataclass(frozen=True)
 class Batch:
     """n samples on the device. `views` maps each name of the recipe to float32[n,C,T,V,M]; `extras` holds what
-    came with them, such as the mask and the donors of the view `mixed` as `mixed_mask` and `mixed_donor`.
-    Names of both are attributes too (`batch.query`, `batch.mixed_donor`). `label` and `index` (the row in the
-    split) are int64[n]."""
+    came with them, such as the mask and the donors of the view `mixed` as `mixed_mask` and `mixed_donor`. Donors
+    are places in the global batch, of which these samples are one rank's share. Names of both are attributes too
+    (`batch.query`, `batch.mixed_donor`). `label` and `index` (the row in the split) are int64[n]."""
 
     views: dict[str, Tensor]
     label: Tensor
@@ -56,8 +58,8 @@ class Loader:
     the clips as they are (all such views share one tensor), or `On` and `Mats`, which start from views above
     them. View number i draws from `Draws(seed, epoch, index, slot=i)`: neither the rest of the batch, nor the
     rank, nor `prefetch` changes what a sample gets. What a batch has in common, such as the region that is
-    mixed, follows from the number of the global batch, the same on all ranks; donors are of the rank's own
-    share (see `skelpipe.augment.donor`). `view` is what all views show: with derive="after" the joint stream
+    mixed, follows from the number of the global batch, the same on all ranks; donors are clips of the global
+    batch (see `skelpipe.guests`). `view` is what all views show: with derive="after" the joint stream
     is read, augmented, and `view` derived from the result; with derive="stored" the view's own stream is read
     and augmented. `reader` is who reads the clips, with the same batches as the result: "native" gathers them
     from memory-mapped shards, "dali" has NVIDIA DALI read the tars (see `skelpipe.dali`).
@@ -101,11 +103,12 @@ class Loader:
             )
         self.stream, self.device, self.recipe = stream, _usable(device), entries(recipe, BATCH)
         self.derive, self.view, self.prefetch = derive, view, prefetch
-        clips = _clips(reader, stream, source, self.device)
+        parts = Parts(stream, self.recipe)
+        clips = _clips(reader, stream, source, self.device, parts)
         self._derive: Callable[[Tensor], Tensor] = _unchanged
         if derive == "after":
             self._derive = partial(views.derive, view=view, layout=stream.dataset.layout)
-        self._source = Source(stream, clips, self.recipe, self.device, self._derive)
+        self._source = Source(stream, clips, self.recipe, parts, self.device, self._derive)
         self._ahead: Prefetch[Ready] | None = None
         self._next: tuple[int, int] | None = None  # epoch and step that it waits for between two iterations
         if self.device.type == "cpu":
@@ -168,35 +171,39 @@ class Loader:
 
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""
-        clips = ready.clips
-        label, index, params = ready.own
+        clips, own = ready.clips, ready.own
+        label, index, places, params = ready.told
         if ready.arrived is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.arrived)
-            map_tensors(lambda t: t.record_stream(current), (clips, label, index, params))
+            map_tensors(lambda t: t.record_stream(current), (clips, label, index, places, params))
         scene = Scene(clips, self._derive)
         with torch.no_grad():
             for name, entry in self.recipe.items():
-                scene.made[name] = ready.made.get(name) or entry.make(scene, params[name])
+                scene.made[name] = ready.made.get(name) or ready.make(name, entry, scene, self._source.parts.whole)
+        if places is not None:
+            scene = scene.first(own)
         made = {name: view.clip for name, view in scene.made.items()}
         extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
+        if places is not None:
+            extras = {key: places[x] if key.endswith(f"_{DONOR}") else x for key, x in extras.items()}
         handed_out = (*made.values(), *extras.values())
         if ready.buffer is not None and not any(shares(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)
-        return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
+        return Batch(views=made, label=label[:own], index=index[:own], epoch=epoch, step=step, extras=extras)
 
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def _clips(reader: str, stream: Stream, view: str, device: torch.device) -> Clips:
+def _clips(reader: str, stream: Stream, view: str, device: torch.device, parts: Parts) -> Clips:
     if reader == "native":
         return MappedClips(stream, view)
     if reader == "dali":
         from skelpipe.dali import DaliClips
 
-        return DaliClips(stream, view, device)
+        return DaliClips(stream, view, device, parts.rows)
     raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(READERS)}")
 
 

@@ -4,7 +4,7 @@ On a CPU, views that begin by mixing axes read the clips where they are stored, 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skelpipe.augment.draws import Draws
 from skelpipe.entries import Entry, Scene, View
+from skelpipe.guests import Part, Parts, map_tensors
 from skelpipe.stored import StoredClips
 from skelpipe.stream import Stream
 
-__all__ = ["DRAWN_AT_ONCE", "Clips", "MappedClips", "Ready", "Source", "map_tensors", "shares"]
+__all__ = ["DRAWN_AT_ONCE", "Clips", "MappedClips", "Ready", "Source", "shares"]
 
-Drawn: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
+Drawn: TypeAlias = tuple[Tensor, Tensor, Tensor | None, dict[str, Any]]
 
 DRAWN_AT_ONCE = 16  # batches whose parameters are drawn in one go: many small operations become few
 SOON = 2  # batches of the first such block
@@ -32,12 +32,14 @@ SOON = 2  # batches of the first such block
 class Ready:
     """A batch made ready: its clips on the device, and where its label, index and drawn parameters stand.
 
-    `drawn` holds those three for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
+    The first `own` clips are the rank's share, the others guests (see `skelpipe.guests`). `drawn` holds label,
+    index, places and parameters for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
     in, where that is not free for the next batch yet; `arrived` is when the copies to the device are done, where
     they may still be under way. `made` are views that there was time for already.
     """
 
     clips: Tensor | StoredClips
+    own: int
     drawn: Drawn
     rows: slice
     buffer: Tensor | None = None
@@ -45,10 +47,17 @@ class Ready:
     made: dict[str, View] = field(default_factory=dict)
 
     @cached_property
-    def own(self) -> Drawn:
-        """This batch's label, index and parameters."""
-        label, index, params = map_tensors(itemgetter(self.rows), self.drawn)
-        return label, index, params
+    def told(self) -> Drawn:
+        """This batch's labels, indices, places in the global batch (None without guests) and parameters."""
+        label, index, places, params = map_tensors(itemgetter(self.rows), self.drawn)
+        return label, index, places, params
+
+    def make(self, name: str, entry: Entry, scene: Scene, whole: Collection[str]) -> View:
+        """Return a view of all clips if it is of the `whole` ones, of own clips otherwise."""
+        params = self.told[3][name]
+        if name in whole or self.own == self.rows.stop - self.rows.start:
+            return entry.make(scene, params)
+        return entry.make(scene.first(self.own), map_tensors(itemgetter(slice(self.own)), params))
 
 
 class Clips(Protocol):
@@ -57,8 +66,9 @@ class Clips(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def read(self, epoch: int, step: int, out: Tensor) -> None:
-        """Write the clips of `stream.rows(epoch, step)` into `out`, float32[n,C,T,V,M], whole on return."""
+    def read(self, epoch: int, step: int, rows: NDArray[np.int64], out: Tensor) -> None:
+        """Write the clips of `rows`, int64[n], all of this global batch, into `out`, float32[n,C,T,V,M], whole on
+        return."""
         ...
 
     def stored(self, rows: np.ndarray) -> StoredClips | None:
@@ -78,8 +88,8 @@ class MappedClips:
     def __init__(self, stream: Stream, view: str) -> None:
         self._stream, self._view = stream, view
 
-    def read(self, epoch: int, step: int, out: Tensor) -> None:
-        self._stream.batch(epoch, step, out={self._view: out.numpy()})
+    def read(self, epoch: int, step: int, rows: NDArray[np.int64], out: Tensor) -> None:
+        self._stream.batch(epoch, step, {self._view: out.numpy()}, rows)
 
     def stored(self, rows: np.ndarray) -> StoredClips | None:
         stored = self._stream.stored(rows, self._view)
@@ -92,27 +102,24 @@ class MappedClips:
 
 
 class Source:
-    """What the thread does: read clips into a buffer, draw parameters, send both to the device.
-
-    It raises at once what an augmentation says of clips of a shape that does not suit it, such as a UsageError.
-    """
+    """What the thread does: read clips into a buffer, draw parameters, send both to the device."""
 
     def __init__(
         self,
         stream: Stream,
         clips: Clips,
         recipe: Mapping[str, Entry],
+        parts: Parts,
         device: torch.device,
         derive: Callable[[Tensor], Tensor],
     ) -> None:
-        self.stream, self.clips, self.recipe, self.device, self.derive = stream, clips, recipe, device, derive
+        self.stream, self.clips, self.recipe, self.parts = stream, clips, recipe, parts
+        self.device, self.derive = device, derive
         takes_stored = device.type == "cpu" and all(entry.takes_stored for entry in recipe.values())
         self.stored = takes_stored and clips.stored(np.zeros(0, np.int64)) is not None
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
-        rows = -(-stream.batch_size // stream.world)
-        self.buffers = Buffers((rows, *stream.dataset.shape), pinned=self.side is not None)
+        self.buffers = Buffers((parts.most, *stream.dataset.shape), pinned=self.side is not None)
         self._labels = np.asarray(stream.dataset.labels(stream.split), dtype=np.int64)
-        self._draw(0, range(1), [np.zeros(1, np.int64)])  # a shape that a view refuses is refused before reading
 
     def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
         """Yield the batches of `epoch` from step `first` on, and of stored clips those of later epochs.
@@ -135,53 +142,45 @@ class Source:
         with torch.no_grad():
             for name, entry in self.recipe.items():
                 if entry.from_clips_alone and idle():
-                    ready.made[name] = entry.make(Scene(ready.clips, self.derive), ready.own[2][name])
+                    ready.made[name] = ready.make(name, entry, Scene(ready.clips, self.derive), self.parts.whole)
 
     def _read_block(self, epoch: int, block: range, idle: Callable[[], bool]) -> Iterator[Ready]:
-        rows = [self.stream.rows(epoch, step) for step in block]
-        index = np.concatenate(rows)
-        params = self._draw(epoch, block, rows)
-        drawn: Drawn = self._sent((torch.from_numpy(self._labels[index]), torch.from_numpy(index), params))
-        ends = np.cumsum([len(r) for r in rows]).tolist()
+        parts, params = self.parts.draw(epoch, block)
+        index = np.concatenate([part.rows for part in parts])
+        places = [part.places for part in parts if part.places is not None]
+        numbers = (self._labels[index], index, np.concatenate(places) if places else None)
+        drawn: Drawn = self._sent((*(n if n is None else torch.from_numpy(n) for n in numbers), params))
+        ends = np.cumsum([len(part.rows) for part in parts]).tolist()
         stored = self.clips.stored(index) if self.stored else None
-        for step, low, high in zip(block, [0, *ends], ends, strict=False):
+        for step, part, low, high in zip(block, parts, [0, *ends], ends, strict=False):
             if stored is not None:
-                yield Ready(stored.part(low, high), drawn, slice(low, high))
+                yield Ready(stored.part(low, high), part.own, drawn, slice(low, high))
             else:
-                ready = self._read_one(epoch, step, drawn, slice(low, high))
+                ready = self._read_one(epoch, step, part, drawn, slice(low, high))
                 if self.device.type == "cpu":
                     self._make(ready, idle)
                 yield ready
 
-    def _read_one(self, epoch: int, step: int, drawn: Drawn, rows: slice) -> Ready:
-        count = rows.stop - rows.start
+    def _read_one(self, epoch: int, step: int, part: Part, drawn: Drawn, rows: slice) -> Ready:
+        count = len(part.rows)
         if self.clips.device.type != "cpu":
-            return Ready(self._read_there(epoch, step, count), drawn, rows, arrived=self._arrival())
+            clips = self._read_there(epoch, step, part.rows)
+            return Ready(clips, part.own, drawn, rows, arrived=self._arrival())
         buffer = self.buffers.take()
-        self.clips.read(epoch, step, buffer[:count])
+        self.clips.read(epoch, step, part.rows, buffer[:count])
         if self.device.type == "cpu":
-            return Ready(buffer[:count], drawn, rows, buffer)
+            return Ready(buffer[:count], part.own, drawn, rows, buffer)
         clips = self._sent(buffer[:count])
         arrived = self._arrival()
         self.buffers.give(buffer, arrived)
-        return Ready(clips, drawn, rows, arrived=arrived)
+        return Ready(clips, part.own, drawn, rows, arrived=arrived)
 
-    def _read_there(self, epoch: int, step: int, rows: int) -> Tensor:
+    def _read_there(self, epoch: int, step: int, rows: NDArray[np.int64]) -> Tensor:
         """Have the clips read into memory of the device."""
         with torch.cuda.stream(self.side):
-            clips = torch.empty((rows, *self.stream.dataset.shape), dtype=torch.float32, device=self.device)
-            self.clips.read(epoch, step, clips)
+            clips = torch.empty((len(rows), *self.stream.dataset.shape), dtype=torch.float32, device=self.device)
+            self.clips.read(epoch, step, rows, clips)
         return clips
-
-    def _draw(self, epoch: int, block: range, rows: list[NDArray[np.int64]]) -> dict[str, Any]:
-        """Draw every view's parameters for the rows of this block of steps."""
-        index = torch.from_numpy(np.concatenate(rows))
-        step = torch.from_numpy(np.repeat(block, [len(r) for r in rows]))
-        shape = torch.Size((len(index), *self.stream.dataset.shape))
-        return {
-            name: entry.sample(Draws(self.stream.seed, epoch, index, slot, step), shape)
-            for slot, (name, entry) in enumerate(self.recipe.items())
-        }
 
     def _sent(self, tensors: Any) -> Any:
         """Copy to the device; with CUDA on a stream of its own, while the compute stream goes on."""
@@ -224,14 +223,3 @@ class Buffers:
 
 def shares(x: Tensor, buffer: Tensor) -> bool:
     return x.untyped_storage().data_ptr() == buffer.untyped_storage().data_ptr()
-
-
-def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
-    """Apply `function` to every tensor in nested dicts, lists and tuples."""
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {key: map_tensors(function, value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(map_tensors(function, value) for value in tree)
-    return tree

@@ -25,6 +25,11 @@ class StoredClips:
     start: np.ndarray
     shape: torch.Size
 
+    def __getitem__(self, rows: slice) -> "StoredClips":
+        """Return some of the clips."""
+        low, high, _ = rows.indices(self.shape[0])
+        return self.part(low, high)
+
     def part(self, low: int, high: int) -> "StoredClips":
         """Return clips `low` to before `high`."""
         return StoredClips(

@@ -123,13 +123,19 @@ class Stream:
             yield batch
         self.seek(epoch + 1, 0)
 
-    def batch(self, epoch: int, step: int, out: Mapping[str, Clips] | None = None) -> StreamBatch:
+    def batch(
+        self,
+        epoch: int,
+        step: int,
+        out: Mapping[str, Clips] | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> StreamBatch:
         """Read this rank's share of global batch `step` of `epoch`; the stream's position stays as it is.
 
         With `out`, only the views it names are read, into the first n rows of its arrays, which are
-        returned instead of new ones.
+        returned instead of new ones. With `rows`, int64[n], these rows of the global batch are read instead.
         """
-        rows = self.rows(epoch, step)
+        rows = self.rows(epoch, step) if rows is None else rows
         if self._remote:
             first = step * self.batch_size
             self._outlook.look(epoch, first, min(first + self.batch_size, self.count))
@@ -145,17 +151,26 @@ class Stream:
 
     def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the rows, int64[n], that make this rank's share of global batch `step` of `epoch`."""
+        whole = self.whole(epoch, step)
+        own = self.share(len(whole))
+        return whole[own.start : own.stop].copy()
+
+    def whole(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Return the rows, int64[N], of all ranks' shares of global batch `step` of `epoch`, not to be changed."""
         if not 0 <= step < len(self):
             raise UsageError(f"there is no step {step}: an epoch has {len(self)} steps")
         first = step * self.batch_size
-        size = min(self.batch_size, self.count - first)
-        low, high = (first + size * r // self.world for r in (self.rank, self.rank + 1))
+        end = min(first + self.batch_size, self.count)
         if not self.shuffle:
-            return np.arange(low, high, dtype=np.int64)
+            return np.arange(first, end, dtype=np.int64)
         order = self._order
         if order is None or order[0] != epoch:
             order = self._order = epoch, epoch_order(self.seed, epoch, self._sizes, self.window)
-        return order[1][low:high].copy()
+        return order[1][first:end]
+
+    def share(self, size: int) -> range:
+        """Return which places of a global batch of `size` are this rank's."""
+        return range(size * self.rank // self.world, size * (self.rank + 1) // self.world)
 
     def seek(self, epoch: int, step: int) -> None:
         """Go to `step` of `epoch`. The step after the last is allowed: what is left of the epoch is nothing."""

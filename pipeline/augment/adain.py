@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment.donor import donors, draw_turn
+from skelpipe.augment.donor import DONOR, draw_donors
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.tree import bones_of, grown
 from skelpipe.errors import UsageError
@@ -42,12 +42,12 @@ class SkeletonAdaIN:
             raise UsageError(f"there is no view {self.view!r}; there are: {', '.join(VIEWS)}")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `turn`, int64[N]: the shift to the donors, one a batch."""
-        return {"turn": draw_turn(draws)}
+        """Draw `donor`, int64[N]: places in the batch, one shift a batch."""
+        return {DONOR: draw_donors(draws)}
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Return clips [N,C,T,V,M] with their donors' statistics; in float32 or wider inside."""
-        donor = donors(params["turn"])
+        donor = params[DONOR]
         wide = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
         if self.variant == "paper" or self.view == "motion":
             swapped = self._swap(wide, donor)

@@ -1,23 +1,19 @@
-"""Donors: which clip of the batch each clip is mixed with (spec B5).
-
-With several ranks each mixes within its own slice of the global batch. The number that decides the shift, like
-everything that is drawn for a batch as a whole, is the same on all ranks; but a slice is shorter than the batch,
-so that mixed clips, unlike all other views, have other donors when the number of ranks is another. A donor from
-another rank's slice would have to be read and augmented twice, and its key fetched from the other rank.
-"""
+"""Donors: which clip of the batch each clip is mixed with (spec B5)."""
 
 import torch
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
 
-__all__ = ["below", "donors", "draw_turn", "take"]
+__all__ = ["DONOR", "below", "donors", "draw_donors", "draw_turn", "take"]
+
+DONOR = "donor"  # what parameters that `draw_donors` drew are called, wherever they are
 
 BITS = 31
 
 
 def draw_turn(draws: Draws) -> Tensor:
-    """Draw what `donors` turns into a shift once the batch is known: int64[N] in 0..2^31-1, equal in a batch."""
+    """Draw what `donors` turns into a shift: int64[N] in 0..2^31-1, equal in a batch."""
     return draws.shared().integers(1, 0, 1 << BITS)[:, 0]
 
 
@@ -26,14 +22,18 @@ def below(turn: Tensor, limit: Tensor | int) -> Tensor:
     return (turn * limit) >> BITS
 
 
-def donors(turn: Tensor) -> Tensor:
-    """Return int64[N]: clip i's donor (i + n) mod N, with n uniform in 1..N-2 as `turn` [N] has it.
+def draw_donors(draws: Draws) -> Tensor:
+    """Draw each clip's donor, int64[N]: its place in the batch, of batches that are drawn for as a whole."""
+    return donors(draw_turn(draws), *draws.batches())
 
-    One shift for the batch, never a clip itself. Two clips are each other's donors; a clip alone is its own.
+
+def donors(turn: Tensor, place: Tensor, size: Tensor) -> Tensor:
+    """Return int64[N]: the donor (i + n) mod S of clip i of a batch of S, n uniform in 1..S-2 as `turn` has it.
+
+    `place` is i and `size` S, int64[N] each. One shift for a batch, never a clip itself. Two clips are each
+    other's donors; a clip alone is its own.
     """
-    count = len(turn)
-    shift = 1 + below(turn, max(count - 2, 1))
-    return (torch.arange(count, device=turn.device) + shift) % max(count, 1)
+    return (place + 1 + below(turn, (size - 2).clamp_(min=1))) % size
 
 
 def take(x: Tensor, donor: Tensor, frames: Tensor) -> Tensor:

@@ -72,6 +72,15 @@ class Draws:
             return self._derived(SHARED, self._samples[:1].expand_as(self._samples), None)
         return self._derived(SHARED, _mix((self._step + 1) * _signed(GOLDEN)), self._step)
 
+    def batches(self) -> tuple[Tensor, Tensor]:
+        """Return each sample's place in its batch and the batch's size, int64[N] both: a batch has one step."""
+        every = torch.arange(len(self), device=self._samples.device)
+        if self._step is None:
+            return every, torch.full_like(every, len(self))
+        _, sizes = self._step.unique_consecutive(return_counts=True)
+        starts = sizes.cumsum(0) - sizes
+        return every - starts.repeat_interleave(sizes), sizes.repeat_interleave(sizes)
+
     def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return float32[N,k] from [low, high): 2^24 equidistant values, exact before scaling."""
         unit = (self._words(k) >> 40).bitwise_and_((1 << 24) - 1).to(torch.float32)

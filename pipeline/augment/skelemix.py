@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from skelpipe.augment.blend import Mixed, paste
-from skelpipe.augment.donor import donors, draw_turn
+from skelpipe.augment.donor import DONOR, draw_donors
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import BLOCK, Region
 from skelpipe.errors import UsageError
@@ -32,7 +32,7 @@ class SkeleMix:
         self.region = Region(layout, parts, blocks, per)
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw the region (`parts`, `first`, `length`) and `turn`, the shift to the donors."""
+        """Draw the region (`parts`, `first`, `length`) and `donor`, int64[N], places in the batch."""
         if shape[2] % BLOCK:
             below, least = shape[2] // BLOCK * BLOCK, self.region.blocks[1] * BLOCK
             fitting = f"{below} or {below + BLOCK}" if below >= least else f"{max(below + BLOCK, least)}"
@@ -40,11 +40,11 @@ class SkeleMix:
                 f"SkeleMix needs a multiple of {BLOCK} frames, and these clips have {shape[2]}: "
                 f"prepare the dataset with {fitting} frames (the paper has 64)"
             )
-        return {**self.region.sample(draws.child(0), shape), "turn": draw_turn(draws.child(1))}
+        return {**self.region.sample(draws.child(0), shape), DONOR: draw_donors(draws.child(1))}
 
     def mix(self, x: Tensor, params: dict[str, Tensor]) -> Mixed:
         """Mix clips [N,C,T,V,M]; pure."""
-        donor = donors(params["turn"])
+        donor = params[DONOR]
         mask = self.region.mask(params, x.shape[2] // BLOCK)
         region = mask.repeat_interleave(BLOCK, dim=1)
         return Mixed(paste(x, donor, region), donor, region, mask)

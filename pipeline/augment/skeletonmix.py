@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment.blend import Mixed, blend
-from skelpipe.augment.donor import donors, draw_turn, take
+from skelpipe.augment.donor import DONOR, draw_donors, take
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import BLOCK, Region
 from skelpipe.skeleton import Layout
@@ -42,12 +42,12 @@ class SkeletonMix:
         self.late = Region(layout, LATE_PARTS, LATE_BLOCKS, per) if curriculum else self.region
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `kind` int64[N] (a place in KINDS), `weight` l float32[N], the region and `turn`."""
+        """Draw `kind` int64[N] (a place in KINDS), `weight` l float32[N], the region and `donor`."""
         u, weight = self.region.chosen(draws.child(2)).uniform(2).unbind(1)
         kind = sum((u > limit).long() for limit in LIMITS)
         region = self.region if draws.epoch + 1 < LATE_EPOCH else self.late
         drawn = region.sample(draws.child(0), shape)
-        return {"kind": torch.as_tensor(kind), "weight": weight, **drawn, "turn": draw_turn(draws.child(1))}
+        return {"kind": torch.as_tensor(kind), "weight": weight, **drawn, DONOR: draw_donors(draws.child(1))}
 
     def mix(self, x: Tensor, params: dict[str, Tensor]) -> Mixed:
         """Mix clips [N,C,T,V,M]; `region` and `mask` of the result are the donor's share, float32[N,T,V]."""
@@ -55,7 +55,7 @@ class SkeletonMix:
         mixup, resizemix = (params["kind"] == KINDS.index(kind) for kind in ("mixup", "resizemix"))
         region = self.region.mask(params, frames, BLOCK)
         share = torch.where(mixup[:, None, None], params["weight"][:, None, None], region.float())
-        donor = donors(params["turn"])
+        donor = params[DONOR]
         frame = torch.arange(frames, device=x.device).expand(len(x), frames)
         pasted = take(x, donor, torch.where(resizemix[:, None], _squeezed(frame, params), frame))
         return Mixed(blend(x, pasted, share), donor, share, share)

@@ -15,8 +15,8 @@ from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.bench import plain
 from skelpipe.bench.plain_draws import draw, draw_mix
 from skelpipe.entries import Entry, On, Recipe, Scene
+from skelpipe.guests import map_tensors
 from skelpipe.skeleton import Layout
-from skelpipe.source import map_tensors
 
 __all__ = ["ViewSet", "batched_views", "plain_views", "view_sets"]
 

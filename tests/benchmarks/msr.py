@@ -5,8 +5,8 @@
 Pre-trains SkeletonCLR, AimCLR and SkeleMixCLR on each stream and judges them by nearest neighbours, a linear
 classifier, fine-tuning with all and with a tenth of the labels, and fusion; beside them supervised training, raw
 coordinates and networks that learned nothing. Every run is printed as the command that it is; what is done already
-is not run again. Three seeds for joints, one for the other streams. No setting was chosen by test clips: those of
-pre-training are the ones of learning.py, those of training with labels were chosen by leaving out a subject.
+is not run again. No setting was chosen by test clips: those of pre-training are the ones of learning.py, those of
+training with labels were chosen by leaving out a subject.
 """
 
 import json
@@ -55,6 +55,7 @@ FIGURES: Final[Mapping[str, str]] = {
     "tune-1.0": "all labels",
     "tune-0.1": "10 % of labels",
 }
+FUSED = ("linear", "tune-1.0", "tune-0.1")
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,12 @@ def baselines(runs: Runs, view: str, seed: int) -> None:
         runs.script("linear", folder, *common, *options({**NETWORK, "init": init}, "--network-set"))
 
 
-def fuse(runs: Runs) -> None:
-    for protocol in ("linear", "tune-1.0", "tune-0.1"):
-        for name in LEARNED:
-            streams = [runs.folder(protocol, name, view, 0) for view in VIEWS]
-            if all((stream / "result.json").exists() for stream in streams):
-                runs.script("fuse", runs.folder(f"{protocol}-3s", name), *streams)
+def fuse(runs: Runs, name: str, seed: int) -> None:
+    """Fuse the three streams of one seed."""
+    for protocol in FUSED:
+        streams = [runs.folder(protocol, name, view, seed) for view in VIEWS]
+        if all((stream / "result.json").exists() for stream in streams):
+            runs.script("fuse", runs.folder(f"{protocol}-3s", name, seed), *streams)
 
 
 def _found(runs: Runs, figure: str, name: str, view: str) -> list[float]:
@@ -184,13 +185,11 @@ def tables(runs: Runs) -> Iterable[str]:
         yield "|---" * (1 + len(FIGURES)) + "|"
         for name, shown in names.items():
             yield f"| {shown} | " + " | ".join(_cell(_found(runs, key, name, view)) for key in FIGURES) + " |"
-    yield "\n| fused | " + " | ".join(FIGURES[key] for key in ("linear", "tune-1.0", "tune-0.1")) + " |"
-    yield "|---|---|---|---|"
+    yield "\n| fused | " + " | ".join(FIGURES[key] for key in FUSED) + " |"
+    yield "|---" * (1 + len(FUSED)) + "|"
     for name in LEARNED:
-        cells = []
-        for protocol in ("linear", "tune-1.0", "tune-0.1"):
-            result = runs.result(f"{protocol}-3s", name)
-            cells.append(f"{result['top1']:.1f}" if result else "")
+        results = [[runs.result(f"{key}-3s", name, seed) for seed in range(SEEDS)] for key in FUSED]
+        cells = [_cell([result["top1"] for result in seeds if result]) for seeds in results]
         yield f"| {names[name]} | " + " | ".join(cells) + " |"
 
 
@@ -198,12 +197,12 @@ def tables(runs: Runs) -> Iterable[str]:
 @click.option("--raw", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of recordings.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for dataset and runs.")
 @click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side.")
-@click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, help="Of the joint stream.")
+@click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, help="Of every stream.")
 @click.option("--table-only", is_flag=True, help="Run nothing, print what is there.")
 def main(raw: Path, out: Path, at_once: int, seeds: int, table_only: bool) -> None:
     """Train and judge everything, the first seed of all streams first."""
     runs = Runs(out, raw)
-    chains = [(view, 0) for view in VIEWS] + [("joint", seed) for seed in range(1, seeds)]
+    chains = [(view, seed) for seed in range(seeds) for view in VIEWS]
 
     def work(view: str, seed: int, name: str) -> None:
         if name == "baselines":
@@ -219,7 +218,9 @@ def main(raw: Path, out: Path, at_once: int, seeds: int, table_only: bool) -> No
             done = [pool.submit(work, *chain, name) for chain in chains for name in ("baselines", *LEARNED)]
             for future in done:
                 future.result()
-        fuse(runs)
+        for name in LEARNED:
+            for seed in range(seeds):
+                fuse(runs, name, seed)
     print("\n".join(tables(runs)))
 
 

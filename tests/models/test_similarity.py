@@ -86,7 +86,7 @@ def test_mixed_keys() -> None:
     keys, donor = rows(3, 0), torch.tensor([2, 0, 1])
     mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
     share = (torch.rand(3, 4, 5) > 0.6).float()
-    found = mixed_keys(keys, mask, share, donor)
+    found = mixed_keys(keys, mask, keys[donor], mask[donor], share)
     for i in range(3):
         j = int(donor[i])
         host, guest = ((mask[each] / 0.1).exp() / (mask[each] / 0.1).exp().sum() for each in (i, j))
@@ -100,6 +100,6 @@ def test_mixed_keys_of_whole_shares() -> None:
     keys, donor = rows(3, 0), torch.tensor([1, 2, 0])
     mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
     for share in (0.0, 0.25, 1.0):  # as Mixup does
-        found = mixed_keys(keys, mask, torch.full((3, 4, 5), share), donor)
+        found = mixed_keys(keys, mask, keys[donor], mask[donor], torch.full((3, 4, 5), share))
         expected = F.normalize((1 - share) * keys + share * keys[donor], dim=1)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from skelpipe.augment.chain import chain
+from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.dataset import Dataset, Reader
+from skelpipe.entries import On
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import Batch, Loader
 from skelpipe.prepare import FORMATS, Options, prepare
@@ -135,6 +137,21 @@ def test_ranks_share_each_batch_and_nothing_is_doubled(dataset: Dataset, world: 
         assert torch.equal(torch.cat([rank[step].plain for rank in ranks]), together.plain)
     rows = [row for rank in ranks for share in rank for row in share.index.tolist()]
     assert sorted(rows) == list(range(24))
+
+
+@pytest.mark.parametrize("reader", ["native", "dali"])
+def test_ranks_read_the_donors_of_their_clips_besides(dataset: Dataset, reader: str) -> None:
+    mixed = On("plain", SkeleMix(dataset.layout, blocks=(1, 1)))
+
+    def batches(reader: str, **ranks: int) -> list[Batch]:
+        stream = Stream(dataset, "train", ["joint"], 7, seed=3, drop_last=False, **ranks)
+        return list(Loader(stream, "cpu", {"plain": None, "mixed": mixed}, reader=reader))
+
+    first, second = (batches(reader, rank=r, world=2) for r in range(2))
+    for one, other, whole in zip(first, second, batches("native"), strict=True):
+        assert torch.equal(torch.cat([one.plain, other.plain]), whole.plain)
+        assert torch.equal(torch.cat([one.mixed, other.mixed]), whole.mixed)
+        assert torch.equal(torch.cat([one.mixed_donor, other.mixed_donor]), whole.mixed_donor)
 
 
 def test_the_last_batch_is_dropped_or_partial_and_epochs_end(dataset: Dataset) -> None:

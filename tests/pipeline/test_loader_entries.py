@@ -147,22 +147,6 @@ def test_masks_without_bodies_are_shared_by_them(memory_dataset: Any) -> None:
         assert batch.query_mask.shape == (6, 8, 25, 1)
 
 
-def test_ranks_share_the_region_and_find_donors_in_their_own_slice(memory_dataset: Any) -> None:
-    dataset = memory_dataset([29])
-    recipe = {"query": NORMAL, "mixed": On("query", MIX), "swapped": On("query", SWAP)}
-    alone = list(Loader(opened(dataset, 7), "cpu", recipe))
-    ranks = [list(Loader(opened(dataset, 7, rank=r, world=2), "cpu", recipe)) for r in range(2)]
-    for whole, *slices in zip(alone, *ranks, strict=True):
-        assert torch.cat([part.index for part in slices]).tolist() == whole.index.tolist()
-        torch.testing.assert_close(torch.cat([part.query for part in slices]), whole.query, rtol=0, atol=1e-6)
-        assert torch.equal(torch.cat([part.mixed_mask for part in slices]), whole.mixed_mask)
-        assert torch.equal(torch.cat([part.swapped_mask for part in slices]), whole.swapped_mask)
-        for part in slices:
-            inside = part.mixed_mask.repeat_interleave(4, 1)[:, None, :, :, None]
-            assert torch.equal(part.mixed, torch.where(inside, part.query[part.mixed_donor], part.query))
-            assert not (part.mixed_donor == torch.arange(len(part))).any()
-
-
 def look(batch: Batch) -> tuple[Any, ...]:
     held = {**batch.views, **batch.extras}
     return batch.epoch, batch.step, {name: x.numpy().tobytes() for name, x in held.items()}

@@ -125,7 +125,7 @@ class Recorded:
 
 
 class Joined:
-    """The batches whose shares these are: rows one after another, donors counted through the batch."""
+    """The batches whose shares these are: rows one after another."""
 
     def __init__(self, shares: list[list[Any]]) -> None:
         self.batches = [self._join(parts) for parts in zip(*shares, strict=True)]
@@ -137,17 +137,8 @@ class Joined:
         return iter(self.batches)
 
     def _join(self, parts: tuple[Any, ...]) -> Any:
-        starts = [sum(len(part.index) for part in parts[:r]) for r in range(len(parts))]
         views = {name: torch.cat([part.views[name] for part in parts]) for name in parts[0].views}
-        extras = {
-            name: torch.cat(
-                [
-                    part.extras[name] + start * name.endswith("donor")
-                    for part, start in zip(parts, starts, strict=True)
-                ]
-            )
-            for name in parts[0].extras
-        }
+        extras = {name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras}
         index = torch.cat([part.index for part in parts])
         return SimpleNamespace(views=views, extras=extras, index=index, epoch=parts[0].epoch, step=parts[0].step)
 
@@ -197,7 +188,9 @@ def test_ranks_train_as_one(dataset: Dataset, method: str) -> None:
     results = on_threads(2, work)
     logs = [learned for learned, _ in results]
     alone = make()
-    wanted = train(alone, recipe, Joined([loader.passed for _, loader in results]))
+    alone.advance(Progress(EPOCH, 6, 0, 2))
+    loader = Loader(Stream(dataset, "train", ["joint"], 9), CPU, in_float64(alone.views()))
+    wanted = train(alone, recipe, Recorded(loader, torch.float64))
 
     states = [each.state_dict() for each in methods]
     for name, value in alone.state_dict().items():
@@ -212,8 +205,29 @@ def test_ranks_train_as_one(dataset: Dataset, method: str) -> None:
     assert {name: logs[0][name] for name in means} == pytest.approx({name: wanted[name] for name in means})
 
 
-def test_the_shares_of_any_number_of_ranks_are_one_batch(dataset: Dataset) -> None:
-    recipe = load_recipe("aimclr")
+def test_released_actclr_mixes_keys_of_other_ranks(dataset: Dataset) -> None:
+    """Its anchor is the mean of a rank's own keys, so that ranks are not as one; but they agree."""
+    changes = [*SMALL, "init=default", "actclr.moco_epochs=1", "variant=released"]
+    recipe = with_overrides(load_recipe("actclr"), changes, lr=0.05)
+    methods = [initialised(recipe, dataset.layout, 0) for _ in range(2)]
+
+    def work(team: Ranks) -> set[int]:
+        mine = methods[team.rank]
+        mine.advance(Progress(EPOCH, 6, 0, 2))
+        stream = Stream(dataset, "train", ["joint"], 8, rank=team.rank, world=2)
+        loader = Recorded(Loader(stream, CPU, mine.views()), torch.float32)
+        train(mine, recipe, loader, team=team)
+        return {int(donor) // 4 for batch in loader.passed for donor in batch.extras["mixed_donor"]}
+
+    assert on_threads(2, work) == [{0, 1}, {0, 1}]  # donors of both slices
+    states = [dict(method.named_parameters()) for method in methods]
+    assert all(torch.equal(x, states[1][name]) for name, x in states[0].items())
+    assert torch.equal(*(method.state_dict()["moco.queue"] for method in methods))
+
+
+@pytest.mark.parametrize("method", ["aimclr", "skelemixclr", "skeattnclr"])
+def test_the_shares_of_any_number_of_ranks_are_one_batch(dataset: Dataset, method: str) -> None:
+    recipe = load_recipe(method)
     views = initialised(with_overrides(recipe, SMALL), dataset.layout, 0).views()
 
     def batches(rank: int, world: int) -> list[Any]:
@@ -227,6 +241,7 @@ def test_the_shares_of_any_number_of_ranks_are_one_batch(dataset: Dataset) -> No
         for found, wanted in zip(joined, whole, strict=True):
             assert torch.equal(found.index, wanted.index)
             assert all(torch.equal(found.views[name], view) for name, view in wanted.views.items())
+            assert all(torch.equal(found.extras[name], extra) for name, extra in wanted.extras.items())
 
 
 @pytest.mark.parametrize("every", [1, 3, 50])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from skelpipe import views
 from skelpipe.augment.adain import SkeletonAdaIN
-from skelpipe.augment.donor import donors
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.tree import bones_of, grown
 from skelpipe.errors import UsageError
@@ -60,7 +59,7 @@ def bone_lengths(a: np.ndarray, b: np.ndarray, skeleton: Layout, view: str) -> n
 def test_paper_is_equation_6_for_every_view(skeleton: Layout, view: str, n: int, t: int, m: int) -> None:
     op, x = SkeletonAdaIN(skeleton, view), clips(n, t, len(skeleton), m)
     params = op.sample(Draws(0, 0, torch.arange(n)), x.shape)
-    donor = donors(params["turn"]).tolist()
+    donor = params["donor"].tolist()
     wide = x.double()
     for i, got in enumerate(op.apply(wide, params).numpy()):
         np.testing.assert_allclose(got, equation_6(wide[i].numpy(), wide[donor[i]].numpy()), rtol=0, atol=1e-10)
@@ -71,7 +70,7 @@ def test_paper_is_equation_6_for_every_view(skeleton: Layout, view: str, n: int,
 def test_released_transfers_lengths_or_statistics(skeleton: Layout, view: str, n: int, t: int, m: int) -> None:
     op, x = SkeletonAdaIN(skeleton, view, "released"), clips(n, t, len(skeleton), m).double()
     params = op.sample(Draws(0, 0, torch.arange(n)), x.shape)
-    donor = donors(params["turn"]).tolist()
+    donor = params["donor"].tolist()
     for i, got in enumerate(op.apply(x, params).numpy()):
         a, b = x[i].numpy(), x[donor[i]].numpy()
         expected = equation_6(a, b) if view == "motion" else bone_lengths(a, b, skeleton, view)
@@ -99,7 +98,7 @@ def test_swapped_statistics_are_the_donors() -> None:
     x -= x.mean(3, keepdim=True)
     op = SkeletonAdaIN(KINECT, eps=0)
     params = op.sample(Draws(0, 0, torch.arange(5)), x.shape)
-    y, donor = op.apply(x, params), donors(params["turn"])
+    y, donor = op.apply(x, params), params["donor"]
     # Without a mean over joints of their own, joints move as much as the donor's.
     torch.testing.assert_close(y.std(2), x.std(2)[donor], rtol=0, atol=1e-12)
     again = SkeletonAdaIN(KINECT, variant="released")
@@ -113,7 +112,7 @@ def test_an_absent_body_stays_absent_and_a_donors_absence_changes_nothing() -> N
     for view in views.VIEWS:
         op = SkeletonAdaIN(KINECT, view)
         params = op.sample(Draws(0, 0, torch.arange(7)), x.shape)
-        y, donor = op.apply(x, params), donors(params["turn"])
+        y, donor = op.apply(x, params), params["donor"]
         for i in range(7):
             if i < 4:
                 assert y[i, ..., 1].abs().max() == 0
