@@ -8,9 +8,8 @@ rows of the sample table; neither the machine nor the version of any library ent
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -78,8 +77,7 @@ LARGEST = 2**31 - 1  # of an int32 column: a field with larger numbers, such as 
 FIELDS = ("subject", "camera", "setup", "replication")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row of the sample table. A dropped sample has a reason and neither shard nor row.
 
     `fields` are what the recording's name says. A clip of an untrimmed `recording` has `start` and `end`, frames
@@ -115,7 +113,7 @@ def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     for name in schema:
         if name in FIELDS or name not in COLUMNS:
             columns[name] = [row.fields.get(name) for row in rows]
-            if any(isinstance(value, str) or abs(value or 0) > LARGEST for value in columns[name]):
+            if any(isinstance(value, str) or abs(value) > LARGEST for value in set(columns[name]) - {None}):
                 schema[name] = pa.string()
                 columns[name] = [None if value is None else str(value) for value in columns[name]]
         else:

@@ -3,8 +3,8 @@
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ NEWLINE = 10
 ALIGNMENT = 64  # numpy's own buffers may start 16 bytes into a page, which reads three times slower
 
 
-@dataclass(frozen=True)
-class RawFile:
+class RawFile(NamedTuple):
     """One file of a `--raw` place: its name inside it, the path messages show, and its size in bytes.
 
     `changed` is when it was last written, in ns. Inside an archive `member` says where, `path` is that of the
@@ -58,30 +57,35 @@ def find_raw_files(places: Sequence[str | Path]) -> list[RawFile]:
 
 def _walk(root: Path) -> Iterator[RawFile]:
     seen: set[tuple[int, int]] = set()  # a link may lead back to a folder above it
-
-    def failed(error: OSError) -> None:
-        raise RawError(f"{error.filename}: cannot be listed: {error.strerror}")
-
-    for folder, subfolders, files in os.walk(root, onerror=failed, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inside = os.path.relpath(folder, root)
-        for name in files:
-            path = os.path.join(folder, name)
-            relative = name if inside == os.curdir else os.path.join(inside, name)
-            if _is_archive(name):
-                yield from _members(Path(path), relative)
+    inside = [""]
+    while inside:
+        within = inside.pop()
+        try:
+            status = os.stat(root / within)
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            try:
-                status = os.stat(path)
-            except OSError:  # a dangling link: reported when it is read, if it is a recording at all
-                yield RawFile(relative, path, -1)
-            else:
-                if stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-                    yield RawFile(relative, path, status.st_size, status.st_mtime_ns)
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root / within) as entries:
+                for entry in entries:
+                    relative = f"{within}{entry.name}"
+                    if entry.is_dir():
+                        inside.append(f"{relative}/")
+                    elif _is_archive(entry.name):
+                        yield from _members(Path(entry.path), relative)
+                    elif file := _regular(entry, relative):
+                        yield file
+        except OSError as error:
+            raise RawError(f"{root / within}: cannot be listed: {error.strerror}") from None
+
+
+def _regular(entry: os.DirEntry[str], relative: str) -> RawFile | None:
+    try:
+        status = entry.stat()
+    except OSError:  # a dangling link: reported when it is read, if it is a recording at all
+        return RawFile(relative, entry.path, -1)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        return None
+    return RawFile(relative, entry.path, status.st_size, status.st_mtime_ns)
 
 
 def _is_archive(name: str) -> bool:
