@@ -107,13 +107,14 @@ def card_digest(card: Mapping[str, Any]) -> str:
 
 def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """Write the sample table; return its columns and the hash of its rows, not of pyarrow's bytes."""
-    said = {name for row in rows for name in row.fields}
-    schema = dict(COLUMNS) | dict.fromkeys(sorted(said - COLUMNS.keys()), pa.int32())
+    named = {name for row in rows for name in row.fields}
+    schema = dict(COLUMNS) | dict.fromkeys(sorted(named - COLUMNS.keys()), pa.int32())
     columns = {}
     for name in schema:
         if name in FIELDS or name not in COLUMNS:
             columns[name] = [row.fields.get(name) for row in rows]
-            if any(isinstance(value, str) or abs(value) > LARGEST for value in set(columns[name]) - {None}):
+            said = {value for value in columns[name] if value is not None}
+            if any(isinstance(value, str) or abs(value) > LARGEST for value in said):
                 schema[name] = pa.string()
                 columns[name] = [None if value is None else str(value) for value in columns[name]]
         else:

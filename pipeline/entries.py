@@ -3,20 +3,22 @@
 import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
+from operator import itemgetter
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.blend import Mixed
-from skelpipe.augment.chain import Chain
+from skelpipe.augment.chain import Chain, Steps
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.errors import UsageError
+from skelpipe.nested import map_tensors
 from skelpipe.stored import StoredClips
 
-__all__ = ["Augmentation", "Entry", "Mats", "Mixing", "On", "Recipe", "Scene", "View", "entries"]
+__all__ = ["Augmentation", "Entry", "Mats", "Mixing", "On", "Plan", "Recipe", "Scene", "View", "entries"]
 
 
 @runtime_checkable
@@ -90,7 +92,36 @@ class Entry(Protocol):
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
 
-    def make(self, scene: Scene, params: Any) -> View: ...
+    def plan(self, params: Any, shape: torch.Size) -> "Plan": ...
+
+    def make(self, scene: Scene, plan: "Plan") -> View: ...
+
+
+class Plan(NamedTuple):
+    """What was drawn for an augmentation and, of a chain, what that comes to (see `Chain.folded`).
+
+    Both have one row a sample, so that several batches' can be made together and cut apart. What was drawn for a
+    chain is hardly ever needed again: it is cut when it is.
+    """
+
+    drawn: Any
+    steps: Steps | None
+    rows: slice = slice(None)
+
+    @classmethod
+    def of(cls, op: Augmentation | None, params: Any, shape: torch.Size) -> "Plan":
+        return cls(params, op.folded(params, shape) if isinstance(op, Chain) else None)
+
+    def part(self, rows: slice) -> "Plan":
+        """Return the plan of some of the samples."""
+        return Plan(self.drawn, map_tensors(itemgetter(rows), self.steps), rows)
+
+    @property
+    def params(self) -> Any:
+        return map_tensors(itemgetter(self.rows), self.drawn)
+
+    def apply(self, op: Augmentation, x: Tensor) -> Tensor:
+        return op.apply(x, self.params) if self.steps is None else cast(Chain, op).run(x, self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +145,14 @@ class _Fresh:
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None if self.augmentation is None else self.augmentation.sample(draws, shape)
 
-    def make(self, scene: Scene, params: Any) -> View:
+    def plan(self, params: Any, shape: torch.Size) -> Plan:
+        return Plan.of(self.augmentation, params, shape)
+
+    def make(self, scene: Scene, plan: Plan) -> View:
         op = self.augmentation
         clips = cast(Tensor, scene.clips)  # or what a chain takes as well
-        x = clips if op is None else op.apply(clips, params)
-        return View(scene.derive(x), x, lambda mask: carried(mask, op, params))
+        x = clips if op is None else plan.apply(op, clips)
+        return View(scene.derive(x), x, lambda mask: carried(mask, op, plan.params))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +186,22 @@ class On:
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return self.op.sample(draws, shape)
 
-    def make(self, scene: Scene, params: Any) -> View:
+    def plan(self, params: Any, shape: torch.Size) -> Plan:
+        return Plan.of(self.op, params, shape)
+
+    def make(self, scene: Scene, plan: Plan) -> View:
         below = scene.made[self.view]
         x = below.clip if self.stage == "view" else below.joints
         assert x is not None, "only views with joints are let through by entries()"
         extras: dict[str, Tensor] = {}
         if isinstance(self.op, Mixing):
-            mixed = self.op.mix(x, params)
+            mixed = self.op.mix(x, plan.params)
             x, extras = mixed.clip, {"mask": mixed.mask, "donor": mixed.donor}
         else:
-            x = self.op.apply(x, params)
+            x = plan.apply(self.op, x)
 
         def carry(mask: Tensor) -> Tensor:
-            return carried(below.carry(mask), self.op, params)
+            return carried(below.carry(mask), self.op, plan.params)
 
         return View(x, None, carry, extras) if self.stage == "view" else View(scene.derive(x), x, carry, extras)
 
@@ -208,7 +245,10 @@ class Mats:
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None
 
-    def make(self, scene: Scene, params: Any) -> View:
+    def plan(self, params: Any, shape: torch.Size) -> Plan:
+        return Plan(params, None)
+
+    def make(self, scene: Scene, plan: Plan) -> View:
         act = scene.made[self.act]
         if self.mask == "recomputed":
             seen = scene.made[self.sees or self.act].clip

@@ -1,4 +1,4 @@
-"""Which clips a rank reads of each global batch, and what is drawn for them.
+"""Which clips a rank reads of each global batch, and what is to be done with them.
 
 A rank has its own share of the batch. Where clips are mixed with others of the batch, their donors are clips of
 the whole batch; those of other ranks' shares are the rank's *guests*, which it reads and augments besides. So a
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from skelpipe.augment.donor import DONOR
 from skelpipe.augment.draws import Draws
-from skelpipe.entries import Entry, Mats
+from skelpipe.entries import Entry, Mats, Plan
+from skelpipe.nested import like
 from skelpipe.stream import Stream
 
-__all__ = ["Part", "Parts", "map_tensors"]
+__all__ = ["Part", "Parts"]
 
 Rows = NDArray[np.int64]
 
@@ -36,7 +37,7 @@ class Part:
 
 
 class Parts:
-    """Cuts global batches of a stream to what one rank has of them, with the parameters of its views.
+    """Cuts global batches of a stream to what one rank has of them, with what makes its views.
 
     `whole` names the views that are mixed, or mixed from: they are made of guests too, all others of own clips
     alone (but all are where a mask is carried from the clips as they were read).
@@ -67,22 +68,27 @@ class Parts:
         wholes = [self.stream.whole(epoch, step)]
         return self._parts(wholes, _donors(self._draw(epoch, range(step, step + 1), wholes, self._mixing)))[0].rows
 
-    def draw(self, epoch: int, block: range) -> tuple[list[Part], dict[str, Any]]:
-        """Return this rank's parts of these steps, and every view's parameters for all their rows."""
+    def planned(self, epoch: int, block: range) -> tuple[list[Part], dict[str, Plan]]:
+        """Return this rank's parts of these steps, and what every view is made by for all their rows."""
         if not self._rounds:
             parts = [Part(rows, len(rows)) for rows in (self.stream.rows(epoch, step) for step in block)]
-            return parts, self._draw(epoch, block, [part.rows for part in parts], self.recipe)
+            params = self._draw(epoch, block, [part.rows for part in parts], self.recipe)
+            return parts, self._plans(params, parts)
         wholes = [self.stream.whole(epoch, step) for step in block]
         params = self._draw(epoch, block, wholes, self.recipe)
         parts = self._parts(wholes, _donors(params))
-        starts = np.cumsum([0, *map(len, wholes)])
-        among = np.zeros(starts[-1], np.int64)  # where each clip of the whole stands in the part
-        for start, part in zip(starts, parts, strict=False):
-            among[start + part.places] = np.arange(len(part.rows))
-        kept = torch.from_numpy(np.concatenate([s + part.places for s, part in zip(starts, parts, strict=False)]))
-        start = torch.from_numpy(np.repeat(starts[:-1], [len(part.rows) for part in parts]))
-        table = torch.from_numpy(among)
-        return parts, {name: _cut(tree, kept, lambda donor: table[start + donor]) for name, tree in params.items()}
+        starts = np.cumsum([0, *map(len, wholes)])[:-1]
+        rows = [start + part.places for start, part in zip(starts, parts, strict=True)]
+        kept = torch.from_numpy(np.concatenate(rows))
+        first = torch.from_numpy(np.repeat(starts, [len(part.rows) for part in parts]))
+        among = torch.zeros(sum(map(len, wholes)), dtype=torch.int64)  # where a clip of the whole stands in a part
+        among[kept] = torch.from_numpy(np.concatenate([np.arange(len(part.rows)) for part in parts]))
+        cut = {name: _cut(tree, kept, lambda donor: among[first + donor]) for name, tree in params.items()}
+        return parts, self._plans(cut, parts)
+
+    def _plans(self, params: Mapping[str, Any], parts: Sequence[Part]) -> dict[str, Plan]:
+        shape = torch.Size((sum(len(part.rows) for part in parts), *self.stream.dataset.shape))
+        return {name: self.recipe[name].plan(tree, shape) for name, tree in params.items()}
 
     def _parts(self, wholes: Sequence[Rows], donors: Sequence[Tensor]) -> list[Part]:
         """Return of each whole batch the own rows, and those that their donors, and the donors' donors, are."""
@@ -114,17 +120,6 @@ class Parts:
         }
 
 
-def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
-    """Apply `function` to every tensor in nested dicts, lists and tuples."""
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {key: map_tensors(function, value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(map_tensors(function, value) for value in tree)
-    return tree
-
-
 def _donors(tree: Any) -> list[Tensor]:
     """Return the drawn donors in nested parameters, int64[N] each."""
     if isinstance(tree, dict):
@@ -143,7 +138,7 @@ def _cut(tree: Any, kept: Tensor, renumber: Callable[[Tensor], Tensor]) -> Any:
         cut = {key: _cut(value, kept, renumber) for key, value in tree.items()}
         return cut if DONOR not in tree else {**cut, DONOR: renumber(cut[DONOR])}
     if isinstance(tree, (list, tuple)):
-        return type(tree)(_cut(value, kept, renumber) for value in tree)
+        return like(tree, [_cut(value, kept, renumber) for value in tree])
     return tree
 
 

@@ -12,8 +12,9 @@ from skelpipe import views
 from skelpipe.augment.donor import DONOR
 from skelpipe.entries import Augmentation, Recipe, Scene, entries
 from skelpipe.errors import UsageError
-from skelpipe.guests import Parts, map_tensors
+from skelpipe.guests import Parts
 from skelpipe.heap import keep_freed_memory
+from skelpipe.nested import map_tensors
 from skelpipe.prefetch import Prefetch
 from skelpipe.source import DRAWN_AT_ONCE, Clips, MappedClips, Ready, Source, shares
 from skelpipe.stream import Stream
@@ -172,11 +173,11 @@ class Loader:
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""
         clips, own = ready.clips, ready.own
-        label, index, places, params = ready.told
+        label, index, places = ready.told()
         if ready.arrived is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.arrived)
-            map_tensors(lambda t: t.record_stream(current), (clips, label, index, places, params))
+            map_tensors(lambda t: t.record_stream(current), (clips, ready.drawn))
         scene = Scene(clips, self._derive)
         with torch.no_grad():
             for name, entry in self.recipe.items():
@@ -190,7 +191,7 @@ class Loader:
         handed_out = (*made.values(), *extras.values())
         if ready.buffer is not None and not any(shares(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)
-        return Batch(views=made, label=label[:own], index=index[:own], epoch=epoch, step=step, extras=extras)
+        return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
 
 
 def _unchanged(x: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ On a CPU, views that begin by mixing axes read the clips where they are stored, 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -15,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skelpipe.entries import Entry, Scene, View
-from skelpipe.guests import Part, Parts, map_tensors
+from skelpipe.entries import Entry, Plan, Scene, View
+from skelpipe.guests import Part, Parts
+from skelpipe.nested import map_tensors
 from skelpipe.stored import StoredClips
 from skelpipe.stream import Stream
 
 __all__ = ["DRAWN_AT_ONCE", "Clips", "MappedClips", "Ready", "Source", "shares"]
 
-Drawn: TypeAlias = tuple[Tensor, Tensor, Tensor | None, dict[str, Any]]
+Drawn: TypeAlias = tuple[Tensor, Tensor, Tensor | None, dict[str, Plan]]
 
 DRAWN_AT_ONCE = 16  # batches whose parameters are drawn in one go: many small operations become few
 SOON = 2  # batches of the first such block
@@ -30,10 +29,10 @@ SOON = 2  # batches of the first such block
 
 @dataclass(frozen=True)
 class Ready:
-    """A batch made ready: its clips on the device, and where its label, index and drawn parameters stand.
+    """A batch made ready: its clips on the device, and where its label, index and the plans of its views stand.
 
     The first `own` clips are the rank's share, the others guests (see `skelpipe.guests`). `drawn` holds label,
-    index, places and parameters for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
+    index, places and plans for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
     in, where that is not free for the next batch yet; `arrived` is when the copies to the device are done, where
     they may still be under way. `made` are views that there was time for already.
     """
@@ -46,18 +45,21 @@ class Ready:
     arrived: torch.cuda.Event | None = None
     made: dict[str, View] = field(default_factory=dict)
 
-    @cached_property
-    def told(self) -> Drawn:
-        """This batch's labels, indices, places in the global batch (None without guests) and parameters."""
-        label, index, places, params = map_tensors(itemgetter(self.rows), self.drawn)
-        return label, index, places, params
+    def told(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return labels and indices of own clips, and the places of all in the global batch where some are not."""
+        label, index, places, _ = self.drawn
+        return label[self._own_rows], index[self._own_rows], None if places is None else places[self.rows]
+
+    @property
+    def _own_rows(self) -> slice:
+        return slice(self.rows.start, self.rows.start + self.own)
 
     def make(self, name: str, entry: Entry, scene: Scene, whole: Collection[str]) -> View:
         """Return a view of all clips if it is of the `whole` ones, of own clips otherwise."""
-        params = self.told[3][name]
-        if name in whole or self.own == self.rows.stop - self.rows.start:
-            return entry.make(scene, params)
-        return entry.make(scene.first(self.own), map_tensors(itemgetter(slice(self.own)), params))
+        plan = self.drawn[3][name]
+        if name in whole or self._own_rows == self.rows:
+            return entry.make(scene, plan.part(self.rows))
+        return entry.make(scene.first(self.own), plan.part(self._own_rows))
 
 
 class Clips(Protocol):
@@ -102,7 +104,7 @@ class MappedClips:
 
 
 class Source:
-    """What the thread does: read clips into a buffer, draw parameters, send both to the device."""
+    """What the thread does: read clips into a buffer, draw what is done with them, send both to the device."""
 
     def __init__(
         self,
@@ -145,11 +147,11 @@ class Source:
                     ready.made[name] = ready.make(name, entry, Scene(ready.clips, self.derive), self.parts.whole)
 
     def _read_block(self, epoch: int, block: range, idle: Callable[[], bool]) -> Iterator[Ready]:
-        parts, params = self.parts.draw(epoch, block)
+        parts, plans = self.parts.planned(epoch, block)
         index = np.concatenate([part.rows for part in parts])
         places = [part.places for part in parts if part.places is not None]
         numbers = (self._labels[index], index, np.concatenate(places) if places else None)
-        drawn: Drawn = self._sent((*(n if n is None else torch.from_numpy(n) for n in numbers), params))
+        drawn: Drawn = self._sent((*(n if n is None else torch.from_numpy(n) for n in numbers), plans))
         ends = np.cumsum([len(part.rows) for part in parts]).tolist()
         stored = self.clips.stored(index) if self.stored else None
         for step, part, low, high in zip(block, parts, [0, *ends], ends, strict=False):

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 from torch import Tensor
 
@@ -14,9 +14,10 @@ from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 from skelpipe.stored import StoredClips
 
-__all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "chain"]
+__all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "Steps", "chain"]
 
 VARIANTS = ("paper", "released")
+Steps: TypeAlias = tuple[tuple[int | None, Params], ...]
 
 
 class Chain:
@@ -60,15 +61,34 @@ class Chain:
 
     def apply(self, x: Tensor | StoredClips, params: Sequence[Params | None]) -> Tensor:
         """Apply the ops with these parameters to clips [N,C,T,V,M]; `x` stays as it is."""
-        y: Tensor | StoredClips = x
+        return self.run(x, self.folded(params, x.shape))
+
+    def folded(self, params: Sequence[Params | None], shape: Sequence[int]) -> Steps:
+        """Return what is left to do with clips of `shape` [N,C,T,V,M]: what folds is folded.
+
+        Each step is the number of an op and its parameters, or None and a fold. All tensors have one row a sample:
+        the steps of several batches, found together, can be cut apart.
+        """
+        steps: list[tuple[int | None, Params]] = []
         fold = Fold()
-        for op, kind, drawn in zip(self.ops, self._kinds, params, strict=True):
-            if drawn is None or fold.add(op, kind, drawn, x.shape):
+        for number, (op, kind, drawn) in enumerate(zip(self.ops, self._kinds, params, strict=True)):
+            if drawn is None or fold.add(op, kind, drawn, shape):
                 continue
-            y, fold = fold.apply(y, owned=y is not x and apart(cast(Tensor, y), x)), Fold()
+            steps += [(None, fold.params()), (number, drawn)]
+            fold = Fold()
+        return (*steps, (None, fold.params()))
+
+    def run(self, x: Tensor | StoredClips, steps: Steps) -> Tensor:
+        """Do with clips [N,C,T,V,M] what `folded` returned; `x` stays as it is."""
+        y: Tensor | StoredClips = x
+        for number, params in steps:
+            if number is None:
+                y = Fold(**params).apply(y, owned=y is not x and apart(cast(Tensor, y), x))
+                continue
+            op, kind, y = self.ops[number], self._kinds[number], cast(Tensor, y)  # a fold came first
             may_change = kind == "change" and apart(y, x) and y.is_contiguous() and not y.requires_grad
-            y = cast(OwningOp, op).change(y, drawn) if may_change else op.apply(y, drawn)
-        return fold.apply(y, owned=y is not x and apart(cast(Tensor, y), x))
+            y = cast(OwningOp, op).change(y, params) if may_change else op.apply(y, params)
+        return cast(Tensor, y)
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         """Draw and apply."""

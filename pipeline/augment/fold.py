@@ -105,6 +105,11 @@ class Fold:
                 return False
         return True
 
+    def params(self) -> Params:
+        """Return what `Fold` takes to be this again."""
+        held = {"frames": self.frames, "matrix": self.matrix, "weights": self.weights, "joints": self.joints}
+        return {name: tensor for name, tensor in held.items() if tensor is not None}
+
     def apply(self, x: Tensor | StoredClips, *, owned: bool = False) -> Tensor:
         """Apply all of it to clips [N,C,T,V,M]: a new tensor, or `x` itself if it is one and nothing is to do.
 

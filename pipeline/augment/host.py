@@ -36,9 +36,9 @@ def mix(x: Tensor | StoredClips, matrix: Tensor, frames: Tensor | None, joints: 
     if c != 3:
         raise ValueError(f"clips of three axes are mixed here, not of {c}")
     chosen = torch.arange(t).expand(n, t) if frames is None else frames
-    order = torch.arange(v).expand(n, v) if joints is None else joints
     y = torch.empty(x.shape)
-    expect(y, (matrix, "ncc"), (chosen, "nt"), (order, "nv"))
+    expect(y, (matrix, "ncc"), (chosen, "nt"), *(() if joints is None else [(joints, "nv")]))
+    order = torch.empty(n, 0, dtype=torch.int64) if joints is None else joints
     how = arrays(y.view(n, c, t, v * m), matrix, chosen, order)
     if isinstance(x, StoredClips):
         done = _mix_stored(m, x.pieces, x.piece, x.start, *how)
@@ -136,7 +136,7 @@ def _mix_clip(
     row: np.ndarray,
     source: np.ndarray,
 ) -> bool:
-    """`row` and `source` are memory for a frame's numbers and where they come from."""
+    """`joints` are none where they stay; `row` and `source` are memory for a frame's numbers and their places."""
     axes, count, width = x.shape
     reordered = False
     for v in range(len(joints)):

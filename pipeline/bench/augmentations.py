@@ -77,13 +77,15 @@ def _captured(setting: Setting, each: ViewSet) -> Row | None:
     (clips, index), *_ = setting.batches(1, each.multiple)
     made = entries(each.recipe)
     slots = enumerate(made.items())
-    params = {name: entry.sample(Draws(0, 0, index, slot), clips.shape) for slot, (name, entry) in slots}
+    plans = {}
+    for slot, (name, entry) in slots:
+        plans[name] = entry.plan(entry.sample(Draws(0, 0, index, slot), clips.shape), clips.shape)
 
     def make() -> int:
         scene = Scene(clips, lambda x: x)
         with torch.no_grad():
             for name, entry in made.items():
-                scene.made[name] = entry.make(scene, params[name])
+                scene.made[name] = entry.make(scene, plans[name])
         return len(clips)
 
     side = torch.cuda.Stream(setting.device)

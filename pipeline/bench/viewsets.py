@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.bench import plain
 from skelpipe.bench.plain_draws import draw, draw_mix
 from skelpipe.entries import Entry, On, Recipe, Scene
-from skelpipe.guests import map_tensors
 from skelpipe.skeleton import Layout
 
 __all__ = ["ViewSet", "batched_views", "plain_views", "view_sets"]
@@ -59,20 +57,22 @@ def batched_views(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the views of each batch, clips [N,C,T,V,M] and their rows, as `Loader` makes them of clips read.
 
-    The parameters of all these batches are drawn together, as they are there for `DRAWN_AT_ONCE` batches.
+    What is done with all these batches is drawn together, as it is there for `DRAWN_AT_ONCE` batches.
     """
     index = torch.cat([rows for _, rows in batches])
     step = torch.cat([torch.full_like(rows, number) for number, (_, rows) in enumerate(batches)])
     shape = torch.Size((len(index), *batches[0][0].shape[1:]))
     slots = enumerate(made.items())
-    drawn = {name: entry.sample(Draws(0, epoch, index, slot, step), shape) for slot, (name, entry) in slots}
+    plans = {}
+    for slot, (name, entry) in slots:
+        plans[name] = entry.plan(entry.sample(Draws(0, epoch, index, slot, step), shape), shape)
     low = 0
     for clips, rows in batches:
-        params = map_tensors(itemgetter(slice(low, low := low + len(rows))), drawn)
+        own = slice(low, low := low + len(rows))
         scene = Scene(clips, lambda x: x)
         with torch.no_grad():
             for name, entry in made.items():
-                scene.made[name] = entry.make(scene, params[name])
+                scene.made[name] = entry.make(scene, plans[name].part(own))
         yield {name: view.clip for name, view in scene.made.items()}
 
 

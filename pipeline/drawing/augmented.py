@@ -91,7 +91,7 @@ def augmented(
             continue
         draws = Draws(choice.seed, choice.epoch, torch.as_tensor(index), slot)
         params = entry.sample(draws, scene.clips.shape)
-        scene.made[name] = entry.make(scene, params)
+        scene.made[name] = entry.make(scene, entry.plan(params, scene.clips.shape))
         drawn.update(_steps(recipe[name], params, scene.clips.shape, layout, name if len(recipe) > 1 else ""))
     positions, before = (scene.made[last].clip, False) if view == "joint" else _joints(recipe, scene, last)
     marked, means = _marked(choice, scene.made[last].extras, scene.clips.shape)

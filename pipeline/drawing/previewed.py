@@ -55,7 +55,7 @@ def preview(
     alike: dict[Any, Preview] = {}
     for slot, (name, entry) in enumerate(entries(recipe).items()):
         params = entry.sample(Draws(seed, epoch, torch.as_tensor(rows), slot), clips.shape)
-        view = batch.made[name] = entry.make(batch, params)
+        view = batch.made[name] = entry.make(batch, entry.plan(params, clips.shape))
         kind = id(recipe[name])
         if kind in alike:
             alike[kind] = replace(alike[kind], names=(*alike[kind].names, name))

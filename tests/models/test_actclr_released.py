@@ -72,7 +72,8 @@ def batch_of(built: ActCLR, n: int = 5, epoch: int = 2) -> Clips:
     joints = torch.randn(n, 3, FRAMES, 25, 2)
     scene, index = Scene(joints, lambda x: x), torch.arange(n)
     for slot, (name, entry) in enumerate(entries(built.views()).items()):
-        scene.made[name] = entry.make(scene, entry.sample(Draws(0, epoch, index, slot), joints.shape))
+        drawn = entry.sample(Draws(0, epoch, index, slot), joints.shape)
+        scene.made[name] = entry.make(scene, entry.plan(drawn, joints.shape))
     extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
     return Clips({name: made.clip for name, made in scene.made.items()}, extras)
 

@@ -92,7 +92,7 @@ def test_a_rank_reads_no_more_than_its_own_and_their_donors(memory_dataset: Any)
     for rank in range(4):
         stream = Stream(dataset, "train", ["joint"], 64, seed=3, rank=rank, world=4)
         parts = Parts(stream, recipe)
-        (part,), _ = parts.draw(0, range(1))
+        (part,), _ = parts.planned(0, range(1))
         own = np.arange(16 * rank, 16 * rank + 16)
         assert part.own == 16
         assert part.places is not None
@@ -109,7 +109,7 @@ def test_without_other_ranks_or_mixes_there_are_no_guests(memory_dataset: Any, w
     recipe = {"query": NORMAL} if name == "plain" else {"query": NORMAL, "mixed": On("query", MIX)}
     stream = Stream(dataset, "train", ["joint"], 8, seed=3, rank=0, world=world)
     parts = Parts(stream, entries(recipe))
-    (part, _), _ = parts.draw(0, range(2))
+    (part, _), _ = parts.planned(0, range(2))
     assert part.places is None
     assert part.rows.tolist() == stream.rows(0, 0).tolist() == parts.rows(0, 0).tolist()
     assert parts.most == 8 // world
