@@ -150,6 +150,7 @@ def write(folder: Path, dataset: Dataset, shown: Arrangement, result: Mapping[st
         console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
     write_table(folder / TABLE, shown, dataset.classes)
     about = {key: str(result[key]) for key in ("protocol", "dataset", "digest", "split", "view", "what")}
+    about["classes"] = json.dumps(list(dataset.classes))
     write_features(folder / FEATURES, shown.clips, about)
     write_json(folder / RESULT, dict(result))
     write_report(folder, dataset)

@@ -133,6 +133,7 @@ def save(folder: Path, dataset: Dataset, subject: Subject, judged: Judged, *, wi
     settings["k"] = list(ks)
     if judged.result["augmented"]:
         settings["augment"] = {"name": "normal"}
+    settings |= subject.pretraining()
     write_outcome(folder, scores, judged.result, settings=settings, dataset=dataset)
 
 

@@ -110,6 +110,7 @@ def save(folder: Path, job: Job, trained: Evaluated, result: dict[str, Any], *, 
     if job.subject.architecture is not None and job.subject.features == "h":
         origin = _origin(job, result, settings)
         export_classifier(folder / CLASSIFIER, job.subject.encoder, trained.layer, origin)
+    settings |= job.subject.pretraining()
     write_outcome(folder, scores, result, log=trained.log, settings=settings, dataset=job.dataset)
 
 

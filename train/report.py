@@ -33,6 +33,7 @@ REPORT = "report.html"
 BACKGROUND = "background"  # the first class of a segmentation: the actions then count from 1
 ARRANGED = "t-SNE of the features, a colour and a marker a class; classes count from 1."
 TIMED = "Videos from left to right, what is true above what was predicted, a colour a class."
+FROM_ONE = "Class 0 is the background, so that actions count from 1 on this page and in the run's files."
 COUNTED = "Classes count from 0 on this page and in the run's files; embed.py and predict.py count from 1."
 
 
@@ -65,6 +66,7 @@ def report(record: Record, dataset: Dataset | None = None) -> str:
         _section("augmentation", "Augmentation", *_augmentation(record, dataset)),
         _section("run", "Dataset and run", facts.facts(record, dataset)),
         _section("recipe", "Recipe", facts.settings_table(record)),
+        _section("pretraining", "Recipe of pre-training", facts.pretraining_table(record)),
         _section("log", "Log", _folded("All epochs", facts.log_table(record))),
     ]
     title = " ".join(filter(None, (_kind(record), "on", where, f"({view})" if view else "")))
@@ -139,7 +141,7 @@ def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
         )
         for row in record.classes
     )
-    counted = [] if record.classes[0].name == BACKGROUND else [el("p", COUNTED, class_="quiet")]
+    counted = el("p", FROM_ONE if record.classes[0].name == BACKGROUND else COUNTED, class_="quiet")
     every = _folded("All classes", facts.table(("class", record.judged, "right", "accuracy, %"), rows))
     note = (
         []
@@ -154,14 +156,15 @@ def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
     )
     legend = [pictures.parts_legend(dataset)] if dataset else []
     cards = _cards(pictures.hardest_classes(record, dataset))
-    return [each for each in (cards, *legend, *counted, *note, every) if each]
+    return [each for each in (cards, *legend, counted, *note, every) if each]
 
 
 def _augmentation(record: Record, dataset: Dataset | None) -> list[Markup]:
     cards = pictures.augmentations(record, dataset) if dataset is not None else []
     if not cards or dataset is None:
         return []
-    words = "What the views of the last epoch make of the joints of one training clip."
+    whose = "Pre-training: what" if record.is_evaluation and record.pretraining else "What"
+    words = f"{whose} the views of the last epoch make of the joints of one training clip."
     return [el("p", words, class_="quiet"), el("div", *cards, class_="cards two"), pictures.parts_legend(dataset)]
 
 

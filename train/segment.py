@@ -269,7 +269,7 @@ def main(
 
     def write() -> None:
         save(folder, windows, scores, result, wanted, console)
-        used = {"protocol": PROTOCOL, **_plain(plan), "stride": stride}
+        used = {"protocol": PROTOCOL, **_plain(plan), "stride": stride, **subject.pretraining()}
         write_outcome(folder, scores, result, log=log, settings=used, dataset=dataset)
 
     ranks().on_main(write)

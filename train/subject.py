@@ -90,6 +90,10 @@ class Subject:
     trained_on: str | None = None
     architecture: Mapping[str, Any] | None = None
 
+    def pretraining(self) -> dict[str, Any]:
+        """Return what an evaluation's recipe.yaml tells of pre-training, nothing where there was none."""
+        return {} if self.recipe is None else {"pretraining": self.recipe.nested()}
+
 
 def choose_subject(
     dataset: Dataset,

@@ -11,7 +11,16 @@ from skelpipe.train.reporting.charts import number
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record
 
-__all__ = ["facts", "figures", "log_table", "paper_table", "reported_knn", "settings_table", "table"]
+__all__ = [
+    "facts",
+    "figures",
+    "log_table",
+    "paper_table",
+    "pretraining_table",
+    "reported_knn",
+    "settings_table",
+    "table",
+]
 
 # Of result.json: told elsewhere.
 HIDDEN = ("background", "chance", "classes", "figures", "fusions", "reported", "streams")
@@ -76,7 +85,16 @@ def paper_table(record: Record, dataset: str, view: str) -> Markup | None:
 def settings_table(record: Record) -> Markup | None:
     """Return recipe.yaml, one line a value."""
     told = {key: value for key, value in flat(record.settings).items() if key.split(".")[0] != "reported"}
-    return table(("key", "value"), ((key, _text(value)) for key, value in told.items())) if told else None
+    return _settings(told) if told else None
+
+
+def pretraining_table(record: Record) -> Markup | None:
+    """Return the recipe that the weights judged were pre-trained by, one line a value."""
+    return None if record.pretraining is None else _settings(flat(record.pretraining.nested()))
+
+
+def _settings(told: Mapping[str, object]) -> Markup:
+    return table(("key", "value"), ((key, _text(value)) for key, value in told.items()))
 
 
 def log_table(record: Record) -> Markup | None:

@@ -1,5 +1,7 @@
 """Clips in a report: one of each of the hardest classes, and what the recipe's augmentations make of one."""
 
+from collections import Counter
+
 import torch
 
 from skelpipe.augment.chain import chain
@@ -29,7 +31,7 @@ def hardest(record: Record, count: int = SHOWN) -> list[ClassRow]:
 def hardest_classes(record: Record, dataset: Dataset | None) -> list[Markup]:
     """Return a card for each of the hardest classes: how it fared, what it was taken for, one of its clips.
 
-    The clip is one that was taken for something else, where there is one. Without a dataset no clip is drawn.
+    The clip is one of the commonest mistake, where there is one. Without a dataset no clip is drawn.
     """
     found = []
     for row in hardest(record):
@@ -65,7 +67,7 @@ def parts_legend(dataset: Dataset) -> Markup:
 
 
 def _example(record: Record, row: ClassRow, dataset: Dataset | None) -> tuple[str | None, str]:
-    """Return a clip of a class, a mistaken one if there is one, and how it fared, as far as that is known.
+    """Return a clip of a class, of its commonest mistake if there is one, and how it fared, if that is known.
 
     Clips that were judged come first, whatever their side; None where the class has no clip in the dataset, as the
     background of untrimmed videos.
@@ -76,10 +78,12 @@ def _example(record: Record, row: ClassRow, dataset: Dataset | None) -> tuple[st
     names = {each.label: each.name for each in record.classes}
     for side in ("test", "train"):
         own = [id_ for id_, of in zip(dataset.ids(side), dataset.labels(side), strict=True) if of == label]
-        judged = {id_: record.predicted[id_][1] for id_ in own if id_ in record.predicted}
-        for identity, predicted in judged.items():
-            if predicted != row.label:
-                return identity, f"taken for {names[predicted]}"
+        taken = {id_: record.predicted[id_][1] for id_ in own if id_ in record.predicted}
+        wrong = {id_: predicted for id_, predicted in taken.items() if predicted != row.label}
+        if wrong:
+            commonest = Counter(wrong.values()).most_common(1)[0][0]
+            identity = next(id_ for id_, predicted in wrong.items() if predicted == commonest)
+            return identity, f"taken for {names[commonest]}"
         first = first or (own[0] if own else None)
     return first, "recognised" if first in record.predicted else ""
 
@@ -96,15 +100,18 @@ def _taken_for(record: Record, row: ClassRow) -> str:
 
 
 def _views(record: Record, dataset: Dataset) -> tuple[Views, int]:
-    """Return the views that training makes in its last epoch, and that epoch from 0; none where it makes none."""
-    recipe = record.recipe
-    if recipe is not None:
-        return _method_views(recipe, dataset, _seed(record)), recipe["epochs"] - 1
+    """Return the views that training makes in its last epoch, and that epoch from 0.
+
+    Where an evaluation makes none, they are those of the pre-training before it, if there was one.
+    """
     augment = record.settings.get("augment")
-    if not isinstance(augment, dict) or augment.get("name", "none") == "none":
+    if record.recipe is None and isinstance(augment, dict) and augment.get("name", "none") != "none":
+        strength = {name: augment[name] for name in ("shear", "crop") if name in augment}
+        return {"training": chain(augment["name"], layout=dataset.layout, **strength)}, 0
+    recipe = record.recipe or record.pretraining
+    if recipe is None:
         return {}, 0
-    strength = {name: augment[name] for name in ("shear", "crop") if name in augment}
-    return {"training": chain(augment["name"], layout=dataset.layout, **strength)}, 0
+    return _method_views(recipe, dataset, _seed(record)), recipe["epochs"] - 1
 
 
 def _method_views(recipe: Recipe, dataset: Dataset, seed: int) -> Views:

@@ -47,7 +47,8 @@ class ClassRow:
 class Record:
     """All that a report tells of a run; what the folder does not hold is empty or None.
 
-    `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training.
+    `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training, and
+    `pretraining` the recipe of what an evaluation judged.
     `identity` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
     is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id. `embedding` is
     the picture (PNG) of an arrangement of clips, `timelines` that of videos and their frames' classes.
@@ -57,6 +58,7 @@ class Record:
     result: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = None
+    pretraining: Recipe | None = None
     identity: Identity | None = None
     epochs: int = 0
     log: tuple[Mapping[str, Any], ...] = ()
@@ -86,7 +88,7 @@ def read_record(path: Path) -> Record:
     result = _json(path / RESULT)
     if not result and not folder.is_run():
         raise UsageError(f"{path}: is no run: it has neither {RESULT} nor {folder.recipe.name}")
-    settings, recipe = _settings(path / SETTINGS)
+    settings, recipe, pretraining = _settings(path / SETTINGS)
     identity, epochs = (None, 0) if result else _identity(path)
     classes = _classes(path / CLASSES)
     return Record(
@@ -94,6 +96,7 @@ def read_record(path: Path) -> Record:
         result,
         settings,
         recipe,
+        pretraining,
         identity,
         epochs,
         tuple(read_log(path / LOG)),
@@ -118,9 +121,10 @@ def _json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
+def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None, Recipe | None]:
+    """Return an evaluation's settings and the recipe of the pre-training before it, or a pre-training's recipe."""
     if not path.is_file():
-        return {}, None
+        return {}, None, None
     try:
         text = path.read_text("utf-8")
         content = yaml.safe_load(text)
@@ -128,11 +132,19 @@ def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
         raise SkelpipeError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SkelpipeError(f"{path}: holds no `key: value` lines")
+    before = content.pop("pretraining", None)
+    recipe = _recipe(text, path)
+    if recipe is not None:
+        return recipe.nested(), recipe, None
+    return content, None, None if before is None else _recipe(yaml.safe_dump(before), path)
+
+
+def _recipe(text: str, path: Path) -> Recipe | None:
+    """Return a recipe of pre-training; None for other settings."""
     try:
-        recipe = parse_recipe(text, str(path))
+        return parse_recipe(text, str(path))
     except UsageError:
-        return content, None  # an evaluation's settings
-    return recipe.nested(), recipe
+        return None
 
 
 def _identity(path: Path) -> tuple[Identity | None, int]:

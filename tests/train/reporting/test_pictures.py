@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.report import write_report
@@ -29,6 +30,10 @@ def test_the_hardest_classes_come_with_a_clip_that_was_mistaken(
         assert shown is not None
         assert int(shown[2]) == label + 1  # the recording's own name says its class
         assert shown[1] in tiny_dataset.ids("test")
+        scores = pq.read_table(folder / "scores.parquet").to_pydict()
+        wrong = [p for p, t in zip(scores["predicted"], scores["label"], strict=True) if t == label != p]
+        fared = card.split(": taken for ")[1]
+        assert fared in {tiny_dataset.classes[k] for k in wrong if wrong.count(k) == max(map(wrong.count, wrong))}
     assert len(page.with_class("clip")) == len(cards)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.recipe import load_recipe, with_overrides
 from skelpipe.train.report import main, write_report
 
 
@@ -32,6 +34,21 @@ def test_a_pre_training_has_a_report_too(
     }
     assert any(text == "query and key" for text in page.texts["h3"])
     assert len(page.with_class("clip")) == 2
+
+
+def test_an_evaluation_tells_of_the_pre_training_before_it(
+    own: Path, tiny_dataset: Dataset, read: Callable[[Path], Any]
+) -> None:
+    recipe = with_overrides(load_recipe("aimclr"), ["encoder.width=2", "encoder.out_channels=8", "queue=321"])
+    settings = {"epochs": 4, "optimiser": {"lr": 3.0}, "pretraining": recipe.nested()}
+    (own / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    page = read(write_report(own, tiny_dataset).parent)
+    assert ["optimiser.lr", "3"] in page.rows
+    assert ["queue", "321"] in page.rows
+    assert not any(row[0].startswith("pretraining") for row in page.rows)
+    cards = [text for text in page.texts["article"] if "as stored" in text]
+    assert [card.split("as stored")[0].strip() for card in cards] == ["query and key", "extreme"]
+    assert any(text.startswith("Pre-training: what the views") for text in page.texts["p"])
 
 
 def test_a_run_that_has_only_begun_has_a_report(
@@ -80,7 +97,9 @@ def test_the_page_says_from_where_classes_count(own: Path, first: str | None, sa
         rows = (own / "classes.csv").read_text().splitlines()
         rows[1] = ",".join(["0", first, *rows[1].split(",")[-3:]])
         (own / "classes.csv").write_text("\n".join(rows) + "\n")
-    assert ("Classes count from 0 on this page" in write_report(own).read_text()) == said
+    page = write_report(own).read_text()
+    assert ("Classes count from 0 on this page" in page) == said
+    assert ("Class 0 is the background" in page) != said
 
 
 def test_the_command_writes_and_tells(own: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
