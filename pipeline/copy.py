@@ -10,17 +10,17 @@ from threading import Event
 from typing import Any
 
 from skelpipe.card import CARD, SAMPLES, parse_card
-from skelpipe.claim import NOTE
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import PART, measured
 from skelpipe.inventory import DataFile, inventory
 from skelpipe.manifest import SIDES
 from skelpipe.place import Place
+from skelpipe.preparation.claim import NOTE
+from skelpipe.preparation.workspace import README, WORK
 from skelpipe.progress import progress
 from skelpipe.reread import read_parsed
 from skelpipe.views import VIEWS
 from skelpipe.waiting import give_up_when
-from skelpipe.workspace import README, WORK
 
 __all__ = ["CopyReport", "copy_dataset"]
 

@@ -14,19 +14,19 @@ from skelpipe.containers import map_side
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.manifest import SIDES
 from skelpipe.place import LocalPlace, Place
+from skelpipe.preparation.untrimmed_writer import open_videos
 from skelpipe.skeleton import Layout
 from skelpipe.storage import open_place, place_key
 from skelpipe.tarshard import Geometry
 from skelpipe.untrimmed import Videos
-from skelpipe.untrimmed_writer import open_videos
 from skelpipe.views import VIEWS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from skelpipe.gather import Pieces
-    from skelpipe.readahead import RemoteRows
-    from skelpipe.remote import RemoteFiles
+    from skelpipe.remote.readahead import RemoteRows
+    from skelpipe.remote.shards import RemoteFiles
     from skelpipe.stored import StoredClips
 
 __all__ = ["Dataset", "Reader"]
@@ -67,7 +67,7 @@ class Dataset:
         place = open_place(path)
         if place.is_local:
             return cls(place.local_path, read_card(place.local_path))
-        from skelpipe.remote import open_remote
+        from skelpipe.remote.shards import open_remote
 
         files = open_remote(place, place_key(path), cache, cache_size)
         return cls(place, files.card, files)
@@ -168,7 +168,7 @@ class Dataset:
 class Reader:
     """All clips of one side and view as rows of memory-mapped shards or HDF5 chunks; nothing is decoded.
 
-    Shards that lie elsewhere are fetched as they are needed, see `skelpipe.readahead`.
+    Shards that lie elsewhere are fetched as they are needed, see `skelpipe.remote.readahead`.
     """
 
     def __init__(self, dataset: Dataset, split: str, view: str) -> None:
@@ -212,7 +212,7 @@ class Reader:
 def _rows(dataset: Dataset, split: str, geometry: Geometry) -> "Pieces | RemoteRows":
     ids = dataset.ids(split)
     if dataset.remote is not None:
-        from skelpipe.readahead import remote_side
+        from skelpipe.remote.readahead import remote_side
 
         return remote_side(dataset.remote, split, geometry, ids)
     from skelpipe.gather import Pieces  # compiled code, which those who only look at a card need not load

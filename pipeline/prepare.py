@@ -11,22 +11,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skelpipe.assemble import assemble
 from skelpipe.card import CARD
-from skelpipe.engines import run_jobs, run_on_dask, workers_ready
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
 from skelpipe.manifest import Manifest
-from skelpipe.outlet import Outlet, opened
 from skelpipe.place import Place
-from skelpipe.plan import Plan
-from skelpipe.planner import make_plan
+from skelpipe.preparation.assemble import assemble
+from skelpipe.preparation.engines import run_jobs, run_on_dask, workers_ready
+from skelpipe.preparation.outlet import Outlet, opened
+from skelpipe.preparation.plan import Plan
+from skelpipe.preparation.planner import make_plan
+from skelpipe.preparation.shard_writer import ShardJob
+from skelpipe.preparation.untrimmed_writer import VideoJob, video_shards
 from skelpipe.preprocess import CROSCLR, profile_writer
 from skelpipe.progress import progress
 from skelpipe.raw.source import find_raw_files
-from skelpipe.shard_writer import ShardJob
 from skelpipe.storage import open_place
-from skelpipe.untrimmed_writer import VideoJob, video_shards
 
 __all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from skelpipe.card import SAMPLES, parse_samples
 from skelpipe.manifest import BY_ID, SIDES, Fields, Manifest
 from skelpipe.place import Place
-from skelpipe.plan import Drop, Plan, Sample, counts
+from skelpipe.preparation.plan import Drop, Plan, Sample, counts
 from skelpipe.prepare import Outcome
 
 __all__ = ["plan_report", "preparation_report"]

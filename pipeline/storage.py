@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from skelpipe.bucket import ObjectPlace, Stores
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.http import Address, HttpPlace
 from skelpipe.place import LocalPlace, Place, checked_name, one_line
-from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS
+from skelpipe.remote.bucket import ObjectPlace, Stores
+from skelpipe.remote.http import Address, HttpPlace
+from skelpipe.remote.retry import CONNECT_SECONDS, SILENT_SECONDS
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

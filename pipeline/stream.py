@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.order import epoch_order
-from skelpipe.window import Outlook, check_window, default_window
+from skelpipe.remote.window import Outlook, check_window, default_window
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset

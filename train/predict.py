@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
-from skelpipe.clips import RecordingReader
 from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError, SkelpipeError
+from skelpipe.preparation.clips import RecordingReader
 from skelpipe.progress import progress
 from skelpipe.raw.source import RawFile
 from skelpipe.train.recogniser import Recogniser, open_recogniser

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from skelpipe import manifests
-from skelpipe.clips import RecordingReader
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, make_panel, recording_clip
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.manifest import SIDES, Manifest
+from skelpipe.preparation.clips import RecordingReader
 from skelpipe.preprocess import CROSCLR
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile

@@ -2,8 +2,8 @@
 
 import pytest
 
-from skelpipe.plan import counts
-from skelpipe.planner import make_plan
+from skelpipe.preparation.plan import counts
+from skelpipe.preparation.planner import make_plan
 from skelpipe.raw.source import RawFile
 from skelpipe.schema import load_manifest
 

@@ -3,8 +3,8 @@
 import pytest
 
 from skelpipe.errors import UsageError
-from skelpipe.plan import counts
-from skelpipe.planner import make_plan
+from skelpipe.preparation.plan import counts
+from skelpipe.preparation.planner import make_plan
 from skelpipe.raw.source import RawFile
 from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout

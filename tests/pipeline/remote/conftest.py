@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from skelpipe import retry
 from skelpipe.prepare import Options, prepare
+from skelpipe.remote import retry
 from skelpipe.schema import load_manifest
 
 SECRET = "wJalrXUtnFEMI"  # in credentials and queries: to be found nowhere else

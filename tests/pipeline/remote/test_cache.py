@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skelpipe.cache import Cache, NoRoomError
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.remote.cache import Cache, NoRoomError
 
 
 def named(content: bytes) -> tuple[str, int]:
@@ -106,7 +106,7 @@ def test_what_another_process_holds_is_never_removed_until_it_dies(cache) -> Non
     put(cache, content)
     code = f"""
 from pathlib import Path
-from skelpipe.cache import Cache
+from skelpipe.remote.cache import Cache
 file = Cache(Path({str(cache.folder)!r}), 1000).find({named(content)[0]!r}, 600)
 print("held", flush=True)
 import time; time.sleep(60)
@@ -153,7 +153,7 @@ def test_a_failed_store_leaves_nothing(cache) -> None:
 def test_a_killed_fetch_leaves_nothing_that_counts(cache) -> None:
     code = f"""
 from pathlib import Path
-from skelpipe.cache import Cache
+from skelpipe.remote.cache import Cache
 import os
 cache = Cache(Path({str(cache.folder)!r}), 1000)
 with cache.filling("{"ab" * 32}"):
@@ -192,7 +192,7 @@ def full_disk(cache: Cache, limit: int, body: str) -> str:
     code = f"""
 import hashlib, resource
 from pathlib import Path
-from skelpipe.cache import Cache, NoRoomError
+from skelpipe.remote.cache import Cache, NoRoomError
 cache = Cache(Path({str(cache.folder)!r}), {cache.size})
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 {textwrap.dedent(body)}
@@ -269,7 +269,7 @@ def test_many_processes_fill_and_empty_one_cache(tmp_path) -> None:
     code = f"""
 import hashlib, random, sys
 from pathlib import Path
-from skelpipe.cache import Cache, NoRoomError
+from skelpipe.remote.cache import Cache, NoRoomError
 cache = Cache(Path({str(cache.folder)!r}), 5000)
 random.seed(int(sys.argv[1]))
 contents = [bytes([n]) * 900 for n in range(12)]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.http import Address, HttpPlace
-from skelpipe.retry import ExhaustedError
+from skelpipe.remote.http import Address, HttpPlace
+from skelpipe.remote.retry import ExhaustedError
 from skelpipe.storage import open_place, place_key
 
 SECRET = "SECRETsecret"
@@ -205,9 +205,9 @@ def test_what_would_be_the_same_again_is_not_tried_again(server, fault, status) 
 
 def test_no_message_shows_a_secret(server, fault, monkeypatch) -> None:
     """Every way to fail, with secrets in user-info and query; the chain of causes is cut as well."""
-    import skelpipe.http
+    import skelpipe.remote.http
 
-    monkeypatch.setattr(skelpipe.http, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(skelpipe.remote.http, "SILENT_SECONDS", 0.2)
     server.files["/ds/a"] = bytes(1000)
     url = f"{server.url.replace('://', f'://{SECRET}u:{SECRET}@')}/ds?X-Amz-Signature={SECRET}"
     loop = {"Location": f"/ds/a?{SECRET}"}
@@ -228,9 +228,9 @@ def test_no_message_shows_a_secret(server, fault, monkeypatch) -> None:
 
 
 def test_a_hang_is_noticed_and_survived(server, fault, monkeypatch) -> None:
-    import skelpipe.http
+    import skelpipe.remote.http
 
-    monkeypatch.setattr(skelpipe.http, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(skelpipe.remote.http, "SILENT_SECONDS", 0.3)
     server.files["/a"] = bytes(range(256)) * 100
     server.faults["/a"] = [fault("hang")]
     assert open_place(server.url).read("a") == server.files["/a"]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skelpipe import readahead, remote, window
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.order import epoch_order, shard_groups
+from skelpipe.remote import readahead, shards, window
 from skelpipe.stream import Stream
 
 SHARDS = 8  # of the train side
@@ -106,7 +106,7 @@ def test_a_state_brings_its_window(web, folder, seen) -> None:
 def test_reading_in_row_order_holds_a_few_shards_only(web, server, folder, monkeypatch) -> None:
     monkeypatch.setattr(readahead, "AHEAD", 1)
     held, most = 0, 0
-    real = remote.RemoteFiles.map
+    real = shards.RemoteFiles.map
 
     def counted(self: Any, name: str) -> np.ndarray:
         nonlocal held, most
@@ -123,7 +123,7 @@ def test_reading_in_row_order_holds_a_few_shards_only(web, server, folder, monke
         weakref.finalize(array.base, gone)
         return array
 
-    monkeypatch.setattr(remote.RemoteFiles, "map", counted)
+    monkeypatch.setattr(shards.RemoteFiles, "map", counted)
     reader = Dataset.open(web).reader("train", "joint")
     local = Dataset.open(folder).reader("train", "joint")
     for start in range(0, len(reader), 2):

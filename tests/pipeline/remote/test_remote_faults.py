@@ -102,12 +102,12 @@ def test_a_full_disk_makes_way_for_memory_and_then_for_an_error(web, folder, tmp
     """A limit on the size of files stands for a disk without room. The memory is given back with the array."""
     code = """
 import hashlib, resource, sys
-from skelpipe import remote
+from skelpipe.remote import shards
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 for cache in (None, sys.argv[2]):
-    for remote.MEMORY_BYTES in (500_000, 1000):
+    for shards.MEMORY_BYTES in (500_000, 1000):
         files = Dataset.open(sys.argv[1], cache=cache).remote
         try:
             for _ in range(3):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from skelpipe import remote
 from skelpipe.card import card_digest
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError
+from skelpipe.remote import shards
 from skelpipe.stream import Stream
 
 SHARDS = 8  # of the train side
@@ -24,7 +24,7 @@ def replaced(folder: Path, name: str = "another") -> bytes:
 
 def test_a_dataset_that_is_replaced_while_it_is_read_stops_the_run(url, server, folder, monkeypatch) -> None:
     """Whether its shards differ or not, and while the new one is written and has no card yet."""
-    monkeypatch.setattr(remote, "CARD_SECONDS", 0.0)
+    monkeypatch.setattr(shards, "CARD_SECONDS", 0.0)
     for card in (replaced(folder), None):
         server.serve_folder(folder, "bucket/ds")
         stream = Stream(Dataset.open(url), "train", ["joint"], 3, window=1)

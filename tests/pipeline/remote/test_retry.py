@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skelpipe import retry
 from skelpipe.errors import SkelpipeError
-from skelpipe.retry import AT_FIRST, ExhaustedError, Line, Patience, TransientError
+from skelpipe.remote import retry
+from skelpipe.remote.retry import AT_FIRST, ExhaustedError, Line, Patience, TransientError
 
 
 @pytest.fixture

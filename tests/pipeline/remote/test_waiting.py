@@ -6,9 +6,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from skelpipe import retry, waiting
+from skelpipe import waiting
 from skelpipe.errors import SkelpipeError
-from skelpipe.retry import ExhaustedError, Pace, TransientError
+from skelpipe.remote import retry
+from skelpipe.remote.retry import ExhaustedError, Pace, TransientError
 from skelpipe.storage import open_place
 from skelpipe.waiting import LateError, UnwantedError, give_up_when, pause, result_of, within
 
@@ -108,13 +109,13 @@ def test_a_pace_too_slow_for_long_is_told() -> None:
 @pytest.mark.parametrize("kind", ["trickle", "head"])
 def test_a_server_that_trickles_is_given_up(url, server, fault, folder, monkeypatch, kind) -> None:
     """Each byte ends the silence, and so many never end: with the constants as they are that is half an hour."""
-    import skelpipe.bucket
-    import skelpipe.http
+    import skelpipe.remote.bucket
+    import skelpipe.remote.http
 
-    for module in (retry, skelpipe.bucket, skelpipe.http):
+    for module in (retry, skelpipe.remote.bucket, skelpipe.remote.http):
         monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(skelpipe.http, "CONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(skelpipe.bucket, "SLOWEST", 50_000_000)
+    monkeypatch.setattr(skelpipe.remote.http, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(skelpipe.remote.bucket, "SLOWEST", 50_000_000)
     place = open_place(url)
     server.faults["/bucket/ds/samples.parquet"] = [fault(kind, 2, method=method) for method in ("GET", "HEAD")]
     assert place.read("samples.parquet") == (folder / "samples.parquet").read_bytes()

@@ -17,7 +17,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.place import CHUNK, checked_name
-from skelpipe.retry import CONNECT_SECONDS, SILENT_SECONDS, Line, Pace, TransientError
+from skelpipe.remote.retry import CONNECT_SECONDS, SILENT_SECONDS, Line, Pace, TransientError
 from skelpipe.waiting import LateError, UnwantedError, unless_unwanted, within
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from skelpipe.cache import FULL, Cache, NoRoomError
 from skelpipe.card import CARD, parse_card
-from skelpipe.crew import Crew
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
-from skelpipe.fetch import fetch, write_all
 from skelpipe.inventory import DataFile, inventory
 from skelpipe.place import Place
+from skelpipe.remote.cache import FULL, Cache, NoRoomError
+from skelpipe.remote.crew import Crew
+from skelpipe.remote.fetch import fetch, write_all
 from skelpipe.reread import read_parsed
 
 __all__ = ["CACHE_BYTES", "TEMPORARY_BYTES", "RemoteFiles", "open_remote"]

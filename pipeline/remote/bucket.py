@@ -14,7 +14,7 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.forks import NoFork
 from skelpipe.leaving import leave_without_waiting
 from skelpipe.place import CHUNK, checked_name, one_line
-from skelpipe.retry import SILENT_SECONDS, SLOWEST, Line, TransientError
+from skelpipe.remote.retry import SILENT_SECONDS, SLOWEST, Line, TransientError
 from skelpipe.waiting import LateError, within
 
 if TYPE_CHECKING:

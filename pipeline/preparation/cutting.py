@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest, Segments, Split
-from skelpipe.plan import Cut, Drop, Found, Plan, Sample, Video
+from skelpipe.preparation.plan import Cut, Drop, Found, Plan, Sample, Video
 from skelpipe.raw.labels import Segment, looks_like_labels, read_segments
 from skelpipe.raw.source import RawFile, TextBuffer
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import UsageError
 from skelpipe.order import shard_groups
-from skelpipe.readahead import RemoteRows
+from skelpipe.remote.readahead import RemoteRows
 
 __all__ = ["Outlook", "default_window"]
 

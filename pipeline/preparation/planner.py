@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from skelpipe.cutting import plan_segments, split_label_files
 from skelpipe.manifest import Manifest, Split
-from skelpipe.plan import Drop, Found, Plan, Sample
+from skelpipe.preparation.cutting import plan_segments, split_label_files
+from skelpipe.preparation.plan import Drop, Found, Plan, Sample
 from skelpipe.raw.source import RawFile
 from skelpipe.tarshard import LONGEST_NAME
 

@@ -13,15 +13,15 @@ from skelpipe.card import FORMAT, SAMPLES, Row, card_digest, write_samples
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing, size_and_hash
 from skelpipe.manifest import SIDES, Manifest
-from skelpipe.outlet import Outlet
-from skelpipe.plan import Drop, Plan, Sample
+from skelpipe.preparation.outlet import Outlet
+from skelpipe.preparation.plan import Drop, Plan, Sample
+from skelpipe.preparation.readme import dataset_readme
+from skelpipe.preparation.shard_writer import ShardJob, shard_file
+from skelpipe.preparation.untrimmed_writer import VideoJob, gather_videos
+from skelpipe.preparation.workspace import README
 from skelpipe.preprocess import PROFILES
-from skelpipe.readme import dataset_readme
-from skelpipe.shard_writer import ShardJob, shard_file
 from skelpipe.tarshard import Geometry
-from skelpipe.untrimmed_writer import VideoJob, gather_videos
 from skelpipe.views import VIEWS, derive
-from skelpipe.workspace import README
 
 __all__ = ["assemble"]
 

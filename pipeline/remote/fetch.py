@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Callable
 from typing import IO
 
-from skelpipe import retry
 from skelpipe.errors import DatasetError, SkelpipeError
 from skelpipe.inventory import DataFile
 from skelpipe.place import Place
-from skelpipe.retry import ExhaustedError
+from skelpipe.remote import retry
+from skelpipe.remote.retry import ExhaustedError
 
 __all__ = ["fetch", "write_all"]
 

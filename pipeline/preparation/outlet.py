@@ -12,19 +12,19 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from skelpipe.card import CARD, SAMPLES, read_card
-from skelpipe.claim import Claim, claim_place, release, still_claimed
 from skelpipe.containers import remove_shards, write_hdf5_sides
-from skelpipe.engines import Job
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing, settle_on_disk, write_json
 from skelpipe.inventory import inventory
 from skelpipe.place import LocalPlace, Place
+from skelpipe.preparation.claim import Claim, claim_place, release, still_claimed
+from skelpipe.preparation.engines import Job
+from skelpipe.preparation.shard_writer import ShardJob, read_receipt, shard_file
+from skelpipe.preparation.untrimmed_writer import VideoJob, read_video_receipt
+from skelpipe.preparation.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
+from skelpipe.preparation.workspace import README, WORK, claimed
 from skelpipe.reread import read_parsed
-from skelpipe.shard_writer import ShardJob, read_receipt, shard_file
-from skelpipe.untrimmed_writer import VideoJob, read_video_receipt
-from skelpipe.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
 from skelpipe.views import VIEWS
-from skelpipe.workspace import README, WORK, claimed
 
 __all__ = ["Outlet", "opened"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from skelpipe.clips import ClipReader, Kept
 from skelpipe.files import HashingWriter, replacing, write_json
 from skelpipe.heap import keep_freed_memory
 from skelpipe.manifest import Manifest
-from skelpipe.plan import ShardPlan
+from skelpipe.preparation.clips import ClipReader, Kept
+from skelpipe.preparation.plan import ShardPlan
 from skelpipe.tarshard import TAIL, Geometry, index_text, new_block
 from skelpipe.views import VIEWS, derive
 

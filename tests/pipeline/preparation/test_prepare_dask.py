@@ -71,7 +71,7 @@ def test_a_damaged_recording_is_named_through_the_cluster(raw_folder, ntu_names,
 
 def test_no_scheduler_and_no_extra_are_one_line(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
     raw = raw_folder(ntu_names())
-    monkeypatch.setattr("skelpipe.engines.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("skelpipe.preparation.engines.CONNECT_SECONDS", 1)
     options = Options("xsub", frames=16)
     with pytest.raises(UsageError, match=r"--scheduler tcp://127.0.0.1:9: no dask scheduler answers there"):
         prepare(load_manifest("ntu60"), [raw], tmp_path / "ds", options, scheduler="tcp://127.0.0.1:9", quiet=True)

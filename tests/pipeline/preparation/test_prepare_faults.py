@@ -14,10 +14,10 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import RawError, SkelpipeError, UsageError
+from skelpipe.preparation.workspace import claimed
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
 from skelpipe.verify import damages
-from skelpipe.workspace import claimed
 
 NTU60 = load_manifest("ntu60")
 SMALL = Options("xsub", frames=16, shard_size=5)

@@ -12,8 +12,8 @@ from skelpipe.card import CARD, SAMPLES, parse_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import SIDES
 from skelpipe.place import Place
+from skelpipe.preparation.workspace import README, SETTINGS, WORK, made_with, refuse_unless
 from skelpipe.reread import read_parsed
-from skelpipe.workspace import README, SETTINGS, WORK, made_with, refuse_unless
 
 __all__ = ["NOTE", "Claim", "claim_place", "release", "still_claimed"]
 

@@ -87,7 +87,7 @@ def test_cut_off_before_the_shards_are_removed(raw_folder, ntu_names, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("skelpipe.outlet.remove_shards", killed)
+        patch.setattr("skelpipe.preparation.outlet.remove_shards", killed)
         with pytest.raises(KeyboardInterrupt):
             make(raw, tmp_path / "ds", formats="hdf5")
     dataset = make(raw, tmp_path / "ds", formats="hdf5")

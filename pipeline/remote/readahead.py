@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from skelpipe.containers import map_rows
-from skelpipe.crew import Crew
 from skelpipe.errors import UsageError
 from skelpipe.gather import Pieces
-from skelpipe.remote import RemoteFiles
+from skelpipe.remote.crew import Crew
+from skelpipe.remote.shards import RemoteFiles
 from skelpipe.tarshard import Geometry
 from skelpipe.waiting import result_of
 

@@ -34,7 +34,7 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["skelpipe.preloaded"])
+    context.set_forkserver_preload(["skelpipe.preparation.preloaded"])
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
         starting = threading.Thread(target=_start, args=(pool, count), name="skelpipe-start")
         starting.start()

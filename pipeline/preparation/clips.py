@@ -8,7 +8,7 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
-from skelpipe.plan import Sample
+from skelpipe.preparation.plan import Sample
 from skelpipe.preprocess import CROSCLR, profile_writer
 from skelpipe.raw import READERS, Recording
 from skelpipe.raw.source import RawFile, TextBuffer

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from skelpipe.clips import RecordingReader
 from skelpipe.errors import RawError, SkelpipeError
 from skelpipe.files import write_json
 from skelpipe.manifest import SIDES, Manifest
-from skelpipe.plan import Video
+from skelpipe.preparation.clips import RecordingReader
+from skelpipe.preparation.plan import Video
 from skelpipe.untrimmed import VideoEntry, Videos, as_array, frame_labels, write_videos
 
 __all__ = ["VideoJob", "VideoShard", "gather_videos", "open_videos", "read_video_receipt", "video_shards"]

@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from skelpipe.claim import NOTE, still_claimed
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import measured, size_and_hash
 from skelpipe.place import LocalPlace, Place
-from skelpipe.retry import Line
-from skelpipe.shard_writer import ShardJob
-from skelpipe.untrimmed_writer import VideoJob
-from skelpipe.workspace import WORK
+from skelpipe.preparation.claim import NOTE, still_claimed
+from skelpipe.preparation.shard_writer import ShardJob
+from skelpipe.preparation.untrimmed_writer import VideoJob
+from skelpipe.preparation.workspace import WORK
+from skelpipe.remote.retry import Line
 
 __all__ = ["UploadJob", "clear_scratch", "name_of", "put", "scratch_folder"]
 

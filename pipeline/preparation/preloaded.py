@@ -5,8 +5,8 @@ Compiled code brings half of numba along at its first call, half a second that e
 
 import numpy as np
 
+from skelpipe.preparation.shard_writer import ShardJob
 from skelpipe.raw.ntu import read_skeleton
-from skelpipe.shard_writer import ShardJob
 
 __all__ = ["ShardJob"]
 
