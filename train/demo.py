@@ -24,7 +24,7 @@ from skelpipe.cli.options import errors_as_messages, seed_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.plot import draw_strips, new_figure, save_figure
-from skelpipe.train.runlog import read_log
+from skelpipe.train.running.runlog import read_log
 
 __all__ = ["draw_curve", "main"]
 

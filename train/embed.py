@@ -35,7 +35,8 @@ from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.manifest import SIDES
-from skelpipe.train.clusters import (
+from skelpipe.train.identity import dataset_name
+from skelpipe.train.judging.clusters import (
     PERPLEXITY,
     cluster,
     draw_classes,
@@ -43,16 +44,15 @@ from skelpipe.train.clusters import (
     plane,
     usable_perplexity,
 )
-from skelpipe.train.features import Embedded, embed
-from skelpipe.train.identity import dataset_name
+from skelpipe.train.judging.features import Embedded, embed
+from skelpipe.train.judging.outcome import EMBEDDING, FEATURES, RESULT, claim_folder, write_features
+from skelpipe.train.judging.scatter import draw_scatter
+from skelpipe.train.judging.subject import Subject, choose_subject, default_folder
+from skelpipe.train.judging.subset import labelled_subset
 from skelpipe.train.options import features_option, overwrite_option, subject_options
-from skelpipe.train.outcome import EMBEDDING, FEATURES, RESULT, claim_folder, write_features
-from skelpipe.train.ranks import ranks, together
 from skelpipe.train.report import write_report
-from skelpipe.train.runlog import Console
-from skelpipe.train.scatter import draw_scatter
-from skelpipe.train.subject import Subject, choose_subject, default_folder
-from skelpipe.train.subset import labelled_subset
+from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.runlog import Console
 
 __all__ = ["main"]
 

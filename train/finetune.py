@@ -32,22 +32,22 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.classifierfile import Origin, export_classifier
-from skelpipe.train.division import labelled, without_subject
-from skelpipe.train.features import Embedded
-from skelpipe.train.finetuner import Finetuner, Fingerprint, Plan
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.metrics import topk_accuracy
+from skelpipe.train.judging.division import labelled, without_subject
+from skelpipe.train.judging.features import Embedded
+from skelpipe.train.judging.metrics import topk_accuracy
+from skelpipe.train.judging.outcome import Scores, write_outcome
+from skelpipe.train.judging.testable import check_splits
 from skelpipe.train.options import own_view_option, start_option, training_options
-from skelpipe.train.outcome import Scores, write_outcome
-from skelpipe.train.ranks import ranks, together
 from skelpipe.train.recipe import Recipe
-from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.runfolder import RunFolder
-from skelpipe.train.runlog import Console
-from skelpipe.train.testable import check_splits
-from skelpipe.train.tuningrecipe import builtin_tuning_recipes
-from skelpipe.train.tuningstart import Request, Start, choose_start
+from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.runfolder import RunFolder
+from skelpipe.train.running.runlog import Console
+from skelpipe.train.tuning.classifierfile import Origin, export_classifier
+from skelpipe.train.tuning.finetuner import Finetuner, Fingerprint, Plan
+from skelpipe.train.tuning.tuningrecipe import builtin_tuning_recipes
+from skelpipe.train.tuning.tuningstart import Request, Start, choose_start
 
 __all__ = ["Job", "finetune", "main"]
 

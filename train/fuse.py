@@ -23,8 +23,8 @@ import yaml
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.train.drawable import find_dataset
-from skelpipe.train.fusion import (
+from skelpipe.train.judging.drawable import find_dataset
+from skelpipe.train.judging.fusion import (
     Weights,
     align,
     equal_weights,
@@ -34,14 +34,14 @@ from skelpipe.train.fusion import (
     papers_weights,
     parse_weights,
 )
-from skelpipe.train.heldagainst import Reference
-from skelpipe.train.metrics import confusion, topk_accuracy
+from skelpipe.train.judging.metrics import confusion, topk_accuracy
+from skelpipe.train.judging.outcome import SCORES, SETTINGS, Scores, claim_folder, read_scores, write_outcome
+from skelpipe.train.judging.segmentation import segmentation_figures
 from skelpipe.train.options import overwrite_option
-from skelpipe.train.outcome import SCORES, SETTINGS, Scores, claim_folder, read_scores, write_outcome
 from skelpipe.train.recipe import builtin_recipes
-from skelpipe.train.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
-from skelpipe.train.runlog import Console
-from skelpipe.train.segmentation import segmentation_figures
+from skelpipe.train.reproduction.heldagainst import Reference
+from skelpipe.train.reproduction.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
+from skelpipe.train.running.runlog import Console
 
 __all__ = ["main"]
 

@@ -34,17 +34,17 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.augmented import embed_augmented
-from skelpipe.train.features import Embedded, embed
 from skelpipe.train.identity import dataset_name
+from skelpipe.train.judging.augmented import embed_augmented
+from skelpipe.train.judging.features import Embedded, embed
+from skelpipe.train.judging.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
+from skelpipe.train.judging.subject import Subject, choose_subject
+from skelpipe.train.judging.testable import check_splits
+from skelpipe.train.judging.voting import all_votes, figures_of
 from skelpipe.train.options import features_option, overwrite_option, save_features_option, subject_options
-from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
-from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.runlog import Console
-from skelpipe.train.subject import Subject, choose_subject
-from skelpipe.train.testable import check_splits
-from skelpipe.train.voting import all_votes, figures_of
+from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.runlog import Console
 
 __all__ = ["Judged", "judge", "main", "rounded"]
 

@@ -33,11 +33,19 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.classifierfile import Origin, export_classifier
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.linearrecipe import builtin_schedules, default_schedule, load_schedule, nested, with_settings
-from skelpipe.train.lineartrainer import Evaluated, Job, train_classifier
-from skelpipe.train.metrics import topk_accuracy
+from skelpipe.train.judging.linearrecipe import (
+    builtin_schedules,
+    default_schedule,
+    load_schedule,
+    nested,
+    with_settings,
+)
+from skelpipe.train.judging.lineartrainer import Evaluated, Job, train_classifier
+from skelpipe.train.judging.metrics import topk_accuracy
+from skelpipe.train.judging.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
+from skelpipe.train.judging.subject import choose_subject, default_folder
+from skelpipe.train.judging.testable import check_splits
 from skelpipe.train.options import (
     baseline_option,
     checkpoint_option,
@@ -47,13 +55,11 @@ from skelpipe.train.options import (
     save_features_option,
     training_options,
 )
-from skelpipe.train.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
-from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.runfolder import CLASSIFIER
-from skelpipe.train.runlog import Console
-from skelpipe.train.subject import choose_subject, default_folder
-from skelpipe.train.testable import check_splits
+from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.runfolder import CLASSIFIER
+from skelpipe.train.running.runlog import Console
+from skelpipe.train.tuning.classifierfile import Origin, export_classifier
 
 __all__ = ["main", "one_class"]
 

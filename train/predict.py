@@ -25,8 +25,8 @@ from skelpipe.errors import RawError, SkelpipeError
 from skelpipe.preparation.clips import RecordingReader
 from skelpipe.progress import progress
 from skelpipe.raw.source import RawFile
-from skelpipe.train.recogniser import Recogniser, open_recogniser
-from skelpipe.train.runlog import Console
+from skelpipe.train.running.runlog import Console
+from skelpipe.train.tuning.recogniser import Recogniser, open_recogniser
 from skelpipe.views import VIEWS
 
 __all__ = ["clips_of", "main"]

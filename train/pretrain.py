@@ -38,11 +38,11 @@ from skelpipe.loader import READERS
 from skelpipe.models.build import METHODS
 from skelpipe.storage import shown_url
 from skelpipe.train.identity import Identity
-from skelpipe.train.ranks import together
 from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
-from skelpipe.train.reported import reported_knn, reported_text
-from skelpipe.train.runlog import Console
-from skelpipe.train.runner import BATCH_NORMS, Options, pretrain
+from skelpipe.train.reproduction.reported import reported_knn, reported_text
+from skelpipe.train.running.ranks import together
+from skelpipe.train.running.runlog import Console
+from skelpipe.train.running.runner import BATCH_NORMS, Options, pretrain
 
 __all__ = ["choose_recipe", "fit_recipe", "main"]
 

@@ -14,10 +14,10 @@ from skelpipe.models.method import Method
 from skelpipe.models.statefile import is_torch_file
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
-from skelpipe.train.checkpoint import newest_checkpoint, read_checkpoint
 from skelpipe.train.identity import Identity
 from skelpipe.train.recipe import Recipe
-from skelpipe.train.runfolder import CLASSIFIER, RunFolder
+from skelpipe.train.running.checkpoint import newest_checkpoint, read_checkpoint
+from skelpipe.train.running.runfolder import CLASSIFIER, RunFolder
 
 __all__ = ["Networks", "export", "find_weights", "initialised", "load_networks", "read_identity"]
 

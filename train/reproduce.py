@@ -25,10 +25,10 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.storage import child_url, open_place, shown_url
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.published import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
-from skelpipe.train.runlog import Console
-from skelpipe.train.workfolder import Work
-from skelpipe.train.workplan import Choice, Plan, make_plan
+from skelpipe.train.reproduction.published import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
+from skelpipe.train.reproduction.workfolder import Work
+from skelpipe.train.reproduction.workplan import Choice, Plan, make_plan
+from skelpipe.train.running.runlog import Console
 from skelpipe.views import VIEWS
 
 __all__ = ["find_datasets", "main", "reproduce"]

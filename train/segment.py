@@ -35,18 +35,18 @@ from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.metrics import confusion
+from skelpipe.train.judging.metrics import confusion
+from skelpipe.train.judging.outcome import TIMELINES, Scores, claim_folder, write_outcome
+from skelpipe.train.judging.seal import Seal
+from skelpipe.train.judging.segmentation import runs, segmentation_figures
+from skelpipe.train.judging.segmenter import Plan, frame_scores, train_segmenter
+from skelpipe.train.judging.subject import Subject, choose_subject, default_folder
+from skelpipe.train.judging.timeline import Timeline, draw_timelines
+from skelpipe.train.judging.windows import WINDOW, Windows
 from skelpipe.train.options import overwrite_option, subject_options
-from skelpipe.train.outcome import TIMELINES, Scores, claim_folder, write_outcome
-from skelpipe.train.ranks import ranks, together
-from skelpipe.train.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.runlog import Console
-from skelpipe.train.seal import Seal
-from skelpipe.train.segmentation import runs, segmentation_figures
-from skelpipe.train.segmenter import Plan, frame_scores, train_segmenter
-from skelpipe.train.subject import Subject, choose_subject, default_folder
-from skelpipe.train.timeline import Timeline, draw_timelines
-from skelpipe.train.windows import WINDOW, Windows
+from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.runlog import Console
 
 __all__ = ["main"]
 

@@ -29,8 +29,8 @@ from skelpipe.heap import keep_freed_memory
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Method, Progress
-from skelpipe.train.engine import build_optimiser
 from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.running.engine import build_optimiser
 
 __all__ = ["RECIPES", "measure", "rows"]
 

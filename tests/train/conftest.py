@@ -13,8 +13,8 @@ from safetensors import safe_open
 from skelpipe.dataset import Dataset
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
-from skelpipe.train.checkpoint import read_checkpoint
 from skelpipe.train.pretrain import main
+from skelpipe.train.running.checkpoint import read_checkpoint
 
 
 @pytest.fixture(scope="session")

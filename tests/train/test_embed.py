@@ -19,15 +19,15 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
-from skelpipe.train.clusters import (
+from skelpipe.train.embed import main
+from skelpipe.train.judging.clusters import (
     cluster,
     draw_classes,
     normalised_mutual_information,
     plane,
     usable_perplexity,
 )
-from skelpipe.train.embed import main
-from skelpipe.train.outcome import read_features
+from skelpipe.train.judging.outcome import read_features
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
 

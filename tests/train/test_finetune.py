@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 from skelpipe.dataset import Dataset
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
-from skelpipe.train import outcome
-from skelpipe.train.checkpoint import read_checkpoint
 from skelpipe.train.finetune import main
+from skelpipe.train.judging import outcome
+from skelpipe.train.judging.subset import labelled_subset
 from skelpipe.train.pretrained import find_weights, load_networks, read_identity
-from skelpipe.train.runlog import Console, read_log
-from skelpipe.train.subset import labelled_subset
-from skelpipe.train.tuningstart import Request, choose_start
+from skelpipe.train.running.checkpoint import read_checkpoint
+from skelpipe.train.running.runlog import Console, read_log
+from skelpipe.train.tuning.tuningstart import Request, choose_start
 
 SMALL = ["--set", "encoder.width=2", "--set", "encoder.out_channels=8", "--batch-size", "8", "--device", "cpu"]
 

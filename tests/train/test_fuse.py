@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.fuse import main
-from skelpipe.train.fusion import align, fuse, fused_view, named_weights, papers_weights, parse_weights
-from skelpipe.train.heldagainst import Reference
-from skelpipe.train.outcome import Scores, read_scores, write_scores
+from skelpipe.train.judging.fusion import align, fuse, fused_view, named_weights, papers_weights, parse_weights
+from skelpipe.train.judging.outcome import Scores, read_scores, write_scores
 from skelpipe.train.recipe import load_recipe
+from skelpipe.train.reproduction.heldagainst import Reference
 
 STREAMS = ("joint", "bone", "motion")
 CLASSES = 7

@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
+from skelpipe.train.judging.outcome import read_features, read_scores
 from skelpipe.train.knn import main, rounded
-from skelpipe.train.outcome import read_features, read_scores
 from skelpipe.train.pretrain import main as pretrain
 
 SMALL = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=4", "queue=20"]

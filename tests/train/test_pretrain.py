@@ -12,10 +12,10 @@ from safetensors import safe_open
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError
-from skelpipe.train import runner
 from skelpipe.train.pretrain import fit_recipe, main
 from skelpipe.train.recipe import load_recipe
-from skelpipe.train.runlog import read_log
+from skelpipe.train.running import runner
+from skelpipe.train.running.runlog import read_log
 
 Pretrain = Callable[..., Result]
 

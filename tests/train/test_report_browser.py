@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.outcome import Scores, write_outcome
+from skelpipe.train.judging.outcome import Scores, write_outcome
+from skelpipe.train.judging.scatter import draw_scatter
 from skelpipe.train.report import write_report
-from skelpipe.train.scatter import draw_scatter
 
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 WIDTHS = (360, 768, 1440)

@@ -16,8 +16,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
-from skelpipe.train import workfolder
 from skelpipe.train.reproduce import main
+from skelpipe.train.reproduction import workfolder
 
 PAPER = {
     "name": "Mine",

@@ -5,11 +5,11 @@ from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.identity import dataset_name
-from skelpipe.train.published import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
-from skelpipe.train.reported import reported_knn as papers_knn
 from skelpipe.train.reporting.charts import number
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record
+from skelpipe.train.reproduction.published import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
+from skelpipe.train.reproduction.reported import reported_knn as papers_knn
 
 __all__ = [
     "facts",

@@ -13,7 +13,7 @@ import yaml
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.identity import Identity
-from skelpipe.train.outcome import (
+from skelpipe.train.judging.outcome import (
     CLASSES,
     CONFUSION,
     EMBEDDING,
@@ -26,8 +26,8 @@ from skelpipe.train.outcome import (
 )
 from skelpipe.train.pretrained import find_weights, read_identity
 from skelpipe.train.recipe import Recipe, parse_recipe
-from skelpipe.train.runfolder import RunFolder
-from skelpipe.train.runlog import read_log
+from skelpipe.train.running.runfolder import RunFolder
+from skelpipe.train.running.runlog import read_log
 
 __all__ = ["ClassRow", "Record", "read_record"]
 

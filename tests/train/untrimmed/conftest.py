@@ -9,7 +9,7 @@ import torch
 from skelpipe.dataset import Dataset
 from skelpipe.prepare import Options, prepare
 from skelpipe.schema import load_manifest
-from skelpipe.train.ranks import Ranks
+from skelpipe.train.running.ranks import Ranks
 
 FRAMES = 10  # of a clip
 

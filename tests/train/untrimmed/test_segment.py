@@ -12,12 +12,12 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train import segment
-from skelpipe.train.outcome import read_scores
-from skelpipe.train.ranks import Ranks
+from skelpipe.train.judging.outcome import read_scores
+from skelpipe.train.judging.subject import Subject
 from skelpipe.train.recipe import load_recipe
-from skelpipe.train.reported import published, reference, reported
+from skelpipe.train.reproduction.reported import published, reference, reported
+from skelpipe.train.running.ranks import Ranks
 from skelpipe.train.segment import main
-from skelpipe.train.subject import Subject
 
 OPTIONS = ["--device", "cpu", "--epochs", "2", "--windows", "4", "--stride", "10"]
 

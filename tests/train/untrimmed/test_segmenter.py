@@ -9,10 +9,10 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train import segmenter
-from skelpipe.train.ranks import Ranks
-from skelpipe.train.segmenter import Plan, frame_scores, train_segmenter
-from skelpipe.train.windows import Windows
+from skelpipe.train.judging import segmenter
+from skelpipe.train.judging.segmenter import Plan, frame_scores, train_segmenter
+from skelpipe.train.judging.windows import Windows
+from skelpipe.train.running.ranks import Ranks
 
 CPU = torch.device("cpu")
 

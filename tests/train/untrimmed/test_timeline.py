@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skelpipe.train.timeline import Timeline, class_colours, draw_timelines
+from skelpipe.train.judging.timeline import Timeline, class_colours, draw_timelines
 
 
 def pixels(path: Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""A run of training: the engine, its ranks, its folder, logs and checkpoints."""

@@ -1,0 +1,145 @@
+"""Checkpoints that resume bit for bit: written whole or not at all, read without running any code in them."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from skelpipe.errors import SkelpipeError
+from skelpipe.files import replacing
+from skelpipe.train.running.ranks import ALONE, Ranks
+
+__all__ = ["Checkpoint", "capture_rng", "newest_checkpoint", "read_checkpoint", "restore_rng", "save_checkpoint"]
+
+FORMAT = "skelpipe-checkpoint-1"
+KEEP = 3  # newest checkpoints of a run that stay
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `epoch` whole epochs: all that the next one depends on, whatever the number of ranks.
+
+    `identity` is `Identity.metadata()`, `model` holds the queue and the key network too, `loader` is
+    `Loader.state()`, `rng` what `capture_rng` returns, `best` the best kNN figure so far and its epoch.
+    """
+
+    identity: dict[str, str]
+    epoch: int
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    rng: dict[str, Any]
+    loader: dict[str, Any]
+    best: dict[str, float]
+
+
+def capture_rng(device: torch.device) -> dict[str, Any]:
+    """Return the state of torch's global generators, from which dropout draws."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_rng(state: dict[str, Any], device: torch.device) -> None:
+    """Set torch's global generators back. A state taken on another kind of device restores the CPU's only."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> Path:
+    """Write `folder/epoch-NNNN.pt` atomically, then remove all but the `keep` newest; return its path."""
+    path = folder / f"epoch-{checkpoint.epoch:04}.pt"
+    content = {name: getattr(checkpoint, name) for name in _NAMES}
+    try:
+        with replacing(path, durable=True) as file:
+            torch.save({"format": FORMAT, **content}, file)
+    except RuntimeError as error:  # torch reports a full disk so
+        raise SkelpipeError(f"{path}: cannot be written: {_line(error)}") from None
+    for old in _paths(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the CPU. One that is damaged, foreign or carries code is a SkelpipeError."""
+    return _read(path, path)
+
+
+def _read(file: Path | IO[bytes], path: Path) -> Checkpoint:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise SkelpipeError(f"{path}: damaged: the checksum of {broken} does not fit")
+        if not isinstance(file, Path):
+            file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise SkelpipeError(f"{path}: there is no such checkpoint") from None
+    except zipfile.BadZipFile:
+        raise SkelpipeError(f"{path}: truncated, or no checkpoint at all") from None
+    except SkelpipeError:
+        raise
+    except Exception as error:  # torch.load has no documented set of errors
+        raise SkelpipeError(f"{path}: cannot be read as a checkpoint: {_line(error)}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SkelpipeError(f"{path}: is no checkpoint of a skelpipe run")
+    missing = [name for name in _NAMES if name not in content]
+    if missing:
+        raise SkelpipeError(f"{path}: incomplete: it has no {', '.join(missing)}")
+    return Checkpoint(**{name: content[name] for name in _NAMES})
+
+
+def newest_checkpoint(
+    folder: Path, say: Callable[[str], None], team: Ranks = ALONE
+) -> tuple[Path, Checkpoint] | None:
+    """Return the newest whole checkpoint of a run and its path, or None where there is none.
+
+    A damaged one is named through `say` and passed over; when all are damaged that is an error. Of a team rank 0
+    reads and sends it to the others, whose machines may not have the folder.
+    """
+    if team.world == 1:
+        return _newest(folder, say)
+    found: list[tuple[Path, Checkpoint]] = []
+
+    def read() -> bytes:
+        newest = _newest(folder, say)
+        if newest is None:
+            return b""
+        found.append(newest)
+        return str(newest[0]).encode() + b"\n" + newest[0].read_bytes()
+
+    content = team.from_main(read)
+    if content and not found:
+        name, _, saved = content.partition(b"\n")
+        found.append((Path(name.decode()), _read(io.BytesIO(saved), Path(name.decode()))))
+    return found[0] if found else None
+
+
+def _newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
+    paths = _paths(folder)
+    for path in reversed(paths):
+        try:
+            return path, read_checkpoint(path)
+        except SkelpipeError as error:
+            say(f"passing over {error}")
+    if paths:
+        raise SkelpipeError(f"{folder}: none of its {len(paths)} checkpoints can be read")
+    return None
+
+
+def _paths(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, oldest first. What a killed write left behind has another suffix."""
+    return sorted(folder.glob("epoch-*.pt"), key=lambda path: (len(path.name), path.name))
+
+
+def _line(error: Exception) -> str:
+    """Return the first sentence of torch's often long messages."""
+    return " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
+
+
+_NAMES = tuple(entry.name for entry in fields(Checkpoint))

@@ -1,0 +1,270 @@
+"""The processes that train or judge together, one a GPU: who they are, what they exchange, how they end.
+
+They are told by torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT); without it a
+process is alone, and nothing here costs anything.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.running.terminated import telling_of_sigterm
+
+__all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TIMEOUT = timedelta(minutes=10)  # what a rank waits for the others: they load, compile and save at their own pace
+SPOKEN = "skelpipe/spoken"
+LINGER_SECONDS = 3.0
+GO_ON = "--resume goes on from the newest checkpoint, with any number of ranks"
+TOLD_TO_END = "told to end (SIGTERM): another rank has ended, or the whole run is to; the launcher says which"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class RankLostError(SkelpipeError):
+    """Another rank has ended or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Process `rank` of `world`. All ranks call the same methods in the same order.
+
+    Tensors are exchanged where they are: by gloo on a CPU, by NCCL on GPUs. Alone, every method returns at once
+    what went in. What another rank's end, or `TIMEOUT`, breaks off is a RankLostError.
+    """
+
+    rank: int = 0
+    world: int = 1
+    _store: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes and prints."""
+        return self.rank == 0
+
+    def shares(self, size: int) -> list[int]:
+        """Return how many of `size` consecutive things each rank has, as `skelpipe.stream.Stream` cuts a batch."""
+        return [size * (r + 1) // self.world - size * r // self.world for r in range(self.world)]
+
+    def own(self, size: int) -> range:
+        """Return which of `size` things are this rank's."""
+        return range(size * self.rank // self.world, size * (self.rank + 1) // self.world)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Add up all ranks' `x`, in place; every rank has the same bits afterwards."""
+        if self.world > 1:
+            with _reaching_others():
+                dist.all_reduce(x)
+        return x
+
+    def gather(self, x: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Return all ranks' rows x [n_r, ...], joined in the order of ranks.
+
+        `counts` are all n_r, where they are known beforehand; otherwise they are exchanged first.
+        """
+        if self.world == 1:
+            return x
+        if counts is None:
+            counts = self._all(torch.tensor([len(x)])).flatten().tolist()
+        most = max(counts)
+        if len(x) < most:
+            x = torch.cat([x, x.new_zeros((most - len(x), *x.shape[1:]))])
+        everyone = self._all(x)
+        if min(counts) == most:
+            return everyone.flatten(0, 1)
+        return torch.cat([everyone[r, :count] for r, count in enumerate(counts)])
+
+    def send(self, content: bytes, source: int = 0) -> bytes:
+        """Return what rank `source` has as `content`."""
+        if self.world == 1:
+            return content
+        size = torch.tensor([len(content)])
+        with _reaching_others():
+            dist.broadcast(size, source)
+            sent = torch.zeros(int(size), dtype=torch.uint8)
+            if self.rank == source and content:
+                sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            dist.broadcast(sent, source)
+        return sent.numpy().tobytes()
+
+    def from_main(self, make: Callable[[], bytes]) -> bytes:
+        """Return what `make` returns on rank 0, where alone it is called; its SkelpipeErrors are raised by all."""
+        if self.world == 1:
+            return make()
+        made, said, failed = b"", b"", None
+        if self.is_main:
+            try:
+                made = make()
+            except SkelpipeError as error:
+                failed = error
+                said = json.dumps([isinstance(error, UsageError), str(error)]).encode()
+        said = self.send(said)
+        if failed is not None:
+            raise failed
+        if said:
+            usage, text = json.loads(said)
+            raise (UsageError if usage else SkelpipeError)(text)
+        return self.send(made)
+
+    def on_main(self, action: Callable[[], None]) -> None:
+        """Have rank 0 do something alone; all go on when it is done, or raise its SkelpipeError."""
+
+        def make() -> bytes:
+            action()
+            return b""
+
+        self.from_main(make)
+
+    def agree(self, what: str, content: str) -> None:
+        """Raise SkelpipeError, on all ranks, where one has other `content` than rank 0."""
+        if self.world == 1:
+            return
+        digest = hashlib.sha256(content.encode()).digest()
+        everyone = self._all(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+        other = (everyone != everyone[0]).any(1)
+        if other.any():
+            raise SkelpipeError(f"rank {int(other.nonzero()[0])} has {what} than rank 0")
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        self.sum(torch.zeros(1))
+
+    def speaks(self) -> bool:
+        """Say whether this rank is the first that something happened to, and so the one to tell."""
+        if self.world == 1 or self._store is None:
+            return True
+        try:
+            return int(self._store.add(SPOKEN, 1)) == 1
+        except RuntimeError:  # the store went with the rank that held it
+            return True
+
+    def linger(self) -> None:
+        """Let the others ask `speaks` before this rank, which may hold what they ask, ends."""
+        until = time.monotonic() + LINGER_SECONDS
+        while self.is_main and self._store is not None and time.monotonic() < until:
+            if int(self._store.add(SPOKEN, 0)) >= self.world:
+                return
+            time.sleep(0.02)
+
+    def _all(self, x: Tensor) -> Tensor:
+        """Return all ranks' `x`, of one shape, as [world, *shape]."""
+        everyone = x.new_empty((self.world, *x.shape))
+        with _reaching_others():
+            dist.all_gather(list(everyone.unbind(0)), x.contiguous())
+        return everyone
+
+
+ALONE = Ranks()
+
+
+@functools.cache
+def ranks() -> Ranks:
+    """Return this process's place among those that torchrun started; the first call meets the others.
+
+    Raises UsageError where the environment says half of what it must, RankLostError where the others do not come.
+    """
+    world = _number("WORLD_SIZE", 1)
+    if world <= 1:
+        return ALONE
+    rank, local = _number("RANK"), _number("LOCAL_RANK", 0)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing or not 0 <= rank < world:
+        wrong = f"{missing[0]} is not set" if missing else f"RANK is {rank}"
+        raise UsageError(f"WORLD_SIZE is {world}, and {wrong}: start the ranks with torchrun")
+    backend = "gloo"
+    if torch.cuda.is_available() and dist.is_nccl_available():
+        backend = "cpu:gloo,cuda:nccl"
+        if local < torch.cuda.device_count():
+            torch.cuda.set_device(local)
+    from torch.distributed.rendezvous import rendezvous
+
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    with _reaching_others():
+        store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+        # torchrun keeps its store, with what an earlier attempt left in it.
+        store = dist.PrefixStore(f"skelpipe/{attempt}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
+    return Ranks(rank, world, store)
+
+
+def together(command: F) -> F:
+    """Have a command run as one of several ranks: rank 0 alone prints, and one failing ends all with one line.
+
+    Stands below `errors_as_messages`, which prints the line.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        team = ranks()
+        if team.world == 1:
+            return command(*args, **kwargs)
+        where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
+        with telling_of_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.speaks) as ending:
+            try:
+                with _speaking(team):
+                    result = command(*args, **kwargs)
+                    team.barrier()  # rank 0 may still be writing, and others may need what it holds
+            except SkelpipeError as error:
+                ending()
+                kind = UsageError if isinstance(error, UsageError) else SkelpipeError
+                spoken = not team.speaks()
+                team.linger()
+                if spoken:
+                    sys.exit(2 if kind is UsageError else 1)
+                raise kind(f"{where}{error}") from None
+            except KeyboardInterrupt:
+                if team.is_main:
+                    raise
+                sys.exit(INTERRUPTED)
+        dist.destroy_process_group()
+        ranks.cache_clear()
+        return result
+
+    return wrapped  # type: ignore[return-value]
+
+
+@contextmanager
+def _speaking(team: Ranks) -> Iterator[None]:
+    """Have nothing printed but by rank 0."""
+    if team.is_main:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+@contextmanager
+def _reaching_others() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # torch has no one kind for what goes wrong between processes
+        reason = re.sub(r"^\[[^]]*\]\s*", "", str(error)).partition("\n")[0].partition(". ")[0][:200]
+        raise RankLostError(
+            f"another rank has ended or cannot be reached ({reason}); its message, or the launcher's, says why. "
+            f"{GO_ON}"
+        ) from None
+
+
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return int(text or "")
+    except ValueError:
+        raise UsageError(f"{name} is {text!r}, and must be a number: start the ranks with torchrun") from None
