@@ -116,7 +116,7 @@ def _keys(moco: MoCo, regions: Actionlets, clips: Tensor) -> tuple[Tensor, Tenso
     features, persons = encoder.features(clips), clips.shape[4]
     with judging(head):
         anchor: Tensor = head(encoder(clips.mean(dim=0, keepdim=True)))
-    mask = regions.of(features, persons, head, anchor)
+    mask = regions.of(features, persons, head, anchor, _whole(moco, clips))
     moving = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
     halves = wide(head(encoder.pool(features, persons))) + wide(head(moving))
     return F.normalize(halves, dim=1), anchor
@@ -127,7 +127,12 @@ def _query_mask(moco: MoCo, regions: Actionlets, clips: Tensor, anchor: Tensor) 
     """Return the actionlets [N,M,T',V] of clips by the query network, whose statistics stay."""
     with judging(moco.encoder):
         features = cast(Encoder, moco.encoder).features(clips)
-    return regions.of(features, clips.shape[4], moco.head, anchor)
+    return regions.of(features, clips.shape[4], moco.head, anchor, _whole(moco, clips))
+
+
+def _whole(moco: MoCo, clips: Tensor) -> int:
+    """Return the number of clips in the batch of all ranks."""
+    return len(moco.gather(clips.new_empty(len(clips), 1)))
 
 
 def _stretched(mask: Tensor, frames: int) -> Tensor:

@@ -29,11 +29,14 @@ class Actionlets:
     inner: bool = False
 
     @torch.no_grad()
-    def of(self, features: Tensor, persons: int, head: nn.Module, anchor: Tensor) -> Tensor:
+    def of(
+        self, features: Tensor, persons: int, head: nn.Module, anchor: Tensor, whole: int | None = None
+    ) -> Tensor:
         """Return the masks [N,M,T',V], float32 in 0..1, of clips with feature maps [N*M,D,T',V].
 
         The maps are pooled by plain means, as the backbones with joints do; `head` maps the pooled h to
-        embeddings, `anchor` [1,dim] is the static anchor's. Nothing has a gradient.
+        embeddings, `anchor` [1,dim] is the static anchor's. Nothing has a gradient. `whole` is the number of clips
+        in the batch, by which `released` divides, where these are some of them.
         """
         with torch.autocast(features.device.type, enabled=False):
             features = wide(features)
@@ -44,7 +47,7 @@ class Actionlets:
             gradient = gradient[:, None, :, None, None] / (persons * steps * joints)
             activation = difference_activation(maps, gradient, inner=self.inner)
             if self.variant == "released":  # the mean over channels, of the gradient of the batch's mean
-                activation = activation / (channels * clips)
+                activation = activation / (channels * (whole or clips))
             return actionlet(activation, self.layout, variant=self.variant, threshold=self.threshold)
 
 

@@ -36,7 +36,11 @@ class Augmentation(Protocol):
 
 @runtime_checkable
 class Mixing(Augmentation, Protocol):
-    """An augmentation that mixes the clips of a batch and tells what it mixed."""
+    """An augmentation that mixes the clips of a batch and tells what it mixed.
+
+    Its parameters, as those of all that takes something from another clip, hold under the key `donor` which one
+    that is, int64[N] (see `skelpipe.augment.donor`).
+    """
 
     def mix(self, x: Tensor, params: Any) -> Mixed: ...
 
@@ -274,6 +278,8 @@ def entries(recipe: Recipe, reserved: Iterable[str] = ()) -> dict[str, Entry]:
     made: dict[str, Entry] = {}
     taken = set(reserved)
     for name, content in recipe.items():
+        if not isinstance(content, On | Mats | Augmentation | None):
+            raise UsageError(f"the view {name!r} is to be an augmentation, On, Mats or None, not {content!r}")
         entry = content if isinstance(content, On | Mats) else _Fresh(content)
         if missing := [used for used in entry.uses if used not in made]:
             raise UsageError(

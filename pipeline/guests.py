@@ -37,86 +37,89 @@ class Part:
 
 
 class Parts:
-    """Cuts global batches of a stream to what one rank has of them, with what makes its views.
-
-    `whole` names the views that are mixed, or mixed from: they are made of guests too, all others of own clips
-    alone (but all are where a mask is carried from the clips as they were read).
-    """
+    """Cuts global batches of a stream to what one rank has of them, with what makes its views."""
 
     def __init__(self, stream: Stream, recipe: Mapping[str, Entry]) -> None:
         """Raise what an augmentation says of clips of a shape that does not suit it, such as a UsageError."""
         self.stream, self.recipe = stream, recipe
-        drawn = self._draw(0, range(1), [np.zeros(1, np.int64)], recipe)
-        donors = {name: len(_donors(params)) for name, params in drawn.items()}
-        rounds: dict[str, int] = {}
-        for name, entry in recipe.items():
-            rounds[name] = donors[name] + max((rounds[used] for used in entry.uses), default=0)
-        self._rounds = max(rounds.values()) if stream.world > 1 and recipe else 0
-        self._mixing = {name: entry for name, entry in recipe.items() if donors[name]} if self._rounds else {}
-        carried = any(isinstance(entry, Mats) and entry.mask == "carried" for entry in recipe.values())
-        self.whole = frozenset(recipe if self._mixing and carried else _with_used(self._mixing, recipe))
-
-    @property
-    def most(self) -> int:
-        """The most rows that a part has."""
-        return self.stream.batch_size if self._rounds else -(-self.stream.batch_size // self.stream.world)
+        drawn = self._draw(0, range(1), [np.zeros(1, np.int64)])
+        self._mixes = stream.world > 1 and bool(_donors(drawn))
 
     def rows(self, epoch: int, step: int) -> Rows:
         """Return the rows of this rank's part, int64[n]."""
-        if not self._rounds:
+        if self.stream.world == 1:
             return self.stream.rows(epoch, step)
-        wholes = [self.stream.whole(epoch, step)]
-        return self._parts(wholes, _donors(self._draw(epoch, range(step, step + 1), wholes, self._mixing)))[0].rows
+        return self._drawn(epoch, range(step, step + 1))[0][0].rows
 
     def planned(self, epoch: int, block: range) -> tuple[list[Part], dict[str, Plan]]:
         """Return this rank's parts of these steps, and what every view is made by for all their rows."""
-        if not self._rounds:
+        parts, params = self._drawn(epoch, block)
+        shape = torch.Size((sum(len(part.rows) for part in parts), *self.stream.dataset.shape))
+        return parts, {name: self.recipe[name].plan(tree, shape) for name, tree in params.items()}
+
+    def with_guests(self, plans: Mapping[str, Plan]) -> frozenset[str]:
+        """Return the views that are mixed, or mixed from: guests' are made too, of all others own clips' alone.
+
+        All are where a mask is carried from the clips as they were read.
+        """
+        mixed = {name for name, plan in plans.items() if _donors(plan.drawn)}
+        carried = any(isinstance(entry, Mats) and entry.mask == "carried" for entry in self.recipe.values())
+        return frozenset(self.recipe if mixed and carried else _with_used(mixed, self.recipe))
+
+    def _drawn(self, epoch: int, block: range) -> tuple[list[Part], dict[str, Any]]:
+        if not self._mixes:
             parts = [Part(rows, len(rows)) for rows in (self.stream.rows(epoch, step) for step in block)]
-            params = self._draw(epoch, block, [part.rows for part in parts], self.recipe)
-            return parts, self._plans(params, parts)
+            params = self._draw(epoch, block, [part.rows for part in parts])
+            if self.stream.world == 1 or not _donors(params):
+                return parts, params
+            self._mixes = True  # from this epoch on
         wholes = [self.stream.whole(epoch, step) for step in block]
-        params = self._draw(epoch, block, wholes, self.recipe)
-        parts = self._parts(wholes, _donors(params))
+        params = self._draw(epoch, block, wholes)
+        parts = self._parts(wholes, {name: _donors(tree) for name, tree in params.items()})
         starts = np.cumsum([0, *map(len, wholes)])[:-1]
         rows = [start + part.places for start, part in zip(starts, parts, strict=True)]
         kept = torch.from_numpy(np.concatenate(rows))
         first = torch.from_numpy(np.repeat(starts, [len(part.rows) for part in parts]))
         among = torch.zeros(sum(map(len, wholes)), dtype=torch.int64)  # where a clip of the whole stands in a part
         among[kept] = torch.from_numpy(np.concatenate([np.arange(len(part.rows)) for part in parts]))
-        cut = {name: _cut(tree, kept, lambda donor: among[first + donor]) for name, tree in params.items()}
-        return parts, self._plans(cut, parts)
+        return parts, {name: _cut(tree, kept, lambda donor: among[first + donor]) for name, tree in params.items()}
 
-    def _plans(self, params: Mapping[str, Any], parts: Sequence[Part]) -> dict[str, Plan]:
-        shape = torch.Size((sum(len(part.rows) for part in parts), *self.stream.dataset.shape))
-        return {name: self.recipe[name].plan(tree, shape) for name, tree in params.items()}
-
-    def _parts(self, wholes: Sequence[Rows], donors: Sequence[Tensor]) -> list[Part]:
-        """Return of each whole batch the own rows, and those that their donors, and the donors' donors, are."""
+    def _parts(self, wholes: Sequence[Rows], donors: Mapping[str, list[Tensor]]) -> list[Part]:
         parts, start = [], 0
         for rows in wholes:
-            share, size = self.stream.share(len(rows)), len(rows)
-            own = np.arange(share.start, share.stop)
-            of = [donor[start : start + size].numpy() for donor in donors]
-            needed = np.zeros(size, bool)
-            needed[own] = True
-            for _ in range(self._rounds):
-                for donor in [donor[needed] for donor in of]:
-                    needed[donor] = True
-            needed[own] = False
-            places = np.concatenate([own, np.flatnonzero(needed)])
+            own = self.stream.share(len(rows))
+            here = slice(start, start + len(rows))
+            needed = self._needed(
+                own, {name: [each[here].numpy() for each in all_] for name, all_ in donors.items()}
+            )
+            needed[own.start : own.stop] = False
+            places = np.concatenate([np.arange(own.start, own.stop), np.flatnonzero(needed)])
             parts.append(Part(rows[places], len(own), places))
-            start += size
+            start += len(rows)
         return parts
 
-    def _draw(self, epoch: int, block: range, rows: Sequence[Rows], recipe: Mapping[str, Entry]) -> dict[str, Any]:
-        """Draw the parameters of these views for the rows of this block of steps."""
+    def _needed(self, own: range, donors: Mapping[str, list[Rows]]) -> NDArray[np.bool_]:
+        """Return which clips of a whole batch, bool[N], the views of own clips are made from."""
+        views = {name: np.zeros(self.stream.batch_size, bool) for name in self.recipe}
+        clips = np.zeros(self.stream.batch_size, bool)
+        for name, entry in reversed(list(self.recipe.items())):
+            needed = views[name]
+            needed[own.start : own.stop] = True
+            for donor in reversed(donors[name]):
+                needed[donor[needed[: len(donor)]]] = True
+            for used in entry.uses:
+                views[used] |= needed
+            clips |= needed
+        return clips
+
+    def _draw(self, epoch: int, block: range, rows: Sequence[Rows]) -> dict[str, Any]:
+        """Draw every view's parameters for the rows of this block of steps."""
         index = torch.from_numpy(np.concatenate(rows))
         step = torch.from_numpy(np.repeat(block, [len(r) for r in rows]))
         shape = torch.Size((len(index), *self.stream.dataset.shape))
         return {
             name: entry.sample(Draws(self.stream.seed, epoch, index, slot, step), shape)
             for slot, (name, entry) in enumerate(self.recipe.items())
-            if name in recipe
         }
 
 
@@ -142,7 +145,7 @@ def _cut(tree: Any, kept: Tensor, renumber: Callable[[Tensor], Tensor]) -> Any:
     return tree
 
 
-def _with_used(names: Mapping[str, Entry], recipe: Mapping[str, Entry]) -> set[str]:
+def _with_used(names: set[str], recipe: Mapping[str, Entry]) -> set[str]:
     """Return these views and all that they are made from."""
     found, queue = set(names), list(names)
     while queue:

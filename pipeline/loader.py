@@ -181,7 +181,7 @@ class Loader:
         scene = Scene(clips, self._derive)
         with torch.no_grad():
             for name, entry in self.recipe.items():
-                scene.made[name] = ready.made.get(name) or ready.make(name, entry, scene, self._source.parts.whole)
+                scene.made[name] = ready.made.get(name) or ready.make(name, entry, scene)
         if places is not None:
             scene = scene.first(own)
         made = {name: view.clip for name, view in scene.made.items()}

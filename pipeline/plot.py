@@ -14,19 +14,26 @@ if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
     from skelpipe.skeleton import Layout
 
-__all__ = ["draw_average_motion", "draw_strips", "new_figure", "save_figure"]
+__all__ = ["draw_average_motion", "draw_strips", "new_figure", "require_matplotlib", "save_figure"]
 
 POSES = 10
 MARGIN = 0.15  # of the body's extent, between poses
 SCALE_BAR = 0.5  # metres
 
 
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty matplotlib figure of this size in inches, whatever display there is."""
+def require_matplotlib() -> None:
+    """Raise UsageError where matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise UsageError("drawing needs matplotlib: pip install 'skelpipe[plot]'") from None
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure of this size in inches, whatever display there is."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 

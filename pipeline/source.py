@@ -32,7 +32,8 @@ class Ready:
     """A batch made ready: its clips on the device, and where its label, index and the plans of its views stand.
 
     The first `own` clips are the rank's share, the others guests (see `skelpipe.guests`). `drawn` holds label,
-    index, places and plans for a run of batches, of which this one has `rows`. `buffer` is what the clips lie
+    index, places and plans for a run of batches, of which this one has `rows`. `whole` are the views that are made
+    of guests too. `buffer` is what the clips lie
     in, where that is not free for the next batch yet; `arrived` is when the copies to the device are done, where
     they may still be under way. `made` are views that there was time for already.
     """
@@ -41,6 +42,7 @@ class Ready:
     own: int
     drawn: Drawn
     rows: slice
+    whole: Collection[str]
     buffer: Tensor | None = None
     arrived: torch.cuda.Event | None = None
     made: dict[str, View] = field(default_factory=dict)
@@ -54,10 +56,10 @@ class Ready:
     def _own_rows(self) -> slice:
         return slice(self.rows.start, self.rows.start + self.own)
 
-    def make(self, name: str, entry: Entry, scene: Scene, whole: Collection[str]) -> View:
-        """Return a view of all clips if it is of the `whole` ones, of own clips otherwise."""
+    def make(self, name: str, entry: Entry, scene: Scene) -> View:
+        """Return a view, of guests too if it is one of `whole`."""
         plan = self.drawn[3][name]
-        if name in whole or self._own_rows == self.rows:
+        if name in self.whole or self._own_rows == self.rows:
             return entry.make(scene, plan.part(self.rows))
         return entry.make(scene.first(self.own), plan.part(self._own_rows))
 
@@ -120,7 +122,8 @@ class Source:
         takes_stored = device.type == "cpu" and all(entry.takes_stored for entry in recipe.values())
         self.stored = takes_stored and clips.stored(np.zeros(0, np.int64)) is not None
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.buffers = Buffers((parts.most, *stream.dataset.shape), pinned=self.side is not None)
+        share = -(-stream.batch_size // stream.world)
+        self.buffers = Buffers((share, *stream.dataset.shape), pinned=self.side is not None)
         self._labels = np.asarray(stream.dataset.labels(stream.split), dtype=np.int64)
 
     def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
@@ -144,7 +147,7 @@ class Source:
         with torch.no_grad():
             for name, entry in self.recipe.items():
                 if entry.from_clips_alone and idle():
-                    ready.made[name] = ready.make(name, entry, Scene(ready.clips, self.derive), self.parts.whole)
+                    ready.made[name] = ready.make(name, entry, Scene(ready.clips, self.derive))
 
     def _read_block(self, epoch: int, block: range, idle: Callable[[], bool]) -> Iterator[Ready]:
         parts, plans = self.parts.planned(epoch, block)
@@ -153,29 +156,32 @@ class Source:
         numbers = (self._labels[index], index, np.concatenate(places) if places else None)
         drawn: Drawn = self._sent((*(n if n is None else torch.from_numpy(n) for n in numbers), plans))
         ends = np.cumsum([len(part.rows) for part in parts]).tolist()
+        whole = self.parts.with_guests(plans) if places else ()
         stored = self.clips.stored(index) if self.stored else None
         for step, part, low, high in zip(block, parts, [0, *ends], ends, strict=False):
             if stored is not None:
-                yield Ready(stored.part(low, high), part.own, drawn, slice(low, high))
+                yield Ready(stored.part(low, high), part.own, drawn, slice(low, high), whole)
             else:
-                ready = self._read_one(epoch, step, part, drawn, slice(low, high))
+                ready = self._read_one(epoch, step, part, drawn, slice(low, high), whole)
                 if self.device.type == "cpu":
                     self._make(ready, idle)
                 yield ready
 
-    def _read_one(self, epoch: int, step: int, part: Part, drawn: Drawn, rows: slice) -> Ready:
+    def _read_one(
+        self, epoch: int, step: int, part: Part, drawn: Drawn, rows: slice, whole: Collection[str]
+    ) -> Ready:
         count = len(part.rows)
         if self.clips.device.type != "cpu":
             clips = self._read_there(epoch, step, part.rows)
-            return Ready(clips, part.own, drawn, rows, arrived=self._arrival())
-        buffer = self.buffers.take()
+            return Ready(clips, part.own, drawn, rows, whole, arrived=self._arrival())
+        buffer = self.buffers.take(count)
         self.clips.read(epoch, step, part.rows, buffer[:count])
         if self.device.type == "cpu":
-            return Ready(buffer[:count], part.own, drawn, rows, buffer)
+            return Ready(buffer[:count], part.own, drawn, rows, whole, buffer)
         clips = self._sent(buffer[:count])
         arrived = self._arrival()
         self.buffers.give(buffer, arrived)
-        return Ready(clips, part.own, drawn, rows, arrived=arrived)
+        return Ready(clips, part.own, drawn, rows, whole, arrived=arrived)
 
     def _read_there(self, epoch: int, step: int, rows: NDArray[np.int64]) -> Tensor:
         """Have the clips read into memory of the device."""
@@ -206,17 +212,20 @@ class Buffers:
     """Batches of host memory used again and again: fresh pages cost more than the copy into them."""
 
     def __init__(self, shape: tuple[int, ...], pinned: bool) -> None:
-        self._shape, self._pinned = shape, pinned
+        (self._rows, *self._shape), self._pinned = shape, pinned
         self._kept = 1 if pinned else 0  # the last one given may still be on its way to the device
         self._free: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
-    def take(self) -> Tensor:
-        if len(self._free) <= self._kept:
-            return torch.empty(self._shape, dtype=torch.float32, pin_memory=self._pinned)
-        buffer, copied = self._free.popleft()
-        if copied is not None:
-            copied.synchronize()
-        return buffer
+    def take(self, rows: int) -> Tensor:
+        """Return a buffer of at least that many rows."""
+        if len(self._free) > self._kept:
+            buffer, copied = self._free.popleft()
+            if copied is not None:
+                copied.synchronize()
+            if len(buffer) >= rows:
+                return buffer
+        self._rows = max(self._rows, rows)
+        return torch.empty((self._rows, *self._shape), dtype=torch.float32, pin_memory=self._pinned)
 
     def give(self, buffer: Tensor, copied: torch.cuda.Event | None = None) -> None:
         """Return `buffer`, free from the moment `copied` on."""

@@ -61,7 +61,7 @@ class SkeletonAdaIN:
     def _swap(self, x: Tensor, donor: Tensor) -> Tensor:
         """Apply eq. 6; in `paper` to the bodies that are there in a clip and in its donor.
 
-        It has no gradient where a joint stands still: there the deviation is a root of zero.
+        Its gradient is not a number where a joint stands still: there the deviation is a root of zero.
         """
         n, c, t, v, m = x.shape
         mean = x.mean(3)  # [N,C,T,M]

@@ -21,7 +21,7 @@ Steps: TypeAlias = tuple[tuple[int | None, Params], ...]
 
 
 class Chain:
-    """Augmentations in order. Op number i draws from `draws.child(i)`.
+    """Augmentations in order. Op number i draws from `draws.child(first + i)`.
 
     A run of ops that choose frames, mix axes or reorder joints becomes one frame index, one matrix and one
     joint order per sample, applied together. The result equals that of the ops one by one up to the rounding

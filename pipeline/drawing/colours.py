@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skelpipe.skeleton import Layout
 
-__all__ = ["PALETTE", "joint_colours", "part_colours"]
+__all__ = ["MARK", "PALETTE", "joint_colours", "part_colours"]
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; grey and not black for the first, which shows
 # on dark ground as well. In the layouts' order left limbs are warm and right limbs cold.
 PALETTE = ("#808080", "#e69f00", "#56b4e9", "#d55e00", "#0072b2", "#009e73", "#cc79a7")
+MARK = "#d4007f"  # of rings around joints of a mask: in no part's hue
 
 
 def part_colours(layout: "Layout") -> dict[str, str]:

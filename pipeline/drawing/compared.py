@@ -36,7 +36,7 @@ def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Ch
     classes = [dataset.classes[label] for label in dataset.labels(side)[rows]]
     facts = {
         "dataset": f"{dataset.name}, split {dataset.split_name}, {side} side",
-        "units": made_by(dataset.card["units"], dataset.profile),
+        "units": made_by(dataset.card["units"], dataset.profile, clips[0]),
         "augment": f"{_words(choice)}, row {row} of the {side} side",
     }
     if choice.mixes:
@@ -60,7 +60,7 @@ def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice)
     after = augmented(clip[None], [0], manifest.layout, view, choice)
     facts = {
         "dataset": f"{manifest.name}, raw recording of {recording.frames} frames",
-        "units": made_by(manifest.units, CROSCLR),
+        "units": made_by(manifest.units, CROSCLR, clip),
         "augment": f"{_words(choice)}, row 0",
     }
     return _scene(raw_title(path, manifest), clip, after, manifest.layout, view, choice, facts)

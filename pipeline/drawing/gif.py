@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from skelpipe.drawing.colours import PALETTE, joint_colours, part_colours
+from skelpipe.drawing.colours import MARK, PALETTE, joint_colours, part_colours
 from skelpipe.drawing.scene import Panel, Scene
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
-from skelpipe.plot import new_figure
+from skelpipe.plot import new_figure, require_matplotlib
 from skelpipe.progress import progress
 
 __all__ = ["frame_times", "write_gif"]
@@ -25,7 +25,7 @@ LINE = 0.16  # inches of a line of facts
 LEAST_WIDTH = 6.7  # inches, which the words need
 LETTERS = 16  # of facts, an inch
 TOLD = ("dataset", "view", "frames", "bodies", "units")  # facts of all scenes, told in few lines
-RING: Mapping[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 1.3}
+RING: Mapping[str, Any] = {"markerfacecolor": "none", "markeredgecolor": MARK, "markeredgewidth": 1.6}
 DASHES: tuple[Any, ...] = ("solid", (0, (2.5, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 WIDTHS = (3.0, 2.2)  # points: of the first body, of the others
 FADED = 0.35
@@ -73,6 +73,7 @@ class _Stage:
     """The figure of a scene: what stands still is drawn once, the bodies anew in each frame."""
 
     def __init__(self, scene: Scene) -> None:
+        require_matplotlib()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         self.scene = scene
@@ -256,12 +257,12 @@ def _width(body: int) -> float:
 
 
 def _palette() -> np.ndarray:
-    """Return the colours of all images, uint8 [P,3]: greys, and the way from white to every part's colour.
+    """Return the colours of all images, uint8 [P,3]: greys, and shades of every part's colour and of marks.
 
     The first stands for what is transparent.
     """
     grey = np.linspace(0, 255, GREYS)[:, None].repeat(3, axis=1)
-    full = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in PALETTE])
+    full = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (*PALETTE, MARK)])
     steps = np.arange(1, SHADES + 1)[:, None, None] / SHADES
     shades = 255 + (full - 255) * steps
     return np.concatenate([np.zeros((1, 3)), grey, shades.reshape(-1, 3)]).round().astype(np.uint8)

@@ -58,7 +58,7 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
         "view": DRAWN[view].format(scale=arrow_scale((panel,))),
         "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} a second",
         "bodies": f"{len(bodies)} of at most {dataset.shape[3]}",
-        "units": made_by(dataset.card["units"], dataset.profile),
+        "units": made_by(dataset.card["units"], dataset.profile, joint),
     }
     class_name = dataset.classes[dataset.labels(side)[row]]
     return Scene(dataset.ids(side)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
@@ -86,9 +86,10 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
     return Scene(*raw_title(path, manifest), facts, manifest.layout, rate, (panel,))
 
 
-def made_by(units: str, profile: str) -> str:
-    """Return the units of a prepared clip in words, and what its profile did to the body."""
-    did = "turned and centred the body" if profile == CROSCLR else "put the first body's spine at the origin"
+def made_by(units: str, profile: str, joints: np.ndarray) -> str:
+    """Return the units of a prepared clip, joints [C,T,V,M], in words, and what its profile did to the body."""
+    turned = "turned and " if np.nan_to_num(joints[2]).any() else ""  # 2D poses are not
+    did = f"{turned}centred the body" if profile == CROSCLR else "put the first body's spine at the origin"
     return f"{units}, as profile {profile} {did}"
 
 

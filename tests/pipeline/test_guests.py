@@ -92,7 +92,7 @@ def test_a_rank_reads_no_more_than_its_own_and_their_donors(memory_dataset: Any)
     for rank in range(4):
         stream = Stream(dataset, "train", ["joint"], 64, seed=3, rank=rank, world=4)
         parts = Parts(stream, recipe)
-        (part,), _ = parts.planned(0, range(1))
+        (part,), plans = parts.planned(0, range(1))
         own = np.arange(16 * rank, 16 * rank + 16)
         assert part.own == 16
         assert part.places is not None
@@ -100,7 +100,7 @@ def test_a_rank_reads_no_more_than_its_own_and_their_donors(memory_dataset: Any)
         assert sorted(part.places) == sorted({*own.tolist(), *donor[own].tolist()})
         assert part.rows.tolist() == alone[0].index.numpy()[part.places].tolist()
         assert part.rows.tolist() == parts.rows(0, 0).tolist()
-        assert parts.whole == {"query", "mixed"}
+        assert parts.with_guests(plans) == {"query", "mixed"}
 
 
 @pytest.mark.parametrize(("world", "name"), [(1, "mix"), (2, "plain")])
@@ -112,7 +112,6 @@ def test_without_other_ranks_or_mixes_there_are_no_guests(memory_dataset: Any, w
     (part, _), _ = parts.planned(0, range(2))
     assert part.places is None
     assert part.rows.tolist() == stream.rows(0, 0).tolist() == parts.rows(0, 0).tolist()
-    assert parts.most == 8 // world
 
 
 def test_views_of_own_clips_alone_are_not_made_of_guests(memory_dataset: Any) -> None:
