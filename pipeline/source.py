@@ -33,9 +33,9 @@ class Ready:
 
     The first `own` clips are the rank's share, the others guests (see `skelpipe.guests`). `drawn` holds label,
     index, places and plans for a run of batches, of which this one has `rows`. `whole` are the views that are made
-    of guests too. `buffer` is what the clips lie
-    in, where that is not free for the next batch yet; `arrived` is when the copies to the device are done, where
-    they may still be under way. `made` are views that there was time for already.
+    of guests too. `buffer` is what the clips lie in, where that is not free for the next batch yet; `arrived` is
+    when the copies to the device are done, where they may still be under way. `made` are views that there was time
+    for already.
     """
 
     clips: Tensor | StoredClips

@@ -11,6 +11,9 @@ from torch import Tensor
 from skelpipe import recipes
 from skelpipe.augment.adain import SkeletonAdaIN
 from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.crop import Crop
+from skelpipe.augment.curriculum import Curriculum
+from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.skeletonmix import SkeletonMix
 from skelpipe.entries import Mats, On, entries
@@ -101,6 +104,32 @@ def test_a_rank_reads_no_more_than_its_own_and_their_donors(memory_dataset: Any)
         assert part.rows.tolist() == alone[0].index.numpy()[part.places].tolist()
         assert part.rows.tolist() == parts.rows(0, 0).tolist()
         assert parts.with_guests(plans) == {"query", "mixed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("skelemixclr+", 3), ("skeattnclr", 1), ("actclr", 3), ("actclr released", 3)]
+)
+def test_guests_are_no_more_than_once_a_mix_and_a_mix_of_mixes(memory_dataset: Any, name: str, most: int) -> None:
+    stream = Stream(memory_dataset([96], shape=SHAPE), "train", ["joint"], 48, seed=1, rank=3, world=12)
+    parts = Parts(stream, entries(RECIPES[name]))
+    for epoch in range(5):
+        for part in parts.planned(epoch, range(2))[0]:
+            assert part.own == 4
+            assert len(part.rows) <= (1 + most) * 4
+            assert len(set(part.rows.tolist())) == len(part.rows)
+
+
+def test_mixes_that_begin_in_a_later_epoch_are_the_same_on_all_ranks(memory_dataset: Any) -> None:
+    ops = [Crop(), Shear(), SkeleMix(KINECT, blocks=(1, 1))]
+    recipe = {"query": Chain(ops, Curriculum(((1, 0), (10, None)))), "key": NORMAL}  # type: ignore[list-item]
+    dataset = memory_dataset([16], shape=SHAPE)
+
+    def batches(rank: int, world: int) -> list[Batch]:
+        loader = Loader(Stream(dataset, "train", ["joint"], 8, seed=3, rank=rank, world=world), "cpu", recipe)
+        return [batch for _ in range(3) for batch in loader]
+
+    for one, other, whole in zip(batches(0, 2), batches(1, 2), batches(0, 1), strict=True):
+        same((one, other), whole)
 
 
 @pytest.mark.parametrize(("world", "name"), [(1, "mix"), (2, "plain")])
