@@ -87,8 +87,11 @@ def released_step(moco: MoCo, regions: Actionlets, batch: Batch, losses: BankLos
     views = batch.views
     frames = views["key"].shape[2]
     moco.update_key()
-    k, anchor = _keys(moco, regions, views["key"])
-    act, plain = (_stretched(_query_mask(moco, regions, views[name], anchor), frames) for name in ("act", "plain"))
+    whole = len(moco.gather(views["key"].new_empty(len(views["key"]), 1)))  # clips of all ranks' slices
+    k, anchor = _keys(moco, regions, views["key"], whole)
+    act, plain = (
+        _stretched(_query_mask(moco, regions, views[name], anchor, whole), frames) for name in ("act", "plain")
+    )
     bank = moco.queue.clone()  # backward needs it as it was, and the new keys are written before that
     q = moco.query(mats(views["act"], views["non"], act))
     parts = {
@@ -107,7 +110,7 @@ def released_step(moco: MoCo, regions: Actionlets, batch: Batch, losses: BankLos
 
 
 @torch.no_grad()
-def _keys(moco: MoCo, regions: Actionlets, clips: Tensor) -> tuple[Tensor, Tensor]:
+def _keys(moco: MoCo, regions: Actionlets, clips: Tensor, whole: int) -> tuple[Tensor, Tensor]:
     """Return keys [N,dim], half pooled plainly and half over the actionlet, and the anchor's embedding [1,dim].
 
     The anchor, the mean of these clips, is a batch of its own to the batch normalisation, as released.
@@ -116,23 +119,18 @@ def _keys(moco: MoCo, regions: Actionlets, clips: Tensor) -> tuple[Tensor, Tenso
     features, persons = encoder.features(clips), clips.shape[4]
     with judging(head):
         anchor: Tensor = head(encoder(clips.mean(dim=0, keepdim=True)))
-    mask = regions.of(features, persons, head, anchor, _whole(moco, clips))
+    mask = regions.of(features, persons, head, anchor, whole)
     moving = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
     halves = wide(head(encoder.pool(features, persons))) + wide(head(moving))
     return F.normalize(halves, dim=1), anchor
 
 
 @torch.no_grad()
-def _query_mask(moco: MoCo, regions: Actionlets, clips: Tensor, anchor: Tensor) -> Tensor:
+def _query_mask(moco: MoCo, regions: Actionlets, clips: Tensor, anchor: Tensor, whole: int) -> Tensor:
     """Return the actionlets [N,M,T',V] of clips by the query network, whose statistics stay."""
     with judging(moco.encoder):
         features = cast(Encoder, moco.encoder).features(clips)
-    return regions.of(features, clips.shape[4], moco.head, anchor, _whole(moco, clips))
-
-
-def _whole(moco: MoCo, clips: Tensor) -> int:
-    """Return the number of clips in the batch of all ranks."""
-    return len(moco.gather(clips.new_empty(len(clips), 1)))
+    return regions.of(features, clips.shape[4], moco.head, anchor, whole)
 
 
 def _stretched(mask: Tensor, frames: int) -> Tensor:

@@ -3,22 +3,32 @@
 import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.blend import Mixed
-from skelpipe.augment.chain import Chain, Steps
+from skelpipe.augment.chain import Chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.errors import UsageError
-from skelpipe.nested import map_tensors
+from skelpipe.plans import Plan
 from skelpipe.stored import StoredClips
 
-__all__ = ["Augmentation", "Entry", "Mats", "Mixing", "On", "Plan", "Recipe", "Scene", "View", "entries"]
+__all__ = [
+    "Augmentation",
+    "Entry",
+    "Mats",
+    "Mixing",
+    "On",
+    "Recipe",
+    "Scene",
+    "View",
+    "entries",
+    "with_used",
+]
 
 
 @runtime_checkable
@@ -74,9 +84,8 @@ class Scene:
 
     def first(self, count: int) -> "Scene":
         """Return the scene of the first clips."""
-        return Scene(
-            self.clips[:count], self.derive, {name: view.first(count) for name, view in self.made.items()}
-        )
+        made = {name: view.first(count) for name, view in self.made.items()}
+        return Scene(self.clips[:count], self.derive, made)
 
 
 class Entry(Protocol):
@@ -96,36 +105,9 @@ class Entry(Protocol):
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
 
-    def plan(self, params: Any, shape: torch.Size) -> "Plan": ...
+    def plan(self, params: Any, shape: torch.Size) -> Plan: ...
 
-    def make(self, scene: Scene, plan: "Plan") -> View: ...
-
-
-class Plan(NamedTuple):
-    """What was drawn for an augmentation and, of a chain, what that comes to (see `Chain.folded`).
-
-    Both have one row a sample, so that several batches' can be made together and cut apart. What was drawn for a
-    chain is hardly ever needed again: it is cut when it is.
-    """
-
-    drawn: Any
-    steps: Steps | None
-    rows: slice = slice(None)
-
-    @classmethod
-    def of(cls, op: Augmentation | None, params: Any, shape: torch.Size) -> "Plan":
-        return cls(params, op.folded(params, shape) if isinstance(op, Chain) else None)
-
-    def part(self, rows: slice) -> "Plan":
-        """Return the plan of some of the samples."""
-        return Plan(self.drawn, map_tensors(itemgetter(rows), self.steps), rows)
-
-    @property
-    def params(self) -> Any:
-        return map_tensors(itemgetter(self.rows), self.drawn)
-
-    def apply(self, op: Augmentation, x: Tensor) -> Tensor:
-        return op.apply(x, self.params) if self.steps is None else cast(Chain, op).run(x, self.steps)
+    def make(self, scene: Scene, plan: Plan) -> View: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +278,12 @@ def entries(recipe: Recipe, reserved: Iterable[str] = ()) -> dict[str, Entry]:
             taken.add(own)
         made[name] = entry
     return made
+
+
+def with_used(made: Mapping[str, Entry], names: Iterable[str]) -> set[str]:
+    """Return these views and all that they are made from."""
+    found = set(names)
+    return found.union(*(with_used(made, made[name].uses) for name in found))
 
 
 def _has_joints(entry: Entry) -> bool:

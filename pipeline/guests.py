@@ -16,8 +16,9 @@ from torch import Tensor
 
 from skelpipe.augment.donor import DONOR
 from skelpipe.augment.draws import Draws
-from skelpipe.entries import Entry, Mats, Plan
+from skelpipe.entries import Entry, Mats, with_used
 from skelpipe.nested import like
+from skelpipe.plans import Plan
 from skelpipe.stream import Stream
 
 __all__ = ["Part", "Parts"]
@@ -64,7 +65,7 @@ class Parts:
         """
         mixed = {name for name, plan in plans.items() if _donors(plan.drawn)}
         carried = any(isinstance(entry, Mats) and entry.mask == "carried" for entry in self.recipe.values())
-        return frozenset(self.recipe if mixed and carried else _with_used(mixed, self.recipe))
+        return frozenset(self.recipe if mixed and carried else with_used(self.recipe, mixed))
 
     def _drawn(self, epoch: int, block: range) -> tuple[list[Part], dict[str, Any]]:
         if not self._mixes:
@@ -143,13 +144,3 @@ def _cut(tree: Any, kept: Tensor, renumber: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(tree, (list, tuple)):
         return like(tree, [_cut(value, kept, renumber) for value in tree])
     return tree
-
-
-def _with_used(names: set[str], recipe: Mapping[str, Entry]) -> set[str]:
-    """Return these views and all that they are made from."""
-    found, queue = set(names), list(names)
-    while queue:
-        used = [name for name in recipe[queue.pop()].uses if name not in found]
-        found.update(used)
-        queue += used
-    return found

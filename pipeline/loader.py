@@ -172,7 +172,7 @@ class Loader:
 
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""
-        clips, own = ready.clips, ready.own
+        clips = ready.clips
         label, index, places = ready.told()
         if ready.arrived is not None:
             current = torch.cuda.current_stream(self.device)
@@ -183,11 +183,13 @@ class Loader:
             for name, entry in self.recipe.items():
                 scene.made[name] = ready.made.get(name) or ready.make(name, entry, scene)
         if places is not None:
-            scene = scene.first(own)
+            scene = scene.first(ready.own)
         made = {name: view.clip for name, view in scene.made.items()}
-        extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
-        if places is not None:
-            extras = {key: places[x] if key.endswith(f"_{DONOR}") else x for key, x in extras.items()}
+        extras = {
+            f"{name}_{key}": x if places is None or key != DONOR else places[x]
+            for name, view in scene.made.items()
+            for key, x in view.extras.items()
+        }
         handed_out = (*made.values(), *extras.values())
         if ready.buffer is not None and not any(shares(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)

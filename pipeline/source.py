@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skelpipe.entries import Entry, Plan, Scene, View
+from skelpipe.entries import Entry, Scene, View
 from skelpipe.guests import Part, Parts
 from skelpipe.nested import map_tensors
+from skelpipe.plans import Plan
 from skelpipe.stored import StoredClips
 from skelpipe.stream import Stream
 
@@ -160,7 +161,7 @@ class Source:
         stored = self.clips.stored(index) if self.stored else None
         for step, part, low, high in zip(block, parts, [0, *ends], ends, strict=False):
             if stored is not None:
-                yield Ready(stored.part(low, high), part.own, drawn, slice(low, high), whole)
+                yield Ready(stored[low:high], part.own, drawn, slice(low, high), whole)
             else:
                 ready = self._read_one(epoch, step, part, drawn, slice(low, high), whole)
                 if self.device.type == "cpu":

@@ -27,14 +27,8 @@ class StoredClips:
 
     def __getitem__(self, rows: slice) -> "StoredClips":
         """Return some of the clips."""
-        low, high, _ = rows.indices(self.shape[0])
-        return self.part(low, high)
-
-    def part(self, low: int, high: int) -> "StoredClips":
-        """Return clips `low` to before `high`."""
-        return StoredClips(
-            self.pieces, self.piece[low:high], self.start[low:high], torch.Size((high - low, *self.shape[1:]))
-        )
+        piece, start = self.piece[rows], self.start[rows]
+        return StoredClips(self.pieces, piece, start, torch.Size((len(piece), *self.shape[1:])))
 
     def read(self) -> Tensor:
         """Return a copy."""

@@ -9,10 +9,9 @@ from typing import Final
 import numpy as np
 import torch
 
-from skelpipe.augment.draws import Draws
 from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
-from skelpipe.bench.viewsets import ViewSet, batched_views, plain_views, view_sets
+from skelpipe.bench.viewsets import ViewSet, batched_views, plain_views, planned, view_sets
 from skelpipe.entries import Recipe, Scene, entries
 from skelpipe.heap import keep_freed_memory
 from skelpipe.source import DRAWN_AT_ONCE
@@ -76,10 +75,7 @@ def _captured(setting: Setting, each: ViewSet) -> Row | None:
     """Apply parameters drawn before, replayed as a CUDA graph, against the same launched one by one."""
     (clips, index), *_ = setting.batches(1, each.multiple)
     made = entries(each.recipe)
-    slots = enumerate(made.items())
-    plans = {}
-    for slot, (name, entry) in slots:
-        plans[name] = entry.plan(entry.sample(Draws(0, 0, index, slot), clips.shape), clips.shape)
+    plans = planned(made, 0, index, clips.shape)
 
     def make() -> int:
         scene = Scene(clips, lambda x: x)

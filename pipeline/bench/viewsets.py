@@ -14,9 +14,10 @@ from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.bench import plain
 from skelpipe.bench.plain_draws import draw, draw_mix
 from skelpipe.entries import Entry, On, Recipe, Scene
+from skelpipe.plans import Plan
 from skelpipe.skeleton import Layout
 
-__all__ = ["ViewSet", "batched_views", "plain_views", "view_sets"]
+__all__ = ["ViewSet", "batched_views", "plain_views", "planned", "view_sets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,7 @@ def batched_views(
     index = torch.cat([rows for _, rows in batches])
     step = torch.cat([torch.full_like(rows, number) for number, (_, rows) in enumerate(batches)])
     shape = torch.Size((len(index), *batches[0][0].shape[1:]))
-    slots = enumerate(made.items())
-    plans = {}
-    for slot, (name, entry) in slots:
-        plans[name] = entry.plan(entry.sample(Draws(0, epoch, index, slot, step), shape), shape)
+    plans = planned(made, epoch, index, shape, step)
     low = 0
     for clips, rows in batches:
         own = slice(low, low := low + len(rows))
@@ -74,6 +72,16 @@ def batched_views(
             for name, entry in made.items():
                 scene.made[name] = entry.make(scene, plans[name].part(own))
         yield {name: view.clip for name, view in scene.made.items()}
+
+
+def planned(
+    made: Mapping[str, Entry], epoch: int, index: Tensor, shape: torch.Size, step: Tensor | None = None
+) -> dict[str, Plan]:
+    """Return what every view of clips of `shape` [N,C,T,V,M], rows `index`, is made by."""
+    plans = {}
+    for slot, (name, entry) in enumerate(made.items()):
+        plans[name] = entry.plan(entry.sample(Draws(0, epoch, index, slot, step), shape), shape)
+    return plans
 
 
 def plain_views(recipe: Recipe, clips: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skeletonmix import SkeletonMix
 from skelpipe.drawing.standin import MEANING, moving_joints
 from skelpipe.drawing.words import title, words
-from skelpipe.entries import Entry, Mats, On, Recipe, Scene, entries
+from skelpipe.entries import Mats, On, Recipe, Scene, entries, with_used
 from skelpipe.errors import UsageError
 from skelpipe.recipes import actclr, skelemixclr
 from skelpipe.skeleton import Layout
@@ -85,7 +85,7 @@ def augmented(
     scene = Scene(torch.from_numpy(clips), lambda x: derive(x, view, layout))
     drawn = {}
     last = list(recipe)[-1]
-    needed = _needed(made, last)
+    needed = with_used(made, [last])
     for slot, (name, entry) in enumerate(made.items()):
         if name not in needed:
             continue
@@ -129,11 +129,6 @@ def _until(wanted: str, recipe: Recipe) -> Recipe:
     """Return the views up to the one wanted, those it has no use for too: slots are counted by them."""
     names = list(recipe)
     return {name: recipe[name] for name in names[: names.index(wanted) + 1]}
-
-
-def _needed(made: Mapping[str, Entry], name: str) -> set[str]:
-    """Return the view `name` and all that it is made from."""
-    return {name}.union(*(_needed(made, used) for used in made[name].uses))
 
 
 def _joints(recipe: Recipe, scene: Scene, name: str) -> tuple[Tensor, bool]:

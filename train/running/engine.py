@@ -18,10 +18,15 @@ from skelpipe.train.recipe import Recipe
 from skelpipe.train.running.lockstep import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
 
-__all__ = ["EpochResult", "build_optimiser", "check_weights", "learning_rate", "train_epoch", "updates"]
+__all__ = ["EpochResult", "build_optimiser", "check_weights", "due", "learning_rate", "train_epoch", "updates"]
 
 CHECK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
 NAMED = 8  # samples an error names
+
+
+def due(epoch: int, every: int, last: int) -> bool:
+    """Say whether something done every so many epochs (0: never), and after the last, is due."""
+    return every > 0 and (epoch % every == 0 or epoch == last)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -46,6 +47,15 @@ class Console:
             self._half_line = True
         else:
             click.echo(text, err=True)
+
+    def steps(self, epoch: int, last: int, steps: int) -> Callable[[int, float], None]:
+        """Return what shows, told a step and the samples a second, how far an epoch of so many steps is."""
+
+        def show(step: int, rate: float) -> None:
+            if step < steps:
+                self.working(f"epoch {epoch}/{last}: step {step}/{steps}, {rate:,.0f} samples/s")
+
+        return show
 
 
 class RunLog:

@@ -31,6 +31,7 @@ from skelpipe.train.running.engine import (
     EpochResult,
     build_optimiser,
     check_weights,
+    due,
     learning_rate,
     train_epoch,
     updates,
@@ -134,16 +135,16 @@ class Run:
             epoch = self.epoch + 1
             self.team.on_main(lambda: check_unchanged(self.dataset))
             rate = self._set_rate(epoch)
-            result = self._train_epoch(_progress_of(console, epoch, last, len(self.loader)))
+            result = self._train_epoch(console.steps(epoch, last, len(self.loader)))
             learned = {"lr": rate, **result.learned}
-            if _due(epoch, options.knn_every, last) and not unmeasurable:
+            if due(epoch, options.knn_every, last) and not unmeasurable:
                 learned |= self._measure(epoch)
             if log is not None:
                 log.write(epoch, learned, result.speed)
             console.say(_epoch_line(epoch, last, learned, result.speed))
             self._warn_of_collapse(learned.get("std", 1.0), console)
             self.epoch = epoch
-            if _due(epoch, options.save_every, last):
+            if due(epoch, options.save_every, last):
                 check_weights(self.method, epoch)
                 check_equal(self.method, self.team)
                 if log is not None:
@@ -284,19 +285,6 @@ class Run:
 
 def _anchor(dataset: Dataset, view: str) -> Callable[[], Tensor]:
     return lambda: torch.from_numpy(dataset.anchor(view))
-
-
-def _due(epoch: int, every: int, last: int) -> bool:
-    """Say whether something done every so many epochs (0: never), and after the last, is due."""
-    return every > 0 and (epoch % every == 0 or epoch == last)
-
-
-def _progress_of(console: Console, epoch: int, last: int, steps: int) -> Callable[[int, float], None]:
-    def show(step: int, rate: float) -> None:
-        if step < steps:
-            console.working(f"epoch {epoch}/{last}: step {step}/{steps}, {rate:,.0f} samples/s")
-
-    return show
 
 
 def _epoch_line(epoch: int, last: int, learned: dict[str, float], speed: dict[str, float]) -> str:

@@ -32,6 +32,7 @@ from skelpipe.train.running.engine import (
     EpochResult,
     build_optimiser,
     check_weights,
+    due,
     learning_rate,
     train_epoch,
     updates,
@@ -173,16 +174,16 @@ class Finetuner:
         self.team.on_main(lambda: check_unchanged(undivided(self.dataset)))
         epoch, last = self.epoch + 1, self.recipe["epochs"]
         rate = self._set_rate(epoch)
-        result = self._train_epoch(_progress_of(console, epoch, last, len(self.loader)))
+        result = self._train_epoch(console.steps(epoch, last, len(self.loader)))
         self.epoch = epoch
         learned = {"lr": rate, **result.learned}
-        if _due(epoch, self.plan.test_every, last):
+        if due(epoch, self.plan.test_every, last):
             learned["top1"] = self._measure()
         if log is not None:
             log.write(epoch, learned, result.speed)
         console.say(_epoch_line(epoch, last, learned, result.speed))
         self._warn_of_collapse(learned["std"], console)
-        if _due(epoch, self.plan.save_every, last):
+        if due(epoch, self.plan.save_every, last):
             check_weights(self.classifier, epoch)
             check_equal(self.classifier, self.team)
             if log is not None:
@@ -258,19 +259,6 @@ def _claim(folder: RunFolder, plan: Plan) -> None:
     if plan.overwrite:
         for name in OWN:
             (folder.path / name).unlink(missing_ok=True)
-
-
-def _due(epoch: int, every: int, last: int) -> bool:
-    """Say whether something done every so many epochs (0: never), and after the last, is due."""
-    return every > 0 and (epoch % every == 0 or epoch == last)
-
-
-def _progress_of(console: Console, epoch: int, last: int, steps: int) -> Callable[[int, float], None]:
-    def show(step: int, rate: float) -> None:
-        if step < steps:
-            console.working(f"epoch {epoch}/{last}: step {step}/{steps}, {rate:,.0f} samples/s")
-
-    return show
 
 
 def _epoch_line(epoch: int, last: int, learned: dict[str, float], speed: dict[str, float]) -> str:
