@@ -1,6 +1,6 @@
 """Graphs, backbones, heads, losses and methods."""
 
-from skelpipe.models.authors import load_checkpoint
 from skelpipe.models.build import build_encoder, build_method
+from skelpipe.models.released import load_released
 
-__all__ = ["build_encoder", "build_method", "load_checkpoint"]
+__all__ = ["build_encoder", "build_method", "load_released"]

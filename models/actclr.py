@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from skelpipe.augment.pooling import safp
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
+from skelpipe.loader.mixing_views import actclr
 from skelpipe.models.actclr_released import BankLosses, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, judging
 from skelpipe.models.encoders import Encoder
@@ -21,7 +22,6 @@ from skelpipe.models.parts import Parts
 from skelpipe.models.settings import ABOVE_ZERO, Setting
 from skelpipe.models.similarity import similarity_mining
 from skelpipe.models.step import Step, spread
-from skelpipe.recipes import actclr
 
 __all__ = ["ActCLR"]
 

@@ -13,7 +13,7 @@ from skelpipe.augment.blend import Mixed
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import mats
 from skelpipe.augment.pooling import safp
-from skelpipe.entries import Mats, Mixing, On
+from skelpipe.loader.view_recipes import Mats, Mixing, On
 from skelpipe.models.actionlets import Actionlets, judging
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.method import Batch, Views

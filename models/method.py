@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from skelpipe.entries import Recipe as Views
+from skelpipe.loader.view_recipes import ViewRecipes as Views
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import Setting
 from skelpipe.models.step import Step

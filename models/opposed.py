@@ -5,10 +5,10 @@ from torch import Tensor
 
 from skelpipe.models.losses import contrastive_logits
 
-__all__ = ["opposed_nce"]
+__all__ = ["info_nce_hard_negative"]
 
 
-def opposed_nce(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float) -> Tensor:
+def info_nce_hard_negative(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float) -> Tensor:
     """Return the mean InfoNCE loss of q [N, D] against keys k [N, D], with the queue [K, D] and other [N, D].
 
     L = -1/N sum_i log( exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum_j exp(q_i.Q_j / t) + exp(q_i.other_i / t)) )

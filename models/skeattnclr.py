@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelpipe import recipes
+from skelpipe.loader import mixing_views
 from skelpipe.models.attention import MHSAM
 from skelpipe.models.encoders import Encoder, draw_weights
 from skelpipe.models.keyinit import draw_keys
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Batch, Method, Progress, Setting, Views
 from skelpipe.models.mixedregion import BOUNDS, bounds
-from skelpipe.models.opposed import opposed_nce
+from skelpipe.models.opposed import info_nce_hard_negative
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import ABOVE_ZERO
 from skelpipe.models.step import Step, spread
@@ -83,7 +83,7 @@ class SkeAttnCLR(Method):
             draw_keys(self.moco, parts.init)
         self.attention = MHSAM(encoder.feature_dim, heads, sharpness)
         draw_weights(self.attention, parts.init)
-        self._views = recipes.skeattnclr(parts.layout, **regions, **parts.augment)
+        self._views = mixing_views.skeattnclr(parts.layout, **regions, **parts.augment)
 
     @classmethod
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
@@ -113,8 +113,8 @@ class SkeAttnCLR(Method):
         queue = self.moco.queue.clone()  # as it is now: the new keys are written before backward reads it
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
-        loss_s = opposed_nce(q_s, k_s, queue, q_ns, self.temperature)
-        loss_ns = opposed_nce(q_ns, k_ns, queue, q_s, self.temperature)
+        loss_s = info_nce_hard_negative(q_s, k_s, queue, q_ns, self.temperature)
+        loss_ns = info_nce_hard_negative(q_ns, k_ns, queue, q_s, self.temperature)
         loss = info + self.mu * loss_s + (1 - self.mu) * loss_ns
         self.moco.enqueue(k)
         logs = {"loss": loss, "info": info, "salient": loss_s, "other": loss_ns, "mask_std": mask.std()}

@@ -7,17 +7,17 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
-from skelpipe import recipes
 from skelpipe.augment.pooling import stmp
-from skelpipe.entries import On
 from skelpipe.errors import UsageError
+from skelpipe.loader import mixing_views
+from skelpipe.loader.view_recipes import On
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.keyinit import draw_keys
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Batch, Method, Setting, Views
 from skelpipe.models.mixedregion import BOUNDS, bounds
 from skelpipe.models.moco import MoCo
-from skelpipe.models.opposed import opposed_nce
+from skelpipe.models.opposed import info_nce_hard_negative
 from skelpipe.models.parts import Parts
 from skelpipe.models.step import Step, spread
 
@@ -65,7 +65,7 @@ class SkeleMixCLR(Method):
         if released:
             draw_keys(moco, parts.init)
         regions: dict[str, Any] = bounds(cls.name, settings)
-        views = recipes.skelemixclr(parts.layout, repeats=settings["repeats"], **regions, **parts.augment)
+        views = mixing_views.skelemixclr(parts.layout, repeats=settings["repeats"], **regions, **parts.augment)
         return cls(moco, views, temperature=parts.temperature, weight=settings["weight"], average=released)
 
     def views(self) -> Views:
@@ -98,6 +98,6 @@ class SkeleMixCLR(Method):
         features = features.unflatten(0, (len(k), -1))
         halves = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
         p, g = (self.moco.project(half.mean(dim=1)) for half in halves)
-        pasted = opposed_nce(p, every.index_select(0, donor), queue, g, self.temperature)
-        host = opposed_nce(g, k, queue, p, self.temperature)
+        pasted = info_nce_hard_negative(p, every.index_select(0, donor), queue, g, self.temperature)
+        host = info_nce_hard_negative(g, k, queue, p, self.temperature)
         return (pasted + host) / 2

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from skelpipe.entries import Augmentation
+from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Batch, Method, Views
 from skelpipe.models.moco import MoCo

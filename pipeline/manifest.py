@@ -1,4 +1,4 @@
-"""Dataset manifests: which files are recordings, what their names say, which side of a split they fall on."""
+"""Dataset manifests: which files are recordings, what their names say, which subset of a split they fall on."""
 
 import hashlib
 import re
@@ -12,9 +12,9 @@ from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
 from skelpipe.skeleton import Layout
 
-__all__ = ["BY_ID", "SIDES", "Fields", "Manifest", "Segments", "Split", "Value"]
+__all__ = ["BY_ID", "SUBSETS", "Fields", "Manifest", "Segments", "Split", "Value"]
 
-SIDES = ("train", "test")
+SUBSETS = ("train", "test")
 BY_ID = "id"  # the field of a split by list: the recording's own id
 
 Value = int | str
@@ -25,8 +25,8 @@ Fields = Mapping[str, Value]  # what a recording's name says: digits as numbers,
 class Split:
     """A protocol: recordings whose `field` has a value in `train` are for training, in `test` for testing.
 
-    With one of the two sets (None: not given) all others fall on the other side. `published` holds the counts of
-    the literature a side, after the missing list, where there are any. A split that `needs` a file of the
+    With one of the two sets (None: not given) all others fall on the other subset. `published` holds the counts of
+    the literature a subset, after the missing list, where there are any. A split that `needs` a file of the
     dataset's download, because no list of it is built in, has neither set until `with_lists`.
     """
 
@@ -37,8 +37,8 @@ class Split:
     published: Mapping[str, int] = dataclass_field(default_factory=dict)
     needs: str = ""
 
-    def side(self, fields: Fields, identity: str = "") -> str | None:
-        """Return the side of a recording with these fields and this id; None where both sets leave it out."""
+    def subset(self, fields: Fields, identity: str = "") -> str | None:
+        """Return the subset of a recording with these fields and this id; None where both sets leave it out."""
         value = identity if self.field == BY_ID else fields[self.field]
         if self.train is not None and value in self.train:
             return "train"
@@ -170,7 +170,7 @@ class Manifest:
         return split
 
     def definition(self, split: str) -> str:
-        """A hash of all that decides which files are clips, how they are read, and their sides and labels."""
+        """A hash of all that decides which files are clips, how they are read, and their subsets and labels."""
         rule = self.split(split)
         content = {
             "reader": self.reader,
@@ -183,13 +183,13 @@ class Manifest:
             "segments": [self.segments.suffixes, self.segments.longest] if self.segments else None,
             "split": [
                 rule.field,
-                *(None if side is None else sorted(map(str, side)) for side in (rule.train, rule.test)),
+                *(None if subset is None else sorted(map(str, subset)) for subset in (rule.train, rule.test)),
             ],
         }
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
     def with_split_file(self, name: str, train: frozenset[str], test: frozenset[str]) -> "Manifest":
-        """Return this manifest with a split's lists taken from a file (see `skelpipe.splitfile`)."""
+        """Return this manifest with a split's lists taken from a file (see `skelpipe.prepare.split_file`)."""
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
         return replace(self, splits={**self.splits, name: self.splits[name].with_lists(train, test)})

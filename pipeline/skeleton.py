@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any
 
 from skelpipe import manifests
-from skelpipe.document import Section
 from skelpipe.errors import UsageError
+from skelpipe.yaml_reader import Section
 
 __all__ = ["Layout", "layout", "parse_layout"]
 

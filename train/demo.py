@@ -22,9 +22,9 @@ import numpy as np
 
 from skelpipe.cli.options import errors_as_messages, seed_option
 from skelpipe.dataset import Dataset
+from skelpipe.drawing.plot import draw_strips, new_figure, save_figure
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.plot import draw_strips, new_figure, save_figure
-from skelpipe.train.running.runlog import read_log
+from skelpipe.train.running.run_log import read_log
 
 __all__ = ["draw_curve", "main"]
 

@@ -34,9 +34,8 @@ from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
-from skelpipe.manifest import SIDES
-from skelpipe.train.identity import dataset_name
-from skelpipe.train.judging.clusters import (
+from skelpipe.manifest import SUBSETS
+from skelpipe.train.evaluation.clusters import (
     PERPLEXITY,
     cluster,
     draw_classes,
@@ -44,15 +43,16 @@ from skelpipe.train.judging.clusters import (
     plane,
     usable_perplexity,
 )
-from skelpipe.train.judging.features import Embedded, embed
-from skelpipe.train.judging.outcome import EMBEDDING, FEATURES, RESULT, claim_folder, write_features
-from skelpipe.train.judging.scatter import draw_scatter
-from skelpipe.train.judging.subject import Subject, choose_subject, default_folder
-from skelpipe.train.judging.subset import labelled_subset
-from skelpipe.train.options import features_option, overwrite_option, subject_options
-from skelpipe.train.report import write_report
+from skelpipe.train.evaluation.embedding import Embedded, embed
+from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject, default_folder
+from skelpipe.train.evaluation.labelled_share import labelled_subset
+from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, open_folder, write_features
+from skelpipe.train.evaluation.scatter_plot import draw_scatter
+from skelpipe.train.reporting.report import write_report
+from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.runlog import Console
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import features_option, overwrite_option, subject_options
 
 __all__ = ["main"]
 
@@ -184,7 +184,9 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
 @shards_option
 @cache_options
 @subject_options
-@click.option("--split", type=click.Choice(list(SIDES)), default="test", show_default=True, help="Clips to show.")
+@click.option(
+    "--split", type=click.Choice(list(SUBSETS)), default="test", show_default=True, help="Clips to show."
+)
 @features_option("h")
 @click.option(
     "--classes",
@@ -249,7 +251,7 @@ def main(
         console=console,
     )
     folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline)
-    team.on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(EMBEDDING, TABLE)))
+    team.on_main(lambda: open_folder(folder, overwrite=overwrite, also=(EMBEDDING, TABLE)))
     usable = usable_perplexity(perplexity, len(rows))
     if usable < perplexity:
         console.say(f"perplexity {perplexity:g} is too much for {len(rows)} clips: {usable:.3g} is taken")

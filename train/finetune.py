@@ -32,22 +32,23 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.identity import dataset_name
-from skelpipe.train.judging.division import labelled, without_subject
-from skelpipe.train.judging.features import Embedded
-from skelpipe.train.judging.metrics import topk_accuracy
-from skelpipe.train.judging.outcome import Scores, write_outcome
-from skelpipe.train.judging.testable import check_splits
-from skelpipe.train.options import own_view_option, start_option, training_options
-from skelpipe.train.recipe import Recipe
-from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.evaluation.checks import check_splits
+from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
+from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
+from skelpipe.train.evaluation.embedding import Embedded
+from skelpipe.train.evaluation.metrics import topk_accuracy
+from skelpipe.train.evaluation.outcome import Scores, write_outcome
+from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.recipes.finetuning import builtin_tuning_recipes
+from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.reporting.report import write_report
+from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.runfolder import RunFolder
-from skelpipe.train.running.runlog import Console
-from skelpipe.train.tuning.classifierfile import Origin, export_classifier
-from skelpipe.train.tuning.finetuner import Finetuner, Fingerprint, Plan
-from skelpipe.train.tuning.tuningrecipe import builtin_tuning_recipes
-from skelpipe.train.tuning.tuningstart import Request, Start, choose_start
+from skelpipe.train.running.run_folder import RunFolder
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import own_view_option, start_option, training_options
+from skelpipe.train.training.finetuning import Finetuner, Fingerprint, Plan
+from skelpipe.train.training.finetuning_start import Request, Start, choose_start
 
 __all__ = ["Job", "finetune", "main"]
 
@@ -183,7 +184,8 @@ def finetune(job: Job, plan: Plan, console: Console) -> dict[str, Any]:
         network = run.classifier
         origin = _origin(job, result, plan.amp)
         export_classifier(RunFolder(plan.out).classifier, network.encoder, network.head, origin)
-        write_outcome(plan.out, scores, result, dataset=job.dataset)
+        write_outcome(plan.out, scores, result)
+        write_report(plan.out, job.dataset)
 
     ranks().on_main(write)
     return result

@@ -23,8 +23,8 @@ import yaml
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.train.judging.drawable import find_dataset
-from skelpipe.train.judging.fusion import (
+from skelpipe.train.evaluation.dataset_of_scores import find_dataset
+from skelpipe.train.evaluation.fusion import (
     Weights,
     align,
     equal_weights,
@@ -34,14 +34,15 @@ from skelpipe.train.judging.fusion import (
     papers_weights,
     parse_weights,
 )
-from skelpipe.train.judging.metrics import confusion, topk_accuracy
-from skelpipe.train.judging.outcome import SCORES, SETTINGS, Scores, claim_folder, read_scores, write_outcome
-from skelpipe.train.judging.segmentation import segmentation_figures
-from skelpipe.train.options import overwrite_option
-from skelpipe.train.recipe import builtin_recipes
-from skelpipe.train.reproduction.heldagainst import Reference
-from skelpipe.train.reproduction.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
-from skelpipe.train.running.runlog import Console
+from skelpipe.train.evaluation.metrics import confusion, topk_accuracy
+from skelpipe.train.evaluation.outcome import SCORES, SETTINGS, Scores, open_folder, read_scores, write_outcome
+from skelpipe.train.evaluation.segmentation_metrics import segmentation_figures
+from skelpipe.train.papers.references import Reference
+from skelpipe.train.papers.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
+from skelpipe.train.recipes.recipe import builtin_recipes
+from skelpipe.train.reporting.report import write_report
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import overwrite_option
 
 __all__ = ["main"]
 
@@ -241,9 +242,10 @@ def main(
     scores, result = judge(sources, streams, given, method, dataset)
     folder = out or default_folder(result, method)
     result["run"] = str(folder)
-    claim_folder(folder, overwrite=overwrite)
+    open_folder(folder, overwrite=overwrite)
     used = {"streams": list(sources), "weights": result["weights"]} | _augmentation(sources)
-    write_outcome(folder, scores, result, settings=used, dataset=dataset)
+    write_outcome(folder, scores, result, settings=used)
+    write_report(folder, dataset)
     click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
 
 

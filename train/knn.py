@@ -34,17 +34,23 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.identity import dataset_name
-from skelpipe.train.judging.augmented import embed_augmented
-from skelpipe.train.judging.features import Embedded, embed
-from skelpipe.train.judging.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
-from skelpipe.train.judging.subject import Subject, choose_subject
-from skelpipe.train.judging.testable import check_splits
-from skelpipe.train.judging.voting import all_votes, figures_of
-from skelpipe.train.options import features_option, overwrite_option, save_features_option, subject_options
-from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.evaluation.augmented_features import embed_augmented
+from skelpipe.train.evaluation.checks import check_splits
+from skelpipe.train.evaluation.embedding import Embedded, embed
+from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject
+from skelpipe.train.evaluation.knn_votes import all_votes, figures_of
+from skelpipe.train.evaluation.outcome import SPLIT_FEATURES, Scores, open_folder, write_features, write_outcome
+from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.reporting.report import write_report
+from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.runlog import Console
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import (
+    features_option,
+    overwrite_option,
+    save_features_option,
+    subject_options,
+)
 
 __all__ = ["Judged", "judge", "main", "rounded"]
 
@@ -134,7 +140,8 @@ def save(folder: Path, dataset: Dataset, subject: Subject, judged: Judged, *, wi
     if judged.result["augmented"]:
         settings["augment"] = {"name": "normal"}
     settings |= subject.pretraining()
-    write_outcome(folder, scores, judged.result, settings=settings, dataset=dataset)
+    write_outcome(folder, scores, judged.result, settings=settings)
+    write_report(folder, dataset)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -233,7 +240,7 @@ def main(
     )
     if out is not None:
         folder = out
-        ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite))
+        ranks().on_main(lambda: open_folder(folder, overwrite=overwrite))
     judged = judge(dataset, subject, ks, temperature, device, console, augment=augment, seed=seed)
     if out is not None:
         judged.result["run"] = str(out)

@@ -33,20 +33,26 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.identity import dataset_name
-from skelpipe.train.judging.linearrecipe import (
+from skelpipe.train.evaluation.checks import check_splits
+from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
+from skelpipe.train.evaluation.evaluated_network import choose_subject, default_folder
+from skelpipe.train.evaluation.linear import Evaluated, Job, train_classifier
+from skelpipe.train.evaluation.metrics import topk_accuracy
+from skelpipe.train.evaluation.outcome import SPLIT_FEATURES, Scores, open_folder, write_features, write_outcome
+from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.recipes.linear import (
     builtin_schedules,
     default_schedule,
     load_schedule,
     nested,
     with_settings,
 )
-from skelpipe.train.judging.lineartrainer import Evaluated, Job, train_classifier
-from skelpipe.train.judging.metrics import topk_accuracy
-from skelpipe.train.judging.outcome import SPLIT_FEATURES, Scores, claim_folder, write_features, write_outcome
-from skelpipe.train.judging.subject import choose_subject, default_folder
-from skelpipe.train.judging.testable import check_splits
-from skelpipe.train.options import (
+from skelpipe.train.reporting.report import write_report
+from skelpipe.train.running.provenance import dataset_name
+from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.run_folder import CLASSIFIER
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import (
     baseline_option,
     checkpoint_option,
     features_option,
@@ -55,11 +61,6 @@ from skelpipe.train.options import (
     save_features_option,
     training_options,
 )
-from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.runfolder import CLASSIFIER
-from skelpipe.train.running.runlog import Console
-from skelpipe.train.tuning.classifierfile import Origin, export_classifier
 
 __all__ = ["main", "one_class"]
 
@@ -117,7 +118,8 @@ def save(folder: Path, job: Job, trained: Evaluated, result: dict[str, Any], *, 
         origin = _origin(job, result, settings)
         export_classifier(folder / CLASSIFIER, job.subject.encoder, trained.layer, origin)
     settings |= job.subject.pretraining()
-    write_outcome(folder, scores, result, log=trained.log, settings=settings, dataset=job.dataset)
+    write_outcome(folder, scores, result, log=trained.log, settings=settings)
+    write_report(folder, job.dataset)
 
 
 def _origin(job: Job, result: dict[str, Any], settings: dict[str, Any]) -> Origin:
@@ -250,7 +252,7 @@ def main(
     name = recipe or default_schedule(subject.method)
     schedule = with_settings(load_schedule(name), settings, epochs=epochs, batch_size=batch_size, lr=lr)
     folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline, "-augmented" * augment)
-    ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite))
+    ranks().on_main(lambda: open_folder(folder, overwrite=overwrite))
     job = Job(dataset, subject, schedule, resolve_device(device), seed, augment)
     trained = train_classifier(job, console)
     if hint := one_class(trained.scores, dataset):

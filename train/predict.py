@@ -22,11 +22,11 @@ import torch
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
 from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError, SkelpipeError
-from skelpipe.preparation.clips import RecordingReader
+from skelpipe.prepare.clips import RecordingReader
 from skelpipe.progress import progress
 from skelpipe.raw.source import RawFile
-from skelpipe.train.running.runlog import Console
-from skelpipe.train.tuning.recogniser import Recogniser, open_recogniser
+from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
+from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
 
 __all__ = ["clips_of", "main"]

@@ -37,12 +37,12 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import READERS
 from skelpipe.models.build import METHODS
 from skelpipe.storage import shown_url
-from skelpipe.train.identity import Identity
-from skelpipe.train.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
-from skelpipe.train.reproduction.reported import reported_knn, reported_text
+from skelpipe.train.papers.reported import reported_knn, reported_text
+from skelpipe.train.recipes.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
+from skelpipe.train.running.provenance import Identity
 from skelpipe.train.running.ranks import together
-from skelpipe.train.running.runlog import Console
-from skelpipe.train.running.runner import BATCH_NORMS, Options, pretrain
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.training.pretraining import BATCH_NORMS, Options, pretrain
 
 __all__ = ["choose_recipe", "fit_recipe", "main"]
 

@@ -23,12 +23,12 @@ from skelpipe.cli.options import device_option, errors_as_messages, json_option,
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
-from skelpipe.storage import child_url, open_place, shown_url
-from skelpipe.train.identity import dataset_name
-from skelpipe.train.reproduction.published import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
-from skelpipe.train.reproduction.workfolder import Work
-from skelpipe.train.reproduction.workplan import Choice, Plan, make_plan
-from skelpipe.train.running.runlog import Console
+from skelpipe.storage import child_url, open_filesystem, shown_url
+from skelpipe.train.papers.tables import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
+from skelpipe.train.reproduction.work_folder import Work
+from skelpipe.train.reproduction.work_plan import Choice, Plan, make_plan
+from skelpipe.train.running.provenance import dataset_name
+from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
 
 __all__ = ["find_datasets", "main", "reproduce"]
@@ -44,7 +44,7 @@ def find_datasets(
     """
     if unknown := [name for name in wanted if name not in table.datasets]:
         raise UsageError(f"table {table.key} has no {unknown[0]}; it has: {', '.join(table.datasets)}")
-    shown = str(open_place(root))
+    shown = str(open_filesystem(root))
     found: dict[str, Dataset] = {}
     run = []
     for name in (name for name in table.datasets if not wanted or name in wanted):

@@ -34,19 +34,20 @@ from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
-from skelpipe.train.identity import dataset_name
-from skelpipe.train.judging.metrics import confusion
-from skelpipe.train.judging.outcome import TIMELINES, Scores, claim_folder, write_outcome
-from skelpipe.train.judging.seal import Seal
-from skelpipe.train.judging.segmentation import runs, segmentation_figures
-from skelpipe.train.judging.segmenter import Plan, frame_scores, train_segmenter
-from skelpipe.train.judging.subject import Subject, choose_subject, default_folder
-from skelpipe.train.judging.timeline import Timeline, draw_timelines
-from skelpipe.train.judging.windows import WINDOW, Windows
-from skelpipe.train.options import overwrite_option, subject_options
-from skelpipe.train.reproduction.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject, default_folder
+from skelpipe.train.evaluation.metrics import confusion
+from skelpipe.train.evaluation.outcome import TIMELINES, Scores, open_folder, write_outcome
+from skelpipe.train.evaluation.segmentation_metrics import runs, segmentation_figures
+from skelpipe.train.evaluation.segmenter import Plan, frame_scores, train_segmenter
+from skelpipe.train.evaluation.timeline_plot import Timeline, draw_timelines
+from skelpipe.train.evaluation.weights_hash import WeightsHash
+from skelpipe.train.evaluation.windows import WINDOW, Windows
+from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.reporting.report import write_report
+from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.runlog import Console
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import overwrite_option, subject_options
 
 __all__ = ["main"]
 
@@ -68,7 +69,7 @@ def segment(
         text = f"epoch {record['epoch']}/{plan.epochs}: loss {record['loss']:.4f}"
         (console.say if record["epoch"] == plan.epochs else console.working)(text)
 
-    seal = Seal.of(encoder)
+    seal = WeightsHash.of(encoder)
     head, log = train_segmenter(encoder, subject.feature_dim, len(names), train, plan, place, say)
     scores = frame_scores(encoder, head, test, place, stride=stride, quiet=False)
     if not plan.finetune:
@@ -263,14 +264,15 @@ def main(
     )
     tuned = "-finetuned" if plan.finetune else ""
     folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline, tuned)
-    ranks().on_main(lambda: claim_folder(folder, overwrite=overwrite, also=(TIMELINES, SEGMENTS)))
+    ranks().on_main(lambda: open_folder(folder, overwrite=overwrite, also=(TIMELINES, SEGMENTS)))
     windows, scores, log = segment(dataset, subject, plan, stride, device, console)
     result = summary(dataset, subject, plan, stride, scores) | {"run": str(folder)}
 
     def write() -> None:
         save(folder, windows, scores, result, wanted, console)
         used = {"protocol": PROTOCOL, **_plain(plan), "stride": stride, **subject.pretraining()}
-        write_outcome(folder, scores, result, log=log, settings=used, dataset=dataset)
+        write_outcome(folder, scores, result, log=log, settings=used)
+        write_report(folder, dataset)
 
     ranks().on_main(write)
     click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))

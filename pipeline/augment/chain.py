@@ -10,9 +10,9 @@ from skelpipe.augment.chains import CHAINS, Strength
 from skelpipe.augment.curriculum import ACTCLR, Curriculum
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, apart, kind_of
+from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
-from skelpipe.stored import StoredClips
 
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "Steps", "chain"]
 
@@ -59,7 +59,7 @@ class Chain:
         folded = itertools.takewhile(lambda kind: kind in ("frames", "matrix", "weights", "joints"), self._kinds)
         return self.curriculum is None and "matrix" in folded
 
-    def apply(self, x: Tensor | StoredClips, params: Sequence[Params | None]) -> Tensor:
+    def apply(self, x: Tensor | MappedClips, params: Sequence[Params | None]) -> Tensor:
         """Apply the ops with these parameters to clips [N,C,T,V,M]; `x` stays as it is."""
         return self.run(x, self.folded(params, x.shape))
 
@@ -78,9 +78,9 @@ class Chain:
             fold = Fold()
         return (*steps, (None, fold.params()))
 
-    def run(self, x: Tensor | StoredClips, steps: Steps) -> Tensor:
+    def run(self, x: Tensor | MappedClips, steps: Steps) -> Tensor:
         """Do with clips [N,C,T,V,M] what `folded` returned; `x` stays as it is."""
-        y: Tensor | StoredClips = x
+        y: Tensor | MappedClips = x
         for number, params in steps:
             if number is None:
                 y = Fold(**params).apply(y, owned=y is not x and apart(cast(Tensor, y), x))

@@ -1,7 +1,7 @@
 """The chains of the methods as data: which augmentations, in which order, with which strengths (spec B1 to B4).
 
 Of the batch operators, which need the other clips, only SkeleMix stands in a chain, for who wants no more than the
-mixed clips; recipes (`skelpipe.recipes`) also hand out what was mixed.
+mixed clips; recipes (`skelpipe.loader.mixing_views`) also hand out what was mixed.
 """
 
 from collections.abc import Callable, Mapping

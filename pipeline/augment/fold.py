@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp, weigh
-from skelpipe.stored import StoredClips
+from skelpipe.dataset.mapped_clips import MappedClips
 
 __all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params", "apart", "kind_of"]
 
@@ -59,9 +59,9 @@ class OwningOp(Op, Protocol):
     def change(self, x: Tensor, params: Params) -> Tensor: ...
 
 
-def apart(y: Tensor, x: Tensor | StoredClips) -> bool:
+def apart(y: Tensor, x: Tensor | MappedClips) -> bool:
     """Say whether `y` has memory of its own, so that it may be overwritten while `x` stays as it is."""
-    return isinstance(x, StoredClips) or y.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+    return isinstance(x, MappedClips) or y.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
 
 
 def kind_of(op: Op) -> str | None:
@@ -110,7 +110,7 @@ class Fold:
         held = {"frames": self.frames, "matrix": self.matrix, "weights": self.weights, "joints": self.joints}
         return {name: tensor for name, tensor in held.items() if tensor is not None}
 
-    def apply(self, x: Tensor | StoredClips, *, owned: bool = False) -> Tensor:
+    def apply(self, x: Tensor | MappedClips, *, owned: bool = False) -> Tensor:
         """Apply all of it to clips [N,C,T,V,M]: a new tensor, or `x` itself if it is one and nothing is to do.
 
         With `owned` x may be overwritten.

@@ -11,7 +11,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from skelpipe.stored import StoredClips
+from skelpipe.dataset.mapped_clips import MappedClips
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]
 
@@ -26,7 +26,7 @@ def usable(*tensors: Tensor) -> bool:
     return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
 
 
-def mix(x: Tensor | StoredClips, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
+def mix(x: Tensor | MappedClips, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,3,T,V,M].
 
     `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], where None keeps them all. Raises IndexError
@@ -40,7 +40,7 @@ def mix(x: Tensor | StoredClips, matrix: Tensor, frames: Tensor | None, joints: 
     expect(y, (matrix, "ncc"), (chosen, "nt"), *(() if joints is None else [(joints, "nv")]))
     order = torch.empty(n, 0, dtype=torch.int64) if joints is None else joints
     how = arrays(y.view(n, c, t, v * m), matrix, chosen, order)
-    if isinstance(x, StoredClips):
+    if isinstance(x, MappedClips):
         done = _mix_stored(m, x.pieces, x.piece, x.start, *how)
     else:
         done = _mix(m, *arrays(x.reshape(n, c, t, v * m)), *how)

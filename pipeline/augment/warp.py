@@ -5,13 +5,13 @@ from torch import Tensor
 
 from skelpipe.augment import host
 from skelpipe.augment.joints import reorder
-from skelpipe.stored import StoredClips
+from skelpipe.dataset.mapped_clips import MappedClips
 
 __all__ = ["warp", "weigh"]
 
 
 def warp(
-    x: Tensor | StoredClips,
+    x: Tensor | MappedClips,
     frames: Tensor | None = None,
     matrix: Tensor | None = None,
     joints: Tensor | None = None,
@@ -29,7 +29,7 @@ def warp(
         raise ValueError(f"frames of {tuple(frames.shape)} do not fit clips of {tuple(x.shape)}")
     if joints is not None and joints.shape != (x.shape[0], x.shape[3]):
         raise ValueError(f"an order of {tuple(joints.shape)} joints does not fit clips of {tuple(x.shape)}")
-    if isinstance(x, StoredClips):
+    if isinstance(x, MappedClips):
         if matrix is not None and x.shape[1] == 3 and host.usable(matrix):
             return host.mix(x, matrix, frames, joints)
         x = x.read()

@@ -12,9 +12,9 @@ import torch
 from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
 from skelpipe.bench.viewsets import ViewSet, batched_views, plain_views, planned, view_sets
-from skelpipe.entries import Recipe, Scene, entries
-from skelpipe.heap import keep_freed_memory
-from skelpipe.source import DRAWN_AT_ONCE
+from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
+from skelpipe.loader.view_recipes import BatchInProgress, ViewRecipes, view_recipes
+from skelpipe.memory import keep_freed_memory
 
 __all__ = ["augment_rows", "bare", "graph_rows"]
 
@@ -38,7 +38,7 @@ def graph_rows(setting: Setting) -> list[Callable[[], Row | None]]:
     return [partial(_captured, setting, next(each for each in sets if each.name == "aimclr"))]
 
 
-def bare(setting: Setting, recipe: Recipe, multiple: int = 1) -> Way:
+def bare(setting: Setting, recipe: ViewRecipes, multiple: int = 1) -> Way:
     """Return a way to make the recipe's views of a batch that is in the device's memory already.
 
     As under a loader, parameters are drawn for `DRAWN_AT_ONCE` batches, by the first of them, and freed memory is
@@ -46,7 +46,7 @@ def bare(setting: Setting, recipe: Recipe, multiple: int = 1) -> Way:
     """
     if setting.device.type == "cpu":
         keep_freed_memory()
-    made, batches = entries(recipe), cycle(setting.batches(IN_MEMORY, multiple))
+    made, batches = view_recipes(recipe), cycle(setting.batches(IN_MEMORY, multiple))
     blocks = (batched_views(made, list(islice(batches, DRAWN_AT_ONCE)), epoch) for epoch in count())
     views = chain.from_iterable(blocks)
     return lambda: len(next(iter(next(views).values())))
@@ -74,11 +74,11 @@ def _batched(setting: Setting, each: ViewSet) -> Row:
 def _captured(setting: Setting, each: ViewSet) -> Row | None:
     """Apply parameters drawn before, replayed as a CUDA graph, against the same launched one by one."""
     (clips, index), *_ = setting.batches(1, each.multiple)
-    made = entries(each.recipe)
+    made = view_recipes(each.recipe)
     plans = planned(made, 0, index, clips.shape)
 
     def make() -> int:
-        scene = Scene(clips, lambda x: x)
+        scene = BatchInProgress(clips, lambda x: x)
         with torch.no_grad():
             for name, entry in made.items():
                 scene.made[name] = entry.make(scene, plans[name])

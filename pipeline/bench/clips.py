@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 
 from skelpipe.dataset import Dataset
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
 
 __all__ = ["made_up"]

@@ -24,15 +24,15 @@ __all__ = ["draw", "draw_mix"]
 
 Rng: TypeAlias = np.random.Generator
 Shape: TypeAlias = tuple[int, ...]
-Drawn: TypeAlias = dict[str, Any]
+DrawnView: TypeAlias = dict[str, Any]
 
 
-def draw(op: object, rng: Rng, shape: Shape) -> Drawn:
+def draw(op: object, rng: Rng, shape: Shape) -> DrawnView:
     """Return parameters for one clip of `shape` [C,T,V,M], for `plain.apply`."""
     return DRAWS[type(op)](op, rng, shape)
 
 
-def draw_mix(op: SkeleMix, rng: Rng, shape: Shape) -> Drawn:
+def draw_mix(op: SkeleMix, rng: Rng, shape: Shape) -> DrawnView:
     """Return a region for `plain.mix`: `parts` bool[P], and `first` and `length` in blocks of frames."""
     region = op.region
     parts = np.zeros(len(region.layout.parts), bool)
@@ -41,15 +41,15 @@ def draw_mix(op: SkeleMix, rng: Rng, shape: Shape) -> Drawn:
     return {"parts": parts, "first": int(rng.integers(0, shape[1] // BLOCK - length + 1)), "length": length}
 
 
-def crop(op: Crop, rng: Rng, shape: Shape) -> Drawn:
+def crop(op: Crop, rng: Rng, shape: Shape) -> DrawnView:
     return {"start": int(rng.integers(0, 2 * op.padding(shape[1]) + 1))}
 
 
-def shear(op: Shear, rng: Rng, _shape: Shape) -> Drawn:
+def shear(op: Shear, rng: Rng, _shape: Shape) -> DrawnView:
     return {"matrix": np.eye(3) + rng.uniform(-op.amplitude, op.amplitude, (3, 3)) * (1 - np.eye(3))}
 
 
-def rotate(op: Rotate, rng: Rng, _shape: Shape) -> Drawn:
+def rotate(op: Rotate, rng: Rng, _shape: Shape) -> DrawnView:
     angle = rng.uniform(0, op.other, 3)
     main = rng.integers(0, 3)
     angle[main] = rng.uniform(0, op.main)
@@ -60,28 +60,28 @@ def rotate(op: Rotate, rng: Rng, _shape: Shape) -> Drawn:
     return {"angle": np.array([a, b, c]), "matrix": about_z @ about_y @ about_x}
 
 
-def flip(op: SpatialFlip | TemporalFlip, rng: Rng, _shape: Shape) -> Drawn:
+def flip(op: SpatialFlip | TemporalFlip, rng: Rng, _shape: Shape) -> DrawnView:
     return {"on": rng.random() < op.probability}
 
 
-def gaussian_noise(op: GaussianNoise, rng: Rng, shape: Shape) -> Drawn:
+def gaussian_noise(op: GaussianNoise, rng: Rng, shape: Shape) -> DrawnView:
     if rng.random() >= op.probability:
         return {"scale": 0.0, "field": None}
     return {"scale": op.sd, "field": rng.standard_normal(shape, np.float32)}
 
 
-def gaussian_blur(op: GaussianBlur, rng: Rng, _shape: Shape) -> Drawn:
+def gaussian_blur(op: GaussianBlur, rng: Rng, _shape: Shape) -> DrawnView:
     return {"on": rng.random() < op.probability, "sigma": rng.uniform(op.low, op.high)}
 
 
-def axis_mask(op: AxisMask, rng: Rng, shape: Shape) -> Drawn:
+def axis_mask(op: AxisMask, rng: Rng, shape: Shape) -> DrawnView:
     keep = np.ones(shape[0])
     if rng.random() < op.probability:
         keep[rng.integers(0, shape[0])] = 0
     return {"keep": keep}
 
 
-def joint_mask(op: JointMask, rng: Rng, shape: Shape) -> Drawn:
+def joint_mask(op: JointMask, rng: Rng, shape: Shape) -> DrawnView:
     frames, count = shape[1:3]
     length = int(rng.integers(frames // 4, frames // 2 + 1))
     joints = np.zeros(count, bool)
@@ -91,22 +91,22 @@ def joint_mask(op: JointMask, rng: Rng, shape: Shape) -> Drawn:
     return {"joints": joints, "first": int(rng.integers(0, frames - length + 1)), "length": length}
 
 
-def joint_noise(op: JointNoise, rng: Rng, shape: Shape) -> Drawn:
+def joint_noise(op: JointNoise, rng: Rng, shape: Shape) -> DrawnView:
     channels, frames, count, bodies = shape
     joints = rng.permutation(count)[: op.count]
     return {"joints": joints, "unit": rng.random((channels, frames, len(joints), bodies), np.float32)}
 
 
-def time_rescale(op: TimeRescale, rng: Rng, _shape: Shape) -> Drawn:
+def time_rescale(op: TimeRescale, rng: Rng, _shape: Shape) -> DrawnView:
     on = rng.random() < op.probability
     return {"on": on, "ratio": rng.uniform(op.low, op.high) if on else 1.0}
 
 
-def bone_rescale(op: BoneRescale, rng: Rng, shape: Shape) -> Drawn:
+def bone_rescale(op: BoneRescale, rng: Rng, shape: Shape) -> DrawnView:
     return {"factor": rng.uniform(0, op.strength, shape[2])}
 
 
-DRAWS: Final[Mapping[type, Callable[[Any, Rng, Shape], Drawn]]] = {
+DRAWS: Final[Mapping[type, Callable[[Any, Rng, Shape], DrawnView]]] = {
     Crop: crop,
     Shear: shear,
     Rotate: rotate,

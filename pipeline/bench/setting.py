@@ -8,8 +8,8 @@ from torch import Tensor
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError
-from skelpipe.manifest import SIDES
-from skelpipe.stream import Stream
+from skelpipe.loader.stream import Stream
+from skelpipe.manifest import SUBSETS
 
 __all__ = ["Setting"]
 
@@ -24,28 +24,28 @@ class Setting:
     seconds: float
 
     @property
-    def side(self) -> str:
-        """The side that is read: the first that has clips. Raises DatasetError where none has."""
-        for side in SIDES:
-            if self.dataset.count(side):
-                return side
+    def subset(self) -> str:
+        """The subset that is read: the first that has clips. Raises DatasetError where none has."""
+        for subset in SUBSETS:
+            if self.dataset.count(subset):
+                return subset
         raise DatasetError(f"{self.dataset.path}: holds no samples to measure with")
 
     @property
     def batch(self) -> int:
         """The batch size, or the number of clips where they are fewer."""
-        return min(self.batch_size, self.dataset.count(self.side))
+        return min(self.batch_size, self.dataset.count(self.subset))
 
     def stream(self) -> Stream:
         """Return a new stream of shuffled, full batches of joint clips."""
-        return Stream(self.dataset, self.side, ["joint"], self.batch)
+        return Stream(self.dataset, self.subset, ["joint"], self.batch)
 
     def batches(self, most: int, multiple: int = 1) -> list[tuple[Tensor, Tensor]]:
         """Return up to `most` batches in the device's memory: clips [N,C,T,V,M] and their rows, int64[N].
 
         Clips are cut to a `multiple` of frames.
         """
-        reader = self.dataset.reader(self.side, "joint")
+        reader = self.dataset.reader(self.subset, "joint")
         frames = self.dataset.frames // multiple * multiple
         made = []
         for number in range(min(most, len(reader) // self.batch)):

@@ -14,7 +14,7 @@ from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
 from skelpipe.bench.viewsets import ViewSet, view_sets
 from skelpipe.loader import Loader
-from skelpipe.source import DRAWN_AT_ONCE
+from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
 
 __all__ = ["loader_rows", "other_reader", "stream_rows"]
 
@@ -66,17 +66,19 @@ def _forever(source: Iterable[Any]) -> Iterator[Any]:
 
 def other_reader(setting: Setting) -> tuple[str, Iterator[tuple[np.ndarray, int]]]:
     """Return a plain reader of the same files, what it is and its endless samples (clip, label)."""
-    folder, formats = setting.dataset.place.local_path, setting.dataset.card["formats"]
+    folder, formats = setting.dataset.filesystem.local_path, setting.dataset.card["formats"]
     if "shards" not in formats:
-        return "h5py, one row at a time", _rows(folder / f"{setting.side}.h5", setting.dataset.count(setting.side))
-    names = [shard["name"] for shard in setting.dataset.shards(setting.side)]
-    tars = [folder / setting.side / "joint" / f"{name}.tar" for name in names]
+        return "h5py, one row at a time", _rows(
+            folder / f"{setting.subset}.h5", setting.dataset.count(setting.subset)
+        )
+    names = [shard["name"] for shard in setting.dataset.shards(setting.subset)]
+    tars = [folder / setting.subset / "joint" / f"{name}.tar" for name in names]
     try:
         import webdataset
     except ImportError:
         return "tarfile and np.load, in order", _members(tars)
     shards = webdataset.WebDataset([str(tar) for tar in tars], resampled=True, shardshuffle=False)
-    pipeline = shards.shuffle(min(SHUFFLED, setting.dataset.count(setting.side))).decode()
+    pipeline = shards.shuffle(min(SHUFFLED, setting.dataset.count(setting.subset))).decode()
     return "webdataset, same shards", iter(pipeline.to_tuple("joint.npy", "cls"))
 
 

@@ -28,7 +28,7 @@ def machine(setting: Setting) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "shape": list(setting.dataset.shape),
-        "clips": setting.dataset.count(setting.side),
+        "clips": setting.dataset.count(setting.subset),
         "batch_size": setting.batch,
     }
 

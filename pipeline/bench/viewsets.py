@@ -13,8 +13,8 @@ from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.bench import plain
 from skelpipe.bench.plain_draws import draw, draw_mix
-from skelpipe.entries import Entry, On, Recipe, Scene
-from skelpipe.plans import Plan
+from skelpipe.loader.drawn import DrawnView
+from skelpipe.loader.view_recipes import BatchInProgress, On, ViewRecipe, ViewRecipes
 from skelpipe.skeleton import Layout
 
 __all__ = ["ViewSet", "batched_views", "plain_views", "planned", "view_sets"]
@@ -26,7 +26,7 @@ class ViewSet:
 
     name: str
     views: str
-    recipe: Recipe
+    recipe: ViewRecipes
     multiple: int = 1
 
 
@@ -54,7 +54,7 @@ def view_sets(layout: Layout, frames: int) -> list[ViewSet]:
 
 
 def batched_views(
-    made: Mapping[str, Entry], batches: Sequence[tuple[Tensor, Tensor]], epoch: int
+    made: Mapping[str, ViewRecipe], batches: Sequence[tuple[Tensor, Tensor]], epoch: int
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the views of each batch, clips [N,C,T,V,M] and their rows, as `Loader` makes them of clips read.
 
@@ -67,7 +67,7 @@ def batched_views(
     low = 0
     for clips, rows in batches:
         own = slice(low, low := low + len(rows))
-        scene = Scene(clips, lambda x: x)
+        scene = BatchInProgress(clips, lambda x: x)
         with torch.no_grad():
             for name, entry in made.items():
                 scene.made[name] = entry.make(scene, plans[name].part(own))
@@ -75,8 +75,8 @@ def batched_views(
 
 
 def planned(
-    made: Mapping[str, Entry], epoch: int, index: Tensor, shape: torch.Size, step: Tensor | None = None
-) -> dict[str, Plan]:
+    made: Mapping[str, ViewRecipe], epoch: int, index: Tensor, shape: torch.Size, step: Tensor | None = None
+) -> dict[str, DrawnView]:
     """Return what every view of clips of `shape` [N,C,T,V,M], rows `index`, is made by."""
     plans = {}
     for slot, (name, entry) in enumerate(made.items()):
@@ -84,7 +84,7 @@ def planned(
     return plans
 
 
-def plain_views(recipe: Recipe, clips: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def plain_views(recipe: ViewRecipes, clips: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw and make the same views one clip at a time, and stack them."""
     made: dict[str, np.ndarray] = {}
     for name, entry in recipe.items():

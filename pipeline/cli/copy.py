@@ -28,11 +28,11 @@ def copy(*, source: str, target: str, overwrite: bool, workers: int, as_json: bo
     anonymous=true); credentials come from the environment. Cut off or interrupted, the same command goes on where
     it stopped. A dataset's card arrives last: before that there is no dataset at DST.
     """
-    from skelpipe.copy import copy_dataset
-    from skelpipe.storage import open_place
+    from skelpipe.prepare.copy import copy_dataset
+    from skelpipe.storage import open_filesystem
 
     report = copy_dataset(
-        open_place(source), open_place(target), workers=workers, overwrite=overwrite, quiet=as_json
+        open_filesystem(source), open_filesystem(target), workers=workers, overwrite=overwrite, quiet=as_json
     )
     if as_json:
         click.echo(json.dumps({**asdict(report), "was_complete": report.was_complete}))

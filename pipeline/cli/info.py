@@ -18,23 +18,23 @@ __all__ = ["info"]
 def info(*, shards: str, as_json: bool) -> None:
     """Print what a dataset is: its source, split, shape, counts and digest."""
     from skelpipe.dataset import Dataset
-    from skelpipe.manifest import SIDES
+    from skelpipe.manifest import SUBSETS
 
     dataset = Dataset.open(shards)
     card = dataset.card
-    sides = {
-        side: {
-            "samples": dataset.count(side),
-            "shards": len(dataset.shards(side)),
-            "bytes": _bytes(card, side),
+    subsets = {
+        subset: {
+            "samples": dataset.count(subset),
+            "shards": len(dataset.shards(subset)),
+            "bytes": _bytes(card, subset),
         }
-        for side in SIDES
+        for subset in SUBSETS
     }
     content = {
-        "shards": str(dataset.place),  # the URL without what may be a secret in it
+        "shards": str(dataset.filesystem),  # the URL without what may be a secret in it
         "name": dataset.name,
         "title": card["title"],
-        "split": dataset.split_name,
+        "split": dataset.split,
         "profile": card["profile"],
         "shape": list(dataset.shape),
         "dtype": card["dtype"],
@@ -42,7 +42,7 @@ def info(*, shards: str, as_json: bool) -> None:
         "classes": len(dataset.classes),
         "views": list(dataset.views),
         "formats": card["formats"],
-        "sides": sides,
+        "sides": subsets,
         "published": card["published"],
         "dropped": card["dropped"],
         "anchors": "absent" not in card["anchors"],
@@ -52,34 +52,34 @@ def info(*, shards: str, as_json: bool) -> None:
         click.echo(json.dumps(content))
         return
     channels, frames, joints, bodies = dataset.shape
-    click.echo(f"{card['title']}, split {dataset.split_name}, {len(dataset.classes)} classes")
+    click.echo(f"{card['title']}, split {dataset.split}, {len(dataset.classes)} classes")
     click.echo(f"profile   {card['profile']['name']} version {card['profile']['version']}")
     click.echo(
         f"clips     [C,T,V,M] = [{channels},{frames},{joints},{bodies}] {card['dtype']}, {dataset.layout.name}"
     )
     click.echo(f"views     {', '.join(dataset.views)}")
     click.echo(f"formats   {', '.join(card['formats'])}")
-    for side, facts in sides.items():
-        published = f" ({card['published'][side]:,} published)" if card["published"] else ""
+    for subset, facts in subsets.items():
+        published = f" ({card['published'][subset]:,} published)" if card["published"] else ""
         click.echo(
-            f"{side:<9} {facts['samples']:,} clips in {facts['shards']:,} shards a view,"
+            f"{subset:<9} {facts['samples']:,} clips in {facts['shards']:,} shards a view,"
             f" {facts['bytes'] / 1e6:,.1f} MB{published}"
         )
     for reason, count in card["dropped"].items():
         click.echo(f"dropped   {count:,}: {reason}")
     if "untrimmed" in card:
-        for side in SIDES:
-            facts = card["untrimmed"][side]
-            click.echo(f"untrimmed {side}: {facts['videos']:,} videos, {facts['frames']:,} frames")
+        for subset in SUBSETS:
+            facts = card["untrimmed"][subset]
+            click.echo(f"untrimmed {subset}: {facts['videos']:,} videos, {facts['frames']:,} frames")
     if reason := card["anchors"].get("absent"):
         click.echo(f"anchors   none: {reason}")
     click.echo(f"digest    {dataset.digest}")
 
 
-def _bytes(card: Mapping[str, Any], side: str) -> int:
-    """Bytes of a side's clips and videos, in all containers."""
-    tars = (facts["bytes"] for shard in card["splits"][side]["shards"] for facts in shard["views"].values())
+def _bytes(card: Mapping[str, Any], subset: str) -> int:
+    """Bytes of a subset's clips and videos, in all containers."""
+    tars = (facts["bytes"] for shard in card["splits"][subset]["shards"] for facts in shard["views"].values())
     shards = sum(tars) if "shards" in card["formats"] else 0
-    hdf5 = card.get("hdf5", {}).get(side, {"bytes": 0})["bytes"]
-    videos = sum(tar["bytes"] for tar in card.get("untrimmed", {}).get(side, {}).get("shards", ()))
+    hdf5 = card.get("hdf5", {}).get(subset, {"bytes": 0})["bytes"]
+    videos = sum(tar["bytes"] for tar in card.get("untrimmed", {}).get(subset, {}).get("shards", ()))
     return int(shards + hdf5 + videos)

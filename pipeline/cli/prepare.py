@@ -83,7 +83,7 @@ SHOWN = 5
     type=click.Choice(["shards", "hdf5", "both"]),
     default="shards",
     show_default=True,
-    help="Containers: WebDataset tars, one HDF5 file a side, or both; the digest is the same.",
+    help="Containers: WebDataset tars, one HDF5 file a subset, or both; the digest is the same.",
 )
 @click.option(
     "--untrimmed", is_flag=True, help="Also store whole videos with a label a frame (PKU-MMD), for segmentation."
@@ -141,11 +141,11 @@ def prepare(
     write to a URL.
     """
     from skelpipe.errors import UsageError
+    from skelpipe.manifest_file import load_manifest
     from skelpipe.prepare import FORMATS, Options, prepare, survey
-    from skelpipe.report import plan_report, preparation_report
-    from skelpipe.schema import load_manifest
-    from skelpipe.splitfile import read_split_file
-    from skelpipe.storage import local_folder, open_place
+    from skelpipe.prepare.report import plan_report, preparation_report
+    from skelpipe.prepare.split_file import read_split_file
+    from skelpipe.storage import local_folder, open_filesystem
 
     if (engine == "dask") != (scheduler is not None):
         raise UsageError("--engine dask and --scheduler ADDRESS go together")
@@ -153,7 +153,7 @@ def prepare(
     if split_file:
         manifest = manifest.with_split_file(split, *read_split_file(split_file))
     manifest.split(split)
-    target = open_place(out or f"data/{manifest.name}-{split}")
+    target = open_filesystem(out or f"data/{manifest.name}-{split}")
     if work is not None and target.is_local:
         raise UsageError(
             "--work is for a dataset elsewhere; --out names a folder, where shards are written at once"
@@ -212,15 +212,15 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
             click.echo(f"{expected}; {report['absent']:,} {report['unit']} are not here{first}")
         else:
             click.echo(f"{expected}: {'not these' if report['too_many'] else 'complete'}")
-    for side, count in report["too_many"].items():
-        click.echo(f"Warning: {count:,} more {side} clips than are published", err=True)
+    for subset, count in report["too_many"].items():
+        click.echo(f"Warning: {count:,} more {subset} clips than are published", err=True)
     if unmatched := report["unmatched"]:
         listed = ", ".join(unmatched[:SHOWN])
         if len(unmatched) > SHOWN:
             listed += f" and {len(unmatched) - SHOWN:,} more"
         click.echo(f"Warning: no recording has these values of split {report['split']}: {listed}", err=True)
-    for side in ("train", "test"):
-        if not report[side]:
-            click.echo(f"Warning: the {side} side of split {report['split']} is empty", err=True)
+    for subset in ("train", "test"):
+        if not report[subset]:
+            click.echo(f"Warning: the {subset} subset of split {report['split']} is empty", err=True)
     if "digest" in report:
         click.echo(f"digest {report['digest']}")

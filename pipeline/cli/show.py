@@ -166,7 +166,7 @@ def _compared(
 
 def _manifest(raw_file: str, dataset: str | None) -> "Manifest":
     from skelpipe.drawing.sources import manifest_for
-    from skelpipe.schema import load_manifest
+    from skelpipe.manifest_file import load_manifest
 
     return load_manifest(dataset) if dataset is not None else manifest_for(raw_file)
 

@@ -33,22 +33,22 @@ def stats(
     cache_size: int | None,
     as_json: bool,
 ) -> None:
-    """Print clips a class and side; with --average-motion, check and draw the dataset's mean clip."""
+    """Print clips a class and subset; with --average-motion, check and draw the dataset's mean clip."""
     import numpy as np
 
     from skelpipe.dataset import Dataset
+    from skelpipe.dataset.stats import average_motion as average
+    from skelpipe.dataset.stats import label_counts
     from skelpipe.errors import DatasetError
-    from skelpipe.manifest import SIDES
-    from skelpipe.stats import average_motion as average
-    from skelpipe.stats import label_counts
+    from skelpipe.manifest import SUBSETS
 
     dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
-    place = str(dataset.place)  # the URL without what may be a secret in it
+    place = str(dataset.filesystem)  # the URL without what may be a secret in it
     content: dict[str, Any] = {"shards": place, "digest": dataset.digest, "sides": {}}
-    for side in SIDES:
-        counts = label_counts(dataset.labels(side), len(dataset.classes))
+    for subset in SUBSETS:
+        counts = label_counts(dataset.labels(subset), len(dataset.classes))
         present = counts[counts > 0]
-        content["sides"][side] = {
+        content["sides"][subset] = {
             "samples": int(counts.sum()),
             "classes": len(present),
             "fewest": int(present.min()) if len(present) else 0,
@@ -57,7 +57,7 @@ def stats(
         if not as_json:
             click.echo(
                 "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} a class".format(
-                    side, **content["sides"][side]
+                    subset, **content["sides"][subset]
                 )
             )
     if average_motion:
@@ -73,7 +73,7 @@ def stats(
             if difference > AGREEMENT:
                 raise DatasetError(f"{place}: the stored anchor of view {view} is off by {difference:.1e}")
     if plot:
-        from skelpipe.plot import draw_average_motion
+        from skelpipe.drawing.plot import draw_average_motion
 
         draw_average_motion(dataset, plot)
         content["plot"] = plot

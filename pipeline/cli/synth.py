@@ -95,5 +95,5 @@ def synth(
     click.echo(f"{folder}: {recordings} recordings of {dataset}, {size / 1e6:.0f} MB")
     if not plan.splits:
         click.echo(f"  {clips} labelled clips, {frames_written} frames")
-    for name, sides in plan.splits.items():
-        click.echo(f"  {name}: {sides['train']} train, {sides['test']} test")
+    for name, subsets in plan.splits.items():
+        click.echo(f"  {name}: {subsets['train']} train, {subsets['test']} test")

@@ -21,10 +21,10 @@ def verify(*, shards: str, workers: int, as_json: bool) -> None:
     A dataset at a URL is read there, whatever a cache holds of it.
     """
     from skelpipe.dataset import Dataset
-    from skelpipe.verify import damages
+    from skelpipe.dataset.verify import damages
 
     dataset = Dataset.open(shards)
-    place = str(dataset.place)  # the URL without what may be a secret in it
+    place = str(dataset.filesystem)  # the URL without what may be a secret in it
     found = damages(dataset, workers=workers, quiet=as_json)
     if as_json:
         click.echo(json.dumps({"shards": place, "digest": dataset.digest, "damages": found}))

@@ -17,9 +17,9 @@ from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skeletonmix import SkeletonMix
 from skelpipe.drawing.standin import MEANING, moving_joints
 from skelpipe.drawing.words import title, words
-from skelpipe.entries import Mats, On, Recipe, Scene, entries, with_used
 from skelpipe.errors import UsageError
-from skelpipe.recipes import actclr, skelemixclr
+from skelpipe.loader.mixing_views import actclr, skelemixclr
+from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes, with_used
 from skelpipe.skeleton import Layout
 from skelpipe.views import derive
 
@@ -73,7 +73,7 @@ def augmented(
     choice: Choice,
     anchor: np.ndarray | None = None,
 ) -> Augmented:
-    """Augment joint clips [N,C,T,V,M], rows `index` of their side: one clip, or to be mixed one and its donor.
+    """Augment joint clips [N,C,T,V,M], rows `index` of their subset: one clip, or to be mixed one and its donor.
 
     They are treated as a loader's batch: view number i of the recipe draws with slot i. What a batch has in
     common follows from its first clip. `anchor` [C,T,V,M] is the mean clip of the view, which "mats" needs.
@@ -81,8 +81,8 @@ def augmented(
     if clips.shape[1] != 3:
         raise UsageError(f"augmentations need the axes x, y and z; these clips have {clips.shape[1]}")
     recipe = _recipe(choice, layout, view, anchor)
-    made = entries(recipe)
-    scene = Scene(torch.from_numpy(clips), lambda x: derive(x, view, layout))
+    made = view_recipes(recipe)
+    scene = BatchInProgress(torch.from_numpy(clips), lambda x: derive(x, view, layout))
     drawn = {}
     last = list(recipe)[-1]
     needed = with_used(made, [last])
@@ -104,12 +104,12 @@ def donor_row(choice: Choice, row: int, count: int, place: str | Path) -> int:
     UsageError, which names the dataset's `place`, where there is no other.
     """
     if count < 2:
-        raise UsageError(f"{place}: {choice.name} needs a second clip of the same side, and there is none")
+        raise UsageError(f"{place}: {choice.name} needs a second clip of the same subset, and there is none")
     draws = Draws(choice.seed, choice.epoch, torch.tensor([row])).shared()
     return (row + int(draws.integers(1, 1, count))) % count
 
 
-def _recipe(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None) -> Recipe:
+def _recipe(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None) -> ViewRecipes:
     """Return the recipe whose last view is shown: of the method's, all that this view needs, in order."""
     if choice.name == "skelemix":
         return _until("mixed", skelemixclr(layout))
@@ -125,13 +125,13 @@ def _recipe(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None
     return {"query": chain(choice.name, layout=layout, variant=choice.variant, curriculum=curriculum)}
 
 
-def _until(wanted: str, recipe: Recipe) -> Recipe:
+def _until(wanted: str, recipe: ViewRecipes) -> ViewRecipes:
     """Return the views up to the one wanted, those it has no use for too: slots are counted by them."""
     names = list(recipe)
     return {name: recipe[name] for name in names[: names.index(wanted) + 1]}
 
 
-def _joints(recipe: Recipe, scene: Scene, name: str) -> tuple[Tensor, bool]:
+def _joints(recipe: ViewRecipes, scene: BatchInProgress, name: str) -> tuple[Tensor, bool]:
     """Return joints to draw motion at, and whether they are those of an earlier view."""
     before = False
     while (joints := scene.made[name].joints) is None:

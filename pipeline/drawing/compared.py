@@ -23,21 +23,21 @@ RAW_FRAMES = 64  # of the clip that is made of a raw file, as `prepare` does if 
 def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Choice) -> Scene:
     """Return the scene of a sample as stored and augmented; which without an id, see `find_sample`.
 
-    The donor of a mix is another sample of the same side. UsageError where there is no such sample, or none that
+    The donor of a mix is another sample of the same subset. UsageError where there is no such sample, or none that
     could be the donor.
     """
-    side, row = find_sample(dataset, identity)
-    rows, ids = [row], dataset.ids(side)
+    subset, row = find_sample(dataset, identity)
+    rows, ids = [row], dataset.ids(subset)
     anchor = dataset.anchor(view) if choice.name == "mats" else None
     if choice.mixes:
         rows.append(donor_row(choice, row, len(ids), str(dataset.path)))
-    clips = dataset.reader(side, "joint").gather(np.array(rows))
+    clips = dataset.reader(subset, "joint").gather(np.array(rows))
     after = augmented(clips, rows, dataset.layout, view, choice, anchor)
-    classes = [dataset.classes[label] for label in dataset.labels(side)[rows]]
+    classes = [dataset.classes[label] for label in dataset.labels(subset)[rows]]
     facts = {
-        "dataset": f"{dataset.name}, split {dataset.split_name}, {side} side",
+        "dataset": f"{dataset.name}, split {dataset.split}, {subset} subset",
         "units": made_by(dataset.card["units"], dataset.profile, clips[0]),
-        "augment": f"{_words(choice)}, row {row} of the {side} side",
+        "augment": f"{_words(choice)}, row {row} of the {subset} subset",
     }
     if choice.mixes:
         facts["donor"] = f"{ids[rows[1]]}: {classes[1]}; drawn, as the region, for a batch of these two"

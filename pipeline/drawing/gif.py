@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from skelpipe.drawing.colours import MARK, PALETTE, joint_colours, part_colours
+from skelpipe.drawing.plot import new_figure, require_matplotlib
 from skelpipe.drawing.scene import Panel, Scene
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
-from skelpipe.plot import new_figure, require_matplotlib
 from skelpipe.progress import progress
 
 __all__ = ["frame_times", "write_gif"]

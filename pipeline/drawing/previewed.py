@@ -16,8 +16,7 @@ from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, make_panel
 from skelpipe.drawing.sources import CLIP_RATE, find_sample
 from skelpipe.drawing.standin import MEANING, moving_joints
 from skelpipe.drawing.words import title, words
-from skelpipe.entries import Mats, On, Recipe, entries
-from skelpipe.entries import Scene as Batch
+from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes
 
 __all__ = ["Preview", "preview"]
 
@@ -37,7 +36,7 @@ class Preview:
 
 
 def preview(
-    dataset: Dataset, recipe: Recipe, identity: str | None = None, *, seed: int = 0, epoch: int = 0
+    dataset: Dataset, recipe: ViewRecipes, identity: str | None = None, *, seed: int = 0, epoch: int = 0
 ) -> list[Preview]:
     """Make the views of a batch of the joint view and return what became of one clip in each.
 
@@ -46,14 +45,14 @@ def preview(
     and what a batch draws in common follows from it. An actionlet, which needs a trained network, is stood in for
     by the joints that move most.
     """
-    side, row = find_sample(dataset, identity)
-    count = dataset.count(side)
+    subset, row = find_sample(dataset, identity)
+    count = dataset.count(subset)
     rows = [(row + step) % count for step in range(min(BATCH, count))]
-    clips = torch.from_numpy(dataset.reader(side, "joint").gather(np.array(rows)))
+    clips = torch.from_numpy(dataset.reader(subset, "joint").gather(np.array(rows)))
     recipe = {name: _without_network(content, dataset) for name, content in recipe.items()}
-    batch = Batch(clips, lambda x: x)
+    batch = BatchInProgress(clips, lambda x: x)
     alike: dict[Any, Preview] = {}
-    for slot, (name, entry) in enumerate(entries(recipe).items()):
+    for slot, (name, entry) in enumerate(view_recipes(recipe).items()):
         params = entry.sample(Draws(seed, epoch, torch.as_tensor(rows), slot), clips.shape)
         view = batch.made[name] = entry.make(batch, entry.plan(params, clips.shape))
         kind = id(recipe[name])
@@ -61,7 +60,7 @@ def preview(
             alike[kind] = replace(alike[kind], names=(*alike[kind].names, name))
             continue
         steps = _steps(recipe[name], params, clips.shape, dataset)
-        scene = _scene(dataset, side, row, clips[0], view.clip[0], _mask(view.extras, clips.shape))
+        scene = _scene(dataset, subset, row, clips[0], view.clip[0], _mask(view.extras, clips.shape))
         alike[kind] = Preview((name,), steps, scene)
     return list(alike.values())
 
@@ -100,15 +99,15 @@ def _mask(extras: Mapping[str, Tensor], shape: torch.Size) -> np.ndarray | None:
 
 
 def _scene(
-    dataset: Dataset, side: str, row: int, before: Tensor, after: Tensor, marked: np.ndarray | None
+    dataset: Dataset, subset: str, row: int, before: Tensor, after: Tensor, marked: np.ndarray | None
 ) -> Scene:
     there = [m for m in range(before.shape[3]) if before[..., m].any() or after[..., m].any()]
     panels = (_panel(before, dataset, there, "before"), _panel(after, dataset, there, "after"))
     if marked is not None:
         panels = (panels[0], replace(panels[1], marked=marked[there], means="joints of the mask"))
-    label = dataset.labels(side)[row]
+    label = dataset.labels(subset)[row]
     units = {"units": dataset.card["units"]}
-    return Scene(dataset.ids(side)[row], dataset.classes[label], units, dataset.layout, CLIP_RATE, panels)
+    return Scene(dataset.ids(subset)[row], dataset.classes[label], units, dataset.layout, CLIP_RATE, panels)
 
 
 def _panel(clip: Tensor, dataset: Dataset, there: list[int], caption: str) -> Panel:

@@ -12,12 +12,12 @@ from skelpipe import manifests
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, make_panel, recording_clip
 from skelpipe.errors import DatasetError, RawError, UsageError
-from skelpipe.manifest import SIDES, Manifest
-from skelpipe.preparation.clips import RecordingReader
+from skelpipe.manifest import SUBSETS, Manifest
+from skelpipe.manifest_file import load_manifest
+from skelpipe.prepare.clips import RecordingReader
 from skelpipe.preprocess import CROSCLR
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
-from skelpipe.schema import load_manifest
 
 __all__ = [
     "CLIP_RATE",
@@ -46,22 +46,22 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
 
     UsageError where there is no such sample; DatasetError where the dataset is empty.
     """
-    side, row = find_sample(dataset, identity)
-    joint = dataset.reader(side, "joint" if view == "motion" else view).gather(np.array([row]))[0]
-    shown = dataset.reader(side, view).gather(np.array([row]))[0] if view == "motion" else joint
+    subset, row = find_sample(dataset, identity)
+    joint = dataset.reader(subset, "joint" if view == "motion" else view).gather(np.array([row]))[0]
+    shown = dataset.reader(subset, view).gather(np.array([row]))[0] if view == "motion" else joint
     joint, shown = absent_as_nan(joint, joint), absent_as_nan(shown, joint)
     there = ~np.isnan(joint[0, :, 0]).all(axis=0)
     bodies = tuple(f"body {m + 1}" for m in np.flatnonzero(there))
     panel = make_panel(view, joint[..., there], shown[..., there], dataset.layout, bodies)
     facts = {
-        "dataset": f"{dataset.name}, split {dataset.split_name}, {side} side",
+        "dataset": f"{dataset.name}, split {dataset.split}, {subset} subset",
         "view": DRAWN[view].format(scale=arrow_scale((panel,))),
         "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} a second",
         "bodies": f"{len(bodies)} of at most {dataset.shape[3]}",
         "units": made_by(dataset.card["units"], dataset.profile, joint),
     }
-    class_name = dataset.classes[dataset.labels(side)[row]]
-    return Scene(dataset.ids(side)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
+    class_name = dataset.classes[dataset.labels(subset)[row]]
+    return Scene(dataset.ids(subset)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
 
 
 def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
@@ -128,18 +128,18 @@ def manifest_for(path: str) -> Manifest:
 
 
 def find_sample(dataset: Dataset, identity: str | None) -> tuple[str, int]:
-    """Return side and row of a sample; without an id of the first for testing, else the first."""
-    order = tuple(reversed(SIDES))
+    """Return subset and row of a sample; without an id of the first for testing, else the first."""
+    order = tuple(reversed(SUBSETS))
     if identity is None:
-        for side in order:
-            if dataset.count(side):
-                return side, 0
+        for subset in order:
+            if dataset.count(subset):
+                return subset, 0
         raise DatasetError(f"{dataset.path}: holds no clips")
-    for side in order:
-        ids = dataset.ids(side)
+    for subset in order:
+        ids = dataset.ids(subset)
         if identity in ids:
-            return side, ids.index(identity)
-    near = _nearest(identity, [known for side in order for known in dataset.ids(side)])
+            return subset, ids.index(identity)
+    near = _nearest(identity, [known for subset in order for known in dataset.ids(subset)])
     raise UsageError(f"{dataset.path}: has no sample {identity!r}; the nearest are: {', '.join(near)}")
 
 

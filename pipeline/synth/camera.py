@@ -27,7 +27,7 @@ class View:
 
 
 def camera_view(seed: int, setup: int, camera: int, difficulty: float, rng: np.random.Generator) -> View:
-    """Place camera 1, 2 or 3 of a setup: height, distance and tilt of the setup, knocks of the recording.
+    """Filesystem camera 1, 2 or 3 of a setup: height, distance and tilt of the setup, knocks of the recording.
 
     At difficulty 0 the cameras look level from the usual place, 45 degrees apart.
     """

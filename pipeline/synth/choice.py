@@ -1,4 +1,4 @@
-"""Choosing a few of many: people from both sides of a split, classes of one person and of two."""
+"""Choosing a few of many: people from both subsets of a split, classes of one person and of two."""
 
 from collections.abc import Iterator, Sequence
 

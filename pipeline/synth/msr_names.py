@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from skelpipe.schema import load_manifest
+from skelpipe.manifest_file import load_manifest
 from skelpipe.synth.choice import require_between
 
 __all__ = ["MOTIONS", "Clip", "plan_clips"]

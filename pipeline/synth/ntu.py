@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from skelpipe.schema import load_manifest
+from skelpipe.manifest_file import load_manifest
 from skelpipe.synth.actions import INTERACTIONS
 from skelpipe.synth.body import Motion
 from skelpipe.synth.camera import camera_view, seen_from

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from skelpipe.errors import UsageError
-from skelpipe.manifest import SIDES, Manifest, Value
-from skelpipe.schema import load_manifest
+from skelpipe.manifest import SUBSETS, Manifest, Value
+from skelpipe.manifest_file import load_manifest
 from skelpipe.synth.actions import INTERACTIONS
 from skelpipe.synth.choice import choose_classes, in_turns, require_between
 
@@ -66,8 +66,8 @@ def split_counts(dataset: str, performances: Sequence[Performance]) -> dict[str,
     fields = [asdict(performance) | {"camera": camera} for performance in performances for camera in CAMERAS]
     counts = {}
     for name, split in load_manifest(dataset).splits.items():
-        sides = [split.side(said) for said in fields]
-        counts[name] = {side: sides.count(side) for side in SIDES}
+        sides = [split.subset(said) for said in fields]
+        counts[name] = {side: sides.count(side) for side in SUBSETS}
     return counts
 
 
@@ -75,7 +75,7 @@ def _subjects(manifest: Manifest, count: int) -> list[int]:
     low, high = manifest.ranges["subject"]
     require_between("subjects", count, 1, high - low + 1, f"{manifest.name} has subjects {low} to {high}")
     split = next(split for split in manifest.splits.values() if split.field == "subject")
-    sides = [[s for s in range(low, high + 1) if split.side({"subject": s}) == side] for side in SIDES]
+    sides = [[s for s in range(low, high + 1) if split.subset({"subject": s}) == side] for side in SUBSETS]
     return list(in_turns(sides))[:count]
 
 

@@ -96,7 +96,7 @@ def _render(options: Options, video: Video) -> Rendered:
 
 def _split_files(options: Options, videos: Sequence[Video]) -> dict[str, bytes]:
     tested = {
-        video.identity(view): (video.side == "test", view == TEST_VIEW) for video in videos for view in VIEWS
+        video.identity(view): (video.subset == "test", view == TEST_VIEW) for video in videos for view in VIEWS
     }
     files = {}
     for split, name in enumerate(SPLIT_FILES[options.dataset]):

@@ -1,4 +1,4 @@
-"""Which videos a synthetic PKU-MMD holds, who performs what in each, and on which side of the splits it falls."""
+"""Which videos a synthetic PKU-MMD holds, who performs what in each, and in which subset of the split it is."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ MOTIONS = (
 
 Names = Iterator[
     tuple[int, str, list[tuple[int, ...]]]
-]  # subject, side of the split, numbers that name the videos
+]  # subject, subset of the split, numbers that name the videos
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Video:
     name: str
     key: tuple[int, ...]
     setup: int
-    side: str
+    subset: str
     subject: int
     classes: tuple[int, ...]
 
@@ -54,8 +54,9 @@ class Video:
 def plan_videos(options: Options, subjects: int, actions: int, repeats: int) -> list[Video]:
     """List videos in which each of the subjects performs each of the actions `repeats` times, in an order drawn.
 
-    A video holds about six performances by one subject. Subjects alternate between the sides of the cross-subject
-    split, while there are names on both. Raises UsageError where the dataset has no room for the request.
+    A video holds about six performances by one subject. Subjects alternate between the subsets of the
+    cross-subject split, while there are names on both. Raises UsageError where the dataset has no room for
+    the request.
     """
     highest = SUBJECTS[options.dataset]
     require_between("subjects", subjects, 1, highest, f"{options.dataset} has subjects 1 to {highest}")
@@ -65,10 +66,10 @@ def plan_videos(options: Options, subjects: int, actions: int, repeats: int) -> 
     found = []
     count = max(round(len(classes) * repeats / PERFORMANCES), 1)
     names = _part_1(subjects, count) if options.dataset == "pkummd1" else _part_2(subjects, count)
-    for subject, side, keys in names:
+    for subject, subset, keys in names:
         order = _order(options, subject, classes, repeats)
         for key, first in zip(keys, range(count), strict=True):
-            found.append(_video(key, side, subject, tuple(order[first::count])))
+            found.append(_video(key, subset, subject, tuple(order[first::count])))
     return sorted(found, key=lambda video: video.name)
 
 
@@ -87,25 +88,25 @@ def _order(options: Options, subject: int, classes: Sequence[int], repeats: int)
     return order
 
 
-def _video(key: tuple[int, ...], side: str, subject: int, classes: tuple[int, ...]) -> Video:
+def _video(key: tuple[int, ...], subset: str, subject: int, classes: tuple[int, ...]) -> Video:
     if len(key) == 1:
-        return Video(f"{key[0]:04}", key, 1, side, subject, classes)
-    return Video(f"A{key[0]:02}N{key[1]:02}", key, key[0], side, subject, classes)
+        return Video(f"{key[0]:04}", key, 1, subset, subject, classes)
+    return Video(f"A{key[0]:02}N{key[1]:02}", key, key[0], subset, subject, classes)
 
 
 def _part_1(subjects: int, count: int) -> Names:
-    """Consecutive videos for each subject; when the numbers of one side are used up, those of the other."""
-    free = {side: list(numbers) for side, numbers in PART_1.items()}
+    """Consecutive videos for each subject; when the numbers of one subset are used up, those of the other."""
+    free = {subset: list(numbers) for subset, numbers in PART_1.items()}
     for subject in range(1, subjects + 1):
-        sides = ("train", "test") if subject % 2 else ("test", "train")
-        side = next((side for side in sides if len(free[side]) >= count), None)
-        if side is None:
+        subsets = ("train", "test") if subject % 2 else ("test", "train")
+        subset = next((subset for subset in subsets if len(free[subset]) >= count), None)
+        if subset is None:
             raise UsageError(
                 f"part I has no numbers for {count} videos by each of {subjects} subjects; ask for fewer "
                 "--subjects, --actions or --repeats"
             )
-        yield subject, side, [(number,) for number in free[side][:count]]
-        del free[side][:count]
+        yield subject, subset, [(number,) for number in free[subset][:count]]
+        del free[subset][:count]
 
 
 def _part_2(subjects: int, count: int) -> Names:
@@ -117,5 +118,5 @@ def _part_2(subjects: int, count: int) -> Names:
         )
     training = [number for number in range(1, SUBJECTS["pkummd2"] + 1) if number not in PART_2_TEST]
     for subject in list(in_turns([training, PART_2_TEST]))[:subjects]:
-        side = "test" if subject in PART_2_TEST else "train"
-        yield subject, side, [(sequence, subject) for sequence in range(1, count + 1)]
+        subset = "test" if subject in PART_2_TEST else "train"
+        yield subject, subset, [(sequence, subject) for sequence in range(1, count + 1)]

@@ -18,8 +18,8 @@ import click
 import torch
 from torch import Tensor
 
-from skelpipe.train.judging.neighbours import knn_predict
-from skelpipe.train.judging.probe import batches, fit_linear, linear_scores, one_thread
+from skelpipe.train.evaluation.linear_head import batches, fit_linear, linear_scores, one_thread
+from skelpipe.train.evaluation.neighbours import knn_predict
 
 CLASSES, WIDTH = 60, 256
 TRAIN, TEST = 40_091, 16_487

@@ -24,11 +24,11 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.files import replacing
-from skelpipe.train.judging.features import Embedded, embed
-from skelpipe.train.judging.probe import fit_linear, linear_scores
+from skelpipe.train.evaluation.embedding import Embedded, embed
+from skelpipe.train.evaluation.linear_head import fit_linear, linear_scores
 from skelpipe.train.pretrain import main as pretrain
-from skelpipe.train.pretrained import Networks, find_weights, initialised, load_networks, read_identity
-from skelpipe.train.running.monitor import knn_figures
+from skelpipe.train.running.networks import Networks, find_weights, initialised, load_networks, read_identity
+from skelpipe.train.training.knn_monitor import knn_figures
 
 __all__ = ["FIGURES", "METHODS", "SMALL", "judge", "main"]
 

@@ -24,13 +24,13 @@ from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.mats import mats
 from skelpipe.bench.table import table
 from skelpipe.bench.timing import Row, Way, compare, threads
-from skelpipe.entries import On
-from skelpipe.heap import keep_freed_memory
+from skelpipe.loader.view_recipes import On
+from skelpipe.memory import keep_freed_memory
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Method, Progress
-from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
-from skelpipe.train.running.engine import build_optimiser
+from skelpipe.train.recipes.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.running.loop import build_optimiser
 
 __all__ = ["RECIPES", "measure", "rows"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from skelpipe.bench.timing import Row
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.pku import read_pku
 from skelpipe.raw.source import TextBuffer
-from skelpipe.schema import load_manifest
 
 __all__ = ["bench_parse", "bench_pku", "bench_prepare", "bench_workers", "bench_zip"]
 

@@ -27,11 +27,11 @@ from skelpipe.bench.streams import loader_rows, stream_rows
 from skelpipe.bench.table import table
 from skelpipe.bench.timing import Row, compare, threads
 from skelpipe.dataset import Dataset
-from skelpipe.heap import keep_freed_memory
+from skelpipe.manifest_file import load_manifest
+from skelpipe.memory import keep_freed_memory
 from skelpipe.models.graph import adjacency
 from skelpipe.models.stgcn import STGCN
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 
 BATCH = 128
 SECONDS = 6.0  # a row

@@ -21,13 +21,13 @@ import torch
 
 from skelpipe.bench.table import table
 from skelpipe.bench.timing import Row, compare, threads
-from skelpipe.copy import copy_dataset
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Loader
+from skelpipe.loader.stream import Stream
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
-from skelpipe.storage import open_place
-from skelpipe.stream import Stream
+from skelpipe.prepare.copy import copy_dataset
+from skelpipe.storage import open_filesystem
 
 sys.path.append(str(Path(__file__).parents[1] / "swift"))
 
@@ -49,7 +49,7 @@ def read(stream: Stream) -> int:
 
 def whole_objects(url: str, names: list[str], clips: int) -> Callable[[], int]:
     """The server's own rate: every shard in one request, several side by side, and nothing done with the bytes."""
-    place = open_place(url)
+    place = open_filesystem(url)
 
     def fetch(name: str) -> int:
         return sum(map(len, place.stream(name, 1 << 30)))
@@ -130,7 +130,7 @@ def main(seconds: float, as_json: bool) -> None:
             os.environ.update(swift.environment)
             swift.make_bucket("lab")
             url = swift.url("lab/ds")
-            copy_dataset(open_place(local), open_place(url), workers=2, quiet=True)
+            copy_dataset(open_filesystem(local), open_filesystem(url), workers=2, quiet=True)
             rows = [
                 bench_cold(url, seconds),
                 bench_warm(url, local, cache, seconds),

@@ -2,10 +2,10 @@
 
 import pytest
 
-from skelpipe.preparation.plan import counts
-from skelpipe.preparation.planner import make_plan
+from skelpipe.manifest_file import load_manifest
+from skelpipe.prepare.plan import counts
+from skelpipe.prepare.planner import make_plan
 from skelpipe.raw.source import RawFile
-from skelpipe.schema import load_manifest
 
 # Counts of the literature (spec F1): kept train/test, then missing train/test.
 PUBLISHED = {
@@ -38,7 +38,7 @@ def test_ntu60_training_sets_of_classes_are_balanced_as_published() -> None:
     split = manifest.splits["xsub"]
     per_class = [0] * 60
     for _, fields in manifest.expected():
-        per_class[fields["action"] - 1] += split.side(fields) == "train"
+        per_class[fields["action"] - 1] += split.subset(fields) == "train"
     assert (min(per_class), max(per_class)) == (632, 672)
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from skelpipe.errors import UsageError
-from skelpipe.preparation.plan import counts
-from skelpipe.preparation.planner import make_plan
+from skelpipe.manifest_file import load_manifest
+from skelpipe.prepare.plan import counts
+from skelpipe.prepare.planner import make_plan
 from skelpipe.raw.source import RawFile
-from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
 
 
@@ -76,7 +76,7 @@ def test_msr_cross_subject_from_the_grid_of_names() -> None:
     plan = make_plan(manifest, "xsub", files, skip_bad=False)
     assert counts(plan.samples) == {"train": 299, "test": 300}
     assert [drop.id for drop in plan.drops] == ["a13_s09_e02"]
-    assert {sample.fields["subject"] for sample in plan.samples if sample.side == "train"} == {1, 3, 5, 7, 9}
+    assert {sample.fields["subject"] for sample in plan.samples if sample.subset == "train"} == {1, 3, 5, 7, 9}
     assert len(manifest.classes) == 20
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.draws import Draws
-from skelpipe.entries import Scene, entries
 from skelpipe.errors import UsageError
+from skelpipe.loader.view_recipes import BatchInProgress, view_recipes
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Progress
@@ -76,9 +76,9 @@ def shaken(built: ActCLR) -> ActCLR:
 
 def batch_of(built: ActCLR, joints: Tensor, view: str = "joint", epoch: int = 2) -> Clips:
     """The method's views of clips, made as the loader makes them."""
-    scene, index = Scene(joints, lambda x: derive(x, view, KINECT)), torch.arange(len(joints))
+    scene, index = BatchInProgress(joints, lambda x: derive(x, view, KINECT)), torch.arange(len(joints))
     with torch.no_grad():
-        for slot, (name, entry) in enumerate(entries(built.views()).items()):
+        for slot, (name, entry) in enumerate(view_recipes(built.views()).items()):
             drawn = entry.sample(Draws(0, epoch, index, slot), joints.shape)
             scene.made[name] = entry.make(scene, entry.plan(drawn, joints.shape))
     extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}

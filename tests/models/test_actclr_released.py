@@ -13,7 +13,7 @@ from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.skeletonmix import SkeletonMix
-from skelpipe.entries import Scene, entries
+from skelpipe.loader.view_recipes import BatchInProgress, view_recipes
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.actclr_released import MixingSince, Since
@@ -70,8 +70,8 @@ def built() -> ActCLR:
 
 def batch_of(built: ActCLR, n: int = 5, epoch: int = 2) -> Clips:
     joints = torch.randn(n, 3, FRAMES, 25, 2)
-    scene, index = Scene(joints, lambda x: x), torch.arange(n)
-    for slot, (name, entry) in enumerate(entries(built.views()).items()):
+    scene, index = BatchInProgress(joints, lambda x: x), torch.arange(n)
+    for slot, (name, entry) in enumerate(view_recipes(built.views()).items()):
         drawn = entry.sample(Draws(0, epoch, index, slot), joints.shape)
         scene.made[name] = entry.make(scene, entry.plan(drawn, joints.shape))
     extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelpipe.models.losses import info_nce
-from skelpipe.models.opposed import opposed_nce
+from skelpipe.models.opposed import info_nce_hard_negative
 
 
 def units(n: int, dim: int, seed: int) -> Tensor:
@@ -30,8 +30,8 @@ def naive(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, t: float) -> float
 def test_formula(n: int, size: int, temperature: float) -> None:
     q, k, queue, other = units(n, 6, 0), units(n, 6, 1), units(size, 6, 2), units(n, 6, 3)
     expected = naive(q, k, queue, other, temperature)
-    assert float(opposed_nce(q, k, queue, other, temperature)) == pytest.approx(expected, rel=1e-12)
-    single = opposed_nce(q.float(), k.float(), queue.float(), other.float(), temperature)
+    assert float(info_nce_hard_negative(q, k, queue, other, temperature)) == pytest.approx(expected, rel=1e-12)
+    single = info_nce_hard_negative(q.float(), k.float(), queue.float(), other.float(), temperature)
     assert single.dtype == torch.float32
     assert float(single) == pytest.approx(expected, rel=1e-5)
 
@@ -39,14 +39,14 @@ def test_formula(n: int, size: int, temperature: float) -> None:
 def test_a_negative_far_away_is_none() -> None:
     q = units(4, 6, 0)
     k, queue = units(4, 6, 1), units(9, 6, 2)
-    against = float(opposed_nce(q, k, queue, -q, 0.01))
+    against = float(info_nce_hard_negative(q, k, queue, -q, 0.01))
     assert against == pytest.approx(float(info_nce(q, k, queue, 0.01)), abs=1e-12)
-    assert float(opposed_nce(q, k, queue, q, 0.01)) > against
+    assert float(info_nce_hard_negative(q, k, queue, q, 0.01)) > against
 
 
 def test_gradients_reach_the_query_alone() -> None:
     q, k, queue, other = (units(n, 6, seed).requires_grad_() for seed, n in enumerate((4, 4, 9, 4)))
-    opposed_nce(q, k, queue, other, 0.2).backward()
+    info_nce_hard_negative(q, k, queue, other, 0.2).backward()
     assert [tensor.grad is None for tensor in (k, queue, other)] == [True] * 3
     shift = 1e-6
     moved = q.detach().clone()
@@ -58,5 +58,5 @@ def test_gradients_reach_the_query_alone() -> None:
 def test_autocast_leaves_it_in_single_precision() -> None:
     q, k, queue, other = (units(n, 6, seed).float() for seed, n in enumerate((4, 4, 9, 4)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = opposed_nce(q, k, queue, other, 0.2)
-    assert torch.equal(loss, opposed_nce(q, k, queue, other, 0.2))
+        loss = info_nce_hard_negative(q, k, queue, other, 0.2)
+    assert torch.equal(loss, info_nce_hard_negative(q, k, queue, other, 0.2))

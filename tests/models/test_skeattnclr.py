@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.entries import On
 from skelpipe.errors import UsageError
+from skelpipe.loader.view_recipes import On
 from skelpipe.models import build_method
 from skelpipe.models.method import Progress
 from skelpipe.models.skeattnclr import SkeAttnCLR, momentum_at

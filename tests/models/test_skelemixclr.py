@@ -13,8 +13,8 @@ from torch import Tensor
 
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.entries import On
 from skelpipe.errors import UsageError
+from skelpipe.loader.view_recipes import On
 from skelpipe.models import build_method
 from skelpipe.models.moco import MoCo
 from skelpipe.models.skelemixclr import SkeleMixCLR

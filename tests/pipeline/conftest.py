@@ -35,7 +35,7 @@ class MemoryReader:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def stored(self, rows: np.ndarray) -> None:
+    def mapped(self, rows: np.ndarray) -> None:
         """Say that every clip has to be gathered."""
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

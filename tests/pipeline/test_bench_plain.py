@@ -12,7 +12,7 @@ from skelpipe.augment.pool import window
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.bench import plain, plain_draws
 from skelpipe.bench.viewsets import batched_views, plain_views, view_sets
-from skelpipe.entries import On, entries
+from skelpipe.loader.view_recipes import On, view_recipes
 from skelpipe.skeleton import layout
 
 LAYOUTS = ("kinect-v2-25", "kinect-v1-20", "coco-17")
@@ -114,7 +114,7 @@ def test_plain_mixing_is_skelemix(name: str) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_both_ways_make_the_same_views(name: str) -> None:
     recipe, x = SETS[name].recipe, clips(10, frames=48)
-    (batched,) = batched_views(entries(recipe), [(x, torch.arange(10))], epoch=3)
+    (batched,) = batched_views(view_recipes(recipe), [(x, torch.arange(10))], epoch=3)
     one_by_one = plain_views(recipe, x.numpy(), np.random.default_rng(0))
     assert list(batched) == list(one_by_one) == list(recipe)
     for view, made in batched.items():

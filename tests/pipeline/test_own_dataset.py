@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.verify import damages
 from skelpipe.errors import RawError, UsageError
+from skelpipe.manifest_file import load_manifest
 from skelpipe.models.graph import adjacency
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
-from skelpipe.verify import damages
 from skelpipe.views import derive
 
 GYM: dict[str, Any] = {

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from skelpipe.place import Place
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
-from skelpipe.storage import open_place
+from skelpipe.storage import open_filesystem
+from skelpipe.storage.filesystem import Filesystem
 
 BUCKET = "lab"
 OPTIONS = Options("xsub", frames=16, shard_size=8)
@@ -54,8 +54,8 @@ class Store:
     def url(self, name: str = "ds", **how: Any) -> str:
         return str(self.server.url(f"{BUCKET}/{self.prefix}/{name}", **how))
 
-    def place(self, name: str = "ds") -> Place:
-        return open_place(self.url(name))
+    def place(self, name: str = "ds") -> Filesystem:
+        return open_filesystem(self.url(name))
 
     def files(self, name: str = "ds") -> dict[str, bytes]:
         place = self.place(name)

@@ -2,7 +2,7 @@
 
     with FaultProxy(server.port) as line:
         line.add(r"GET .*000000[.]tar", then="reset", after=10_000, times=2)
-        open_place(server.url("bucket/ds", port=line.port))
+        open_filesystem(server.url("bucket/ds", port=line.port))
 
 It knows just enough HTTP/1.1 to tell where a request starts: clients send the next one when the last is answered.
 """

@@ -7,16 +7,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skelpipe.cli import main
-from skelpipe.copy import copy_dataset
 from skelpipe.dataset import Dataset
-from skelpipe.storage import open_place
-from skelpipe.stream import Stream
+from skelpipe.loader.stream import Stream
+from skelpipe.prepare.copy import copy_dataset
+from skelpipe.storage import open_filesystem
 
 
 @pytest.fixture
 def remote(made, store) -> str:
     """The URL of the dataset, without credentials in it."""
-    copy_dataset(open_place(made.folder), store.place(), workers=4, quiet=True)
+    copy_dataset(open_filesystem(made.folder), store.place(), workers=4, quiet=True)
     return store.url()
 
 

@@ -9,8 +9,8 @@ import time
 from click.testing import CliRunner
 
 from skelpipe.cli import main
-from skelpipe.copy import copy_dataset
-from skelpipe.storage import open_place
+from skelpipe.prepare.copy import copy_dataset
+from skelpipe.storage import open_filesystem
 
 
 def test_there_and_back(made, store, line, tmp_path) -> None:
@@ -22,7 +22,7 @@ def test_there_and_back(made, store, line, tmp_path) -> None:
     assert there.exit_code == 0, there.output
     assert f"digest {made.digest}" in there.stdout
     assert store.files() == made.files()
-    copy_dataset(open_place(url), open_place(tmp_path / "back"), workers=2, quiet=True)
+    copy_dataset(open_filesystem(url), open_filesystem(tmp_path / "back"), workers=2, quiet=True)
     assert up.times == down.times == 0
     back = {str(path.relative_to(tmp_path / "back")): path for path in (tmp_path / "back").rglob("*.*")}
     assert {name: path.read_bytes() for name, path in back.items()} == made.files()
@@ -45,7 +45,7 @@ def test_killed_in_the_middle_a_rerun_goes_on(made, store, line) -> None:
     assert 0 < len(left) < len(made.files())
     assert "dataset.json" not in left
     line.clear()
-    report = copy_dataset(open_place(made.folder), open_place(store.url(port=line.port)), quiet=True)
+    report = copy_dataset(open_filesystem(made.folder), open_filesystem(store.url(port=line.port)), quiet=True)
     assert (report.digest, report.skipped) == (made.digest, len(left))
     assert store.files() == made.files()
 

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 
 from skelpipe.cli import main
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, Outcome, prepare
-from skelpipe.schema import load_manifest
-from skelpipe.storage import open_place
+from skelpipe.storage import open_filesystem
 
 NTU60 = load_manifest("ntu60")
 
@@ -198,7 +198,7 @@ def test_wrong_credentials_are_one_line_without_them(made, store, monkeypatch) -
         assert done.exit_code == 1
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
-        assert f"Error: {open_place(store.url())}" in done.stderr
+        assert f"Error: {open_filesystem(store.url())}" in done.stderr
         assert "access is refused" in done.stderr
         for hidden in (secret, "a-Secret%2Fthat", store.server.environment["AWS_SECRET_ACCESS_KEY"]):
             assert hidden not in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skelpipe.errors import SkelpipeError
-from skelpipe.storage import open_place
+from skelpipe.storage import open_filesystem
 
 PART = 6 << 20  # more than S3's least part: an upload of two goes up in parts
 
@@ -29,11 +29,11 @@ def test_it_keeps_files_and_serves_ranges(store) -> None:
 
 
 def test_it_knows_its_users(store) -> None:
-    good = open_place(store.url(user="lab:reader"))
+    good = open_filesystem(store.url(user="lab:reader"))
     good.write("a", [b"1"])
     for refused in ({"user": "lab:reader", "secret": "wrong"}, {"user": "lab:nobody"}):
         with pytest.raises(SkelpipeError, match="access is refused"):
-            open_place(store.url(**refused)).read("a")
+            open_filesystem(store.url(**refused)).read("a")
     assert good.read("a") == b"1"
 
 

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from skelpipe.copy import copy_dataset
-from skelpipe.storage import open_place
+from skelpipe.prepare.copy import copy_dataset
+from skelpipe.storage import open_filesystem
 from skelpipe.train.pretrain import main as pretrain
 
 SCRIPT = Path(__file__).parents[2] / "train" / "pretrain.py"
@@ -28,7 +28,7 @@ EPOCHS = 20  # some seconds, in which one rank is killed
 
 @pytest.fixture(autouse=True)
 def there(made, store) -> None:
-    copy_dataset(open_place(made.folder), store.place(), workers=4, quiet=True)
+    copy_dataset(open_filesystem(made.folder), store.place(), workers=4, quiet=True)
 
 
 def train(shards: list[str], out: Path, *more: str) -> str:

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from safetensors import safe_open
 
 from skelpipe.dataset import Dataset
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 from skelpipe.train.pretrain import main
 from skelpipe.train.running.checkpoint import read_checkpoint
 

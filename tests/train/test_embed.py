@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 from skelpipe.train.embed import main
-from skelpipe.train.judging.clusters import (
+from skelpipe.train.evaluation.clusters import (
     cluster,
     draw_classes,
     normalised_mutual_information,
     plane,
     usable_perplexity,
 )
-from skelpipe.train.judging.outcome import read_features
+from skelpipe.train.evaluation.outcome import read_features
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
 

@@ -12,15 +12,15 @@ import yaml
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
+from skelpipe.train.evaluation import outcome
+from skelpipe.train.evaluation.labelled_share import labelled_subset
 from skelpipe.train.finetune import main
-from skelpipe.train.judging import outcome
-from skelpipe.train.judging.subset import labelled_subset
-from skelpipe.train.pretrained import find_weights, load_networks, read_identity
 from skelpipe.train.running.checkpoint import read_checkpoint
-from skelpipe.train.running.runlog import Console, read_log
-from skelpipe.train.tuning.tuningstart import Request, choose_start
+from skelpipe.train.running.networks import find_weights, load_networks, read_identity
+from skelpipe.train.running.run_log import Console, read_log
+from skelpipe.train.training.finetuning_start import Request, choose_start
 
 SMALL = ["--set", "encoder.width=2", "--set", "encoder.out_channels=8", "--batch-size", "8", "--device", "cpu"]
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.evaluation.fusion import align, fuse, fused_view, named_weights, papers_weights, parse_weights
+from skelpipe.train.evaluation.outcome import Scores, read_scores, write_scores
 from skelpipe.train.fuse import main
-from skelpipe.train.judging.fusion import align, fuse, fused_view, named_weights, papers_weights, parse_weights
-from skelpipe.train.judging.outcome import Scores, read_scores, write_scores
-from skelpipe.train.recipe import load_recipe
-from skelpipe.train.reproduction.heldagainst import Reference
+from skelpipe.train.papers.references import Reference
+from skelpipe.train.recipes.recipe import load_recipe
 
 STREAMS = ("joint", "bone", "motion")
 CLASSES = 7

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.judging.outcome import read_features, read_scores
+from skelpipe.train.evaluation.outcome import read_features, read_scores
 from skelpipe.train.knn import main, rounded
 from skelpipe.train.pretrain import main as pretrain
 

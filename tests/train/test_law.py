@@ -18,10 +18,10 @@ from skelpipe.augment.chain import chain
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch, Loader
-from skelpipe.order import epoch_order
+from skelpipe.loader.epoch_order import epoch_order
+from skelpipe.loader.stream import Stream
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
-from skelpipe.stream import Stream
 
 CPU = torch.device("cpu")
 SHARDS = {"one shard": 100, "fewer shards than ranks": 6, "a shard a sample": 1}  # by clips in a shard

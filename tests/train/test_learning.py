@@ -14,14 +14,14 @@ import torch
 from click.testing import CliRunner
 
 from skelpipe.dataset import Dataset
+from skelpipe.manifest_file import load_manifest
 from skelpipe.models.build import METHODS
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 from skelpipe.train.pretrain import main
-from skelpipe.train.pretrained import Networks, initialised, read_identity
-from skelpipe.train.running.monitor import KnnMonitor
-from skelpipe.train.running.runlog import read_log
-from skelpipe.train.running.runner import COLLAPSED
+from skelpipe.train.running.networks import Networks, initialised, read_identity
+from skelpipe.train.running.run_log import read_log
+from skelpipe.train.training.knn_monitor import KnnMonitor
+from skelpipe.train.training.pretraining import COLLAPSED
 
 CPU = torch.device("cpu")
 LIMBS = ([5, 6, 7, 21, 22], [9, 10, 11, 23, 24], [13, 14, 15], [17, 18, 19], [2, 3])

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skelpipe.dataset import Dataset
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 from skelpipe.train import linear
-from skelpipe.train.judging import lineartrainer
-from skelpipe.train.judging.features import embed
-from skelpipe.train.judging.outcome import read_features, read_scores
-from skelpipe.train.judging.probe import LinearHead
+from skelpipe.train.evaluation import lineartrainer
+from skelpipe.train.evaluation.embedding import embed
+from skelpipe.train.evaluation.linear_head import LinearHead
+from skelpipe.train.evaluation.outcome import read_features, read_scores
 from skelpipe.train.linear import main
 
 SHORT = ["--epochs", "4", "--batch-size", "8", "--lr", "0.3"]
@@ -144,8 +144,8 @@ def test_a_tensor_that_is_touched_fails_the_run(
 
 
 def test_features_do_not_depend_on_the_batch(tiny_dataset: Dataset, finished: Path) -> None:
-    from skelpipe.train.judging.subject import choose_subject
-    from skelpipe.train.running.runlog import Console
+    from skelpipe.train.evaluation.evaluated_network import choose_subject
+    from skelpipe.train.running.run_log import Console
 
     given = {"checkpoint": str(finished), "baseline": None, "recipe": None, "settings": (), "view": None}
     subject = choose_subject(tiny_dataset, **given, features="h", seed=0, console=Console())

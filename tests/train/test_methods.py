@@ -14,10 +14,10 @@ from safetensors import safe_open
 
 from skelpipe.dataset import Dataset
 from skelpipe.models.build import METHODS
-from skelpipe.train.pretrained import initialised, load_networks, read_identity
-from skelpipe.train.recipe import load_recipe
-from skelpipe.train.running.runlog import read_log
-from skelpipe.train.running.runner import COLLAPSED
+from skelpipe.train.recipes.recipe import load_recipe
+from skelpipe.train.running.networks import initialised, load_networks, read_identity
+from skelpipe.train.running.run_log import read_log
+from skelpipe.train.training.pretraining import COLLAPSED
 
 EPOCHS, STAGE = 3, 1  # of a run, and before its second stage
 Train = Callable[..., Result]

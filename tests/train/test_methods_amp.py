@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skelpipe.dataset import Dataset
 from skelpipe.models.build import METHODS
-from skelpipe.train.running.runlog import read_log
+from skelpipe.train.running.run_log import read_log
 
 # An epoch is one step, of all clips, and of the second stage where a method has one.
 OWN = {

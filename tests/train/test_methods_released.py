@@ -10,8 +10,8 @@ from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Progress
 from skelpipe.skeleton import layout
 from skelpipe.train.pretrain import choose_recipe
-from skelpipe.train.pretrained import initialised
-from skelpipe.train.recipe import load_recipe, with_overrides
+from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.running.networks import initialised
 
 SMALL = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=8", "queue=20"]
 AUTHORS: dict[str, Any] = {

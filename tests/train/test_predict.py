@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import nn
 
-from skelpipe.models.authorkeys import stgcn_key
+from skelpipe.manifest_file import load_manifest
+from skelpipe.models.released.keys import stgcn_key
 from skelpipe.models.stgcn import STGCN
-from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
+from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
 from skelpipe.train.predict import clips_of, main
-from skelpipe.train.tuning.recogniser import Recogniser, open_recogniser
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
 RECORDINGS = ("S001C001P001R001A001", "S001C001P001R001A003", "S001C001P001R001A050")

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError
 from skelpipe.train.pretrain import fit_recipe, main
-from skelpipe.train.recipe import load_recipe
-from skelpipe.train.running import runner
-from skelpipe.train.running.runlog import read_log
+from skelpipe.train.recipes.recipe import load_recipe
+from skelpipe.train.running.run_log import read_log
+from skelpipe.train.training import pretraining
 
 Pretrain = Callable[..., Result]
 
@@ -99,7 +99,7 @@ def test_a_learning_rate_that_explodes_ends_the_run_clearly(
 def test_a_collapse_is_said_once(
     tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrain_small: Pretrain
 ) -> None:
-    monkeypatch.setattr(runner, "COLLAPSED", 10.0)
+    monkeypatch.setattr(pretraining, "COLLAPSED", 10.0)
     result = pretrain_small(tiny_dataset, tmp_path / "x", "--epochs", "3", "--knn-every", "0")
     assert result.stderr.count("collapsed to one point") == 1
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.judging.outcome import Scores, write_outcome
-from skelpipe.train.judging.scatter import draw_scatter
-from skelpipe.train.report import write_report
+from skelpipe.train.evaluation.outcome import Scores, write_outcome
+from skelpipe.train.evaluation.scatter_plot import draw_scatter
+from skelpipe.train.reporting.report import write_report
 
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 WIDTHS = (360, 768, 1440)

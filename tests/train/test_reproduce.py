@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.reproduce import main
-from skelpipe.train.reproduction import workfolder
+from skelpipe.train.reproduction import work_folder
 
 PAPER = {
     "name": "Mine",
@@ -106,7 +106,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     running = Here()
-    monkeypatch.setattr(workfolder.subprocess, "run", running.run)
+    monkeypatch.setattr(work_folder.subprocess, "run", running.run)
     return running
 
 
@@ -286,7 +286,7 @@ def test_a_part_that_prints_nothing_useful_is_named(
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 0, "hello")
 
-    monkeypatch.setattr(workfolder.subprocess, "run", run)
+    monkeypatch.setattr(work_folder.subprocess, "run", run)
     done = ask()
     assert done.exit_code == 1
     assert f"{PARTS[0]}: printed no JSON object: 'hello'" in done.output

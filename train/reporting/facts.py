@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.identity import dataset_name
+from skelpipe.train.papers.reported import reported_knn as papers_knn
+from skelpipe.train.papers.tables import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
 from skelpipe.train.reporting.charts import number
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record
-from skelpipe.train.reproduction.published import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
-from skelpipe.train.reproduction.reported import reported_knn as papers_knn
+from skelpipe.train.running.provenance import dataset_name
 
 __all__ = [
     "facts",

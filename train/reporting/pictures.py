@@ -10,12 +10,12 @@ from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.previewed import Preview, preview
 from skelpipe.drawing.sources import dataset_scene
 from skelpipe.drawing.svg import looping_svg
-from skelpipe.entries import Recipe as Views
+from skelpipe.loader.view_recipes import ViewRecipes as Views
 from skelpipe.models.method import Progress
-from skelpipe.train.pretrained import initialised
-from skelpipe.train.recipe import Recipe
+from skelpipe.train.recipes.recipe import Recipe
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import ClassRow, Record
+from skelpipe.train.running.networks import initialised
 
 __all__ = ["augmentations", "hardest", "hardest_classes", "parts_legend"]
 

@@ -12,8 +12,7 @@ import numpy as np
 import yaml
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train.identity import Identity
-from skelpipe.train.judging.outcome import (
+from skelpipe.train.evaluation.outcome import (
     CLASSES,
     CONFUSION,
     EMBEDDING,
@@ -24,10 +23,11 @@ from skelpipe.train.judging.outcome import (
     TIMELINES,
     read_scores,
 )
-from skelpipe.train.pretrained import find_weights, read_identity
-from skelpipe.train.recipe import Recipe, parse_recipe
-from skelpipe.train.running.runfolder import RunFolder
-from skelpipe.train.running.runlog import read_log
+from skelpipe.train.recipes.recipe import Recipe, parse_recipe
+from skelpipe.train.running.networks import find_weights, read_identity
+from skelpipe.train.running.provenance import Identity
+from skelpipe.train.running.run_folder import RunFolder
+from skelpipe.train.running.run_log import read_log
 
 __all__ = ["ClassRow", "Record", "read_record"]
 

@@ -1,1 +1,1 @@
-"""The papers' tables: as data, beside what was measured, and what has to be run for one."""
+"""What has to be run for a table of a paper, and how far that is."""

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train.running.terminated import telling_of_sigterm
+from skelpipe.train.running.sigterm import telling_of_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 
@@ -58,7 +58,7 @@ class Ranks:
         return self.rank == 0
 
     def shares(self, size: int) -> list[int]:
-        """Return how many of `size` consecutive things each rank has, as `skelpipe.stream.Stream` cuts a batch."""
+        """Return how many of `size` consecutive things each rank has, as `skelpipe.loader.Stream` cuts a batch."""
         return [size * (r + 1) // self.world - size * r // self.world for r in range(self.world)]
 
     def own(self, size: int) -> range:

@@ -9,9 +9,9 @@ from skelpipe.augment.chain import chain
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.previewed import preview
-from skelpipe.entries import Mats, On
 from skelpipe.loader import Loader
-from skelpipe.stream import Stream
+from skelpipe.loader.stream import Stream
+from skelpipe.loader.view_recipes import Mats, On
 
 
 def drawn(panel: Any) -> np.ndarray:

@@ -280,7 +280,7 @@ def test_a_mix_needs_a_second_clip_and_frames_enough(
         assert prepared.exit_code == 0, prepared.output
     alone = run("--shards", tmp_path / "alone-ds", "--augment", "skelemix")
     assert alone.exit_code == 2
-    assert "skelemix needs a second clip of the same side, and there is none" in alone.output
+    assert "skelemix needs a second clip of the same subset, and there is none" in alone.output
     short = run("--shards", tmp_path / "short-ds", "--augment", "skelemix")
     assert short.exit_code == 2
     assert "prepare at least 44 frames" in short.output

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from skelpipe.errors import RawError, UsageError
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.source import TextBuffer, find_raw_files
-from skelpipe.schema import load_manifest
 
 NTU60 = load_manifest("ntu60")
 SMALL = Options("xsub", frames=16, shard_size=5)

@@ -7,9 +7,9 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import RawError
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.msr import read_msr
-from skelpipe.schema import load_manifest
 from skelpipe.skeleton import layout
 
 MSR = load_manifest("msr-action3d")

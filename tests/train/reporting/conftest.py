@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.judging.outcome import Scores, write_outcome
+from skelpipe.train.evaluation.outcome import Scores, write_outcome
 
 
 class Page(HTMLParser):

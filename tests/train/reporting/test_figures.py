@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.report import write_report
 from skelpipe.train.reporting.charts import number, ticks
-from skelpipe.train.reporting.matrix import worst_pairs
+from skelpipe.train.reporting.confusion_matrix import worst_pairs
+from skelpipe.train.reporting.report import write_report
 
 
 def test_an_evaluation_leaves_a_report_with_its_figures_beside_the_papers(

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.report import write_report
 from skelpipe.train.reporting.markup import el
+from skelpipe.train.reporting.report import write_report
 
 NASTY = """<img src=x onerror=alert(1)> & "q" 'a' </script><script>alert(2)</script> {{title}} <!--"""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.report import write_report
+from skelpipe.train.reporting.report import write_report
 
 
 def test_the_hardest_classes_come_with_a_clip_that_was_mistaken(

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train.recipe import load_recipe, with_overrides
-from skelpipe.train.report import main, write_report
+from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.report import main
+from skelpipe.train.reporting.report import write_report
 
 
 def test_a_pre_training_has_a_report_too(

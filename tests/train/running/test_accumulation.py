@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skelpipe.loader import Loader
 from skelpipe.models.method import Batch, Method, Progress, Step
 from skelpipe.models.moco import MoCo
-from skelpipe.train.running.engine import train_epoch, updates
+from skelpipe.train.running.loop import train_epoch, updates
 
 CPU = torch.device("cpu")
 BATCHES, SIZE, RATE = 5, 4, 0.5

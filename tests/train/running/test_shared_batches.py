@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from skelpipe.dataset import Dataset
-from skelpipe.entries import Mats
 from skelpipe.errors import SkelpipeError
 from skelpipe.loader import Loader
+from skelpipe.loader.stream import Stream
+from skelpipe.loader.view_recipes import Mats
 from skelpipe.models.globalnorm import use_global_batch
 from skelpipe.models.method import Method, Progress
-from skelpipe.stream import Stream
-from skelpipe.train.pretrained import initialised
-from skelpipe.train.recipe import Recipe, load_recipe, with_overrides
-from skelpipe.train.running.engine import LossWatch, build_optimiser, train_epoch
-from skelpipe.train.running.lockstep import check_equal
+from skelpipe.train.recipes.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.running.loop import LossWatch, build_optimiser, train_epoch
+from skelpipe.train.running.networks import initialised
+from skelpipe.train.running.rank_sync import check_equal
 from skelpipe.train.running.ranks import Ranks
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ import torch.utils.tensorboard
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Batch, Loader
 from skelpipe.train import knn, pretrain
-from skelpipe.train.judging.features import embed
+from skelpipe.train.evaluation.embedding import embed
 from skelpipe.train.running.ranks import ranks
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from skelpipe.dataset import Dataset
+from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.schema import load_manifest
 from skelpipe.train.running.ranks import Ranks
 
 FRAMES = 10  # of a clip

@@ -12,10 +12,10 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train import segment
-from skelpipe.train.judging.outcome import read_scores
-from skelpipe.train.judging.subject import Subject
-from skelpipe.train.recipe import load_recipe
-from skelpipe.train.reproduction.reported import published, reference, reported
+from skelpipe.train.evaluation.evaluated_network import Subject
+from skelpipe.train.evaluation.outcome import read_scores
+from skelpipe.train.papers.reported import published, reference, reported
+from skelpipe.train.recipes.recipe import load_recipe
 from skelpipe.train.running.ranks import Ranks
 from skelpipe.train.segment import main
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train.judging import segmenter
-from skelpipe.train.judging.segmenter import Plan, frame_scores, train_segmenter
-from skelpipe.train.judging.windows import Windows
+from skelpipe.train.evaluation import segmenter
+from skelpipe.train.evaluation.segmenter import Plan, frame_scores, train_segmenter
+from skelpipe.train.evaluation.windows import Windows
 from skelpipe.train.running.ranks import Ranks
 
 CPU = torch.device("cpu")

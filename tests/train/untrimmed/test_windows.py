@@ -10,7 +10,7 @@ from skelpipe.errors import DatasetError
 from skelpipe.preprocess import crosclr
 from skelpipe.raw import Recording
 from skelpipe.skeleton import layout
-from skelpipe.train.judging.windows import Windows
+from skelpipe.train.evaluation.windows import Windows
 from skelpipe.views import derive
 
 FRAMES = 10  # of a clip

@@ -1,0 +1,230 @@
+"""A prepared dataset, open for reading: its card, its sample table and its shards as arrays."""
+
+import math
+from collections.abc import Mapping
+from functools import cache, cached_property
+from io import BytesIO
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples
+from skelpipe.dataset.containers import map_subset
+from skelpipe.dataset.tar_shard import Geometry
+from skelpipe.dataset.untrimmed import Videos
+from skelpipe.errors import DatasetError, SkelpipeError, UsageError
+from skelpipe.manifest import SUBSETS
+from skelpipe.prepare.untrimmed_writer import open_videos
+from skelpipe.skeleton import Layout
+from skelpipe.storage import open_filesystem, url_key
+from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
+from skelpipe.views import VIEWS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from skelpipe.dataset.gather import Pieces
+    from skelpipe.dataset.mapped_clips import MappedClips
+    from skelpipe.dataset.remote_files import RemoteFiles
+    from skelpipe.dataset.remote_rows import RemoteRows
+
+__all__ = ["Dataset", "Reader"]
+
+
+class Dataset:
+    """A dataset with a card, in a folder or elsewhere. Opening reads the card only, the rest when asked for.
+
+    Rows of a subset are numbered in shard order, from 0; ids, labels and readers all use that order. `filesystem`
+    is where it lies; `path` is its folder or, where it lies elsewhere, that filesystem: what messages call it.
+    """
+
+    def __init__(
+        self, path: "Path | Filesystem", card: Mapping[str, Any], remote: "RemoteFiles | None" = None
+    ) -> None:
+        self.path, self.card, self.remote = path, card, remote
+        self.filesystem: Filesystem = LocalFilesystem(path) if isinstance(path, Path) else path
+        self.digest: str = card["digest"]
+        self.name: str = card["name"]
+        self.split: str = card["split"]
+        self.profile: str = card["profile"]["name"]
+        channels, frames, joints, bodies = card["shape"]
+        self.shape: tuple[int, int, int, int] = (channels, frames, joints, bodies)
+        self.frames: int = frames
+        self.classes: tuple[str, ...] = tuple(card["classes"])
+        self.views: tuple[str, ...] = tuple(view for view in VIEWS if view in card["views"])
+        self._samples = cache(self._read_samples)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, cache: str | Path | None = None, cache_size: int | None = None
+    ) -> "Dataset":
+        """Open the dataset in a folder or at a URL; DatasetError where there is none or its card is damaged.
+
+        Of a dataset elsewhere whole files are fetched and verified: into the folder `cache`, which all processes
+        of a node share, of at most `cache_size` bytes, or into temporary files of this process, of which at most
+        `cache_size` bytes are held at a time. A card kept by the cache is taken for a day without asking. Raises
+        SkelpipeError where the place or the cache cannot be read.
+        """
+        place = open_filesystem(path)
+        if place.is_local:
+            return cls(place.local_path, read_card(place.local_path))
+        from skelpipe.dataset.remote_files import open_remote
+
+        files = open_remote(place, url_key(path), cache, cache_size)
+        return cls(place, files.card, files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self.path, self.card, self.remote)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout.from_plain(self.card["layout"])
+
+    def shards(self, subset: str) -> list[Mapping[str, Any]]:
+        """Return the card's entries of a subset's shards: name, samples, and bytes and hashes a view."""
+        if subset not in SUBSETS:
+            raise UsageError(f"there is no subset {subset!r}; there are: {', '.join(SUBSETS)}")
+        shards: list[Mapping[str, Any]] = self.card["splits"][subset]["shards"]
+        return shards
+
+    def shard_sizes(self, subset: str) -> np.ndarray:
+        """Return the number of samples in each shard, int64 [S]."""
+        return np.array([shard["samples"] for shard in self.shards(subset)], np.int64)
+
+    def count(self, subset: str) -> int:
+        return int(self.shard_sizes(subset).sum())
+
+    def labels(self, subset: str) -> np.ndarray:
+        """Return the labels of a subset, int64 [N]."""
+        return self._samples(subset)[1]
+
+    def ids(self, subset: str) -> list[str]:
+        """Return the ids of a subset's samples."""
+        return self._samples(subset)[0]
+
+    def geometry(self, view: str) -> Geometry:
+        """Return where things lie in this view's shards; DatasetError where the card contradicts itself."""
+        if view not in self.views:
+            raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
+        geometry = Geometry(view, self.shape, self.card["dtype"])
+        said = self.card["views"][view]
+        if geometry.stride != said["stride"] or geometry.data_offset != said["data_offset"]:
+            raise DatasetError(f"{self.path}: the card's stride of view {view} does not fit its shape")
+        return geometry
+
+    def reader(self, subset: str, view: str) -> "Reader":
+        """Return the memory-mapped rows of one subset and view."""
+        return Reader(self, subset, view)
+
+    def videos(self, subset: str) -> Videos:
+        """Return the untrimmed videos of one subset with their frames' labels, for segmentation.
+
+        Raises DatasetError where the dataset was prepared without them.
+        """
+        if "untrimmed" not in self.card:
+            raise DatasetError(f"{self.path}: holds no untrimmed videos: prepare it with --untrimmed")
+        facts, remote = self.card["untrimmed"][subset], self.remote
+        if remote is None:
+            return open_videos(self.filesystem.local_path, facts, subset, *self.shape[2:])
+        return open_videos(PurePath(), facts, subset, *self.shape[2:], lambda path: remote.map(path.as_posix()))
+
+    def anchor(self, view: str) -> np.ndarray:
+        """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""
+        if reason := self.card["anchors"].get("absent"):
+            raise DatasetError(f"{self.path}: there is no anchor: {reason}")
+        name = f"anchors/{view}.npy"
+        try:
+            content = self.filesystem.read(name) if self.remote is None else self.remote.read(name)
+            anchor: np.ndarray = np.load(BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError, SkelpipeError) as error:
+            raise DatasetError(f"{self.path}/{name}: cannot be read: {error}") from None
+        if anchor.shape != self.shape:
+            raise DatasetError(f"{self.path}/{name}: shape {anchor.shape}, the card says {self.shape}")
+        return anchor
+
+    def table(self) -> "pa.Table":
+        """Return the sample table: a row a sample, and a row a dropped one."""
+        if self.remote is None:
+            return read_samples(self.filesystem.local_path, self.card)
+        return parse_samples(self.remote.read(SAMPLES), self.card, self.path)
+
+    def _read_samples(self, subset: str) -> tuple[list[str], np.ndarray]:
+        starts = {}
+        count = 0
+        for shard in self.shards(subset):
+            starts[shard["name"]] = count
+            count += shard["samples"]
+        columns = ["id", "label", "split", "shard", "row"]
+        table = self.table().select(columns).to_pydict()
+        ids, labels = [""] * count, np.full(count, -1, np.int64)
+        for id_, label, of, shard, row in zip(*(table[column] for column in columns), strict=True):
+            if of == subset and shard is not None:
+                at = starts[shard] + row
+                ids[at], labels[at] = id_, label
+        if (labels < 0).any():
+            raise DatasetError(f"{self.path}/{SAMPLES}: lists fewer {subset} samples than the card")
+        return ids, labels
+
+
+class Reader:
+    """All clips of one subset and view as rows of memory-mapped shards or HDF5 chunks; nothing is decoded.
+
+    Shards that lie elsewhere are fetched as they are needed, see `skelpipe.dataset.remote_rows`.
+    """
+
+    def __init__(self, dataset: Dataset, subset: str, view: str) -> None:
+        self.shape = dataset.shape
+        geometry = dataset.geometry(view)
+        self._dtype = np.dtype(geometry.dtype)
+        rows = _rows(dataset, subset, geometry)
+        self._pieces, self.remote = rows, None if dataset.remote is None else cast("RemoteRows", rows)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def mapped(self, rows: np.ndarray) -> "MappedClips | None":
+        """Return the rows (int64 [n], any order) where they lie; None unless that is here, as float32."""
+        import torch
+
+        from skelpipe.dataset.mapped_clips import MappedClips
+
+        found = None if self.remote is not None else cast("Pieces", self._pieces).mapped(self._checked(rows))
+        return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
+
+    def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Copy the rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], made where not given."""
+        rows = self._checked(rows)
+        if out is None:
+            out = np.empty((len(rows), *self.shape), np.float32)
+        flat = out.reshape(len(rows), math.prod(self.shape))
+        stored = flat if self._dtype == flat.dtype else np.empty(flat.shape, self._dtype)
+        self._pieces.copy(rows, stored)
+        if stored is not flat:
+            _widen(stored, flat)
+        return out
+
+    def _checked(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"rows go from 0 to {len(self) - 1}")
+        return rows
+
+
+def _rows(dataset: Dataset, subset: str, geometry: Geometry) -> "Pieces | RemoteRows":
+    ids = dataset.ids(subset)
+    if dataset.remote is not None:
+        from skelpipe.dataset.remote_rows import remote_subset
+
+        return remote_subset(dataset.remote, subset, geometry, ids)
+    from skelpipe.dataset.gather import Pieces  # compiled code, which those who only look at a card need not load
+
+    pieces = map_subset(dataset.filesystem.local_path, dataset.card, subset, geometry, ids)
+    return Pieces(pieces, np.dtype(geometry.dtype))
+
+
+def _widen(half: np.ndarray, out: np.ndarray) -> None:
+    """Write float16 numbers as float32, five times as fast as numpy does."""
+    import torch
+
+    torch.from_numpy(out).copy_(torch.from_numpy(half))

@@ -1,0 +1,42 @@
+"""Which files a dataset consists of, from its card alone: the one list that `verify` and `copy` go by."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skelpipe.dataset.card import SAMPLES
+from skelpipe.manifest import SUBSETS
+
+__all__ = ["DataFile", "inventory"]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file the card vouches for: its name within the dataset, and size in bytes where the card tells it."""
+
+    name: str
+    sha256: str
+    size: int | None
+
+
+def inventory(card: Mapping[str, Any]) -> Iterator[DataFile]:
+    """Yield every data file of a card, the same order always; README.md and the card itself are not among them."""
+    for subset in SUBSETS:
+        if "shards" in card.get("formats", ("shards",)):
+            yield from _shards(card, subset)
+        if facts := card.get("hdf5", {}).get(subset):
+            yield DataFile(facts["file"], facts["sha256"], facts["bytes"])
+        for facts in card.get("untrimmed", {}).get(subset, {}).get("shards", ()):
+            yield DataFile(f"untrimmed/{subset}/{facts['name']}.tar", facts["sha256"], facts["bytes"])
+    yield DataFile(SAMPLES, card["samples_file"]["sha256"], None)
+    for view, facts in card["anchors"].items():
+        if view != "absent":
+            yield DataFile(f"anchors/{view}.npy", facts["sha256"], None)
+
+
+def _shards(card: Mapping[str, Any], subset: str) -> Iterator[DataFile]:
+    for shard in card["splits"][subset]["shards"]:
+        for view, facts in shard["views"].items():
+            stem = f"{subset}/{view}/{shard['name']}"
+            yield DataFile(f"{stem}.tar", facts["sha256"], facts["bytes"])
+            yield DataFile(f"{stem}.idx", facts["idx_sha256"], None)

@@ -1,0 +1,50 @@
+"""`verify`: do a dataset's shards, indices, anchors and sample table hold what its card says, byte for byte."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Event
+
+from skelpipe.dataset import Dataset
+from skelpipe.dataset.inventory import DataFile, inventory
+from skelpipe.errors import SkelpipeError
+from skelpipe.files import measured
+from skelpipe.progress import progress
+from skelpipe.storage.deadlines import give_up_when
+from skelpipe.storage.filesystem import Filesystem
+
+__all__ = ["damages"]
+
+
+def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[str]:
+    """Hash every data file of the dataset; return a line for each that is missing or differs from the card.
+
+    A dataset elsewhere is read where it lies, piece by piece; nothing of it is kept here and no cache is asked.
+    """
+    files = list(inventory(dataset.card))
+    found = []
+    stop = Event()
+    # Hashing and reading leave Python's lock alone.
+    with ThreadPoolExecutor(workers, initializer=give_up_when, initargs=(stop.is_set,)) as pool:
+        checks = pool.map(partial(_damage, dataset.filesystem), files)
+        try:
+            for damage in progress(checks, f"verify {dataset.filesystem}: files", len(files), quiet=quiet):
+                if damage:
+                    found.append(damage)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
+
+
+def _damage(place: Filesystem, expected: DataFile) -> str | None:
+    name = f"{place}/{expected.name}"
+    try:
+        size, sha256 = measured(place.stream(expected.name))
+    except SkelpipeError as error:
+        return str(error)
+    if expected.size is not None and size != expected.size:
+        return f"{name}: {size} bytes, the card says {expected.size}"
+    if sha256 != expected.sha256:
+        return f"{name}: damaged: its sha256 is not the card's"
+    return None

@@ -1,0 +1,143 @@
+"""Drawings of clips and of the average motion. Needs matplotlib (`pip install skelpipe[plot]`)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skelpipe.drawing.colours import joint_colours, part_colours
+from skelpipe.errors import UsageError
+from skelpipe.files import replacing
+
+if TYPE_CHECKING:
+    from skelpipe.dataset import Dataset
+    from skelpipe.skeleton import Layout
+
+__all__ = ["draw_average_motion", "draw_strips", "new_figure", "require_matplotlib", "save_figure"]
+
+POSES = 10
+MARGIN = 0.15  # of the body's extent, between poses
+SCALE_BAR = 0.5  # metres
+
+
+def require_matplotlib() -> None:
+    """Raise UsageError where matplotlib is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise UsageError("drawing needs matplotlib: pip install 'skelpipe[plot]'") from None
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure of this size in inches, whatever display there is."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a figure in the format that the file's suffix names, whole or not at all."""
+    suffix = Path(path).suffix.removeprefix(".") or "png"
+    if suffix not in figure.canvas.get_supported_filetypes():
+        raise UsageError(f"{path}: pictures are written as png, svg or pdf, not {suffix}")
+    with replacing(Path(path)) as file:
+        figure.savefig(file, format=suffix)
+
+
+def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
+    """Draw clips `[C,T,V,M]` one under another, each as a strip of poses seen from the front, all to one scale."""
+    figure = new_figure(1.25 * POSES, 2.1 * len(clips) + 0.5)
+    frame = _frame(clips)
+    for axes, clip, title in zip(_rows(figure, len(clips)), clips, titles, strict=True):
+        _strip(axes, clip, layout, frame)
+        axes.set_title(title, fontsize=9, loc="left")
+    _name_parts(figure, layout)
+    save_figure(figure, path)
+
+
+def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
+    """Draw the mean training clip: the joints as a strip of poses, and how fast each part moves on average."""
+    layout = dataset.layout
+    figure = new_figure(1.25 * POSES, 5.2)
+    above, below = _rows(figure, 2)
+    anchor = dataset.anchor("joint")
+    _strip(above, anchor, layout, _frame([anchor]))
+    count = dataset.count("train")
+    above.set_title(
+        f"average motion of {dataset.name} {dataset.split}: mean of {count:,} training clips, metres",
+        fontsize=9,
+        loc="left",
+    )
+    # the last motion frame is 0 by definition
+    speed = np.linalg.norm(dataset.anchor("motion")[..., 0], axis=0)[:-1]
+    for part, colour in part_colours(layout).items():
+        mean = 1000 * speed[:, list(layout.parts[part])].mean(axis=1)
+        below.plot(mean, color=colour, label=part, linewidth=1.5)
+    below.set(xlabel="frame", ylabel="mm a frame")
+    below.set_title("motion anchor, first body: mean length a part", fontsize=9, loc="left")
+    below.legend(fontsize=8, ncols=len(layout.parts), frameon=False)
+    below.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)
+
+
+def _rows(figure: Any, count: int) -> list[Any]:
+    axes = figure.subplots(count, 1, squeeze=False)
+    return [row[0] for row in axes]
+
+
+def _name_parts(figure: Any, layout: "Layout") -> None:
+    """Put a legend of the parts' colours under all strips."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, linewidth=2.5) for colour in part_colours(layout).values()]
+    figure.legend(
+        handles, list(layout.parts), loc="outside lower left", ncols=len(handles), fontsize=8, frameon=False
+    )
+
+
+def _frame(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
+    """Return the extent of x and of y, in metres, that holds every pose of the clips."""
+    seen = [_seen(clip) for clip in clips]
+    lows = np.min([clip.min(axis=(1, 2, 3)) for clip in seen], axis=0)
+    highs = np.max([clip.max(axis=(1, 2, 3)) for clip in seen], axis=0)
+    return float(lows[0]), float(highs[0]), float(lows[1]), float(highs[1])
+
+
+def _seen(clip: np.ndarray) -> np.ndarray:
+    """Return x and y as the camera sees them, [2,T,V,M]: its x grows to the left of the picture (poses without
+    depth are of pictures, where it grows to the right).
+    """
+    return clip[:2] * np.array([-1 if clip[2].any() else 1, 1]).reshape(2, 1, 1, 1)
+
+
+def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, float, float, float]) -> None:
+    """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint."""
+    present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
+    colour_of = joint_colours(layout)
+    seen = _seen(clip)
+    left, right, bottom, top = frame
+    step = max(right - left, 0.3) * (1 + MARGIN)
+    for place, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):
+        for rank, m in enumerate(present):
+            x, y = seen[0, t, :, m] + place * step, seen[1, t, :, m]
+            for child, parent in layout.edges:
+                axes.plot(
+                    x[[child, parent]],
+                    y[[child, parent]],
+                    color=colour_of[child],
+                    linewidth=2.0 if rank == 0 else 1.0,
+                    alpha=1.0 if rank == 0 else 0.5,
+                    solid_capstyle="round",
+                )
+        axes.annotate(
+            f"frame {t}", (place * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"
+        )
+    bar = right + (POSES - 1) * step + 0.1  # a measure at the right end
+    axes.plot([bar, bar], [bottom, bottom + SCALE_BAR], color="#666666", linewidth=1.5)
+    axes.annotate(f" {SCALE_BAR} m", (bar, bottom + SCALE_BAR / 2), va="center", fontsize=7, color="#666666")
+    axes.set_aspect("equal", anchor="W")
+    axes.set_xlim(left - 0.1, bar + 0.4)
+    axes.set_ylim(bottom - 0.25, top + 0.1)
+    axes.set_axis_off()

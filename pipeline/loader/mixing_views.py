@@ -1,0 +1,109 @@
+"""Recipes of the methods that mix clips: which views a batch has and how they are made (spec B3, B5, D4 to D6).
+
+Each function returns what `Loader` takes. Methods without mixing need no more than `chain` for each view.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from skelpipe.augment.adain import SkeletonAdaIN
+from skelpipe.augment.chain import chain
+from skelpipe.augment.skelemix import SkeleMix
+from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.errors import UsageError
+from skelpipe.loader.view_recipes import Augmentation, Mats, On
+from skelpipe.skeleton import Layout
+
+__all__ = ["actclr", "skeattnclr", "skelemixclr"]
+
+Views = dict[str, On | Mats | Augmentation | None]
+Bounds = tuple[int, int]  # both may be drawn
+
+
+def skelemixclr(
+    layout: Layout,
+    *,
+    repeats: int = 1,
+    parts: Bounds = (2, 3),
+    blocks: Bounds = (7, 11),
+    per: str = "batch",
+    shear: float = 0.5,
+    crop: int = 6,
+) -> Views:
+    """`query`, `key` and the query mixed: `mixed`, or with R > 1 repeats (SkeleMixCLR+: 3) `mixed1` to `mixedR`.
+
+    The view is derived first, then mixed. `parts` and `blocks` bound the region (see `SkeleMix`).
+    """
+    if repeats < 1:
+        raise UsageError(f"the query is to be mixed {repeats} times; it must be at least once")
+    names = ["mixed"] if repeats == 1 else [f"mixed{r}" for r in range(1, repeats + 1)]
+    mixed = On("query", SkeleMix(layout, parts, blocks, per))
+    return {**_pair(shear, crop), **dict.fromkeys(names, mixed)}
+
+
+def skeattnclr(
+    layout: Layout,
+    *,
+    parts: Bounds = (3, 4),
+    blocks: Bounds = (4, 7),
+    per: str = "batch",
+    shear: float = 0.5,
+    crop: int = 6,
+) -> Views:
+    """`query`, `key` and `mixed`: larger parts over shorter spans, mixed as joints before the view is derived."""
+    mixed = On("query", SkeleMix(layout, parts, blocks, per), stage="joint")
+    return {**_pair(shear, crop), "mixed": mixed}
+
+
+def actclr(
+    layout: Layout,
+    view: str,
+    actionlet: Callable[[Tensor], Tensor],
+    *,
+    variant: str = "paper",
+    parts: Bounds = (2, 3),
+    blocks: Bounds = (3, 5),
+    shear: float = 0.5,
+    crop: int = 6,
+) -> Views:
+    """`query`, made by MATS, and `key`; with the views they are made from.
+
+    `paper`: `spread` (the eight of AimCLR), `act` (and Skeleton AdaIN), `noisy`, `non` (and Skeleton Mix).
+    `released`: the query joins `act` and `non`, drawn independently of each other; besides there are `styled`
+    (normal, then Skeleton AdaIN), `mixed` (and Skeleton Mix) and `blend`, which joins these two by the actionlet
+    of `plain`; augmentations are left out and regions shrink by epoch. `view` is what the loader shows; `parts`
+    and `blocks` bound the region of Skeleton Mix.
+    """
+    pair = _pair(shear, crop)
+    adain = SkeletonAdaIN(layout, view, variant)
+    if variant == "paper":
+        act = chain("actclr-actionlet", layout=layout, shear=shear, crop=crop)
+        both = chain("actclr-non-actionlet", layout=layout, shear=shear, crop=crop)
+        return {
+            "spread": act,
+            "act": On("spread", adain),
+            "noisy": On("act", both.split(len(act))[1]),
+            "non": On("noisy", SkeletonMix(layout, parts, blocks)),
+            "query": Mats("act", "non", actionlet),
+            "key": pair["key"],
+        }
+    act, non = (
+        chain(name, layout=layout, variant=variant, shear=shear, crop=crop, curriculum=True)
+        for name in ("actclr-actionlet", "actclr-non-actionlet")
+    )
+    return {
+        "act": act,
+        "non": non,
+        "query": Mats("act", "non", actionlet),
+        "plain": pair["query"],
+        "styled": On("plain", adain),
+        "mixed": On("styled", SkeletonMix(layout, parts, blocks, curriculum=True)),
+        "blend": Mats("styled", "mixed", actionlet, sees="plain"),
+        "key": pair["key"],
+    }
+
+
+def _pair(shear: float, crop: int) -> Views:
+    normal = chain("normal", shear=shear, crop=crop)
+    return {"query": normal, "key": normal}

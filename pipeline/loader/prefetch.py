@@ -1,0 +1,121 @@
+"""Work done ahead on one background thread: bounded, closed for certain, its errors raised at the consumer."""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from skelpipe.storage.deadlines import give_up_when
+
+__all__ = ["Prefetch"]
+
+T = TypeVar("T")
+
+
+class Prefetch(Generic[T]):
+    """Run the iterator that `produce(idle)` makes on a thread, keeping at most `depth` items ready.
+
+    Once there are as many, it goes on when `refill_at` are left, at first use of one where that is not given:
+    to wake a thread takes longer than to make some items.
+
+    `idle()` tells the iterator that an item is ready still: there is time for work that the consumer would do.
+
+    An error of the iterator is raised by `next` once the items before it are consumed. The thread ends with
+    the iterator, with `close`, when this object is dropped, and when the interpreter exits; `produce` must
+    therefore hold no reference to this object.
+    """
+
+    def __init__(
+        self,
+        produce: Callable[[Callable[[], bool]], Iterator[T]],
+        depth: int,
+        name: str = "prefetch",
+        refill_at: int | None = None,
+    ) -> None:
+        self._queue: _Queue[T] = _Queue(depth, depth - 1 if refill_at is None else refill_at)
+        thread = threading.Thread(target=_run, args=(produce, self._queue), name=name, daemon=True)
+        self._stop = weakref.finalize(self, _stop, self._queue, thread)
+        thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._queue.get()
+
+    def close(self) -> None:
+        """Stop the thread and wait until it has ended; what was ready is dropped. Twice is harmless."""
+        self._stop()
+
+
+class _Queue(Generic[T]):
+    """A bounded queue that either side can end; a side is woken only where it may have waited."""
+
+    def __init__(self, depth: int, low: int) -> None:
+        self._changed = threading.Condition()
+        self._items: deque[T] = deque()
+        self._depth, self._low = depth, low
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> bool:
+        """Append when there is room; False when the queue was closed instead."""
+        with self._changed:
+            if len(self._items) >= self._depth:
+                self._changed.wait_for(lambda: self._ended or len(self._items) <= self._low)
+            if self._ended:
+                return False
+            self._items.append(item)
+            if len(self._items) == 1:
+                self._changed.notify_all()
+            return True
+
+    def get(self) -> T:
+        """Take the next item; after the last raise the producer's error, or StopIteration."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or len(self._items) > 0)
+            if self._items:
+                item = self._items.popleft()
+                if len(self._items) == self._low:
+                    self._changed.notify_all()
+                return item
+            error, self._error = self._error, None
+            raise StopIteration if error is None else error
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The producer has no more items, because of `error` if there is one."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def holds_any(self) -> bool:
+        return bool(self._items)
+
+    def is_closed(self) -> bool:
+        return self._ended
+
+    def close(self) -> None:
+        """The consumer wants no more items."""
+        with self._changed:
+            self._ended = True
+            self._items.clear()
+            self._changed.notify_all()
+
+
+def _run(produce: Callable[[Callable[[], bool]], Iterator[T]], queue: _Queue[T]) -> None:
+    give_up_when(queue.is_closed)  # else whoever closes waits as long as a server hangs
+    try:
+        for item in produce(queue.holds_any):
+            if not queue.put(item):
+                return
+    except BaseException as error:  # whatever it is, it belongs to the consumer
+        queue.end(error)
+    else:
+        queue.end()
+
+
+def _stop(queue: _Queue[T], thread: threading.Thread) -> None:
+    queue.close()
+    if thread is not threading.current_thread():
+        thread.join()

@@ -1,0 +1,229 @@
+"""From a manifest's YAML, built in or a user's own, to a `Manifest`; every fault is named by file and key.
+
+docs/own-dataset.md tells the keys. Lists (classes, missing, a split's subsets) stand in the document or in a text
+file of one entry a line, looked for beside a user's YAML or, for built-in datasets, among the facts.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from skelpipe import manifests
+from skelpipe.errors import UsageError
+from skelpipe.manifest import BY_ID, SUBSETS, Manifest, Segments, Split, Value
+from skelpipe.raw import READERS
+from skelpipe.skeleton import Layout, layout, parse_layout
+from skelpipe.yaml_reader import Section, read_yaml
+
+__all__ = ["load_manifest"]
+
+KEYS = (
+    *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
+    *("first_label", "ranges", "missing", "units", "y", "segments", "classes", "splits", "terms", "homepage"),
+)
+SPLIT_KEYS = ("field", "train", "test", "published")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+MOST_BODIES = 6
+YAML_SUFFIXES = (".yaml", ".yml")
+
+Lines = Callable[[str, str], list[str]]  # (file, place) to the lines of a list
+
+
+def load_manifest(name: str) -> Manifest:
+    """Return a built-in dataset's manifest by name, such as `ntu60`, or a user's own by the path of its YAML."""
+    if name.endswith(YAML_SUFFIXES):
+        path = Path(name)
+
+        def beside(file: str, place: str) -> list[str]:
+            try:
+                return (path.parent / file).read_text("utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{place}: {path.parent / file} cannot be read: {error}") from None
+
+        return _parse(Section(read_yaml(path), name, KEYS), SPLIT_KEYS, beside)
+    return _built_in(name)
+
+
+@cache
+def _built_in(name: str) -> Manifest:
+    try:
+        content = manifests.read_yaml("datasets", name)
+    except KeyError as error:
+        raise UsageError(f"{error.args[0]}; a dataset of your own is given as the path of its .yaml") from None
+    top = Section(content, f"{name}.yaml", (*KEYS, "recordings"))
+    return _parse(top, (*SPLIT_KEYS, "needs"), lambda file, _: manifests.read_lines("lists", file))
+
+
+def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines) -> Manifest:
+    name = top.get("name", str)
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{top.at('name')}: {name!r} may hold letters, digits, - and _ only")
+    pattern = _pattern(top)
+    groups = tuple(pattern.groupindex)
+    segments = _segments(top)
+    label = top.get("label", str, "action")
+    if not segments and label not in groups:
+        raise UsageError(f"{top.at('label')}: name_pattern has no group {label!r}: it must hold the class")
+    classes, note = _classes(top, lines)
+    return Manifest(
+        name=name,
+        title=top.get("title", str, name),
+        reader=_reader(top),
+        layout=_layout(top, name),
+        units=top.get("units", str, "metres"),
+        y_down=_choice(top, "y", ("up", "down")) == "down",
+        bodies=_within(top, "bodies", 1, MOST_BODIES, default=1),
+        name_pattern=pattern,
+        suffixes=_suffixes(top),
+        strict_names=_flag(top, "strict_names", default=True),
+        label=label,
+        first_label=_within(top, "first_label", 0, 1, default=1),
+        ranges=_ranges(top, groups),
+        missing=frozenset(_listed(top, "missing", lines, [])),
+        recordings=top.get("recordings", str, None),
+        segments=segments,
+        classes=tuple(classes),
+        classes_note=note,
+        splits=_splits(top, groups, split_keys, lines),
+        terms=top.get("terms", str, "The terms of the source are not stated."),
+        homepage=top.get("homepage", str, ""),
+    )
+
+
+def _pattern(top: Section) -> re.Pattern[str]:
+    text = top.get("name_pattern", str)
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(f"{top.at('name_pattern')}: is no regular expression: {error}") from None
+    if BY_ID in pattern.groupindex:
+        raise UsageError(f"{top.at('name_pattern')}: no group may be called {BY_ID!r}: that is the whole name")
+    return pattern
+
+
+def _reader(top: Section) -> str:
+    reader: str = top.get("reader", str)
+    if reader not in READERS:
+        raise UsageError(f"{top.at('reader')}: there is no reader {reader!r}; there are: {', '.join(READERS)}")
+    return reader
+
+
+def _layout(top: Section, name: str) -> Layout:
+    said = top.content.get("layout")
+    if isinstance(said, dict):
+        return parse_layout({"name": name, **said}, top.at("layout"))
+    known = top.get("layout", str)
+    try:
+        return layout(known)
+    except UsageError as error:
+        raise UsageError(f"{top.at('layout')}: {error}; or a mapping that defines one") from None
+
+
+def _suffixes(top: Section) -> tuple[str, ...]:
+    said = top.content.get("suffix")
+    suffixes = (said,) if isinstance(said, str) else tuple(top.texts("suffix"))
+    if not suffixes or not all(suffix.strip(" .") and "/" not in suffix for suffix in suffixes):
+        raise UsageError(f"{top.at('suffix')}: the end of a file's name is expected, such as .npy")
+    return suffixes
+
+
+def _segments(top: Section) -> Segments | None:
+    if "segments" not in top.content:
+        return None
+    section = top.section("segments", ("suffix", "longest"))
+    return Segments(_suffixes(section), _within(section, "longest", 1, 1 << 30, default=1 << 30))
+
+
+def _classes(top: Section, lines: Lines) -> tuple[list[str], str]:
+    if isinstance(top.content.get("classes"), list):
+        names, note = top.texts("classes"), ""
+    else:
+        section = top.section("classes", ("file", "first", "note"))
+        names = [name.strip() for name in lines(section.get("file", str), section.at("file"))]
+        names = names[: section.get("first", int, len(names))]
+        note = section.get("note", str, "")
+    if not names or len(set(names)) != len(names) or not all(name.strip() for name in names):
+        raise UsageError(f"{top.at('classes')}: names are expected, each once, none empty")
+    if number := next((name for name in names if name.isdecimal()), None):
+        raise UsageError(
+            f"{top.at('classes')}: {number!r} is a number: give names; numbers count classes from first_label"
+        )
+    return names, note
+
+
+def _ranges(top: Section, groups: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    section = top.section("ranges", groups, {})
+    found = {}
+    for key in section.content:
+        limits = section.get(key, list)
+        if len(limits) != 2 or not all(isinstance(limit, int) for limit in limits) or limits[0] > limits[1]:
+            raise UsageError(f"{section.at(key)}: two whole numbers are expected, the lower first")
+        found[key] = (limits[0], limits[1])
+    return found
+
+
+def _splits(top: Section, groups: tuple[str, ...], keys: tuple[str, ...], lines: Lines) -> dict[str, Split]:
+    section = top.section("splits")
+    if not section.content:
+        raise UsageError(f"{section.place}: at least one split is expected")
+    return {name: _split(section.section(name, keys), name, groups, lines) for name in section.content}
+
+
+def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -> Split:
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{section.place}: a split's name may hold letters, digits, - and _ only")
+    published = section.section("published", SUBSETS, {})
+    counts = {subset: published.get(subset, int) for subset in SUBSETS} if published.content else {}
+    needs = section.get("needs", str, "")
+    if needs:
+        return Split(name, BY_ID, published=counts, needs=needs)
+    field = section.get("field", str)
+    if field not in (*groups, BY_ID):
+        raise UsageError(
+            f"{section.at('field')}: name_pattern has no group {field!r}; there are: {', '.join((*groups, BY_ID))}"
+        )
+    sets = {subset: _values(section, subset, lines) for subset in SUBSETS if subset in section.content}
+    if not sets:
+        raise UsageError(f"{section.place}: one of the keys 'train' and 'test' is expected")
+    if both := sorted(map(str, sets.get("train", frozenset()) & sets.get("test", frozenset()))):
+        raise UsageError(f"{section.place}: {both[0]} is on both subsets")
+    return Split(name, field, sets.get("train"), sets.get("test"), counts)
+
+
+def _values(section: Section, subset: str, lines: Lines) -> frozenset[Value]:
+    values = _listed(section, subset, lines)
+    if section.get("field", str) == BY_ID:
+        return frozenset(values)
+    return frozenset(int(value) if value.isdecimal() else value for value in values)
+
+
+def _listed(section: Section, key: str, lines: Lines, default: Any = None) -> list[str]:
+    """A list in the document, or `{file: NAME}` of one entry a line."""
+    said = section.content.get(key, default)
+    if isinstance(said, dict):
+        inner = section.section(key, ("file",))
+        return [line.strip() for line in lines(inner.get("file", str), inner.at("file")) if line.strip()]
+    return section.texts(key, default)
+
+
+def _within(section: Section, key: str, low: int, high: int, *, default: int) -> int:
+    value: int = section.get(key, int, default)
+    if not low <= value <= high:
+        raise UsageError(f"{section.at(key)}: {value} is not between {low} and {high}")
+    return value
+
+
+def _choice(section: Section, key: str, choices: tuple[str, ...]) -> str:
+    value: str = section.get(key, str, choices[0])
+    if value not in choices:
+        raise UsageError(f"{section.at(key)}: {value!r} is not one of {', '.join(choices)}")
+    return value
+
+
+def _flag(section: Section, key: str, *, default: bool) -> bool:
+    value = section.content.get(key, default)
+    if not isinstance(value, bool):
+        raise UsageError(f"{section.at(key)}: true or false is expected, found {value!r}")
+    return value

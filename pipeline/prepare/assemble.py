@@ -1,0 +1,162 @@
+"""The last step of `prepare`: receipts of the shards to anchors, sample table, README and card."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelpipe import __version__
+from skelpipe.dataset.card import FORMAT, SAMPLES, Row, card_digest, write_samples
+from skelpipe.dataset.tar_shard import Geometry
+from skelpipe.errors import SkelpipeError
+from skelpipe.files import replacing, size_and_hash
+from skelpipe.manifest import SUBSETS, Manifest
+from skelpipe.prepare.folder_lock import README
+from skelpipe.prepare.plan import Drop, Plan, Sample
+from skelpipe.prepare.readme import dataset_readme
+from skelpipe.prepare.shard_writer import ShardJob, shard_file
+from skelpipe.prepare.untrimmed_writer import VideoJob, gather_videos
+from skelpipe.prepare.writers import DatasetWriter
+from skelpipe.preprocess import PROFILES
+from skelpipe.views import VIEWS, derive
+
+__all__ = ["assemble"]
+
+
+def assemble(
+    manifest: Manifest,
+    made_with: Mapping[str, Any],
+    plan: Plan,
+    jobs: Sequence[ShardJob],
+    video_jobs: Sequence[VideoJob],
+    formats: Sequence[str],
+    outlet: DatasetWriter,
+) -> dict[str, Any]:
+    """Gather the receipts; write anchors, sample table, README and, last, the card. Return the card.
+
+    `made_with` are the options that decide the content, as plain values; `formats` the containers to leave.
+    """
+    gathered = _gather(plan, jobs, outlet)
+    out = outlet.folder
+    shape, dtype = jobs[0].shape, jobs[0].dtype
+    profile = PROFILES[made_with["profile"]]
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "generator": f"skelpipe {__version__}",
+        "name": manifest.name,
+        "title": manifest.title,
+        "split": made_with["split"],
+        "options": dict(made_with),
+        "formats": list(formats),
+        "profile": {"name": profile.name, "version": profile.version},
+        "shape": list(shape),
+        "dtype": dtype,
+        "layout": manifest.layout.to_plain(),
+        "classes": list(manifest.classes),
+        "classes_note": manifest.classes_note,
+        "views": {view: _plain_geometry(Geometry(view, shape, dtype)) for view in VIEWS},
+        "splits": gathered.splits,
+        "anchors": _write_anchors(manifest, gathered.joint_sum, gathered.splits["train"]["samples"], out),
+        "samples": write_samples(out / SAMPLES, gathered.rows),
+        "dropped": dict(sorted(Counter(row.reason for row in gathered.rows if row.reason).items())),
+        "noted": sum(bool(row.note) for row in gathered.rows),
+        "published": dict(manifest.split(made_with["split"]).published),
+        "definition": manifest.definition(made_with["split"]),
+        "raw_fingerprint": plan.fingerprint(),
+        "units": manifest.units,
+        "terms": manifest.terms,
+        "homepage": manifest.homepage,
+    }
+    if video_jobs:
+        card["untrimmed"] = gather_videos(video_jobs, outlet.read_receipts(video_jobs))
+    card["samples_file"] = {"sha256": size_and_hash(out / SAMPLES)[1]}
+    card["digest"] = card_digest(card)
+    if "hdf5" in formats:
+        card["hdf5"] = outlet.hdf5(card)
+    with replacing(out / README) as file:
+        file.write(dataset_readme(manifest, card).encode())
+    outlet.publish(card)
+    return card
+
+
+@dataclass
+class _Gathered:
+    """What the receipts say: the sample table, the card's entries a subset, the sum of the training clips."""
+
+    rows: list[Row]
+    splits: dict[str, Any]
+    joint_sum: np.ndarray
+
+
+def _gather(plan: Plan, jobs: Sequence[ShardJob], outlet: DatasetWriter) -> _Gathered:
+    splits: dict[str, Any] = {subset: {"samples": 0, "shards": []} for subset in SUBSETS}
+    found = _Gathered([_row(drop, reason=drop.reason) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
+    for job, receipt in zip(jobs, outlet.read_receipts(jobs), strict=True):
+        if receipt is None:
+            gone = shard_file(Path(), job.shard.subset, "*", job.shard.name)
+            raise SkelpipeError(f"{outlet}/{gone}: files are gone; run prepare again")
+        by_id = {sample.id: sample for sample in job.shard.samples}
+        found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
+        for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
+            found.rows.append(_row(by_id[id_], frames, bodies, job.shard.name, row, note=note or None))
+        if not receipt["samples"]:  # every recording of it was dropped: a shard of nothing helps no reader
+            outlet.drop(job)
+            continue
+        facts = splits[job.shard.subset]
+        facts["samples"] += len(receipt["samples"])
+        shard = {"name": job.shard.name, "samples": len(receipt["samples"]), "views": receipt["views"]}
+        facts["shards"].append(shard)
+        if job.shard.subset == "train":
+            found.joint_sum += np.load(job.joint_sum, allow_pickle=False)
+    found.rows.sort(key=lambda row: (row.id, row.reason or ""))
+    return found
+
+
+def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path) -> dict[str, Any]:
+    """Write the mean training clip of each view (ActCLR's static anchor, eq. 2); return their hashes.
+
+    Bone and motion are linear in the joints, so their means are the views of the mean joint clip.
+    """
+    if not count:
+        return {"absent": "the training side is empty"}
+    hashes = {}
+    for view in VIEWS:
+        path = out / "anchors" / f"{view}.npy"
+        with replacing(path) as file:
+            np.save(file, derive(total / count, view, manifest.layout).astype(np.float32))
+        hashes[view] = {"sha256": size_and_hash(path)[1]}
+    return hashes
+
+
+def _row(
+    of: Sample | Drop,
+    frames: int | None = None,
+    bodies: int | None = None,
+    shard: str | None = None,
+    row: int | None = None,
+    reason: str | None = None,
+    note: str | None = None,
+) -> Row:
+    cut = of.cut
+    return Row(
+        id=of.id,
+        label=of.label if of.label >= 0 else None,
+        fields=of.fields,
+        recording=cut.recording if cut else None,
+        start=cut.start if cut else None,
+        end=cut.end if cut else None,
+        frames=frames,
+        bodies=bodies,
+        split=of.subset or None,
+        shard=shard,
+        row=row,
+        reason=reason,
+        note=note,
+    )
+
+
+def _plain_geometry(geometry: Geometry) -> dict[str, int]:
+    return {"start": 0, "stride": geometry.stride, "data_offset": geometry.data_offset}

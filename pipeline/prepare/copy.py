@@ -1,0 +1,207 @@
+"""`copy`: a dataset from one place to another, every byte checked against the card, the card itself last."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from skelpipe.dataset.card import CARD, SAMPLES, parse_card
+from skelpipe.dataset.inventory import DataFile, inventory
+from skelpipe.errors import DatasetError, SkelpipeError, UsageError
+from skelpipe.files import PART, measured
+from skelpipe.manifest import SUBSETS
+from skelpipe.prepare.folder_lock import README, WORK
+from skelpipe.prepare.remote_lock import NOTE
+from skelpipe.progress import progress
+from skelpipe.storage.deadlines import give_up_when
+from skelpipe.storage.filesystem import Filesystem
+from skelpipe.storage.reread import read_parsed
+from skelpipe.views import VIEWS
+
+__all__ = ["CopyReport", "copy_dataset"]
+
+_SUBSET, _VIEW = "|".join(SUBSETS), "|".join(VIEWS)
+DATA_FILE = re.compile(  # what --overwrite may remove: names that data files of any dataset have
+    rf"({_SUBSET})/({_VIEW})/[^/]+\.(tar|idx)|untrimmed/({_SUBSET})/[^/]+\.tar|anchors/({_VIEW})\.npy"
+    rf"|({_SUBSET})\.h5|{re.escape(SAMPLES)}"
+)
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """What a copy did: files and bytes copied, and files that were at the target already."""
+
+    source: str
+    target: str
+    digest: str
+    copied: int
+    skipped: int
+    bytes: int
+
+    @property
+    def was_complete(self) -> bool:
+        return self.copied == 0
+
+
+def copy_dataset(
+    source: Filesystem, target: Filesystem, *, workers: int = 1, overwrite: bool = False, quiet: bool = False
+) -> CopyReport:
+    """Copy the dataset at `source` to `target`, `workers` files at a time; go on where a cut-off copy stopped.
+
+    Each file is hashed on its way and read back at the target; one that is there with the card's bytes stays.
+    `overwrite` replaces another dataset at the target and leaves other files there alone. Raises DatasetError
+    where the source is damaged, UsageError where the target holds something else, SkelpipeError where a place
+    cannot be read or written.
+    """
+    _refuse_same(source, target)
+    card_bytes, card = _read_card(source)
+    try:
+        files = list(inventory(card))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{source}/{CARD}: does not list its files: {error}") from None
+    readme = source.read(README) if source.size(README) is not None else None
+    present = _settle(target, card_bytes, card["digest"], files, readme, overwrite=overwrite)
+    sizes = _copy_files(source, target, files, present, workers, quiet)
+    small = {README: readme} if readme is not None else {}
+    for name, content in {**small, CARD: card_bytes}.items():
+        if name not in present or target.read(name) != content:
+            target.write(name, [content])
+            _refuse_unless(target.read(name) == content, target, name)
+            sizes.append(len(content))
+    skipped = len(files) + len(small) + 1 - len(sizes)
+    return CopyReport(str(source), str(target), card["digest"], len(sizes), skipped, sum(sizes))
+
+
+def _refuse_same(source: Filesystem, target: Filesystem) -> None:
+    # of object stores one URL can name two places: the same place is then found complete
+    if source.is_local and target.is_local and source.local_path.resolve() == target.local_path.resolve():
+        raise UsageError(f"{target}: is the place to copy from")
+
+
+def _read_card(source: Filesystem) -> tuple[bytes, dict[str, Any]]:
+    if source.size(CARD) is None:
+        raise DatasetError(f"{source}: no {CARD} here: no dataset, or one that is not finished")
+    return read_parsed(source, CARD, lambda content: parse_card(content, source))
+
+
+def _settle(
+    target: Filesystem,
+    card_bytes: bytes,
+    digest: str,
+    files: Sequence[DataFile],
+    readme: bytes | None,
+    *,
+    overwrite: bool,
+) -> frozenset[str]:
+    """Make the target ready, or refuse it; return the names of what it holds.
+
+    A card that is not the source's goes first, so that it never stands over the files of two datasets.
+    """
+    present = target.names()
+    if any(name.startswith((f"{WORK}/", NOTE)) for name in present):
+        raise UsageError(f"{target}: a prepare is unfinished there: let it finish or choose another place")
+    standing = target.read(CARD) if CARD in present else None
+    if standing == card_bytes:
+        return frozenset(present)
+    ours = {file.name for file in files} | {CARD}
+    if README in present and (not ours.isdisjoint(present) or target.read(README) == readme):
+        ours.add(README)  # data files come before it: beside none it is some other folder's
+    foreign = [name for name in present if name.removesuffix(PART) not in ours]
+    if not overwrite:
+        _refuse(target, standing, digest, foreign)
+    if standing is not None:
+        target.remove(CARD)
+    for name in foreign:
+        if DATA_FILE.fullmatch(name.removesuffix(PART)):
+            target.remove(name)
+    return frozenset(present) - {CARD, *foreign}
+
+
+def _refuse(target: Filesystem, standing: bytes | None, digest: str, foreign: Sequence[str]) -> None:
+    other = digest if standing is None else _digest_of(standing)
+    if other != digest:
+        raise UsageError(
+            f"{target} holds another dataset (digest {other[:12]}, to copy is {digest[:12]}):"
+            " choose another place or pass --overwrite"
+        )
+    if foreign:
+        raise UsageError(
+            f"{target} holds files that are not of this dataset, the first {foreign[0]}:"
+            " choose an empty place or pass --overwrite"
+        )
+
+
+def _digest_of(card_bytes: bytes) -> str:
+    try:
+        return str(json.loads(card_bytes)["digest"])
+    except (ValueError, KeyError, TypeError):
+        return "unreadable"
+
+
+def _copy_files(
+    source: Filesystem,
+    target: Filesystem,
+    files: Sequence[DataFile],
+    present: frozenset[str],
+    workers: int,
+    quiet: bool,
+) -> list[int]:
+    """Copy the files that are not there yet; return the size of each one copied.
+
+    The first failure ends the others at their next piece.
+    """
+    stop = Event()
+    with ThreadPoolExecutor(workers, "skelpipe-copy", give_up_when, (stop.is_set,)) as pool:
+        futures = [pool.submit(_copy_file, source, target, file, file.name in present, stop) for file in files]
+        try:
+            label = f"copy {source} to {target}: files"
+            done = progress(as_completed(futures), label, len(files), quiet=quiet)
+            return [size for future in done if (size := future.result()) is not None]
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _copy_file(source: Filesystem, target: Filesystem, file: DataFile, is_there: bool, stop: Event) -> int | None:
+    """Copy a file and read it back; return its size, None where it was there with the card's bytes."""
+    if is_there and file.size in (None, target.size(file.name)):
+        _, sha256 = measured(_until(stop, target.stream(file.name)))
+        if sha256 == file.sha256:
+            return None
+    target.write(file.name, _vouched(source, file, stop))
+    size, sha256 = measured(_until(stop, target.stream(file.name)))
+    _refuse_unless(sha256 == file.sha256, target, file.name)
+    return size
+
+
+def _refuse_unless(same: bool, target: Filesystem, name: str) -> None:
+    """Take back a file that reads otherwise than it was written, and say so."""
+    if not same:
+        target.remove(name)
+        raise SkelpipeError(f"{target}/{name}: reads back otherwise than it was written: run copy again")
+
+
+def _vouched(source: Filesystem, file: DataFile, stop: Event) -> Iterator[bytes]:
+    """Yield a file's pieces; DatasetError at its end where they were not the card's."""
+    hasher = hashlib.sha256()
+    size = 0
+    for piece in _until(stop, source.stream(file.name)):
+        hasher.update(piece)
+        size += len(piece)
+        yield piece
+    if hasher.hexdigest() != file.sha256:
+        raise DatasetError(
+            f"{source}/{file.name}: damaged at the source: the sha256 of its {size:,} bytes is not the card's"
+        )
+
+
+def _until(stop: Event, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        if stop.is_set():
+            raise SkelpipeError("stopped: another file could not be copied")
+        yield piece

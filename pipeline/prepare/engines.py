@@ -1,0 +1,138 @@
+"""Who does the work of `prepare`: this process, processes of this machine, or a dask cluster.
+
+Jobs are independent, write files of their own and may be run twice: whoever does them, the files are the same.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+
+from skelpipe.errors import SkelpipeError, UsageError
+
+__all__ = ["Job", "run_jobs", "run_on_dask", "workers_ready"]
+
+Job = Callable[[], None]
+
+CONNECT_SECONDS = 20
+
+
+@contextmanager
+def workers_ready(count: int) -> Iterator[Executor | None]:
+    """Start worker processes while the caller looks for work; None for a single one.
+
+    They are forked from a process that has loaded what they need, once for all, and holds no threads or locks;
+    a thread waits until it has. Ctrl-C, which a terminal sends to all of them, reaches a worker in its jobs alone:
+    anywhere else it would end with a traceback.
+    """
+    if count == 1:
+        yield None
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["skelpipe.prepare.preloaded"])
+    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
+        starting = threading.Thread(target=_start, args=(pool, count), name="skelpipe-start")
+        starting.start()
+        try:
+            yield pool
+        finally:
+            starting.join()
+
+
+def _start(pool: Executor, count: int) -> None:
+    """Have the pool start its processes, which it does when it gets work. They block what this thread blocks."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with suppress(Exception):  # whoever gives it real work is told the same
+        for _ in range(count):
+            pool.submit(_nothing)
+
+
+def _nothing() -> None:
+    pass
+
+
+def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
+    """Do the jobs on this machine, yielding after each; the first error ends the work, finished jobs stay."""
+    if pool is None or len(jobs) <= 1:
+        for job in jobs:
+            yield job()
+        return
+    try:
+        futures = [pool.submit(_interruptible, job) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise SkelpipeError("a worker process was killed (out of memory?); run prepare again to go on") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _interruptible(job: Job) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        job()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _begin(environment: dict[str, str]) -> None:
+    """Take over the environment, which may name credentials, and end when the parent is gone.
+
+    The process that this one was forked from knows only what was set when it began; and a parent that is killed
+    outright cannot end its workers itself.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
+    """Do the jobs on a dask.distributed cluster, yielding after each.
+
+    Jobs of a worker that is lost are done again by others. Workers need skelpipe, the raw files and the dataset's
+    folder under the same paths. Raises UsageError without the `dask` extra or where no scheduler answers.
+    """
+    try:
+        from distributed import Client
+        from distributed import as_completed as completed
+        from distributed.client import FutureCancelledError
+        from distributed.comm.core import CommClosedError
+        from distributed.scheduler import KilledWorker
+    except ImportError:
+        raise UsageError("--engine dask needs the extra: pip install 'skelpipe[dask]'") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it has to say, the errors below say shorter
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"--scheduler {scheduler}: no dask scheduler answers there: {error}") from None
+    with client:
+        futures = client.map(_run, jobs, pure=False)
+        try:
+            for _, _ in completed(futures, with_results=True):
+                yield
+            if not all(future.done() and future.status == "finished" for future in futures):
+                raise CommClosedError
+        except (CommClosedError, FutureCancelledError, CancelledError):
+            raise SkelpipeError(f"{scheduler}: the dask cluster was lost; run prepare again to go on") from None
+        except KilledWorker:
+            raise SkelpipeError(
+                "several dask workers were lost over the same shard; run prepare again to go on"
+            ) from None
+        finally:
+            client.cancel(futures)
+
+
+def _run(job: Job) -> None:
+    job()

@@ -1,0 +1,135 @@
+"""Claiming an output folder: one prepare at a time, cut-off work is continued, other options are refused."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from skelpipe.dataset.card import CARD, SAMPLES, read_card
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import PART, write_json
+from skelpipe.manifest import SUBSETS
+
+__all__ = ["README", "SETTINGS", "WORK", "locked", "made_with", "refuse_unless"]
+
+README = "README.md"
+WORK = ".prepare"
+SETTINGS = "settings.json"
+# Settings that say nothing to people, and what it means when one differs.
+HASHES = {
+    "definition": "the dataset's definition or its split's lists have changed since",
+    "raw_fingerprint": "the raw files have changed since",
+    "raw_times": "the raw files have changed since",
+}
+
+
+@contextmanager
+def locked(
+    out: Path, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = "", newest: int = 0
+) -> Iterator[Path | None]:
+    """Hold the folder `out` for one prepare; yield its work folder, or None if it already holds this dataset.
+
+    It does when its card has the same settings and is not older than `newest`, the time in ns at which the last
+    raw file was written. `raw_times` stands for the times of all of them; while work is cut off none may change.
+
+    The work folder keeps the settings and the receipts of finished shards until the caller is through; then it
+    goes. `overwrite` removes a dataset, finished or not, that was made with other settings.
+    """
+    work = out / WORK
+    try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out {out}: is a file")
+        if not work.exists():
+            if _holds(out, settings, newest):
+                yield None
+                return
+            if out.exists() and not (out / CARD).exists() and any(out.iterdir()):
+                raise UsageError(f"--out {out}: holds files that are no dataset of ours: choose an empty folder")
+            if (out / CARD).exists():
+                refuse_unless(overwrite, out, made_with(read_card(out)), settings)
+        work.mkdir(parents=True, exist_ok=True)
+        with open(work / "lock", "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{out}: another prepare is writing there") from None
+            _remove_parts(out)
+            done = _settle(out, work, settings, raw_times, newest, overwrite)
+            yield None if done else work
+            _remove_parts(out)
+            shutil.rmtree(work)
+    except OSError as error:
+        raise SkelpipeError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+
+
+def _remove_parts(out: Path) -> None:
+    """Remove what a killed prepare, or a lost worker of this one, left half-written."""
+    for part in out.rglob(f"*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:
+    """Say whether a finished dataset of these settings, younger than its raw files, lies in the folder."""
+    if not (out / CARD).exists():
+        return False
+    return made_with(read_card(out)) == settings and newest <= (out / CARD).stat().st_mtime_ns
+
+
+def made_with(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a card tells."""
+    return {**card["options"], **{key: card[key] for key in ("definition", "raw_fingerprint", "formats")}}
+
+
+def _settle(
+    out: Path, work: Path, settings: Mapping[str, Any], raw_times: str, newest: int, overwrite: bool
+) -> bool:
+    """Compare the settings with those of a cut-off prepare, if there was one, and note them down.
+
+    Return whether there is nothing left to do, since the folder already holds the dataset.
+    """
+    path = work / SETTINGS
+    now = {**settings, "raw_times": raw_times}
+    if path.is_file():
+        before = json.loads(path.read_bytes())
+        if before == now:
+            return False
+        refuse_unless(overwrite, out, before, now)
+        _remove(out)
+    elif (out / CARD).exists():
+        if _holds(out, settings, newest):
+            return True
+        refuse_unless(overwrite, out, made_with(read_card(out)), settings)
+        _remove(out)
+    for receipt in work.glob("*-*.*"):
+        receipt.unlink()
+    write_json(path, now)
+    return False
+
+
+def refuse_unless(overwrite: bool, out: object, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise UsageError that tells how the settings of what `out` holds differ, unless it may be overwritten."""
+    if overwrite:
+        return
+    differing = [
+        f"{key} was {before.get(key)}, is {settings.get(key)}"
+        for key in sorted({*before, *settings} - HASHES.keys())
+        if before.get(key) != settings.get(key)
+    ]
+    if not differing:
+        differing = [said for key, said in HASHES.items() if before.get(key) != settings.get(key)][:1]
+    differing = differing or [HASHES["raw_times"]]  # an edited file of the same name and size
+    raise UsageError(
+        f"{out} holds a dataset made otherwise ({'; '.join(differing)}): choose another --out or pass --overwrite"
+    )
+
+
+def _remove(out: Path) -> None:
+    """Remove a dataset's files, the card first, and nothing else that may lie there."""
+    for name in (CARD, SAMPLES, README, *(f"{subset}.h5" for subset in SUBSETS)):
+        (out / name).unlink(missing_ok=True)
+    for name in (*SUBSETS, "anchors", "untrimmed"):
+        if (out / name).exists():
+            shutil.rmtree(out / name)

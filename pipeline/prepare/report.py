@@ -1,0 +1,91 @@
+"""What `prepare` has to tell: found, dropped with reason, and what the complete dataset would hold."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from skelpipe.dataset.card import SAMPLES, parse_samples
+from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest
+from skelpipe.prepare import Outcome
+from skelpipe.prepare.plan import Drop, Plan, Sample, counts
+from skelpipe.storage.filesystem import Filesystem
+
+__all__ = ["plan_report", "preparation_report"]
+
+
+def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) -> dict[str, Any]:
+    """Return counts a subset, drops and strangers by reason, and which published recordings are not here."""
+    card = outcome.card
+    table = parse_samples(out.read(SAMPLES), card, out).select(["id", "recording", "note"]).to_pydict()
+    recordings = [
+        recording or identity for identity, recording in zip(table["id"], table["recording"], strict=True)
+    ]
+    found = {recording: manifest.fields(recording) or {} for recording in recordings}
+    kept = {subset: card["splits"][subset]["samples"] for subset in SUBSETS}
+    report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, found)
+    notes = {identity: note for identity, note in zip(table["id"], table["note"], strict=True) if note}
+    videos = {subset: card["untrimmed"][subset]["videos"] for subset in SUBSETS} if "untrimmed" in card else None
+    return {
+        **report,
+        "notes": notes,
+        "untrimmed": videos,
+        "was_complete": outcome.was_complete,
+        "digest": card["digest"],
+    }
+
+
+def plan_report(manifest: Manifest, split: str, out: Filesystem, plan: Plan) -> dict[str, Any]:
+    """Return the same of a plan, from file names (and label files) alone: no recording has been read."""
+    clips: list[Sample | Drop] = [*plan.samples, *plan.drops]
+    found = {clip.cut.recording if clip.cut else clip.id: clip.fields for clip in clips}
+    dropped = Counter(drop.reason for drop in plan.drops)
+    notes = {sample.id: sample.note for sample in plan.samples if sample.note}
+    report = _report(manifest, split, out, counts(plan.samples), dropped, plan.outside, found)
+    return {**report, "notes": notes, "dry_run": True}
+
+
+def _report(
+    manifest: Manifest,
+    split: str,
+    out: Filesystem,
+    kept: Mapping[str, int],
+    dropped: Mapping[str, int],
+    outside: Mapping[str, int],
+    found: Mapping[str, Fields],
+) -> dict[str, Any]:
+    absent = sorted(identity for identity, _ in manifest.expected() if identity not in found)
+    published = dict(manifest.split(split).published) or None
+    # Without a list of all recordings only their number is known.
+    missing = len(absent)
+    if published and not manifest.recordings:
+        missing = sum(max(0, published[subset] - kept[subset]) for subset in SUBSETS)
+    too_many = {
+        subset: kept[subset] - published[subset]
+        for subset in SUBSETS
+        if published and kept[subset] > published[subset]
+    }
+    return {
+        "out": str(out),
+        "split": split,
+        **kept,
+        "dropped": dict(sorted(dropped.items())),
+        "outside": dict(sorted(outside.items())),
+        "published": published,
+        "too_many": too_many,
+        "unmatched": _unmatched(manifest, split, found),
+        "absent": missing,
+        "unit": "clips" if manifest.segments else "recordings",
+        "first_absent": absent[0] if absent else None,
+    }
+
+
+def _unmatched(manifest: Manifest, split: str, found: Mapping[str, Fields]) -> list[str]:
+    """Return the values of a split's lists that no recording has: a slip of the pen sends the others astray.
+
+    Nothing where the grid of recordings is known: then what is absent is told anyway.
+    """
+    rule = manifest.split(split)
+    if manifest.recordings:
+        return []
+    seen = {identity if rule.field == BY_ID else fields.get(rule.field) for identity, fields in found.items()}
+    return sorted(str(value) for value in ((rule.train or frozenset()) | (rule.test or frozenset())) - seen)

@@ -1,0 +1,143 @@
+"""`prepare`: raw recordings to a dataset, shard by shard, in bounded memory, on any number of processes.
+
+The bytes do not depend on the number of workers, on who does the work, on the order in which folders are listed,
+or on how often the work was cut off: shards take their names when they are whole, receipts remember them, and the
+card comes last.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skelpipe.dataset.card import CARD
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import canonical_json
+from skelpipe.manifest import Manifest
+from skelpipe.prepare.assemble import assemble
+from skelpipe.prepare.engines import run_jobs, run_on_dask, workers_ready
+from skelpipe.prepare.plan import Plan
+from skelpipe.prepare.planner import make_plan
+from skelpipe.prepare.shard_writer import ShardJob
+from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
+from skelpipe.prepare.writers import DatasetWriter, open_writer
+from skelpipe.preprocess import CROSCLR, profile_writer
+from skelpipe.progress import progress
+from skelpipe.raw.source import find_raw_files
+from skelpipe.storage import open_filesystem
+from skelpipe.storage.filesystem import Filesystem
+
+__all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey"]
+
+FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides the content of a dataset beside the raw files."""
+
+    split: str
+    frames: int = 64
+    bodies: int = 2
+    shard_size: int = 1024
+    profile: str = CROSCLR
+    dtype: str = "float32"
+    second_body: str = "zeros"
+    untrimmed: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What prepare did: the card, recordings left aside by reason, and whether it was all done before."""
+
+    card: dict[str, Any]
+    outside: dict[str, int]
+    was_complete: bool
+
+
+def prepare(
+    manifest: Manifest,
+    raw: Sequence[str | Path],
+    out: str | Path | Filesystem,
+    options: Options,
+    *,
+    formats: Sequence[str] = FORMATS["shards"],
+    workers: int = 1,
+    scheduler: str | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    work: Path | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Write the dataset `out` from the recordings in the folders and .zip archives `raw`; return its card.
+
+    `out` is a folder or the URL of a bucket; to the latter go shards from scratch folders under `work` (None: the
+    folder for temporary files), one at a time a worker. `formats` are its containers, one or both of "shards" and
+    "hdf5"; the digest is the same. The work is done by `workers` processes or, where a `scheduler` is named, by
+    its dask cluster. A prepare that was cut off goes on where it stopped; one of other options or other raw files
+    is refused. Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and
+    SkelpipeError where a place cannot be read or written.
+    """
+    place = open_filesystem(out) if isinstance(out, str | Path) else out
+    if scheduler:  # a cluster's workers have a current folder of their own
+        raw, work = [Path(folder).resolve() for folder in raw], work and work.resolve()
+        place = open_filesystem(place.local_path.resolve()) if place.is_local else place
+    finished = not overwrite and place.size(CARD) is not None  # then there is most likely nothing to do
+    with workers_ready(1 if scheduler or finished else workers) as pool:
+        plan = survey(manifest, raw, options, skip_bad=skip_bad)
+        made_with = {"dataset": manifest.name, **asdict(options)}
+        settings = {
+            **made_with,
+            "definition": manifest.definition(options.split),
+            "raw_fingerprint": plan.fingerprint(),
+            "formats": sorted(formats),
+        }
+        times = plan.fingerprint(times=True)
+        lock = open_writer(place, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
+        with lock as writer:
+            if isinstance(writer, dict):
+                return Outcome(writer, dict(plan.outside), was_complete=True)
+            decided = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
+            jobs, video_jobs = _jobs(manifest, plan, options, writer, skip_bad, decided)
+            every: list[ShardJob | VideoJob] = [*jobs, *video_jobs]
+            receipts = writer.read_receipts(every)
+            waiting = [writer.task(job) for job, done in zip(every, receipts, strict=True) if done is None]
+            finishing = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
+            for _ in progress(finishing, f"prepare {place}: shards", len(waiting), quiet=quiet):
+                pass
+            card = assemble(manifest, made_with, plan, jobs, video_jobs, settings["formats"], writer)
+    return Outcome(card, dict(plan.outside), was_complete=False)
+
+
+def _jobs(
+    manifest: Manifest, plan: Plan, options: Options, writer: DatasetWriter, skip_bad: bool, settings: str
+) -> tuple[list[ShardJob], list[VideoJob]]:
+    """Return the shards and the tars of videos to write; `settings` is a hash of all that decides them."""
+    shape = (3, options.frames, len(manifest.layout), options.bodies)
+    where = (writer.folder, writer.receipts)
+    how = (*where, shape, options.dtype, options.profile, options.second_body, skip_bad, settings)
+    shards = [ShardJob(manifest, shard, *how) for shard in plan.shards(options.shard_size)]
+    videos = video_shards(plan.videos) if options.untrimmed else []
+    return shards, [VideoJob(manifest, video, *where, options.bodies, skip_bad, settings) for video in videos]
+
+
+def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:
+    """Look at the names of all raw files (and at label files) and return what prepare would do.
+
+    Raises UsageError for options that do not go together, SkelpipeError where there is nothing to prepare.
+    """
+    profile_writer(options.profile, options.second_body)  # refuses what does not go together
+    if options.untrimmed and not manifest.segments:
+        raise UsageError(f"--untrimmed: the recordings of {manifest.name} are single actions, no untrimmed videos")
+    plan = make_plan(manifest, options.split, find_raw_files(raw), skip_bad=skip_bad)
+    if not plan.samples:
+        places = ", ".join(map(str, raw))
+        raise SkelpipeError(f"no recording of {manifest.name} lies under {places} ({_others(plan)})")
+    return plan
+
+
+def _others(plan: Plan) -> str:
+    seen = [f"{count} recordings {reason}" for reason, count in plan.outside.most_common(3)]
+    seen += [f"{len(plan.drops)} recordings left out"] if plan.drops else []
+    return "; ".join([*seen, f"{plan.others} other files"])

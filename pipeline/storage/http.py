@@ -1,0 +1,298 @@
+"""Files under a web address, read only: `http://` and `https://` through urllib3.
+
+Messages are of our own words: urllib3's repeat the whole URL, and its query may be a signature.
+"""
+
+import os
+import re
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.storage.deadlines import LateError, UnwantedError, unless_unwanted, within
+from skelpipe.storage.filesystem import CHUNK, checked_name
+from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS, Line, Pace, TransientError
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+__all__ = ["Address", "HttpFilesystem"]
+
+REDIRECTS = {301, 302, 303, 307, 308}
+MOST_REDIRECTS = 5
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be another one later
+STEP = 512 << 10  # bytes read at a time: a connection that breaks loses no more of what came
+CONNECTIONS = 8  # kept open to one server
+
+
+@dataclass(frozen=True)
+class Address:
+    """A web address taken apart. `query` and `user` (name, password) are secrets: they go to its host only."""
+
+    scheme: str
+    host: str
+    path: str
+    query: str = ""
+    user: tuple[str, str] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}/{self.path}".rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Address({self})"
+
+    def child(self, name: str) -> "Address":
+        return replace(self, path=f"{self.path}/{checked_name(name)}".lstrip("/"))
+
+    @property
+    def target(self) -> str:
+        """What is asked for, in full."""
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{self.host}/{quote(self.path)}{query}"
+
+
+class HttpFilesystem:
+    """The files below a web address. A server tells no names, and nothing is written."""
+
+    is_local = False
+
+    def __init__(self, address: Address, line: Line | None = None) -> None:
+        self._address = address
+        self._line = line or Line()
+        self._pools: dict[int, PoolManager] = {}  # by process: a fork must not share connections
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HttpFilesystem, (self._address,)
+
+    @property
+    def local_path(self) -> Path:
+        raise UsageError(f"{self}: a local folder is needed here: copy the dataset to one first")
+
+    def read(self, name: str) -> bytes:
+        return b"".join(self.stream(name))
+
+    def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
+        address = self._address.child(name)
+        seen: list[tuple[str | None, int | None]] = []  # version and size of the file, once an answer told them
+        yield from self._line.steadily(lambda start: self._stream_from(address, start, chunk, seen))
+
+    def _stream_from(
+        self, address: Address, start: int, chunk: int, seen: list[tuple[str | None, int | None]]
+    ) -> Iterator[bytes]:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._answer("GET", address, headers) as answer:
+            version = answer.headers.get("ETag"), _whole_size(answer)
+            if seen and version != seen[0]:
+                raise SkelpipeError(f"{address}: was changed at its place while it was read")
+            seen[:] = [version]
+            skip = start - _first_byte(answer)
+            if skip < 0:
+                raise SkelpipeError(f"{address}: the server answers with another part than it was asked for")
+            pace = Pace(f"{address}: cannot be read")
+            while piece := _piece(answer, min(chunk, STEP), pace):
+                if skip < len(piece):
+                    yield piece[skip:]
+                skip = max(0, skip - len(piece))
+
+    def size(self, name: str) -> int | None:
+        address = self._address.child(name)
+
+        def ask() -> int | None:
+            with self._answer("HEAD", address, {}, {403, 404, 405, 410, 501}) as answer:
+                if answer.status in (404, 410):
+                    return None
+                if answer.status == 200 and (size := _whole_size(answer)) is not None:
+                    return size
+            with self._answer("GET", address, {"Range": "bytes=0-0"}, {404, 410, 416}) as answer:
+                if answer.status in (404, 410):
+                    return None
+                if (size := _whole_size(answer)) is None:
+                    raise SkelpipeError(f"{address}: the server does not tell its size")
+                return size
+
+        return self._line.patiently(ask)
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> None:
+        raise UsageError(f"{self}: nothing can be written to a web address")
+
+    def remove(self, name: str) -> None:
+        raise UsageError(f"{self}: nothing can be removed from a web address")
+
+    def names(self) -> list[str]:
+        raise UsageError(f"{self}: a web address does not tell which files it has")
+
+    def child(self, name: str) -> "HttpFilesystem":
+        return HttpFilesystem(self._address.child(name), self._line)
+
+    @contextmanager
+    def _answer(
+        self, method: str, address: Address, headers: dict[str, str], fine: Iterable[int] = ()
+    ) -> Iterator["BaseHTTPResponse"]:
+        """Yield the answer to a request, redirects followed; statuses but success and `fine` are errors."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            # A head that trickles in renews the time-out with each byte.
+            answer = within(CONNECT_SECONDS + 2 * SILENT_SECONDS, lambda: self._follow(method, address, headers))
+            try:
+                if answer.status not in (200, 206, *fine):
+                    raise _refusal(answer, address)
+                yield answer
+            except UnwantedError:  # another thread reads still: closing would wait for it
+                raise
+            except BaseException:
+                _end(answer, method)
+                raise
+            _end(answer, method)
+        except LateError:
+            raise TransientError(f"{address}: cannot be read: no whole answer came in time") from None
+        except (HTTPError, OSError) as error:
+            raise _broken(error, address) from None
+
+    def _follow(self, method: str, address: Address, headers: dict[str, str]) -> "BaseHTTPResponse":
+        target = address.target
+        for _ in range(MOST_REDIRECTS + 1):
+            own = {**headers, "Accept-Encoding": "identity", "User-Agent": "skelpipe"}
+            if address.user and _origin(target) == (address.scheme, address.host):
+                own |= _basic(address.user)
+            answer = self._pool().request(
+                method,
+                target,
+                headers=own,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            location = answer.headers.get("Location")
+            if answer.status not in REDIRECTS or not location:
+                return answer
+            answer.drain_conn()
+            target = urljoin(target, location)
+            scheme, _ = _origin(target)
+            if scheme not in ("http", "https") or (address.scheme == "https" and scheme != "https"):
+                raise SkelpipeError(f"{address}: the server leads away from https, which is not followed")
+        raise SkelpipeError(f"{address}: the server redirects more than {MOST_REDIRECTS} times")
+
+    def _pool(self) -> "PoolManager":
+        pid = os.getpid()
+        if pid not in self._pools:
+            self._pools[pid] = _new_pool(self._address)
+        return self._pools[pid]
+
+
+def _end(answer: "BaseHTTPResponse", method: str) -> None:
+    """Close an answer; its connection is kept where nothing long follows."""
+    if method == "HEAD" or answer.status not in (200, 206):
+        answer.drain_conn()
+    answer.close()
+
+
+def _piece(answer: "BaseHTTPResponse", size: int, pace: Pace) -> bytes:
+    """Return `size` bytes, less at the end. Each of its reads ends as soon as any bytes are there."""
+    pieces: list[bytes] = []
+    while size:
+        begun = time.monotonic()
+        piece = unless_unwanted(partial(answer.read1, size))
+        pace.spent(time.monotonic() - begun, len(piece))
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _new_pool(address: Address) -> "PoolManager":
+    """Return connections of this process, through the environment's proxy where it names one for the host."""
+    from urllib.request import getproxies, proxy_bypass
+
+    from urllib3 import PoolManager, ProxyManager, Timeout
+    from urllib3.util import parse_url
+
+    timeout = Timeout(connect=CONNECT_SECONDS, read=SILENT_SECONDS)
+    proxy = getproxies().get(address.scheme)
+    if not proxy or proxy_bypass(address.host):
+        return PoolManager(maxsize=CONNECTIONS, timeout=timeout)
+    parts = parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    headers = _basic(parts.auth, "Proxy-Authorization") if parts.auth else None
+    return ProxyManager(parts._replace(auth=None).url, proxy_headers=headers, maxsize=CONNECTIONS, timeout=timeout)
+
+
+def _basic(user: tuple[str, str] | str, header: str = "Authorization") -> dict[str, str]:
+    from base64 import b64encode
+
+    text = user if isinstance(user, str) else ":".join(user)
+    return {header: f"Basic {b64encode(text.encode()).decode()}"}
+
+
+def _origin(target: str) -> tuple[str, str]:
+    parts = urlsplit(target)
+    return parts.scheme, parts.netloc
+
+
+def _whole_size(answer: "BaseHTTPResponse") -> int | None:
+    """Return the size of the file that an answer is of or is a part of, where it tells."""
+    if answer.status in (206, 416):
+        span = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", ""))
+        return int(span[1]) if span else None
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _first_byte(answer: "BaseHTTPResponse") -> int:
+    span = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", "")) if answer.status == 206 else None
+    return int(span[1]) if span else 0
+
+
+def _refusal(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError:
+    """Return the error for an answer: TransientError where another try may help."""
+    status = answer.status
+    if status in (404, 410):
+        return SkelpipeError(f"{address}: cannot be read: no such file (HTTP {status})")
+    if status in (401, 403, 407):
+        return SkelpipeError(
+            f"{address}: cannot be read: access is refused (HTTP {status}), check the credentials"
+        )
+    if status in PASSING:
+        after = answer.headers.get("Retry-After", "")
+        return TransientError(
+            f"{address}: cannot be read: the server is busy (HTTP {status})",
+            float(after) if after.isdigit() else None,
+        )
+    return SkelpipeError(f"{address}: cannot be read: HTTP {status}")
+
+
+def _broken(error: Exception, address: Address) -> SkelpipeError:
+    """Return the error for a connection that failed, told without the words of urllib3."""
+    from urllib3 import exceptions as kinds
+
+    def is_a(*wanted: type[BaseException]) -> bool:
+        causes: list[Any] = [error, error.__cause__, error.__context__, *error.args]
+        return any(isinstance(cause, wanted) for cause in (*causes, *(getattr(c, "reason", None) for c in causes)))
+
+    what = f"{address}: cannot be read"
+    if is_a(ssl.SSLCertVerificationError):
+        return SkelpipeError(f"{what}: the server's certificate is not trusted (SSL_CERT_FILE names others)")
+    if isinstance(error, kinds.LocationValueError):
+        return SkelpipeError(f"{what}: its address is not valid")
+    if is_a(kinds.NameResolutionError):
+        return TransientError(f"{what}: its host is not known", unreachable=True)
+    if is_a(kinds.ConnectTimeoutError, kinds.NewConnectionError):
+        return TransientError(f"{what}: nobody answers there", unreachable=True)
+    if is_a(kinds.ReadTimeoutError, TimeoutError):
+        return TransientError(f"{what}: no byte came for {SILENT_SECONDS:.0f} s")
+    for cause in (error, *error.args):
+        if isinstance(cause, kinds.IncompleteRead):
+            got, left = cause.partial, cause.expected
+            return TransientError(f"{what}: the connection ended after {got:,} bytes, {left:,} were missing")
+    return TransientError(f"{what}: the connection broke")

@@ -1,0 +1,284 @@
+"""Released checkpoints: files in the released code's names, made by a plain network of its own, load and agree."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.errors import UsageError
+from skelpipe.models import load_released
+
+BONES = [(1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11)]
+BONES += [(13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8)]
+BONES += [(24, 25), (25, 12)]
+
+
+def capped() -> Tensor:
+    """The graph of CrosSCLR, AimCLR and ActCLR, from spec A7: only joints 2, 3, 5, 9 are one bone from 21."""
+    near = {1, 2, 4, 8}
+    rank = [0 if v == 20 else 1 if v in near else 2 for v in range(25)]
+    links = np.eye(25)
+    for child, parent in BONES:
+        links[child - 1, parent - 1] = links[parent - 1, child - 1] = 1
+    links = links / links.sum(0)
+    graph = np.zeros((3, 25, 25))
+    for v in range(25):
+        for w in range(25):
+            graph[0 if v == w else 2 if rank[v] < rank[w] else 1, v, w] = links[v, w]
+    return torch.from_numpy(graph).float()
+
+
+def agcn() -> Tensor:
+    graph = np.zeros((3, 25, 25))
+    graph[0] = np.eye(25)
+    for child, parent in BONES:
+        graph[1, parent - 1, child - 1] = 1
+        graph[2, child - 1, parent - 1] = 1
+    return torch.from_numpy(graph / np.maximum(graph.sum(1, keepdims=True), 1)).float()
+
+
+class Graph(nn.Module):
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, 3 * c_out, 1)
+
+
+class Block(nn.Module):
+    def __init__(self, c_in: int, c_out: int, stride: int, first: bool) -> None:
+        super().__init__()
+        self.gcn = Graph(c_in, c_out)
+        self.tcn = nn.Sequential(
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+            nn.Conv2d(c_out, c_out, (9, 1), (stride, 1), (4, 0)),
+            nn.BatchNorm2d(c_out),
+        )
+        self.first = first
+        if not first and (c_in != c_out or stride != 1):
+            self.residual = nn.Sequential(nn.Conv2d(c_in, c_out, 1, (stride, 1)), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+        y = self.gcn.conv(x).unflatten(1, (3, -1))
+        y = self.tcn(torch.einsum("nkctv,kvw->nctw", y, graph))
+        if not self.first:
+            y = y + (self.residual(x) if hasattr(self, "residual") else x)
+        return F.relu(y)
+
+
+class Plain(nn.Module):
+    """ST-GCN of the released code, as its checkpoints name it; `fc` is what the file ends with."""
+
+    def __init__(self, graph: Tensor, width: int, fc: nn.Module, out: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("A", graph)
+        self.data_bn = nn.BatchNorm1d(75)
+        h = width
+        steps = [(3, h, 1), (h, h, 1), (h, h, 1), (h, h, 1), (h, 2 * h, 2), (2 * h, 2 * h, 1), (2 * h, 2 * h, 1)]
+        steps += [(2 * h, 4 * h, 2), (4 * h, 4 * h, 1), (4 * h, out, 1)]
+        self.st_gcn_networks = nn.ModuleList(Block(*step, first=i == 0) for i, step in enumerate(steps))
+        self.fc = fc
+        self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones(3, 25, 25)) for _ in steps)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        clips, axes, frames, joints, persons = x.shape
+        y = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(clips * persons, joints * axes, frames))
+        y = y.view(clips * persons, joints, axes, frames).permute(0, 2, 3, 1)
+        for block, importance in zip(self.st_gcn_networks, self.edge_importance, strict=True):
+            y = block(y, self.A * importance)
+        return y.mean((2, 3)).view(clips, persons, -1).mean(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.pooled(x)
+        convolutions = any(isinstance(part, nn.Conv2d) for part in self.fc.modules())
+        return self.fc(h[:, :, None, None])[:, :, 0, 0] if convolutions else self.fc(h)
+
+
+def mlp(*, norm: bool = False, conv: bool = False, out: int = 32, dim: int = 12) -> nn.Sequential:
+    def layer(a: int, b: int) -> nn.Module:
+        return nn.Conv2d(a, b, 1) if conv else nn.Linear(a, b)
+
+    between = [nn.BatchNorm1d(out)] if norm else []
+    return nn.Sequential(layer(out, out), *between, nn.ReLU(), layer(out, dim))
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Give every number that a file holds, but for graphs, a value of its own."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_var"):
+                buffer.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                buffer.normal_(std=0.3)
+    return module.eval()
+
+
+def pair(query: nn.Module, **more: nn.Module) -> nn.Module:
+    """A pre-training model: query and key encoder, queue and pointer."""
+    model = nn.Module()
+    model.encoder_q, model.encoder_k = query, copy.deepcopy(query)
+    for name, module in more.items():
+        setattr(model, name, module)
+    for ending in ("", "_motion", "_bone"):
+        if hasattr(model, f"encoder_q{ending}"):
+            model.register_buffer(f"queue{ending}", torch.randn(12, 64))
+            model.register_buffer(f"queue_ptr{ending}", torch.zeros(1, dtype=torch.long))
+    return shaken(model)
+
+
+def only(query: nn.Module) -> nn.Module:
+    model = nn.Module()
+    model.encoder_q = query
+    return shaken(model)
+
+
+def saved(path: Path, model: nn.Module) -> Path:
+    torch.save(model.state_dict(), path)
+    return path
+
+
+X = torch.randn(3, 3, 13, 25, 2, generator=torch.Generator().manual_seed(1))
+
+
+def close(found: Tensor, wanted: Tensor) -> bool:
+    return bool((found - wanted).abs().max() <= 1e-4 * max(1.0, float(wanted.detach().abs().max())))
+
+
+@pytest.mark.parametrize(
+    ("graph", "fc", "name", "frames"),
+    [
+        (capped, mlp, "skeletonclr, aimclr or actclr", 50),
+        (capped, lambda: mlp(conv=True), "skeletonclr, aimclr or actclr", 50),
+        (agcn, lambda: mlp(norm=True), "skelemixclr", 64),
+        (capped, lambda: nn.Linear(32, 12), "skeletonclr, aimclr or actclr", 50),
+    ],
+)
+def test_pretraining_files(
+    tmp_path: Path, graph: Callable[[], Tensor], fc: Callable[[], nn.Module], name: str, frames: int
+) -> None:
+    model = pair(Plain(graph(), 4, fc()))
+    loaded = load_released(saved(tmp_path / "epoch300_model.pt", model))
+    assert (loaded.kind, loaded.method, loaded.frames, loaded.width) == ("pretrain", name, frames, 4)
+    assert loaded.graph == ("agcn" if graph is agcn else "stgcn_capped")
+    assert (loaded.classes, loaded.views) == (None, ())
+    branch = loaded.branch("bone")  # a file of one encoder does not say its view
+    assert close(branch.encoder(X), model.encoder_q.pooled(X))
+    assert close(branch.head(branch.encoder(X)), model.encoder_q(X))
+    assert branch.classifier is None
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_the_released_widths(tmp_path: Path, width: int) -> None:
+    model = only(Plain(agcn(), width, nn.Linear(256, 120), out=256))
+    loaded = load_released(saved(tmp_path / "model.pt", model))
+    assert (loaded.kind, loaded.width, loaded.classes) == ("linear", width, 120)
+    count = sum(
+        p.numel() for p in [*loaded.branch().encoder.parameters(), *loaded.branch().classifier.parameters()]
+    )
+    assert count == sum(p.numel() for p in model.parameters())
+    x = X[:1, :, :8]
+    assert close(loaded.branch().classifier(loaded.branch().encoder(x)), model.encoder_q(x))
+
+
+def test_linear_file_saved_from_data_parallel_in_the_old_format(tmp_path: Path) -> None:
+    model = only(Plain(capped(), 4, nn.Conv2d(32, 60, 1)))
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    path = tmp_path / "actclr_linear.pt"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    loaded = load_released(path)
+    assert (loaded.kind, loaded.method, loaded.classes) == ("linear", "actclr", 60)
+    assert close(loaded.branch().classifier(loaded.branch().encoder(X)), model.encoder_q(X))
+    assert not loaded.branch().encoder.training
+    assert loaded.branch().head is None
+
+
+def test_crosclr_keeps_its_three_encoders_apart(tmp_path: Path) -> None:
+    joint = Plain(capped(), 4, mlp())
+    others = {}
+    for view in ("motion", "bone"):  # each ends in the joint encoder's whole head (spec G9)
+        query = Plain(capped(), 4, nn.Sequential(nn.Linear(32, 32), nn.ReLU(), joint.fc))
+        others[f"encoder_q_{view}"], others[f"encoder_k_{view}"] = query, copy.deepcopy(query)
+    model = pair(joint, **others)
+    loaded = load_released(saved(tmp_path / "x.pt", model))
+    assert (loaded.method, loaded.views) == ("crosclr", ("joint", "motion", "bone"))
+    for view in loaded.views:
+        plain = getattr(model, "encoder_q" if view == "joint" else f"encoder_q_{view}")
+        branch = loaded.branch(view)
+        assert close(branch.head(branch.encoder(X)), plain(X))
+    assert loaded.branch() is loaded.branch("joint")
+
+    model = only(Plain(capped(), 4, nn.Linear(32, 60)))
+    model.encoder_q_motion = shaken(Plain(capped(), 4, nn.Linear(32, 60)))
+    loaded = load_released(saved(tmp_path / "y.pt", model))
+    assert (loaded.kind, loaded.views) == ("linear", ("joint", "motion"))
+    assert close(loaded.branch("motion").classifier(loaded.branch("motion").encoder(X)), model.encoder_q_motion(X))
+    with pytest.raises(UsageError, match="has networks for joint and motion, not for bone"):
+        loaded.branch("bone")
+
+
+class Mlp1d(nn.Module):
+    def __init__(self, a: int, hidden: int, b: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Conv1d(a, hidden, 1, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Conv1d(hidden, b, 1, bias=False),
+        )
+
+
+def attentive(classes: int) -> nn.Module:
+    """SkeAttnCLR's encoder: a backbone with a classifier, and a neck."""
+    encoder, neck, attention = nn.Module(), nn.Module(), nn.Module()
+    attention.qkv, attention.proj = nn.Linear(32, 96), nn.Linear(32, 32)
+    neck.norm0, neck.Attn = nn.LayerNorm(32), attention
+    neck.proj, neck.proj_obj = Mlp1d(32, 32, 12), Mlp1d(32, 32, 12)
+    encoder.backbone, encoder.neck = Plain(agcn(), 8, nn.Linear(32, classes)), neck
+    return encoder
+
+
+@pytest.mark.parametrize("endings", [("_p", "_c"), ("_s", "_ns")])
+def test_skeattnclr(tmp_path: Path, endings: tuple[str, str]) -> None:
+    model = pair(attentive(60), **{f"predictor{end}": Mlp1d(12, 32, 12) for end in ("", *endings)})
+    del model.queue, model.queue_ptr
+    for end in ("z", "p", "c"):
+        model.register_buffer(f"queue_{end}", torch.randn(12, 64))
+        model.register_buffer(f"queue_ptr_{end}", torch.zeros(1, dtype=torch.long))
+    loaded = load_released(saved(tmp_path / "x.pt", model))
+    assert (loaded.method, loaded.kind, loaded.width, loaded.frames) == ("skeattnclr", "pretrain", 8, 64)
+    h = model.encoder_q.backbone.pooled(X)
+    z = model.predictor.mlp(model.encoder_q.neck.proj.mlp(h[:, :, None]))[:, :, 0]
+    branch = loaded.branch()
+    assert close(branch.head(branch.encoder(X)), z)
+    assert (branch.classifier, loaded.classes) == (None, None)  # the classifier in the file was never trained
+
+    model = only(attentive(60))
+    loaded = load_released(saved(tmp_path / "y.pt", model))
+    assert (loaded.kind, loaded.classes) == ("linear", 60)
+    assert close(loaded.branch().classifier(loaded.branch().encoder(X)), model.encoder_q.backbone(X))
+
+
+def test_loading_leaves_the_generator_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", only(Plain(capped(), 4, nn.Linear(32, 60))))
+    torch.manual_seed(3)
+    load_released(path)
+    after = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(after, torch.rand(3))
+
+
+def test_the_real_file(shared: Path) -> None:
+    loaded = load_released(shared / "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt")
+    assert (loaded.method, loaded.kind, loaded.graph) == ("aimclr", "linear", "stgcn_capped")
+    assert (loaded.width, loaded.frames, loaded.classes, loaded.views) == (16, 50, 60, ())
+    branch = loaded.branch()
+    with np.load(shared / "facts/golden_ntu.npz") as facts, torch.no_grad():
+        logits = branch.classifier(branch.encoder(torch.from_numpy(facts["clip"])))
+        assert np.abs(logits.numpy() - facts["aimclr_linear_logits"]).max() < 1e-4

@@ -1,0 +1,172 @@
+"""The command line as a user meets it: help, defaults, exit codes, JSON."""
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from skelpipe.cli import main
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command in an empty folder; return its result."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SKELPIPE_SHARDS", raising=False)
+    return lambda *words: CliRunner().invoke(main, list(map(str, words)))
+
+
+PREPARE = ("prepare", "--dataset", "ntu60", "--split", "xsub", "--frames", "8", "--workers", "1")
+
+
+def test_every_command_is_documented_and_has_an_example() -> None:
+    for name, command in main.commands.items():
+        assert command.help, name
+        assert command.epilog.startswith(f"Example: skelpipe {name}"), name
+        for option in command.params:
+            if isinstance(option, click.Argument):
+                continue
+            assert isinstance(option, click.Option)
+            assert option.help, (name, option.name)
+
+
+def test_shared_options_are_the_same_everywhere() -> None:
+    seen: dict[str, tuple] = {}
+    for command in main.commands.values():
+        for option in command.params:
+            if option.name in {"shards", "split_side", "view", "seed", "device", "workers", "as_json"}:
+                facts = (option.opts, option.help, option.default, option.envvar)
+                assert seen.setdefault(option.name, facts) == facts
+    assert {"shards", "workers", "as_json"} <= set(seen)
+
+
+def test_help_answers_at_once() -> None:
+    """No heavy import on the way to the help (a count of modules, not a timing)."""
+    code = (
+        "import sys; from skelpipe.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numba', 'pyarrow', 'numpy', 'h5py', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Commands:" in done.stdout
+
+
+def test_prepare_to_info_with_defaults_only(run, raw_folder, ntu_names, tmp_path) -> None:
+    raw_folder(ntu_names(), folder="raw/ntu60")
+    assert run(*PREPARE).exit_code == 0
+    assert (tmp_path / "data" / "ntu60-xsub" / "dataset.json").is_file()
+    for words in (("verify",), ("info",), ("stats", "--average-motion")):
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+        assert "12" in result.output or words == ("verify",)
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["sides"]["train"]["samples"] == 12
+    assert facts["shape"] == [3, 8, 25, 2]
+    averages = json.loads(run("stats", "--average-motion", "--json").stdout)["average_motion"]
+    assert set(averages) == {"joint", "bone", "motion"}
+    assert max(averages.values()) < 1e-6
+    assert json.loads(run("verify", "--json").stdout)["damages"] == []
+
+
+def test_json_is_one_object_and_nothing_else(run, raw_folder, ntu_names) -> None:
+    raw_folder([*ntu_names(), "S020C001P008R001A061", "S001C002P005R002A008"], folder="raw/ntu60")
+    report = json.loads(run(*PREPARE, "--json").stdout)
+    assert (report["train"], report["test"]) == (12, 12)
+    assert report["published"] == {"train": 40091, "test": 16487}
+    assert sum(report["dropped"].values()) == 1
+    assert sum(report["outside"].values()) == 1
+    assert report["absent"] == 56578 - 18  # subject 1 is in no published recording of setup 2
+
+
+def test_dry_run_tells_and_writes_nothing(run, raw_folder, ntu_names, tmp_path) -> None:
+    raw = raw_folder([*ntu_names(), "S020C001P008R001A061", "S001C002P005R002A008"], folder="raw/ntu60")
+    (raw / f"{ntu_names()[0]}.skeleton").write_text("damaged, but names are all that is looked at")
+    report = json.loads(run(*PREPARE, "--dry-run", "--json").stdout)
+    assert report["dry_run"] is True
+    assert not (tmp_path / "data").exists()
+    assert "dry run: no recording is read, nothing is written" in run(*PREPARE, "--dry-run").output
+    (raw / f"{ntu_names()[0]}.skeleton").write_bytes((raw / f"{ntu_names()[1]}.skeleton").read_bytes())
+    done = json.loads(run(*PREPARE, "--json").stdout)
+    same = ("train", "test", "dropped", "outside", "published", "absent", "first_absent", "out", "split")
+    assert {key: report[key] for key in same} == {key: done[key] for key in same}
+
+
+def test_which_dataset_is_meant(run, raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
+    result = run("info")
+    assert result.exit_code == 2
+    assert "no dataset found" in result.output
+    raw_folder(ntu_names(), folder="raw/ntu60")
+    run(*PREPARE)
+    run(*PREPARE, "--out", "data/other")
+    result = run("info")
+    assert result.exit_code == 2
+    assert "data/ntu60-xsub, data/other" in result.output
+    monkeypatch.setenv("SKELPIPE_SHARDS", "data/other")
+    assert json.loads(run("info", "--json").stdout)["shards"] == "data/other"
+    assert json.loads(run("info", "--shards", "data/ntu60-xsub", "--json").stdout)["shards"] == "data/ntu60-xsub"
+    monkeypatch.delenv("SKELPIPE_SHARDS")
+    monkeypatch.chdir(tmp_path / "data" / "other")
+    assert CliRunner().invoke(main, ["info"]).exit_code == 0
+
+
+def test_exit_codes_and_no_tracebacks(run, raw_folder, ntu_names, tmp_path) -> None:
+    assert run("prepare", "--dataset", "ntu61", "--split", "xsub").exit_code == 2
+    result = run("prepare", "--dataset", "ntu60", "--split", "xset")
+    assert result.exit_code == 2
+    assert "there are: xsub, xview" in result.output
+    raw = raw_folder(ntu_names(), folder="raw/ntu60")
+    (raw / "S001C001P001R001A001.skeleton").write_text("")
+    result = run(*PREPARE)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ") or "\nError: " in result.output
+    assert "S001C001P001R001A001.skeleton: the file is empty" in result.output
+    assert run(*PREPARE, "--on-error", "skip").exit_code == 0
+    shard = tmp_path / "data" / "ntu60-xsub" / "train" / "bone" / "000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[5000] ^= 4
+    shard.write_bytes(content)
+    result = run("verify")
+    assert result.exit_code == 1
+    assert "train/bone/000000.tar: damaged" in result.output
+    (tmp_path / "data" / "ntu60-xsub" / "dataset.json").unlink()
+    assert run("info", "--shards", "data/ntu60-xsub").exit_code == 1
+
+
+def test_empty_training_side_is_a_warning(run, raw_folder, ntu_names) -> None:
+    raw_folder(ntu_names(subjects=[3]), folder="raw/ntu60")
+    result = run(*PREPARE)
+    assert result.exit_code == 0
+    assert "Warning: the train subset of split xsub is empty" in result.output
+    result = run("stats", "--average-motion")
+    assert result.exit_code == 1
+    assert "the train side is empty" in result.output
+
+
+def test_average_motion_is_drawn_and_a_wrong_anchor_is_found(run, raw_folder, ntu_names, tmp_path) -> None:
+    import numpy as np
+
+    raw_folder(ntu_names(), folder="raw/ntu60")
+    run(*PREPARE)
+    assert run("stats", "--average-motion", "--plot", "anchor.png").exit_code == 0
+    assert (tmp_path / "anchor.png").read_bytes().startswith(b"\x89PNG")
+    assert run("stats", "--plot", "anchor.xyz").exit_code == 2
+    path = tmp_path / "data" / "ntu60-xsub" / "anchors" / "bone.npy"
+    np.save(path, np.load(path) + np.float32(1e-4))
+    result = run("stats", "--average-motion")
+    assert result.exit_code == 1
+    assert "anchor of view bone is off by 1.0e-04" in result.output
+
+
+def test_real_recordings_as_the_readme_has_them(run, shared, tmp_path) -> None:
+    command = ["prepare", "--dataset", "ntu60", "--split", "xview", "--raw", shared / "data" / "ntu"]
+    result = run(*command, "--out", "real", "--frames", "50")
+    assert result.exit_code == 0
+    facts = json.loads(run("info", "--shards", "real", "--json").stdout)
+    assert facts["sides"]["test"]["samples"] == 3
+    assert facts["sides"]["train"]["samples"] == 0

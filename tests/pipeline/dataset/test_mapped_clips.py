@@ -1,0 +1,164 @@
+"""Views made from clips where they lie equal those of clips in memory, to the bit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skelpipe.augment.chain import chain
+from skelpipe.augment.draws import Draws
+from skelpipe.dataset import Dataset
+from skelpipe.loader import Loader
+from skelpipe.loader.mixing_views import skelemixclr
+from skelpipe.loader.stream import Stream
+from skelpipe.loader.view_recipes import Mats, On, view_recipes
+from skelpipe.manifest_file import load_manifest
+from skelpipe.prepare import Options, prepare
+from skelpipe.skeleton import layout
+
+KINECT = layout("kinect-v2-25")
+KINDS = {"tars": {}, "hdf5": {"formats": ("hdf5",)}, "half": {"dtype": "float16"}}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def dataset(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    skeleton_text: Callable[..., str],
+    moving_bodies: Callable[..., list[object]],
+    ntu_names: Callable[..., list[str]],
+) -> Dataset:
+    """Shards of 4 clips, stored in each of the ways."""
+    root = tmp_path_factory.mktemp("stored")
+    raw = root / "raw"
+    raw.mkdir()
+    for seed, name in enumerate(ntu_names(actions=4, subjects=(1, 2, 3))):
+        (raw / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(seed, 12 + seed % 5, 1 + seed % 2)))
+    options = Options("xsub", 16, 2, 4, dtype=KINDS[request.param].get("dtype", "float32"))
+    formats = KINDS[request.param].get("formats", ("shards",))
+    prepare(load_manifest("ntu60"), [raw], root / "ds", options, formats=formats, quiet=True)
+    return Dataset.open(root / "ds")
+
+
+def test_stored_clips_are_those_that_gathering_copies(dataset: Dataset) -> None:
+    reader = dataset.reader("train", "bone")
+    rows = np.random.default_rng(0).permutation(len(reader))[:9]
+    stored = reader.mapped(rows)
+    if dataset.card["dtype"] == "float16":
+        assert stored is None
+        return
+    assert stored is not None
+    assert stored.shape == (9, *dataset.shape)
+    stored.fetch()
+    assert torch.equal(stored.read(), torch.from_numpy(reader.gather(rows)))
+    for wrong in ([-1], [len(reader)]):
+        with pytest.raises(IndexError, match="rows go from 0"):
+            reader.mapped(np.array(wrong))
+
+
+RECIPES = {
+    "normal": lambda: {"query": chain("normal"), "key": chain("normal")},
+    "extreme": lambda: {"query": chain("normal"), "extreme": chain("aimclr-extreme", layout=KINECT)},
+    "skelemix": lambda: skelemixclr(KINECT, blocks=(1, 2)),
+    "raw beside": lambda: {"raw": None, "query": chain("normal")},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("view", ["joint", "motion"])
+def test_a_loader_gives_what_its_chains_make_of_gathered_clips(dataset: Dataset, name: str, view: str) -> None:
+    recipe = RECIPES[name]()
+    loader = Loader(Stream(dataset, "train", ["joint"], 5, seed=3), "cpu", recipe, view=view)
+    plain = Loader(Stream(dataset, "train", ["joint"], 5, seed=3), "cpu", recipe, view=view)
+    plain._source.stored = False
+    assert loader._source.stored == (name != "raw beside" and dataset.card["dtype"] == "float32")
+    compared = 0
+    for ours, theirs in zip(loader, plain, strict=True):
+        for key, clips in theirs.views.items():
+            assert torch.equal(ours.views[key], clips)
+            compared += 1
+        for key, extra in theirs.extras.items():
+            assert torch.equal(ours.extras[key], extra)
+    assert compared >= 2 * len(loader)
+
+
+def test_one_thread_reads_on_into_the_next_epochs(dataset: Dataset, threads: Any) -> None:
+    recipe = {"query": chain("normal")}
+
+    def opened(epoch: int, step: int = 0) -> Loader:
+        loader = Loader(Stream(dataset, "train", ["joint"], 5, seed=3), "cpu", recipe)
+        loader.stream.seek(epoch, step)
+        return loader
+
+    def same(ours: Loader, epoch: int, step: int = 0) -> bool:
+        pairs = zip(ours, opened(epoch, step), strict=True)
+        return all(torch.equal(a.query, b.query) and torch.equal(a.index, b.index) for a, b in pairs)
+
+    loader, reading = opened(0), []
+    for epoch in range(3):
+        assert same(loader, epoch)
+        reading.append(threads())
+    assert reading[0] == reading[1] == reading[2]
+    assert len(reading[0]) == loader._source.stored
+    loader.stream.seek(1, 1)  # what was read on for is another place
+    assert same(loader, 1, 1)
+    loader.load_state({**loader.state(), "epoch": 7})
+    assert threads() == []
+    assert same(loader, 7)
+    loader.close()
+
+
+def test_a_view_is_the_chain_applied_to_the_rows_of_its_index(dataset: Dataset) -> None:
+    """The reference needs no loader: rows by index, draws by (seed, epoch, row), one sample at a time."""
+    normal = chain("normal")
+    loader = Loader(Stream(dataset, "train", ["joint"], 6, seed=5), "cpu", {"query": normal})
+    reader = dataset.reader("train", "joint")
+    for batch in loader:
+        for row, clip in zip(batch.index.tolist(), batch.query, strict=True):
+            raw = torch.from_numpy(reader.gather(np.array([row])))
+            draws = Draws(5, 0, torch.tensor([row]), 0, torch.tensor([batch.step]))
+            assert torch.equal(normal(raw, draws)[0], clip)
+
+
+def test_the_first_pass_decides_whether_clips_stay_where_they_are() -> None:
+    takes = {
+        "normal": chain("normal"),
+        "extreme": chain("aimclr-extreme", layout=KINECT),
+        "half": chain("normal").split(1)[0],
+        "none": None,
+    }
+    found = {name: entry.takes_mapped for name, entry in view_recipes(takes).items()}
+    first, _ = chain("normal").split(1)
+    assert found == {"normal": True, "extreme": True, "half": first.begins_by_mixing, "none": False}
+    assert not chain("actclr-actionlet", layout=KINECT, curriculum=True).begins_by_mixing
+    carried = Mats("a", "b", lambda x: x, mask="carried")
+    recomputed = Mats("a", "b", lambda x: x)
+    assert (carried.takes_mapped, recomputed.takes_mapped) == (False, True)
+    assert On("a", chain("normal")).takes_mapped
+
+
+def test_a_frame_that_is_not_there_is_refused_of_stored_clips_too(dataset: Dataset) -> None:
+    from skelpipe.augment.warp import warp
+
+    stored = dataset.reader("train", "joint").mapped(np.arange(2))
+    if stored is None:
+        pytest.skip("half-precision clips are widened in memory first")
+    frames = torch.full((2, dataset.frames), dataset.frames)
+    with pytest.raises(IndexError, match="frame or joint"):
+        warp(stored, frames, torch.eye(3).expand(2, 3, 3))
+
+
+def test_what_no_pass_mixes_is_copied(dataset: Dataset) -> None:
+    from skelpipe.augment.warp import warp
+
+    reader = dataset.reader("test", "joint")
+    stored = reader.mapped(np.arange(3))
+    if stored is None:
+        pytest.skip("half-precision clips are widened in memory first")
+    copy = warp(stored)
+    assert torch.equal(copy, torch.from_numpy(reader.gather(np.arange(3))))
+    copy.zero_()  # memory of its own: the maps are read-only
+    flipped = warp(stored, joints=torch.arange(24, -1, -1).expand(3, 25))
+    assert torch.equal(flipped, torch.from_numpy(reader.gather(np.arange(3))).flip(3))

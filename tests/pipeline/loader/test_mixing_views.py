@@ -1,0 +1,117 @@
+"""The views of the methods that mix: which there are, and that each is made from the right ones."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from skelpipe import views
+from skelpipe.augment.adain import SkeletonAdaIN
+from skelpipe.augment.chain import chain
+from skelpipe.augment.draws import Draws
+from skelpipe.errors import UsageError
+from skelpipe.loader import Batch, Loader, mixing_views
+from skelpipe.loader.stream import Stream
+from skelpipe.skeleton import layout
+
+pytestmark = pytest.mark.usefixtures("threads")
+
+KINECT = layout("kinect-v2-25")
+
+
+def batches(dataset: Any, recipe: Any, view: str = "joint", epoch: int = 0) -> list[Batch]:
+    stream = Stream(dataset, "train", ["joint"], 5, seed=3)
+    stream.seek(epoch, 0)
+    return list(Loader(stream, "cpu", recipe, view=view))
+
+
+def moving(x: Tensor) -> Tensor:
+    return (x[:, 0, ::4] > 0).float()
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_skelemixclr_mixes_the_query_so_many_times(memory_dataset: Any, repeats: int) -> None:
+    dataset = memory_dataset([20], shape=(3, 64, 25, 2))
+    names = ["mixed"] if repeats == 1 else ["mixed1", "mixed2", "mixed3"]
+    for batch in batches(dataset, mixing_views.skelemixclr(KINECT, repeats=repeats), "bone"):
+        assert list(batch.views) == ["query", "key", *names]
+        masks = [batch.extras[f"{name}_mask"] for name in names]
+        assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
+        for name, mask in zip(names, masks, strict=True):
+            inside = mask.repeat_interleave(4, 1)[:, None, :, :, None]
+            donors = batch.query[batch.extras[f"{name}_donor"]]
+            assert torch.equal(batch.views[name], torch.where(inside, donors, batch.query))
+            assert 8 <= int(mask[0].any(0).sum()) <= 17
+            assert 7 <= int(mask[0].any(1).sum()) <= 11
+    with pytest.raises(UsageError, match="0 times"):
+        mixing_views.skelemixclr(KINECT, repeats=0)
+
+
+def test_skeattnclr_mixes_joints_and_then_derives(memory_dataset: Any) -> None:
+    dataset = memory_dataset([40], shape=(3, 64, 25, 2))
+    recipe = mixing_views.skeattnclr(KINECT)
+    for joint, batch in zip(batches(dataset, recipe), batches(dataset, recipe, "motion"), strict=True):
+        assert torch.equal(batch.mixed, views.motion(joint.mixed))
+        mask = batch.mixed_mask[0]
+        assert 13 <= int(mask.any(0).sum()) <= 21
+        assert 4 <= int(mask.any(1).sum()) <= 7
+
+
+@pytest.mark.parametrize("view", views.VIEWS)
+def test_actclr_of_the_paper(memory_dataset: Any, view: str) -> None:
+    dataset = memory_dataset([15], shape=(3, 50, 25, 2))
+    act = chain("actclr-actionlet", layout=KINECT)
+    noises = []
+    for batch in batches(dataset, mixing_views.actclr(KINECT, view, moving), view):
+        step = torch.full_like(batch.index, batch.step)
+        raw = torch.from_numpy(dataset.clips["joint"][batch.index.numpy()])
+        spread = views.derive(act(raw, Draws(3, 0, batch.index, 0, step)), view, KINECT)
+        torch.testing.assert_close(batch.spread, spread, rtol=0, atol=1e-5)
+        adain = SkeletonAdaIN(KINECT, view)
+        drawn = adain.sample(Draws(3, 0, batch.index, 1, step), raw.shape)
+        torch.testing.assert_close(batch.act, adain.apply(batch.spread, drawn), rtol=0, atol=1e-5)
+        noises += [float(added.std()) for added in batch.noisy - batch.act]
+        share = batch.non_mask[:, None, :, :, None]
+        outside = (share == 0).expand(batch.non.shape)
+        assert torch.equal(batch.non[outside], batch.noisy[outside])
+        assert batch.query_mask.shape == (5, 50, 25, 2)
+        hard = batch.query_mask[:, None]
+        torch.testing.assert_close(batch.query, hard * batch.act + (1 - hard) * batch.non, rtol=0, atol=1e-4)
+        assert torch.equal(batch.query_mask[:, 0], moving(batch.act)[:, 0])
+        assert not torch.equal(batch.key, batch.query)
+    heard = [noise for noise in noises if noise > 0]
+    assert 2 <= len(heard) <= 13  # of 15, each with probability 1/2
+    assert all(abs(noise - 0.05) < 0.005 for noise in heard)
+
+
+def test_actclr_as_released(memory_dataset: Any) -> None:
+    dataset = memory_dataset([15], shape=(3, 50, 25, 2))
+    seen: list[Tensor] = []
+
+    def watched(x: Tensor) -> Tensor:
+        seen.append(x)
+        return moving(x)
+
+    recipe = mixing_views.actclr(KINECT, "joint", watched, variant="released")
+    adain = SkeletonAdaIN(KINECT, "joint", "released")
+    for batch in batches(dataset, recipe):
+        assert seen.pop(0) is batch.act
+        assert seen.pop(0) is batch.plain
+        drawn = adain.sample(
+            Draws(3, 0, batch.index, 4, torch.full_like(batch.index, batch.step)), batch.plain.shape
+        )
+        assert torch.equal(batch.styled, adain.apply(batch.plain, drawn))
+        for name, inside, outside in (("query", "act", "non"), ("blend", "styled", "mixed")):
+            mask = batch.extras[f"{name}_mask"][:, None]
+            expected = mask * batch.views[inside] + (1 - mask) * batch.views[outside]
+            torch.testing.assert_close(batch.views[name], expected, rtol=0, atol=1e-4)
+    late = batches(dataset, recipe, epoch=300)
+    raw = torch.from_numpy(dataset.clips["joint"][late[0].index.numpy()])
+    assert torch.equal(late[0].act, raw)  # after the curriculum nothing is augmented
+    assert torch.equal(late[0].non, raw)
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(UsageError, match="'mine'"):
+        mixing_views.actclr(KINECT, "joint", moving, variant="mine")

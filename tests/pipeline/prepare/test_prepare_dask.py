@@ -1,0 +1,80 @@
+"""`prepare --engine dask` on a real cluster of this machine, one worker of which is killed at work."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from skelpipe.dataset import Dataset
+from skelpipe.dataset.verify import damages
+from skelpipe.errors import UsageError
+from skelpipe.manifest_file import load_manifest
+from skelpipe.prepare import Options, prepare
+
+OPTIONS = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "3", "--engine", "dask"]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+    ) as running:
+        yield running
+
+
+def on_dask(raw: Path, out: Path, scheduler: str, *extra: str) -> subprocess.Popen[bytes]:
+    places = ["--raw", str(raw), "--out", str(out), "--scheduler", scheduler]
+    command = [sys.executable, "-m", "skelpipe", "prepare", *OPTIONS, *places, *extra]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_lost_worker_changes_nothing(raw_folder, ntu_names, tmp_path, cluster) -> None:
+    """The same bytes as one process writes, though a worker is killed as soon as shards appear."""
+    raw = raw_folder(ntu_names(actions=15), frames=100)
+    prepare(load_manifest("ntu60"), [raw], tmp_path / "one", Options("xsub", frames=16, shard_size=3), quiet=True)
+    process = on_dask(raw, tmp_path / "dask", cluster.scheduler_address)
+    victim = cluster.workers[0].pid
+    while process.poll() is None and not list((tmp_path / "dask").glob("*/joint/*.tar")):
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()
+    os.kill(victim, signal.SIGKILL)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors.decode()
+    assert sorted(files_of(tmp_path / "dask")) == sorted(files_of(tmp_path / "one"))
+    assert files_of(tmp_path / "dask") == files_of(tmp_path / "one")
+    assert damages(Dataset.open(tmp_path / "dask"), quiet=True) == []
+
+
+def test_a_damaged_recording_is_named_through_the_cluster(raw_folder, ntu_names, tmp_path, cluster) -> None:
+    names = ntu_names()
+    raw = raw_folder(names)
+    (raw / f"{names[3]}.skeleton").write_text("")
+    process = on_dask(raw, tmp_path / "ds", cluster.scheduler_address)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert f"{names[3]}.skeleton: the file is empty" in errors.decode()
+    assert "Traceback" not in errors.decode()
+    process = on_dask(raw, tmp_path / "ds", cluster.scheduler_address, "--on-error", "skip")
+    assert process.wait(240) == 0
+    assert Dataset.open(tmp_path / "ds").count("train") + Dataset.open(tmp_path / "ds").count("test") == 23
+
+
+def test_no_scheduler_and_no_extra_are_one_line(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
+    raw = raw_folder(ntu_names())
+    monkeypatch.setattr("skelpipe.prepare.engines.CONNECT_SECONDS", 1)
+    options = Options("xsub", frames=16)
+    with pytest.raises(UsageError, match=r"--scheduler tcp://127.0.0.1:9: no dask scheduler answers there"):
+        prepare(load_manifest("ntu60"), [raw], tmp_path / "ds", options, scheduler="tcp://127.0.0.1:9", quiet=True)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'skelpipe\[dask\]'"):
+        prepare(load_manifest("ntu60"), [raw], tmp_path / "ds", options, scheduler="tcp://127.0.0.1:9", quiet=True)

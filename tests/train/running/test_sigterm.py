@@ -1,0 +1,64 @@
+"""SIGTERM, which torchrun sends to the ranks that are left: told in one line, wherever the process is."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+BEGIN = """
+import ctypes, os, signal, sys, threading, time
+from skelpipe.train.running.sigterm import telling_of_sigterm
+speaks = sys.argv[1] == "True"
+def hang():
+    "In C, where no handler of Python runs: a mutex that this thread holds already."
+    mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+with telling_of_sigterm("rank 1 was told to end", lambda: speaks) as ending:
+    print("ready", flush=True)
+"""
+FORK = """
+    child = os.fork()
+    if child == 0:
+        hang()
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+OWN = """
+    ending()
+    print(-15, flush=True)
+    time.sleep(0.5)
+    print("its own message", file=sys.stderr, flush=True)
+"""
+
+
+def ended(body: str, *, speaks: bool = True, after: int = 0) -> tuple[int, str]:
+    """Send SIGTERM to a process once it said "ready" and `after` numbers; return exit code and messages."""
+    command = [sys.executable, "-c", BEGIN + body, str(speaks)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(after):
+            assert process.stdout.readline() == f"{-signal.SIGTERM}\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_process_in_the_middle_of_a_call_tells(speaks) -> None:
+    line = "Error: rank 1 was told to end\n"
+    assert ended("    hang()", speaks=speaks) == (143, line if speaks else "")
+
+
+def test_what_a_process_forks_ends_alone_and_silently() -> None:
+    assert ended(FORK + "    hang()", after=1) == (143, "Error: rank 1 was told to end\n")
+
+
+def test_a_message_of_its_own_comes_first() -> None:
+    assert ended(OWN, after=1) == (0, "its own message\n")
+
+
+def test_afterwards_a_signal_is_what_it_was() -> None:
+    assert ended("    pass\nprint(-15, flush=True)\nhang()", after=1) == (-signal.SIGTERM, "")

@@ -1,0 +1,159 @@
+"""Killed, cut off, damaged or lengthened: a run that goes on equals one that was never stopped, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+
+from skelpipe.dataset import Dataset
+from skelpipe.train.running.checkpoint import read_checkpoint
+from skelpipe.train.running.run_log import read_log
+
+SCRIPT = Path(__file__).parents[3] / "train" / "pretrain.py"
+Pretrain = Callable[..., Result]
+SameRun = Callable[..., None]
+
+
+def test_the_queue_is_part_of_a_checkpoint(finished: Path) -> None:
+    saved = read_checkpoint(finished / "checkpoints" / "epoch-0006.pt")
+    queues = [value for name, value in saved.model.items() if name.endswith("queue")]
+    pointers = [value for name, value in saved.model.items() if name.endswith("pointer")]
+    assert [tuple(queue.shape) for queue in queues] == [(20, 8)]
+    assert [int(pointer) for pointer in pointers] == [6 * 24 % 20]  # every clip of every epoch, around the ring
+
+
+def test_equal_runs_are_equal_files(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Pretrain, same_run: SameRun
+) -> None:
+    result = pretrain_small(
+        tiny_dataset, tmp_path / "again", "--epochs", "6", "--save-every", "2", "--knn-every", "3"
+    )
+    assert result.exit_code == 0, result.output
+    same_run(finished, tmp_path / "again")
+    other = pretrain_small(tiny_dataset, tmp_path / "other", "--epochs", "1", "--seed", "1")
+    assert other.exit_code == 0
+    assert read_log(tmp_path / "other" / "log.jsonl")[0]["loss"] != read_log(finished / "log.jsonl")[0]["loss"]
+
+
+def test_killed_and_resumed_equals_uninterrupted(
+    finished: Path,
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    single: dict[str, str],
+    pretrain_small: Pretrain,
+    same_run: SameRun,
+    small_options: list[str],
+) -> None:
+    out = tmp_path / "killed"
+    command = [sys.executable, str(SCRIPT), "--shards", str(tiny_dataset.path), "--out", str(out), *small_options]
+    options = ["--epochs", "6", "--save-every", "2", "--knn-every", "3"]
+    process = subprocess.Popen(
+        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=single
+    )
+    try:
+        deadline = time.monotonic() + 100
+        while len(read_log(out / "log.jsonl")) < 3 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "encoder.safetensors").exists()
+    assert not (out / "checkpoints" / "epoch-0006.pt").exists()
+
+    result = pretrain_small(tiny_dataset, out, *options, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "resuming from" in result.stderr
+    same_run(finished, out)
+
+
+def test_resume_from_each_checkpoint(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Pretrain, same_run: SameRun
+) -> None:
+    options = ["--epochs", "6", "--save-every", "2", "--knn-every", "3"]
+    for removed in (["epoch-0006.pt"], ["epoch-0006.pt", "epoch-0004.pt"]):
+        out = tmp_path / str(len(removed))
+        (out / "checkpoints").mkdir(parents=True)
+        for name in ("recipe.yaml", "log.jsonl", "speed.jsonl"):
+            (out / name).write_bytes((finished / name).read_bytes())
+        for path in (finished / "checkpoints").iterdir():
+            if path.name not in removed:
+                (out / "checkpoints" / path.name).write_bytes(path.read_bytes())
+        assert pretrain_small(tiny_dataset, out, *options, "--resume").exit_code == 0
+        same_run(finished, out)
+
+
+def test_a_finished_run_goes_on_when_asked_for_more_epochs(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Pretrain, same_run: SameRun
+) -> None:
+    options = ["--save-every", "2", "--knn-every", "3"]
+    assert pretrain_small(tiny_dataset, tmp_path / "more", "--epochs", "3", *options).exit_code == 0
+    assert pretrain_small(tiny_dataset, tmp_path / "more", "--epochs", "6", *options, "--resume").exit_code == 0
+    same_run(finished, tmp_path / "more")
+
+
+def test_adam_resumes_too(
+    tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Pretrain, same_run: SameRun
+) -> None:
+    adam = ["--set", "optimiser.name=adam", "--lr", "0.003", "--set", "init=default", "--knn-every", "0"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options = [*adam, "--epochs", "6", "--save-every", "4"]
+    assert pretrain_small(tiny_dataset, whole, *options).exit_code == 0
+    assert pretrain_small(tiny_dataset, broken, *options).exit_code == 0
+    (broken / "checkpoints" / "epoch-0006.pt").unlink()
+    result = pretrain_small(tiny_dataset, broken, *options, "--resume")
+    assert "4 epochs are done" in result.stderr
+    same_run(whole, broken)
+
+
+def test_a_finished_run_has_nothing_to_resume(
+    finished: Path, tiny_dataset: Dataset, pretrain_small: Pretrain
+) -> None:
+    before = (finished / "log.jsonl").read_bytes()
+    result = pretrain_small(tiny_dataset, finished, "--epochs", "6", "--save-every", "2", "--resume")
+    assert result.exit_code == 0
+    assert (finished / "log.jsonl").read_bytes() == before
+
+
+def test_resume_refuses_another_run(
+    finished: Path,
+    tiny_dataset: Dataset,
+    make_dataset: Callable[..., Dataset],
+    ntu_names: Callable[..., list[str]],
+    pretrain_small: Pretrain,
+) -> None:
+    before = (finished / "recipe.yaml").read_bytes()
+    result = pretrain_small(
+        tiny_dataset, finished, "--epochs", "5", "--set", "temperature=0.5", "--view", "bone", "--resume"
+    )
+    assert result.exit_code == 2
+    for text in ("view: joint, now bone", "epochs: 6, now 5", "temperature: 0.2, now 0.5"):
+        assert text in result.stderr
+    other = make_dataset(ntu_names(actions=3, subjects=(1, 3)))
+    result = pretrain_small(other, finished, "--epochs", "6", "--resume")
+    assert result.exit_code == 2
+    assert f"digest: {tiny_dataset.digest}, now {other.digest}" in result.stderr
+    assert (finished / "recipe.yaml").read_bytes() == before
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_epochs(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Pretrain, same_run: SameRun
+) -> None:
+    out = tmp_path / "damaged"
+    (out / "checkpoints").mkdir(parents=True)
+    for name in ("recipe.yaml", "log.jsonl", "speed.jsonl", "checkpoints/epoch-0004.pt"):
+        (out / name).write_bytes((finished / name).read_bytes())
+    whole = (finished / "checkpoints" / "epoch-0006.pt").read_bytes()
+    (out / "checkpoints" / "epoch-0006.pt").write_bytes(whole[:-1000])
+    result = pretrain_small(
+        tiny_dataset, out, "--epochs", "6", "--save-every", "2", "--knn-every", "3", "--resume"
+    )
+    assert result.exit_code == 0
+    assert "passing over" in result.stderr
+    same_run(finished, out)

@@ -1,0 +1,203 @@
+"""Fusing the scores of several streams: joined by sample id, weighted, added up as they are (spec D8)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.evaluation.outcome import Scores
+from skelpipe.views import VIEWS
+
+__all__ = [
+    "Weights",
+    "align",
+    "equal_weights",
+    "fuse",
+    "fused_view",
+    "named_weights",
+    "papers_weights",
+    "parse_weights",
+]
+
+NAMED = 5  # samples an error names
+SAME = ("dataset", "digest", "split", "classes")  # what scores must agree in
+SKELEMIX = "SkeleMixCLR"
+TUNED = "chosen on the test set"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weight of each stream [S], in the order of the streams, what they are called and where they are from."""
+
+    name: str
+    source: str
+    values: tuple[float, ...]
+
+    def shares(self) -> tuple[float, ...]:
+        """Return the weights as shares of their sum, rounded: equal for sets that rank classes alike."""
+        total = sum(self.values)
+        return tuple(round(value / total, 9) for value in self.values)
+
+    def also(self, other: "Weights") -> "Weights":
+        """Return this set with the name and source of an equal one added, if they are others."""
+        if other.source in self.source.split("; "):
+            return self
+        return replace(self, name=f"{self.name}, {other.name}", source=f"{self.source}; {other.source}")
+
+
+def align(streams: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
+    """Return the streams with their samples in the order of the first one; `names` say which is which in errors.
+
+    Raises UsageError where datasets, digests, splits or classes differ, and SkelpipeError, naming samples, where
+    one stream lacks some of another or they disagree about a label.
+    """
+    first, *others = streams
+    aligned = [first]
+    for name, other in zip(names[1:], others, strict=True):
+        differing = [key for key in SAME if first.about[key] != other.about[key]]
+        if differing:
+            what = "; ".join(
+                f"{key}: {_short(first.about[key])} and {_short(other.about[key])}" for key in differing
+            )
+            raise UsageError(f"{names[0]} and {name} are not of the same samples: {what}")
+        place = {id_: row for row, id_ in enumerate(other.ids)}
+        _refuse_missing([id_ for id_ in first.ids if id_ not in place], name, names[0])
+        known = set(first.ids)
+        _refuse_missing([id_ for id_ in other.ids if id_ not in known], names[0], name)
+        rows = np.array([place[id_] for id_ in first.ids], np.int64)
+        labels = other.labels[rows]
+        if (labels != first.labels).any():
+            row = int((labels != first.labels).argmax())
+            raise SkelpipeError(
+                f"{name}: labels {first.ids[row]} {labels[row]}, where {names[0]} says {first.labels[row]}"
+            )
+        aligned.append(replace(other, ids=first.ids, labels=labels, scores=other.scores[rows]))
+    return aligned
+
+
+def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> np.ndarray:
+    """Return the weighted sum of aligned scores, float32[N,K]: raw, without softmax, added up in float64 (D8)."""
+    total = np.zeros(streams[0].scores.shape)
+    for stream, weight in zip(streams, weights, strict=True):
+        if weight:  # a stream that does not count may hold infinite scores
+            total += weight * stream.scores.astype(np.float64)
+    return total.astype(np.float32)
+
+
+def fused_view(views: Sequence[str]) -> str:
+    """Return what the papers call these streams together: `3s`, `joint+motion`."""
+    return "3s" if sorted(views) == sorted(VIEWS) else "+".join(views)
+
+
+def papers_weights(dataset: str, views: Sequence[str]) -> list[Weights]:
+    """Return the weights of the papers (spec D8) for streams of these views, on a dataset such as `ntu60-xsub`.
+
+    AimCLR's come first. Sets that rank classes alike are one, with all their names; one in which nothing counts is
+    left out. For other views than joint, bone and motion, and for a view that comes twice, the papers have none:
+    all weigh the same.
+    """
+    if not set(views) <= set(VIEWS) or len(set(views)) < len(views):
+        return [equal_weights(len(views))]
+    found: dict[tuple[float, ...], Weights] = {}
+    for name, source, of_view in _sets(dataset):
+        weights = Weights(name, source, tuple(of_view[view] for view in views))
+        if any(weights.values):
+            earlier = found.get(weights.shares())
+            found[weights.shares()] = weights if earlier is None else earlier.also(weights)
+    return list(found.values())
+
+
+def equal_weights(count: int) -> Weights:
+    """Return what is no paper's: all streams weigh the same."""
+    return Weights("equal", "equal weights", (1.0,) * count)
+
+
+def named_weights(sets: Sequence[Weights], method: str | None) -> Weights:
+    """Return the set that counts by default: SkeleMixCLR's own for its networks, else the first, AimCLR's."""
+    wanted = SKELEMIX if (method or "").startswith("skelemixclr") else sets[0].name
+    return next((one for one in sets if wanted in one.name), sets[0])
+
+
+def parse_weights(text: str, views: Sequence[str]) -> Weights:
+    """Read `joint=0.6,bone=0.6,motion=0.4`, or `0.6,0.6,0.4` in the order of the streams.
+
+    Raises UsageError where a stream has no weight, a weight no stream, or none of them counts.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    named = [part for part in parts if "=" in part]
+    if named and len(named) < len(parts):
+        raise UsageError(f"--weights {text}: either all weights have names or none")
+    if named and len(set(views)) < len(views):
+        raise UsageError(f"--weights {text}: a view comes twice: give the weights in the order of the streams")
+    if named:
+        of_view = {}
+        for part in parts:
+            view, _, value = part.partition("=")
+            of_view[view.strip()] = _weight(value, text)
+        if others := sorted(set(of_view) ^ set(views)):
+            raise UsageError(f"--weights {text}: the streams are {', '.join(views)}; {others[0]} does not fit")
+        values = tuple(of_view[view] for view in views)
+    else:
+        values = tuple(_weight(part, text) for part in parts)
+        if len(values) != len(views):
+            raise UsageError(f"--weights {text}: {len(values)} weights for {len(views)} streams")
+    if not any(values):
+        raise UsageError(f"--weights {text}: no stream counts")
+    return Weights("given", "--weights", values)
+
+
+def _sets(dataset: str) -> list[tuple[str, str, dict[str, float]]]:
+    """Return name, source and weight a view of every published set for a dataset, in this order of preference."""
+
+    def of(joint: float, bone: float, motion: float) -> dict[str, float]:
+        return {"joint": joint, "bone": bone, "motion": motion}
+
+    sets = [
+        ("AimCLR", "AimCLR and MsMCLR, papers", of(0.6, 0.6, 0.4)),
+        (SKELEMIX, "SkeleMixCLR, paper", of(1, 1, 1)),
+    ]
+    if dataset in ACTCLR:
+        sets.append(("ActCLR", f"ActCLR's code, {TUNED}", of(*ACTCLR[dataset])))
+    if dataset.endswith("xsub"):
+        sets.append(("SkeAttnCLR", f"SkeAttnCLR's code, {TUNED}", of(0.5, 0.5, 0.5)))
+        sets.append(("SkeAttnCLR", f"SkeAttnCLR's code, {TUNED}", of(0.5, 0.5, 0.4)))
+    if dataset.endswith("xview"):
+        sets.append(("SkeAttnCLR", f"SkeAttnCLR's code, {TUNED}", of(1, 0.2, 0.2)))
+    return sets
+
+
+ACTCLR = {  # joint, bone, motion
+    "ntu60-xsub": (0.4, 0.4, 0.4),
+    "ntu60-xview": (0.6, 0.6, 0.4),
+    "ntu120-xsub": (0.6, 0.4, 0.6),
+    "ntu120-xset": (0.6, 0.4, 0.6),
+    "pkummd1-xsub": (0.6, 0.6, 0.4),
+    "pkummd1-xview": (0.6, 0.0, 0.4),
+    "pkummd2-xsub": (0.6, 0.4, 0.6),
+    "pkummd2-xview": (0.2, 0.2, 0.6),
+}
+
+
+def _weight(text: str, whole: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UsageError(f"--weights {whole}: {text.strip()!r} is no weight of 0 or more")
+    return value
+
+
+def _refuse_missing(ids: Sequence[str], where: str, there: str) -> None:
+    if ids:
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        raise SkelpipeError(
+            f"{where}: lacks {len(ids)} of the samples in {there}: {', '.join(ids[:NAMED])}{more}; "
+            "evaluate both streams on the same split"
+        )
+
+
+def _short(text: str, room: int = 40) -> str:
+    return text if len(text) <= room else text[: room - 3] + "..."

@@ -1,0 +1,142 @@
+"""A linear classifier on the features of a frozen network: the head of linear evaluation (spec E2)."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.train.running.loop import learning_rate
+
+__all__ = ["LinearHead", "batches", "fit_linear", "linear_scores", "one_thread"]
+
+DEVIATION = 0.02  # of the first weights, N(0, 0.02); biases 0 (spec C1)
+SCORED = 4096  # features scored at a time
+
+Batch = tuple[Tensor, Tensor]  # features [n,D], labels int64[n]
+
+
+def fit_linear(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    epochs: int = 100,
+    batch_size: int = 128,
+    lr: float = 3.0,
+    milestones: Sequence[int] = (80,),
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return weight float32[K,D] and bias float32[K] of a linear classifier trained with SGD and cross entropy.
+
+    `features` float[N,D] and `labels` int64[N] in 0..classes-1 may lie on any device; the result lies there too.
+    The defaults are AimCLR's linear evaluation (spec E2). Equal arguments give equal bits on one device; torch's
+    global generator is not touched. A batch larger than N is one of N clips. Raises SkelpipeError where features
+    are not finite or training diverges.
+    """
+    if not len(features):
+        raise UsageError("a linear classifier needs at least one clip")
+    if not bool(features.isfinite().all()):
+        raise SkelpipeError("a linear classifier cannot be trained on features that are not finite")
+    features, labels = features.float(), labels.to(features.device)
+    head = LinearHead(features.shape[1], classes, momentum, weight_decay, seed, features.device)
+    with one_thread():
+        for epoch in range(1, epochs + 1):
+            given = batches(features, labels, batch_size, seed, epoch)
+            head.train(given, learning_rate(lr, milestones, epoch))
+    return head.weight, head.bias
+
+
+def batches(features: Tensor, labels: Tensor, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """Yield an epoch's batches in an order of (seed, epoch); the last, shorter one is dropped, as in the papers.
+
+    A split smaller than `size` is one batch.
+    """
+    generator = torch.Generator().manual_seed(((seed << 20) + epoch) % 2**63)
+    order = torch.randperm(len(features), generator=generator).to(features.device)
+    size = min(size, len(features))
+    for rows in order[: len(order) - len(order) % size].split(size):
+        yield features[rows], labels[rows]
+
+
+class LinearHead:
+    """A linear layer [D -> K] under SGD with momentum, as `torch.optim.SGD` without Nesterov has it.
+
+    Gradients are written out: for a model this small autograd and optimiser take longer than the arithmetic.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Start with weights N(0, 0.02) of this seed, drawn on the CPU, and zero biases."""
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        self.weight = torch.empty(classes, width).normal_(0.0, DEVIATION, generator=generator).to(device)
+        self.bias = torch.zeros(classes, device=device)
+        self._momentum, self._decay = momentum, weight_decay
+        self._moving = [(value, torch.zeros_like(value)) for value in (self.weight, self.bias)]
+
+    def train(
+        self, given: Iterable[Batch], rate: float, working: Callable[[int], None] = lambda step: None
+    ) -> float:
+        """Train on an epoch's batches at a learning rate; return the mean of their mean cross entropies.
+
+        `working(batches done)` is called after each. Raises SkelpipeError when the loss is no longer finite.
+        """
+        losses = []
+        for step, (features, labels) in enumerate(given, 1):
+            losses.append(self.step(features, labels, rate))
+            working(step)
+        mean = float(torch.stack(losses).double().mean()) if losses else float("nan")
+        if not abs(mean) < float("inf"):
+            raise SkelpipeError(f"the loss of the linear classifier is {mean}: a lower learning rate may help")
+        return mean
+
+    @torch.no_grad()
+    def step(self, features: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """Make one step on a batch; return its mean cross entropy before the step."""
+        truth = labels[:, None]
+        logits = torch.addmm(self.bias, features, self.weight.T)
+        loss = logits.log_softmax(dim=1).gather(1, truth).mean().neg_()
+        slope = logits.softmax(dim=1)  # three times as fast as exp of the logs, whose small values are slow
+        slope.scatter_add_(1, truth, slope.new_full((1, 1), -1.0).expand(len(labels), 1)).div_(len(labels))
+        for value, velocity in self._moving:
+            velocity.mul_(self._momentum)
+            if self._decay:
+                velocity.add_(value, alpha=self._decay)
+        (_, velocity), (_, bias_velocity) = self._moving
+        velocity.addmm_(slope.T, features)
+        bias_velocity.add_(slope.sum(dim=0))
+        for value, velocity in self._moving:
+            value.sub_(velocity, alpha=rate)
+        return loss
+
+
+@torch.no_grad()
+def linear_scores(weight: Tensor, bias: Tensor, features: Tensor) -> Tensor:
+    """Return the scores float32[N,K] of features [N,D] under a linear classifier.
+
+    Summed up in float64: however many clips are scored at once, each gets the same float32.
+    """
+    weights, biases = weight.double().T, bias.double()
+    parts = [torch.addmm(biases, part.double(), weights).float() for part in features.split(SCORED) if len(part)]
+    return torch.cat(parts) if parts else torch.empty(0, len(bias), device=features.device)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: what a second one gains on matrices this small, waiting for it costs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

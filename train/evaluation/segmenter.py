@@ -1,0 +1,149 @@
+"""A class for every frame: an encoder on the window around it, a linear layer on top (spec E6)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.loader.epoch_order import epoch_order
+from skelpipe.models.encoders import draw_weights
+from skelpipe.progress import progress
+from skelpipe.train.evaluation.embedding import frozen
+from skelpipe.train.evaluation.linear_head import linear_scores
+from skelpipe.train.evaluation.windows import WINDOW, Windows
+from skelpipe.train.running.loop import learning_rate
+from skelpipe.train.running.ranks import ranks
+
+__all__ = ["Plan", "frame_scores", "train_segmenter"]
+
+SCORED = 256  # windows scored at a time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a segmenter is trained; the defaults are spec E6's.
+
+    Every epoch sees `windows` frames of each training video, drawn anew. With `finetune` the encoder is trained
+    with the head, in training mode; without, it stays as it is.
+    """
+
+    epochs: int = 60
+    batch_size: int = 64
+    lr: float = 0.01
+    milestones: tuple[int, ...] = (40,)
+    momentum: float = 0.9
+    windows: int = 16
+    window: int = WINDOW
+    finetune: bool = False
+    seed: int = 0
+
+
+def train_segmenter(
+    encoder: nn.Module,
+    width: int,
+    classes: int,
+    windows: Windows,
+    plan: Plan,
+    device: torch.device,
+    say: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> tuple[nn.Linear, list[dict[str, Any]]]:
+    """Train a linear layer on an encoder's features [n, width] of windows; return it and a record an epoch.
+
+    `classes` counts the background. The encoder lies on `device` and is changed with `plan.finetune` only. The
+    same arguments give the same bits on one device. Of several ranks each trains on all the windows and has rank
+    0's layer in the end; an encoder is trained by one alone. Raises UsageError where it is not alone, and
+    SkelpipeError when the loss is no longer finite.
+    """
+    if plan.finetune and ranks().world > 1:
+        raise UsageError("--finetune trains on one device: start it without torchrun")
+    log = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(plan.seed)  # the head's first weights; dropout, where the encoder is trained
+        head = nn.Linear(width, classes)
+        draw_weights(head, "paper")
+        head.to(device)
+        learned = [*head.parameters(), *(encoder.parameters() if plan.finetune else ())]
+        optimiser = torch.optim.SGD(learned, lr=plan.lr, momentum=plan.momentum)
+        for epoch in range(1, plan.epochs + 1):
+            rate = learning_rate(plan.lr, plan.milestones, epoch)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss = _train_epoch(head, optimiser, _batches(encoder, windows, plan, epoch, device))
+            if not abs(loss) < float("inf"):
+                raise SkelpipeError(f"the loss is {loss} in epoch {epoch}: a lower --lr may help")
+            log.append({"epoch": epoch, "loss": loss, "lr": rate})
+            say(log[-1])
+    _take_from_main(head)
+    return head, log
+
+
+def _train_epoch(
+    head: nn.Linear, optimiser: torch.optim.Optimizer, given: Iterator[tuple[Tensor, Tensor]]
+) -> float:
+    """Step on every batch of features and labels; return their mean loss."""
+    losses = []
+    for features, labels in given:
+        loss = F.cross_entropy(head(features), labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return float(torch.stack(losses).double().mean())
+
+
+@torch.no_grad()
+def _take_from_main(head: nn.Linear) -> None:
+    """Give every rank the numbers of rank 0: GPUs may differ in the last bit."""
+    team = ranks()
+    for parameter in head.parameters():
+        if not team.is_main:
+            parameter.zero_()
+        team.sum(parameter.data)
+
+
+def _batches(
+    encoder: nn.Module, windows: Windows, plan: Plan, epoch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features [n,D] and labels int64[n] of an epoch's windows, in an order of (seed, epoch)."""
+    rows = windows.draw(plan.windows, plan.seed, epoch)
+    rows = rows[epoch_order(plan.seed, epoch, [len(rows)])]
+    if plan.finetune:
+        encoder.train()
+    for first in range(0, len(rows), plan.batch_size):
+        chosen = rows[first : first + plan.batch_size]
+        labels = torch.from_numpy(windows.labels[chosen]).to(device)
+        clips = windows.clips(chosen).to(device)
+        if plan.finetune:
+            yield encoder(clips).flatten(1), labels
+        else:
+            with frozen(encoder):
+                features = encoder(clips).flatten(1)
+            yield features, labels
+
+
+def frame_scores(
+    encoder: nn.Module, head: nn.Linear, windows: Windows, device: torch.device, *, stride: int = 1, quiet: bool
+) -> np.ndarray:
+    """Return the scores of every frame, float32 [frames of all videos, K].
+
+    With a `stride` the middle frame of every so many stands for all of them. Of several ranks each scores its
+    share of the batches, whole ones so that the result is that of one rank, and all get everything.
+    """
+    rows, which = windows.spread(stride)
+    team = ranks()
+    own = team.own(-(-len(rows) // SCORED))
+    mine = rows[own.start * SCORED : own.stop * SCORED]
+    scores = np.empty((len(mine), head.out_features), np.float32)
+    starts = range(0, len(mine), SCORED)
+    with frozen(encoder):
+        for first in progress(starts, "segmenting test", len(starts), quiet=quiet):
+            part = slice(first, first + SCORED)
+            features = encoder(windows.clips(mine[part]).to(device)).flatten(1)
+            scores[part] = linear_scores(head.weight, head.bias, features).cpu().numpy()
+    whole = team.gather(torch.from_numpy(scores)).numpy()
+    return whole if stride == 1 else whole[which]

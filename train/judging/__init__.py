@@ -1,1 +1,0 @@
-"""What evaluations share: what is judged, features, votes, classifiers, figures, and what they leave behind."""

@@ -1,0 +1,264 @@
+"""The training loop every method shares."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from skelpipe.errors import SkelpipeError
+from skelpipe.loader import Loader
+from skelpipe.models.method import Method, Progress
+from skelpipe.models.moco import MoCo
+from skelpipe.models.step import spread
+from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.running.rank_sync import sum_gradients
+from skelpipe.train.running.ranks import ALONE, Ranks
+
+__all__ = ["EpochResult", "build_optimiser", "check_weights", "due", "learning_rate", "train_epoch", "updates"]
+
+CHECK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
+NAMED = 8  # samples an error names
+
+
+def due(epoch: int, every: int, last: int) -> bool:
+    """Say whether something done every so many epochs (0: never), and after the last, is due."""
+    return every > 0 and (epoch % every == 0 or epoch == last)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """`learned` is the same for equal runs; `speed` is this machine's."""
+
+    learned: dict[str, float]
+    speed: dict[str, float]
+
+
+def learning_rate(base: float, milestones: Sequence[int], epoch: int, warmup: int = 0) -> float:
+    """Return the rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on (spec D).
+
+    In the first `warmup` epochs it rises linearly, to base * epoch / warmup (spec E3).
+    """
+    rise = epoch / warmup if epoch < warmup else 1.0
+    return base * rise / 10 ** sum(epoch > milestone for milestone in milestones)
+
+
+def updates(batches: int, accumulate: int) -> int:
+    """Return how often the optimiser steps in an epoch: the last step may have fewer batches than others."""
+    return math.ceil(batches / accumulate)
+
+
+def build_optimiser(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return SGD without Nesterov, or Adam, over everything the method learns (spec D).
+
+    Weight decay acts on every parameter; `optimiser.momentum` is SGD's momentum or Adam's first beta.
+    """
+    learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    rate, decay = recipe["optimiser.lr"], recipe["optimiser.weight_decay"]
+    momentum = recipe["optimiser.momentum"]
+    if recipe["optimiser.name"] == "adam":
+        return torch.optim.Adam(learned, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(learned, lr=rate, momentum=momentum, weight_decay=decay, nesterov=False)
+
+
+def train_epoch(
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    loader: Loader,
+    start: Progress,
+    *,
+    device: torch.device,
+    amp: bool,
+    accumulate: int,
+    ids: Sequence[str],
+    working: Callable[[int, float], None],
+    team: Ranks = ALONE,
+) -> EpochResult:
+    """Train on the loader's next epoch, after `method.advance(start)`; `ids` names its samples by index in errors.
+
+    A step of the optimiser follows the mean gradient of `accumulate` batches: each enters its keys into the
+    queue, the key network moves once. `working(batches done, samples/s)` is called after every look at the
+    loss: each batch on a CPU, now and then on a GPU. Raises SkelpipeError at the first loss that is not finite.
+
+    Of a `team` each rank trains on its share of every batch, all batches being of one size: the gradients are
+    those of the global batch, and so are the loss and the logs (means over its clips, but for `std`, which is the
+    mean of the shares' own). Times are those of this rank, samples those of all.
+    """
+    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY, team, partial(_damaged, loader))
+    share = 1.0
+    if team.world > 1:
+        counts = team.shares(loader.stream.batch_size)
+        share = counts[team.rank] / sum(counts)
+        _share_keys(method, partial(team.gather, counts=counts))
+    stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share)
+    logs: dict[str, list[Tensor]] = {}
+    samples = 0
+    waited = 0.0
+    method.train()
+    begun = ready = time.perf_counter()
+    for batch in loader:
+        waited += time.perf_counter() - ready
+        stepper.begin(batch.step)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+            step = method(batch)
+        stepper.end(batch.step, step.loss)
+        samples += len(batch.index)
+        watched = step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)}
+        for name, value in watched.items():
+            logs.setdefault(name, []).append(value.detach())
+        if watch.add(batch.epoch + 1, batch.step + 1, step.loss.detach(), batch.index):
+            working(batch.step + 1, samples / share / (time.perf_counter() - begun))
+        ready = time.perf_counter()
+    mean = watch.finish()
+    took = time.perf_counter() - begun
+    learned = {name: float(torch.stack(values).double().mean()) for name, values in logs.items()}
+    speed = {"samples_per_s": samples / share / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
+    learned = _over_ranks({"loss": mean} | learned, team, share, device)
+    return EpochResult(learned, {name: round(value, 3) for name, value in speed.items()})
+
+
+def _share_keys(method: Method, gather: Callable[[Tensor], Tensor]) -> None:
+    for module in method.modules():
+        if isinstance(module, MoCo):
+            module.gather = gather
+
+
+def _over_ranks(means: dict[str, float], team: Ranks, share: float, device: torch.device) -> dict[str, float]:
+    """Return the means over all ranks, each with the `share` of the clips that it has."""
+    if team.world == 1:
+        return means
+    values = torch.tensor(list(means.values()), dtype=torch.float64, device=device)
+    return dict(zip(means, team.sum(values * share).tolist(), strict=True))
+
+
+class Stepper:
+    """What surrounds the forward pass of each batch: gradients are summed up, then the optimiser steps.
+
+    A rank of a team has `share` of every batch; its loss counts so much, and the gradients of all are added.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        optimiser: torch.optim.Optimizer,
+        start: Progress,
+        batches: int,
+        accumulate: int,
+        team: Ranks = ALONE,
+        share: float = 1.0,
+    ) -> None:
+        self._method = method
+        self._optimiser = optimiser
+        self._progress = start
+        self._batches = batches
+        self._accumulate = accumulate
+        self._team = team
+        self._share = share
+        self._contrasts = [module for module in method.modules() if isinstance(module, MoCo)]
+
+    def begin(self, batch: int) -> None:
+        """Prepare for the forward pass of an epoch's batch, counted from 0."""
+        self._hold(batch % self._accumulate > 0)
+
+    def end(self, batch: int, loss: Tensor) -> None:
+        """Take the batch's gradient; after the last batch of a step, make the step and prepare the next."""
+        first = batch - batch % self._accumulate
+        size = min(self._accumulate, self._batches - first)
+        if batch == first:
+            self._optimiser.zero_grad(set_to_none=True)
+        weight = self._share / size
+        (loss if weight == 1 else loss * self._share / size).backward()
+        if batch < first + size - 1:
+            return
+        sum_gradients(self._method, self._team)
+        self._optimiser.step()
+        self._hold(False)
+        self._method.finish()
+        self._progress = replace(self._progress, step=self._progress.step + 1)
+        if self._progress.step < self._progress.steps:
+            self._method.advance(self._progress)
+
+    def _hold(self, held: bool) -> None:
+        for contrast in self._contrasts:
+            contrast.held = held
+
+
+def check_weights(method: nn.Module, epoch: int) -> None:
+    """Raise SkelpipeError where a weight is no longer finite: such a state must not be saved."""
+    broken = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    if broken:
+        raise SkelpipeError(
+            f"after epoch {epoch} {broken[0]} is not finite ({len(broken)} tensors are not); {ADVICE}"
+        )
+
+
+class LossWatch:
+    """Keeps the losses of an epoch on the device and looks at them every `every` steps, with the whole team."""
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        every: int,
+        team: Ranks = ALONE,
+        damaged: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """`damaged` returns those rows of a batch whose stored clips are not finite."""
+        self._damaged = damaged
+        self._ids = ids
+        self._every = every
+        self._team = team
+        self._losses: list[Tensor] = []
+        self._pending: list[tuple[int, int, Tensor]] = []
+
+    def add(self, epoch: int, step: int, loss: Tensor, index: Tensor) -> bool:
+        """Note the loss of one step; return whether this step looked at it."""
+        self._losses.append(loss)
+        self._pending.append((epoch, step, index))
+        if len(self._pending) < self._every:
+            return False
+        self._look()
+        return True
+
+    def finish(self) -> float:
+        """Look at what is left and return the mean loss of the epoch."""
+        self._look()
+        return float(torch.stack(self._losses).double().mean())
+
+    def _look(self) -> None:
+        """Raise SkelpipeError, on all ranks, where a loss of any rank is not finite, naming the first."""
+        if not self._pending:
+            return
+        losses = torch.stack(self._losses[-len(self._pending) :]).double().tolist()
+        bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+        first = self._team.gather(torch.tensor([bad]), [1] * self._team.world).tolist()
+        if min(first) < len(losses):
+            text = self._tell(bad, losses[bad]) if bad < len(losses) else ""
+            raise SkelpipeError(self._team.send(text.encode(), first.index(min(first))).decode())
+        self._pending.clear()
+
+    def _tell(self, place: int, loss: float) -> str:
+        epoch, step, index = self._pending[place]
+        where = f"the loss is {loss} in epoch {epoch}, step {step}"
+        damaged = index[:0] if self._damaged is None else self._damaged(index)
+        if len(damaged):
+            held = f"the clips of {self._named(damaged)} hold values that are not finite"
+            return f"{where}: {held}; `skelpipe verify` tells whether a file of the dataset was damaged"
+        return f"{where}, on {self._named(index)}; {ADVICE}"
+
+    def _named(self, index: Tensor) -> str:
+        names = [self._ids[i] for i in index.tolist()]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return ", ".join(names[:NAMED]) + more
+
+
+def _damaged(loader: Loader, index: Tensor) -> Tensor:
+    """Return those rows, int64[n], whose stored joints are not finite."""
+    stream, rows = loader.stream, index.cpu()
+    clips = torch.from_numpy(stream.dataset.reader(stream.subset, "joint").gather(rows.numpy()))
+    return rows[~clips.flatten(1).isfinite().all(dim=1)]
+
+
+ADVICE = "a lower --lr may help, and `skelpipe verify` checks the dataset"

@@ -1,0 +1,44 @@
+"""Files of the papers' authors, where a script takes a checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from skelpipe.errors import UsageError
+from skelpipe.models.released.checkpoint import ReleasedCheckpoint, load_released
+from skelpipe.models.statefile import is_torch_file, read_content
+
+__all__ = ["PERSONS", "default_view", "embedder", "read_released"]
+
+PERSONS = 2  # of every clip the papers train on
+
+
+def read_released(path: Path) -> ReleasedCheckpoint | None:
+    """Return what a file of the papers' code holds, or None for one of our own; see `load_released`."""
+    if not is_torch_file(path):
+        return None
+    content = read_content(path)
+    if isinstance(content, dict) and "format" in content:
+        return None
+    return load_released(path)
+
+
+def default_view(loaded: ReleasedCheckpoint, say: Callable[[str], None]) -> str:
+    """Return the file's first view. A file of one encoder names none: joint is then taken on trust, and said."""
+    if loaded.views:
+        return loaded.views[0]
+    say(f"{loaded.path} does not say which view it was trained on: taken as joint (--view says otherwise)")
+    return "joint"
+
+
+def embedder(loaded: ReleasedCheckpoint, view: str, features: str) -> nn.Module:
+    """Return the map from clips to `h` or `z`; UsageError where the file has no head that makes z."""
+    branch = loaded.branch(view)
+    if features == "h":
+        return branch.encoder
+    if branch.head is None:
+        raise UsageError(
+            f"{loaded.path}: comes from a linear evaluation and has no projection head: pass --features h"
+        )
+    return nn.Sequential(branch.encoder, branch.head)

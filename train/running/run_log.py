@@ -1,0 +1,132 @@
+"""The logs of a run: JSON lines, TensorBoard scalars and lines on the console."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from skelpipe.errors import SkelpipeError
+from skelpipe.files import replacing
+from skelpipe.train.running.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["Console", "RunLog", "read_log"]
+
+PLAIN_LINE_EVERY = 10.0  # seconds between lines about an epoch in progress
+
+
+class Console:
+    """Lines for people, always on stderr. `working` overwrites itself on a terminal and is rare elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = time.monotonic()
+        self._half_line = False
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        click.echo(("\r\x1b[K" if self._half_line else "") + text, err=True)
+        self._half_line = False
+
+    def working(self, text: str) -> None:
+        """Show how far the work is."""
+        now = time.monotonic()
+        if now - self._last < (0.2 if self._terminal else PLAIN_LINE_EVERY):
+            return
+        self._last = now
+        if self._terminal:
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+            self._half_line = True
+        else:
+            click.echo(text, err=True)
+
+    def steps(self, epoch: int, last: int, steps: int) -> Callable[[int, float], None]:
+        """Return what shows, told a step and the samples a second, how far an epoch of so many steps is."""
+
+        def show(step: int, rate: float) -> None:
+            if step < steps:
+                self.working(f"epoch {epoch}/{last}: step {step}/{steps}, {rate:,.0f} samples/s")
+
+        return show
+
+
+class RunLog:
+    """Appends one record an epoch to `log.jsonl` and `speed.jsonl` and draws both in TensorBoard.
+
+    `done` is the number of epochs that count: records after it come from a run that was cut off before its next
+    checkpoint, and are removed, since those epochs are trained again.
+    """
+
+    def __init__(self, folder: RunFolder, done: int) -> None:
+        self._files: list[IO[str]] = []
+        for path in (folder.log, folder.speed):
+            _trim(path, done)
+            self._files.append(open(path, "a", encoding="utf-8"))  # noqa: SIM115 - closed by close()
+        self._writer = _tensorboard(folder.tensorboard, done)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.close()
+        self._writer.close()
+
+    def write(self, epoch: int, learned: dict[str, Any], speed: dict[str, float]) -> None:
+        """Log one finished epoch."""
+        for file, record in zip(self._files, (learned, speed), strict=True):
+            try:
+                file.write(json.dumps({"epoch": epoch, **record}, allow_nan=False) + "\n")
+                file.flush()
+            except OSError as error:
+                raise SkelpipeError(f"{file.name}: cannot be written: {error.strerror}") from None
+        for section, record in (("train", learned), ("speed", speed)):
+            for name, value in record.items():
+                self._writer.add_scalar(f"{section}/{name.replace('@', '_')}", value, epoch)
+        self._writer.flush()
+
+    def sync(self) -> None:
+        """Put the records on disk: before a checkpoint that builds on them."""
+        for file in self._files:
+            os.fsync(file.fileno())
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the whole records of a JSON-lines file; a last line that a kill cut short is left out."""
+    records: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith("\n") or not isinstance(record, dict):
+                break
+            records.append(record)
+    return records
+
+
+def _trim(path: Path, done: int) -> None:
+    if path.is_file():
+        kept = [record for record in read_log(path) if record.get("epoch", done + 1) <= done]
+        with replacing(path) as file:
+            file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _tensorboard(folder: Path, done: int) -> "SummaryWriter":
+    from torch.utils.tensorboard import SummaryWriter
+
+    # TensorBoard reads event files in the order of their names, which begin with the second they were opened in.
+    while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+        time.sleep(0.05)
+    return SummaryWriter(str(folder), purge_step=done + 1)

@@ -1,0 +1,80 @@
+"""A backbone under a linear layer on its pooled feature h, trained with labels (spec E3).
+
+To the training loop it is a method like the others: one view of a batch, and cross-entropy for its loss.
+"""
+
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelpipe.errors import UsageError
+from skelpipe.loader import Batch
+from skelpipe.loader.view_recipes import Augmentation
+from skelpipe.models.encoders import draw_weights
+from skelpipe.models.method import Method, Step, Views
+from skelpipe.models.step import Views as Clips
+from skelpipe.models.step import spread
+
+__all__ = ["Classifier"]
+
+CLIP = "clip"  # the one view of a batch
+
+
+class Classifier(Method):
+    """Scores of clips: `head(encoder(clips))`, the head a linear layer from h [N, D] to scores [N, classes].
+
+    `fixed_modes` keeps the encoder in evaluation mode while it is trained (spec G24: what the code derived from
+    CrosSCLR's does): batch normalisation then uses the statistics of pre-training, and nothing is dropped out.
+    """
+
+    name: ClassVar[str] = "classifier"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        features: int,
+        classes: int,
+        augmentation: Augmentation | None = None,
+        *,
+        init: str = "paper",
+        fixed_modes: bool = False,
+    ) -> None:
+        """Put a new layer on `encoder`, whose h has `features` channels; its weights are drawn as `init` says."""
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(features, classes)
+        draw_weights(self.head, init)
+        self.fixed_modes = fixed_modes
+        self._views: Views = {CLIP: augmentation}
+
+    @classmethod
+    def build(cls, parts: Any, settings: Any) -> Self:
+        """Refuse: a classifier is no method to pre-train by."""
+        raise UsageError("a classifier is trained by train/finetune.py")
+
+    def views(self) -> Views:
+        return self._views
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, or to evaluation mode; see `fixed_modes`."""
+        super().train(mode)
+        if self.fixed_modes:
+            self.encoder.eval()
+        return self
+
+    def scores(self) -> nn.Module:
+        """Return the map from clips [N,C,T,V,M] to scores [N, classes], weights shared."""
+        return nn.Sequential(self.encoder, self.head)
+
+    def forward(self, batch: Clips) -> Step:
+        """Return the cross-entropy of a labelled batch; its log has the accuracy in % and the spread of h."""
+        assert isinstance(batch, Batch)  # the loader's: methods without labels see less of it
+        h: Tensor = self.encoder(batch.views[CLIP])
+        scores = self.head(h).float()
+        loss = F.cross_entropy(scores, batch.label)
+        with torch.no_grad():
+            embeddings = F.normalize(h.detach().float(), dim=1)
+            right = (scores.argmax(dim=1) == batch.label).float().mean() * 100
+        return Step(loss, embeddings, logs={"accuracy": right, "std": spread(embeddings)})

@@ -1,0 +1,163 @@
+"""What training with labels starts from: a checkpoint's encoder or a new one, under a new linear layer."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from skelpipe.augment.chain import Chain, chain
+from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
+from skelpipe.models.encoders import build_encoder
+from skelpipe.skeleton import Layout
+from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject
+from skelpipe.train.recipes.finetuning import load_tuning_recipe, with_tuning_overrides
+from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.running.provenance import dataset_name
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.training.classifier import Classifier
+
+__all__ = ["Request", "Start", "choose_start"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which network, and how it is to be trained; None where a default or the recipe decides."""
+
+    checkpoint: str | None = None
+    recipe: str | None = None
+    labels: float = 1.0
+    view: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+
+    def load(self, default: str) -> tuple[str, Recipe]:
+        """Return the recipe's name and the recipe, overrides applied."""
+        name = self.recipe or default
+        recipe = with_tuning_overrides(
+            load_tuning_recipe(name), self.settings, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr
+        )
+        return Path(name).stem, recipe
+
+    @property
+    def share(self) -> str:
+        """What is added to the name of the protocol where not all labels are used, such as `-10`."""
+        return "" if self.labels == 1 else f"-{100 * self.labels:g}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from: `subject`, whose encoder is in `classifier`, and the recipe to train it by.
+
+    `name` is for the run's folder, `protocol` where the subject's recipe lists reported figures.
+    """
+
+    subject: Subject
+    classifier: Classifier
+    recipe_name: str
+    recipe: Recipe
+    name: str
+    protocol: str
+
+    @property
+    def view(self) -> str:
+        """The stream that is read."""
+        return self.subject.view
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.protocol.startswith(SUPERVISED)
+
+
+def choose_start(dataset: Dataset, request: Request, console: Console) -> Start:
+    """Return the network a request asks for, under a new layer with a score a class, and its recipe.
+
+    Raises UsageError for what contradicts itself and, field by field, where a checkpoint does not fit the
+    dataset (view, frames, persons, layout, profile) or the `encoder.*` settings.
+    """
+    if request.checkpoint is None:
+        return _from_scratch(dataset, request)
+    return _from_checkpoint(dataset, request, request.checkpoint, console)
+
+
+def _from_scratch(dataset: Dataset, request: Request) -> Start:
+    name, recipe = request.load("supervised")
+    if "encoder.name" not in recipe.values:
+        raise UsageError(
+            f"recipe {name} describes no network to train from scratch: give --checkpoint, or a recipe with an "
+            "encoder, such as --recipe supervised"
+        )
+    torch.manual_seed(request.seed)
+    encoder = build_encoder(recipe.nested()["encoder"], dataset.layout, recipe["init"])
+    subject = Subject(
+        encoder,
+        encoder,
+        encoder.feature_dim,
+        f"{recipe['encoder.name']} trained from scratch with labels",
+        request.view or "joint",
+        "h",
+        recipe=recipe,
+        trained_on=dataset_name(dataset),
+        architecture=recipe.nested()["encoder"],
+    )
+    classifier = _classifier(subject, dataset, recipe)
+    return Start(subject, classifier, name, recipe, name=name, protocol=f"{SUPERVISED}{request.share}")
+
+
+def _from_checkpoint(dataset: Dataset, request: Request, checkpoint: str, console: Console) -> Start:
+    name, recipe = request.load("finetune" if request.labels == 1 else "finetune-semi")
+    subject = choose_subject(
+        dataset,
+        checkpoint=checkpoint,
+        baseline=None,
+        recipe=None,
+        settings=(),
+        view=request.view,
+        features="h",
+        seed=request.seed,
+        console=console,
+    )
+    _check_encoder(subject, recipe, request)
+    recipe = replace(recipe, values={key: recipe[key] for key in recipe.values if not key.startswith(ENCODER)})
+    torch.manual_seed(request.seed)
+    classifier = _classifier(subject, dataset, recipe)
+    protocol = f"semi{request.share}" if request.share else "finetune"
+    return Start(subject, classifier, name, recipe, name=Path(checkpoint).stem, protocol=protocol)
+
+
+def _classifier(subject: Subject, dataset: Dataset, recipe: Recipe) -> Classifier:
+    return Classifier(
+        subject.encoder.requires_grad_(True),
+        subject.feature_dim,
+        len(dataset.classes),
+        _augmentation(recipe, dataset.layout),
+        init=recipe["init"],
+        fixed_modes=recipe["modes"] == "eval",
+    )
+
+
+def _augmentation(recipe: Recipe, layout: Layout) -> Chain | None:
+    if recipe["augment.name"] == "none":
+        return None
+    shear, crop = recipe["augment.shear"], recipe["augment.crop"]
+    return chain(recipe["augment.name"], layout=layout, shear=shear, crop=crop)
+
+
+def _check_encoder(subject: Subject, recipe: Recipe, request: Request) -> None:
+    """Raise UsageError where --set asks for an encoder that is not the checkpoint's."""
+    keys = [text.partition("=")[0].strip() for text in request.settings]
+    has = {f"{ENCODER}{key}": value for key, value in (subject.architecture or {}).items()}
+    others = [
+        f"{key}: trained with {has.get(key, 'no such setting')}, asked for {recipe[key]}"
+        for key in keys
+        if key.startswith(ENCODER) and has.get(key) != recipe[key]
+    ]
+    if others:
+        raise UsageError(f"{request.checkpoint} brings its own encoder: {'; '.join(others)}")
+
+
+ENCODER = "encoder."
+SUPERVISED = "supervised"

@@ -1,0 +1,129 @@
+"""Trained weights that pre-training starts from: those of another run, or of a released file."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.models.method import Method
+from skelpipe.models.moco import MoCo
+from skelpipe.models.weights import fill
+from skelpipe.train.evaluation.evaluated_network import Trained
+from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.running.networks import Networks, find_weights, load_networks, read_identity
+from skelpipe.train.running.released_networks import read_released
+
+__all__ = ["UNTRAINED", "start_from"]
+
+PREDICTORS = "skeattnclr.predictors"  # part of that method's head
+UNTRAINED = "this recipe of {} is for networks that have learned, and these have not: name some with --checkpoint"
+
+
+def start_from(
+    checkpoint: str, method: Method, recipe: Recipe, dataset: Dataset, view: str, say: Callable[[str], None]
+) -> str:
+    """Give a new method's query networks, encoder and head, the weights in what `--checkpoint` names.
+
+    `recipe` is what the method was made from.
+
+    That is a run's folder, its encoder.safetensors, one of its checkpoints or a released pre-training file. Key
+    networks become copies of the query's; queues and torch's global generator stay as they are. Returns what the
+    weights are, with a digest of their numbers. Raises UsageError, field by field, where they were trained on
+    other clips (view, frames, persons, layout, profile; the dataset may be another), have no projection head or
+    are of other networks than the recipe's, and SkelpipeError listing the tensors where that does not tell.
+    """
+    read: dict[str, Networks] = {}
+    names: list[str] = []
+    streams = method.streams(view)
+    for stream in streams:
+        path = find_weights(checkpoint, stream)
+        with torch.random.fork_rng(devices=()):
+            start = _start(path, dataset, stream, say)
+        if not start.views and len(streams) > 1:
+            raise UsageError(
+                f"{path}: has the networks of one view and does not say which, this run trains "
+                f"{len(streams)}: {', '.join(streams)}"
+            )
+        _fill(path, Networks.of(method, stream), start, recipe)
+        read[stream] = start.networks
+        names.append(start.name)
+    for contrast in method.modules():
+        if isinstance(contrast, MoCo):
+            contrast.key_encoder.load_state_dict(contrast.encoder.state_dict())
+            contrast.key_head.load_state_dict(contrast.head.state_dict())
+    return f"{' and '.join(dict.fromkeys(names))}, weights {_digest(read)}"
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A file's networks for a view, what to call them, the views that the file names, and their settings."""
+
+    networks: Networks
+    name: str
+    views: tuple[str, ...]
+    made_with: Mapping[str, Any]
+
+
+def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]) -> _Start:
+    released = read_released(path)
+    if released is None:
+        identity, epoch = read_identity(path)
+        Trained.of_identity(identity).check(path, dataset, stream)
+        name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
+        networks = load_networks(path, identity, dataset.layout, stream)
+        return _Start(networks, name, identity.streams, _of_networks(identity.recipe))
+    Trained.of_released(released, stream).check(path, dataset, stream)
+    branch = released.branch(stream)
+    if branch.head is None:
+        raise UsageError(f"{path}: comes from a linear evaluation and has no projection head to start from")
+    if not released.views:
+        say(f"{path} does not say which view it was trained on: taken as {stream}")
+    made_with = {
+        "encoder.name": "stgcn",
+        "encoder.graph": released.graph,
+        "encoder.width": released.width,
+        PREDICTORS: "three" if released.method == "skeattnclr" else "none",
+    }
+    return _Start(
+        Networks(branch.encoder, branch.head), f"{released.method} as released", released.views, made_with
+    )
+
+
+def _of_networks(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that decide which weights a recipe's encoder and head have."""
+    shaping = {key: value for key, value in recipe.values.items() if key.startswith(("encoder.", "head."))}
+    shaping.pop("encoder.dropout", None)
+    predictors = recipe.values.get(PREDICTORS, "none")
+    if predictors == "variant":
+        predictors = "three" if recipe["variant"] == "released" else "none"
+    return shaping | {PREDICTORS: predictors}
+
+
+def _fill(path: Path, networks: Networks, start: _Start, recipe: Recipe) -> None:
+    try:
+        fill(path, networks, start.networks.state_dict())
+    except SkelpipeError:
+        mine = _of_networks(recipe)
+        other = [
+            f"{key}: {was}, this run has {mine.get(key, 'none')}"
+            for key, was in start.made_with.items()
+            if mine.get(key) != was
+        ]
+        if not other:
+            raise
+        raise UsageError(f"{path}: its networks are not this run's: {'; '.join(other)}") from None
+
+
+def _digest(networks: Mapping[str, Networks]) -> str:
+    """Return twelve hexadecimal digits that tell weights apart."""
+    content = hashlib.sha256()
+    for stream, network in networks.items():
+        for name, value in network.state_dict().items():
+            content.update(f"{stream} {name} {value.dtype} {tuple(value.shape)}".encode())
+            content.update(value.detach().contiguous().numpy().tobytes())
+    return content.hexdigest()[:12]
