@@ -12,10 +12,9 @@ import numpy as np
 from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples
 from skelpipe.dataset.containers import map_subset
 from skelpipe.dataset.tar_shard import Geometry
-from skelpipe.dataset.untrimmed import Videos
+from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.manifest import SUBSETS
-from skelpipe.prepare.untrimmed_writer import open_videos
 from skelpipe.skeleton import Layout
 from skelpipe.storage import open_filesystem, url_key
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem

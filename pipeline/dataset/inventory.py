@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skelpipe.dataset.card import SAMPLES
+from skelpipe.dataset.untrimmed import tar_name
 from skelpipe.manifest import SUBSETS
 
 __all__ = ["DataFile", "inventory"]
@@ -27,7 +28,7 @@ def inventory(card: Mapping[str, Any]) -> Iterator[DataFile]:
         if facts := card.get("hdf5", {}).get(subset):
             yield DataFile(facts["file"], facts["sha256"], facts["bytes"])
         for facts in card.get("untrimmed", {}).get(subset, {}).get("shards", ()):
-            yield DataFile(f"untrimmed/{subset}/{facts['name']}.tar", facts["sha256"], facts["bytes"])
+            yield DataFile(tar_name(subset, facts["name"]), facts["sha256"], facts["bytes"])
     yield DataFile(SAMPLES, card["samples_file"]["sha256"], None)
     for view, facts in card["anchors"].items():
         if view != "absent":

@@ -15,7 +15,17 @@ import numpy as np
 
 from skelpipe.errors import DatasetError
 
-__all__ = ["BLOCK", "TAIL", "Geometry", "check_shard", "index_text", "new_block", "ustar_headers"]
+__all__ = [
+    "BLOCK",
+    "CLS_DATA",
+    "LONGEST_NAME",
+    "NPY_DATA",
+    "NPY_HEADER",
+    "TAIL",
+    "Geometry",
+    "check_shard",
+    "ustar_headers",
+]
 
 BLOCK = 512
 CLS_DATA = BLOCK
@@ -67,19 +77,6 @@ class Geometry:
         return data.view(self.dtype).reshape(len(block), *self.shape)
 
 
-def new_block(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> np.ndarray:
-    """Return the records of these samples, uint8 `[n,stride]`, with all arrays zero; fill `arrays(block)`."""
-    block = np.zeros((len(ids), geometry.stride), np.uint8)
-    texts = [str(label).encode() for label in labels]
-    ustar_headers(block[:, :BLOCK], [f"{id_}.cls" for id_ in ids], [len(text) for text in texts])
-    width = max(map(len, texts), default=1)
-    block[:, CLS_DATA : CLS_DATA + width] = _bytes(texts, width)
-    names = [f"{id_}.{geometry.view}.npy" for id_ in ids]
-    ustar_headers(block[:, NPY_HEADER : NPY_HEADER + BLOCK], names, [geometry.npy_bytes] * len(ids))
-    block[:, NPY_DATA : geometry.data_offset] = np.frombuffer(geometry.preamble, np.uint8)
-    return block
-
-
 def _bytes(texts: Sequence[bytes], width: int) -> np.ndarray:
     return np.array(texts, f"S{width}").view(np.uint8).reshape(len(texts), width)
 
@@ -99,17 +96,6 @@ def ustar_headers(rows: np.ndarray, names: Sequence[str], sizes: Sequence[int]) 
     rows[:, 329:345] = np.frombuffer(b"0000000\0" * 2, np.uint8)
     sums = rows.sum(axis=1, dtype=np.int64)
     rows[:, CHECKSUM] = _bytes([b"%06o\0 " % total for total in sums], 8)
-
-
-def index_text(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> str:
-    """Return DALI's index of a shard (version 1.2): a line a sample, `extension offset size name` a member."""
-    lines = [f"v1.2 {len(ids)}"]
-    extension = f"{geometry.view}.npy"
-    for row, (id_, label) in enumerate(zip(ids, labels, strict=True)):
-        start = row * geometry.stride
-        cls = f"cls {start + CLS_DATA} {len(str(label))} {id_}.cls"
-        lines.append(f"{cls} {extension} {start + NPY_DATA} {geometry.npy_bytes} {id_}.{extension}")
-    return "\n".join(lines) + "\n"
 
 
 def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], place: str) -> None:

@@ -6,22 +6,19 @@ keeps where each one's arrays lie: `Videos` maps the tars into memory and decode
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Protocol
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from skelpipe.dataset.tar_shard import BLOCK, TAIL, ustar_headers
 from skelpipe.errors import DatasetError
-from skelpipe.files import HashingWriter, replacing
-from skelpipe.raw.recording import Recording
 
-__all__ = ["VideoEntry", "VideoTar", "Videos", "as_array", "frame_labels", "write_videos"]
+__all__ = ["JOINT", "LABEL", "VideoEntry", "Videos", "array_head", "open_videos", "tar_name"]
 
 JOINT, LABEL = np.dtype("<f4"), np.dtype("<i2")
-LARGEST_CLASS = int(np.iinfo(LABEL).max)
 
 
 @dataclass(frozen=True)
@@ -34,89 +31,11 @@ class VideoEntry:
     label_offset: int
 
 
-@dataclass(frozen=True)
-class VideoTar:
-    """What a written tar holds, its size and the sha256 of its bytes."""
-
-    videos: tuple[VideoEntry, ...]
-    bytes: int
-    sha256: str
+def tar_name(subset: str, name: str) -> str:
+    return f"untrimmed/{subset}/{name}.tar"
 
 
-class LabelRow(Protocol):
-    """A row of a label file: class (1..n), first and last frame, 1-based and inclusive."""
-
-    @property
-    def action(self) -> int: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def end(self) -> int: ...
-
-
-def frame_labels(segments: Iterable[LabelRow], frames: int) -> np.ndarray:
-    """Return the class of each frame, int16 [frames]; 0 where no row says anything.
-
-    Rows are clipped to the video. Where two overlap the later row wins, whatever frames they start at.
-    """
-    labels = np.zeros(frames, LABEL)
-    for segment in segments:
-        if not 0 < segment.action <= LARGEST_CLASS:
-            raise DatasetError(f"class {segment.action} of a label row: classes go from 1 to {LARGEST_CLASS}")
-        labels[max(segment.start - 1, 0) : max(segment.end, 0)] = segment.action
-    return labels
-
-
-def as_array(recording: Recording, bodies: int) -> np.ndarray:
-    """Return a recording's joint positions, float32 [3,F,V,bodies], as they are; zeros where a body is absent.
-
-    The n-th body that a frame lists fills slot n, as in profile `crosclr`; more than `bodies` are left out.
-    """
-    counts = recording.counts.astype(np.int64)
-    frame = np.repeat(np.arange(recording.frames), counts)
-    slot = np.arange(len(frame)) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept = slot < bodies
-    joints = recording.xyz.shape[1]
-    out = np.zeros((3, recording.frames, joints, bodies), np.float32)
-    out.transpose(1, 3, 2, 0)[frame[kept], slot[kept]] = recording.xyz[kept]
-    return out
-
-
-def write_videos(path: Path, videos: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> VideoTar:
-    """Write videos (id, joints float32 [3,F,V,M], labels [F]) as a tar, whole or not at all.
-
-    One video is in memory at a time; the same videos give the same bytes anywhere. Raises DatasetError for a video
-    without frames, one whose arrays do not fit together, or an id that no tar header takes.
-    """
-    entries = []
-    with replacing(path, shared=True) as file:
-        writer = HashingWriter(file)
-        for id_, joint, label in videos:
-            _check_video(f"{path}: video {id_}", joint, label)
-            joint_offset = _add(writer, f"{id_}.joint.npy", joint.astype(JOINT, order="C", copy=False))
-            label_offset = _add(writer, f"{id_}.label.npy", label.astype(LABEL, order="C", copy=False))
-            entries.append(VideoEntry(id_, len(label), joint_offset, label_offset))
-        writer.write(TAIL)
-    return VideoTar(tuple(entries), writer.size, writer.sha256)
-
-
-def _check_video(place: str, joint: np.ndarray, label: np.ndarray) -> None:
-    if joint.ndim != 4 or label.shape != joint.shape[1:2] or not len(label):
-        raise DatasetError(f"{place}: joints {list(joint.shape)} and labels {list(label.shape)} do not fit")
-    if label.min() < 0 or label.max() > LARGEST_CLASS:
-        raise DatasetError(f"{place}: labels go from 0 to {LARGEST_CLASS}")
-
-
-def _add(writer: HashingWriter, name: str, array: np.ndarray) -> int:
-    """Write one array as a member of a tar; return the offset of its numbers."""
-    writer.write(_head(name, array.dtype, array.shape))
-    offset = writer.size
-    writer.write(array.data.cast("B"))
-    writer.write(bytes(-writer.size % BLOCK))
-    return offset
-
-
-def _head(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+def array_head(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     """Return what stands in front of an array's numbers: the ustar header and what `numpy.save` writes."""
     preamble = io.BytesIO()
     facts = {"descr": dtype.str, "fortran_order": False, "shape": shape}
@@ -180,13 +99,27 @@ class Videos:
     def _array(self, video: int, name: str, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         """Return an array of the tar, after a look at the header that stands in front of it."""
         path, tar, _ = self._entries[video]
-        head = _head(name, dtype, shape)
+        head = array_head(name, dtype, shape)
         if offset < len(head) or bytes(tar[offset - len(head) : offset]) != head:
             raise DatasetError(
                 f"{path}: at byte {offset} there is no {name} of shape {list(shape)}: "
                 "the file is damaged or not this card's"
             )
         return tar[offset : offset + dtype.itemsize * int(np.prod(shape))].view(dtype).reshape(shape)
+
+
+def open_videos(
+    folder: PurePath,
+    card: Mapping[str, Any],
+    subset: str,
+    joints: int,
+    bodies: int,
+    map_file: Callable[[PurePath], np.ndarray] | None = None,
+) -> Videos:
+    """Return one subset's videos; `card` is its entry in the card, `map_file` as for `Videos`."""
+    paths = [folder / tar_name(subset, shard["name"]) for shard in card["shards"]]
+    entries = [[VideoEntry(**video) for video in shard["videos"]] for shard in card["shards"]]
+    return Videos(paths, entries, joints, bodies, map_file)
 
 
 def _map_file(path: PurePath) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe import __version__
-from skelpipe.dataset.card import FORMAT, SAMPLES, Row, card_digest, write_samples
+from skelpipe.dataset.card import FORMAT, SAMPLES, card_digest
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing, size_and_hash
@@ -17,6 +17,7 @@ from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.prepare.folder_lock import README
 from skelpipe.prepare.plan import Drop, Plan, Sample
 from skelpipe.prepare.readme import dataset_readme
+from skelpipe.prepare.sample_table import Row, write_samples
 from skelpipe.prepare.shard_writer import ShardJob, shard_file
 from skelpipe.prepare.untrimmed_writer import VideoJob, gather_videos
 from skelpipe.prepare.writers import DatasetWriter

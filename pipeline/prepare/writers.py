@@ -12,12 +12,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
-from skelpipe.dataset.containers import remove_shards, write_hdf5_subsets
 from skelpipe.dataset.inventory import inventory
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing, settle_on_disk, write_json
 from skelpipe.prepare.engines import Job
 from skelpipe.prepare.folder_lock import README, WORK, locked
+from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
 from skelpipe.prepare.remote_lock import Lock, lock_filesystem, release, still_locked
 from skelpipe.prepare.shard_writer import ShardJob, read_receipt, shard_file
 from skelpipe.prepare.untrimmed_writer import VideoJob, read_video_receipt

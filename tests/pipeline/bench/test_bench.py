@@ -121,7 +121,7 @@ def prepared(folder: Path, container: str) -> Path:
     """Nine made-up clips of 12 frames, in one container."""
     dataset = made_up(folder / "nine", 12, 9)
     if container == "hdf5":
-        from skelpipe.dataset.containers import remove_shards, write_hdf5_subsets
+        from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
 
         card = {**dataset.card, "formats": ["hdf5"]}
         card["hdf5"] = write_hdf5_subsets(card, dataset.path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skelpipe.dataset.sparse_file import PAGE, SparseFile
+from skelpipe.prepare.sparse_file import PAGE, SparseFile
 
 PLACES = st.one_of(st.integers(0, 300), st.integers(PAGE - 20, PAGE + 20), st.integers(3 * PAGE, 3 * PAGE + 9))
 WRITES = st.tuples(st.just("write"), PLACES, st.one_of(st.binary(max_size=60), st.just(b"x" * (2 * PAGE + 7))))
