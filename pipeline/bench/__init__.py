@@ -1,1 +1,1 @@
-"""Figures of speed on this machine, each beside a plain way of doing the same."""
+"""What `skelpipe bench` measures: augmentation and reading on this machine, each against a simple alternative."""

@@ -1,106 +1,115 @@
-"""How fast views are made of clips in memory, against the same one clip at a time in numpy."""
+"""How fast views are made of clips in memory, against a reference such as copying the clips."""
 
 import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, count, cycle, islice
-from typing import Final
+from typing import Final, TypeAlias
 
-import numpy as np
 import torch
 
-from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
-from skelpipe.bench.viewsets import ViewSet, batched_views, plain_views, planned, view_sets
+from skelpipe.bench.view_sets import ViewSet, batched_views, planned, view_sets
+from skelpipe.bench.workload import Workload
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
 from skelpipe.loader.view_recipes import BatchInProgress, ViewRecipes, view_recipes
 from skelpipe.memory import keep_freed_memory
 
-__all__ = ["augment_rows", "bare", "graph_rows"]
+__all__ = ["Reference", "augment_rows", "bare", "copies", "graph_rows"]
 
-IN_MEMORY: Final = 16  # batches taken in turn: few would stay in the processor's cache, as none does in training
-PLAIN: Final = 16  # clips of a plain run, which is slow
+IN_MEMORY: Final = 16  # batches taken in turn: more than the processor's cache holds, as in training
 
-
-def augment_rows(setting: Setting) -> list[Callable[[], Row]]:
-    """Return the measurements, one a view set."""
-    return [partial(_batched, setting, each) for each in view_sets(setting.dataset.layout, setting.dataset.frames)]
+# From a workload and a view set to what the reference is, in words, and the reference itself.
+Reference: TypeAlias = Callable[[Workload, ViewSet], tuple[str, Way]]
 
 
-def graph_rows(setting: Setting) -> list[Callable[[], Row | None]]:
-    """Return the measurement, on a CUDA device, of what a CUDA graph spares; None comes of one that fails.
+def copies(workload: Workload, views: ViewSet) -> tuple[str, Way]:
+    """Return the reference that copies each batch in memory once per view: no augmentation can be faster."""
+    batches = cycle(workload.batches(IN_MEMORY, views.multiple))
 
-    A failed capture may leave the device in disorder: measure this last.
+    def copy() -> int:
+        clips, _ = next(batches)
+        kept = [clips.clone() for _ in views.recipe]
+        return len(kept[0])
+
+    return "copying the clips once per view", copy
+
+
+def augment_rows(workload: Workload, reference: Reference = copies) -> list[Callable[[], Row]]:
+    """Return the measurements, one per view set, each against the reference."""
+    sets = view_sets(workload.dataset.layout, workload.dataset.frames)
+    return [partial(_batched, workload, views, reference) for views in sets]
+
+
+def graph_rows(workload: Workload) -> list[Callable[[], Row | None]]:
+    """Return the measurement, on a CUDA device, of what a CUDA graph saves; it returns None if capturing fails.
+
+    A failed capture may leave the device in an unknown state: measure this last.
     """
-    if setting.device.type != "cuda":
+    if workload.device.type != "cuda":
         return []
-    sets = view_sets(setting.dataset.layout, setting.dataset.frames)
-    return [partial(_captured, setting, next(each for each in sets if each.name == "aimclr"))]
+    sets = view_sets(workload.dataset.layout, workload.dataset.frames)
+    return [partial(_captured, workload, next(views for views in sets if views.name == "aimclr"))]
 
 
-def bare(setting: Setting, recipe: ViewRecipes, multiple: int = 1) -> Way:
-    """Return a way to make the recipe's views of a batch that is in the device's memory already.
+def bare(workload: Workload, recipe: ViewRecipes, multiple: int = 1) -> Way:
+    """Return a way to make the recipe's views of batches that are already in the device's memory.
 
-    As under a loader, parameters are drawn for `DRAWN_AT_ONCE` batches, by the first of them, and freed memory is
+    As in a loader, parameters are drawn for `DRAWN_AT_ONCE` batches at the first of them, and freed memory is
     kept for the next batch.
     """
-    if setting.device.type == "cpu":
+    if workload.device.type == "cpu":
         keep_freed_memory()
-    made, batches = view_recipes(recipe), cycle(setting.batches(IN_MEMORY, multiple))
-    blocks = (batched_views(made, list(islice(batches, DRAWN_AT_ONCE)), epoch) for epoch in count())
+    recipes, batches = view_recipes(recipe), cycle(workload.batches(IN_MEMORY, multiple))
+    blocks = (batched_views(recipes, list(islice(batches, DRAWN_AT_ONCE)), epoch) for epoch in count())
     views = chain.from_iterable(blocks)
     return lambda: len(next(iter(next(views).values())))
 
 
-def _batched(setting: Setting, each: ViewSet) -> Row:
-    (clips, _), *_ = setting.batches(1, each.multiple)
-    few, rng = clips[:PLAIN].cpu().numpy(), np.random.default_rng(0)
-
-    def one_by_one() -> int:
-        plain_views(each.recipe, few, rng)
-        return len(few)
-
-    one_batch = bare(setting, each.recipe, each.multiple)
+def _batched(workload: Workload, views: ViewSet, reference: Reference) -> Row:
+    one_batch = bare(workload, views.recipe, views.multiple)
 
     def one_block() -> int:
         return sum(one_batch() for _ in range(DRAWN_AT_ONCE))  # whole blocks, so that all draws are counted
 
-    rates = compare(one_block, one_by_one, setting.seconds, setting.device)
+    against, other = reference(workload, views)
+    rates = compare(one_block, other, workload.seconds, workload.device)
+    frames = workload.dataset.frames // views.multiple * views.multiple
     drawn = f"drawn for {DRAWN_AT_ONCE} batches at once"
-    what = f"augment {each.name} ({each.views}; {clips.shape[2]} frames; {drawn})"
-    return Row(what, "numpy, one clip at a time, one core", *rates, setting.batch)
+    what = f"augment {views.name} ({views.views}; {frames} frames; {drawn})"
+    return Row(what, against, *rates, workload.batch)
 
 
-def _captured(setting: Setting, each: ViewSet) -> Row | None:
+def _captured(workload: Workload, views: ViewSet) -> Row | None:
     """Apply parameters drawn before, replayed as a CUDA graph, against the same launched one by one."""
-    (clips, index), *_ = setting.batches(1, each.multiple)
-    made = view_recipes(each.recipe)
-    plans = planned(made, 0, index, clips.shape)
+    (clips, index), *_ = workload.batches(1, views.multiple)
+    recipes = view_recipes(views.recipe)
+    plans = planned(recipes, 0, index, clips.shape)
 
     def make() -> int:
-        scene = BatchInProgress(clips, lambda x: x)
+        batch = BatchInProgress(clips, lambda x: x)
         with torch.no_grad():
-            for name, entry in made.items():
-                scene.made[name] = entry.make(scene, plans[name])
+            for name, recipe in recipes.items():
+                batch.made[name] = recipe.make(batch, plans[name])
         return len(clips)
 
-    side = torch.cuda.Stream(setting.device)
-    side.wait_stream(torch.cuda.current_stream(setting.device))
-    with torch.cuda.stream(side):  # once before: pools and caches must be there when the capture begins
+    side = torch.cuda.Stream(workload.device)
+    side.wait_stream(torch.cuda.current_stream(workload.device))
+    with torch.cuda.stream(side):  # once before: pools and caches must exist when the capture begins
         make()
-    torch.cuda.current_stream(setting.device).wait_stream(side)
+    torch.cuda.current_stream(workload.device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
             make()
     except RuntimeError as error:
-        warnings.warn(f"{each.name} could not be captured as a CUDA graph: {error}", stacklevel=2)
+        warnings.warn(f"{views.name} could not be captured as a CUDA graph: {error}", stacklevel=2)
         return None
 
     def replay() -> int:
         graph.replay()
         return len(clips)
 
-    what = f"apply {each.name} as a CUDA graph ({each.views}; {clips.shape[2]} frames)"
-    rates = compare(replay, make, setting.seconds, setting.device)
-    return Row(what, "the same, launched one by one", *rates, setting.batch)
+    what = f"apply {views.name} as a CUDA graph ({views.views}; {clips.shape[2]} frames)"
+    rates = compare(replay, make, workload.seconds, workload.device)
+    return Row(what, "the same, launched one by one", *rates, workload.batch)

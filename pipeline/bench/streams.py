@@ -1,4 +1,4 @@
-"""How fast shuffled batches are read, with and without augmentation on the way to training."""
+"""How fast shuffled batches are read, without augmentation and with it."""
 
 import io
 import tarfile
@@ -10,53 +10,53 @@ from typing import Any
 import numpy as np
 
 from skelpipe.bench.augmentations import bare
-from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row, Way, compare
-from skelpipe.bench.viewsets import ViewSet, view_sets
+from skelpipe.bench.view_sets import ViewSet, view_sets
+from skelpipe.bench.workload import Workload
 from skelpipe.loader import Loader
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
 
 __all__ = ["loader_rows", "other_reader", "stream_rows"]
 
-SHUFFLED = 1000  # samples among which a sequential reader shuffles
+SHUFFLED = 1000  # samples in the shuffle buffer of a sequential reader
 PREFETCH = 2
 LOADED = ("normal", "aimclr")
 
 
-def stream_rows(setting: Setting) -> list[Callable[[], Row]]:
+def stream_rows(workload: Workload) -> list[Callable[[], Row]]:
     """Return the measurement of `Stream`, in host memory, without augmentation."""
-    return [partial(_stream, setting)]
+    return [partial(_stream, workload)]
 
 
-def loader_rows(setting: Setting) -> list[Callable[[], Row]]:
+def loader_rows(workload: Workload) -> list[Callable[[], Row]]:
     """Return the measurements of `Loader`: what reading costs on top of augmentation."""
-    sets = view_sets(setting.dataset.layout, setting.dataset.frames)
-    return [partial(_loader, setting, each) for each in sets if each.name in LOADED]
+    sets = view_sets(workload.dataset.layout, workload.dataset.frames)
+    return [partial(_loader, workload, views) for views in sets if views.name in LOADED]
 
 
-def _stream(setting: Setting) -> Row:
-    against, samples = other_reader(setting)
-    batches = _forever(setting.stream())
+def _stream(workload: Workload) -> Row:
+    against, samples = other_reader(workload)
+    batches = _forever(workload.stream())
 
     def one_batch() -> int:
-        batch = [next(samples) for _ in range(setting.batch)]
+        batch = [next(samples) for _ in range(workload.batch)]
         clips, labels = zip(*batch, strict=True)
         np.stack(clips), np.array(labels)
         return len(batch)
 
-    rates = compare(lambda: len(next(batches).index), one_batch, setting.seconds, setting.device)
-    return Row("stream (joint clips, shuffled)", against, *rates, setting.batch)
+    rates = compare(lambda: len(next(batches).index), one_batch, workload.seconds, workload.device)
+    return Row("stream (joint clips, shuffled)", against, *rates, workload.batch)
 
 
-def _loader(setting: Setting, each: ViewSet) -> Row:
-    loader = Loader(setting.stream(), setting.device, each.recipe, prefetch=PREFETCH)
+def _loader(workload: Workload, views: ViewSet) -> Row:
+    loader = Loader(workload.stream(), workload.device, views.recipe, prefetch=PREFETCH)
     batches = _forever(loader)
     try:
-        ways: tuple[Way, Way] = lambda: len(next(batches)), bare(setting, each.recipe)
-        rates = compare(*ways, setting.seconds, setting.device, skip=max(PREFETCH, DRAWN_AT_ONCE) + 1)
+        ways: tuple[Way, Way] = lambda: len(next(batches)), bare(workload, views.recipe)
+        rates = compare(*ways, workload.seconds, workload.device, skip=max(PREFETCH, DRAWN_AT_ONCE) + 1)
     finally:
         loader.close()
-    return Row(f"loader {each.name} ({each.views})", "the same views of clips in memory", *rates, setting.batch)
+    return Row(f"loader {views.name} ({views.views})", "the same views of clips in memory", *rates, workload.batch)
 
 
 def _forever(source: Iterable[Any]) -> Iterator[Any]:
@@ -64,21 +64,21 @@ def _forever(source: Iterable[Any]) -> Iterator[Any]:
         yield from source
 
 
-def other_reader(setting: Setting) -> tuple[str, Iterator[tuple[np.ndarray, int]]]:
-    """Return a plain reader of the same files, what it is and its endless samples (clip, label)."""
-    folder, formats = setting.dataset.filesystem.local_path, setting.dataset.card["formats"]
+def other_reader(workload: Workload) -> tuple[str, Iterator[tuple[np.ndarray, int]]]:
+    """Return a simple reader of the same files: what it is, in words, and its endless samples (clip, label)."""
+    folder, formats = workload.dataset.filesystem.local_path, workload.dataset.card["formats"]
     if "shards" not in formats:
         return "h5py, one row at a time", _rows(
-            folder / f"{setting.subset}.h5", setting.dataset.count(setting.subset)
+            folder / f"{workload.subset}.h5", workload.dataset.count(workload.subset)
         )
-    names = [shard["name"] for shard in setting.dataset.shards(setting.subset)]
-    tars = [folder / setting.subset / "joint" / f"{name}.tar" for name in names]
+    names = [shard["name"] for shard in workload.dataset.shards(workload.subset)]
+    tars = [folder / workload.subset / "joint" / f"{name}.tar" for name in names]
     try:
         import webdataset
     except ImportError:
         return "tarfile and np.load, in order", _members(tars)
     shards = webdataset.WebDataset([str(tar) for tar in tars], resampled=True, shardshuffle=False)
-    pipeline = shards.shuffle(min(SHUFFLED, setting.dataset.count(setting.subset))).decode()
+    pipeline = shards.shuffle(min(SHUFFLED, workload.dataset.count(workload.subset))).decode()
     return "webdataset, same shards", iter(pipeline.to_tuple("joint.npy", "cls"))
 
 

@@ -8,33 +8,33 @@ from typing import Any, Final
 
 import torch
 
-from skelpipe.bench.setting import Setting
 from skelpipe.bench.timing import Row
+from skelpipe.bench.workload import Workload
 
 __all__ = ["machine", "machine_lines", "table"]
 
 CPU_FACTS: Final = Path("/proc/cpuinfo")
 
 
-def machine(setting: Setting) -> dict[str, Any]:
-    """Return the hardware, the versions and what was read, as JSON-ready values. `gpu` is None on a CPU."""
-    on_gpu = setting.device.type == "cuda"
+def machine(workload: Workload) -> dict[str, Any]:
+    """Return the hardware, the versions and the clips, as JSON-ready values. `gpu` is None on a CPU."""
+    on_gpu = workload.device.type == "cuda"
     return {
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(setting.device) if on_gpu else None,
-        "device": str(setting.device),
+        "gpu": torch.cuda.get_device_name(workload.device) if on_gpu else None,
+        "device": str(workload.device),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "shape": list(setting.dataset.shape),
-        "clips": setting.dataset.count(setting.subset),
-        "batch_size": setting.batch,
+        "shape": list(workload.dataset.shape),
+        "clips": workload.dataset.count(workload.subset),
+        "batch_size": workload.batch,
     }
 
 
 def machine_lines(facts: dict[str, Any], dataset: str) -> str:
-    """Return two lines: the machine, and what was measured with."""
+    """Return two lines: the machine, and the clips that were measured with."""
     gpu = f"; {facts['gpu']}" if facts["gpu"] else ""
     where = f"{facts['cpu']}, {facts['cpus']} CPUs of which torch uses {facts['torch_threads']}{gpu}"
     what = f"{facts['clips']:,} clips {facts['shape']} of {dataset}, batches of {facts['batch_size']}"
@@ -43,7 +43,7 @@ def machine_lines(facts: dict[str, Any], dataset: str) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as aligned text; rates in samples/s."""
-    head = ("samples/s of", "skelpipe", "reference", "ratio", "ms a batch", "the reference is")
+    head = ("samples/s of", "skelpipe", "reference", "ratio", "ms per batch", "the reference is")
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []

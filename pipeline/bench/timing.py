@@ -1,4 +1,4 @@
-"""Two ways of doing the same timed in turn, so that a busy machine slows both alike; rows of the table."""
+"""Two ways of doing the same, timed in turn so that a busy machine slows both alike; rows of the table."""
 
 import statistics
 import time
@@ -11,14 +11,14 @@ import torch
 
 __all__ = ["Row", "Way", "compare", "threads"]
 
-Way: TypeAlias = Callable[[], int]  # does some work and returns for how many samples
+Way: TypeAlias = Callable[[], int]  # does some work and returns the number of samples
 
 TURNS: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Two rates in samples/s: `ours` of `what`, and the `reference`, which does as `against` says."""
+    """Two rates in samples/s: `ours` of `what`, and that of the `reference`, which `against` describes."""
 
     what: str
     against: str
@@ -31,7 +31,7 @@ class Row:
         return self.ours / self.reference
 
     def to_plain(self) -> dict[str, Any]:
-        """Return JSON-ready values; `batch_ms` is what a batch takes us, in milliseconds."""
+        """Return JSON-ready values; `batch_ms` is the time of one of our batches, in milliseconds."""
         return {
             "what": self.what,
             "ours": self.ours,
@@ -44,12 +44,12 @@ class Row:
 
 
 def compare(ours: Way, reference: Way, seconds: float, device: torch.device, skip: int = 0) -> tuple[float, float]:
-    """Return the samples/s of both, medians over turns taken one after the other, about `seconds` in all.
+    """Return the samples/s of both: medians over alternating turns that take about `seconds` in all.
 
-    Each way runs once uncounted first. A turn repeats its way until its share of the time is over, so that
-    `seconds` bounds the turns but not a single run; its first `skip` runs, which profit from what was made ready
-    while the other way had its turn, are not counted. On a CUDA device a turn lasts until the device is through:
-    what the host needs to launch the work is counted, as training would feel it.
+    Each way first runs once uncounted. A turn repeats its way until its share of the time is over: `seconds`
+    bounds the turns, but not a single run. The first `skip` runs of a turn are not counted, since they use what
+    was prefetched during the other way's turn. On a CUDA device a turn lasts until the device has finished, so
+    that the time to launch the work is counted, as in training.
     """
     rates: tuple[list[float], list[float]] = ([], [])
     for way in (ours, reference):
@@ -79,7 +79,7 @@ def _wait_for(device: torch.device) -> None:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch compute on `count` threads meanwhile."""
+    """Let torch compute on `count` threads inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

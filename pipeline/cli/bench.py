@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 FRAMES = 50
-CLIPS = 2048  # of a made-up dataset
+CLIPS = 2048  # of the synthetic dataset
 
 
 @click.command(epilog="Example: skelpipe bench --what augment --frames 50 --seconds 1")
@@ -38,15 +38,19 @@ CLIPS = 2048  # of a made-up dataset
 @click.option(
     "--frames",
     type=click.IntRange(min=8),
-    help=f"Make up clips of this many frames, and read no dataset [default, where none is found: {FRAMES}].",
+    help=f"Use synthetic clips of this many frames, and read no dataset [default, where none is found: {FRAMES}].",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Clips a batch.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Clips per batch.")
 @device_option
 @click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads torch computes on."
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU threads that torch uses.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Time to measure a row for."
+    "--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Time to measure each row for."
 )
 @json_option
 @errors_as_messages
@@ -61,31 +65,31 @@ def bench(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Measure augmentation and reading on this machine, each beside a plain way of doing the same.
+    """Measure augmentation and reading on this machine, each against a simple reference.
 
-    Both ways take turns, and the medians are printed: on a busy machine trust the ratios. The clips are a
-    dataset's or, where none is found, made up in a temporary folder that is removed at the end.
+    Both take turns, and the medians are printed: on a busy machine trust the ratios. The clips are those of a
+    dataset or, where none is found, synthetic ones in a temporary folder that is removed at the end.
     """
     from skelpipe.bench.augmentations import augment_rows, graph_rows
-    from skelpipe.bench.setting import Setting
     from skelpipe.bench.streams import loader_rows, stream_rows
     from skelpipe.bench.table import machine, machine_lines, table
     from skelpipe.bench.timing import Row
     from skelpipe.bench.timing import threads as on_threads
+    from skelpipe.bench.workload import Workload
     from skelpipe.devices import resolve_device
     from skelpipe.progress import progress
 
     on = resolve_device(device)
-    makers: list[tuple[str, Callable[[Setting], Sequence[Callable[[], Row | None]]]]] = [
+    makers: list[tuple[str, Callable[[Workload], Sequence[Callable[[], Row | None]]]]] = [
         ("augment", augment_rows),
         ("stream", stream_rows),
         ("loader", loader_rows),
         ("augment", graph_rows),
     ]
     with _clips(shards, frames, max(CLIPS, batch_size)) as (dataset, name), on_threads(threads):
-        setting = Setting(dataset, batch_size, on, seconds)
-        waiting = [measure for kind, rows_of in makers if what in (kind, "all") for measure in rows_of(setting)]
-        facts = machine(setting)
+        workload = Workload(dataset, batch_size, on, seconds)
+        waiting = [measure for kind, rows_of in makers if what in (kind, "all") for measure in rows_of(workload)]
+        facts = machine(workload)
         measured = [measure() for measure in progress(waiting, "bench: rows", len(waiting), quiet=as_json)]
     rows = [row for row in measured if row is not None]
     if as_json:
@@ -97,14 +101,14 @@ def bench(
 
 @contextmanager
 def _clips(shards: str | None, frames: int | None, count: int) -> Iterator[tuple["Dataset", str]]:
-    """Open the dataset to measure with, and say what it is."""
-    from skelpipe.bench.clips import made_up
+    """Open the dataset to measure with; yield it and its name in words."""
+    from skelpipe.bench.synthetic_clips import synthetic_clips
     from skelpipe.dataset import Dataset
     from skelpipe.errors import UsageError
 
     if shards is not None and frames is not None:
         raise UsageError(
-            "--frames makes up clips, and --shards (or SKELPIPE_SHARDS) names a dataset to read: not both"
+            "--frames asks for synthetic clips, --shards (or SKELPIPE_SHARDS) names a dataset to read: not both"
         )
     found = None
     if frames is None:
@@ -114,7 +118,7 @@ def _clips(shards: str | None, frames: int | None, count: int) -> Iterator[tuple
             found = None
     if found is not None:
         dataset = Dataset.open(found)
-        yield dataset, str(dataset.path)  # what was given may hold secrets
+        yield dataset, str(dataset.path)  # the URL as given may hold secrets
         return
     with tempfile.TemporaryDirectory(prefix="skelpipe-bench-") as folder:
-        yield made_up(Path(folder), frames or FRAMES, count), "a made-up dataset"
+        yield synthetic_clips(Path(folder), frames or FRAMES, count), "a synthetic dataset"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skelpipe.models.method import Method
 from skelpipe.models.moco import MoCo
-from skelpipe.models.msm_attention import MsMAttention
+from skelpipe.models.msmclr import MsMAttention
 from skelpipe.models.stgcn import STGCN
 
 __all__ = ["PLAIN", "Plain", "PlainMoCo"]

@@ -3,8 +3,8 @@
     make bench
     OMP_NUM_THREADS=1 python tests/benchmarks/run.py parse stream --json
 
-Machines are noisy: what counts is the ratio. The rows of augmentation, stream and loader are those of
-`skelpipe bench`.
+Machines are noisy: compare the ratios. The rows of augmentation, stream and loader are those of `skelpipe bench`;
+here, the reference of augmentation is the same in numpy, one clip at a time.
 """
 
 import json
@@ -12,20 +12,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
+import numpy as np
 import raw_files
 import torch
+from plain_augmentations import plain_views
 from plain_stgcn import PlainSTGCN
 
 from skelpipe import skeleton
 from skelpipe.bench.augmentations import augment_rows
-from skelpipe.bench.clips import made_up
-from skelpipe.bench.setting import Setting
 from skelpipe.bench.streams import loader_rows, stream_rows
+from skelpipe.bench.synthetic_clips import synthetic_clips
 from skelpipe.bench.table import table
-from skelpipe.bench.timing import Row, compare, threads
+from skelpipe.bench.timing import Row, Way, compare, threads
+from skelpipe.bench.view_sets import ViewSet
+from skelpipe.bench.workload import Workload
 from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.memory import keep_freed_memory
@@ -34,7 +38,8 @@ from skelpipe.models.stgcn import STGCN
 from skelpipe.prepare import Options, prepare
 
 BATCH = 128
-SECONDS = 6.0  # a row
+SECONDS = 6.0  # per row
+PLAIN = 16  # clips per run of the numpy reference, which is slow
 CPU = torch.device("cpu")
 RAW = {
     "parse": raw_files.bench_parse,
@@ -45,8 +50,20 @@ RAW = {
 }
 
 
+def one_by_one(workload: Workload, views: ViewSet) -> tuple[str, Way]:
+    """Return the numpy reference of a view set: the same views, one clip at a time."""
+    (clips, _), *_ = workload.batches(1, views.multiple)
+    few, rng = clips[:PLAIN].numpy(), np.random.default_rng(0)
+
+    def work() -> int:
+        plain_views(views.recipe, few, rng)
+        return len(few)
+
+    return "numpy, one clip at a time, one core", work
+
+
 def bench_step() -> Row:
-    """Forward and backward of ST-GCN (h=16, T=50, one person) against the usual formulation, samples a second."""
+    """Forward and backward of ST-GCN (h=16, T=50, one body) against the usual formulation, in samples/s."""
     torch.manual_seed(0)
     layout = skeleton.layout("kinect-v2-25")
     clips = torch.randn(16, 3, 50, 25, 1)
@@ -64,12 +81,12 @@ def bench_step() -> Row:
     return Row("ST-GCN (h=16, T=50) forward and backward", "the usual formulation", *rates, 16)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, type=click.Choice([*RAW, "stream", "augment", "loader", "step"]))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def main(names: tuple[str, ...], as_json: bool) -> None:
     """Run the benchmarks named, or all."""
-    wanted = set(names) or {*RAW, "stream", "augment", "loader", "step"}
+    chosen = set(names) or {*RAW, "stream", "augment", "loader", "step"}
     rows: list[Row] = []
 
     def add(found: Sequence[Row]) -> None:
@@ -79,22 +96,23 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
 
     with tempfile.TemporaryDirectory() as folder, threads(1):
         raw, shards, clips = (Path(folder) / name for name in ("raw", "ds", "clips"))
-        if wanted & {*RAW, "stream"}:
+        if chosen & {*RAW, "stream"}:
             sizes = ["--subjects", "8", "--actions", "20", "--repeats", "3"]
             command = [sys.executable, "-m", "skelpipe", "synth", "--out", str(raw), *sizes, "--json"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             prepare(load_manifest("ntu60"), [raw], shards, Options("xsub", shard_size=128), workers=2, quiet=True)
         for name, measure in RAW.items():
-            if name in wanted:
+            if name in chosen:
                 add([measure(raw)])
-        if "stream" in wanted:
-            add([work() for work in stream_rows(Setting(Dataset.open(shards), BATCH, CPU, SECONDS))])
-        if wanted & {"augment", "loader"}:
-            setting = Setting(made_up(clips, 50, 8192), BATCH, CPU, SECONDS)
-            for name, rows_of in (("augment", augment_rows), ("loader", loader_rows)):
-                if name in wanted:
-                    add([row for work in rows_of(setting) if (row := work()) is not None])
-        if "step" in wanted:
+        if "stream" in chosen:
+            add([work() for work in stream_rows(Workload(Dataset.open(shards), BATCH, CPU, SECONDS))])
+        if chosen & {"augment", "loader"}:
+            workload = Workload(synthetic_clips(clips, 50, 8192), BATCH, CPU, SECONDS)
+            sets = {"augment": partial(augment_rows, reference=one_by_one), "loader": loader_rows}
+            for name, rows_of in sets.items():
+                if name in chosen:
+                    add([work() for work in rows_of(workload)])
+        if "step" in chosen:
             add([bench_step()])
     if as_json:
         json.dump({"rows": [row.to_plain() for row in rows]}, sys.stdout)

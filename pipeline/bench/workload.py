@@ -1,4 +1,4 @@
-"""What is measured: a dataset's clips in batches, on a device, for some seconds a row."""
+"""What is measured: the clips of a dataset in batches, on a device, for some seconds per row."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from skelpipe.errors import DatasetError
 from skelpipe.loader.stream import Stream
 from skelpipe.manifest import SUBSETS
 
-__all__ = ["Setting"]
+__all__ = ["Workload"]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A dataset to read, the batch size, the device, and about how many seconds a row is measured."""
+class Workload:
+    """A dataset to read, the batch size, the device, and about how many seconds each row is measured."""
 
     dataset: Dataset
     batch_size: int
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def batch(self) -> int:
-        """The batch size, or the number of clips where they are fewer."""
+        """The batch size, or the number of clips where there are fewer."""
         return min(self.batch_size, self.dataset.count(self.subset))
 
     def stream(self) -> Stream:
@@ -43,13 +43,13 @@ class Setting:
     def batches(self, most: int, multiple: int = 1) -> list[tuple[Tensor, Tensor]]:
         """Return up to `most` batches in the device's memory: clips [N,C,T,V,M] and their rows, int64[N].
 
-        Clips are cut to a `multiple` of frames.
+        Clips are cut so that the number of frames is a multiple of `multiple`.
         """
         reader = self.dataset.reader(self.subset, "joint")
         frames = self.dataset.frames // multiple * multiple
-        made = []
+        batches = []
         for number in range(min(most, len(reader) // self.batch)):
             rows = np.arange(number * self.batch, (number + 1) * self.batch)
             clips = torch.from_numpy(reader.gather(rows))[:, :, :frames].contiguous()
-            made.append((clips.to(self.device), torch.from_numpy(rows).to(self.device)))
-        return made
+            batches.append((clips.to(self.device), torch.from_numpy(rows).to(self.device)))
+        return batches

@@ -1,8 +1,8 @@
-"""The augmentations done one clip at a time in numpy, as research code does them: what the batched ones beat.
+"""The augmentations one clip at a time in numpy, as research code does them: the reference for the batched ones.
 
-Each function changes one clip [C,T,V,M] by the parameters of `plain_draws`, which have the names that the batched
-operator gives them: with the same parameters both make the same clip. Straightforward, but not slow on purpose:
-loops only over the taps of a blur and the bones of a body, and no work where a gate is closed.
+Each function changes one clip [C,T,V,M] by the parameters of `plain_draws`, whose names are those of the batched
+operator's parameters: with the same parameters both make the same clip. The code is straightforward, but not slow
+on purpose: it loops only over the taps of a blur and the bones of a body, and does nothing where a gate is closed.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,11 @@ from functools import cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from plain_draws import draw, draw_mix
 
 from skelpipe.augment.blur import REACH, GaussianBlur
 from skelpipe.augment.bones import BoneRescale
+from skelpipe.augment.chain import Chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.masks import JointMask
 from skelpipe.augment.noise import GaussianNoise, JointNoise
@@ -21,9 +23,10 @@ from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.spatial import AxisMask, Rotate, SpatialFlip
 from skelpipe.augment.temporal import TemporalFlip, TimeRescale
+from skelpipe.loader.view_recipes import On, ViewRecipes
 from skelpipe.skeleton import Layout
 
-__all__ = ["OPERATORS", "apply", "mix"]
+__all__ = ["OPERATORS", "apply", "mix", "plain_views"]
 
 Drawn: TypeAlias = Mapping[str, Any]
 
@@ -42,6 +45,19 @@ def mix(op: SkeleMix, x: np.ndarray, donor: np.ndarray, drawn: Drawn) -> np.ndar
     mixed = x.copy()
     mixed[:, first:last, joints] = donor[:, first:last, joints]
     return mixed
+
+
+def plain_views(recipe: ViewRecipes, clips: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw and make the views of a recipe one clip at a time, and stack them: [N,C,T,V,M] each."""
+    views: dict[str, np.ndarray] = {}
+    for name, content in recipe.items():
+        if isinstance(content, Chain):
+            views[name] = np.stack([_augmented(content, clip, rng) for clip in clips])
+        elif isinstance(content, On) and isinstance(content.op, SkeleMix):
+            views[name] = _mixed(content.op, views[content.view], rng)
+        else:
+            raise TypeError(f"the view {name!r} has no plain counterpart")
+    return views
 
 
 def crop(op: Crop, x: np.ndarray, drawn: Drawn) -> np.ndarray:
@@ -102,7 +118,7 @@ def joint_mask(_op: JointMask, x: np.ndarray, drawn: Drawn) -> np.ndarray:
 
 
 def joint_noise(_op: JointNoise, x: np.ndarray, drawn: Drawn) -> np.ndarray:
-    """`unit` is U[0,1) of shape [C,T,k,M]; persons whose coordinates in a frame sum to 0 stay as they are."""
+    """`unit` is U[0,1) of shape [C,T,k,M]; bodies whose coordinates in a frame sum to 0 stay as they are."""
     low, high = x.min(2, keepdims=True), x.max(2, keepdims=True)
     here = x.sum((0, 2)) != 0
     noisy = x.copy()
@@ -130,6 +146,20 @@ def bone_rescale(op: BoneRescale, x: np.ndarray, drawn: Drawn) -> np.ndarray:
     for child, parent in _outwards(op.layout):
         grown[:, :, child] = grown[:, :, parent] + (x[:, :, child] - x[:, :, parent]) * factor[child]
     return grown
+
+
+def _augmented(ops: Chain, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    for op in ops.ops:
+        x = apply(op, x, draw(op, rng, x.shape))
+    return x
+
+
+def _mixed(op: SkeleMix, clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mix each clip with the one a shift ahead; a batch has one region and one shift, as in the released code."""
+    count = len(clips)
+    region = draw_mix(op, rng, clips.shape[1:])
+    shift = int(rng.integers(1, max(count - 1, 2)))
+    return np.stack([mix(op, clips[n], clips[(n + shift) % count], region) for n in range(count)])
 
 
 def _outwards(layout: Layout) -> tuple[tuple[int, int], ...]:

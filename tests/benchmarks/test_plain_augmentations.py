@@ -1,5 +1,7 @@
-"""The plain numpy augmentations of `skelpipe bench` do what the batched ones do: clips, draws, mixed regions."""
+"""The plain numpy augmentations do what the batched ones do: clips, draws, mixed regions."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,13 @@ import torch
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.pool import window
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.bench import plain, plain_draws
-from skelpipe.bench.viewsets import batched_views, plain_views, view_sets
+from skelpipe.bench.view_sets import batched_views, view_sets
 from skelpipe.loader.view_recipes import On, view_recipes
 from skelpipe.skeleton import layout
+
+sys.path.append(str(Path(__file__).parent))  # as for the benchmarks run as scripts
+import plain_augmentations as plain
+import plain_draws
 
 LAYOUTS = ("kinect-v2-25", "kinect-v1-20", "coco-17")
 KINECT = layout("kinect-v2-25")
@@ -33,7 +38,7 @@ def clips(count: int, of: Any = KINECT, frames: int = 16) -> torch.Tensor:
 
 
 def of_clip(op: Any, params: dict[str, torch.Tensor], row: int, shape: torch.Size) -> dict[str, Any]:
-    """One clip's parameters as the plain way names them: the window of a pool becomes the numbers in it."""
+    """One clip's parameters as the plain operator names them: the window of a pool becomes the numbers in it."""
     drawn = {key: value[row].numpy() for key, value in params.items()}
     name, start = type(op).__name__, params.get("start", torch.empty(0))[row : row + 1]
     if name == "GaussianNoise":
@@ -83,7 +88,7 @@ def test_both_draw_from_the_same_distributions() -> None:
             other = np.stack([np.ravel(one[key]) for one in drawn]).astype(float)
             assert mine.shape == other.shape, (op, key)
             for column in range(mine.shape[1]):
-                # Rounded, since float32 and float64 spell the same constants of a matrix differently.
+                # Rounded, since float32 and float64 round the same constants of a matrix differently.
                 pair = mine[:, column].round(6), other[:, column].round(6)
                 assert scipy.stats.ks_2samp(*pair, method="asymp").pvalue > 1e-5, (op, key, column)
         for key, law in (("field", "norm"), ("unit", "uniform")):
@@ -112,20 +117,20 @@ def test_plain_mixing_is_skelemix(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_both_ways_make_the_same_views(name: str) -> None:
+def test_plain_and_batched_views_have_the_same_names_and_shapes(name: str) -> None:
     recipe, x = SETS[name].recipe, clips(10, frames=48)
     (batched,) = batched_views(view_recipes(recipe), [(x, torch.arange(10))], epoch=3)
-    one_by_one = plain_views(recipe, x.numpy(), np.random.default_rng(0))
+    one_by_one = plain.plain_views(recipe, x.numpy(), np.random.default_rng(0))
     assert list(batched) == list(one_by_one) == list(recipe)
-    for view, made in batched.items():
-        assert made.shape == one_by_one[view].shape == x.shape
+    for view, clip in batched.items():
+        assert clip.shape == one_by_one[view].shape == x.shape
         assert one_by_one[view].dtype == np.float32
         moved = np.abs(one_by_one[view] - x.numpy()).max((1, 2, 3, 4))
-        assert (moved > 1e-3).sum() >= 9  # hardly a clip stays as it is
-    for view, entry in recipe.items():
-        if isinstance(entry, On):  # mixed: every number is the query's own clip's or its donor's
-            shifts = [np.roll(one_by_one[entry.view], -n, 0) for n in range(1, 9)]
-            mixed, query = one_by_one[view], one_by_one[entry.view]
+        assert (moved > 1e-3).sum() >= 9  # nearly every clip changes
+    for view, content in recipe.items():
+        if isinstance(content, On):  # mixed: every number is from the query's own clip or from its donor
+            shifts = [np.roll(one_by_one[content.view], -n, 0) for n in range(1, 9)]
+            mixed, query = one_by_one[view], one_by_one[content.view]
             assert any(((mixed == query) | (mixed == donor)).all() for donor in shifts)
             assert not np.array_equal(mixed, query)
 
@@ -133,4 +138,4 @@ def test_both_ways_make_the_same_views(name: str) -> None:
 def test_every_operator_that_is_measured_has_a_plain_one() -> None:
     assert {type(op) for op in operators()} == set(plain.OPERATORS) == set(plain_draws.DRAWS)
     with pytest.raises(TypeError, match="'odd'"):
-        plain_views({"odd": None}, clips(2).numpy(), np.random.default_rng(0))
+        plain.plain_views({"odd": None}, clips(2).numpy(), np.random.default_rng(0))

@@ -1,7 +1,7 @@
-"""Parameters of the augmentations drawn for one clip at a time with numpy's generator, as research code does.
+"""Parameters of the augmentations, drawn for one clip at a time with numpy's generator, as research code does.
 
-The names are those of the batched operator's parameters, and the distributions too. Noise is drawn number by
-number, where the batched operators take a window of a pool.
+Names and distributions are those of the batched operator's parameters. Noise is drawn number by number, where the
+batched operators take a window of a pool.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,16 +24,16 @@ __all__ = ["draw", "draw_mix"]
 
 Rng: TypeAlias = np.random.Generator
 Shape: TypeAlias = tuple[int, ...]
-DrawnView: TypeAlias = dict[str, Any]
+Drawn: TypeAlias = dict[str, Any]
 
 
-def draw(op: object, rng: Rng, shape: Shape) -> DrawnView:
-    """Return parameters for one clip of `shape` [C,T,V,M], for `plain.apply`."""
+def draw(op: object, rng: Rng, shape: Shape) -> Drawn:
+    """Return parameters for one clip of `shape` [C,T,V,M], for `plain_augmentations.apply`."""
     return DRAWS[type(op)](op, rng, shape)
 
 
-def draw_mix(op: SkeleMix, rng: Rng, shape: Shape) -> DrawnView:
-    """Return a region for `plain.mix`: `parts` bool[P], and `first` and `length` in blocks of frames."""
+def draw_mix(op: SkeleMix, rng: Rng, shape: Shape) -> Drawn:
+    """Return a region for `plain_augmentations.mix`: `parts` bool[P], `first` and `length` in blocks of frames."""
     region = op.region
     parts = np.zeros(len(region.layout.parts), bool)
     parts[rng.permutation(len(parts))[: rng.integers(region.parts[0], region.parts[1] + 1)]] = True
@@ -41,15 +41,15 @@ def draw_mix(op: SkeleMix, rng: Rng, shape: Shape) -> DrawnView:
     return {"parts": parts, "first": int(rng.integers(0, shape[1] // BLOCK - length + 1)), "length": length}
 
 
-def crop(op: Crop, rng: Rng, shape: Shape) -> DrawnView:
+def crop(op: Crop, rng: Rng, shape: Shape) -> Drawn:
     return {"start": int(rng.integers(0, 2 * op.padding(shape[1]) + 1))}
 
 
-def shear(op: Shear, rng: Rng, _shape: Shape) -> DrawnView:
+def shear(op: Shear, rng: Rng, _shape: Shape) -> Drawn:
     return {"matrix": np.eye(3) + rng.uniform(-op.amplitude, op.amplitude, (3, 3)) * (1 - np.eye(3))}
 
 
-def rotate(op: Rotate, rng: Rng, _shape: Shape) -> DrawnView:
+def rotate(op: Rotate, rng: Rng, _shape: Shape) -> Drawn:
     angle = rng.uniform(0, op.other, 3)
     main = rng.integers(0, 3)
     angle[main] = rng.uniform(0, op.main)
@@ -60,28 +60,28 @@ def rotate(op: Rotate, rng: Rng, _shape: Shape) -> DrawnView:
     return {"angle": np.array([a, b, c]), "matrix": about_z @ about_y @ about_x}
 
 
-def flip(op: SpatialFlip | TemporalFlip, rng: Rng, _shape: Shape) -> DrawnView:
+def flip(op: SpatialFlip | TemporalFlip, rng: Rng, _shape: Shape) -> Drawn:
     return {"on": rng.random() < op.probability}
 
 
-def gaussian_noise(op: GaussianNoise, rng: Rng, shape: Shape) -> DrawnView:
+def gaussian_noise(op: GaussianNoise, rng: Rng, shape: Shape) -> Drawn:
     if rng.random() >= op.probability:
         return {"scale": 0.0, "field": None}
     return {"scale": op.sd, "field": rng.standard_normal(shape, np.float32)}
 
 
-def gaussian_blur(op: GaussianBlur, rng: Rng, _shape: Shape) -> DrawnView:
+def gaussian_blur(op: GaussianBlur, rng: Rng, _shape: Shape) -> Drawn:
     return {"on": rng.random() < op.probability, "sigma": rng.uniform(op.low, op.high)}
 
 
-def axis_mask(op: AxisMask, rng: Rng, shape: Shape) -> DrawnView:
+def axis_mask(op: AxisMask, rng: Rng, shape: Shape) -> Drawn:
     keep = np.ones(shape[0])
     if rng.random() < op.probability:
         keep[rng.integers(0, shape[0])] = 0
     return {"keep": keep}
 
 
-def joint_mask(op: JointMask, rng: Rng, shape: Shape) -> DrawnView:
+def joint_mask(op: JointMask, rng: Rng, shape: Shape) -> Drawn:
     frames, count = shape[1:3]
     length = int(rng.integers(frames // 4, frames // 2 + 1))
     joints = np.zeros(count, bool)
@@ -91,22 +91,22 @@ def joint_mask(op: JointMask, rng: Rng, shape: Shape) -> DrawnView:
     return {"joints": joints, "first": int(rng.integers(0, frames - length + 1)), "length": length}
 
 
-def joint_noise(op: JointNoise, rng: Rng, shape: Shape) -> DrawnView:
+def joint_noise(op: JointNoise, rng: Rng, shape: Shape) -> Drawn:
     channels, frames, count, bodies = shape
     joints = rng.permutation(count)[: op.count]
     return {"joints": joints, "unit": rng.random((channels, frames, len(joints), bodies), np.float32)}
 
 
-def time_rescale(op: TimeRescale, rng: Rng, _shape: Shape) -> DrawnView:
+def time_rescale(op: TimeRescale, rng: Rng, _shape: Shape) -> Drawn:
     on = rng.random() < op.probability
     return {"on": on, "ratio": rng.uniform(op.low, op.high) if on else 1.0}
 
 
-def bone_rescale(op: BoneRescale, rng: Rng, shape: Shape) -> DrawnView:
+def bone_rescale(op: BoneRescale, rng: Rng, shape: Shape) -> Drawn:
     return {"factor": rng.uniform(0, op.strength, shape[2])}
 
 
-DRAWS: Final[Mapping[type, Callable[[Any, Rng, Shape], DrawnView]]] = {
+DRAWS: Final[Mapping[type, Callable[[Any, Rng, Shape], Drawn]]] = {
     Crop: crop,
     Shear: shear,
     Rotate: rotate,

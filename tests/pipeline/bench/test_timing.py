@@ -1,0 +1,55 @@
+"""Two ways are timed in turns, medians count, and torch gets its threads back."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from skelpipe.bench import timing
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """Time that only passes when a way says so."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def test_ways_take_turns_and_medians_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Clock(), []
+    monkeypatch.setattr(timing, "time", clock)
+
+    def way(name: str, seconds: float, samples: int) -> Callable[[], int]:
+        def run() -> int:
+            calls.append(name)
+            slow = 50 if calls.count(name) == 8 else 1  # a hiccup, which no median sees
+            clock.now += seconds * slow
+            return samples
+
+        return run
+
+    ours, reference = timing.compare(way("a", 0.125, 5), way("b", 0.5, 3), 22.0, CPU)
+    assert (ours, reference) == (pytest.approx(40), pytest.approx(6))
+    turns = [name for name, before in zip(calls, [None, *calls], strict=False) if name != before]
+    assert turns == ["a", "b"] * (len(turns) // 2)
+    assert len(turns) >= 10
+    calls.clear()
+    timing.compare(way("a", 1.0, 1), way("b", 1.0, 1), 0.0, CPU, skip=3)
+    assert calls == ["a", "b"] + (["a"] * 4 + ["b"] * 4) * timing.TURNS
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+
+    def fail_inside() -> None:
+        with timing.threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert torch.get_num_threads() == before
