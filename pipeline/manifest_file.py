@@ -13,7 +13,7 @@ from typing import Any
 from skelpipe import manifests
 from skelpipe.errors import UsageError
 from skelpipe.manifest import BY_ID, SUBSETS, Manifest, Segments, Split, Value
-from skelpipe.raw import READERS
+from skelpipe.raw.readers import READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import Section, read_yaml
 

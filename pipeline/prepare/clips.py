@@ -10,7 +10,8 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
 from skelpipe.preprocess import CROSCLR, profile_writer
-from skelpipe.raw import READERS, Recording
+from skelpipe.raw.readers import READERS
+from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 
 __all__ = ["ClipReader", "Kept", "RecordingReader", "own_name"]

@@ -1,6 +1,6 @@
-"""Recordings inside .zip archives, read in place: nothing is ever extracted to a path of the archive's choosing.
+"""Recordings inside .zip archives, read without unpacking: no file is ever written under a member's name.
 
-The central directory is read by Python's zipfile; members are inflated by isal, in one call each.
+Python's zipfile reads the central directory; isal inflates each member in one call.
 """
 
 import os
@@ -21,15 +21,15 @@ __all__ = ["Member", "list_members", "read_member"]
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
 ENCRYPTED = 1
-MOST_BYTES = 1 << 28  # of one inflated member: the longest recordings take some ten million
-MOST_RATIO = 200  # text of numbers deflates three- to tenfold
+MOST_BYTES = 1 << 28  # of one inflated member; the longest recordings have about ten million
+MOST_RATIO = 200  # inflated to stored size; text of numbers has a ratio of 3 to 10
 RAW_DEFLATE = -15
 INFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub declares an instance
 
 
 @dataclass(frozen=True, order=True)
 class Member:
-    """Where one member lies in its archive, and what it must inflate to."""
+    """The position of one member in its archive, and the size and CRC that it must inflate to."""
 
     header: int
     stored: int
@@ -40,7 +40,7 @@ class Member:
 
 
 def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
-    """Yield name and place of every file in the archive, in the order of its directory.
+    """Yield the name and the `Member` of every file in the archive, in the order of its directory.
 
     Raises RawError for a file that is no archive or was cut off, and for a member name that leads outside.
     """
@@ -55,7 +55,7 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
         name = PurePosixPath(info.filename.replace("\\", "/"))
         if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise RawError(f"{archive}: member {info.filename!r} leads outside of the archive: it is refused")
-        place = Member(
+        member = Member(
             info.header_offset,
             info.compress_size,
             info.file_size,
@@ -63,46 +63,46 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
             info.compress_type,
             bool(info.flag_bits & ENCRYPTED),
         )
-        yield str(name), place
+        yield str(name), member
 
 
-def read_member(archive: str, member: Member, place: str) -> bytes:
-    """Return a member's content, checked against its size and CRC; RawError starts with `place`."""
+def read_member(archive: str, member: Member, where: str) -> bytes:
+    """Return a member's content, checked against its size and CRC; a RawError starts with `where`."""
     if member.encrypted:
-        raise RawError(f"{place}: is encrypted; unpack the archive with its password first")
+        raise RawError(f"{where}: is encrypted; unpack the archive with its password first")
     if member.size > MOST_BYTES or member.size > MOST_RATIO * max(member.stored, 1):
         raise RawError(
-            f"{place}: {member.stored} bytes say they inflate to {member.size}: no recording does, refused"
+            f"{where}: {member.stored} bytes say they inflate to {member.size}: no recording does, refused"
         )
     try:
         file = _open(archive, os.stat(archive).st_mtime_ns)
         header = os.pread(file.fileno(), LOCAL_HEADER.size, member.header)
         if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_MAGIC):
-            raise RawError(f"{place}: the archive is damaged: no member starts where its directory says")
+            raise RawError(f"{where}: the archive is damaged: no member starts where its directory says")
         *_, name_size, extra_size = LOCAL_HEADER.unpack(header)
         start = member.header + LOCAL_HEADER.size + name_size + extra_size
         content = os.pread(file.fileno(), member.stored, start)
     except OSError as error:
-        raise RawError(f"{place}: cannot be read: {error.strerror}") from None
+        raise RawError(f"{where}: cannot be read: {error.strerror}") from None
     if len(content) == member.stored and member.method == zipfile.ZIP_DEFLATED:
-        content = _inflate(content, member.size, place)
+        content = _inflate(content, member.size, where)
     elif member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise RawError(f"{place}: compression method {member.method} is not read; pack it as deflate")
+        raise RawError(f"{where}: compression method {member.method} is not read; pack it as deflate")
     if len(content) != member.size or isal_zlib.crc32(content) != member.crc:
-        raise RawError(f"{place}: damaged: its size or CRC is not what the archive says")
+        raise RawError(f"{where}: damaged: its size or CRC is not what the archive says")
     return content
 
 
-def _inflate(content: bytes, size: int, place: str) -> bytes:
-    """Inflate at most one byte more than promised, whatever the stream holds."""
+def _inflate(content: bytes, size: int, where: str) -> bytes:
+    """Inflate at most one byte more than `size`, whatever the stream holds."""
     inflater = isal_zlib.decompressobj(RAW_DEFLATE)
     try:
         return inflater.decompress(content, size + 1)
     except INFLATE_ERROR as error:
-        raise RawError(f"{place}: damaged: it does not inflate ({error})") from None
+        raise RawError(f"{where}: damaged: it does not inflate ({error})") from None
 
 
 @lru_cache(maxsize=4)
 def _open(archive: str, _changed: int) -> FileIO:
-    """Keep archives open from member to member; one that has changed on disk is opened anew."""
+    """Keep archives open from one member to the next; an archive that has changed on disk is opened again."""
     return open(archive, "rb", buffering=0)

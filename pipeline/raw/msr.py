@@ -1,6 +1,7 @@
-"""Strict reader of MSR Action3D skeleton text: 20 lines a frame, `x y z confidence`, metres, one body.
+"""Strict reader of MSR Action3D skeleton text: one body, 20 lines per frame, `x y z confidence`, metres.
 
-Frames in which every joint lies at the origin are those the tracker lost; they are left out, so time contracts.
+The tracker writes a frame in which it lost the body with every joint at the origin. Such frames are left out, so
+the recording becomes shorter.
 """
 
 import numpy as np
@@ -14,9 +15,9 @@ COLUMNS = 4
 
 
 def read_msr(text: np.ndarray, name: str, joints: int = 20) -> Recording:
-    """Parse the bytes of a skeleton file, uint8 [n+1] with a newline of the caller's own at the end.
+    """Parse the bytes of a skeleton file, uint8 [n+1]: the content and one newline that the caller adds.
 
-    Raises RawError that names file, line and frame (both from 1). The file knows no body ids: all are 0.
+    Raises RawError that names file, line and frame (both from 1). The file has no body ids: all are 0.
     """
     lines = bytes(text).rstrip().split(b"\n")
     if lines == [b""]:
@@ -37,15 +38,15 @@ def read_msr(text: np.ndarray, name: str, joints: int = 20) -> Recording:
 
 def _row(line: bytes, name: str, number: int, joints: int) -> list[float]:
     columns = line.split()
-    place = f"{name}:{number + 1}: frame {number // joints + 1}, joint {number % joints + 1}"
+    where = f"{name}:{number + 1}: frame {number // joints + 1}, joint {number % joints + 1}"
     if len(columns) != COLUMNS:
-        raise RawError(f"{place}: {COLUMNS} columns are expected, found {len(columns)}")
+        raise RawError(f"{where}: {COLUMNS} columns are expected, found {len(columns)}")
     try:
         if b"_" in line:
-            raise ValueError(f": {bytes(line)!r}")  # Python takes 1_0 for 10
+            raise ValueError(f": {bytes(line)!r}")  # Python reads 1_0 as 10
         values = [float(column) for column in columns]
     except ValueError as error:
-        raise RawError(f"{place}: {str(error).partition(': ')[2]} is not a number") from None
+        raise RawError(f"{where}: {str(error).partition(': ')[2]} is not a number") from None
     if not np.isfinite(values).all():
-        raise RawError(f"{place}: {values} holds a value that is not finite")
+        raise RawError(f"{where}: {values} holds a value that is not finite")
     return values[:3]

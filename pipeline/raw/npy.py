@@ -1,4 +1,4 @@
-"""Reader of recordings kept as .npy arrays: [T,V,C] of one body, or [T,M,V,C], with C = 2 or 3."""
+"""Reader of recordings saved as .npy arrays: [T,V,C] for one body, or [T,M,V,C]; C is 2 or 3."""
 
 import io
 import math
@@ -14,18 +14,18 @@ __all__ = ["read_npy"]
 AXES = 3
 ONE_BODY, MANY_BODIES = 3, 4  # axes of the array
 NUMBERS = "fiu"  # numpy's kinds: floats, integers, unsigned ones
-HEADER = 1 << 14  # bytes in which the header ends: numpy refuses longer ones
+HEADER = 1 << 14  # bytes; the header is shorter, as numpy refuses longer ones
 VERSIONS = ((1, 0), (2, 0), (3, 0))
 UNREADABLE = (ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError)
 
 
 def read_npy(text: np.ndarray, name: str, joints: int) -> Recording:
-    """Read the bytes of an .npy file, uint8 [n+1] with one byte of the caller's own at the end.
+    """Read the bytes of an .npy file, uint8 [n+1]: the content and one byte that the caller adds.
 
-    The array holds floats or integers; of 2D positions z becomes 0. A body whose values are all zero or all NaN is
-    absent in that frame. Bodies keep their places: in front of one that is present absent ones are listed as
-    zeros. The ids are the places, from 0. Pickled objects are never loaded. Raises RawError that names the file,
-    and frame, body and joint (from 1) where a value is not finite.
+    The array holds floats or integers; 2D positions get z = 0. A body whose values are all zero or all NaN is
+    absent in that frame. Bodies keep their slots: an absent body before a present one is listed as zeros. The ids
+    are the slots, from 0. Pickled objects are never loaded. Raises RawError that names the file, and frame, body
+    and joint (from 1) where a value is not finite.
     """
     array = _array(text[:-1], name)
     if array.dtype.kind not in NUMBERS:
@@ -43,14 +43,14 @@ def read_npy(text: np.ndarray, name: str, joints: int) -> Recording:
         array = array[:, None]
     frames, bodies, _, axes = array.shape
     xyz = np.zeros((frames, bodies, joints, AXES))
-    with np.errstate(over="ignore", invalid="ignore"):  # a float beyond 64 bits becomes infinite, and is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # a float beyond 64 bits becomes infinite: refused below
         xyz[..., :axes] = array
     known = xyz[..., :axes]
     known[np.isnan(known).all(axis=(2, 3))] = 0
     _refuse_infinite(known, name)
     present = np.any(known, axis=(2, 3))
     behind = np.logical_or.accumulate(present[:, ::-1], axis=1)
-    listed = behind[:, ::-1]  # every place up to the last one that is taken
+    listed = behind[:, ::-1]  # every slot up to the last one in use
     return Recording(listed.sum(axis=1, dtype=np.int32), np.nonzero(listed)[1], xyz[listed])
 
 
@@ -59,12 +59,12 @@ def _refuse_infinite(xyz: np.ndarray, name: str) -> None:
     if finite.all():
         return
     frame, body, joint = np.argwhere(~finite)[0]
-    place = f"{name}: frame {frame + 1}, body {body + 1}, joint {joint + 1}"
-    raise RawError(f"{place}: {xyz[frame, body, joint].tolist()} holds a value that is not finite")
+    where = f"{name}: frame {frame + 1}, body {body + 1}, joint {joint + 1}"
+    raise RawError(f"{where}: {xyz[frame, body, joint].tolist()} holds a value that is not finite")
 
 
 def _array(content: np.ndarray, name: str) -> np.ndarray:
-    """Return the array in an .npy file's bytes, a view of them."""
+    """Return the array of an .npy file, a view of the file's bytes."""
     if len(content) == 0:
         raise RawError(f"{name}: the file is empty")
     file = io.BytesIO(bytes(content[:HEADER]))
@@ -88,7 +88,7 @@ def _array(content: np.ndarray, name: str) -> np.ndarray:
         )
     try:
         return np.ndarray(shape, dtype, content, offset, order="F" if by_columns else "C")
-    except UNREADABLE as error:  # sizes or a number of axes that numpy has no arrays of
+    except UNREADABLE as error:  # sizes or a number of axes beyond what numpy supports
         raise RawError(f"{name}: no .npy file, or one that is damaged: {_first_line(error)}") from None
 
 

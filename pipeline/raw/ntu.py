@@ -1,10 +1,10 @@
-"""Strict reader of NTU RGB+D `.skeleton` text (spec A9).
+"""Strict reader of NTU RGB+D `.skeleton` text.
 
-A file is: the number of frames; per frame the number of bodies; per body a line of 10 values (body id first),
-the number of joints, and one line of 12 values a joint (x y z first). Every line's column count is checked, ids
-are whole numbers, and x, y and z finite ones. Columns that are not used may hold what numbers are written with
-(they are not parsed) or a spelling of infinity or NaN, which Kinect writes where a joint has no pixel; anything
-else is refused. Lines end with LF or CRLF.
+A file holds: the number of frames; per frame the number of bodies; per body a line of 10 values (body id first),
+the number of joints, and one line of 12 values per joint (x y z first). The number of columns of every line is
+checked; ids must be whole numbers; x, y and z must be finite numbers. The other columns are not parsed: they may
+hold any characters that numbers are written with, or a spelling of infinity or NaN, which Kinect writes where a
+joint has no pixel; anything else is refused. Lines end with LF or CRLF.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ __all__ = ["read_skeleton"]
 def read_skeleton(text: np.ndarray, name: str, joints: int = 25) -> Recording:
     """Parse a `.skeleton` file's bytes.
 
-    `text` is uint8 [n+1] and ends with a newline of the caller's own (see `skelpipe.raw.source.TextBuffer`);
-    `name` stands in error messages. Raises RawError that names file, line and frame (both from 1).
+    `text` is uint8 [n+1]: the content and one newline that the caller adds (see `skelpipe.raw.source.TextBuffer`).
+    `name` is the file's name in error messages. Raises RawError that names file, line and frame (both from 1).
     """
     size = len(text) - 1
     if size == 0:
@@ -28,9 +28,9 @@ def read_skeleton(text: np.ndarray, name: str, joints: int = 25) -> Recording:
     frames = ntu_scan.frame_count(text)
     if frames == 0:
         raise RawError(f"{name}:1: the recording has no frames")
-    if frames > size // 2:  # a frame takes a digit and a line end at the least
+    if frames > size // 2:  # a frame needs at least a digit and a line end
         raise RawError(f"{name}:1: {frames} frames are announced, more than a file of {size} bytes can hold")
-    room = size // (24 * joints + 22) + 1  # the shortest text of one body
+    room = size // (24 * joints + 22) + 1  # bodies; the divisor is the shortest text of one body
     counts = np.zeros(max(frames, 0), np.int32)
     ids = np.empty(room, np.int64)
     xyz = np.empty((room, joints, 3))
@@ -50,22 +50,22 @@ def _message(
     result: tuple[int, int, int, int, int, int],
 ) -> str:
     code, line, frame, body, joint, detail = result
-    place = f"{name}:{line}: frame {frame + 1}"
-    inside = f"{place}, body {body + 1}" + (f", joint {joint + 1}" if joint >= 0 else "")
+    where = f"{name}:{line}: frame {frame + 1}"
+    inside = f"{where}, body {body + 1}" + (f", joint {joint + 1}" if joint >= 0 else "")
     if code == ntu_scan.BAD_FRAME_COUNT:
         return f"{name}:1: the number of frames is expected, found {_token(text, size, 0)}"
     if code == ntu_scan.TRAILING:
         return f"{name}:{line}: text follows the last of the {len(counts)} frames announced"
     if code == ntu_scan.ENDS_EARLY:
-        return _cut_off(place, inside, joints, counts, frame, joint)
+        return _cut_off(where, inside, joints, counts, frame, joint)
     if code == ntu_scan.BAD_BODY_COUNT:
-        return f"{place}: the number of bodies is expected, found {_token(text, size, detail)}"
+        return f"{where}: the number of bodies is expected, found {_token(text, size, detail)}"
     if code == ntu_scan.BAD_JOINT_COUNT:
         found = f"{detail} joints" if detail >= 0 else _token(text, size, -1 - detail)
         return f"{inside}: {joints} joints are expected, found {found}"
     if code == ntu_scan.BAD_COLUMNS:
         if joint > 0 and detail in (1, ntu_scan.BODY_COLUMNS):
-            return f"{place} announces {joints} joints, {joint} follow"
+            return f"{where} announces {joints} joints, {joint} follow"
         expected = ntu_scan.JOINT_COLUMNS if joint >= 0 else ntu_scan.BODY_COLUMNS
         last = np.count_nonzero(text[:size] == ord("\n")) < line
         end = ", and the file ends there (cut off in download?)" if last else ""
@@ -76,10 +76,10 @@ def _message(
     return f"{inside}: {_token(text, size, detail)} is not {wanted}"
 
 
-def _cut_off(place: str, inside: str, joints: int, counts: np.ndarray, frame: int, joint: int) -> str:
+def _cut_off(where: str, inside: str, joints: int, counts: np.ndarray, frame: int, joint: int) -> str:
     if joint >= 0 and counts[frame]:
         return f"{inside}: the file ends after {joint} of {joints} joints (cut off in download?)"
-    return f"{place}: the file ends before the last of the {len(counts)} frames announced (cut off in download?)"
+    return f"{where}: the file ends before the last of the {len(counts)} frames announced (cut off in download?)"
 
 
 def _token(text: np.ndarray, size: int, start: int) -> str:

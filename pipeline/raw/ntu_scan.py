@@ -1,13 +1,13 @@
-"""The byte scanner behind `skelpipe.raw.ntu`: text of a `.skeleton` file to arrays, one pass, no copies.
+"""The byte scanner of `skelpipe.raw.ntu`: from `.skeleton` text to arrays, in one pass, without copies.
 
-Compiled once by numba and cached on disk. It does no I/O and builds no messages: it returns a code and the place,
-and `skelpipe.raw.ntu` puts them into words.
+numba compiles it once and caches it on disk. It does no I/O and builds no messages: it returns a code and a
+position, and `skelpipe.raw.ntu` builds the message.
 """
 
 import numpy as np
 from numba import njit
 
-from skelpipe.raw.ntu_swar import clean_columns, plain_rows
+from skelpipe.raw.wide_reads import clean_columns, plain_rows
 
 __all__ = [
     "BAD_BODY_COUNT",
@@ -26,8 +26,9 @@ __all__ = [
 OK, ENDS_EARLY, BAD_FRAME_COUNT, BAD_BODY_COUNT, BAD_ID, BAD_JOINT_COUNT = range(6)
 BAD_COLUMNS, BAD_NUMBER, NOT_FINITE, TRAILING = range(6, 10)
 
-# The digest of ntu_swar.py: its code is compiled into this file's, which is all that numba's cache looks at.
-WIDE_READS = "e5316f3add853b39"
+# The digest of wide_reads.py. Its code is compiled into the functions of this file, but numba's cache looks only
+# at this file: the digest changes it when wide_reads.py changes.
+WIDE_READS_DIGEST = "ffae73aea2a6bfd2"
 
 BODY_COLUMNS = 10  # body id, eight flags and leans, tracking state
 JOINT_COLUMNS = 12  # x y z, depth x y, colour x y, orientation w x y z, tracking state
@@ -39,7 +40,7 @@ _KIND[[ord(c) for c in "+-.eE"]] = SIGN
 _KIND[[ord(c) for c in " \t\r"]] = BLANK
 _KIND[ord("\n")] = LINE_END
 _POWERS = 10.0 ** np.arange(309)
-MOST_DIGITS = 18  # that an int64 always holds
+MOST_DIGITS = 18  # an int64 always holds so many
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -51,7 +52,7 @@ def _skip_blanks(text: np.ndarray, p: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _integer(text: np.ndarray, p: int) -> tuple[int, int]:
-    """Read a non-negative integer at p; return it and where it ends, or -1 and p when there is none."""
+    """Read a non-negative integer at p; return it and its end, or -1 and p if there is none."""
     start, value = p, 0
     while _KIND[text[p]] == DIGIT:
         value = value * 10 + (text[p] - 48)
@@ -63,9 +64,9 @@ def _integer(text: np.ndarray, p: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True, inline="always")
 def _number(text: np.ndarray, p: int) -> tuple[float, int]:
-    """Read a decimal number at p; return it and where it ends, or 0 and p when there is none.
+    """Read a decimal number at p; return it and its end, or 0 and p if there is none.
 
-    Correctly rounded up to 15 digits (Kinect writes 7), within 1 ulp or two beyond.
+    Correctly rounded up to 15 digits (Kinect writes 7), and within one or two ulp for more digits.
     """
     start = p
     negative = text[p] == 45
@@ -117,7 +118,7 @@ def _number(text: np.ndarray, p: int) -> tuple[float, int]:
 
 @njit(cache=True, nogil=True)
 def _names_no_number(text: np.ndarray, p: int) -> bool:
-    """Whether the token at p is a spelling of NaN or infinity, which Kinect writes where it has no pixel."""
+    """Return whether the word at p spells NaN or infinity, which Kinect writes where a joint has no pixel."""
     if text[p] in (43, 45):
         p += 1
     if text[p] == 49 and text[p + 1] == 46 and text[p + 2] == 35:  # 1.#IND, 1.#INF, 1.#QNAN
@@ -143,7 +144,7 @@ _NAN, _IND, _INF, _QNAN, _INFINITY = (_packed(w) for w in ("nan", "ind", "inf", 
 
 @njit(cache=True, nogil=True, inline="always")
 def _skip_columns(text: np.ndarray, p: int) -> tuple[int, int, int]:
-    """Pass over the columns left in the line: return how many, the end of the line, and a bad token or -1."""
+    """Skip the rest of the line; return its number of columns, its end, and the position of a bad word or -1."""
     columns, bad = 0, -1
     while True:
         p = _skip_blanks(text, p)
@@ -162,7 +163,7 @@ def _skip_columns(text: np.ndarray, p: int) -> tuple[int, int, int]:
 
 @njit(cache=True, nogil=True)
 def _lone_integer(text: np.ndarray, p: int) -> tuple[int, int]:
-    """Read a line that holds one integer; return it and the end of the line, or -1 and p."""
+    """Read a line that holds one integer; return it and the line's end, or -1 and p."""
     value, end = _integer(text, _skip_blanks(text, p))
     end = _skip_blanks(text, end)
     if value < 0 or text[end] != 10:
@@ -172,7 +173,7 @@ def _lone_integer(text: np.ndarray, p: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _body_row(text: np.ndarray, p: int) -> tuple[int, int, int, int]:
-    """Read a body's line; return a code, the end of the line, the detail, and the body's id."""
+    """Read the line of a body; return a code, the line's end, the detail (see `scan`), and the body's id."""
     start = _skip_blanks(text, p)
     identity, after = _integer(text, start)
     columns, end = clean_columns(text, p)
@@ -189,7 +190,7 @@ def _body_row(text: np.ndarray, p: int) -> tuple[int, int, int, int]:
 
 @njit(cache=True, nogil=True)
 def _joint_row(text: np.ndarray, p: int, position: np.ndarray) -> tuple[int, int, int]:
-    """Read a joint's line, x y z into position [3]; return a code, the end of the line, and the detail."""
+    """Read the line of a joint, x y z into position [3]; return a code, the line's end, and the detail."""
     first = p
     for axis in range(3):
         start = _skip_blanks(text, p)
@@ -210,13 +211,13 @@ def _joint_row(text: np.ndarray, p: int, position: np.ndarray) -> tuple[int, int
 def scan(
     text: np.ndarray, size: int, joints: int, counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray
 ) -> tuple[int, int, int, int, int, int]:
-    """Scan `text[:size]` (uint8, `text[size]` a newline) into bodies a frame, body ids and joint positions.
+    """Scan `text[:size]` (uint8, `text[size]` a newline) into bodies per frame, body ids and joint positions.
 
-    `counts` int32 [F] (F as the first line says, see `frame_count`), `ids` int64 [B], `xyz` float64 [B,joints,3]
+    `counts` int32 [F] (F from the first line, see `frame_count`), `ids` int64 [B], `xyz` float64 [B,joints,3]
     with room for every body the text can hold. Returns (code, line, frame, body, joint, detail): the line counts
-    from 1, frame, body and joint from 0; detail is the number of bodies, of columns, or a position in the text.
+    from 1, frame, body and joint from 0; detail is a number of bodies or of columns, or a position in the text.
     """
-    text = text[: size + 1]  # the end that the wide reads keep to
+    text = text[: size + 1]  # no wide read goes beyond this end
     line, total = 1, 0
     frames, p = _lone_integer(text, 0)
     if frames < 0:

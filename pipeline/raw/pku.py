@@ -1,6 +1,6 @@
-"""Strict reader of PKU-MMD skeleton text (spec A9): a line a frame, `x y z` of every joint of two bodies, metres.
+"""Strict reader of PKU-MMD skeleton text: one line per frame, `x y z` of every joint of two bodies, metres.
 
-Numbers are separated by blanks, lines end with LF or CRLF. A body that is not there is written as zeros.
+Numbers are separated by blanks, lines end with LF or CRLF. An absent body is written as zeros.
 """
 
 import math
@@ -9,28 +9,28 @@ import re
 import numpy as np
 
 from skelpipe.errors import RawError
-from skelpipe.raw import table_scan
+from skelpipe.raw import pku_scan
 from skelpipe.raw.recording import Recording
 
 __all__ = ["read_pku"]
 
 BODIES, AXES = 2, 3
 NO_NUMBERS = (b"nan", b"inf", b"infinity")
-LONGEST_WORD = 40  # that a message repeats
+LONGEST_WORD = 40  # characters of a word that a message quotes
 _WORD = re.compile(rb"[^ \t\r\n]*")
 
 
 def read_pku(text: np.ndarray, name: str, joints: int = 25) -> Recording:
-    """Parse the bytes of a skeleton file, uint8 [n+1] with a newline of the caller's own at the end.
+    """Parse the bytes of a skeleton file, uint8 [n+1]: the content and one newline that the caller adds.
 
     The second body is present in a frame iff its values do not sum to zero; the first is absent only where all its
-    values are zero and the second is absent too, so that bodies keep their places. Every frame is kept, also one
-    without bodies. The file knows no body ids: they are 0 and 1. Every number is the double that `float` makes of
-    its text, however many digits it has. Raises RawError that names file, line and frame (both from 1).
+    values are zero and the second is absent too, so that bodies keep their slots. Every frame is kept, even one
+    without bodies. The file has no body ids: they are 0 and 1. Every number equals `float` of its text, however
+    many digits it has. Raises RawError that names file, line and frame (both from 1).
     """
     values = _table(text, name, joints)
     first, second = values[:, : joints * AXES], values[:, joints * AXES :]
-    with np.errstate(over="ignore", invalid="ignore"):  # a sum of huge numbers may overflow: it is not zero then
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum of huge numbers may overflow; it is not zero then
         present = np.stack([first.any(axis=1), second.sum(axis=1) != 0], axis=1)
     present[:, 0] |= present[:, 1]
     listed = np.flatnonzero(present)
@@ -41,27 +41,27 @@ def read_pku(text: np.ndarray, name: str, joints: int = 25) -> Recording:
 def _table(text: np.ndarray, name: str, joints: int) -> np.ndarray:
     """Read the file's numbers, float64 [F, bodies x joints x axes]."""
     columns = BODIES * joints * AXES
-    room = (len(text) - 1) // (2 * columns) + 1  # a number takes a digit and a blank at the least
+    room = (len(text) - 1) // (2 * columns) + 1  # a number needs at least a digit and a blank
     values = np.empty((room, columns))
     row = column = p = 0
     while True:
-        code, row, column, p = table_scan.scan_table(text, values, row, column, p)
-        if code != table_scan.UNDECIDED:
+        code, row, column, p = pku_scan.scan(text, values, row, column, p)
+        if code != pku_scan.UNDECIDED:
             break
         word = _word(text, p)
         values[row, column] = float(word)
         if math.isinf(values[row, column]):
             raise RawError(f"{_value(name, joints, row, column)}: {_quoted(word)} is not a finite number")
         column, p = column + 1, p + len(word)
-    if code == table_scan.BAD_NUMBER:
+    if code == pku_scan.BAD_NUMBER:
         word = _word(text, p)
         wanted = "a finite number" if word.lower().lstrip(b"+-") in NO_NUMBERS else "a number"
         raise RawError(f"{_value(name, joints, row, column)}: {_quoted(word)} is not {wanted}")
-    if code == table_scan.BAD_COLUMNS:
+    if code == pku_scan.BAD_COLUMNS:
         cut_off = column < columns and not bytes(text[p:]).partition(b"\n")[2].strip()
         end = " (cut off in download?)" if cut_off else ""
         raise RawError(f"{_frame(name, row)}: {columns} columns are expected, found {column}{end}")
-    if code == table_scan.EMPTY_LINE:
+    if code == pku_scan.EMPTY_LINE:
         raise RawError(f"{_frame(name, row)}: the line is empty, and more follow")
     if row == 0:
         raise RawError(f"{name}: the file is empty")

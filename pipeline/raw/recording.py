@@ -1,4 +1,4 @@
-"""What every reader of raw files returns."""
+"""The recording that every reader of raw files returns."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ __all__ = ["Recording"]
 
 @dataclass(frozen=True)
 class Recording:
-    """The bodies of one recording, frame after frame, in the order in which the file lists them.
+    """The bodies of one recording, frame by frame, in the order in which the file lists them.
 
-    `counts` int32 [F]: bodies in each frame. `ids` int64 [B], B = sum(counts): the tracker's body ids, exact
-    (they exceed 2^53, so they never pass through floating point). `xyz` float64 [B,V,3]: joint positions in
-    metres, x to the right, y up, z away from the camera.
+    `counts` int32 [F]: number of bodies in each frame. `ids` int64 [B], B = sum(counts): the tracker's body ids,
+    exact (they exceed 2^53, so they never pass through floating point). `xyz` float64 [B,V,3]: joint positions
+    in metres, x to the right, y up, z away from the camera.
     """
 
     counts: np.ndarray
@@ -30,7 +30,7 @@ class Recording:
         return int(self.counts.max(initial=0))
 
     def cut(self, first: int, last: int) -> "Recording":
-        """Return the frames from `first` up to, not including, `last` (from 0); arrays are views."""
+        """Return the frames `first` to `last - 1` (counted from 0); arrays are views."""
         before, inside = int(self.counts[:first].sum()), int(self.counts[first:last].sum())
         bodies = slice(before, before + inside)
         return Recording(self.counts[first:last], self.ids[bodies], self.xyz[bodies])

@@ -1,4 +1,4 @@
-"""Where raw recordings come from: folders at any nesting, and .zip archives as they are."""
+"""Find and read raw files, in folders at any depth and in .zip archives without unpacking them."""
 
 import os
 import stat
@@ -14,14 +14,14 @@ from skelpipe.raw.archive import Member, list_members, read_member
 __all__ = ["RawFile", "TextBuffer", "find_raw_files"]
 
 NEWLINE = 10
-ALIGNMENT = 64  # numpy's own buffers may start 16 bytes into a page, which reads three times slower
+ALIGNMENT = 64  # bytes; numpy's buffers may start 16 bytes into a page, and reading into them is 3 times slower
 
 
 class RawFile(NamedTuple):
-    """One file of a `--raw` place: its name inside it, the path messages show, and its size in bytes.
+    """One file below a `--raw` folder or archive: its name inside it, its path in messages, its size in bytes.
 
-    `changed` is when it was last written, in ns. Inside an archive `member` says where, `path` is that of the
-    archive followed by the member's name, and the time is the archive's.
+    `changed` is the time of its last change, in ns. For a file inside an archive, `member` is its position,
+    `path` is the archive's path followed by the member's name, and `changed` is the time of the archive.
     """
 
     relative: str
@@ -32,31 +32,29 @@ class RawFile(NamedTuple):
     member: Member | None = None
 
 
-def find_raw_files(places: Sequence[str | Path]) -> list[RawFile]:
-    """List every file in the folders and archives, links followed, in an order that no file system decides.
+def find_raw_files(paths: Sequence[str | Path]) -> list[RawFile]:
+    """List every file in the folders and archives, links followed, in the order of `paths` and of file names.
 
-    Archives inside the folders are looked into as well. Raises UsageError for a place that is neither, and
-    RawError for a folder or archive that cannot be read.
+    Archives inside the folders are listed too. Raises UsageError for a path that is neither a folder nor an
+    archive, and RawError for a folder or archive that cannot be read.
     """
     found: list[RawFile] = []
-    for place in map(Path, places):
-        if place.is_dir():
-            files = _walk(place)
-        elif place.is_file() and _is_archive(place.name):
-            files = _members(place, place.name)
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = _walk(path)
+        elif path.is_file() and _is_archive(path.name):
+            files = _members(path, path.name)
         else:
             wrong = (
-                "is neither a folder nor a .zip archive"
-                if place.exists()
-                else "there is no such folder or archive"
+                "is neither a folder nor a .zip archive" if path.exists() else "there is no such folder or archive"
             )
-            raise UsageError(f"--raw {place}: {wrong}")
+            raise UsageError(f"--raw {path}: {wrong}")
         found.extend(sorted(files, key=lambda file: (file.relative, file.path)))
     return found
 
 
 def _walk(root: Path) -> Iterator[RawFile]:
-    seen: set[tuple[int, int]] = set()  # a link may lead back to a folder above it
+    seen: set[tuple[int, int]] = set()  # a link may point to a folder above it
     inside = [""]
     while inside:
         within = inside.pop()
@@ -81,9 +79,9 @@ def _walk(root: Path) -> Iterator[RawFile]:
 def _regular(entry: os.DirEntry[str], relative: str) -> RawFile | None:
     try:
         status = entry.stat()
-    except OSError:  # a dangling link: reported when it is read, if it is a recording at all
+    except OSError:  # a dangling link: reported when it is read, if it is a recording
         return RawFile(relative, entry.path, -1)
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait forever
         return None
     return RawFile(relative, entry.path, status.st_size, status.st_mtime_ns)
 
@@ -99,13 +97,13 @@ def _members(archive: Path, relative: str) -> Iterator[RawFile]:
 
 
 class TextBuffer:
-    """A buffer that holds one file's bytes at a time and is used again for the next."""
+    """A buffer that holds the bytes of one file at a time and is reused for the next file."""
 
     def __init__(self) -> None:
         self._room = np.empty(0, np.uint8)
 
     def read_raw(self, file: RawFile) -> np.ndarray:
-        """Return what `read` does, for a file that may lie in an archive."""
+        """Like `read`, for a file that may be inside an archive."""
         if file.member is None or file.archive is None:
             return self.read(file.path)
         content = read_member(file.archive, file.member, file.path)
@@ -115,9 +113,9 @@ class TextBuffer:
         return text
 
     def read(self, path: str) -> np.ndarray:
-        """Return the bytes of a file and one newline after them, uint8 [size+1].
+        """Return the bytes of a file followed by one newline, uint8 [size+1].
 
-        The array is a view of the buffer: it is overwritten by the next call. RawError names the file.
+        The array is a view of the buffer; the next call overwrites it. A RawError names the file.
         """
         try:
             with open(path, "rb", buffering=0) as file:

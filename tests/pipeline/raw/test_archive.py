@@ -1,4 +1,4 @@
-"""Recordings inside .zip archives: the same bytes as from a folder, and archives that mean harm."""
+"""Recordings inside .zip archives: the same bytes as from a folder; damaged and malicious archives."""
 
 import shutil
 import struct
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skelpipe.errors import RawError, UsageError
+from skelpipe.errors import RawError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.source import TextBuffer, find_raw_files
@@ -24,9 +24,9 @@ def pack(folder: Path, archive: Path, names: list[str] | None = None, method: in
     return archive
 
 
-def read_all(place: Path) -> dict[str, bytes]:
+def read_all(path: Path) -> dict[str, bytes]:
     buffer = TextBuffer()
-    return {file.path: bytes(buffer.read_raw(file)[:-1]) for file in find_raw_files([place])}
+    return {file.path: bytes(buffer.read_raw(file)[:-1]) for file in find_raw_files([path])}
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
@@ -45,7 +45,7 @@ def test_archives_and_folders_give_the_same_dataset(raw_folder, ntu_names, tmp_p
     whole = prepare(NTU60, [raw], tmp_path / "a", SMALL, quiet=True).card
     first, second = pack(raw, tmp_path / "1.zip", names[:9]), pack(raw, tmp_path / "2.zip", names[9:])
     assert prepare(NTU60, [first, second], tmp_path / "b", SMALL, quiet=True).card["digest"] == whole["digest"]
-    mixed = tmp_path / "mixed" / "deep"  # an archive and loose files, side by side
+    mixed = tmp_path / "mixed" / "deep"  # an archive beside plain files
     mixed.mkdir(parents=True)
     shutil.copy(first, mixed / "part one.ZIP")
     for name in names[9:]:
@@ -56,7 +56,7 @@ def test_archives_and_folders_give_the_same_dataset(raw_folder, ntu_names, tmp_p
     )
 
 
-def test_a_recording_in_folder_and_archive_is_named_with_both_places(raw_folder, ntu_names, tmp_path) -> None:
+def test_a_recording_in_folder_and_archive_is_reported_with_both_paths(raw_folder, ntu_names, tmp_path) -> None:
     raw = raw_folder(ntu_names())
     archive = pack(raw, tmp_path / "skeletons.zip", ntu_names()[:1])
     with pytest.raises(RawError, match=r"skeletons\.zip/nturgb.*found twice, first as .*raw/S001C001P001R001A001"):
@@ -112,8 +112,8 @@ def test_encrypted_and_oddly_packed_members_are_refused(tmp_path) -> None:
         read_all(path)
 
 
-def test_bombs_do_not_go_off(tmp_path) -> None:
-    """A member that says it is huge is refused unread; one that lies is stopped one byte after what it said."""
+def test_zip_bombs_are_refused(tmp_path) -> None:
+    """A member that declares a huge size is refused unread; one that declares too little is cut one byte later."""
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
         opened.writestr("S1.skeleton", b"0" * 50_000_000)
@@ -125,12 +125,3 @@ def test_bombs_do_not_go_off(tmp_path) -> None:
     path.write_bytes(content)
     with pytest.raises(RawError, match="damaged: its size or CRC is not what the archive says"):
         read_all(path)
-
-
-def test_places_that_are_neither_folder_nor_archive(tmp_path) -> None:
-    (tmp_path / "notes.txt").write_text("")
-    for name in ("absent", "absent.zip"):
-        with pytest.raises(UsageError, match="there is no such folder or archive"):
-            find_raw_files([tmp_path / name])
-    with pytest.raises(UsageError, match=r"notes\.txt: is neither a folder nor a \.zip archive"):
-        find_raw_files([tmp_path / "notes.txt"])

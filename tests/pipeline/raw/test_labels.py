@@ -1,4 +1,4 @@
-"""The reader of PKU-MMD label files, every kind of damage, and how labels are told from skeletons."""
+"""The reader of PKU-MMD label files, every kind of damage, and how label files differ from skeleton files."""
 
 import numpy as np
 import pytest
@@ -26,13 +26,13 @@ ROWS = [Segment(1, 7, 1054, 1162), Segment(2, 51, 1, 9), Segment(3, 12, 2000, 23
         "\ufeff7,1054,1162,2\n51,1,9,1\n12,2000,2300,2",
     ],
 )
-def test_rows_are_read_however_they_are_spaced(content: str) -> None:
+def test_rows_are_read_with_any_spacing(content: str) -> None:
     assert read_segments(as_text(content), "a.txt") == ROWS
 
 
 @given(st.lists(st.tuples(*[st.integers(-(10**9), 10**9)] * 4), min_size=1), st.sampled_from([3, 4]))
 def test_what_was_written_is_read(rows: list[tuple[int, ...]], columns: int) -> None:
-    """Numbers that no video can have are passed on as they are: the caller knows the video."""
+    """Numbers that no video can have are returned unchanged: only the caller knows the video."""
     content = "".join(",".join(map(str, row[:columns])) + "\n" for row in rows)
     segments = read_segments(as_text(content), "a.txt")
     assert [(s.line, s.action, s.start, s.end) for s in segments] == [
@@ -47,25 +47,25 @@ DAMAGES = {
     "five columns": ("1,2,3,4,5", r"^a\.txt:1: 3 or 4 columns .* found 5$"),
     "blanks for commas": ("1 2 3 4", r"^a\.txt:1: 3 or 4 columns .* found 1$"),
     "an empty line within": ("1,2,3\n\n1,2,3", r"^a\.txt:2: the line is empty, and more follow$"),
-    "a word": ("1,2,3\n1,two,3", r"^a\.txt:2: the start is to be a whole number, found 'two'$"),
-    "a number with a point": ("5.0,2,3", r"^a\.txt:1: the class is to be a whole number, found '5\.0'$"),
-    "an exponent": ("5,2,3e2", r"^a\.txt:1: the end is to be a whole number, found '3e2'$"),
+    "a word": ("1,2,3\n1,two,3", r"^a\.txt:2: the start must be a whole number, found 'two'$"),
+    "a number with a point": ("5.0,2,3", r"^a\.txt:1: the class must be a whole number, found '5\.0'$"),
+    "an exponent": ("5,2,3e2", r"^a\.txt:1: the end must be a whole number, found '3e2'$"),
     "a confidence that is none": (
         "5,2,3,high",
-        r"^a\.txt:1: the confidence is to be a whole number, .*'high'$",
+        r"^a\.txt:1: the confidence must be a whole number, .*'high'$",
     ),
-    "nothing between commas": ("5,,3", r"^a\.txt:1: the start is to be a whole number, found ''$"),
-    "a comma at the end": ("5,2,3,", r"^a\.txt:1: the confidence is to be a whole number, found ''$"),
+    "nothing between commas": ("5,,3", r"^a\.txt:1: the start must be a whole number, found ''$"),
+    "a comma at the end": ("5,2,3,", r"^a\.txt:1: the confidence must be a whole number, found ''$"),
     "an underscore": ("5,2_0,3", r"found '2_0'$"),
     "a blank within": ("5,2 0,3", r"found '2 0'$"),
-    "digits of other alphabets": ("٣,2,3", r"the class is to be a whole number"),
-    "too many digits": ("5,2," + "9" * 5000, r"the end is to be a whole number, found '9{40}'$"),
-    "bytes of nothing": ("5,2,3\0", r"the end is to be a whole number, found '3\\x00'$"),
+    "digits of other alphabets": ("٣,2,3", r"the class must be a whole number"),
+    "too many digits": ("5,2," + "9" * 5000, r"the end must be a whole number, found '9{40}'$"),
+    "bytes of nothing": ("5,2,3\0", r"the end must be a whole number, found '3\\x00'$"),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damage_is_named_with_its_place(case: str) -> None:
+def test_damage_is_reported_with_file_and_line(case: str) -> None:
     content, message = DAMAGES[case]
     with pytest.raises(RawError, match=message):
         read_segments(as_text(content), "a.txt")
@@ -93,5 +93,5 @@ SKELETON = " ".join(f"{v / 7:.6f}" for v in range(150))
         (b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, }\n", False),
     ],
 )
-def test_labels_are_told_from_skeletons(head: bytes, labels: bool) -> None:
+def test_label_files_are_recognised(head: bytes, labels: bool) -> None:
     assert looks_like_labels(head) is labels

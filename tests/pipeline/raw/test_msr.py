@@ -19,7 +19,7 @@ def as_text(content: str) -> np.ndarray:
     return np.frombuffer(content.encode() + b"\n", np.uint8)
 
 
-def made(frames: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+def random_recording(frames: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
     """Random joints [F,20,3] and the lines of their file."""
     xyz = np.random.default_rng(seed).normal(size=(frames, 20, 3)).round(6)
     return xyz, [f"{x:.6f} {y:.6f} {z:.6f} 1.000000" for x, y, z in xyz.reshape(-1, 3)]
@@ -27,7 +27,7 @@ def made(frames: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_reads_what_was_written(end) -> None:
-    xyz, lines = made(7)
+    xyz, lines = random_recording(7)
     recording = read_msr(as_text(end.join(lines) + end), "a.txt")
     assert np.array_equal(recording.xyz, xyz)
     assert recording.counts.tolist() == [1] * 7
@@ -35,7 +35,7 @@ def test_reads_what_was_written(end) -> None:
 
 
 def test_frames_the_tracker_lost_are_left_out() -> None:
-    xyz, lines = made(5)
+    xyz, lines = random_recording(5)
     lines[40:60] = ["0 0 0 0"] * 20
     recording = read_msr(as_text("\n".join(lines)), "a.txt")
     assert np.array_equal(recording.xyz, xyz[[0, 1, 3, 4]])
@@ -56,10 +56,10 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damage_is_named_with_its_place(case) -> None:
+def test_damage_is_reported_with_file_and_line(case) -> None:
     change, message = DAMAGES[case]
     with pytest.raises(RawError, match=message):
-        read_msr(as_text("\n".join(change(made(3)[1]))), "a.txt")
+        read_msr(as_text("\n".join(change(random_recording(3)[1]))), "a.txt")
 
 
 def test_layout_is_a_whole_skeleton() -> None:
@@ -72,12 +72,12 @@ def test_layout_is_a_whole_skeleton() -> None:
     assert swapped == {kinect.joints[kinect.mirror[v]] for v in range(20) if "left" in kinect.joints[v]}
 
 
-def test_made_recordings_become_a_dataset(tmp_path) -> None:
+def test_synthetic_recordings_become_a_dataset(tmp_path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     names = [f"a{a:02}_s{s:02}_e01" for a in (1, 20) for s in (1, 2)]
     for seed, name in enumerate([*names, "a13_s09_e02"]):
-        (raw / f"{name}_skeleton3D.txt").write_text("\n".join(made(9, seed)[1]))
+        (raw / f"{name}_skeleton3D.txt").write_text("\n".join(random_recording(9, seed)[1]))
     (raw / "readme.txt").write_text("no recording")
     card = prepare(MSR, [raw], tmp_path / "ds", Options("xsub", frames=16, bodies=1), quiet=True).card
     dataset = Dataset.open(tmp_path / "ds")
@@ -90,7 +90,7 @@ def test_made_recordings_become_a_dataset(tmp_path) -> None:
 
 
 def test_the_real_recordings(shared: Path, tmp_path) -> None:
-    """292 training and 275 test files, less the one without any body; the performing limbs are the right ones."""
+    """292 training and 275 test files, without the one that has no body; the correct limbs move."""
     raw = shared / "data" / "msr_action3d"
     card = prepare(MSR, [raw], tmp_path / "ds", Options("xsub", frames=50, bodies=1), quiet=True).card
     assert (card["splits"]["train"]["samples"], card["splits"]["test"]["samples"]) == (291, 275)

@@ -1,4 +1,4 @@
-"""The reader of .npy recordings: what numpy saves is read back, damage is refused, nothing is unpickled."""
+"""The reader of .npy recordings: arrays saved by numpy are read back, damage is refused, nothing is unpickled."""
 
 import io
 import math
@@ -34,12 +34,12 @@ def read(content: bytes, name: str = "a.npy") -> Recording:
     return read_npy(np.frombuffer(content + b"\n", np.uint8), name, V)
 
 
-def made(*shape: int, seed: int = 0) -> np.ndarray:
+def random_array(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
 def read_plainly(array: np.ndarray) -> tuple[list[int], list[int], list[Any]]:
-    """Counts, ids and positions of [T,M,V,C], a body at a time."""
+    """Counts, ids and positions of [T,M,V,C], body by body."""
     counts, ids, positions = [], [], []
     for bodies in array.tolist():
         padded = [[(*joint, 0.0)[:3] for joint in body] for body in bodies]
@@ -65,7 +65,7 @@ def check(recording: Recording, array: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", ["<f8", "<f4", ">f4", "<f2", "<i2", ">i8", "|u1"])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_what_numpy_saves_is_read(version: tuple[int, int], dtype: str, axes: int) -> None:
-    array = (20 + 5 * made(4, 2, V, axes)).astype(dtype)
+    array = (20 + 5 * random_array(4, 2, V, axes)).astype(dtype)
     check(read(saved(array, version)), array)
     check(read(saved(array[:, 0], version)), array[:, :1])
     check(read(saved(np.asfortranarray(array), version)), array)
@@ -78,27 +78,27 @@ PRESENCE = st.integers(1, 4).flatmap(lambda m: st.lists(st.lists(KINDS, min_size
 @given(
     st.integers(1, 4).flatmap(lambda m: st.lists(st.lists(KINDS, min_size=m, max_size=m), min_size=1, max_size=6))
 )
-def test_bodies_that_come_and_go_keep_their_places(kinds: list[list[str]]) -> None:
-    array = made(len(kinds), len(kinds[0]), V, 3)
+def test_bodies_that_come_and_go_keep_their_slots(kinds: list[list[str]]) -> None:
+    array = random_array(len(kinds), len(kinds[0]), V, 3)
     for place, kind in np.ndenumerate(np.array(kinds)):
         array[place] *= {"moves": 1, "zero": 0, "nan": np.nan}[kind]
     check(read(saved(array)), array)
 
 
-def test_only_the_callers_byte_is_taken_off() -> None:
-    """Data may end in bytes that are line ends too."""
+def test_only_the_byte_of_the_caller_is_removed() -> None:
+    """Data may also end in bytes that are line ends."""
     array = np.full((1, V, 2), 0x0A0A, np.uint16)
     check(read(saved(array)), array[:, None])
 
 
-def broken(place: tuple[int, ...], value: float, *shape: int) -> bytes:
-    array = made(*shape)
-    array[place] = value
+def broken(index: tuple[int, ...], value: float, *shape: int) -> bytes:
+    array = random_array(*shape)
+    array[index] = value
     return saved(array)
 
 
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}}}"
-WHOLE = saved(made(3, V, 3))
+WHOLE = saved(random_array(3, V, 3))
 DAMAGES = {
     "nothing": (b"", r"^a\.npy: the file is empty$"),
     "text": (b"0.1 0.2 0.3\n", r"^a\.npy: no \.npy file, or one that is damaged: "),
@@ -128,20 +128,20 @@ DAMAGES = {
     ),
     "seventy axes": (with_header(HEADER.format("'<f8'", (1,) * 70), bytes(8)), r"^a\.npy: no \.npy file"),
     "one number": (saved(np.array(1.0)), r"^a\.npy: an array \[frames,joints,2 or 3\] .* found the shape \[\]$"),
-    "two axes": (saved(made(4, 15)), r"found the shape \[4, 15\]$"),
-    "five axes": (saved(made(1, 1, 4, V, 3)), r"found the shape \[1, 1, 4, 5, 3\]$"),
-    "four values a joint": (saved(made(4, V, 4)), r"found the shape \[4, 5, 4\]$"),
+    "two axes": (saved(random_array(4, 15)), r"found the shape \[4, 15\]$"),
+    "five axes": (saved(random_array(1, 1, 4, V, 3)), r"found the shape \[1, 1, 4, 5, 3\]$"),
+    "four values a joint": (saved(random_array(4, V, 4)), r"found the shape \[4, 5, 4\]$"),
     "another number of joints": (
-        saved(made(4, 6, 3)),
+        saved(random_array(4, 6, 3)),
         r"5 joints are expected, found 6, shape \[4, 6, 3\]$",
     ),
-    "no frames": (saved(made(0, V, 3)), r"^a\.npy: the array is empty, shape \[0, 5, 3\]$"),
-    "no bodies": (saved(made(3, 0, V, 3)), r"^a\.npy: the array is empty"),
+    "no frames": (saved(random_array(0, V, 3)), r"^a\.npy: the array is empty, shape \[0, 5, 3\]$"),
+    "no bodies": (saved(random_array(3, 0, V, 3)), r"^a\.npy: the array is empty"),
     "complex numbers": (
-        saved(made(3, V, 3) * 1j),
+        saved(random_array(3, V, 3) * 1j),
         r"^a\.npy: .* floats or integers .*, found complex128$",
     ),
-    "truths": (saved(made(3, V, 3) > 0), r"found bool$"),
+    "truths": (saved(random_array(3, V, 3) > 0), r"found bool$"),
     "words": (saved(np.full((3, V, 3), "1.5")), r"found <U3$"),
     "fields": (
         saved(np.zeros((3, V, 3), [("x", "f4")])),
@@ -168,7 +168,7 @@ def test_damage_is_named(case: str) -> None:
 
 
 class Trap:
-    """What, once unpickled, makes a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -179,13 +179,13 @@ class Trap:
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     array = np.empty((1, V, 3), object)
-    array[:] = Trap(tmp_path / "made")
+    array[:] = Trap(tmp_path / "unpickled")
     content = saved(array)
     with pytest.raises(RawError, match="holds Python objects, which are not loaded"):
         read(content)
-    assert not (tmp_path / "made").exists()
+    assert not (tmp_path / "unpickled").exists()
     np.load(io.BytesIO(content), allow_pickle=True)
-    assert (tmp_path / "made").exists()  # so the trap was set
+    assert (tmp_path / "unpickled").exists()  # so the trap works
 
 
 @given(st.data())

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skelpipe.errors import RawError
-from skelpipe.raw import ntu_scan, ntu_swar
+from skelpipe.raw import ntu_scan, wide_reads
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.source import TextBuffer
 
@@ -42,7 +42,7 @@ def two_frames(skeleton_text: Callable[..., str], moving_bodies: Callable[..., l
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_equals_plain_reading_bit_for_bit(tmp_path, skeleton_text, moving_bodies, end) -> None:
+def test_equals_plain_reading_bit_identically(tmp_path, skeleton_text, moving_bodies, end) -> None:
     frames = moving_bodies(1, frames=30, bodies=3)
     frames[4], frames[5], frames[9] = [], frames[5][:1], frames[9][:2]
     path = tmp_path / "S001C001P001R001A001.skeleton"
@@ -90,7 +90,7 @@ def damage(text: str, line: int, change: Callable[[list[str]], list[str]]) -> st
     return "\n".join(lines)
 
 
-# In a file of one body a frame: line 2 bodies, 3 body, 4 joint count, 5..29 joints of frame 1, then 30, 31, …
+# In a file of one body per frame: line 2 bodies, 3 body, 4 joint count, 5..29 joints of frame 1, then 30, 31, …
 DAMAGES = {
     "a joint row of 11 columns": (7, lambda c: c[:-1], r":7: frame 1, body 1, joint 3: 12 columns .* found 11"),
     "a joint row of 13 columns": (
@@ -105,7 +105,7 @@ DAMAGES = {
         lambda c: ["24"],
         r":32: frame 2, body 1: 25 joints are expected, found 24 joints",
     ),
-    "a joint count that is none": (32, lambda c: ["many"], r":32: .* 25 joints are expected, found 'many'"),
+    "a joint count that is no number": (32, lambda c: ["many"], r":32: .* 25 joints are expected, found 'many'"),
     "a word for x": (9, lambda c: ["abc", *c[1:]], r":9: frame 1, body 1, joint 5: 'abc' is not a number"),
     "a word in an unused column": (9, lambda c: [*c[:5], "left", *c[6:]], r":9: .* 'left' is not a number"),
     "a sign alone": (9, lambda c: [*c[:5], "-", *c[6:]], r":9: .* '-' is not a number"),
@@ -118,13 +118,13 @@ DAMAGES = {
     "a sign within": (9, lambda c: [*c[:2], "1.5-5", *c[3:]], r":9: .* '1.5-5' is not a number"),
     "a body id with a point": (3, lambda c: ["7.2e16", *c[1:]], r":3: frame 1, body 1: the body id .* '7.2e16'"),
     "an id too long for 64 bits": (3, lambda c: ["9" * 25, *c[1:]], r":3: .* the body id is expected"),
-    "a body count that is none": (
+    "a body count that is no number": (
         2,
         lambda c: ["one"],
         r":2: frame 1: the number of bodies is expected, found 'one'",
     ),
     "an empty line": (2, lambda c: [], r":2: frame 1: the number of bodies is expected, found an empty line"),
-    "a frame count that is none": (1, lambda c: ["x"], r":1: the number of frames is expected, found 'x'"),
+    "a frame count that is no number": (1, lambda c: ["x"], r":1: the number of frames is expected, found 'x'"),
     "zero frames": (1, lambda c: ["0"], r":1: the recording has no frames"),
     "an absurd frame count": (1, lambda c: ["99999999999"], r":1: 99999999999 frames are announced"),
     "one frame too many announced": (1, lambda c: ["3"], r":58: frame 3: the file ends before the last of the 3"),
@@ -133,7 +133,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damage_is_named_with_its_place(skeleton_text, moving_bodies, case: str) -> None:
+def test_damage_is_reported_with_file_and_line(skeleton_text, moving_bodies, case: str) -> None:
     line, change, message = DAMAGES[case]
     text = damage(two_frames(skeleton_text, moving_bodies), line, change)
     with pytest.raises(RawError, match=r"^S1\.skeleton" + message):
@@ -153,7 +153,7 @@ def test_empty_file() -> None:
 
 
 def test_every_truncation_is_refused(skeleton_text, moving_bodies) -> None:
-    """Wherever a download stops, short of the last line end, the file is refused; no place reads past the end."""
+    """A file cut off anywhere before its last line end is refused, and no byte behind its end is read."""
     whole = two_frames(skeleton_text, moving_bodies).encode().rstrip(b"\n")
     assert read_skeleton(as_text(whole), "x").frames == 2
     for size in range(len(whole)):
@@ -178,23 +178,6 @@ def test_blank_tails_and_tabs_are_read(skeleton_text, moving_bodies) -> None:
     text = two_frames(skeleton_text, moving_bodies)
     spaced = text.replace("\n", " \t\n").replace(" 250.1", "\t 250.1") + "\n\n"
     assert np.array_equal(read_skeleton(as_text(spaced), "x").xyz, read_skeleton(as_text(text), "x").xyz)
-
-
-def test_buffer_is_aligned_and_reused(tmp_path: Path) -> None:
-    buffer = TextBuffer()
-    for size in (10, 3_000_000, 20, 0):
-        path = tmp_path / str(size)
-        path.write_bytes(b"7" * size)
-        text = buffer.read(str(path))
-        assert bytes(text) == b"7" * size + b"\n"
-        assert text.ctypes.data % 64 == 0
-
-
-def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for name in ("link", "absent", "."):
-        with pytest.raises(RawError, match=r"cannot be read"):
-            TextBuffer().read(str(tmp_path / name))
 
 
 def read_strictly(data: bytes) -> list[bytes]:
@@ -247,7 +230,7 @@ CHANGES = st.tuples(st.floats(0, 1), st.integers(0, 2), st.sampled_from(BYTES))
     tail=st.sampled_from(["", "\n", "\n" + 70 * " "]),
     changes=st.one_of(st.just([]), st.lists(CHANGES, max_size=3)),
 )
-def test_any_text_is_judged_by_the_rules(rows: list, bodies: int, end: str, tail: str, changes: list) -> None:
+def test_any_text_is_read_or_refused(rows: list, bodies: int, end: str, tail: str, changes: list) -> None:
     spelled = [row[-1] + "".join(map(str.__add__, row, [*row[12:23], row[-1]])) for row in rows]
     body = ["72057594037932587 0 1 1 0 0 0 0.01 -0.02 2", "25", *(spelled * 25)[:25]]
     data = bytearray((end.join(["1", str(bodies), *body * bodies]) + tail).encode())
@@ -269,17 +252,17 @@ def test_any_text_is_judged_by_the_rules(rows: list, bodies: int, end: str, tail
 
 
 @pytest.mark.parametrize("case", ["a sign alone", "a word in an unused column", "a joint row of 11 columns"])
-def test_damage_is_found_wherever_it_lies_in_a_wide_read(skeleton_text, moving_bodies, case: str) -> None:
+def test_damage_is_found_at_every_offset_in_a_wide_read(skeleton_text, moving_bodies, case: str) -> None:
     line, change, message = DAMAGES[case]
     text = damage(two_frames(skeleton_text, moving_bodies), line, change)
-    for pad in range(ntu_swar.BLOCK):
+    for pad in range(wide_reads.BLOCK):
         moved = damage(text, line, lambda c, pad=pad: [*c[:3], pad * " " + c[3], *c[4:]])
         with pytest.raises(RawError, match=r"^S1" + message):
             read_skeleton(as_text(moved), "S1")
 
 
 def test_nothing_beyond_the_end_is_read(skeleton_text, moving_bodies) -> None:
-    """With the page after the text out of bounds, reading a byte too many would end the process."""
+    """With the page after the text out of bounds, reading one byte too many would end the process."""
     whole = two_frames(skeleton_text, moving_bodies).encode()
     room = 2 * mmap.PAGESIZE
     memory = np.frombuffer(mmap.mmap(-1, room + mmap.PAGESIZE), np.uint8)
@@ -289,10 +272,12 @@ def test_nothing_beyond_the_end_is_read(skeleton_text, moving_bodies) -> None:
         with contextlib.suppress(RawError):
             read_skeleton(memory[room - size - 1 : room], "x")
     memory[room - 64 : room] = as_text(3 * b"-1.1234567890123456 " + b"   ")
-    assert ntu_swar.plain_rows(memory[room - 64 : room], 0, 3, np.empty((1, 3))) == (0, 0)
+    assert wide_reads.plain_rows(memory[room - 64 : room], 0, 3, np.empty((1, 3))) == (0, 0)
 
 
 def test_compiled_code_follows_its_sources() -> None:
-    """numba caches the scanner by its own file alone, so that file names the one it calls into by its digest."""
-    source = Path(ntu_swar.__file__).read_text()
-    assert hashlib.sha256(source.encode()).hexdigest()[:16] == ntu_scan.WIDE_READS, "set WIDE_READS to this digest"
+    """numba's cache looks only at the scanner's own file, so that file contains the digest of the one it calls."""
+    source = Path(wide_reads.__file__).read_text()
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == ntu_scan.WIDE_READS_DIGEST, (
+        "set WIDE_READS_DIGEST to this digest"
+    )

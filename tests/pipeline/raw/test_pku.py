@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skelpipe.errors import RawError
-from skelpipe.raw import ntu_swar, table_scan
+from skelpipe.raw import pku_scan, wide_reads
 from skelpipe.raw.pku import read_pku
 
 COLUMNS = 150
@@ -24,14 +24,14 @@ def as_text(content: str | bytes) -> np.ndarray:
     return np.frombuffer(data + b"\n", np.uint8)
 
 
-def made(frames: int, seed: int = 0, spelling: str = ".6f") -> list[str]:
+def random_lines(frames: int, seed: int = 0, spelling: str = ".6f") -> list[str]:
     """The lines of a random recording of two bodies."""
     values = np.random.default_rng(seed).normal(size=(frames, COLUMNS))
     return [" ".join(format(value, spelling) for value in row) for row in values]
 
 
 def read_plainly(content: str) -> tuple[list[int], list[int], list[list[float]]]:
-    """Counts, ids and the bodies' values as spec A9 says, a line at a time."""
+    """Counts, ids and the bodies' values, read line by line."""
     counts, ids, bodies = [], [], []
     for line in content.split("\n"):
         if not line.strip():
@@ -59,19 +59,19 @@ def check(content: str) -> None:
 
 @pytest.mark.parametrize("spelling", [".6f", ".5g", ".9g", ".17g", ".18e", ".1f"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "\t\r\n", "\n\n \n\r\n"])
-def test_equals_plain_reading_bit_for_bit(spelling: str, end: str) -> None:
+def test_equals_plain_reading_bit_identically(spelling: str, end: str) -> None:
     inner = end if len(end) < 4 else "\n"
-    check(inner.join(made(20, spelling=spelling)) + end)
+    check(inner.join(random_lines(20, spelling=spelling)) + end)
 
 
 def test_equals_numpys_own_reading() -> None:
-    content = "\n".join(made(50, seed=1, spelling=".7g"))
+    content = "\n".join(random_lines(50, seed=1, spelling=".7g"))
     wanted = np.loadtxt(io.StringIO(content)).reshape(-1, 25, 3)
     assert np.array_equal(read_pku(as_text(content), "x").xyz, wanted)
 
 
 def test_blanks_may_lead_and_repeat_and_the_last_line_needs_no_end() -> None:
-    check("\n".join("  " + line.replace(" ", " \t ") for line in made(3)))
+    check("\n".join("  " + line.replace(" ", " \t ") for line in random_lines(3)))
 
 
 ZEROS = " ".join(["0"] * 75)
@@ -101,7 +101,7 @@ def test_which_bodies_are_present(first: str, second: str, count: int) -> None:
     check(content)
 
 
-def test_bodies_keep_their_places() -> None:
+def test_bodies_keep_their_slots() -> None:
     recording = read_pku(as_text(f"{ZEROS} {BODY}\n"), "x")
     assert recording.ids.tolist() == [0, 1]
     assert not recording.xyz[0].any()
@@ -117,11 +117,11 @@ def test_another_layout_has_other_columns() -> None:
     recording = read_pku(as_text("1 2 3 4 5 6 7 8 9 10 11 12\n" * 2), "x", joints=2)
     assert recording.xyz.tolist() == [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]] * 2
     with pytest.raises(RawError, match="12 columns are expected, found 150"):
-        read_pku(as_text(made(1)[0]), "x", joints=2)
+        read_pku(as_text(random_lines(1)[0]), "x", joints=2)
 
 
 def between(low: float) -> str:
-    """The decimal that lies exactly half way between a double and the next one, all its digits."""
+    """All digits of the decimal that lies exactly half way between a double and the next one."""
     return format((Decimal(low) + Decimal(math.nextafter(low, math.inf))) / 2, "f")
 
 
@@ -160,16 +160,16 @@ def test_many_random_numbers_of_17_to_19_digits() -> None:
 @pytest.mark.parametrize("places", range(5))
 @pytest.mark.parametrize("odd", [1, 3, 2**20 + 1])
 def test_a_tie_is_left_to_the_caller(places: int, odd: int) -> None:
-    """In the middle of two doubles the quotient must not claim to be sure; beside it, it must be right."""
+    """Half way between two doubles the quotient is undecided; next to it, it is right."""
     middle = (2**53 + odd) * 5**places
-    assert not table_scan._quotient(middle, 10.0**places)[1]
+    assert not pku_scan._quotient(middle, 10.0**places)[1]
     words = [f"{middle + beside}e-{places}" for beside in (-3, -2, -1, 0, 1, 2, 3, 5**places, -(5**places))]
     got = read_pku(as_text(" ".join([*words, "1", "1", "1"])), "x", joints=2).xyz.ravel()[: len(words)]
     assert got.tolist() == [float(word) for word in words]
 
 
 def change(line: int, column: int, word: str) -> Callable[[list[str]], list[str]]:
-    """Put another word in a place counted from 1."""
+    """Replace a word; line and column are counted from 1."""
 
     def changed(lines: list[str]) -> list[str]:
         words = lines[line - 1].split()
@@ -230,16 +230,16 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damage_is_named_with_its_place(case: str) -> None:
+def test_damage_is_reported_with_file_and_line(case: str) -> None:
     damage, message = DAMAGES[case]
     with pytest.raises(RawError, match=message):
-        read_pku(as_text("\n".join(damage(made(4)))), "a.txt")
+        read_pku(as_text("\n".join(damage(random_lines(4)))), "a.txt")
 
 
 @given(data=st.data())
 def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
     """A file with a byte replaced, or cut off anywhere, is read as Python would read it, or refused as damaged."""
-    content = bytearray("\n".join(made(2, spelling=".3g")).encode())
+    content = bytearray("\n".join(random_lines(2, spelling=".3g")).encode())
     if data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content))) :]
     else:
@@ -251,6 +251,8 @@ def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
     assert got.xyz.reshape(-1, 75).tolist() == read_plainly(content.decode())[2]
 
 
-def test_the_scanner_knows_the_code_that_is_compiled_into_it() -> None:
-    source = Path(ntu_swar.__file__).read_bytes()
-    assert hashlib.sha256(source).hexdigest()[:16] == table_scan.WIDE_READS, "set WIDE_READS to this digest"
+def test_compiled_code_follows_its_sources() -> None:
+    source = Path(wide_reads.__file__).read_bytes()
+    assert hashlib.sha256(source).hexdigest()[:16] == pku_scan.WIDE_READS_DIGEST, (
+        "set WIDE_READS_DIGEST to this digest"
+    )

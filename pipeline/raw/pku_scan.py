@@ -1,21 +1,22 @@
-"""The byte scanner behind `skelpipe.raw.pku`: lines of so many decimal numbers to an array, one pass, no copies.
+"""The byte scanner of `skelpipe.raw.pku`: from lines of decimal numbers to an array, in one pass, without copies.
 
-Compiled once by numba and cached on disk. It does no I/O and builds no messages: it returns a code and the place.
-A number becomes the double that is nearest to it. Where arithmetic in doubles cannot tell which one that is (more
-than 19 digits, exponents beyond 22, near ties), the scanner stops, and its caller goes on behind that number.
+numba compiles it once and caches it on disk. It does no I/O and builds no messages: it returns a code and a
+position. A number becomes the nearest double. Where arithmetic in doubles cannot decide which double that is (more
+than 19 digits, exponents beyond 22, near ties), the scanner stops; its caller reads that number and continues.
 """
 
 import numpy as np
 from numba import njit
 
-from skelpipe.raw.ntu_swar import _plain_decimal
+from skelpipe.raw.wide_reads import plain_decimal
 
-__all__ = ["BAD_COLUMNS", "BAD_NUMBER", "EMPTY_LINE", "OK", "UNDECIDED", "scan_table"]
+__all__ = ["BAD_COLUMNS", "BAD_NUMBER", "EMPTY_LINE", "OK", "UNDECIDED", "scan"]
 
 OK, UNDECIDED, BAD_NUMBER, BAD_COLUMNS, EMPTY_LINE = range(5)
 
-# The digest of ntu_swar.py: its code is compiled into this file's, which is all that numba's cache looks at.
-WIDE_READS = "e5316f3add853b39"
+# The digest of wide_reads.py. Its code is compiled into the functions of this file, but numba's cache looks only
+# at this file: the digest changes it when wide_reads.py changes.
+WIDE_READS_DIGEST = "ffae73aea2a6bfd2"
 
 DIGIT, OTHER, BLANK, LINE_END = 1, 2, 4, 8
 _KIND = np.full(256, OTHER, np.uint8)
@@ -24,21 +25,22 @@ _KIND[[ord(c) for c in " \t\r"]] = BLANK
 _KIND[ord("\n")] = LINE_END
 NEWLINE, SPACE, PLUS, MINUS, POINT, ZERO, CAPITAL_E, SMALL_E = b"\n +-.0Ee"
 
-MOST_DIGITS = 19  # an int64 holds them, or wraps around once and is negative
-EXACT_WIDTH = 16  # bytes of d.ddd, 15 digits at the most: a double holds them, one division rounds once
+MOST_DIGITS = 19  # an int64 holds so many, or wraps around once and becomes negative
+EXACT_WIDTH = 16  # bytes of d.ddd: at most 15 digits, which a double holds; one division rounds once
 EXACT_INTEGERS = 2**53  # a double holds all up to this
 EXACT_POWERS = 22  # a double holds 10**k up to this k
 _POWERS = 10.0 ** np.arange(EXACT_POWERS + 1)
-SPLITTER = 2.0**27 + 1  # halves a double into two of 26 bits
-LOW_BITS = 2**11 - 1  # what of 63 bits a double may not hold
+SPLITTER = 2.0**27 + 1  # splits a double into two of 26 bits
+LOW_BITS = 2**11 - 1  # those of 63 bits that a double may not hold
 MARGIN = 1 + 1e-7
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _quotient(mantissa: int, power: float) -> tuple[float, bool]:
-    """Divide an integer of up to 63 bits by an exact power of ten; return the quotient and whether it is nearest.
+    """Divide an integer of up to 63 bits by an exact power of ten; return the quotient and
+    whether it is the nearest double.
 
-    The quotient of the high bits is corrected by what it leaves, which Dekker's product gives exactly
+    The quotient of the high bits is corrected by its remainder, which Dekker's product gives exactly
     (Numer. Math. 18, 1971). The sum is the nearest double unless its rounding error is within 1e-7 of half a
     unit in the last place, a near tie.
     """
@@ -60,7 +62,7 @@ def _quotient(mantissa: int, power: float) -> tuple[float, bool]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _any_decimal(text: np.ndarray, p: int) -> tuple[int, float, int]:
-    """Read a decimal number of any spelling at p; return OK, UNDECIDED or BAD_NUMBER, its value, where it ends."""
+    """Read a decimal number in any spelling at p; return OK, UNDECIDED or BAD_NUMBER, its value, and its end."""
     negative = text[p] == MINUS
     if negative or text[p] == PLUS:
         p += 1
@@ -108,10 +110,10 @@ def _any_decimal(text: np.ndarray, p: int) -> tuple[int, float, int]:
 
 @njit(cache=True, nogil=True, inline="always")
 def _decimal(text: np.ndarray, p: int) -> tuple[int, float, int]:
-    """Do what `_any_decimal` does, faster for the zeros of an absent body and for positions in metres."""
+    """Like `_any_decimal`, but faster for the zeros of an absent body and for positions in metres."""
     if text[p] == ZERO and text[p + 1] == SPACE:
         return OK, 0.0, p + 1
-    value, end = _plain_decimal(text, p)
+    value, end = plain_decimal(text, p)
     if p < end <= p + EXACT_WIDTH:
         return OK, value, end
     return _any_decimal(text, p)
@@ -119,7 +121,7 @@ def _decimal(text: np.ndarray, p: int) -> tuple[int, float, int]:
 
 @njit(cache=True, nogil=True)
 def _columns(text: np.ndarray, p: int) -> int:
-    """Count the words of the line in which p lies."""
+    """Count the words of the line that contains p."""
     while p > 0 and text[p - 1] != NEWLINE:
         p -= 1
     words, inside = 0, False
@@ -139,14 +141,14 @@ def _nothing_follows(text: np.ndarray, p: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def scan_table(text: np.ndarray, values: np.ndarray, row: int, column: int, p: int) -> tuple[int, int, int, int]:
+def scan(text: np.ndarray, values: np.ndarray, row: int, column: int, p: int) -> tuple[int, int, int, int]:
     """Scan the bytes of `text` from p on into `values` float64 [rows,columns].
 
     `text` uint8 [n+1] ends with a newline, `values` has `n // (2 * columns) + 1` rows; a scan starts at row,
     column and p = 0. Returns (code, row, column, p), by code:
-    OK, `row` rows were read; BAD_COLUMNS, the row has `column` words; BAD_NUMBER, the word at p is none;
-    EMPTY_LINE, one lies at p, and text follows it; UNDECIDED, the caller is to set `values[row, column]` to the
-    number at p and to call again for the next column and the place where the number ends.
+    OK, `row` rows were read; BAD_COLUMNS, the row has `column` words; BAD_NUMBER, the word at p is no number;
+    EMPTY_LINE, an empty line starts at p, and text follows it; UNDECIDED, the caller must set
+    `values[row, column]` to the number at p and call again with the next column and the number's end as p.
     """
     columns = values.shape[1]
     while p < len(text):

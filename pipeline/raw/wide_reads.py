@@ -1,12 +1,13 @@
-"""Wide reads behind `skelpipe.raw.ntu_scan`: the lines that fill a `.skeleton` file, many bytes at once.
+"""Fast paths of the byte scanners: read the usual lines of a raw file many bytes at once.
 
-Read a byte at a time, every end of a token is a branch that the processor mispredicts. Here 64 bytes are classed
-by a few vector instructions and 8 digits converted by three multiplications (SWAR: many bytes in one register).
-That suits plain text; of whatever is unusual, and near the end of the array, these functions say that they do
-not know, and the scanner goes over it byte by byte. No byte outside the array is read. The first byte is taken as
-the lowest, the order of every processor that numba compiles for.
+When text is read byte by byte, the processor mispredicts a branch at the end of every word. Here a few vector
+instructions classify 64 bytes, and three multiplications convert 8 digits (SWAR: several values in one register).
+This works for plain text only. For anything unusual, and near the end of the array, these functions report that
+they cannot decide, and the scanner reads byte by byte. No byte outside the array is read. The first byte of a word
+is taken as the lowest, which is the byte order of every processor that numba compiles for.
 
-numba's cache does not see that `ntu_scan` calls into this file: a change here needs a new `WIDE_READS` there.
+numba's cache does not see that `ntu_scan` and `pku_scan` call this file: after a change here, set a new
+`WIDE_READS_DIGEST` in both.
 """
 
 from collections.abc import Callable
@@ -20,17 +21,18 @@ from numba.np.arrayobj import make_array
 __all__ = ["clean_columns", "plain_rows"]
 
 Emitter = tuple[Any, Callable[..., Any]]
-intrinsic: Any = extending.intrinsic  # as typed, calls would have to pass the compiler's context too
+intrinsic: Any = extending.intrinsic  # its type would require that calls pass the compiler's context
 
-BLOCK = 64  # bytes classed at once: one bit each of an int64
+BLOCK = 64  # bytes classified at once: one bit of an int64 for each
 DECIMAL_ROOM = 27  # a sign, a digit, a point, 16 digits and 8 bytes read after them
 TAB, NEWLINE, RETURN, SPACE, MINUS, POINT, ZERO = b"\t\n\r -.0"
 _TENS = 10 ** np.arange(17, dtype=np.int64)
-_SCALES = np.multiply.outer([1.0, -1.0], 10.0 ** np.arange(17))  # by sign, as a branch on it often fails
+# Indexed by the sign: a branch on it is often mispredicted.
+_SCALES = np.multiply.outer([1.0, -1.0], 10.0 ** np.arange(17))
 
 
 def _wide_read(context: Any, builder: Any, array_type: Any, args: Any, kind: ir.Type) -> Any:
-    """Emit a load of `kind` from args = (uint8 array, position), wherever that lies in a word."""
+    """Emit an unaligned load of `kind` from args = (uint8 array, position)."""
     data = make_array(array_type)(context, builder, args[0]).data
     address = builder.bitcast(builder.gep(data, [args[1]]), kind.as_pointer())
     return builder.load(address, align=1)
@@ -38,7 +40,7 @@ def _wide_read(context: Any, builder: Any, array_type: Any, args: Any, kind: ir.
 
 @intrinsic
 def _eight_bytes(_context: Any, text: Any, _p: Any) -> Emitter:
-    """Return text[p:p+8] as an int64, the first byte lowest."""
+    """Return text[p:p+8] as an int64; the first byte is the lowest."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _wide_read(context, builder, signature.args[0], args, ir.IntType(64))
@@ -48,7 +50,7 @@ def _eight_bytes(_context: Any, text: Any, _p: Any) -> Emitter:
 
 @intrinsic
 def _classes(_context: Any, text: Any, _p: Any) -> Emitter:
-    """Return which of text[p:p+64] are blanks, line ends, signs (+-.eE) and foreign, bit i for byte p+i."""
+    """Return masks of text[p:p+64]: blanks, line ends, signs (+-.eE), other non-digits; bit i is byte p+i."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = ir.VectorType(ir.IntType(8), BLOCK)
@@ -84,18 +86,18 @@ def _ones(_context: Any, _mask: Any) -> Emitter:
 
 @njit(cache=True, forceinline=True)
 def _first(mask: int) -> int:
-    """Return the place of the lowest bit set, 64 for none."""
+    """Return the position of the lowest bit set, or 64 if none is set."""
     return _ones((mask - 1) & ~mask)
 
 
 @njit(cache=True, forceinline=True)
 def clean_columns(text: np.ndarray, p: int) -> tuple[int, int]:
-    """Count the columns from p, a line's start, to the line's end; return the count and the end.
+    """Count the columns of the line that starts at p; return the count and the line's end.
 
-    Returns -1 and p unless every column is made of digits and signs and ends in a digit.
+    Returns -1 and p unless every column consists of digits and signs and ends in a digit.
     """
     columns, q = 0, p
-    in_word = after_sign = 0  # whether the byte before this block is of a word, is a sign
+    in_word = after_sign = 0  # whether the byte before this block belongs to a word, is a sign
     while q + BLOCK <= len(text):
         blank, line_end, sign, foreign = _classes(text, q)
         line = line_end ^ (line_end - 1)  # the bytes up to the line end, or all
@@ -112,22 +114,22 @@ def clean_columns(text: np.ndarray, p: int) -> tuple[int, int]:
 
 @njit(cache=True, forceinline=True)
 def _digits(text: np.ndarray, p: int) -> tuple[int, int]:
-    """Return the value of up to 8 digits at p, and how many there are."""
-    values = _eight_bytes(text, p) ^ 0x3030303030303030  # a digit becomes 0..9, anything else more
+    """Return the value of the up to 8 digits at p, and their number."""
+    values = _eight_bytes(text, p) ^ 0x3030303030303030  # a digit becomes 0..9, any other byte more
     beyond = (values | (values + 0x7676767676767676)) & ~0x7F7F7F7F7F7F7F7F
     count = _first(beyond) >> 3
-    half = 32 - 4 * count  # twice, as a shift by 64 is undefined
-    values = values << half << half  # zeros come in front of the digits, what follows them drops out
+    half = 32 - 4 * count  # shifted twice, as a shift by 64 is undefined
+    values = values << half << half  # puts zeros before the digits and drops what follows them
     values = (values * 10 + (values >> 8)) & 0x00FF00FF00FF00FF  # pairs of digits, then fours, then eight
     values = (values * 100 + (values >> 16)) & 0x0000FFFF0000FFFF
     return (values * 10000 + (values >> 32)) & 0xFFFFFFFF, count
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
-def _plain_decimal(text: np.ndarray, p: int) -> tuple[float, int]:
-    """Read d.ddd or -d.ddd at p (one digit, a point, up to 16 digits), as positions in metres are written.
+def plain_decimal(text: np.ndarray, p: int) -> tuple[float, int]:
+    """Read d.ddd or -d.ddd at p (one digit, a point, up to 16 digits), the usual form of positions in metres.
 
-    Returns the value, rounded as the general reader does, and where it ends, or 0 and p for any other spelling.
+    Returns the value, rounded as by the general reader, and its end, or 0 and p for any other form.
     """
     if p + DECIMAL_ROOM > len(text):
         return 0.0, p
@@ -145,16 +147,16 @@ def _plain_decimal(text: np.ndarray, p: int) -> tuple[float, int]:
     end = first + places
     after = _eight_bytes(text, end) & 0xFF
     ends = (after == SPACE) | (after == NEWLINE) | (after == RETURN) | (after == TAB)
-    if not (ends & (whole >= 0) & (whole <= 9) & (point == POINT)):  # `&`: one branch, not four
+    if not (ends & (whole >= 0) & (whole <= 9) & (point == POINT)):  # `&`, not `and`: one branch instead of four
         return 0.0, p
     return float(mantissa) / _SCALES[negative, places], end
 
 
 @njit(cache=True)
 def plain_rows(text: np.ndarray, p: int, columns: int, positions: np.ndarray) -> tuple[int, int]:
-    """Read lines that start with x y z and hold so many columns, from p on, into `positions` float64 [n,3].
+    """Read lines of `columns` columns, which start with x y z, from p on into `positions` float64 [n,3].
 
-    Stops at the first line that is not plain. Returns how many lines were read, and where the next one starts.
+    Stops at the first line that is not plain. Returns the number of lines read and the start of the next one.
     """
     for row in range(len(positions)):
         found, line_end = clean_columns(text, p)
@@ -162,7 +164,7 @@ def plain_rows(text: np.ndarray, p: int, columns: int, positions: np.ndarray) ->
             return row, p
         start = p
         for axis in range(3):
-            value, end = _plain_decimal(text, start)
+            value, end = plain_decimal(text, start)
             if end == start:
                 return row, p
             positions[row, axis] = value
