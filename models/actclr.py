@@ -14,14 +14,12 @@ from skelpipe.loader.mixing_views import actclr
 from skelpipe.models.actclr_released import BankLosses, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, judging
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.losses import info_nce
-from skelpipe.models.method import Batch, Method, Progress, Views
-from skelpipe.models.mixedregion import BOUNDS, bounds
+from skelpipe.models.losses import info_nce, similarity_mining
+from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import ABOVE_ZERO, Setting
-from skelpipe.models.similarity import similarity_mining
-from skelpipe.models.step import Step, spread
+from skelpipe.models.skelemixclr import BOUNDS, region_bounds
 
 __all__ = ["ActCLR"]
 
@@ -71,14 +69,14 @@ class ActCLR(Method):
             settings["query_temperature"], settings["key_temperature"], nearest=settings["nearest"]
         )
         self.regions = Actionlets(parts.layout, parts.variant, settings["threshold"], settings["inner"])
-        pasted = bounds(self.name, settings)
+        pasted = region_bounds(self.name, settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
         normal = parts.chain("normal")
-        self._moco_views: Views = {"query": normal, "key": normal}
+        self._moco_views: ViewRecipes = {"query": normal, "key": normal}
         given: dict[str, Any] = {"variant": parts.variant, **pasted, **parts.augment}
         recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
-        self._actionlet_views: Views = released_views(recipe, self.moco_epochs) if self.released else recipe
+        self._actionlet_views: ViewRecipes = released_views(recipe, self.moco_epochs) if self.released else recipe
 
     @classmethod
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
@@ -87,7 +85,7 @@ class ActCLR(Method):
     def begins_trained(self) -> bool:
         return self.moco_epochs == 0
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         return self._actionlet_views if self.with_actionlets else self._moco_views
 
     def advance(self, progress: Progress) -> None:
@@ -101,7 +99,7 @@ class ActCLR(Method):
         if self.released and progress.epoch == self.moco_epochs and progress.step == 0:
             self._start_anew()
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Step with `batch.views`: see `views`. Moves key network and queue."""
         if not self.with_actionlets:
             return self._contrast(batch)
@@ -121,7 +119,7 @@ class ActCLR(Method):
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
-    def _contrast(self, batch: Batch) -> Step:
+    def _contrast(self, batch: ViewBatch) -> Step:
         """Take a step of MoCo v2, which is SkeletonCLR's."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
@@ -131,7 +129,7 @@ class ActCLR(Method):
         self.moco.enqueue(k)
         return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, q))
 
-    def _mine(self, batch: Batch) -> Step:
+    def _mine(self, batch: ViewBatch) -> Step:
         """Take a step of the paper's second stage."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()

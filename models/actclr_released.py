@@ -16,10 +16,9 @@ from skelpipe.augment.pooling import safp
 from skelpipe.loader.view_recipes import Mats, Mixing, On
 from skelpipe.models.actionlets import Actionlets, judging
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.method import Batch, Views
+from skelpipe.models.losses import mixed_keys, nearest_mining, wide
+from skelpipe.models.method import Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
-from skelpipe.models.similarity import mixed_keys, nearest_mining, wide
-from skelpipe.models.step import Step, spread
 
 __all__ = ["BankLosses", "MixingSince", "Since", "released_step", "released_views"]
 
@@ -63,7 +62,7 @@ class MixingSince(Since):
         return mixed
 
 
-def released_views(recipe: Mapping[str, Any], first: int) -> Views:
+def released_views(recipe: Mapping[str, Any], first: int) -> ViewRecipes:
     """Return the views of a released recipe that `released_step` joins itself, with the epochs from `first` on.
 
     The views that an actionlet joins are left out: the anchor is the mean of the key batch, so the masks are
@@ -78,7 +77,7 @@ def released_views(recipe: Mapping[str, Any], first: int) -> Views:
     return views
 
 
-def released_step(moco: MoCo, regions: Actionlets, batch: Batch, losses: BankLosses) -> Step:
+def released_step(moco: MoCo, regions: Actionlets, batch: ViewBatch, losses: BankLosses) -> Step:
     """Step with the views of `released_views` and the extras of `mixed`; moves key network and queue.
 
     The losses are of (a) `act` inside the actionlet and `non` outside, (b) `styled` inside and `mixed` outside,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import actionlet, difference_activation
-from skelpipe.models.similarity import wide
+from skelpipe.models.losses import wide
 from skelpipe.skeleton import Layout
 
 __all__ = ["Actionlets", "difference_gradient", "judging"]

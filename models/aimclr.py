@@ -1,27 +1,26 @@
 """AimCLR: an extremely augmented view learns from the normal one (Guo et al., AAAI 2022; spec D3)."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.d3m import d3m
-from skelpipe.models.eadm import eadm
+from skelpipe.models.crosclr import VIEW_SETS, cross_view, require_joint_view
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.keyinit import draw_keys
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Batch, Method, Progress, Setting, Views
-from skelpipe.models.mining import JOINED, cross_view, refuse_derived
-from skelpipe.models.moco import MoCo
-from skelpipe.models.nnm import nearest, nnm
+from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import ABOVE_ZERO
-from skelpipe.models.step import Step, spread
 from skelpipe.views import derive
 
-__all__ = ["AimCLR"]
+__all__ = ["AimCLR", "d3m", "eadm", "energy_attention", "keep_masks", "nearest", "nnm"]
+
+LAMBDA = 1e-4  # lambda of eq. 3: released code, the paper gives none
 
 
 class AimCLR(Method):
@@ -60,7 +59,7 @@ class AimCLR(Method):
         super().__init__()
         self.shown, self.layout, self.temperature = parts.view, parts.layout, parts.temperature
         self.options = dict(settings)
-        self.names = JOINED.get(settings["views"], (parts.view,))
+        self.names = VIEW_SETS.get(settings["views"], (parts.view,))
         self.mocos = nn.ModuleDict({name: parts.moco() for name in self.names})
         if not self.moco(self.names[0]).encoder.joint_map:
             raise UsageError(
@@ -79,15 +78,15 @@ class AimCLR(Method):
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         return cls(parts, settings)
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         if len(self.names) > 1:
-            refuse_derived(f"{self.name} with {len(self.names)} views", self.shown)
+            require_joint_view(f"{self.name} with {len(self.names)} views", self.shown)
         return self._views
 
     def advance(self, progress: Progress) -> None:
         self.mining = progress.epoch >= self.options["mining_epoch"]
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Step with the views `query`, `extreme` and `key` [N, C, T, V, M]; moves key networks and queues."""
         z = {name: self._queries(batch, name) for name in self.names}
         for name in self.names:
@@ -121,7 +120,7 @@ class AimCLR(Method):
         """Return the networks and the queue of a view."""
         return cast(MoCo, self.mocos[name])
 
-    def _queries(self, batch: Batch, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _queries(self, batch: ViewBatch, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return z_hat, z_tilde and z_drop [N, dim] of one view; the last two share a pass of the encoder."""
         moco = self.moco(name)
         normal = moco.query(self._clips(batch, "query", name))
@@ -149,6 +148,108 @@ class AimCLR(Method):
             return positive_first(logits[0])
         return nnm(logits[0], nearest(logits, self.options["top_k"]), divided=self.options["neighbours"] == "mean")
 
-    def _clips(self, batch: Batch, which: str, name: str) -> Tensor:
+    def _clips(self, batch: ViewBatch, which: str, name: str) -> Tensor:
         clips = batch.views[which]
         return clips if len(self.names) == 1 else derive(clips, name, self.layout)
+
+
+def energy_attention(x: Tensor, lam: float = LAMBDA, *, unbiased: bool = False) -> Tensor:
+    """Return alpha = sigmoid(1/E) of feature maps x [R, C, T', V'], element for element, in 0.622..1.
+
+    1/e_t = (x - mu)^2 / (4 (sigma^2 + lam)) + 1/2, with mean and variance over the T'V' elements of a row's
+    channel. `unbiased` divides the variance by one less than their number, as the released code does (spec G28).
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = x if x.dtype == torch.float64 else x.float()
+        squares = (x - x.mean(dim=(2, 3), keepdim=True)).square()
+        number = max(1, x.shape[2] * x.shape[3] - unbiased)
+        variance = squares.sum(dim=(2, 3), keepdim=True) / number
+        return torch.sigmoid(squares / (4 * (variance + lam)) + 0.5)
+
+
+def keep_masks(
+    alpha: Tensor, kappa: float, *, relative: bool = False, elementwise: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return which joints and which frames of alpha [R, C, T', V'] are kept: masks of 0 and 1 that broadcast.
+
+    A joint's attention is the mean over channels and frames, a frame's the mean over channels and joints. What
+    has kappa or more is dropped; if `relative`, only the rest beyond the share `kappa` of a row's joints, and of
+    its frames, with the least attention. With `elementwise` the second mask is taken of each element's own
+    attention, not of frames' (the released code).
+    """
+    spatial = alpha.mean(dim=(1, 2), keepdim=True)  # [R, 1, 1, V']
+    temporal = alpha if elementwise else alpha.mean(dim=(1, 3), keepdim=True)  # [R, 1, T', 1]
+    if not relative:
+        return (spatial < kappa).to(alpha.dtype), (temporal < kappa).to(alpha.dtype)
+    return _lowest(spatial, kappa), _lowest(temporal, kappa)
+
+
+def eadm(
+    x: Tensor, kappa: float, *, lam: float = LAMBDA, relative: bool = False, released: bool = False
+) -> Tensor:
+    """Return feature maps x [R, C, T', V'] without their most attended joints and frames (algorithm 1).
+
+    Each mask is followed by a division by the share it keeps of the whole batch. Masks carry no gradient.
+    `released`: the temporal mask is elementwise and the variance divided by T'V' - 1, as in the repaired code of
+    2022-03. The first public code dropped nothing, as a kappa above 1 does (spec G28).
+    """
+    with torch.no_grad():
+        alpha = energy_attention(x, lam, unbiased=released)
+        spatial, temporal = keep_masks(alpha, kappa, relative=relative, elementwise=released)
+        factors = _scaled(spatial), _scaled(temporal)
+    return x * factors[0].to(x.dtype) * factors[1].to(x.dtype)
+
+
+def _lowest(values: Tensor, share: float) -> Tensor:
+    """Return 1 at the `share` of each row [R, ...] with the lowest values, and at ties with the last of them."""
+    rows = values.flatten(1)
+    kept = min(max(1, math.ceil(share * rows.shape[1] - 1e-9)), rows.shape[1])
+    last = rows.kthvalue(kept, dim=1, keepdim=True).values
+    return (rows <= last).to(values.dtype).view_as(values)
+
+
+def _scaled(mask: Tensor) -> Tensor:
+    """Return the mask times count / count of ones; all zeros where nothing is kept."""
+    return mask * (mask.numel() / mask.sum().clamp(min=1))
+
+
+def d3m(target_logits: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean cross entropy of softmax(logits) against softmax(target_logits), both [N, 1 + K].
+
+    L_d = -1/N sum_n sum_i P(target)_ni log P(logits)_ni, where logits are [u.z ; u.Q] / t: AimCLR eq. 7 and 8,
+    MsMCLR eq. 6 to 8 (printed without the minus signs), with the log taken by log-softmax (spec G38). It equals
+    the entropy of P where both logits are the same. No gradient flows into the target.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        target_logits, logits = (
+            tensor if tensor.dtype == torch.float64 else tensor.float() for tensor in (target_logits, logits)
+        )
+        target = F.softmax(target_logits.detach(), dim=1)
+        return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def nearest(logits: Sequence[Tensor], top_k: int) -> Tensor:
+    """Return the positives bool [N, 1 + K]: the key in column 0 and each view's `top_k` nearest of the queue.
+
+    `logits` are each view's [N, 1 + K]; the union over views has 1 + top_k to 1 + top_k * views entries a row.
+    Of equal similarities torch's `topk` chooses.
+    """
+    positives = torch.zeros_like(logits[0], dtype=torch.bool)
+    positives[:, 0] = True
+    for view in logits:
+        queue = view.detach()[:, 1:]
+        found = queue.topk(min(top_k, queue.shape[1]), dim=1).indices
+        positives.scatter_(1, found + 1, True)
+    return positives
+
+
+def nnm(logits: Tensor, positives: Tensor, *, divided: bool = True) -> Tensor:
+    """Return -sum_{j in positives} log softmax(logits)_j, the mean over clips, from [N, 1 + K] each.
+
+    AimCLR eq. 9 is the plain sum; its code, and the default, divides a clip's by its number of positives (spec
+    G7). With no positive but column 0 it is InfoNCE.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        chances = F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
+        each = -chances.where(positives, 0).sum(dim=1)
+        return (each / positives.sum(dim=1) if divided else each).mean()

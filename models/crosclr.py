@@ -1,22 +1,24 @@
 """CrosSCLR: contrast within each view, then between views (Li et al., CVPR 2021; spec D2)."""
 
 from collections.abc import Mapping
+from itertools import permutations
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from skelpipe.errors import UsageError
 from skelpipe.models.encoders import draw_weights
-from skelpipe.models.keyinit import draw_keys
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Batch, Method, Progress, Setting, Views
-from skelpipe.models.mining import JOINED, cross_view, refuse_derived
-from skelpipe.models.moco import MoCo
+from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.step import Step, spread
 from skelpipe.views import derive
 
-__all__ = ["CrosSCLR"]
+__all__ = ["VIEW_SETS", "CrosSCLR", "cross_view", "require_joint_view"]
+
+# The views trained together, by their number. The first is the one a run is named after.
+VIEW_SETS: Mapping[int, tuple[str, ...]] = {2: ("joint", "motion"), 3: ("joint", "motion", "bone")}
 
 
 class CrosSCLR(Method):
@@ -41,7 +43,7 @@ class CrosSCLR(Method):
     def __init__(self, parts: Parts, *, views: int, mining_epoch: int, top_k: int, context: bool) -> None:
         super().__init__()
         self.shown, self.layout, self.temperature = parts.view, parts.layout, parts.temperature
-        self.names = JOINED[views]
+        self.names = VIEW_SETS[views]
         self.mining_epoch = mining_epoch
         self.top_k = top_k
         self.context = context
@@ -56,14 +58,14 @@ class CrosSCLR(Method):
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         return cls(parts, **settings)
 
-    def views(self) -> Views:
-        refuse_derived(self.name, self.shown)
+    def views(self) -> ViewRecipes:
+        require_joint_view(self.name, self.shown)
         return {"query": self.augmentation, "key": self.augmentation}
 
     def advance(self, progress: Progress) -> None:
         self.mining = progress.epoch >= self.mining_epoch
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Step with the joint clips `batch.views["query"]` and `["key"]` [N, C, T, V, M]."""
         q = {name: self.moco(name).query(self._clips(batch, "query", name)) for name in self.names}
         for name in self.followers if self.mining else self.names:
@@ -93,7 +95,7 @@ class CrosSCLR(Method):
         """Return the networks and the queue of a view."""
         return cast(MoCo, self.mocos[name])
 
-    def _clips(self, batch: Batch, which: str, name: str) -> Tensor:
+    def _clips(self, batch: ViewBatch, which: str, name: str) -> Tensor:
         return derive(batch.views[which], name, self.layout)
 
 
@@ -119,3 +121,37 @@ def _logs(loss: Tensor, logits: Mapping[str, Tensor], q: Mapping[str, Tensor]) -
         logs[f"top1{suffix}"] = (logits[name].argmax(dim=1) == 0).float().mean()
         logs[f"std{suffix}"] = spread(q[name].detach())
     return logs
+
+
+def cross_view(logits: Mapping[str, Tensor], top_k: int, temperature: float, *, context: bool = True) -> Tensor:
+    """Return sum_u mean_{v != u} L_{u<-v} for the logits [N, 1 + K] of two views or more, by view.
+
+    logits^u = [z^u.k^u ; z^u.Q^u] / temperature; row i of all queues is of one clip. View u takes for positives
+    its key and the `top_k` of the queue that view v finds nearest:
+    L_{u<-v} = -1/|pos| sum_{j in pos} log softmax(logits^{uv})_j. With `context` the similarities that both views
+    agree on, s^u_i s^v_i / temperature, stand beside view u's own, as K more entries with the same positives;
+    gradients flow into both views through them.
+    """
+    found = {}
+    for view, each in logits.items():
+        queue = each.detach()[:, 1:]
+        found[view] = queue.topk(min(top_k, queue.shape[1]), dim=1).indices
+    whole = {view: each.logsumexp(dim=1) for view, each in logits.items()}
+    losses = []
+    for u, v in permutations(logits, 2):
+        near = found[v]
+        positives, total = [logits[u][:, :1], logits[u][:, 1:].gather(1, near)], whole[u]
+        if context:
+            shared = logits[u][:, 1:] * logits[v][:, 1:] * temperature
+            positives.append(shared.gather(1, near))
+            total = torch.logaddexp(total, shared.logsumexp(dim=1))
+        losses.append((total - torch.cat(positives, dim=1).mean(dim=1)).mean())
+    return torch.stack(losses).sum() / (len(logits) - 1)
+
+
+def require_joint_view(method: str, shown: str) -> None:
+    """Raise UsageError where the clips shown are not joints, from which several views could be derived."""
+    if shown != "joint":
+        raise UsageError(
+            f"{method} trains its views together and derives them from the joints: use --view joint, not {shown}"
+        )

@@ -5,18 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelpipe.errors import UsageError
 from skelpipe.models.bigru import BIGRU
 from skelpipe.models.dsta import DSTA
 from skelpipe.models.graph import VARIANTS
-from skelpipe.models.init import initialise
 from skelpipe.models.settings import Setting, check_section
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import Layout
 
-__all__ = ["ENCODERS", "INIT", "Backbone", "Encoder", "build_encoder", "draw_weights"]
+__all__ = ["ENCODERS", "INIT", "Backbone", "Encoder", "build_encoder", "draw_weights", "initialise"]
+
+DEVIATION = 0.02
+
 
 Encoder: TypeAlias = STGCN | BIGRU | DSTA
 INIT = Setting("str", choices=("paper", "default"))
@@ -74,3 +78,21 @@ def draw_weights(module: nn.Module, init: str) -> None:
     """Draw the papers' initial weights, or keep those PyTorch drew when the module was made."""
     if INIT.check("init", init, "recipe") == "paper":
         initialise(module)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of a module and all it holds, in place, from torch's global generator.
+
+    Convolutions and linear layers: N(0, 0.02), biases 0. Batch normalisation: weights N(1, 0.02), biases 0.
+    Everything else, such as edge importance, LayerNorm and running statistics, stays as it is.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            nn.init.normal_(part.weight, 0.0, DEVIATION)
+        elif isinstance(part, _BatchNorm) and part.affine:
+            nn.init.normal_(part.weight, 1.0, DEVIATION)
+        else:
+            continue
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)

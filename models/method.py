@@ -1,18 +1,54 @@
 """What a self-supervised method is to the training loop: its views, its step, what it does around a step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from skelpipe.loader.view_recipes import ViewRecipes as Views
+from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import Setting
-from skelpipe.models.step import Step
-from skelpipe.models.step import Views as Batch
 
-__all__ = ["Batch", "Method", "Parts", "Progress", "Setting", "Step", "Views"]
+__all__ = ["Method", "Parts", "Progress", "Setting", "Step", "ViewBatch", "ViewRecipes", "spread"]
+
+
+class ViewBatch(Protocol):
+    """A batch as methods see it: named views [N, C, T, V, M] of the same N clips, on the device.
+
+    `extras` holds what came with the views, such as `mixed_mask` and `mixed_donor`.
+    """
+
+    @property
+    def views(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def extras(self) -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass of a method: `loss` to call backward on, and what to watch.
+
+    `embeddings` are the queries z [N, dim] and `keys` the keys (none where a method has none), both detached.
+    `logs` are detached scalars, left on the device so that a step need not wait for them.
+    """
+
+    loss: Tensor
+    embeddings: Tensor
+    keys: Tensor | None = None
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def spread(z: Tensor) -> Tensor:
+    """Return the collapse gauge of unit vectors z [N, D]: their mean standard deviation times sqrt(D).
+
+    It is 1 when they are spread evenly over the sphere and 0 when they are all one vector.
+    """
+    z = z.float()
+    return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5
 
 
 @dataclass(frozen=True)
@@ -54,7 +90,7 @@ class Method(nn.Module):
         """Say whether the first step already takes networks that have learned."""
         return False
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         """Return how the views of a batch are made, by name: what `skelpipe.loader.Loader` takes.
 
         Asked for after the `advance` of each epoch's first step, so that stages may have views of their own. The
@@ -65,7 +101,7 @@ class Method(nn.Module):
     def advance(self, progress: Progress) -> None:
         """Prepare for the step at `progress`. Nothing changes by default."""
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Return the loss of a batch; key networks and queues move on."""
         raise TypeError(f"{type(self).__name__} has no step")
 

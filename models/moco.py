@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MoCo"]
+from skelpipe.models.encoders import draw_weights
+
+__all__ = ["MoCo", "draw_keys"]
 
 
 class MoCo(nn.Module):
@@ -80,3 +82,13 @@ def _alone(keys: Tensor) -> Tensor:
 
 def _unit(z: Tensor) -> Tensor:
     return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+
+
+def draw_keys(moco: MoCo, init: str) -> None:
+    """Draw the key network's weights anew, so that it starts elsewhere than the query network.
+
+    The released code of CrosSCLR, AimCLR, SkeleMixCLR, SkeAttnCLR and MsMCLR initialises both after it copied
+    one to the other (spec G8). With init="default" nothing is drawn again and the key network stays a copy.
+    """
+    draw_weights(moco.key_encoder, init)
+    draw_weights(moco.key_head, init)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.errors import UsageError
 from skelpipe.models.encoders import INIT, Encoder, build_encoder, draw_weights
-from skelpipe.models.heads import projection_head
 from skelpipe.models.moco import MoCo
 from skelpipe.models.settings import ABOVE_ZERO, Setting, check_section
 from skelpipe.skeleton import Layout
 
-__all__ = ["SECTIONS", "SETTINGS", "Parts"]
+__all__ = ["SECTIONS", "SETTINGS", "Parts", "projection_head"]
+
 
 SETTINGS: Mapping[str, Setting] = {
     "variant": Setting("str", choices=("paper", "released")),
@@ -126,3 +126,12 @@ class Parts:
     @property
     def _hidden(self) -> dict[str, Any]:
         return {key: self.head_settings[key] for key in ("hidden", "batch_norm")}
+
+
+def projection_head(in_dim: int, hidden: int, out_dim: int, batch_norm: bool = False) -> nn.Sequential:
+    """Return the MLP h [N, in_dim] -> [N, out_dim]: Linear, (BatchNorm,) ReLU, Linear. It does not normalise.
+
+    With `batch_norm` it is SkeleMixCLR's; without, SkeletonCLR's, AimCLR's and MsMCLR's.
+    """
+    norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
+    return nn.Sequential(nn.Linear(in_dim, hidden), *norm, nn.ReLU(), nn.Linear(hidden, out_dim))

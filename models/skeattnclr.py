@@ -9,19 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
-from skelpipe.models.attention import MHSAM
 from skelpipe.models.encoders import Encoder, draw_weights
-from skelpipe.models.keyinit import draw_keys
-from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Batch, Method, Progress, Setting, Views
-from skelpipe.models.mixedregion import BOUNDS, bounds
-from skelpipe.models.opposed import info_nce_hard_negative
+from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first
+from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import ABOVE_ZERO
-from skelpipe.models.step import Step, spread
+from skelpipe.models.skelemixclr import BOUNDS, region_bounds
 
-__all__ = ["SkeAttnCLR", "momentum_at"]
+__all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
+
 
 PREDICTED = ("z", "s", "ns")  # the whole clip, its salient features and the others
 PREDICTORS = ("variant", "none", "three")
@@ -88,9 +87,9 @@ class SkeAttnCLR(Method):
     @classmethod
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         own = {key: value for key, value in settings.items() if key not in BOUNDS}
-        return cls(parts, **own, regions=bounds(cls.name, settings))
+        return cls(parts, **own, regions=region_bounds(cls.name, settings))
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         return self._views
 
     def advance(self, progress: Progress) -> None:
@@ -98,7 +97,7 @@ class SkeAttnCLR(Method):
         step = (progress.epoch + ahead) * progress.steps + progress.step
         self.moco.momentum = momentum_at(step, progress.epochs * progress.steps, self.first_momentum)
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Step with `batch.views["query"]`, `["key"]` and `["mixed"]` [N, C, T, V, M]."""
         q = self._predict(self.moco.encoder(batch.views["query"]), "z")
         features = cast(Encoder, self.moco.encoder).features(
@@ -182,3 +181,30 @@ def _drop_biases(*heads: nn.Module) -> None:
         for layer in head.modules():
             if isinstance(layer, nn.Linear):
                 layer.register_parameter("bias", None)
+
+
+class MHSAM(nn.Module):
+    """A mask in 0..1 for a feature map [R, D, T', V']: a share of its own for each position and channel.
+
+    Self-attention among the T' V' positions of a row (eq. 2 and 3), after a LayerNorm, then
+    M = sigmoid(sharpness * proj(x)) (eq. 4; `sharpness` is lambda). There is no way around the attention and
+    no dropout. At D = 256 it has 263,680 weights. The modules keep PyTorch's own initialisation.
+    """
+
+    def __init__(self, channels: int, heads: int = 8, sharpness: float = 2.0) -> None:
+        super().__init__()
+        if channels % heads:
+            raise UsageError(f"{heads} attention heads cannot share {channels} channels: take a divisor of them")
+        self.heads = heads
+        self.sharpness = sharpness
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)  # queries, keys, values, each head-major
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the mask [R, D, T', V'] of a map of that shape."""
+        tokens = features.flatten(2).transpose(1, 2)  # [R, L, D], frame by frame
+        qkv = self.qkv(self.norm(tokens)).unflatten(2, (3, self.heads, -1))  # [R, L, 3, heads, D / heads]
+        found = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))  # [R, heads, L, D / heads]
+        mask = torch.sigmoid(self.sharpness * self.proj(found.transpose(1, 2).flatten(2)))
+        return mask.transpose(1, 2).unflatten(2, features.shape[2:])

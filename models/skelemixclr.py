@@ -12,16 +12,14 @@ from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
 from skelpipe.loader.view_recipes import On
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.keyinit import draw_keys
-from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Batch, Method, Setting, Views
-from skelpipe.models.mixedregion import BOUNDS, bounds
-from skelpipe.models.moco import MoCo
-from skelpipe.models.opposed import info_nce_hard_negative
+from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first
+from skelpipe.models.method import Method, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.step import Step, spread
 
-__all__ = ["SkeleMixCLR"]
+__all__ = ["BOUNDS", "SkeleMixCLR", "region_bounds"]
+
+BOUNDS: Mapping[str, Setting] = {"parts": Setting("ints", low=1), "blocks": Setting("ints", low=1)}
 
 
 class SkeleMixCLR(Method):
@@ -43,7 +41,9 @@ class SkeleMixCLR(Method):
         **BOUNDS,
     }
 
-    def __init__(self, moco: MoCo, views: Views, *, temperature: float, weight: float, average: bool) -> None:
+    def __init__(
+        self, moco: MoCo, views: ViewRecipes, *, temperature: float, weight: float, average: bool
+    ) -> None:
         """`views` holds `query`, `key` and mixtures of the query; `weight` is lambda."""
         super().__init__()
         self.moco = moco
@@ -64,14 +64,14 @@ class SkeleMixCLR(Method):
         released = parts.variant == "released"
         if released:
             draw_keys(moco, parts.init)
-        regions: dict[str, Any] = bounds(cls.name, settings)
+        regions: dict[str, Any] = region_bounds(cls.name, settings)
         views = mixing_views.skelemixclr(parts.layout, repeats=settings["repeats"], **regions, **parts.augment)
         return cls(moco, views, temperature=parts.temperature, weight=settings["weight"], average=released)
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         return self._views
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Step with the views [N, C, T, V, M], each mixed one's mask [N, T/4, V] and donors [N]."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
@@ -91,7 +91,7 @@ class SkeleMixCLR(Method):
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
-    def _mixed_loss(self, batch: Batch, name: str, k: Tensor, every: Tensor, queue: Tensor) -> Tensor:
+    def _mixed_loss(self, batch: ViewBatch, name: str, k: Tensor, every: Tensor, queue: Tensor) -> Tensor:
         """Return (L_p + L_g) / 2 of one mixture (eq. 6), of host keys k [N, dim]; `every` key is the batch's."""
         donor = batch.extras[f"{name}_donor"]
         features = cast(Encoder, self.moco.encoder).features(batch.views[name])  # [N * M, D, T/4, V]
@@ -101,3 +101,17 @@ class SkeleMixCLR(Method):
         pasted = info_nce_hard_negative(p, every.index_select(0, donor), queue, g, self.temperature)
         host = info_nce_hard_negative(g, k, queue, p, self.temperature)
         return (pasted + host) / 2
+
+
+def region_bounds(method: str, settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return the least and the most body parts, and blocks of four frames, of a method's section.
+
+    Raises UsageError where one of them is no pair in its order.
+    """
+    pairs = {}
+    for key in BOUNDS:
+        values = settings[key]
+        if len(values) != 2 or values[0] > values[1]:
+            raise UsageError(f"recipe: {method}.{key} must be [least, most], not {values}")
+        pairs[key] = (values[0], values[1])
+    return pairs

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Batch, Method, Views
+from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
-from skelpipe.models.step import Step, spread
 
 __all__ = ["SkeletonCLR"]
 
@@ -30,10 +29,10 @@ class SkeletonCLR(Method):
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         return cls(parts.moco(), parts.temperature, parts.chain("normal"))
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         return {"query": self.augmentation, "key": self.augmentation}
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Step with `batch.views["query"]` and `["key"]` [N, C, T, V, M]; moves key network and queue."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()

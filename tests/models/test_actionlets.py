@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.models.actionlets import Actionlets, difference_gradient, judging
-from skelpipe.models.heads import projection_head
+from skelpipe.models.parts import projection_head
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")

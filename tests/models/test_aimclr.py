@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelpipe.augment.blur import GaussianBlur
-from skelpipe.augment.temporal import TemporalFlip
+from skelpipe.augment.gaussian_blur import GaussianBlur
+from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.errors import UsageError
 from skelpipe.models import build_method
 from skelpipe.models.aimclr import AimCLR
+from skelpipe.models.crosclr import cross_view
 from skelpipe.models.method import Progress
-from skelpipe.models.mining import cross_view
 from skelpipe.models.moco import MoCo
 from skelpipe.skeleton import layout
 from skelpipe.views import derive

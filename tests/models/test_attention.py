@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from skelpipe.errors import UsageError
-from skelpipe.models.attention import MHSAM
+from skelpipe.models.skeattnclr import MHSAM
 
 
 def naive(module: MHSAM, row: Tensor, heads: int, sharpness: float) -> Tensor:

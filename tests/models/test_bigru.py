@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.bigru import BIGRU
-from skelpipe.models.init import initialise
+from skelpipe.models.encoders import initialise
 from skelpipe.skeleton import Layout, layout
 
 KINECT = layout("kinect-v2-25")

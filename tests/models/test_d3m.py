@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skelpipe.models.d3m import d3m
+from skelpipe.models.aimclr import d3m
 from skelpipe.models.losses import contrastive_logits, positive_first
 
 

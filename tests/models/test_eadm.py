@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skelpipe.models.eadm import attention, eadm, keep_masks
+from skelpipe.models.aimclr import eadm, energy_attention, keep_masks
 
 LAM = 1e-4
 
@@ -61,13 +61,13 @@ def naive_eadm(x: np.ndarray, kappa: float, relative: bool, released: bool) -> t
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_attention(unbiased: bool) -> None:
     x = maps()
-    alpha = attention(x, LAM, unbiased=unbiased)
+    alpha = energy_attention(x, LAM, unbiased=unbiased)
     np.testing.assert_allclose(alpha.numpy(), naive_attention(x.numpy(), unbiased), rtol=1e-12)
 
 
 def test_what_attention_reaches() -> None:
     x = maps(channels=16, frames=9, joints=8)
-    alpha = attention(x)
+    alpha = energy_attention(x)
     assert float(alpha.min()) >= 1 / (1 + math.exp(-0.5))
     assert float(alpha.mean(dim=(2, 3)).max()) <= 1 / (1 + math.exp(-0.75))  # sigmoid is concave there
     mean = x.mean(dim=(2, 3), keepdim=True)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from skelpipe.models.heads import projection_head
+from skelpipe.models.parts import projection_head
 
 
 def test_plain_head_is_two_affine_maps_with_a_relu_between() -> None:

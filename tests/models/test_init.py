@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from skelpipe.models.init import initialise
+from skelpipe.models.encoders import initialise
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from skelpipe.errors import UsageError
+from skelpipe.models.crosclr import VIEW_SETS, cross_view, require_joint_view
 from skelpipe.models.losses import contrastive_logits
-from skelpipe.models.mining import JOINED, cross_view, refuse_derived
 
 TAU = 0.2
 
@@ -42,7 +42,7 @@ def naive(s: dict[str, np.ndarray], top_k: int, context: bool) -> float:
 @pytest.mark.parametrize("top_k", [1, 3])
 @pytest.mark.parametrize("context", [True, False])
 def test_cross_view(number: int, top_k: int, context: bool) -> None:
-    s = similarities(JOINED[number])
+    s = similarities(VIEW_SETS[number])
     found = cross_view({view: each / TAU for view, each in s.items()}, top_k, TAU, context=context)
     assert float(found) == pytest.approx(naive({v: e.numpy() for v, e in s.items()}, top_k, context), rel=1e-12)
 
@@ -75,16 +75,16 @@ def test_gradients_reach_both_queries_and_no_key() -> None:
 @pytest.mark.parametrize("context", [True, False])
 def test_gradients_are_whole(context: bool) -> None:
     # Finite differences see both factors of the context and no change in the neighbours.
-    s = [each.requires_grad_(True) for each in similarities(JOINED[3]).values()]
+    s = [each.requires_grad_(True) for each in similarities(VIEW_SETS[3]).values()]
 
     def loss(*each: Tensor) -> Tensor:
-        logits = {view: one / TAU for view, one in zip(JOINED[3], each, strict=True)}
+        logits = {view: one / TAU for view, one in zip(VIEW_SETS[3], each, strict=True)}
         return cross_view(logits, 2, TAU, context=context)
 
     assert torch.autograd.gradcheck(loss, s)
 
 
 def test_only_joints_can_be_shared_out() -> None:
-    refuse_derived("crosclr", "joint")
+    require_joint_view("crosclr", "joint")
     with pytest.raises(UsageError, match="crosclr trains its views together.*--view joint, not bone"):
-        refuse_derived("crosclr", "bone")
+        require_joint_view("crosclr", "bone")

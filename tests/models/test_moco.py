@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from skelpipe.models.heads import projection_head
 from skelpipe.models.moco import MoCo
+from skelpipe.models.parts import projection_head
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from skelpipe.errors import UsageError
-from skelpipe.models.msm_attention import MotionAttention, MsMAttention, attend, motion_of
+from skelpipe.models.msmclr import MotionAttention, MsMAttention, attend, motion_of
 from skelpipe.skeleton import Layout, layout
 
 KINECT = layout("kinect-v2-25")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from skelpipe.models.aimclr import nearest, nnm
 from skelpipe.models.losses import positive_first
-from skelpipe.models.nnm import nearest, nnm
 
 
 def neighbours(views: list[Tensor], row: int, top_k: int) -> set[int]:

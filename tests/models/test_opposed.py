@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelpipe.models.losses import info_nce
-from skelpipe.models.opposed import info_nce_hard_negative
+from skelpipe.models.losses import info_nce, info_nce_hard_negative
 
 
 def units(n: int, dim: int, seed: int) -> Tensor:

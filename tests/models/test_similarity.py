@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelpipe.models.similarity import mixed_keys, nearest_mining, similarity_mining
+from skelpipe.models.losses import mixed_keys, nearest_mining, similarity_mining
 
 
 def rows(n: int, seed: int, dim: int = 6) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.draws import Draws
 from skelpipe.models import build_method
-from skelpipe.models.heads import projection_head
+from skelpipe.models.method import spread
 from skelpipe.models.moco import MoCo
+from skelpipe.models.parts import projection_head
 from skelpipe.models.skeletonclr import SkeletonCLR
-from skelpipe.models.step import spread
 from skelpipe.skeleton import layout
 
 RECIPE = {

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.heads import projection_head
+from skelpipe.models.parts import projection_head
 from skelpipe.models.stgcn import STGCN, Dropout, GraphConvolution
 from skelpipe.skeleton import Layout, layout
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.loader import Loader
-from skelpipe.models.method import Method, Progress
+from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.moco import MoCo
-from skelpipe.models.step import spread
 from skelpipe.train.recipes.recipe import Recipe
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks

@@ -13,9 +13,7 @@ from skelpipe.errors import UsageError
 from skelpipe.loader import Batch
 from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.encoders import draw_weights
-from skelpipe.models.method import Method, Step, Views
-from skelpipe.models.step import Views as Clips
-from skelpipe.models.step import spread
+from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
 
 __all__ = ["Classifier"]
 
@@ -47,14 +45,14 @@ class Classifier(Method):
         self.head = nn.Linear(features, classes)
         draw_weights(self.head, init)
         self.fixed_modes = fixed_modes
-        self._views: Views = {CLIP: augmentation}
+        self._views: ViewRecipes = {CLIP: augmentation}
 
     @classmethod
     def build(cls, parts: Any, settings: Any) -> Self:
         """Refuse: a classifier is no method to pre-train by."""
         raise UsageError("a classifier is trained by train/finetune.py")
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         return self._views
 
     def train(self, mode: bool = True) -> Self:
@@ -68,7 +66,7 @@ class Classifier(Method):
         """Return the map from clips [N,C,T,V,M] to scores [N, classes], weights shared."""
         return nn.Sequential(self.encoder, self.head)
 
-    def forward(self, batch: Clips) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         """Return the cross-entropy of a labelled batch; its log has the accuracy in % and the spread of h."""
         assert isinstance(batch, Batch)  # the loader's: methods without labels see less of it
         h: Tensor = self.encoder(batch.views[CLIP])

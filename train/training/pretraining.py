@@ -15,7 +15,7 @@ from skelpipe.files import replacing
 from skelpipe.loader import Loader
 from skelpipe.loader.stream import Stream
 from skelpipe.models.globalnorm import average_statistics, use_global_batch
-from skelpipe.models.method import Method, Progress, Views
+from skelpipe.models.method import Method, Progress, ViewRecipes
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.checkpoint import (
     Checkpoint,
@@ -262,7 +262,7 @@ class Run:
             self.loader.load_state(state)
             self.views = views
 
-    def _loader(self, identity: Identity, views: Views) -> Loader:
+    def _loader(self, identity: Identity, views: ViewRecipes) -> Loader:
         """Return this rank's augmented share of the training batches.
 
         Views are derived after augmenting the joints (spec A8).

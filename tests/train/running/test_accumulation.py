@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.loader import Loader
-from skelpipe.models.method import Batch, Method, Progress, Step
+from skelpipe.models.method import Method, Progress, Step, ViewBatch
 from skelpipe.models.moco import MoCo
 from skelpipe.train.running.loop import train_epoch, updates
 
@@ -31,7 +31,7 @@ class Notes(Method):
     def advance(self, progress: Progress) -> None:
         self.asked.append(f"advance {progress.step}/{progress.steps} of epoch {progress.epoch}/{progress.epochs}")
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         self.asked.append("forward")
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()

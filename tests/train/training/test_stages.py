@@ -19,7 +19,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.loader.view_recipes import On
 from skelpipe.models import build
 from skelpipe.models.losses import info_nce
-from skelpipe.models.method import Batch, Method, Parts, Progress, Setting, Step, Views
+from skelpipe.models.method import Method, Parts, Progress, Setting, Step, ViewBatch, ViewRecipes
 from skelpipe.train.knn import main as knn
 from skelpipe.train.recipes.recipe import load_recipe
 from skelpipe.train.running.run_log import read_log
@@ -49,7 +49,7 @@ class Toy(Method):
     def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
         return cls(parts, **settings)
 
-    def views(self) -> Views:
+    def views(self) -> ViewRecipes:
         pair = {"query": self.augmentation, "key": self.augmentation}
         return {**pair, "twice": On("query", self.augmentation, stage="joint")} if self.mining else pair
 
@@ -59,7 +59,7 @@ class Toy(Method):
         self.joint.momentum = 1 - 0.5 * (math.cos(math.pi * share) + 1) / 2
         Toy.momenta.append(self.joint.momentum)
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: ViewBatch) -> Step:
         if int(self.seen) == Toy.stop_at:
             raise KeyboardInterrupt
         assert ("twice" in batch.views) == self.mining
