@@ -75,14 +75,14 @@ def synth(
     arguments, same bytes; a rerun completes what was cut off.
     """
     from skelpipe.progress import progress
-    from skelpipe.synth.options import Options
+    from skelpipe.synth.options import SynthOptions
     from skelpipe.synth.plan import plan_dataset
-    from skelpipe.synth.store import write_takes
+    from skelpipe.synth.store import write_recordings
 
     folder = out if out is not None else Path("raw") / dataset
-    plan = plan_dataset(Options(dataset, seed, difficulty, frames), subjects, actions, repeats)
-    written = write_takes(folder, plan.takes, workers=workers)
-    tallies = list(progress(written, f"synth {folder}", len(plan.takes), quiet=as_json))
+    plan = plan_dataset(SynthOptions(dataset, seed, difficulty, frames), subjects, actions, repeats)
+    written = write_recordings(folder, plan.jobs, workers=workers)
+    tallies = list(progress(written, f"synth {folder}", len(plan.jobs), quiet=as_json))
     recordings, clips, frames_written, size = map(sum, zip(*map(astuple, tallies), strict=True))
     summary = {"dataset": dataset, "out": str(folder), "recordings": recordings, "bytes": size, **plan.numbers}
     if plan.splits:

@@ -1,1 +1,1 @@
-"""Raw recordings made from a kinematic model, in the formats of the real datasets."""
+"""Synthetic raw recordings from a kinematic model, in the file formats of the real datasets."""

@@ -1,7 +1,8 @@
-"""What people do: a program of joint angles for every action class.
+"""Synthetic actions: a program of joint angles for every action class.
 
-A class is the same action in every dataset and under every seed: its program is drawn from the class number
-alone. Classes differ in the joints that move, in their amplitudes, rhythms and phases, less in the mean pose.
+The program of a class is drawn from the class number alone, so a class is the same action in every dataset and
+under every seed. Classes differ mainly in the joints that move and in their amplitudes, rhythms and phases, and
+less in the mean pose.
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from skelpipe.synth.seeds import Draw, generator
 
 __all__ = ["INTERACTIONS", "Program", "evaluate", "program"]
 
-X, Y, Z = 0, 1, 2  # forwards (raise arm or leg, bend back), about the bone, sideways
+X, Y, Z = 0, 1, 2  # turn forwards (raise arm or leg, bend back), turn about the bone, turn sideways
 INTERACTIONS = frozenset(range(50, 61)) | frozenset(range(106, 121))  # NTU's two-person classes
 
-# A block is one limb's gesture: (joint, axis, held angle, amplitude, lag of phase), radians. Joints of limbs are
-# named without their side.
+# A block is the gesture of one limb: (joint, axis, held angle, amplitude, phase lag), angles in radians. Joints of
+# limbs are named without left or right.
 Part = tuple[str, int, float, float, float]
 BLOCKS: dict[str, tuple[Part, ...]] = {
     "reach": (("shoulder", X, 0.75, 0.5, 0.0), ("elbow", X, 0.6, 0.5, 0.8)),
@@ -34,8 +35,8 @@ BLOCKS: dict[str, tuple[Part, ...]] = {
     "nod": (("neck", X, -0.2, 0.4, 0.0),),
     "shake": (("neck", Y, 0.0, 0.6, 0.0),),
 }
-# A theme is what a class moves: blocks with the side that performs them. "alternate" is both sides half a period
-# apart, "mid" a gesture of the trunk or head.
+# A theme lists what a class moves: blocks, each with the side of the body that performs it. "alternate" is both
+# sides half a period apart, "mid" a gesture of the trunk or head.
 THEMES: tuple[tuple[tuple[str, str], ...], ...] = (
     (("reach", "right"),),
     (("raise", "left"),),
@@ -54,19 +55,19 @@ THEMES: tuple[tuple[tuple[str, str], ...], ...] = (
     (("shake", "mid"), ("reach", "left")),
     (("step", "right"), ("raise", "alternate")),
 )
-RHYTHMS = (1.0, 3.0, 2.0, 4.0, 1.5)  # periods an action
-STRIDE = 5  # coprime to the number of themes: neighbouring classes move other limbs
+RHYTHMS = (1.0, 3.0, 2.0, 4.0, 1.5)  # periods per action
+STRIDE = 5  # coprime to the number of themes, so that neighbouring classes move different limbs
 AMPLITUDE_SPREAD = 0.15
 GOLDEN = 0.6180339887498949
-FADE = 0.15  # share of a gesture's time in which it comes in, and goes out
+FADE = 0.15  # share of a gesture's time in which it fades in, and in which it fades out
 
 
 @dataclass(frozen=True)
 class Program:
-    """K angles over the time of an action: joint `joint`, axis `axis`, all [K].
+    """K joint angles over the time of an action; all arrays are [K].
 
-    At share u of the action a gesture adds fade(u) * (held + amplitude * sin(2 pi periods u + phase)), where
-    its own time runs from `begin` to `end` of the action's.
+    At share u of its time a gesture adds fade(u) * (held + amplitude * sin(2 pi periods u + phase)) to the angle
+    of `joint` about `axis`. Its time runs from `begin` to `end`, as shares of the action's time.
     """
 
     joint: np.ndarray
@@ -88,8 +89,8 @@ def program(action: int, partner: bool = False) -> Program:
         index = 3 * index + 7
     theme = THEMES[(STRIDE * index) % len(THEMES)]
     rhythm = RHYTHMS[(3 * index + index // len(THEMES)) % len(RHYTHMS)]
-    start = 2 * np.pi * (GOLDEN * index % 1)  # far apart for classes of one theme and rhythm
-    begin = float(rng.uniform(0.15, 0.35)) if partner else 0.0  # a reaction comes after what it answers
+    start = 2 * np.pi * (GOLDEN * index % 1)  # far apart for classes that share theme and rhythm
+    begin = float(rng.uniform(0.15, 0.35)) if partner else 0.0  # a reaction follows the other person's gesture
     rows = []
     for number, (block, side) in enumerate(theme):
         periods = rhythm * (1.0 if number == 0 else float(rng.choice([0.5, 1.0, 2.0])))
@@ -114,7 +115,7 @@ def program(action: int, partner: bool = False) -> Program:
 
 
 def _sides(side: str) -> tuple[tuple[str, float, float], ...]:
-    """The prefixes of the joints of one side, the sign of their turns about y and z, and the shift of phase."""
+    """Per side of the body: the prefix of its joints, the sign of turns about y and z, and the phase shift."""
     right, left = ("right ", 1.0, 0.0), ("left ", -1.0, 0.0)
     match side:
         case "right":

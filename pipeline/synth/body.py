@@ -1,7 +1,7 @@
-"""The kinematic skeleton: bones of a person's own lengths, and forward kinematics over the Kinect v2 tree.
+"""The kinematic skeleton: the bone lengths of a person, and forward kinematics over the Kinect v2 tree.
 
-A person's own frame: x to the person's right, y up, z backwards, metres. A person who faces a camera squarely
-thus has the axes of that camera (x to the right joints, z away from it).
+A person's coordinate frame: x to the person's right, y up, z backwards, metres. The axes of a person who directly
+faces a camera are thus those of the camera (x towards the right joints, z away from the camera).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from skelpipe.skeleton import Layout, layout
 
 __all__ = ["Motion", "forward", "kinematic_tree", "person_layout", "sample_offsets", "turn_about"]
 
-ROOT = "spine base"  # the person is placed and turned by the pelvis; the graph's centre is another joint
+ROOT = "spine base"  # a person is positioned and turned at the pelvis; the layout's centre is another joint
 
-# Bone of a joint in an average adult standing upright: the joint's place seen from the joint it hangs on, in
-# metres, with the group of bones that grow together in one person. Right side only: the left one is its mirror.
+# The bone of each joint in an average adult standing upright: the joint's position relative to its parent, in
+# metres, and the group of bones whose lengths vary together. Right side only: the left side is its mirror.
 REST: dict[str, tuple[tuple[float, float, float], str]] = {
     "spine middle": ((0.0, 0.26, 0.01), "trunk"),
     "spine shoulder": ((0.0, 0.21, -0.01), "trunk"),
@@ -33,27 +33,27 @@ REST: dict[str, tuple[tuple[float, float, float], str]] = {
     "right ankle": ((0.0, -0.35, 0.02), "shin"),
     "right foot": ((0.01, -0.055, -0.1), "foot"),
 }
-HEIGHT_SPREAD = 0.06  # standard deviations, as shares of the mean
+HEIGHT_SPREAD = 0.06  # this and the next: standard deviations, as shares of the mean
 GROUP_SPREAD = 0.05
 SPREAD_LIMIT = 2.0  # in standard deviations
 
 
 @dataclass(frozen=True)
 class Motion:
-    """One body over time: `positions` [T,V,3] metres, `rotations` [T,V,3,3] of each joint's own axes."""
+    """One body over time: `positions` [T,V,3] in metres, `rotations` [T,V,3,3] of each joint's axes."""
 
     positions: np.ndarray
     rotations: np.ndarray
 
 
 def person_layout() -> Layout:
-    """Return the skeleton that people are made of."""
+    """Return the layout of the simulated people."""
     return layout("kinect-v2-25")
 
 
 @cache
 def kinematic_tree() -> tuple[tuple[int, int], ...]:
-    """Return the layout's bones as (joint, joint it hangs on), hung up at the pelvis, outwards."""
+    """Return the layout's bones as (joint, parent) with the pelvis as root, parents before children."""
     body = person_layout()
     neighbours: dict[int, list[int]] = {v: [] for v in range(len(body))}
     for child, parent in body.edges:
@@ -72,7 +72,7 @@ def kinematic_tree() -> tuple[tuple[int, int], ...]:
 def sample_offsets(rng: np.random.Generator) -> np.ndarray:
     """Draw a person: the bone of every joint in the rest pose, [V,3] metres (0 for the pelvis).
 
-    Height and the groups of `REST` vary independently; left and right are alike.
+    Height and the groups of `REST` vary independently; left and right are equal.
     """
     body = person_layout()
     groups = sorted({group for _, group in REST.values()})
@@ -89,10 +89,10 @@ def sample_offsets(rng: np.random.Generator) -> np.ndarray:
 
 
 def forward(offsets: np.ndarray, angles: np.ndarray) -> Motion:
-    """Pose a body: bones `offsets` [V,3], joint angles [T,V,3] in radians, to a `Motion` about the pelvis.
+    """Pose a body with bones `offsets` [V,3] by joint angles [T,V,3] in radians; the pelvis is the origin.
 
-    A joint turns what hangs on it by Rz(c) Rx(a) Ry(b) for its angles (a, b, c): first about the bone, then
-    forwards, then sideways.
+    The angles (a, b, c) of a joint turn its children by Rz(c) Rx(a) Ry(b): first about the bone, then forwards,
+    then sideways.
     """
     local = _turns(angles)
     positions = np.zeros(angles.shape)
@@ -106,7 +106,7 @@ def forward(offsets: np.ndarray, angles: np.ndarray) -> Motion:
 
 
 def _turns(angles: np.ndarray) -> np.ndarray:
-    """Rz(c) Rx(a) Ry(b), written out: [..., 3] to [..., 3, 3]."""
+    """Return Rz(c) Rx(a) Ry(b) for angles (a, b, c): [...,3] to [...,3,3]."""
     (sa, sb, sc), (ca, cb, cc) = (np.moveaxis(f(angles), -1, 0) for f in (np.sin, np.cos))
     out = np.empty((*angles.shape, 3))
     out[..., 0, 0] = cc * cb - sc * sa * sb

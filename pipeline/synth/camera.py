@@ -1,4 +1,4 @@
-"""Three cameras in a room: where they stand for a setup, and what is where in their own frames."""
+"""Three cameras in a room: their poses in a setup, and bodies in a camera's coordinate frame."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,29 @@ import numpy as np
 from skelpipe.synth.body import Motion, turn_about
 from skelpipe.synth.seeds import Draw, generator
 
-__all__ = ["View", "camera_view", "seen_from"]
+__all__ = ["CameraPose", "camera_pose", "seen_from"]
 
-ANGLES = {1: 0.0, 2: -np.pi / 4, 3: np.pi / 4}  # camera 1 is the middle one, 2 and 3 stand to its sides
-DISTANCE, DISTANCE_SPREAD = 3.4, 0.5  # metres to where people stand
+ANGLES = {1: 0.0, 2: -np.pi / 4, 3: np.pi / 4}  # by camera: 1 is in the middle, 2 and 3 on its two sides
+DISTANCE, DISTANCE_SPREAD = 3.4, 0.5  # metres to the people
 HEIGHT, HEIGHT_SPREAD = 1.2, 0.45
-AIM = 0.9  # metres above the floor
-TILT_SPREAD = 0.08  # radians, of pitch and roll, beyond what aims the camera
-STEEPEST = 0.5  # radians: nobody leaves the picture
-HAND_HELD_SPREAD = 0.03  # radians: a tripod is knocked between recordings
+AIM = 0.9  # metres above the floor: the point that a camera looks at
+TILT_SPREAD = 0.08  # radians of pitch and roll, added to the aim
+STEEPEST = 0.5  # radians of pitch and roll: everybody stays in the picture
+HAND_HELD_SPREAD = 0.03  # radians: a tripod is moved a little between recordings
 
 
 @dataclass(frozen=True)
-class View:
-    """A camera's frame: x_camera = rotation @ x_room + shift; [3,3] and [3], metres."""
+class CameraPose:
+    """A camera's coordinate frame: x_camera = rotation @ x_room + shift; [3,3] and [3], metres."""
 
     rotation: np.ndarray
     shift: np.ndarray
 
 
-def camera_view(seed: int, setup: int, camera: int, difficulty: float, rng: np.random.Generator) -> View:
-    """Filesystem camera 1, 2 or 3 of a setup: height, distance and tilt of the setup, knocks of the recording.
+def camera_pose(seed: int, setup: int, camera: int, difficulty: float, rng: np.random.Generator) -> CameraPose:
+    """Draw the pose of camera 1, 2 or 3: height, distance and tilt per setup, small turns per recording (`rng`).
 
-    At difficulty 0 the cameras look level from the usual place, 45 degrees apart.
+    At difficulty 0 the cameras look horizontally from their mean positions, 45 degrees apart.
     """
     room = generator(seed, Draw.SETUP, setup, 0).standard_normal(2)
     own = generator(seed, Draw.SETUP, setup, camera).standard_normal(4)
@@ -40,9 +40,9 @@ def camera_view(seed: int, setup: int, camera: int, difficulty: float, rng: np.r
     aiming = min(difficulty, 1.0) * np.arctan2(AIM - height, distance)
     tilt = turn_about(2, knock[1]) @ turn_about(0, aiming + knock[0])
     shift = tilt @ np.array([0.0, -height, distance])
-    return View(tilt @ turn_about(1, ANGLES[camera]), shift)
+    return CameraPose(tilt @ turn_about(1, ANGLES[camera]), shift)
 
 
-def seen_from(view: View, body: Motion) -> Motion:
-    """Carry a body from the room into a camera's frame."""
-    return Motion(body.positions @ view.rotation.T + view.shift, view.rotation @ body.rotations)
+def seen_from(pose: CameraPose, body: Motion) -> Motion:
+    """Return a body of the room in a camera's coordinate frame."""
+    return Motion(body.positions @ pose.rotation.T + pose.shift, pose.rotation @ body.rotations)

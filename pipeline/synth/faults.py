@@ -1,4 +1,4 @@
-"""What goes wrong in real recordings, all legal in the format: whom the sensor lists, when, under which id."""
+"""Sensor faults of real recordings, all valid in the format: which bodies are listed, when, under which id."""
 
 from dataclasses import dataclass, replace
 
@@ -9,19 +9,19 @@ from skelpipe.synth.kinect import INFERRED, Track
 
 __all__ = ["Sighting", "inject_faults", "new_body_id"]
 
-FIRST_ID = 1 << 56  # the sensor counts up from here
-SPURIOUS = 0.08  # probabilities a recording, at difficulty 1
+FIRST_ID = 1 << 56  # the sensor's ids count up from here
+SPURIOUS = 0.08  # this and the next: probabilities per recording, at difficulty 1
 NEW_ID = 0.05
 LEAVES = 0.04
 NOBODY = 0.04
-SWAPPED = 0.1  # of two bodies
-PHANTOM_SLOT = 2  # after the actor and the partner
+SWAPPED = 0.1  # for two bodies
+PHANTOM_SLOT = 2  # slots 0 and 1 are the actor and the partner
 LONGEST_ABSENCE = 0.12  # of the recording
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """One recording as a sensor saw it: tracks, and `rank` [B,T]: a frame lists who is present by rising rank."""
+    """One recording as the sensor reports it: B tracks, and `rank` [B,T]: a frame lists present bodies by rank."""
 
     tracks: tuple[Track, ...]
     rank: np.ndarray
@@ -32,15 +32,15 @@ class Sighting:
 
 
 def new_body_id(slot: int, rng: np.random.Generator) -> int:
-    """Draw an id of the size that the sensor gives (about 7.2e16: beyond the integers that float64 holds).
+    """Draw an id as large as the sensor's (about 7.2e16, beyond the integers that float64 holds exactly).
 
-    No two `slot` numbers (0, 1, 2) of one recording share an id, whatever `_renamed` adds.
+    Different `slot` numbers (0, 1, 2) of one recording never share an id, whatever `_renamed` adds.
     """
     return FIRST_ID + 1000 * (3 * int(rng.integers(1, 20)) + slot) + int(rng.integers(0, 400))
 
 
 def inject_faults(tracks: list[Track], difficulty: float, rng: np.random.Generator) -> Sighting:
-    """Let the sensor err now and then; `tracks` lists the main actor first. Nothing happens at difficulty 0."""
+    """Add random sensor faults; `tracks` lists the main actor first. At difficulty 0 there are none."""
     strikes = rng.random(5) < np.minimum(difficulty * np.array([NEW_ID, LEAVES, NOBODY, SPURIOUS, SWAPPED]), 1)
     new_id, leaves, nobody, spurious, swapped = strikes
     T = len(tracks[0].ids)
@@ -66,7 +66,7 @@ def inject_faults(tracks: list[Track], difficulty: float, rng: np.random.Generat
 
 
 def _absence(T: int, rng: np.random.Generator) -> slice:
-    """A stretch of frames that begins and ends inside the recording."""
+    """A range of frames that begins and ends inside the recording."""
     length = int(rng.integers(2, max(int(LONGEST_ABSENCE * T), 3) + 1))
     first = int(rng.integers(1, T - length))
     return slice(first, first + length)
@@ -85,7 +85,7 @@ def _without(track: Track, gone: slice) -> Track:
 
 
 def _phantom(actor: Track, rng: np.random.Generator) -> Track:
-    """A body where there is none, such as a chair: still, crumpled, restless, listed after the others."""
+    """A body that is none, such as a chair: a shrunken pose that does not move, with noise, listed last."""
     T, V = actor.state.shape
     shape = actor.xyz[0] - actor.xyz[0, person_layout().centre]
     where = actor.xyz[0].mean(0) + rng.choice([-1.0, 1.0]) * np.array([0.9, 0.0, 0.0])

@@ -1,4 +1,4 @@
-"""What a Kinect v2 makes of the bodies before it: tracks with jitter, hidden limbs and tracking states."""
+"""A simulated Kinect v2: from bodies to tracks with noise, hidden limbs and tracking states."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,9 +9,9 @@ from skelpipe.synth.body import Motion, kinematic_tree, person_layout
 
 __all__ = ["Track", "observe", "unoriented_joints"]
 
-INFERRED, TRACKED = 1, 2  # the sensor's tracking states; 0, not tracked, does not occur in the recordings
+INFERRED, TRACKED = 1, 2  # tracking states of the sensor; 0, not tracked, does not occur in the recordings
 CENTRAL_JITTER = 0.003  # metres, standard deviation
-JITTER = {  # of limbs, by the end of a joint's name
+JITTER = {  # metres, for joints of limbs, by the end of a joint's name
     "shoulder": 0.004,
     "elbow": 0.007,
     "wrist": 0.012,
@@ -22,17 +22,17 @@ JITTER = {  # of limbs, by the end of a joint's name
     "ankle": 0.01,
     "foot": 0.02,
 }
-HIDDEN_LIMBS = 0.5  # expected number a recording
+HIDDEN_LIMBS = 0.5  # expected number per recording
 HIDDEN_FRAMES = (5, 25)
-HIDDEN_REACH = 0.1  # metres by which the far end of a hidden limb is guessed wrong
+HIDDEN_REACH = 0.1  # metres, standard deviation of the error at the far end of a hidden limb
 LIMBS = (("left ", "elbow"), ("right ", "elbow"), ("left ", "knee"), ("right ", "knee"))
 
 
 @dataclass(frozen=True)
 class Track:
-    """One body as the sensor reports it, over T frames, in the camera's frame.
+    """One body as the sensor reports it, over T frames, in the camera's coordinate frame.
 
-    `xyz` [T,V,3] metres; `orientation` [T,V,4] quaternions w x y z of the bone that ends in a joint (its y along
+    `xyz` [T,V,3] metres; `orientation` [T,V,4] quaternions w x y z of the bone that ends in a joint (y is along
     the bone), zero for the ends of limbs; `state` int8 [T,V]; `ids` int64 [T]; `present` bool [T].
     """
 
@@ -45,13 +45,13 @@ class Track:
 
 @cache
 def unoriented_joints() -> frozenset[int]:
-    """Return the joints whose orientation the sensor does not report, but zero: the ends of limbs."""
+    """Return the joints whose orientation the sensor reports as zero: the ends of limbs."""
     ends = ("head", "foot", "tip", "thumb")
     return frozenset(v for v, name in enumerate(person_layout().joints) if name.endswith(ends))
 
 
 def observe(body: Motion, offsets: np.ndarray, body_id: int, difficulty: float, rng: np.random.Generator) -> Track:
-    """Report a body in the camera's frame whose bones are `offsets` [V,3]; exact at difficulty 0."""
+    """Track a body in the camera's frame whose bones are `offsets` [V,3]; exact at difficulty 0."""
     T, V = body.positions.shape[:2]
     state = np.full((T, V), TRACKED, np.int8)
     xyz = body.positions.copy()
@@ -60,7 +60,7 @@ def observe(body: Motion, offsets: np.ndarray, body_id: int, difficulty: float, 
             _hide_limb(xyz, state, difficulty, rng)
         white = rng.standard_normal((T + 1, V, 3))
         depth = body.positions[..., 2:].mean() / 3.5
-        noise = 0.75 * white[1:] + 0.5 * white[:-1]  # the sensor's own smoothing; about unit variance
+        noise = 0.75 * white[1:] + 0.5 * white[:-1]  # smoothed as by the sensor; variance about 1
         xyz += difficulty * depth * _jitter()[:, None] * noise
         _infer_hands(state, difficulty, rng)
     return Track(xyz, _orientation(body.rotations, offsets), state, np.full(T, body_id), np.ones(T, bool))
@@ -75,9 +75,9 @@ def _jitter() -> np.ndarray:
 
 
 def _hide_limb(xyz: np.ndarray, state: np.ndarray, difficulty: float, rng: np.random.Generator) -> None:
-    """Lose an arm or a leg for a while: its joints are inferred, and drift the further out the more.
+    """Hide an arm or a leg for some frames: its joints are inferred and drift, the outer ones more.
 
-    Limbs turned away from the camera are lost more often.
+    Limbs far from the camera are hidden more often.
     """
     joints = person_layout().joints
     roots = [joints.index(side + joint) for side, joint in LIMBS]
@@ -99,7 +99,7 @@ def _hide_limb(xyz: np.ndarray, state: np.ndarray, difficulty: float, rng: np.ra
 
 
 def _infer_hands(state: np.ndarray, difficulty: float, rng: np.random.Generator) -> None:
-    """Hands and feet are often inferred, for runs of frames."""
+    """Mark hands and feet as inferred for many runs of frames."""
     ends = [v for v, name in enumerate(person_layout().joints) if name.endswith(("hand", "tip", "thumb", "foot"))]
     change = rng.random((len(state), len(ends))) < 0.08
     level = np.where(change, rng.random(change.shape), 0.0)
@@ -109,7 +109,7 @@ def _infer_hands(state: np.ndarray, difficulty: float, rng: np.random.Generator)
 
 
 def _orientation(rotations: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Quaternions [T,V,4] of the bones that end in the joints, from the joints' own axes [T,V,3,3]."""
+    """Quaternions [T,V,4] of the bones that end in the joints, from the axes of the joints [T,V,3,3]."""
     hung_on = dict(kinematic_tree())
     parents = np.array([hung_on.get(v, v) for v in range(rotations.shape[1])])
     bones = rotations[:, parents] @ _bone_axes(offsets)
@@ -119,7 +119,7 @@ def _orientation(rotations: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _bone_axes(offsets: np.ndarray) -> np.ndarray:
-    """Axes [V,3,3] (columns x, y, z) of every bone at rest: y along the bone, z as far forwards as can be."""
+    """Axes [V,3,3] (columns x, y, z) of each bone at rest: y along the bone, z as forwards as possible."""
     y = np.where(np.linalg.norm(offsets, axis=1, keepdims=True) > 0, offsets, (0.0, 1.0, 0.0))
     y = y / np.linalg.norm(y, axis=1, keepdims=True)
     ahead = np.array([0.0, 0.0, -1.0])
@@ -131,8 +131,8 @@ def _bone_axes(offsets: np.ndarray) -> np.ndarray:
 def _quaternions(turns: np.ndarray) -> np.ndarray:
     """Rotation matrices [...,3,3] to unit quaternions [...,4], w x y z.
 
-    Row i of `products` is 4 q_i q; the row of the largest q_i is divided by. (A person who faces the camera is
-    half a turn from it, w = 0, where formulas that divide by w break down.)
+    Row i of `products` is 4 q_i q; the row of the largest q_i is normalised. (A person who faces the camera is
+    turned by half a turn, so w = 0, and formulas that divide by w fail.)
     """
     products = np.empty((*turns.shape[:-2], 4, 4))
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (np.moveaxis(turns[..., i, :], -1, 0) for i in range(3))

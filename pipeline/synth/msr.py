@@ -1,40 +1,52 @@
-"""MSR Action3D: a Kinect v1 looks at one person; every draw depends on the seed and the recording's own name."""
+"""Synthetic MSR Action3D: one person before a Kinect v1, written as text of 20 lines per frame.
+
+Every draw depends only on the seed and on the name of the recording.
+"""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
-from skelpipe.synth.camera import camera_view, seen_from
-from skelpipe.synth.kinect import Track, observe
+from skelpipe.skeleton import layout
+from skelpipe.synth.body import person_layout
+from skelpipe.synth.camera import camera_pose, seen_from
+from skelpipe.synth.kinect import TRACKED, Track, observe
 from skelpipe.synth.msr_names import MOTIONS, Clip
-from skelpipe.synth.msr_text import skeleton_text
-from skelpipe.synth.options import Options
+from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.people import subject
 from skelpipe.synth.performance import perform
 from skelpipe.synth.seeds import Draw, generator
-from skelpipe.synth.store import Rendered, Take
+from skelpipe.synth.store import Rendered, RenderJob
 
-__all__ = ["film", "takes"]
+__all__ = ["film", "render_jobs"]
 
 SETUP, CAMERA = 1, 1  # the middle camera
-LOST = 0.04  # share of the recordings, at difficulty 1, in which the sensor loses the person, as in the real ones
+LOST = 0.04  # share of recordings, at difficulty 1, in which the sensor loses the person
 LONGEST_LOSS = 0.25  # of the recording
+LAYOUT = "kinect-v1-20"
+# The names of joints that Kinect v2 calls otherwise.
+V2_NAMES = {
+    "shoulder centre": "spine shoulder",
+    "spine": "spine middle",
+    "hip centre": "spine base",
+}
+ROW = b"%.6f %.6f %.6f %.6f\n"
 
 
-def takes(options: Options, clips: Sequence[Clip]) -> list[Take]:
-    """Return what there is to write: one take a recording."""
-    return [Take((clip.file_name,), partial(_render, options, clip)) for clip in clips]
+def render_jobs(options: SynthOptions, clips: Sequence[Clip]) -> list[RenderJob]:
+    """Return one job per recording."""
+    return [RenderJob((clip.file_name,), partial(_render, options, clip)) for clip in clips]
 
 
-def film(options: Options, clip: Clip) -> Track:
-    """Simulate one recording; return what the camera saw of the person, in metres in the camera's frame."""
+def film(options: SynthOptions, clip: Clip) -> Track:
+    """Simulate one recording; return what the camera saw of the person, in metres, camera coordinates."""
     rng = generator(options.seed, Draw.PERFORMANCE, *_key(options, clip))
     person = subject(options.seed, clip.subject, options.difficulty)
     body = perform([person], MOTIONS[clip.action - 1], 0.0, options.frames, options.difficulty, rng)[0]
     rng = generator(options.seed, Draw.CAMERA, *_key(options, clip))
-    view = camera_view(options.seed, SETUP, CAMERA, options.difficulty, rng)
-    track = observe(seen_from(view, body), person.offsets, 0, options.difficulty, rng)
+    pose = camera_pose(options.seed, SETUP, CAMERA, options.difficulty, rng)
+    track = observe(seen_from(pose, body), person.offsets, 0, options.difficulty, rng)
     if rng.random() < options.difficulty * LOST:
         _lose(track.present, rng)
     return track
@@ -47,11 +59,30 @@ def _lose(present: np.ndarray, rng: np.random.Generator) -> None:
     present[first : first + length] = False
 
 
-def _render(options: Options, clip: Clip) -> Rendered:
+def _render(options: SynthOptions, clip: Clip) -> Rendered:
     track = film(options, clip)
     text = skeleton_text(track, generator(options.seed, Draw.FILE, *_key(options, clip)))
     return Rendered({clip.file_name: text}, recordings=1, clips=1, frames=len(track.present))
 
 
-def _key(options: Options, clip: Clip) -> tuple[int, ...]:
+def _key(options: SynthOptions, clip: Clip) -> tuple[int, ...]:
     return (options.number, clip.action, clip.subject, clip.replication)
+
+
+def skeleton_text(track: Track, rng: np.random.Generator) -> bytes:
+    """Return the text of a file, `x y z confidence` per line; `rng` draws the confidence of inferred joints.
+
+    Frames in which the sensor loses the person are zeros.
+    """
+    chosen = _joints()
+    guess = np.maximum(rng.uniform(-1, 1, (len(track.present), len(chosen))), 0)
+    confidence = np.where(track.state[:, chosen] == TRACKED, 1.0, guess)
+    values = np.concatenate([track.xyz[:, chosen], confidence[..., None]], axis=-1)  # [T,20,4]
+    values[~track.present] = 0
+    return b"".join(ROW % tuple(row) for row in values.reshape(-1, 4).tolist())
+
+
+@cache
+def _joints() -> list[int]:
+    """The joints of the simulated body that a Kinect v1 reports, in its order."""
+    return [person_layout().joints.index(V2_NAMES.get(joint, joint)) for joint in layout(LAYOUT).joints]

@@ -1,4 +1,4 @@
-"""Which recordings a synthetic MSR Action3D holds: names inside the manifest's ranges, none that is missing."""
+"""The recordings of a synthetic MSR Action3D: names in the manifest's ranges, none on its missing list."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ["MOTIONS", "Clip", "plan_clips"]
 
 DATASET = "msr-action3d"
 
-# The motion of each class: the number of NTU's class of the same or the nearest name; all by one person.
+# The motion of each class: the number of the one-person NTU class with the same or the most similar name.
 MOTIONS = (
     23,  # high arm wave: hand waving
     98,  # horizontal arm wave: arm swings
@@ -36,7 +36,7 @@ MOTIONS = (
 
 @dataclass(frozen=True, order=True)
 class Clip:
-    """One recording by the one camera."""
+    """One recording; there is one camera."""
 
     action: int
     subject: int
@@ -52,10 +52,10 @@ class Clip:
 
 
 def plan_clips(subjects: int, actions: int, repeats: int) -> list[Clip]:
-    """List subjects x actions x repeats recordings, sorted; subjects alternate between the sides of the split.
+    """List subjects x actions x repeats recordings, sorted; subjects alternate between the subsets of the split.
 
-    A name of the manifest's missing list is left out, another try of the same subject and action taking its
-    place where one is free. Raises UsageError where the dataset has no room for the request.
+    A name on the manifest's missing list is replaced by another repeat of the same subject and action, or left
+    out if there is none. Raises UsageError if the dataset has too few names for the request.
     """
     manifest = load_manifest(DATASET)
     limits = {"subject": subjects, "action": actions, "replication": repeats}

@@ -1,4 +1,7 @@
-"""NTU RGB+D: three cameras record a performance; every draw depends on the seed and the recording's own name."""
+"""Synthetic NTU RGB+D: three cameras record a performance.
+
+Every draw depends only on the seed and on the name of the recording.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,32 +11,33 @@ import numpy as np
 from skelpipe.manifest_file import load_manifest
 from skelpipe.synth.actions import INTERACTIONS
 from skelpipe.synth.body import Motion
-from skelpipe.synth.camera import camera_view, seen_from
+from skelpipe.synth.camera import camera_pose, seen_from
 from skelpipe.synth.faults import Sighting, inject_faults, new_body_id
 from skelpipe.synth.kinect import observe
 from skelpipe.synth.ntu_names import CAMERAS, Performance
 from skelpipe.synth.ntu_text import skeleton_text
-from skelpipe.synth.options import Options
+from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.people import Subject, subject
 from skelpipe.synth.performance import perform
 from skelpipe.synth.seeds import Draw, generator
-from skelpipe.synth.store import Rendered, Take
+from skelpipe.synth.store import Rendered, RenderJob
 
-__all__ = ["film", "recordings", "takes"]
+__all__ = ["film", "recordings", "render_jobs"]
 
-CRLF_SHARE = 0.08  # of the files, at every difficulty: it is no matter of the recording
+CRLF_SHARE = 0.08  # share of files with CRLF line ends, at every difficulty
 FACING = 0.45  # radians towards the left or the right camera, by replication
 
 
-def takes(options: Options, performances: Sequence[Performance]) -> list[Take]:
-    """Return what there is to write: one take a performance."""
+def render_jobs(options: SynthOptions, performances: Sequence[Performance]) -> list[RenderJob]:
+    """Return one job per performance."""
     return [
-        Take(tuple(p.file_name(camera) for camera in CAMERAS), partial(_render, options, p)) for p in performances
+        RenderJob(tuple(p.file_name(camera) for camera in CAMERAS), partial(_render, options, p))
+        for p in performances
     ]
 
 
-def film(options: Options, performance: Performance) -> dict[int, Sighting]:
-    """Simulate one performance; return what each camera saw, in metres in that camera's frame."""
+def film(options: SynthOptions, performance: Performance) -> dict[int, Sighting]:
+    """Simulate one performance; return what each camera saw, in metres in that camera's coordinate frame."""
     rng = generator(options.seed, Draw.PERFORMANCE, *_key(options, performance))
     people = _people(options, performance, rng)
     towards = FACING if performance.replication % 2 else -FACING
@@ -41,12 +45,12 @@ def film(options: Options, performance: Performance) -> dict[int, Sighting]:
     return {camera: _sighting(options, performance, camera, people, bodies) for camera in CAMERAS}
 
 
-def recordings(options: Options, performance: Performance) -> dict[str, bytes]:
-    """Return the content of a performance's files by file name, one a camera."""
+def recordings(options: SynthOptions, performance: Performance) -> dict[str, bytes]:
+    """Return the content of a performance's files by file name, one file per camera."""
     return _render(options, performance).files
 
 
-def _render(options: Options, performance: Performance) -> Rendered:
+def _render(options: SynthOptions, performance: Performance) -> Rendered:
     files = {}
     sightings = film(options, performance)
     for camera, sighting in sightings.items():
@@ -57,7 +61,7 @@ def _render(options: Options, performance: Performance) -> Rendered:
     return Rendered(files, recordings=len(files), clips=len(files), frames=frames)
 
 
-def _key(options: Options, performance: Performance) -> tuple[int, ...]:
+def _key(options: SynthOptions, performance: Performance) -> tuple[int, ...]:
     return (
         options.number,
         performance.setup,
@@ -67,8 +71,8 @@ def _key(options: Options, performance: Performance) -> tuple[int, ...]:
     )
 
 
-def _people(options: Options, performance: Performance, rng: np.random.Generator) -> list[Subject]:
-    """The performer, and for an interaction any other of the dataset's people."""
+def _people(options: SynthOptions, performance: Performance, rng: np.random.Generator) -> list[Subject]:
+    """The performing subject, and for an interaction another subject of the dataset, drawn."""
     actor = subject(options.seed, performance.subject, options.difficulty)
     if performance.action not in INTERACTIONS:
         return [actor]
@@ -78,16 +82,16 @@ def _people(options: Options, performance: Performance, rng: np.random.Generator
 
 
 def _sighting(
-    options: Options,
+    options: SynthOptions,
     performance: Performance,
     camera: int,
     people: list[Subject],
     bodies: list[Motion],
 ) -> Sighting:
     rng = generator(options.seed, Draw.CAMERA, *_key(options, performance), camera)
-    view = camera_view(options.seed, performance.setup, camera, options.difficulty, rng)
+    pose = camera_pose(options.seed, performance.setup, camera, options.difficulty, rng)
     tracks = [
-        observe(seen_from(view, body), person.offsets, new_body_id(slot, rng), options.difficulty, rng)
+        observe(seen_from(pose, body), person.offsets, new_body_id(slot, rng), options.difficulty, rng)
         for slot, (person, body) in enumerate(zip(people, bodies, strict=True))
     ]
     return inject_faults(tracks, options.difficulty, rng)

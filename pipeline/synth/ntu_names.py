@@ -1,4 +1,4 @@
-"""Which recordings a synthetic NTU holds: names inside a manifest's ranges, with both sides of every split."""
+"""The recordings of a synthetic NTU RGB+D: names in the manifest's ranges, in both subsets of every split."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +12,9 @@ from skelpipe.synth.choice import choose_classes, in_turns, require_between
 __all__ = ["CAMERAS", "Performance", "plan_performances", "split_counts"]
 
 CAMERAS = (1, 2, 3)
-REPLICATIONS = 2  # of a subject and action in one setup
+REPLICATIONS = 2  # per subject and action in one setup
 LAST_OF_NTU60, LAST_SETUP_OF_NTU60 = 60, 17  # later classes were recorded in later setups
-PARITIES = (0, 1, 1, 0)  # of the setups of one subject after another: independent of train/test in turns
+PARITIES = (0, 1, 1, 0)  # odd or even first setup, subject by subject: independent of the alternation train, test
 
 
 @dataclass(frozen=True, order=True)
@@ -33,9 +33,9 @@ class Performance:
 def plan_performances(dataset: str, subjects: int, actions: int, repeats: int) -> list[Performance]:
     """List subjects x actions x repeats performances of a dataset, sorted.
 
-    Subjects alternate between the sides of the cross-subject split and the setups between odd and even, so each
-    split has both sides from two subjects on. A setup holds two replications; more repeats take more setups. No
-    name of the manifest's missing list is used. Raises UsageError where the dataset has no room for the request.
+    Subjects alternate between the subsets of the cross-subject split, and setups between odd and even, so both
+    subsets of each split have recordings from two subjects on. A setup has two replications; more repeats use
+    more setups. No name on the manifest's missing list is used. Raises UsageError if there are too few names.
     """
     manifest = load_manifest(dataset)
     chosen = _subjects(manifest, subjects)
@@ -62,12 +62,12 @@ def plan_performances(dataset: str, subjects: int, actions: int, repeats: int) -
 
 
 def split_counts(dataset: str, performances: Sequence[Performance]) -> dict[str, dict[str, int]]:
-    """Count the recordings on each side of each split of the dataset."""
+    """Count the recordings in each subset of each split of the dataset."""
     fields = [asdict(performance) | {"camera": camera} for performance in performances for camera in CAMERAS]
     counts = {}
     for name, split in load_manifest(dataset).splits.items():
-        sides = [split.subset(said) for said in fields]
-        counts[name] = {side: sides.count(side) for side in SUBSETS}
+        subsets = [split.subset(recording) for recording in fields]
+        counts[name] = {subset: subsets.count(subset) for subset in SUBSETS}
     return counts
 
 
@@ -75,12 +75,13 @@ def _subjects(manifest: Manifest, count: int) -> list[int]:
     low, high = manifest.ranges["subject"]
     require_between("subjects", count, 1, high - low + 1, f"{manifest.name} has subjects {low} to {high}")
     split = next(split for split in manifest.splits.values() if split.field == "subject")
-    sides = [[s for s in range(low, high + 1) if split.subset({"subject": s}) == side] for side in SUBSETS]
-    return list(in_turns(sides))[:count]
+    numbers = range(low, high + 1)
+    by_subset = [[s for s in numbers if split.subset({"subject": s}) == subset] for subset in SUBSETS]
+    return list(in_turns(by_subset))[:count]
 
 
 def _actions(manifest: Manifest, count: int) -> list[int]:
-    """Choose classes, later ones too."""
+    """Choose classes of NTU 60 and, where the dataset has them, of NTU 120."""
     low, high = manifest.ranges["action"]
     require_between("actions", count, 1, high - low + 1, f"{manifest.name} has actions {low} to {high}")
     pairs = [a for a in range(low, high + 1) if a in INTERACTIONS]
@@ -99,15 +100,15 @@ def _setup_groups(manifest: Manifest) -> list[list[int]]:
 
 
 def _missing_pairs(manifest: Manifest) -> frozenset[tuple[Value, Value]]:
-    """The (setup, subject) pairs of which a recording is missing."""
+    """The (setup, subject) pairs with a missing recording."""
     listed = (manifest.fields(name) for name in manifest.missing)
     return frozenset((fields["setup"], fields["subject"]) for fields in listed if fields)
 
 
 def _free_setups(group: list[int], subject: int, parity: int, avoid: frozenset[tuple[Value, Value]]) -> list[int]:
-    """The setups to use for a subject, in order: odd and even in turns, `parity` first, spread over the rooms."""
+    """The setups of a subject, in order: odd and even in turns, `parity` first; starts vary by subject."""
     free = [s for s in group if (s, subject) not in avoid]
     start = subject % len(free)
     turned = free[start:] + free[:start]
-    queues = [[s for s in turned if s % 2 == wanted] for wanted in (parity, 1 - parity)]
+    queues = [[s for s in turned if s % 2 == remainder] for remainder in (parity, 1 - parity)]
     return list(in_turns(queues))

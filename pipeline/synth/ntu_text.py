@@ -1,4 +1,4 @@
-"""Sightings as the text of NTU RGB+D `.skeleton` files (spec A9)."""
+"""Sightings as the text of NTU RGB+D `.skeleton` files."""
 
 from functools import cache
 
@@ -10,17 +10,17 @@ from skelpipe.synth.kinect import Track, unoriented_joints
 
 __all__ = ["skeleton_text"]
 
-# Pinhole cameras of the sensor, pixels: focal length, then column and row of the axis. Image columns grow with
-# x, rows against y. The colour camera sits a little to the side.
+# Pinhole cameras of the sensor, pixels: focal length, then column and row of the axis. Image columns increase
+# with x, rows decrease with y. The colour camera is beside the depth camera.
 DEPTH_CAMERA = (366.0, 256.0, 209.0)
 COLOUR_CAMERA = (1056.0, 956.0, 566.0)
 COLOUR_SHIFT = 0.07  # metres
-NUMBER = "%.7G"  # as single precision is written
+NUMBER = "%.7G"  # the digits of single precision
 HAND_STATES = 4
 
 
 def skeleton_text(sighting: Sighting, rng: np.random.Generator, line_end: bytes = b"\n") -> bytes:
-    """Write a sighting as a file's text; `rng` draws only what the sensor thinks of the hands."""
+    """Return the text of a file; `rng` draws only the states of the hands."""
     counts = np.sum([track.present for track in sighting.tracks], axis=0)
     texts = [_bodies(track, rng) for track in sighting.tracks]
     parts = [b"%d\n" % sighting.frames]
@@ -45,10 +45,10 @@ def _bodies(track: Track, rng: np.random.Generator) -> list[bytes]:
 
 @cache
 def _template() -> bytes:
-    """A body's text after its id: whole numbers for flags and states, seven digits for the rest."""
-    places = " ".join([NUMBER] * 7)
+    """The format of a body's text after its id: integers for flags and states, seven digits for the rest."""
+    leading = " ".join([NUMBER] * 7)
     rows = [
-        f"{places} {' '.join(['0'] * 4 if v in unoriented_joints() else [NUMBER] * 4)} %d\n"
+        f"{leading} {' '.join(['0'] * 4 if v in unoriented_joints() else [NUMBER] * 4)} %d\n"
         for v in range(len(person_layout()))
     ]
     return f"0 %d %d %d %d 0 {NUMBER} {NUMBER} 2\n{len(rows)}\n{''.join(rows)}".encode()
@@ -63,7 +63,7 @@ def _written_columns() -> np.ndarray:
 
 
 def _head(track: Track, rng: np.random.Generator) -> np.ndarray:
-    """Confidence and state of the hands, lean to the side and forwards: [T,6]."""
+    """Confidence and state of both hands, lean sideways and forwards: [T,6]."""
     joints = person_layout().joints
     T = len(track.ids)
     hands = rng.integers(0, (2, HAND_STATES, 2, HAND_STATES), (1 + T // 15, 4)).repeat(15, axis=0)[:T]

@@ -1,6 +1,6 @@
-"""The people: their bones, how they hold themselves, how briskly and how widely they move.
+"""The simulated people: bones, usual posture, pace, and extent of their movements.
 
-What varies from one person or performance to the next scales with `difficulty`; at 0 all move alike.
+Everything that varies between people or performances scales with `difficulty`; at 0 all people move alike.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import numpy as np
 from skelpipe.synth.body import person_layout, sample_offsets
 from skelpipe.synth.seeds import Draw, generator
 
-__all__ = ["Subject", "assume_stance", "pace_of_the_day", "subject", "vigour_of_the_day"]
+__all__ = ["Subject", "add_posture", "draw_extent", "draw_pace", "subject"]
 
-PACE_SPREAD = 0.1  # standard deviations of logarithms
-VIGOUR_SPREAD = 0.12
-LEAN_SPREAD = 0.12  # of the whole body, radians
+PACE_SPREAD = 0.1  # this and the next: standard deviations of logarithms
+EXTENT_SPREAD = 0.12
+LEAN_SPREAD = 0.12  # radians, of the whole body
 SWAY = 0.03  # radians
 
-# How people hold themselves: (joint, axis, angle of everyone, standard deviation), radians; limbs both sides.
+# Posture: (joint, axis, mean angle, standard deviation), radians; joints of limbs stand for both sides.
 POSTURE: tuple[tuple[str, int, float, float], ...] = (
     ("spine middle", 0, 0.0, 0.1),
     ("spine middle", 2, 0.0, 0.06),
@@ -33,35 +33,35 @@ POSTURE: tuple[tuple[str, int, float, float], ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: bones [V,3], the angles [V,3] of the usual posture, pace and vigour as factors around 1."""
+    """A person: bones [V,3] metres, the usual posture as angles [V,3]; pace and extent are factors around 1."""
 
     offsets: np.ndarray
     posture: np.ndarray
     pace: float
-    vigour: float
+    extent: float
 
 
 def subject(seed: int, number: int, difficulty: float) -> Subject:
-    """Return person `number`; bones differ between people at every difficulty, habits from difficulty 0 on."""
+    """Return person `number`; bones differ at every difficulty, posture, pace and extent only above 0."""
     rng = generator(seed, Draw.SUBJECT, number)
     offsets = sample_offsets(rng)
-    pace, vigour = np.exp(difficulty * np.array([PACE_SPREAD, VIGOUR_SPREAD]) * rng.standard_normal(2))
-    return Subject(offsets, _posture(rng, difficulty), float(pace), float(vigour))
+    pace, extent = np.exp(difficulty * np.array([PACE_SPREAD, EXTENT_SPREAD]) * rng.standard_normal(2))
+    return Subject(offsets, _posture(rng, difficulty), float(pace), float(extent))
 
 
-def pace_of_the_day(person: Subject, difficulty: float, rng: np.random.Generator) -> float:
-    """Draw how fast a person performs this time, as a factor around 1."""
+def draw_pace(person: Subject, difficulty: float, rng: np.random.Generator) -> float:
+    """Draw the pace of one performance, as a factor around 1."""
     return float(person.pace * np.exp(0.5 * PACE_SPREAD * difficulty * rng.standard_normal()))
 
 
-def vigour_of_the_day(person: Subject, difficulty: float, rng: np.random.Generator) -> float:
-    """Draw how widely a person moves this time, as a factor around 1."""
-    return float(person.vigour * np.exp(0.5 * VIGOUR_SPREAD * difficulty * rng.standard_normal()))
+def draw_extent(person: Subject, difficulty: float, rng: np.random.Generator) -> float:
+    """Draw the extent of the movements in one performance, as a factor around 1."""
+    return float(person.extent * np.exp(0.5 * EXTENT_SPREAD * difficulty * rng.standard_normal()))
 
 
-def assume_stance(angles: np.ndarray, person: Subject, difficulty: float, rng: np.random.Generator) -> None:
-    """Add to the angles [T,V,3] of gestures how the person holds, sways and leans meanwhile."""
-    angles += 0.5 * (person.posture + _posture(rng, difficulty))  # half habit, half the day's mood
+def add_posture(angles: np.ndarray, person: Subject, difficulty: float, rng: np.random.Generator) -> None:
+    """Add the person's posture, sway and lean to the joint angles [T,V,3] of a gesture."""
+    angles += 0.5 * (person.posture + _posture(rng, difficulty))  # half of the person, half of this performance
     angles += _sway(len(angles), difficulty, rng)
     root = person_layout().joints.index("spine base")
     angles[:, root, 0] += difficulty * LEAN_SPREAD * rng.standard_normal()
@@ -69,7 +69,7 @@ def assume_stance(angles: np.ndarray, person: Subject, difficulty: float, rng: n
 
 
 def _posture(rng: np.random.Generator, difficulty: float) -> np.ndarray:
-    """Draw a posture: angles [V,3]; both sides of the body have a draw of their own."""
+    """Draw a posture: angles [V,3]; left and right are drawn separately."""
     joints = person_layout().joints
     angles = np.zeros((len(joints), 3))
     for name, axis, usual, spread in POSTURE:
@@ -81,7 +81,7 @@ def _posture(rng: np.random.Generator, difficulty: float) -> np.ndarray:
 
 
 def _sway(T: int, difficulty: float, rng: np.random.Generator) -> np.ndarray:
-    """Nobody stands still: three slow waves on every posture angle, [T,V,3] radians."""
+    """Three slow waves on every posture angle, [T,V,3] radians: nobody stands still."""
     joints = person_layout().joints
     moved = np.zeros((len(joints), 3))
     for name, axis, _, _ in POSTURE:

@@ -1,8 +1,8 @@
-"""A performance: who moves how, when and where, as bodies over time in the room.
+"""A performance of one action: the bodies of one or two people over time in the room.
 
-The room: x, y up, z away from the middle camera, origin on the floor where people stand, metres, 30 frames a
-second. What varies from one performance to the next scales with `difficulty`; at 0 every subject performs a
-class at the same time, at the same pace, upright, towards the middle camera.
+Coordinates of the room: y up, z away from the middle camera, origin on the floor where people stand, metres;
+30 frames per second. What varies between performances scales with `difficulty`; at 0 every subject performs a
+class at the same time and pace, upright, facing the middle camera.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ import numpy as np
 
 from skelpipe.synth.actions import Program, evaluate, program
 from skelpipe.synth.body import Motion, forward, turn_about
-from skelpipe.synth.people import Subject, assume_stance, pace_of_the_day, vigour_of_the_day
+from skelpipe.synth.people import Subject, add_posture, draw_extent, draw_pace
 
-__all__ = ["BETWEEN_PEOPLE", "action_time", "draw_facing", "draw_length", "perform", "place"]
+__all__ = ["BETWEEN_PEOPLE", "action_time", "draw_facing", "draw_length", "perform", "position_body"]
 
-SHORTEST, LONGEST = 30, 300  # frames, as in the real recordings
+SHORTEST, LONGEST = 30, 300  # frames, as in the real dataset
 ACTION_SHARE = 0.6  # of a recording
 LENGTH_SPREAD = 0.2  # standard deviation of the logarithm
 FACING_SPREAD = 0.2  # radians
-BETWEEN_PEOPLE = 0.5  # metres from the middle to each of two people
+BETWEEN_PEOPLE = 0.5  # metres from the midpoint to each of two people
 
 
 def perform(
@@ -30,49 +30,49 @@ def perform(
     difficulty: float,
     rng: np.random.Generator,
 ) -> list[Motion]:
-    """Act out motion `action`: one body, or two for an interaction, as positions in the room.
+    """Perform motion `action`; return one body in the room, or two for an interaction.
 
-    `people` holds the main actor, and for an interaction the other one, in that order; the bodies come out in
-    the same order. `towards` is where they mean to face, radians; `frames` the mean length of a recording.
+    `people` holds the main actor and, for an interaction, the partner; the bodies have the same order. `towards`
+    is the mean direction they face, in radians; `frames` is the mean length of a recording.
     """
     T = draw_length(frames, difficulty, rng)
     time = action_time(T, people[0], difficulty, rng)
     facing = draw_facing(towards, difficulty, rng)
     if len(people) == 1:
         body = _act(people[0], program(action), time, difficulty, rng)
-        return [place(body, facing, 0.2 * difficulty * rng.standard_normal(3))]
+        return [position_body(body, facing, 0.2 * difficulty * rng.standard_normal(3))]
     bodies = []
     for person, partner in zip(people, (False, True), strict=True):
         body = _act(person, program(action, partner), time, difficulty, rng)
-        side = BETWEEN_PEOPLE if partner else -BETWEEN_PEOPLE
-        where = turn_about(1, facing) @ np.array([side, 0.0, 0.0]) + 0.05 * difficulty * rng.standard_normal(3)
-        bodies.append(place(body, facing + (np.pi / 2 if partner else -np.pi / 2), where))
+        x = BETWEEN_PEOPLE if partner else -BETWEEN_PEOPLE
+        where = turn_about(1, facing) @ np.array([x, 0.0, 0.0]) + 0.05 * difficulty * rng.standard_normal(3)
+        bodies.append(position_body(body, facing + (np.pi / 2 if partner else -np.pi / 2), where))
     return bodies
 
 
 def draw_length(frames: int, difficulty: float, rng: np.random.Generator) -> int:
-    """Draw the frames of one recording of mean length `frames`."""
+    """Draw the number of frames of one recording; `frames` is the mean."""
     drawn = frames * np.exp(LENGTH_SPREAD * difficulty * rng.standard_normal())
     return int(np.clip(round(drawn), min(SHORTEST, frames), max(LONGEST, frames)))
 
 
 def action_time(T: int, person: Subject, difficulty: float, rng: np.random.Generator) -> np.ndarray:
-    """Say where in the action each of T frames lies: below 0 before it, above 1 after it."""
-    share = float(np.clip(ACTION_SHARE / pace_of_the_day(person, difficulty, rng), 0.4, 0.9))
+    """Return the time [T] of each frame: 0 where the action begins, 1 where it ends, below and above outside."""
+    share = float(np.clip(ACTION_SHARE / draw_pace(person, difficulty, rng), 0.4, 0.9))
     middle = (1 - share) / 2
     begin = middle * (1 + min(difficulty, 1.0) * rng.uniform(-1, 1))
     return ((np.arange(T) + 0.5) / T - begin) / share
 
 
 def draw_facing(towards: float, difficulty: float, rng: np.random.Generator) -> float:
-    """Draw the direction that people face who mean to face `towards`, radians about y; 0 is the middle camera."""
+    """Draw the direction that people face, with mean `towards`, in radians about y; 0 is the middle camera."""
     return float(difficulty * (towards + FACING_SPREAD * rng.standard_normal()))
 
 
-def place(body: Motion, facing: float | np.ndarray, where: np.ndarray) -> Motion:
-    """Turn a body about y to where it faces and stand it at `where` (x, ., z), its lowest joint on the floor.
+def position_body(body: Motion, facing: float | np.ndarray, where: np.ndarray) -> Motion:
+    """Turn a body about y by `facing` and move it to `where` (x, ., z), with its lowest joint on the floor.
 
-    Both may change over time: `facing` [] or [T], `where` [3] or [T,3].
+    Both may vary over time: `facing` [] or [T], `where` [3] or [T,3].
     """
     turn = turn_about(1, facing)
     positions = body.positions @ turn.swapaxes(-1, -2) + (where * (1.0, 0.0, 1.0))[..., None, :]
@@ -83,6 +83,6 @@ def place(body: Motion, facing: float | np.ndarray, where: np.ndarray) -> Motion
 def _act(
     person: Subject, played: Program, time: np.ndarray, difficulty: float, rng: np.random.Generator
 ) -> Motion:
-    angles = vigour_of_the_day(person, difficulty, rng) * evaluate(played, time)
-    assume_stance(angles, person, difficulty, rng)
+    angles = draw_extent(person, difficulty, rng) * evaluate(played, time)
+    add_posture(angles, person, difficulty, rng)
     return forward(person.offsets, angles)

@@ -1,6 +1,6 @@
-"""PKU-MMD: three cameras film sessions without a break, and label files say when which action happens.
+"""Synthetic PKU-MMD: three cameras film untrimmed videos; label files list the actions and their frames.
 
-Every draw depends on the seed and on the name of the video, or on the number of the person.
+Every draw depends only on the seed and on the name of the video, or on the number of the person.
 """
 
 from collections.abc import Sequence
@@ -11,45 +11,45 @@ from itertools import pairwise
 import numpy as np
 
 from skelpipe.synth.body import Motion
-from skelpipe.synth.camera import camera_view, seen_from
+from skelpipe.synth.camera import camera_pose, seen_from
 from skelpipe.synth.faults import Sighting, inject_faults
 from skelpipe.synth.kinect import observe
-from skelpipe.synth.options import Options
+from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.people import Subject, subject
 from skelpipe.synth.pku_names import MOTIONS, SUBJECTS, VIEWS, Video
 from skelpipe.synth.pku_text import label_text, skeleton_text, split_text
 from skelpipe.synth.seeds import Draw, generator
 from skelpipe.synth.session import Session, hold_session
-from skelpipe.synth.store import Rendered, Take
+from skelpipe.synth.store import Rendered, RenderJob
 
-__all__ = ["film", "label_rows", "takes"]
+__all__ = ["film", "label_rows", "render_jobs"]
 
 SPLIT_FILES = {  # cross-subject, cross-view
     "pkummd1": ("cross-subject.txt", "cross-view.txt"),
     "pkummd2": ("cross_subject_v2.txt", "cross_view_v2.txt"),
 }
 TEST_VIEW = "L"
-SURE = 0.8  # share of the rows whose annotator is sure, at every difficulty
-OVERLAP, LONGEST_OVERLAP = 0.04, 4  # share of the videos, at difficulty 1, with rows that overlap; frames
-BEYOND, FURTHEST = 0.04, 2  # the same for a row that ends after the video
+SURE = 0.8  # share of label rows with the higher confidence, at every difficulty
+OVERLAP, LONGEST_OVERLAP = 0.04, 4  # share of videos with rows that overlap, at difficulty 1; frames
+BEYOND, FURTHEST = 0.04, 2  # the same for videos with a row that ends after the video
 
 
-def takes(options: Options, videos: Sequence[Video]) -> list[Take]:
-    """Return what there is to write: the split files, then one take a video."""
+def render_jobs(options: SynthOptions, videos: Sequence[Video]) -> list[RenderJob]:
+    """Return the jobs: one for the split files, then one per video."""
     splits = _split_files(options, videos)
-    found = [Take(tuple(splits), partial(Rendered, splits, recordings=0, clips=0, frames=0))]
+    found = [RenderJob(tuple(splits), partial(Rendered, splits, recordings=0, clips=0, frames=0))]
     for video in videos:
         names = [video.identity(view) for view in VIEWS]
         paths = [f"{folder}/{name}.txt" for name in names for folder in ("skeleton", "label")]
-        found.append(Take(tuple(paths), partial(_render, options, video)))
+        found.append(RenderJob(tuple(paths), partial(_render, options, video)))
     return found
 
 
-def film(options: Options, video: Video) -> tuple[Session, dict[str, list[Sighting]]]:
-    """Simulate one video; return what happened in the room, and what each view's camera saw of it.
+def film(options: SynthOptions, video: Video) -> tuple[Session, dict[str, list[Sighting]]]:
+    """Simulate one video; return the session in the room, and what the camera of each view saw.
 
-    A camera sees the session in stretches of about the length of one recording, in each of which it errs as
-    often as in one.
+    A camera sees the session in parts of about the length of one recording; in each part sensor faults are as
+    frequent as in one recording.
     """
     rng = generator(options.seed, Draw.PERFORMANCE, *_key(options, video))
     others = [number for number in range(1, SUBJECTS[options.dataset] + 1) if number != video.subject]
@@ -62,12 +62,12 @@ def film(options: Options, video: Video) -> tuple[Session, dict[str, list[Sighti
 
 
 def label_rows(
-    options: Options, video: Video, spans: Sequence[tuple[int, int]], frames: int
+    options: SynthOptions, video: Video, spans: Sequence[tuple[int, int]], frames: int
 ) -> list[tuple[int, int, int, int]]:
     """Return class, first and last frame (from 1, inclusive) and confidence of each performance, faults included.
 
-    `spans` are those of the session, of a video of `frames` frames. At difficulty above 0 a row may now and then
-    end a few frames after the next begins, or after the video.
+    `spans` are those of the session, `frames` is the length of the video. Above difficulty 0 a row may end a few
+    frames after the next one begins, or after the video.
     """
     rng = generator(options.seed, Draw.LABEL, *_key(options, video))
     ends = [end for _, end in spans]
@@ -82,7 +82,7 @@ def label_rows(
     return list(zip(video.classes, firsts, ends, confidence.tolist(), strict=True))
 
 
-def _render(options: Options, video: Video) -> Rendered:
+def _render(options: SynthOptions, video: Video) -> Rendered:
     session, seen = film(options, video)
     T = len(session.present)
     rows = label_rows(options, video, session.spans, T)
@@ -94,7 +94,7 @@ def _render(options: Options, video: Video) -> Rendered:
     return Rendered(files, recordings=len(seen), clips=len(seen) * len(rows), frames=len(seen) * T)
 
 
-def _split_files(options: Options, videos: Sequence[Video]) -> dict[str, bytes]:
+def _split_files(options: SynthOptions, videos: Sequence[Video]) -> dict[str, bytes]:
     tested = {
         video.identity(view): (video.subset == "test", view == TEST_VIEW) for video in videos for view in VIEWS
     }
@@ -106,28 +106,28 @@ def _split_files(options: Options, videos: Sequence[Video]) -> dict[str, bytes]:
     return files
 
 
-def _key(options: Options, video: Video) -> tuple[int, ...]:
+def _key(options: SynthOptions, video: Video) -> tuple[int, ...]:
     return (options.number, *video.key)
 
 
 def _sightings(
-    options: Options, video: Video, view: str, people: Sequence[Subject], session: Session
+    options: SynthOptions, video: Video, view: str, people: Sequence[Subject], session: Session
 ) -> list[Sighting]:
     camera = VIEWS[view]
     rng = generator(options.seed, Draw.CAMERA, *_key(options, video), camera)
-    placed = camera_view(options.seed, video.setup, camera, options.difficulty, rng)
+    pose = camera_pose(options.seed, video.setup, camera, options.difficulty, rng)
     T = len(session.present)
     edges = np.linspace(0, T, max(round(T / options.frames), 1) + 1).round().astype(int).tolist()
     seen = []
     for first, end in pairwise(edges):
-        stretch = slice(first, end)
+        part = slice(first, end)
         bodies = [(people[0], session.actor, np.ones(T, bool))]
-        if session.partner is not None and session.present[stretch].any():
+        if session.partner is not None and session.present[part].any():
             bodies.append((people[1], session.partner, session.present))
         tracks = []
         for person, body, present in bodies:
-            piece = seen_from(placed, Motion(body.positions[stretch], body.rotations[stretch]))
-            track = observe(piece, person.offsets, 0, options.difficulty, rng)
-            tracks.append(replace(track, present=present[stretch]))
+            seen_body = seen_from(pose, Motion(body.positions[part], body.rotations[part]))
+            track = observe(seen_body, person.offsets, 0, options.difficulty, rng)
+            tracks.append(replace(track, present=present[part]))
         seen.append(inject_faults(tracks, options.difficulty, rng))
     return seen

@@ -1,4 +1,4 @@
-"""Which videos a synthetic PKU-MMD holds, who performs what in each, and in which subset of the split it is."""
+"""The videos of a synthetic PKU-MMD: their names, subject, actions, and subset in the cross-subject split."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from skelpipe.errors import UsageError
 from skelpipe.synth.actions import INTERACTIONS
 from skelpipe.synth.choice import choose_classes, in_turns, require_between
-from skelpipe.synth.options import Options
+from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.seeds import Draw, generator
 
 __all__ = ["MOTIONS", "SUBJECTS", "VIEWS", "Video", "plan_videos"]
 
-VIEWS = {"L": 2, "M": 1, "R": 3}  # with the camera of the room
+VIEWS = {"L": 2, "M": 1, "R": 3}  # the camera of the room for each view
 SUBJECTS = {"pkummd1": 66, "pkummd2": 13}
-PERFORMANCES = 6  # about as many a video
+PERFORMANCES = 6  # approximate number per video
 PART_1 = {"train": (*range(2, 291), *range(335, 365)), "test": tuple(range(291, 335))}  # video numbers
 PART_2_SEQUENCES = 26
 PART_2_TEST = (2, 3, 7)  # subjects
 
-# The motion of each class: the number of NTU's class of the same name (where NTU has none: the nearest).
+# The motion of each class: the number of the NTU class with the same name, or else the most similar one.
 MOTIONS = (
     *(35, 4, 3, 33, 22, 10, 40, 1, 5, 2),  # bow … eat meal/snack
     *(43, 56, 23, 58, 26, 55, 27, 51, 24, 28),  # falling … make a phone call/answer phone
@@ -27,17 +27,15 @@ MOTIONS = (
     *(7, 46, 45, 44, 47, 30, 49, 14, 18, 37, 12),  # throw … writing
 )
 
-
-Names = Iterator[
-    tuple[int, str, list[tuple[int, ...]]]
-]  # subject, subset of the split, numbers that name the videos
+# Per subject: its number, its subset, and the numbers in the names of its videos.
+Names = Iterator[tuple[int, str, list[tuple[int, ...]]]]
 
 
 @dataclass(frozen=True)
 class Video:
-    """One event, filmed by every camera of `VIEWS`: its name without the view, and the numbers in that name.
+    """One video of every camera in `VIEWS`: `name` is without the view, `key` holds the numbers in the name.
 
-    `subject` performs `classes` (from 1) in this order; `setup` says how the cameras stand.
+    `subject` performs `classes` (from 1) in this order; the cameras stand as in `setup`.
     """
 
     name: str
@@ -51,12 +49,12 @@ class Video:
         return f"{self.name}-{view}"
 
 
-def plan_videos(options: Options, subjects: int, actions: int, repeats: int) -> list[Video]:
-    """List videos in which each of the subjects performs each of the actions `repeats` times, in an order drawn.
+def plan_videos(options: SynthOptions, subjects: int, actions: int, repeats: int) -> list[Video]:
+    """List videos in which each subject performs each action `repeats` times, in a random order.
 
     A video holds about six performances by one subject. Subjects alternate between the subsets of the
-    cross-subject split, while there are names on both. Raises UsageError where the dataset has no room for
-    the request.
+    cross-subject split while both have names left. Raises UsageError if the dataset has too few names for the
+    request.
     """
     highest = SUBJECTS[options.dataset]
     require_between("subjects", subjects, 1, highest, f"{options.dataset} has subjects 1 to {highest}")
@@ -79,8 +77,8 @@ def _classes(count: int) -> list[int]:
     return choose_classes(singles, pairs, count)
 
 
-def _order(options: Options, subject: int, classes: Sequence[int], repeats: int) -> list[int]:
-    """Every class `repeats` times, each time all of them in an order drawn for the subject."""
+def _order(options: SynthOptions, subject: int, classes: Sequence[int], repeats: int) -> list[int]:
+    """Every class `repeats` times: each repeat holds all classes in a random order of its own."""
     order: list[int] = []
     for repeat in range(repeats):
         rng = generator(options.seed, Draw.ORDER, options.number, subject, repeat)
@@ -95,7 +93,7 @@ def _video(key: tuple[int, ...], subset: str, subject: int, classes: tuple[int, 
 
 
 def _part_1(subjects: int, count: int) -> Names:
-    """Consecutive videos for each subject; when the numbers of one subset are used up, those of the other."""
+    """Give each subject consecutive video numbers; when a subset has too few left, those of the other."""
     free = {subset: list(numbers) for subset, numbers in PART_1.items()}
     for subject in range(1, subjects + 1):
         subsets = ("train", "test") if subject % 2 else ("test", "train")
@@ -110,7 +108,7 @@ def _part_1(subjects: int, count: int) -> Names:
 
 
 def _part_2(subjects: int, count: int) -> Names:
-    """The subject's number is part of the name."""
+    """Give each subject sequence numbers; a name holds both numbers."""
     if count > PART_2_SEQUENCES:
         raise UsageError(
             f"part II has names for {PART_2_SEQUENCES} videos by a subject, not for {count}; ask for fewer "

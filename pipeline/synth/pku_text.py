@@ -1,4 +1,4 @@
-"""Sightings and label rows as PKU-MMD's text: 150 numbers a frame, `class,start,end,confidence`, split files."""
+"""PKU-MMD text: 150 numbers per frame, label rows `class,start,end,confidence`, and split files."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from skelpipe.synth.faults import Sighting
 
 __all__ = ["label_text", "skeleton_text", "split_text"]
 
-SLOTS = 2  # bodies a frame
+SLOTS = 2  # bodies per frame
 NUMBER = "%.7g"
 
 
 def skeleton_text(sightings: Sequence[Sighting]) -> bytes:
-    """Write what the sensor saw, stretch after stretch, as one file: x y z of each joint, body 1 then body 2.
+    """Return the text of a skeleton file of consecutive sightings: x y z of each joint, body 1 then body 2.
 
-    The first two bodies that a frame lists are written; the place of one that is not there is zero.
+    The first two bodies that a frame lists are written; an absent body is written as zeros.
     """
     template = (" ".join([NUMBER] * (SLOTS * 3 * len(person_layout()))) + "\n").encode()
     return b"".join(template % tuple(row) for sighting in sightings for row in _rows(sighting).tolist())
@@ -35,12 +35,12 @@ def _rows(sighting: Sighting) -> np.ndarray:
 
 
 def label_text(rows: Sequence[tuple[int, int, int, int]]) -> bytes:
-    """Write rows of class, first and last frame (both from 1, the last one included), and confidence."""
+    """Return the text of rows: class, first and last frame (from 1, both inclusive), confidence."""
     return b"".join(b"%d,%d,%d,%d\n" % row for row in rows)
 
 
 def split_text(train: Sequence[str], test: Sequence[str]) -> bytes:
-    """Write a split file: a header, the ids for training, a header, the ids for validation; commas after each."""
+    """Return the text of a split file: a header and the training ids, a header and the validation ids."""
     lines = ("Training videos:", _ids_line(train), "Validation videos:", _ids_line(test))
     return "".join(f"{line}\n" for line in lines).encode()
 

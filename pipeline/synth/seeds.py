@@ -1,4 +1,4 @@
-"""Random generators that depend on what is drawn, never on what was drawn before."""
+"""Random generators that depend only on their purpose and key, never on earlier draws."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ __all__ = ["Draw", "generator"]
 
 
 class Draw(IntEnum):
-    """What a generator is for. The numbers are part of the recordings' bytes: never give one a new meaning."""
+    """The purpose of a generator. The bytes of recordings depend on the numbers: never give one a new meaning."""
 
     ACTION = 1
     SUBJECT = 2
@@ -21,5 +21,5 @@ class Draw(IntEnum):
 
 
 def generator(seed: int, draw: Draw, *key: int) -> np.random.Generator:
-    """Return the generator of one purpose and one `key` of non-negative integers; same arguments, same draws."""
+    """Return the generator of a purpose and a `key` of non-negative integers; equal arguments give equal draws."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(draw), *key])))

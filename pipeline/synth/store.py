@@ -1,4 +1,4 @@
-"""Synthetic recordings as files in a folder: each whole or absent, and never among others."""
+"""Write synthetic recordings into a folder: each file whole or absent, never mixed with other recordings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,16 +10,16 @@ from pathlib import Path
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing
 
-__all__ = ["Rendered", "Take", "Tally", "write_takes"]
+__all__ = ["RenderJob", "Rendered", "Tally", "write_recordings"]
 
-CHUNK = 8  # takes a worker takes at a time
+CHUNK = 8  # jobs that a worker receives at a time
 RECORDINGS = ("*.skeleton", "*_skeleton3D.txt", "skeleton/*.txt", "label/*.txt")  # of every dataset
-PROBES = 2  # takes that are made before anything is written, to compare with what is there
+PROBES = 2  # jobs that are rendered before anything is written, to compare with existing files
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """The content of a take's files by path in the folder, and how much of the dataset that is."""
+    """The content of a job's files by path in the folder, and the number of recordings, clips and frames."""
 
     files: dict[str, bytes]
     recordings: int
@@ -28,8 +28,8 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Take:
-    """Files that are made together: their paths in the folder, and the call that makes them in any process."""
+class RenderJob:
+    """Files that are rendered together: their paths in the folder, and the picklable call that renders them."""
 
     paths: tuple[str, ...]
     render: Callable[[], Rendered]
@@ -37,7 +37,7 @@ class Take:
 
 @dataclass(frozen=True)
 class Tally:
-    """What one take, or several, came to."""
+    """What one job has written."""
 
     recordings: int
     clips: int
@@ -45,42 +45,42 @@ class Tally:
     bytes: int
 
 
-def write_takes(out: str | Path, takes: Sequence[Take], *, workers: int = 1) -> Iterator[Tally]:
-    """Write takes into the folder `out`; yield what each came to.
+def write_recordings(out: str | Path, jobs: Sequence[RenderJob], *, workers: int = 1) -> Iterator[Tally]:
+    """Write the files of all jobs into the folder `out`; yield the tally of each job.
 
-    A file appears under its name only when it is whole. Files that are already there must be what would be
-    written, so a rerun completes a cut-off run. Raises UsageError, before it writes anything, where `out` holds
-    recordings that this call would not write, or that were made with other options.
+    A file gets its name only when it is complete. Existing files must equal what would be written, so a rerun
+    completes a run that was cut off. Raises UsageError, before it writes anything, if `out` holds recordings that
+    this call would not write, or that other options have written.
     """
     folder = Path(out)
-    _refuse_others(folder, takes)
+    _refuse_others(folder, jobs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SkelpipeError(f"{folder}: cannot be made: {error.strerror}") from None
+        raise SkelpipeError(f"{folder}: cannot be created: {error.strerror}") from None
     write = partial(_write, folder)
     if workers == 1:
-        yield from map(write, takes)
+        yield from map(write, jobs)
         return
     with ProcessPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(write, takes, chunksize=CHUNK)
+            yield from pool.map(write, jobs, chunksize=CHUNK)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _refuse_others(folder: Path, takes: Sequence[Take]) -> None:
-    planned = {path for take in takes for path in take.paths}
-    there = {path.relative_to(folder).as_posix() for pattern in RECORDINGS for path in folder.glob(pattern)}
-    foreign = sorted(there - planned)
+def _refuse_others(folder: Path, jobs: Sequence[RenderJob]) -> None:
+    planned = {path for job in jobs for path in job.paths}
+    existing = {path.relative_to(folder).as_posix() for pattern in RECORDINGS for path in folder.glob(pattern)}
+    foreign = sorted(existing - planned)
     if foreign:
         raise UsageError(
             f"{folder} already holds {len(foreign)} recordings that this command would not write, such as "
             f"{foreign[0]}; choose another --out"
         )
-    begun = (take for take in takes if any((folder / path).exists() for path in take.paths))
-    for take in islice(begun, PROBES):
-        for path, content in take.render().files.items():
+    begun = (job for job in jobs if any((folder / path).exists() for path in job.paths))
+    for job in islice(begun, PROBES):
+        for path, content in job.render().files.items():
             if (folder / path).exists():
                 _require_same(folder / path, content)
 
@@ -91,11 +91,11 @@ def _require_same(path: Path, content: bytes) -> None:
     except OSError as error:
         raise SkelpipeError(f"{path}: cannot be read: {error.strerror}") from None
     if not same:
-        raise UsageError(f"{path} was made with other options or by another version; choose another --out")
+        raise UsageError(f"{path} was written with other options or by another version; choose another --out")
 
 
-def _write(folder: Path, take: Take) -> Tally:
-    rendered = take.render()
+def _write(folder: Path, job: RenderJob) -> Tally:
+    rendered = job.render()
     for name, content in rendered.files.items():
         path = folder / name
         if path.exists():

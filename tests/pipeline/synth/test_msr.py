@@ -1,4 +1,4 @@
-"""Synthetic MSR Action3D, read back by a plain reader of the test's own."""
+"""Synthetic MSR Action3D, read back by a plain reader of this test."""
 
 import re
 from functools import cache
@@ -8,36 +8,36 @@ import numpy as np
 import pytest
 
 from skelpipe.synth.actions import INTERACTIONS
-from skelpipe.synth.msr import film, takes
+from skelpipe.synth.msr import film, render_jobs
 from skelpipe.synth.msr_names import MOTIONS, plan_clips
-from skelpipe.synth.options import Options
+from skelpipe.synth.options import SynthOptions
 
-MISSING = Path(__file__).parents[2] / "manifests" / "lists" / "msr-action3d-missing.txt"
+MISSING = Path(__file__).parents[3] / "manifests" / "lists" / "msr-action3d-missing.txt"
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_skeleton3D\.txt")
-# Joints of MSR Action3D's files, as the project's layout names them, with those of NTU that they are (from 0).
+# For each joint in MSR Action3D files, in the order of the project's layout: the same joint of NTU (from 0).
 OF_NTU = [4, 8, 20, 1, 12, 16, 0, 5, 9, 6, 10, 7, 11, 13, 17, 14, 18, 15, 19, 3]
 
 
 @cache
 def files(difficulty=1.0, subjects=4, actions=20, repeats=1, frames=40, seed=0):
-    options = Options("msr-action3d", seed, difficulty, frames)
+    options = SynthOptions("msr-action3d", seed, difficulty, frames)
     found = {}
-    for take in takes(options, plan_clips(subjects, actions, repeats)):
-        rendered = take.render()
-        assert tuple(rendered.files) == take.paths
+    for job in render_jobs(options, plan_clips(subjects, actions, repeats)):
+        rendered = job.render()
+        assert tuple(rendered.files) == job.paths
         assert (rendered.recordings, rendered.clips) == (1, 1)
         found |= rendered.files
     return found
 
 
 def parse(content):
-    """A file's frames [T,20,4], every line checked."""
+    """Check every line of a file; return its frames [T,20,4]."""
     assert re.fullmatch(rb"((-?\d+\.\d{6} ){3}[01]\.\d{6}\n)+", content)
     assert content.count(b"\n") % 20 == 0
     return np.array(content.split(), float).reshape(-1, 20, 4)
 
 
-def test_files_hold_twenty_joints_a_frame_in_metres_before_the_camera():
+def test_files_hold_twenty_joints_per_frame_in_metres_before_the_camera():
     for content in files().values():
         clip = parse(content)
         xyz = clip[clip[..., :3].any((1, 2)), :, :3]
@@ -50,9 +50,9 @@ def test_files_hold_twenty_joints_a_frame_in_metres_before_the_camera():
 
 
 def test_the_text_holds_what_was_simulated():
-    options = Options("msr-action3d", seed=2, difficulty=0.0, frames=12)
-    for clip, take in zip(plan_clips(2, 3, 1), takes(options, plan_clips(2, 3, 1)), strict=True):
-        got = parse(take.render().files[clip.file_name])
+    options = SynthOptions("msr-action3d", seed=2, difficulty=0.0, frames=12)
+    for clip, job in zip(plan_clips(2, 3, 1), render_jobs(options, plan_clips(2, 3, 1)), strict=True):
+        got = parse(job.render().files[clip.file_name])
         assert (got[..., 3] == 1).all()
         np.testing.assert_allclose(got[..., :3], film(options, clip).xyz[:, OF_NTU], atol=5.1e-7)
         assert (got[:, 0, 0] < got[:, 1, 0]).all()  # left shoulder, right shoulder: x grows to a person's right
@@ -69,12 +69,12 @@ def test_some_recordings_lose_the_person_for_a_while_and_none_at_difficulty_0():
     assert max(lost(0.0)) == 0
 
 
-def test_names_are_complete_in_range_and_on_both_sides():
+def test_names_are_complete_and_in_range():
     names = [tuple(map(int, NAME.fullmatch(name).groups())) for name in files(subjects=2, actions=3, repeats=3)]
     assert sorted(names) == [(a, s, e) for a in (1, 2, 3) for s in (1, 2) for e in (1, 2, 3)]
 
 
-def test_a_missing_recording_gives_way_to_another_try():
+def test_a_missing_recording_is_replaced_by_another_repeat():
     missing = MISSING.read_text().split()
     assert missing == ["a13_s09_e02"]
     planned = [clip.identity for clip in plan_clips(10, 20, 3)]
@@ -91,7 +91,7 @@ def test_classes_are_twenty_motions_of_one_person():
 
 
 def feature(clip):
-    """How far each joint moves along each axis, seen from the shoulders: enough to tell motions apart."""
+    """How far each joint moves along each axis relative to the shoulders: enough to classify motions."""
     xyz = clip[clip.any((1, 2)), :, :3]
     spread = (xyz - xyz[:, 2:3]).std(0).ravel()
     return spread / np.linalg.norm(spread)

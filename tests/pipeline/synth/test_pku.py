@@ -1,4 +1,4 @@
-"""Synthetic PKU-MMD: videos and label files, read back with numpy's own reader and by splitting."""
+"""Synthetic PKU-MMD: videos and label files, read back by numpy and by splitting lines."""
 
 import io
 import re
@@ -9,22 +9,22 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from skelpipe.synth.options import Options
-from skelpipe.synth.pku import film, label_rows, takes
+from skelpipe.synth.options import SynthOptions
+from skelpipe.synth.pku import film, label_rows, render_jobs
 from skelpipe.synth.pku_names import plan_videos
 
-INTERACTIONS = {12, 14, 16, 18, 21, 24, 26, 27}  # classes whose names tell of another person
+INTERACTIONS = {12, 14, 16, 18, 21, 24, 26, 27}  # classes whose names mention another person
 
 
 @cache
 def files(dataset="pkummd1", difficulty=1.0, subjects=2, actions=10, repeats=1, frames=40, seed=0):
     """The files of every video: name without view to {path: content}."""
-    options = Options(dataset, seed, difficulty, frames)
+    options = SynthOptions(dataset, seed, difficulty, frames)
     videos = plan_videos(options, subjects, actions, repeats)
     found = {}
-    for video, take in zip(videos, takes(options, videos)[1:], strict=True):
-        rendered = take.render()
-        assert set(rendered.files) == set(take.paths)
+    for video, job in zip(videos, render_jobs(options, videos)[1:], strict=True):
+        rendered = job.render()
+        assert set(rendered.files) == set(job.paths)
         assert rendered.recordings == 3
         found[video.name] = rendered.files
     return found
@@ -72,7 +72,7 @@ def test_rows_lie_apart_inside_the_video_at_difficulty_0():
 
 @pytest.mark.parametrize(("difficulty", "limits"), [(0.0, (0, 0)), (1.0, (1, 0.1)), (3.0, (5, 0.25))])
 def test_rows_seldom_overlap_or_end_beyond_the_video(difficulty, limits):
-    options = Options("pkummd2", difficulty=difficulty)
+    options = SynthOptions("pkummd2", difficulty=difficulty)
     spans = [(10, 40), (50, 90), (95, 120), (123, 160)]
     videos = plan_videos(options, 13, 51, 1)
     overlaps = beyond = 0
@@ -100,7 +100,7 @@ def test_the_second_body_is_there_for_interactions_alone():
             assert video[:, 0].any((1, 2)).all()
             for label, first, last, _ in rows:
                 assert there[first - 1 : last].all() == (label in INTERACTIONS) == there[first - 1 : last].any()
-            for (before, _, last, _), (label, first, *_) in pairwise(rows):  # nobody stays into another action
+            for (before, _, last, _), (label, first, *_) in pairwise(rows):  # nobody stays until the next action
                 assert INTERACTIONS.isdisjoint((before, label)) <= (not there[last : first - 1].any())
         seen |= {row[0] in INTERACTIONS for row in rows}
     assert seen == {True, False}
@@ -125,7 +125,7 @@ def test_people_who_interact_face_each_other():
     assert checked == 4
 
 
-def test_a_video_goes_on_without_a_jump():
+def test_a_video_is_continuous():
     for name, event in files(difficulty=0.0, actions=6, frames=120).items():
         steps = np.linalg.norm(np.diff(views(event, name)["M"][:, 0], axis=0), axis=-1)
         assert steps.max() > 0.02  # metres in 1/30 s
@@ -146,25 +146,25 @@ def test_views_are_one_event_up_to_a_rigid_motion():
 
 
 def test_the_text_holds_what_the_sensor_listed():
-    options = Options("pkummd1", seed=3, difficulty=2.0, frames=20)
+    options = SynthOptions("pkummd1", seed=3, difficulty=2.0, frames=20)
     swapped = absent = 0
     for video in plan_videos(options, 2, 10, 1):
         files_of = files(difficulty=2.0, frames=20, seed=3)[video.name]
         _, seen = film(options, video)
         for view, sightings in seen.items():
             got = skeleton(files_of[f"skeleton/{video.name}-{view}.txt"])
-            wanted = np.zeros_like(got)
+            expected = np.zeros_like(got)
             t = 0
             for sighting in sightings:
                 for frame in range(sighting.frames):
                     bodies = [b for b, track in enumerate(sighting.tracks) if track.present[frame]]
                     bodies.sort(key=lambda b: sighting.rank[b, frame])
                     for slot, b in enumerate(bodies[:2]):
-                        wanted[t, slot] = sighting.tracks[b].xyz[frame]
+                        expected[t, slot] = sighting.tracks[b].xyz[frame]
                     swapped += bodies[:2] == [1, 0]
                     absent += not bodies
                     t += 1
-            np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
     assert swapped
     assert absent
 
@@ -191,10 +191,11 @@ def test_class_means_of_some_people_classify_the_clips_of_the_others(difficulty,
 
 def test_bytes_depend_on_seed_name_and_difficulty():
     base = files(frames=16)
-    videos = plan_videos(Options("pkummd1", frames=16), 2, 10, 1)
+    options = SynthOptions("pkummd1", frames=16)
+    videos = plan_videos(options, 2, 10, 1)
     again = {
-        v.name: take.render().files
-        for v, take in reversed([*zip(videos, takes(Options("pkummd1", frames=16), videos)[1:], strict=True)])
+        v.name: job.render().files
+        for v, job in reversed([*zip(videos, render_jobs(options, videos)[1:], strict=True)])
     }
     assert again == base
     for changes in ({"seed": 1}, {"difficulty": 0.5}, {"dataset": "pkummd2"}):

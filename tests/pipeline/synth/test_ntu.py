@@ -1,4 +1,4 @@
-"""The files `skelpipe synth` writes, read back by a plain line-by-line reader of the test's own."""
+"""Synthetic NTU RGB+D, read back by a plain line-by-line reader of this test."""
 
 import re
 from collections import Counter
@@ -10,10 +10,10 @@ import pytest
 
 from skelpipe.synth.ntu import film, recordings
 from skelpipe.synth.ntu_names import Performance, plan_performances
-from skelpipe.synth.options import Options
+from skelpipe.synth.options import SynthOptions
 
 NUMBER = re.compile(rb"-?\d+(\.\d+)?(E-\d\d)?")
-HUNG_ON = [0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 22, 7, 24, 11]
+PARENTS = [0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 22, 7, 24, 11]
 LIMB_ENDS = [3, 15, 19, 21, 22, 23, 24]
 
 
@@ -25,7 +25,7 @@ class Body:
 
 
 def parse(content):
-    """Check a recording's every line; return its frames as lists of bodies, and its line end."""
+    """Check every line of a recording; return its frames as lists of bodies, and its line end."""
     line_end = b"\r\n" if b"\r" in content else b"\n"
     assert content.endswith(line_end)
     lines = content[: -len(line_end)].split(line_end)
@@ -50,7 +50,7 @@ def parse(content):
 @pytest.fixture(scope="module")
 def many():
     """A few hundred short recordings at full difficulty: (class, frames, line end, content)."""
-    options = Options("ntu60", seed=0, frames=16)
+    options = SynthOptions("ntu60", seed=0, frames=16)
     found = []
     for performance in plan_performances("ntu60", 8, 10, 2):
         for content in recordings(options, performance).values():
@@ -79,7 +79,7 @@ def test_body_lines_hold_ids_flags_and_states(many):
             assert all(-1 <= v <= 1 for v in lean)
             assert {row[11] for row in body.joints} <= {1, 2}
     assert all(7.2e16 < body_id < 7.3e16 for body_id in ids)
-    assert any(int(float(body_id)) != body_id for body_id in ids)  # lost by a detour through float64
+    assert any(int(float(body_id)) != body_id for body_id in ids)  # float64 would change them
 
 
 def test_columns_of_pixels_follow_pinhole_cameras(many):
@@ -100,13 +100,13 @@ def test_columns_of_pixels_follow_pinhole_cameras(many):
 
 
 def test_orientations_point_along_the_bones():
-    content = recordings(Options("ntu60", difficulty=0.0, frames=10), Performance(1, 1, 1, 5))
+    content = recordings(SynthOptions("ntu60", difficulty=0.0, frames=10), Performance(1, 1, 1, 5))
     for frames, _ in map(parse, content.values()):
         joints = np.array([bodies[0].joints for bodies in frames])
         xyz, (w, x, y, z) = joints[..., :3], np.moveaxis(joints[..., 7:11], -1, 0)
         along = np.stack([2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)], -1)  # turned (0,1,0)
         ahead = np.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)  # turned (0,0,1)
-        bone = xyz - xyz[:, HUNG_ON]
+        bone = xyz - xyz[:, PARENTS]
         bone /= np.maximum(np.linalg.norm(bone, axis=-1, keepdims=True), 1e-9)
         for v in range(1, 25):
             if v in LIMB_ENDS:
@@ -118,12 +118,12 @@ def test_orientations_point_along_the_bones():
 
 
 def test_the_text_holds_what_was_simulated():
-    options, performance = Options("ntu60", seed=4, difficulty=0.0, frames=12), Performance(3, 2, 1, 50)
+    options, performance = SynthOptions("ntu60", seed=4, difficulty=0.0, frames=12), Performance(3, 2, 1, 50)
     for camera, sighting in film(options, performance).items():
         frames, _ = parse(recordings(options, performance)[performance.file_name(camera)])
         got = np.array([[[row[:3] for row in body.joints] for body in bodies] for bodies in frames])
-        wanted = np.stack([track.xyz for track in sighting.tracks], 1)
-        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
+        expected = np.stack([track.xyz for track in sighting.tracks], 1)
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_interactions_have_two_bodies_and_others_one(many):
@@ -142,7 +142,7 @@ def present(frames, body_id):
 
 
 def leaves_and_returns(frames):
-    """Whether a body that is there before and after is away in between."""
+    """Whether a body is absent between two frames in which it is present."""
     for body_id in {body.id for bodies in frames for body in bodies}:
         there = present(frames, body_id)
         first, last = there.argmax(), len(there) - there[::-1].argmax()
@@ -152,7 +152,7 @@ def leaves_and_returns(frames):
 
 
 def changes_id(frames):
-    """Whether one body goes on from a frame to the next, within a step, under an id never seen before."""
+    """Whether a body has moved by less than 5 cm from one frame to the next, but has another id."""
     for here, there in pairwise(frames):
         if len(here) == len(there):
             for a, b in zip(here, there, strict=True):
@@ -184,7 +184,7 @@ def test_every_fault_occurs_but_seldom(many):
 
 
 def test_the_main_actor_is_listed_first_in_most_frames():
-    options = Options("ntu60", difficulty=2.0, frames=16)
+    options = SynthOptions("ntu60", difficulty=2.0, frames=16)
     for performance in plan_performances("ntu60", 4, 6, 2):
         for sighting in film(options, performance).values():
             here = np.array([track.present for track in sighting.tracks])
@@ -193,7 +193,7 @@ def test_the_main_actor_is_listed_first_in_most_frames():
 
 
 def test_clean_recordings_have_no_faults():
-    options = Options("ntu60", seed=1, difficulty=0.0, frames=12)
+    options = SynthOptions("ntu60", seed=1, difficulty=0.0, frames=12)
     for performance in plan_performances("ntu60", 4, 6, 2):
         for content in recordings(options, performance).values():
             frames, _ = parse(content)
@@ -203,9 +203,9 @@ def test_clean_recordings_have_no_faults():
 
 def test_bytes_depend_on_seed_and_name_alone():
     def content(actions, **changes):
-        options = Options(**{"dataset": "ntu60", "seed": 0, "frames": 10} | changes)
+        options = SynthOptions(**{"dataset": "ntu60", "seed": 0, "frames": 10} | changes)
         plan = plan_performances(options.dataset, 2, actions, 1)
-        return {name: data for take in reversed(plan) for name, data in recordings(options, take).items()}
+        return {name: data for p in reversed(plan) for name, data in recordings(options, p).items()}
 
     base = content(6)
     assert content(6) == base

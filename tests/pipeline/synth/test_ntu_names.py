@@ -1,4 +1,4 @@
-"""Which recordings `skelpipe synth` makes, held against the manifests' own files."""
+"""The recordings of a synthetic NTU RGB+D, compared with the manifest files."""
 
 import re
 from functools import cache
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skelpipe.errors import UsageError
 from skelpipe.synth.ntu_names import CAMERAS, plan_performances, split_counts
 
-MANIFESTS = Path(__file__).parents[2] / "manifests"
+MANIFESTS = Path(__file__).parents[3] / "manifests"
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})\.skeleton")
 FIELDS = ("setup", "camera", "subject", "replication", "action")
 
@@ -45,7 +45,7 @@ def train_shares(dataset, found):
     actions=st.integers(1, 20),
     repeats=st.integers(1, 6),
 )
-def test_plan_is_complete_in_range_and_has_both_sides(dataset, subjects, actions, repeats):
+def test_plan_is_complete_in_range_and_has_both_subsets(dataset, subjects, actions, repeats):
     found = names(dataset, subjects, actions, repeats)
     assert len(found) == len(set(found)) == subjects * actions * repeats * 3
     for name in found:
@@ -56,14 +56,14 @@ def test_plan_is_complete_in_range_and_has_both_sides(dataset, subjects, actions
 
 
 @pytest.mark.parametrize(("dataset", "subjects", "actions"), [("ntu60", 40, 60), ("ntu120", 60, 120)])
-def test_missing_recordings_are_never_made(dataset, subjects, actions):
+def test_missing_recordings_are_never_planned(dataset, subjects, actions):
     missing = set((MANIFESTS / "lists" / "ntu120-missing.txt").read_text().split())
     found = {name.removesuffix(".skeleton") for name in names(dataset, subjects, actions, 4)}
     assert len(found) == subjects * actions * 4 * 3
     assert not found & missing
 
 
-def test_every_class_is_on_both_sides_of_every_split():
+def test_every_class_is_in_both_subsets_of_every_split():
     for dataset in ("ntu60", "ntu120"):
         found = names(dataset, 4, 12, 2)
         for action in {fields(name)["action"] for name in found}:
@@ -93,18 +93,18 @@ def test_later_classes_of_ntu120_are_recorded_in_later_setups():
 def test_more_than_two_repeats_use_more_setups():
     found = [fields(name) for name in names("ntu60", 2, 1, 5)]
     for subject in {name["subject"] for name in found}:
-        takes = {(name["setup"], name["replication"]) for name in found if name["subject"] == subject}
-        assert len(takes) == 5
-        assert len({setup for setup, _ in takes}) == 3
-        assert {replication for _, replication in takes} == {1, 2}
+        repeats = {(name["setup"], name["replication"]) for name in found if name["subject"] == subject}
+        assert len(repeats) == 5
+        assert len({setup for setup, _ in repeats}) == 3
+        assert {replication for _, replication in repeats} == {1, 2}
 
 
 def test_split_counts_agree_with_the_names():
     plan = plan_performances("ntu120", 3, 7, 3)
     found = names("ntu120", 3, 7, 3)
-    for key, sides in split_counts("ntu120", plan).items():
-        assert sides["train"] == pytest.approx(train_shares("ntu120", found)[key] * len(found))
-        assert sides["train"] + sides["test"] == len(found)
+    for key, subsets in split_counts("ntu120", plan).items():
+        assert subsets["train"] == pytest.approx(train_shares("ntu120", found)[key] * len(found))
+        assert subsets["train"] + subsets["test"] == len(found)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,6 @@ def test_split_counts_agree_with_the_names():
         (("ntu60", 8, 10, 0), "--repeats 0"),
     ],
 )
-def test_what_a_dataset_has_no_room_for_is_refused(arguments, words):
+def test_more_than_a_dataset_has_names_for_is_refused(arguments, words):
     with pytest.raises(UsageError, match=words):
         plan_performances(*arguments)

@@ -1,4 +1,4 @@
-"""Which videos a synthetic PKU-MMD holds, who performs what in them, and the split files that come with them."""
+"""The videos of a synthetic PKU-MMD, their subjects and actions, and the split files."""
 
 import re
 from collections import Counter
@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe.errors import UsageError
-from skelpipe.synth.options import Options
-from skelpipe.synth.pku import takes
+from skelpipe.synth.options import SynthOptions
+from skelpipe.synth.pku import render_jobs
 from skelpipe.synth.pku_names import MOTIONS, plan_videos
 
-LISTS = Path(__file__).parents[2] / "manifests" / "lists"
+LISTS = Path(__file__).parents[3] / "manifests" / "lists"
 NAMES = {"pkummd1": re.compile(r"\d{4}"), "pkummd2": re.compile(r"A\d\dN\d\d")}
 FILES = {
     "pkummd1": ("split/cross-subject.txt", "split/cross-view.txt"),
@@ -23,11 +23,11 @@ FILES = {
 
 
 def plan(dataset, subjects=4, actions=10, repeats=2, seed=0):
-    return plan_videos(Options(dataset, seed), subjects, actions, repeats)
+    return plan_videos(SynthOptions(dataset, seed), subjects, actions, repeats)
 
 
 def held_out(dataset, name):
-    """Whether a video is for testing, as the published lists have it."""
+    """Whether a video is for testing, by the published lists."""
     if dataset == "pkummd1":
         return 291 <= int(name) <= 334
     return name[3:] in {"N02", "N03", "N07"}
@@ -55,14 +55,14 @@ def test_everyone_performs_everything_in_videos_of_about_six(dataset, subjects, 
         lengths = [len(video.classes) for video in own]
         assert len(own) == 1 or (max(lengths) <= 9 and min(lengths) >= 4)
         assert max(lengths) - min(lengths) <= 1
-        assert len({held_out(dataset, video.name) for video in own}) == 1  # nobody on both sides
+        assert len({held_out(dataset, video.name) for video in own}) == 1  # nobody is in both subsets
         if dataset == "pkummd2":
             assert {video.name[3:] for video in own} == {f"N{person:02}"}
     assert len({video.subject for video in videos}) == subjects
     assert {held_out(dataset, name) for name in names} == {True, False}
 
 
-def test_both_sides_of_the_splits_are_about_equal_with_a_few_people():
+def test_both_subsets_are_equally_large_for_a_few_people():
     for dataset in ("pkummd1", "pkummd2"):
         tested = [held_out(dataset, video.name) for video in plan(dataset, 4)]
         assert sum(tested) == len(tested) / 2
@@ -86,7 +86,7 @@ def test_the_order_differs_between_people_and_seeds():
 @pytest.mark.parametrize("dataset", ["pkummd1", "pkummd2"])
 def test_split_files_list_every_video_once_under_headers(dataset):
     videos = plan(dataset)
-    rendered = takes(Options(dataset), videos)[0].render()
+    rendered = render_jobs(SynthOptions(dataset), videos)[0].render()
     assert tuple(rendered.files) == FILES[dataset]
     assert rendered.recordings == rendered.clips == rendered.frames == 0
     expected = {f"{video.name}-{view}" for video in videos for view in "LMR"}
@@ -95,14 +95,14 @@ def test_split_files_list_every_video_once_under_headers(dataset):
     ):
         header, train, other_header, test, end = rendered.files[path].decode().split("\n")
         assert (header, other_header, end) == ("Training videos:", "Validation videos:", "")
-        for line, side in ((train, False), (test, True)):
-            *names, last = line.split(",")  # a comma comes last, too
+        for line, is_test in ((train, False), (test, True)):
+            *names, last = line.split(",")  # the line ends with a comma
             assert last == ""
-            assert {name.strip() for name in names} == {name for name in expected if tested(name) == side}
+            assert {name.strip() for name in names} == {name for name in expected if tested(name) == is_test}
             assert len(names) == len(set(names)) > 0
 
 
-def test_motions_are_those_of_the_classes_of_the_same_name():
+def test_motions_are_those_of_classes_with_the_same_name():
     ntu, pku = ((LISTS / f"{name}-classes.txt").read_text().splitlines() for name in ("ntu", "pkummd"))
     assert len(MOTIONS) == len(set(MOTIONS)) == len(pku) == 51
     other = {name: ntu[motion - 1] for name, motion in zip(pku, MOTIONS, strict=True) if ntu[motion - 1] != name}
@@ -126,6 +126,6 @@ def test_motions_are_those_of_the_classes_of_the_same_name():
         (("pkummd2", 1, 51, 4), "names for 26 videos"),
     ],
 )
-def test_what_the_names_have_no_room_for_is_refused(arguments, words):
+def test_more_videos_than_there_are_names_is_refused(arguments, words):
     with pytest.raises(UsageError, match=words):
         plan(*arguments)

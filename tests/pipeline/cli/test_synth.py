@@ -1,4 +1,4 @@
-"""`skelpipe synth` as a command: what it writes where, and what it refuses."""
+"""The command `skelpipe synth`: the files it writes, and the requests it refuses."""
 
 import json
 
@@ -6,10 +6,6 @@ import pytest
 from click.testing import CliRunner
 
 from skelpipe.cli.synth import synth
-from skelpipe.errors import SkelpipeError
-from skelpipe.synth.options import Options
-from skelpipe.synth.plan import plan_dataset
-from skelpipe.synth.store import write_takes
 
 SMALL = ("--subjects", "2", "--actions", "2", "--repeats", "1", "--frames", "8", "--workers", "1")
 
@@ -33,7 +29,7 @@ def test_counts_are_printed_and_written(tmp_path):
     assert "xview: 8 train, 4 test" in result.stdout
 
 
-def test_json_is_all_that_is_printed(tmp_path):
+def test_with_json_nothing_else_is_printed(tmp_path):
     result = run("--dataset", "ntu120", "--out", tmp_path / "raw", *SMALL, "--json")
     summary = json.loads(result.stdout)
     assert summary["recordings"] == 12
@@ -50,9 +46,7 @@ def test_the_default_folder_is_that_of_prepare(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("dataset", "recordings", "clips"), [("msr-action3d", 4, 4), ("pkummd1", 2 * 3, 2 * 2 * 3), ("pkummd2", 6, 12)]
 )
-def test_what_was_written_is_counted_where_a_recording_may_hold_several_clips(
-    tmp_path, dataset, recordings, clips
-):
+def test_recordings_clips_and_frames_are_counted(tmp_path, dataset, recordings, clips):
     result = run("--dataset", dataset, "--out", tmp_path / "raw", *SMALL)
     assert result.exit_code == 0, result.output
     assert f"{recordings} recordings of {dataset}" in result.stdout
@@ -106,8 +100,8 @@ def test_a_folder_of_other_recordings_is_refused_and_left_alone(tmp_path, datase
     assert content(tmp_path) == before
 
 
-def test_other_files_and_folders_do_not_matter(tmp_path):
-    (tmp_path / "README.md").write_text("mine")
+def test_other_files_and_folders_are_ignored(tmp_path):
+    (tmp_path / "README.md").write_text("notes")
     (tmp_path / "ntu120").mkdir()
     assert run("--out", tmp_path, *SMALL).exit_code == 0
     assert len(list(tmp_path.glob("*.skeleton"))) == 12
@@ -136,20 +130,3 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(tmp_path, dataset, argument
     assert result.exit_code == 2
     assert arguments[0] in result.stderr
     assert not (tmp_path / "raw").exists()
-
-
-def test_a_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
-    done = []
-
-    def full_disk(source, target):
-        if len(done) == 4:
-            raise OSError(28, "No space left on device")
-        done.append(target)
-        source.rename(target)
-
-    monkeypatch.setattr("os.replace", full_disk)
-    written = write_takes(tmp_path, plan_dataset(Options("ntu60", frames=8), 2, 2, 1).takes)
-    with pytest.raises(SkelpipeError, match="No space left on device"):
-        list(written)
-    assert len(list(tmp_path.iterdir())) == 4
-    assert all(path.suffix == ".skeleton" for path in tmp_path.iterdir())
