@@ -1,7 +1,7 @@
-"""Whom a recording shows: the two actors among the bodies that the tracker lists (spec ctrgcn, steps 1 to 3).
+"""Choose the two actors among the bodies that the tracker lists (docs/profiles.md, `ctrgcn`, steps 1 and 2).
 
-The tracker loses people and finds them again under another id, and lists chairs as bodies. What is chosen here is
-rows of `Recording.xyz`; no joint is copied.
+The tracker loses people, finds them again under other ids, and lists objects such as chairs as bodies. The choice
+is made of rows of `Recording.xyz`; no joint is copied.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from skelpipe.raw.recording import Recording
 
 __all__ = ["two_actors"]
 
-LONGEST_NOISE = 11  # frames; a body seen in no more is none
-WIDEST = 0.8  # x range over y range; a frame beyond is noisy
-NOISY_SHARE = 0.69754  # of a body's frames; a body with as many noisy ones is none
+LONGEST_NOISE = 11  # frames; a body seen in so many or fewer is removed
+WIDEST = 0.8  # x range over y range; a frame above is noisy
+NOISY_SHARE = 0.69754  # of a body's frames; a body with this share of noisy frames or more is removed
 
 
 @dataclass(frozen=True)
 class _Body:
-    """All that is listed under one id: `rows` of xyz, and the frame of each row, strictly rising."""
+    """Everything that is listed under one id: `rows` of xyz, and the frame of each row, strictly rising."""
 
     rows: np.ndarray
     frames: np.ndarray
@@ -40,10 +40,10 @@ class _Body:
 def two_actors(recording: Recording) -> np.ndarray:
     """Return int64 [L,2]: the rows of `recording.xyz` that show actors 1 and 2 in each frame kept, -1 for none.
 
-    Frames without bodies are left out; where several bodies are listed, so are frames that show neither actor. A
-    body whose joints all lie at the origin is not seen. Actors follow the true frame numbers: a body that vanishes
-    and returns does not slide earlier, as it does in the released script. An id that a frame lists twice counts
-    once, as first listed. Raises RawError where no body is left, without the recording's name.
+    Frames without bodies are left out; if the recording has several bodies, frames that show neither actor are
+    left out too. A body whose joints all lie at the origin is absent in that frame. Bodies keep their true frame
+    numbers; in the released script a body that disappears and returns moves to earlier frames. An id that a frame
+    lists twice counts once, as first listed. Raises RawError, without the recording's name, if no body is left.
     """
     bodies = _collect(recording)
     if not bodies:
@@ -57,31 +57,31 @@ def two_actors(recording: Recording) -> np.ndarray:
 
 
 def _collect(recording: Recording) -> list[_Body]:
-    """The bodies in the order in which they first appear (step 1)."""
+    """Return the bodies in the order in which they first appear (step 1)."""
     rows, frames, edges = _grouped(recording.counts, recording.ids)
     return [_Body(rows[i:j], frames[i:j]) for i, j in pairwise(edges)]
 
 
 def _ranked(xyz: np.ndarray, bodies: list[_Body]) -> list[_Body]:
-    """The bodies that are people, the largest motion first; equal ones as they appear (steps 2 and 3a to 3c)."""
+    """Return the bodies that are people, largest motion first, equal ones as they appear (steps 2.1 to 2.3)."""
     left = [body for body in bodies if len(body.rows) > LONGEST_NOISE]
     if not left:
         raise RawError(f"no body is seen in more than {LONGEST_NOISE} frames")
     kept: list[tuple[float, _Body]] = []
     for position, body in enumerate(left):
         if not kept and position == len(left) - 1:
-            return [body]  # the last one left is not judged
+            return [body]  # the last body left is not tested
         good = body.rows[_good_frames(xyz, body.rows)]
         if (len(body.rows) - len(good)) / len(body.rows) < NOISY_SHARE:
             kept.append((min(_motion(xyz, body.rows), _motion(xyz, good)), body))
-    return [body for _, body in sorted(kept, key=lambda entry: -entry[0])]
+    return [body for _, body in sorted(kept, key=lambda pair: -pair[0])]
 
 
 def _assign(ranked: Sequence[_Body], length: int) -> np.ndarray:
-    """Give every body to the first actor whose interval it does not overlap, if there is one (step 3d).
+    """Give every body to the first actor whose interval it does not overlap, if there is one (step 2.4).
 
-    Touching in one frame is no overlap, and the later body takes the frame. Actor 2's interval starts as (0,0), so
-    it reaches back to the first frame.
+    One common frame does not count as overlap; the later body takes it. The interval of actor 2 starts as (0,0),
+    so it always includes the first frame.
     """
     actors = np.full((length, 2), -1, np.int64)
     spans = [(ranked[0].first, ranked[0].last), (0, 0)]
@@ -97,8 +97,8 @@ def _assign(ranked: Sequence[_Body], length: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _grouped(counts: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All rows with their frames, body after body: body k has those from edges[k] to edges[k+1]."""
-    body = np.full(len(ids), -1)  # of each row; -1 where a frame lists an id again
+    """Return all rows and their frames, body by body: body k has entries edges[k] to edges[k+1] - 1."""
+    body = np.full(len(ids), -1)  # of each row; -1 if the frame has listed the id before
     frame = np.empty(len(ids), np.int64)
     known, size, last = np.empty_like(ids), np.zeros(len(ids), np.int64), np.empty(len(ids), np.int64)
     bodies = row = t = 0
@@ -118,20 +118,20 @@ def _grouped(counts: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarra
     edges = np.zeros(bodies + 1, np.int64)
     edges[1:] = np.cumsum(size[:bodies])
     rows, frames = np.empty(edges[-1], np.int64), np.empty(edges[-1], np.int64)
-    place = edges.copy()
+    end = edges.copy()
     for row in range(len(ids)):
         if body[row] >= 0:
-            at = place[body[row]]
+            at = end[body[row]]
             rows[at], frames[at] = row, frame[row]
-            place[body[row]] += 1
+            end[body[row]] += 1
     return rows, frames, edges
 
 
-# Sums are loops of one order: numpy's reductions differ in the last bits from version to version and from one
-# instruction set to another, and these decide who is actor 1.
+# Sums are loops in a fixed order: the last bits of numpy's reductions differ between versions and instruction
+# sets, and these sums decide which body is actor 1.
 @njit(cache=True, nogil=True)
 def _motion(xyz: np.ndarray, rows: np.ndarray) -> float:
-    """Variance of all joints in all these rows, summed over x, y and z (step 2)."""
+    """Variance of all joints in all these rows, summed over x, y and z (step 2.3)."""
     n = len(rows) * xyz.shape[1]
     total = 0.0
     for c in range(3):
@@ -150,7 +150,7 @@ def _motion(xyz: np.ndarray, rows: np.ndarray) -> float:
 
 @njit(cache=True, nogil=True)
 def _good_frames(xyz: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """bool [n]: rows whose x range is at most 0.8 times their y range (step 3b)."""
+    """Return bool [n]: whether the x range of a row is at most 0.8 times its y range (step 2.2)."""
     good = np.empty(len(rows), np.bool_)
     for i, row in enumerate(rows):
         left = right = xyz[row, 0, 0]
@@ -164,7 +164,7 @@ def _good_frames(xyz: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _forget_lost(xyz: np.ndarray, actors: np.ndarray) -> None:
-    """Where an actor's joints all lie at the origin, the frame does not show them."""
+    """Mark an actor as absent in frames in which all of its joints lie at the origin."""
     for t in range(len(actors)):
         for m in range(2):
             if actors[t, m] >= 0 and _at_origin(xyz[actors[t, m]]):

@@ -1,5 +1,6 @@
-"""Profile `crosclr` (spec A10): what the released code of CrosSCLR, AimCLR, ActCLR, SkeleMixCLR and SkeAttnCLR
-does before anything else.
+"""Profile `crosclr`: the preprocessing of the released code of the self-supervised papers.
+
+They are CrosSCLR, AimCLR, ActCLR, SkeleMixCLR and SkeAttnCLR. docs/profiles.md describes the steps.
 """
 
 import numpy as np
@@ -15,13 +16,13 @@ CROSCLR_VERSION = 1
 
 
 def crosclr(recording: Recording, layout: Layout, frames: int, bodies: int, out: np.ndarray) -> None:
-    """Write the clip of profile `crosclr` into `out`, float32 [3,frames,V,bodies] (spec A10).
+    """Write the clip of profile `crosclr` into `out`, float32 [3,frames,V,bodies].
 
-    Every body is centred on its own centre joint, the first L frames (L counts the frames in which the first
-    body's joint 0 is not at the origin) are resized to `frames` by linear interpolation, and every frame is
-    turned about y so that the shoulders lie along +x. The n-th body that a frame lists fills slot n; frames
-    list bodies by slot, not by id, as the released code takes them. L = 0 gives zeros. A recording without depth
-    (2D poses: every z is 0) is not turned: there is nothing to turn it by.
+    Every body is centred on its own centre joint. The first L frames are resized to `frames` by linear
+    interpolation, where L counts the frames in which joint 0 of the first body is not at the origin. Every frame
+    is turned about y so that the shoulders lie along +x (divergence `view-alignment-sign`). The n-th body that a
+    frame lists fills slot n, whatever its id, as in the released code. L = 0 gives zeros. A recording without
+    depth (2D poses: every z is 0) is not turned.
     """
     _crosclr(
         recording.xyz,
@@ -44,8 +45,9 @@ def _crosclr(
     right: int,
     out: np.ndarray,
 ) -> None:
-    """The loops of `crosclr`. Only + - * / and sqrt, which IEEE 754 defines to the bit on every machine:
-    cos(th) = c and sin(th) = sqrt(1 - c^2) stand in for cos and sin of th = acos(c) in [0, pi].
+    """The loops of `crosclr`, with + - * / and sqrt only: bit-identical on every machine that follows IEEE 754.
+
+    cos(th) = c and sin(th) = sqrt(1 - c^2) replace cos and sin of th = acos(c) in [0, pi].
     """
     T, V = out.shape[1], out.shape[2]
     start = np.zeros(len(counts) + 1, np.int64)
@@ -64,7 +66,7 @@ def _crosclr(
             break
     clip = np.empty((T, V, 3))
     for m in range(bodies):
-        side = 0.0
+        depth = 0.0  # right shoulder minus left shoulder, summed over frames
         for t in range(T):
             s = min(max((t + 0.5) * length / T - 0.5, 0.0), length - 1.0)
             f = min(int(s), length - 1)
@@ -76,8 +78,8 @@ def _crosclr(
                     a = xyz[start[f] + m, v, c] - xyz[start[f] + m, centre, c] if here else 0.0
                     b = xyz[start[g] + m, v, c] - xyz[start[g] + m, centre, c] if there else 0.0
                     clip[t, v, c] = a * (1 - w) + b * w
-            side += clip[t, right, 2] - clip[t, left, 2]
-        turn = -1.0 if side >= 0 else 1.0
+            depth += clip[t, right, 2] - clip[t, left, 2]
+        turn = -1.0 if depth >= 0 else 1.0
         for t in range(T):
             dx = clip[t, right, 0] - clip[t, left, 0]
             dz = clip[t, right, 2] - clip[t, left, 2]

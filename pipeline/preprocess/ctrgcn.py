@@ -1,7 +1,8 @@
-"""Profile `ctrgcn`: denoised bodies, one origin for the whole clip (spec ctrgcn).
+"""Profile `ctrgcn`: denoised bodies, one origin for the whole clip (docs/profiles.md).
 
-What CTR-GCN and its descendants do to recordings, but that bodies keep their true frames, where the released
-script lets one that returns slide earlier, and that the clip is the whole recording, not a part drawn anew.
+The preprocessing of CTR-GCN and later work, with two differences. Bodies keep their true frames; in the released
+script a body that disappears and returns moves to earlier frames. And the clip is the whole recording, not a part
+of it drawn at random.
 """
 
 import numpy as np
@@ -27,12 +28,13 @@ def ctrgcn(
     out: np.ndarray,
     second_body: str = "zeros",
 ) -> None:
-    """Write the clip of profile `ctrgcn` into `out`, float32 [3,frames,V,bodies] (spec ctrgcn).
+    """Write the clip of profile `ctrgcn` into `out`, float32 [3,frames,V,bodies].
 
-    The two actors are found among the bodies listed, the origin is actor 1's spine in the first frame that shows
-    them, and the clip is resized to `frames` by linear interpolation. No rotation, no scaling. Where an actor is
-    absent the clip is zero, and so is slot 2 of a clip in which nobody ever is actor 2, unless `second_body` is
-    "copy"; slots beyond the second are zero. Raises RawError, without the recording's name, where nobody is left.
+    The two actors are chosen among the bodies listed. The origin is the spine of actor 1 in the first frame that
+    shows actor 1. The clip is resized to `frames` by linear interpolation, without rotation or scaling. Where an
+    actor is absent the clip is zero; a clip without an actor 2 has zeros in slot 2, or a copy of slot 1 if
+    `second_body` is "copy"; slots beyond the second are zero. Raises RawError, without the recording's name, if no
+    body is left.
     """
     actors = two_actors(recording)
     seen = np.flatnonzero(actors[:, 0] >= 0)
@@ -45,7 +47,7 @@ def ctrgcn(
 
 
 def origin_joint(layout: Layout) -> int:
-    """Return the joint that becomes the origin: the spine's middle, else what is called spine, else the centre."""
+    """Return the joint of the origin: the layout's spine middle, else its spine, else its centre."""
     for name in ("spine middle", "spine"):
         if name in layout.joints:
             return layout.joints.index(name)
@@ -54,7 +56,7 @@ def origin_joint(layout: Layout) -> int:
 
 @njit(cache=True, nogil=True)
 def _resize(xyz: np.ndarray, actors: np.ndarray, origin: np.ndarray, bodies: int, out: np.ndarray) -> None:
-    """Steps 4 and 6. Only + - * /, which IEEE 754 defines to the bit on every machine."""
+    """Origin and time (steps 3 and 5), with + - * / only: bit-identical on every machine that follows IEEE 754."""
     length, T = len(actors), out.shape[1]
     out[:] = 0
     for t in range(T):

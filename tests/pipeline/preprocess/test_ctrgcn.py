@@ -1,4 +1,4 @@
-"""Profile `ctrgcn` against a plain transcription of its specification, PyTorch's resizing, and real recordings."""
+"""Profile `ctrgcn` against a plain transcription of its steps, PyTorch's resizing, and real recordings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ def naive_motion(poses) -> float:
 
 
 def naive_clean(tracks):
-    """Steps 2 and 3a to 3c: the bodies that stay, largest motion first."""
+    """Steps 2.1 to 2.3: the bodies that stay, largest motion first."""
     tracks = {identity: track for identity, track in tracks.items() if len(track) > 11}
     if not tracks:
         raise NobodyLeftError
@@ -58,7 +58,7 @@ def naive_clean(tracks):
 
 
 def naive_actors(ranked):
-    """Step 3d: {frame: joints} of actor 1 and actor 2."""
+    """Step 2.4: {frame: joints} of actor 1 and actor 2."""
     actors = [dict(ranked[0]), {}]
     spans = [(min(ranked[0]), max(ranked[0])), (0, 0)]
     for track in ranked[1:]:
@@ -72,7 +72,7 @@ def naive_actors(ranked):
 
 
 def naive(frames, T: int, M: int, copy: bool = False, joint: int = 1) -> np.ndarray:
-    """The specification, step by step; raises NobodyLeftError where it has no clip to give."""
+    """The steps of docs/profiles.md; raises NobodyLeftError if no body is left."""
     V = len(next(frame for frame in frames if frame)[0][1])
     tracks = naive_tracks(frames)
     actors = naive_actors(naive_clean(tracks) if len(tracks) > 1 else list(tracks.values()))
@@ -120,7 +120,7 @@ def prepared(frames, T: int = 32, M: int = 2, of: Layout = KINECT, **options) ->
 
 
 class Crowd(list):
-    """Frames of (id, pose), short in a failure's report."""
+    """Frames of (id, pose), with a short text for failure reports."""
 
     def __repr__(self) -> str:
         listed = [[identity - FIRST_ID for identity, _ in frame] for frame in self]
@@ -129,7 +129,7 @@ class Crowd(list):
 
 @st.composite
 def crowds(draw):
-    """A recording of up to five bodies that come, go and return; some noisy, some listed but at the origin."""
+    """A recording of up to five bodies that come, go and return; some are noisy, some are listed at the origin."""
     L = draw(st.integers(1, 70))
     cuts = sorted({0, L, *draw(st.lists(st.integers(0, L), min_size=2, max_size=4))})
     frames = Crowd([] for _ in range(L))
@@ -158,13 +158,13 @@ def test_equals_the_naive_transcription(frames, T: int, M: int, copy: bool) -> N
             prepared(frames, T, M, **options)
         return
     try:
-        wanted = naive(frames, T, M, copy)
+        expected = naive(frames, T, M, copy)
     except NobodyLeftError:
         with pytest.raises(RawError, match="no body is seen in more than 11 frames|lie at the origin"):
             prepared(frames, T, M, **options)
     else:
         got = prepared(frames, T, M, **options)
-        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
         assert prepared(frames, T, M, **options).tobytes() == got.tobytes()
 
 
@@ -173,20 +173,20 @@ def test_time_is_resized_as_pytorch_does_without_aligned_corners(moving_bodies, 
     frames = moving_bodies(4, frames=L)
     poses = np.array([frame[0][1] for frame in frames])
     poses = torch.from_numpy(poses - poses[0, 1]).permute(1, 2, 0)  # [V,3,L]
-    wanted = torch.nn.functional.interpolate(poses, size=T, mode="linear", align_corners=False)
-    np.testing.assert_allclose(prepared(frames, T)[..., 0], wanted.permute(1, 2, 0), atol=1e-6)
+    expected = torch.nn.functional.interpolate(poses, size=T, mode="linear", align_corners=False)
+    np.testing.assert_allclose(prepared(frames, T)[..., 0], expected.permute(1, 2, 0), atol=1e-6)
 
 
 def test_same_length_keeps_every_frame(moving_bodies) -> None:
-    slim = np.array([0.2, 1, 1])  # a body wider than high would not be kept beside another
+    slim = np.array([0.2, 1, 1])  # a body wider than high would be removed as noisy
     frames = [[(key, pose * slim) for key, pose in frame] for frame in moving_bodies(2, frames=40, bodies=2)]
     got = prepared(frames, 40)
     poses = np.array([[pose for _, pose in frame] for frame in frames])  # [T,M,V,3]
     size = [poses[:, m].reshape(-1, 3).var(axis=0).sum() for m in (0, 1)]
     if size[1] > size[0]:
         poses = poses[:, ::-1]
-    wanted = (poses - poses[0, 0, 1]).astype(np.float32)
-    np.testing.assert_array_equal(got, wanted.transpose(3, 0, 2, 1))
+    expected = (poses - poses[0, 0, 1]).astype(np.float32)
+    np.testing.assert_array_equal(got, expected.transpose(3, 0, 2, 1))
 
 
 def test_the_origin_is_the_spine_middle_the_spine_or_the_centre(moving_bodies) -> None:
@@ -200,7 +200,7 @@ def test_the_origin_is_the_spine_middle_the_spine_or_the_centre(moving_bodies) -
 
 
 def test_writes_into_views_with_gaps_the_same_bytes(moving_bodies) -> None:
-    """A shard's clips lie inside a larger array."""
+    """The clips of a shard are parts of a larger array."""
     frames = moving_bodies(6, frames=30, bodies=2)
     block = np.full((3, 16, 25, 5), np.nan, np.float32)
     ctrgcn(as_recording(frames), KINECT, 16, 2, block[..., 1:3])

@@ -1,4 +1,4 @@
-"""The table of preprocessing profiles, and choosing one by name."""
+"""The table of preprocessing profiles, and their choice by name."""
 
 import numpy as np
 import pytest
@@ -30,10 +30,10 @@ def test_the_table_names_and_versions_every_profile() -> None:
 
 
 @pytest.mark.parametrize("name", ["crosclr", "ctrgcn"])
-def test_a_writer_is_that_of_its_profile(name: str) -> None:
+def test_a_profile_is_chosen_by_name(name: str) -> None:
     got = written(profile_writer(name))
     np.testing.assert_array_equal(got, written(PROFILES[name].write))
-    # The shoulders' centre of `crosclr` is at rest; the body of `ctrgcn` walks on.
+    # With `crosclr` the centre of the shoulders does not move; with `ctrgcn` the body walks.
     assert bool(np.abs(np.diff(got[:, :, 20, 0])).max() > 0.1) == (name == "ctrgcn")
     assert not got[..., 1].any()
 
@@ -48,9 +48,9 @@ def test_the_second_body_can_be_a_copy() -> None:
     [
         (("ntu",), "profile 'ntu' is unknown; there are: crosclr, ctrgcn"),
         (("ctrgcn", "mirror"), "second body 'mirror' is unknown; there are: zeros, copy"),
-        (("crosclr", "copy"), "profile crosclr leaves the second body of a one-person clip zero;.* ctrgcn"),
+        (("crosclr", "copy"), "profile crosclr leaves the second body of a clip of one body zero;.* ctrgcn"),
     ],
 )
-def test_what_is_not_there_is_refused(arguments: tuple[str, ...], message: str) -> None:
+def test_unknown_profiles_are_refused(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         profile_writer(*arguments)

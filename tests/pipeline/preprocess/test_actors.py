@@ -1,7 +1,7 @@
-"""The rules of profile `ctrgcn`, one by one, on hand-made recordings whose clips are known beforehand.
+"""The rules of profile `ctrgcn`, one by one, on constructed recordings whose clips are known.
 
-A person here is a stick figure of a height of its own. Height does not change with the origin, so it tells who
-is in which slot; taller figures spread wider, so they have the larger motion (the variance of all joints).
+A body here is a line of joints with a height of its own. The height does not depend on the origin, so it shows
+which body is in which slot. Taller bodies have the larger motion (the variance of all joints).
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ NOBODY = np.zeros((25, 3))
 
 
 def figure(height: float, width: float | None = None) -> np.ndarray:
-    """Joints on a line from the feet up; x range over y range is 0.5, where 0.8 and less is not noisy."""
+    """Joints on a line from the feet up; by default x range over y range is 0.5, which is not noisy."""
     share = np.linspace(0, 1, 25)[:, None]
     return share * [height / 2 if width is None else width, height, 0] + [0.5, -1, 3 + 0.1 * height]
 
 
 def film(length: int, *bodies) -> Recording:
-    """A recording of bodies (pose or pose of a frame, its frames); they get ids that differ by one."""
+    """A recording of bodies, each (pose or function of the frame, its frames); their ids differ by one."""
     counts = [0] * length
     ids, poses = [], []
     for t in range(length):
@@ -43,7 +43,7 @@ def clip(recording: Recording, frames: int, bodies: int = 2, second_body: str = 
 
 
 def heights(recording: Recording, frames: int | None = None) -> list[list[float]]:
-    """The heights in slot 1 and slot 2 frame by frame; the clip has as many frames as the recording."""
+    """The heights in slot 1 and slot 2, frame by frame; the clip is as long as the recording."""
     y = clip(recording, frames or recording.frames)[1].astype(float)
     return np.round(np.ptp(y, axis=1), 4).T.tolist()
 
@@ -56,7 +56,7 @@ def line(*pieces: tuple[int, float]) -> list[float]:
 def test_frames_without_bodies_are_dropped_and_time_contracts() -> None:
     gaps = film(40, (lambda t: figure(1 + t), [t for t in range(40) if t % 4]))
     assert heights(gaps, 30)[0] == [1 + t for t in range(40) if t % 4]
-    # Twelve frames with an empty one between touch the next body's as neighbours do: no overlap.
+    # The frames of the two bodies are neighbours once the empty ones are gone: no overlap.
     pair = film(40, (figure(3), range(13)), (figure(2), range(20, 40)))
     assert heights(pair, 33) == [line((13, 3), (20, 2)), line((33, 0))]
 
@@ -96,7 +96,7 @@ def test_nobody_in_more_than_eleven_frames_is_an_error() -> None:
         clip(film(22, (figure(1), range(11)), (figure(2), range(11, 22))), 8)
 
 
-def test_what_is_left_alone_by_its_length_is_not_judged_by_its_spread() -> None:
+def test_a_body_that_is_alone_after_the_length_rule_is_not_tested_for_spread() -> None:
     wide = film(30, (figure(2, width=9), range(30)), (figure(1), range(11)))
     assert heights(wide)[0] == line((30, 2))
 
@@ -108,7 +108,7 @@ def test_a_frame_wider_than_four_fifths_of_its_height_is_noisy(width: float, sta
 
 
 @pytest.mark.parametrize(("noisy", "length", "stays"), [(113, 162, True), (369, 529, False)])
-def test_bodies_noisy_in_most_frames_are_dropped(noisy: int, length: int, stays: bool) -> None:
+def test_bodies_noisy_in_most_frames_are_removed(noisy: int, length: int, stays: bool) -> None:
     """The bound is a share of 0.69754: 113/162 is 0.697531, and 369/529 is 0.697543."""
     whole = range(length)
     mixed = film(length, (lambda t: figure(2, width=2 if t < noisy else 1), whole), (figure(1), whole))
@@ -116,7 +116,7 @@ def test_bodies_noisy_in_most_frames_are_dropped(noisy: int, length: int, stays:
 
 
 def test_the_last_body_left_stays_however_noisy() -> None:
-    """Bodies are judged as they appear: the last is spared, the larger that came before it is not."""
+    """Bodies are tested as they appear: the last one stays, a larger one before it does not."""
     crowd = [(figure(h, width=9), range(30)) for h in (3, 1, 2)]
     assert heights(film(30, *crowd)) == [line((30, 2)), line((30, 0))]
 
@@ -133,7 +133,7 @@ def test_motion_is_that_of_all_frames_where_it_is_smaller() -> None:
 
 
 def test_motion_counts_frames_and_joints_together() -> None:
-    """The smaller figure that walks has the larger motion; along any axis."""
+    """A smaller figure that walks has the larger motion, along any axis."""
     for axis in range(3):
         walk = film(30, (figure(2), range(30)), (lambda t, a=axis: figure(1) + 0.2 * t * np.eye(3)[a], range(30)))
         assert heights(walk) == [line((30, 1)), line((30, 2))]
@@ -148,7 +148,7 @@ def test_of_equal_motion_the_first_to_appear_is_actor_1() -> None:
     ]
 
 
-def test_bodies_that_touch_in_one_frame_are_one_actor_and_the_later_overwrites() -> None:
+def test_bodies_with_one_common_frame_are_one_actor_and_the_later_overwrites() -> None:
     assert heights(film(40, (figure(3), range(21)), (figure(2), range(20, 40)))) == [
         line((20, 3), (20, 2)),
         line((40, 0)),
@@ -159,7 +159,7 @@ def test_bodies_that_touch_in_one_frame_are_one_actor_and_the_later_overwrites()
     ]
 
 
-def test_an_actors_interval_covers_what_lies_between_its_bodies() -> None:
+def test_an_actors_interval_covers_the_gap_between_its_bodies() -> None:
     three = film(60, (figure(4), range(15)), (figure(3), range(40, 60)), (figure(2), range(18, 35)))
     assert heights(three, 52) == [
         line((15, 4), (17, 0), (20, 3)),
@@ -171,7 +171,7 @@ def test_a_body_that_returns_keeps_its_true_frames() -> None:
     returns = film(
         60, (figure(3), [*range(20), *range(40, 60)]), (figure(2), range(22, 38)), (figure(1), range(60))
     )
-    # The second overlaps the first one's absence, so it is another actor, which leaves no room for the third.
+    # The second is present while the first is absent, so it is actor 2, and the third is nobody.
     assert heights(returns, 56) == [line((20, 3), (16, 0), (20, 3)), line((20, 0), (16, 2), (20, 0))]
 
 
@@ -218,7 +218,7 @@ def test_actor_1_always_at_the_origin_is_an_error() -> None:
         clip(film(20, (NOBODY, range(20))), 8)
 
 
-def test_second_person_of_a_one_person_clip() -> None:
+def test_second_body_of_a_clip_of_one_body() -> None:
     alone = film(30, (figure(2), range(30)), (figure(1), range(11)))
     assert not clip(alone, 16)[..., 1].any()
     copied = clip(alone, 16, second_body="copy")

@@ -1,4 +1,4 @@
-"""Profile `crosclr` against a naive float64 transcription of spec A10 and against the authors' own arrays."""
+"""Profile `crosclr` against a naive float64 transcription of its steps, and against the released arrays."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ def as_recording(frames) -> Recording:
 
 
 def naive(frames, T: int, M: int) -> np.ndarray:
-    """A10, step by step, one number at a time."""
+    """The steps of docs/profiles.md, one number at a time."""
     length = sum(1 for frame in frames if frame and sum(abs(value) for value in frame[0][1][0]) != 0)
     out = np.zeros((3, T, 25, M))
     if length == 0:
@@ -43,11 +43,11 @@ def naive(frames, T: int, M: int) -> np.ndarray:
             below = math.floor(s)
             above = min(below + 1, length - 1)
             resized[t] = centred[below] + (s - below) * (centred[above] - centred[below])
-        side = sum(resized[t, 8, 2] - resized[t, 4, 2] for t in range(T))
+        depth = sum(resized[t, 8, 2] - resized[t, 4, 2] for t in range(T))
         for t in range(T):
             dx, dz = (resized[t, 8] - resized[t, 4])[[0, 2]]
             th = math.acos(dx / (math.hypot(dx, dz) + 1e-4))
-            th = -th if side >= 0 else th
+            th = -th if depth >= 0 else th
             rotation = np.array([[math.cos(th), 0, -math.sin(th)], [0, 1, 0], [math.sin(th), 0, math.cos(th)]])
             for v in range(25):
                 out[:, t, v, m] = rotation @ resized[t, v]
@@ -83,7 +83,8 @@ def test_shoulders_lie_on_x_and_the_centre_at_the_origin(moving_bodies) -> None:
     clip = prepared(moving_bodies(3, frames=40, bodies=2), 50, 2)
     assert not clip[:, :, 20].any()
     shoulders = clip[:, :, 8] - clip[:, :, 4]  # [3,T,M], right minus left
-    # A frame whose shoulder depth disagrees in sign with the clip's sum is turned the wrong way (spec G26).
+    # A frame whose shoulder depth disagrees in sign with the clip's sum is turned the wrong way (divergence
+    # `view-alignment-sign`).
     flat = np.hypot(shoulders[0], shoulders[2])
     assert np.all(np.sum(np.abs(shoulders[2]) < 2e-2 * flat, axis=0) > 40)
 
@@ -93,17 +94,17 @@ def test_empty_second_body_stays_zero(moving_bodies) -> None:
 
 
 def test_same_length_is_not_resampled(moving_bodies) -> None:
-    """With L = T the source position is s = i: heights are those of the recording, less the centre's."""
+    """With L = T the source position is s = i: heights are those of the recording minus that of the centre."""
     frames = moving_bodies(2, frames=50)
     heights = np.array([body[0][1][:, 1] - body[0][1][20, 1] for body in frames])
     np.testing.assert_allclose(prepared(frames, 50, 1)[1, :, :, 0], heights, atol=1e-6)
 
 
-def test_equals_the_authors_own_arrays(shared: Path) -> None:
+def test_equals_the_released_arrays(shared: Path) -> None:
     golden = np.load(shared / "facts" / "golden_ntu.npz")
-    for name, wanted in zip(golden["names"], golden["clip"], strict=True):
+    for name, expected in zip(golden["names"], golden["clip"], strict=True):
         path = shared / "data" / "ntu" / f"{name}.skeleton"
         recording = read_skeleton(TextBuffer().read(str(path)), str(name))
         got = np.empty((3, 50, 25, 2), np.float32)
         crosclr(recording, KINECT, 50, 2, got)
-        np.testing.assert_allclose(got, wanted, atol=1e-4)
+        np.testing.assert_allclose(got, expected, atol=1e-4)
