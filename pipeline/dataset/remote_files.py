@@ -13,10 +13,10 @@ from typing import IO, Any
 import numpy as np
 
 from skelpipe.dataset.card import CARD, parse_card
+from skelpipe.dataset.fetch import fetch, write_all
 from skelpipe.dataset.inventory import DataFile, inventory
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.storage.cache import FULL, Cache, NoRoomError
-from skelpipe.storage.fetch import fetch, write_all
 from skelpipe.storage.filesystem import Filesystem
 from skelpipe.storage.reread import read_parsed
 from skelpipe.storage.worker_threads import WorkerThreads
@@ -75,7 +75,7 @@ class RemoteFiles:
         self, place: Filesystem, card: Mapping[str, Any], cache: Cache | None, size: int, key: str
     ) -> None:
         self.filesystem, self.card, self.cache, self.size, self._key = place, card, cache, size, key
-        self.crew = WorkerThreads(AT_ONCE, "skelpipe-fetch")
+        self.threads = WorkerThreads(AT_ONCE, "skelpipe-fetch")
         self._listed = {file.name: file for file in inventory(card)}
         self._confirmed = time.monotonic()
         self._in_memory = 0

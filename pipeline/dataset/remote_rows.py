@@ -30,7 +30,7 @@ class RemoteRows:
 
     def __init__(
         self,
-        crew: WorkerThreads,
+        threads: WorkerThreads,
         fetch: Callable[[int], np.ndarray],
         sizes: Sequence[int],
         dtype: np.dtype,
@@ -41,7 +41,7 @@ class RemoteRows:
 
         `room` are the bytes that may be here at a time.
         """
-        self._crew, self._fetch, self._dtype, self.room = crew, fetch, dtype, room
+        self._threads, self._fetch, self._dtype, self.room = threads, fetch, dtype, room
         self.largest, self.total = (row_bytes * n for n in (max(sizes, default=0), sum(sizes)))
         self._most = max(1, room // max(1, self.largest))
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -112,11 +112,11 @@ class RemoteRows:
             self._show(kept)
         for new in wanted:
             if new not in self._coming:
-                self._coming[new] = self._crew.submit(partial(self._fetch, new))
+                self._coming[new] = self._threads.submit(partial(self._fetch, new))
 
     def _open_shards(self, needed: list[int]) -> None:
         for shard in needed:
-            self._crew.hurry(self._coming[shard])
+            self._threads.run_next(self._coming[shard])
         for shard in needed:
             try:
                 result_of(self._coming[shard])
@@ -158,7 +158,7 @@ def remote_subset(files: RemoteFiles, subset: str, geometry: Geometry, ids: Sequ
         own = ids[ends[shard] - sizes[shard] : ends[shard]]
         return map_rows(files.map(name), geometry, own, f"{files.filesystem}/{name}")
 
-    return RemoteRows(files.crew, fetch, sizes, np.dtype(geometry.dtype), files.size, geometry.stride)
+    return RemoteRows(files.threads, fetch, sizes, np.dtype(geometry.dtype), files.size, geometry.stride)
 
 
 def _let_go(coming: dict[int, "Future[np.ndarray]"]) -> None:

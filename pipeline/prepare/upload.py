@@ -19,7 +19,7 @@ from skelpipe.prepare.remote_lock import NOTE, still_locked
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
-from skelpipe.storage.retry import Line
+from skelpipe.storage.retry import Retries
 
 __all__ = ["UploadJob", "clear_scratch", "name_of", "put", "scratch_folder"]
 
@@ -68,7 +68,7 @@ def put(place: Filesystem, name: str, path: Path) -> None:
 
     try:
         expected = size_and_hash(path)
-        Line().patiently(attempt)
+        Retries().call(attempt)
     except OSError as error:
         raise SkelpipeError(f"{path}: cannot be read: {error.strerror or error}") from error
     if measured(place.stream(name)) != expected:

@@ -1,4 +1,4 @@
-"""Files by name, in a local folder, a bucket or at a web address: URLs, retries, deadlines and a local cache."""
+"""Files by name in a local folder, in a bucket or at a web address; retries, deadlines and a local cache."""
 
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
 from skelpipe.storage.urls import child_url, local_folder, open_filesystem, shown_url, url_key

@@ -1,4 +1,4 @@
-"""Files under a prefix of a bucket, S3 or Google Cloud Storage, through `pyarrow.fs`."""
+"""Files under a prefix of a bucket, in S3 or Google Cloud Storage, through `pyarrow.fs`."""
 
 import ctypes
 import os
@@ -8,23 +8,20 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.storage.deadlines import LateError, within
-from skelpipe.storage.exit_guard import leave_without_waiting
+from skelpipe.storage.deadlines import DeadlineError
 from skelpipe.storage.filesystem import CHUNK, checked_name, one_line
-from skelpipe.storage.fork_guard import ForkGuard
-from skelpipe.storage.retry import SILENT_SECONDS, SLOWEST, Line, TransientError
+from skelpipe.storage.retry import SILENT_SECONDS, SLOWEST, Retries, TransientError
+from skelpipe.storage.s3_calls import call_client, exit_without_waiting
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["BucketFilesystem", "Stores"]
+__all__ = ["BucketFilesystem", "Clients"]
 
-T = TypeVar("T")
-
-# What the client calls an error, and nothing around it: there stand names of files, and what the server says.
+# Only the client's own name of an error: the text around it holds file names and words of the server.
 CODE = re.compile(r"AWS Error (.{1,60}?) during \w+ operation: |google::cloud::Status\((\w+): ")
 REFUSED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|UNRECOGNIZED_CLIENT|TOKEN|EXPIRED|status 40[013]|PERMISSION"
@@ -32,23 +29,22 @@ REFUSED = re.compile(
 )
 NO_BUCKET = re.compile(r"NO_SUCH_BUCKET")
 MISSING = re.compile(r"RESOURCE_NOT_FOUND|NO_SUCH_KEY|status 404|NOT_FOUND")
-HOPELESS = re.compile(  # code 103: no region, or an endpoint that is none
+PERMANENT = re.compile(  # code 103: no region, or an invalid endpoint
     r"status (3|4(?!08|29))\d\d|VALIDATION|INVALID_|MALFORMED|AUTHORIZATION_HEADER|code 103"
 )
 
 LOOKED = "neither in the URL nor in AWS_ACCESS_KEY_ID nor in ~/.aws"
 UNREACHABLE = re.compile(r"curlCode: (6|7|35),")
 NO_TLS = re.compile(r"curlCode: 35,.*wrong version number")
-IN_CLIENT = ForkGuard()
-READING, WRITING = 1, 5  # how often the client itself tries a request
-CAREFUL = 1 << 20  # bytes of a request, once one has failed
+READING, WRITING = 1, 5  # attempts that the client itself makes
+CAREFUL = 1 << 20  # bytes per request, once one has failed
 
 
-class Stores:
-    """The `pyarrow.fs` file system that `make` makes, anew in each process: one does not outlive a fork.
+class Clients:
+    """The `pyarrow.fs` clients of one bucket, which `make` creates anew in each process: none survives a fork.
 
-    `make(attempts)` gets how often the client itself tries a request: once where we read, which is tried again
-    here, several times where it writes.
+    `make(attempts)` is given how often the client itself tries a request: once for reads, which are repeated in
+    this module, several times for writes.
     """
 
     def __init__(self, make: Callable[[int], "FileSystem"]) -> None:
@@ -56,39 +52,39 @@ class Stores:
         self._made: dict[tuple[int, int], FileSystem] = {}
 
     def get(self, attempts: int) -> "FileSystem":
-        """Return the file system of this process; what `make` raises is raised here."""
+        """Return the client of this process; what `make` raises is raised here."""
         key = os.getpid(), attempts
         if key not in self._made:
-            self._made[key] = _called(lambda: self._make(attempts))  # two threads may make one each: harmless
-            leave_without_waiting(IN_CLIENT.is_busy)
+            self._made[key] = call_client(lambda: self._make(attempts))  # two threads may make one each: harmless
+            exit_without_waiting()
         return self._made[key]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stores, (self._make,)
+        return Clients, (self._make,)
 
 
 class BucketFilesystem:
-    """A prefix of a bucket, whose files appear when their upload completes.
+    """A prefix of a bucket. A file appears when its upload is complete.
 
-    `root` is bucket and prefix, `url` what to call it, `secrets` texts that the store's messages must not show,
-    `keyless` whether no credentials were found.
+    `root` is bucket and prefix, `url` its name in messages, `secrets` texts that must be removed from the store's
+    messages, `no_credentials` whether none were found.
     """
 
     is_local = False
 
     def __init__(
         self,
-        stores: Stores,
+        clients: Clients,
         root: str,
         url: str,
         secrets: tuple[str, ...] = (),
-        line: Line | None = None,
+        retries: Retries | None = None,
         *,
-        keyless: bool = False,
+        no_credentials: bool = False,
     ) -> None:
-        self._stores, self._root, self._url, self._secrets = stores, root, url, secrets
-        self._keyless = keyless
-        self._line = line or Line()
+        self._clients, self._root, self._url, self._secrets = clients, root, url, secrets
+        self._no_credentials = no_credentials
+        self._retries = retries or Retries()
 
     def __str__(self) -> str:
         return self._url
@@ -103,13 +99,13 @@ class BucketFilesystem:
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         checked_name(name)
         sizes = chain([chunk], repeat(min(chunk, CAREFUL)))
-        yield from self._line.steadily(lambda start: self._stream_from(name, start, next(sizes)))
+        yield from self._retries.stream(lambda start: self._stream_from(name, start, next(sizes)))
 
     def _stream_from(self, name: str, start: int, chunk: int) -> Iterator[bytes]:
-        with self._told(name, "read"):
+        with self._translated(name, "read"):
             file, size = self._opened(name, start)
             while start < size:
-                piece = _called(lambda: file.read(chunk), SILENT_SECONDS + chunk / SLOWEST)
+                piece = call_client(lambda: file.read(chunk), SILENT_SECONDS + chunk / SLOWEST)
                 if not piece:
                     raise TransientError(f"{self._url}/{name}: ended after {start:,} of {size:,} bytes")
                 start += len(piece)
@@ -117,109 +113,99 @@ class BucketFilesystem:
 
     def _opened(self, name: str, start: int) -> tuple[Any, int]:
         """Return a file that reads from `start` on, and its size."""
-        store, path = self._stores.get(READING), self._path(name)
+        client, path = self._clients.get(READING), self._path(name)
 
         def opened() -> tuple[Any, int]:
-            file = store.open_input_file(path)
+            file = client.open_input_file(path)
             file.seek(start)
             return file, file.size()
 
-        return _called(opened, 2 * SILENT_SECONDS)
+        return call_client(opened, 2 * SILENT_SECONDS)
 
     def size(self, name: str) -> int | None:
         path = self._path(name)
 
         def ask() -> int | None:
-            with self._told(name, "read"):
-                store = self._stores.get(READING)
-                info = _called(lambda: store.get_file_info(path), 2 * SILENT_SECONDS)
+            with self._translated(name, "read"):
+                client = self._clients.get(READING)
+                info = call_client(lambda: client.get_file_info(path), 2 * SILENT_SECONDS)
                 return int(info.size) if info.is_file else None
 
-        size = self._line.patiently(ask)
+        size = self._retries.call(ask)
         if size is None:
             self._refuse_missing_bucket()
         return size
 
     def _refuse_missing_bucket(self) -> None:
-        """Raise SkelpipeError where there is no bucket; whether there is one need not be ours to know."""
+        """Raise SkelpipeError where the bucket does not exist; not where we may not ask."""
         from pyarrow import ArrowException
         from pyarrow.fs import FileType
 
         bucket = self._root.partition("/")[0]
-        store = self._stores.get(READING)
-        with suppress(OSError, ArrowException, LateError):
-            if _called(lambda: store.get_file_info(bucket), 2 * SILENT_SECONDS).type == FileType.NotFound:
+        client = self._clients.get(READING)
+        with suppress(OSError, ArrowException, DeadlineError):
+            if call_client(lambda: client.get_file_info(bucket), 2 * SILENT_SECONDS).type == FileType.NotFound:
                 raise SkelpipeError(f"{self._url}: there is no bucket {bucket}")
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         path = self._path(name)
-        with self._told(name, "written"):
-            store = self._stores.get(WRITING)
-            file = _called(lambda: store.open_output_stream(path, compression=None))
+        with self._translated(name, "written"):
+            client = self._clients.get(WRITING)
+            file = call_client(lambda: client.open_output_stream(path, compression=None))
             try:
                 for chunk in chunks:
-                    _called(partial(file.write, chunk))
-                _called(file.close)
+                    call_client(partial(file.write, chunk))
+                call_client(file.close)
             except BaseException:
                 _abandon(file)
                 raise
 
     def remove(self, name: str) -> None:
         path = self._path(name)
-        with self._told(name, "removed"):
-            store = self._stores.get(WRITING)
-            _called(lambda: store.delete_file(path))
+        with self._translated(name, "removed"):
+            client = self._clients.get(WRITING)
+            call_client(lambda: client.delete_file(path))
 
     def names(self) -> list[str]:
         from pyarrow.fs import FileSelector
 
         def ask() -> list[str]:
             selector = FileSelector(self._root, recursive=True, allow_not_found=True)
-            with self._told("", "listed"):
-                store = self._stores.get(READING)
-                found = _called(lambda: store.get_file_info(selector))
+            with self._translated("", "listed"):
+                client = self._clients.get(READING)
+                found = call_client(lambda: client.get_file_info(selector))
             return sorted(info.path[len(self._root) + 1 :] for info in found if info.is_file)
 
-        return self._line.patiently(ask)
+        return self._retries.call(ask)
 
     def child(self, name: str) -> "BucketFilesystem":
         url = f"{self._url}/{name}"
         return BucketFilesystem(
-            self._stores, self._path(name), url, self._secrets, self._line, keyless=self._keyless
+            self._clients, self._path(name), url, self._secrets, self._retries, no_credentials=self._no_credentials
         )
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{checked_name(name)}"
 
     @contextmanager
-    def _told(self, name: str, deed: str) -> Iterator[None]:
-        """Turn the store's errors into ours; what may show secrets is not chained to them."""
+    def _translated(self, name: str, done: str) -> Iterator[None]:
+        """Turn errors of the store into ours, without a chain: the original text may show secrets."""
         import pyarrow as pa
 
         where = f"{self._url}/{name}" if name else self._url
         try:
             yield
-        except LateError:
-            raise TransientError(f"{where}: cannot be {deed}: no whole answer came in time") from None
+        except DeadlineError:
+            raise TransientError(f"{where}: cannot be {done}: no complete answer came in time") from None
         except FileNotFoundError:
-            raise SkelpipeError(f"{where}: cannot be {deed}: no such file or bucket") from None
+            raise SkelpipeError(f"{where}: cannot be {done}: no such file or bucket") from None
         except (OSError, pa.ArrowException) as error:
             reason = one_line(error, self._secrets)
-            raise _verdict(f"{where}: cannot be {deed}", reason, self._keyless) from None
+            raise _error_for(f"{where}: cannot be {done}", reason, self._no_credentials) from None
 
 
-def _called(deed: Callable[[], T], seconds: float | None = None) -> T:
-    """Return what a call of the client returns, made where neither Ctrl-C nor a deadline has to wait for it."""
-
-    def inside() -> T:
-        with IN_CLIENT:
-            return deed()
-
-    return within(seconds, inside)
-
-
-def _verdict(what: str, reason: str, keyless: bool) -> SkelpipeError:
-    """Return the error for a store's answer: TransientError unless it would be the same next time."""
+def _error_for(what: str, reason: str, no_credentials: bool) -> SkelpipeError:
+    """Return the error for an answer of the store: TransientError unless the next attempt would get the same."""
     found = list(CODE.finditer(reason))
     code, rest = (found[-1][1] or found[-1][2], reason[found[-1].end() :]) if found else ("", "")
     if NO_BUCKET.search(code):
@@ -227,9 +213,9 @@ def _verdict(what: str, reason: str, keyless: bool) -> SkelpipeError:
     if MISSING.search(code):
         return SkelpipeError(f"{what}: no such file or bucket")
     if REFUSED.search(code):
-        why = f"no credentials were found ({LOOKED})" if keyless else "check the credentials and rights"
+        why = f"no credentials were found ({LOOKED})" if no_credentials else "check the credentials and rights"
         return SkelpipeError(f"{what}: access is refused, {why}: {reason}")
-    if HOPELESS.search(code):
+    if PERMANENT.search(code):
         return SkelpipeError(f"{what}: {reason}")
     if NO_TLS.search(rest):
         return SkelpipeError(
@@ -239,9 +225,9 @@ def _verdict(what: str, reason: str, keyless: bool) -> SkelpipeError:
 
 
 def _abandon(file: Any) -> None:
-    """Keep an unfinished upload from ever completing.
+    """Make sure that an unfinished upload never becomes a file.
 
-    pyarrow has no abort, and both closing and collecting a stream publish what was written so far. One that is
-    never collected does not; the store drops the parts it got by its rule for incomplete uploads.
+    pyarrow cannot abort an upload, and a stream that is closed or garbage-collected publishes what was written so
+    far. So the stream is never collected; the store deletes its parts by its rule for incomplete uploads.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))

@@ -1,11 +1,12 @@
-"""A folder that keeps whole files by their sha256, for all processes of a node.
+"""A folder that keeps whole files by their sha256, shared by all processes of a machine.
 
-DIR/files/ab/ab12…   the files, each under its sha256, whole and verified before it has its name
-DIR/files/*.part     what is being fetched
-DIR/cards/…          cards by place, DIR/locks/… what processes agree by
+DIR/files/ab/ab12…   files named by their sha256; a file gets this name once it is complete and verified
+DIR/files/*.part     files that are being fetched
+DIR/cards/…          dataset cards, named by a hash of the dataset's URL
+DIR/locks/…          lock files
 
-A file is held by a shared lock on it as long as it is open or mapped: what is held is never removed to make room.
-A holder or a fetcher that is killed loses its locks with its life. All of it is the user's own (0600, 0700).
+A file that is open or mapped has a shared lock: it is in use and never removed to make room. The system releases
+the locks of a process that is killed. Only the user can read files and folders (0600, 0700).
 """
 
 import errno
@@ -25,24 +26,24 @@ from skelpipe.files import PART
 
 __all__ = ["FULL", "Cache", "NoRoomError"]
 
-CARD_SECONDS = 24 * 3600.0  # a kept card is taken without asking for this long after it was confirmed
+CARD_SECONDS = 24 * 3600.0  # a card that was confirmed no longer ago is used without asking the server
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 BLOCK = 8 << 20
 
 
 class NoRoomError(SkelpipeError):
-    """There is no room for another file: the disk is full, or all that the cache holds is in use."""
+    """There is no room for another file: the disk is full, or all files of the cache are in use."""
 
 
 class Cache:
-    """Files of at most `size` bytes in all under `folder`, the least recently used removed first."""
+    """Files of at most `size` bytes in total under `folder`; the least recently used are removed first."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        """Make the folder ready; SkelpipeError where it cannot be used, is another user's or knows no locks."""
+        """Create the folder if needed; SkelpipeError where it cannot be used or locked, or is another user's."""
         self.folder, self.size = folder, size
         self._verified: set[tuple[str, int]] = set()  # sha256 and inode that this process has hashed
         self._files, self._cards, self._locks = (folder / name for name in ("files", "cards", "locks"))
-        with self._told("cannot be used as a cache"):
+        with self._translated("cannot be used as a cache"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for own in (self._files, self._cards, self._locks):
                 own.mkdir(mode=0o700, exist_ok=True)
@@ -55,7 +56,7 @@ class Cache:
         return str(self.folder)
 
     def find(self, sha256: str, size: int | None = None) -> IO[bytes] | None:
-        """Return a file, open and held, or None. One that is not what its name says is removed."""
+        """Return a file, open and locked, or None. A file whose content does not match its name is removed."""
         path = self._path(sha256)
         try:
             file = open(path, "rb", buffering=0)  # noqa: SIM115
@@ -84,7 +85,7 @@ class Cache:
             try:
                 while piece := file.read(BLOCK):
                     hasher.update(piece)
-            except OSError:  # a disk that fails is one more damage
+            except OSError:  # a disk error counts as damage
                 return False
             if hasher.hexdigest() != sha256:
                 return False
@@ -94,15 +95,15 @@ class Cache:
 
     @contextmanager
     def filling(self, sha256: str) -> Iterator[None]:
-        """Keep others from fetching the same file at the same time: after waiting, look again."""
+        """Let one process at a time fetch a file: one that had to wait should look for the file again."""
         with self._locked(sha256[:2]):
             yield
 
     def store(self, sha256: str, size: int, write: Callable[[IO[bytes]], object]) -> IO[bytes]:
-        """Have `write` write the file's verified bytes, and return it open and held.
+        """Let `write` write the file's verified bytes, and return the file open and locked.
 
-        Raises NoRoomError, at most once the disk refuses a write, and whatever `write` raises; nothing is left
-        of it then.
+        Raises NoRoomError, at the latest when the disk refuses a write, and whatever `write` raises; then nothing
+        of the file is left.
         """
         part = self._files / f"{sha256}.{secrets.token_hex(8)}{PART}"
         file = self._reserve(part, size)
@@ -110,7 +111,7 @@ class Cache:
             write(file)
             file.flush()
             path = self._path(sha256)
-            with self._told("cannot be written"):
+            with self._translated("cannot be written"):
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 os.replace(part, path)
             self._verified.add((sha256, os.fstat(file.fileno()).st_ino))
@@ -121,12 +122,12 @@ class Cache:
             with suppress(OSError):
                 file.close()
             if isinstance(error, OSError):
-                raise self._refusal(error, "cannot be written") from None
+                raise self._error_for(error, "cannot be written") from None
             raise
         return file
 
     def card(self, key: str) -> bytes | None:
-        """Return the card of a place, where it was confirmed not long ago."""
+        """Return the card of the dataset `key` (see `url_key`), if it was confirmed within CARD_SECONDS."""
         path = self._cards / key
         try:
             if not 0 <= time.time() - path.stat().st_mtime < CARD_SECONDS:
@@ -136,7 +137,7 @@ class Cache:
             return None
 
     def keep_card(self, key: str, content: bytes) -> None:
-        """Keep the card of a place, confirmed now; where that fails, it is asked for again next time."""
+        """Keep a card that was confirmed just now. Failing to write is no error: it is fetched again next time."""
         part = self._cards / f"{key}.{secrets.token_hex(8)}{PART}"
         with suppress(OSError):
             try:
@@ -147,12 +148,12 @@ class Cache:
                 part.unlink()
 
     def drop_card(self, key: str) -> None:
-        """Forget the card of a place: it is asked for again next time."""
+        """Remove a card: it is fetched again next time."""
         with suppress(OSError):
             (self._cards / key).unlink()
 
     def _reserve(self, part: Path, size: int) -> IO[bytes]:
-        """Make room for a file and create it with all its blocks, so that a full disk is told before fetching."""
+        """Make room for a file and allocate all its blocks, so that a full disk is noticed before fetching."""
         with self._locked("room"):
             kept = self._kept()
             surplus = sum(held for _, held, _ in kept) + size - self.size
@@ -164,11 +165,11 @@ class Cache:
                 try:
                     return _allocated(part, size)
                 except OSError as error:
-                    if error.errno not in FULL or not _freed(self._kept(), size):  # others fill the disk as well
-                        raise self._refusal(error, "cannot be written") from None
+                    if error.errno not in FULL or not _freed(self._kept(), size):  # others fill the disk too
+                        raise self._error_for(error, "cannot be written") from None
 
     def _kept(self) -> list[tuple[float, int, Path]]:
-        """Return when it was last used, size and path of each file, the oldest first; clear away what is dead."""
+        """Return (last use, size, path) of each file, the oldest first; remove parts left by killed processes."""
         found = []
         for path in self._files.rglob("*"):
             with suppress(OSError):  # another process removed it
@@ -182,11 +183,11 @@ class Cache:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with self._told("cannot be locked"), _OPENING:
+        with self._translated("cannot be locked"), _OPENING:
             lock = os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             _OPEN.add(lock)
         try:
-            with self._told("cannot be locked"):
+            with self._translated("cannot be locked"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
@@ -195,19 +196,19 @@ class Cache:
                 os.close(lock)
 
     @contextmanager
-    def _told(self, deed: str) -> Iterator[None]:
+    def _translated(self, problem: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise self._refusal(error, deed) from None
+            raise self._error_for(error, problem) from None
 
-    def _refusal(self, error: OSError, deed: str) -> SkelpipeError:
+    def _error_for(self, error: OSError, problem: str) -> SkelpipeError:
         kind = NoRoomError if error.errno in FULL else SkelpipeError
-        return kind(f"{self}: the cache {deed}: {error.strerror or error}")
+        return kind(f"{self}: the cache {problem}: {error.strerror or error}")
 
 
-# A forked process has the lock files that threads of its parent hold open: it would keep them locked, for itself
-# as well, after the parent let them go.
+# A forked process inherits the open lock files of its parent's threads. It would keep them locked, even against
+# itself, after the parent has released them.
 _OPEN: set[int] = set()
 _OPENING = threading.Lock()
 
@@ -227,7 +228,7 @@ def _create(path: Path) -> IO[bytes]:
 
 
 def _allocated(path: Path, size: int) -> IO[bytes]:
-    """Create a file that has its blocks and is held; nothing is left of it where that fails."""
+    """Create a file with all its blocks allocated, and lock it; where that fails nothing of it is left."""
     file = _create(path)
     try:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -241,7 +242,7 @@ def _allocated(path: Path, size: int) -> IO[bytes]:
 
 
 def _freed(kept: list[tuple[float, int, Path]], wanted: int) -> int:
-    """Remove files, the first of `kept` first, until `wanted` bytes are free; return how many are."""
+    """Remove files in the order of `kept` until `wanted` bytes are freed; return how many were."""
     free = 0
     for _, size, path in kept:
         if free >= wanted:
@@ -252,7 +253,7 @@ def _freed(kept: list[tuple[float, int, Path]], wanted: int) -> int:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a file that nobody holds; say whether that was done."""
+    """Remove a file that no process uses; return whether it was removed."""
     try:
         with open(path, "rb+", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

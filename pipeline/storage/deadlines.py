@@ -1,6 +1,6 @@
-"""Waiting for what may never come: a deadline, Ctrl-C, or that nobody wants it any more ends the wait.
+"""Waits that end: with the result, at a deadline, at Ctrl-C, or when nobody needs the result any more.
 
-Clients written in C know neither; what they do is done on another thread, and waited for here.
+A call into a client written in C reacts to none of these. It runs on another thread, and the caller waits here.
 """
 
 import threading
@@ -13,92 +13,95 @@ from typing import TypeVar
 from skelpipe.errors import SkelpipeError
 
 __all__ = [
-    "LateError",
-    "UnwantedError",
+    "DeadlineError",
+    "StoppedError",
+    "call_until_stopped",
+    "call_within",
     "give_up_when",
     "pause",
     "result_of",
-    "settle",
-    "unless_unwanted",
-    "within",
+    "run_into",
 ]
 
 T = TypeVar("T")
 
-STEP_SECONDS = 0.1  # between two looks whether the result is still wanted
+STEP_SECONDS = 0.1  # between two checks whether the result is still needed
 
 
-class LateError(Exception):
-    """A deed took longer than it may."""
+class DeadlineError(Exception):
+    """A call took longer than it may."""
 
 
-class UnwantedError(SkelpipeError):
-    """Nobody wants the result any more that this thread waits for."""
+class StoppedError(SkelpipeError):
+    """Nobody needs the result any more that this thread waits for."""
 
 
-_unwanted: ContextVar[Callable[[], bool] | None] = ContextVar("unwanted", default=None)
+_is_stopped: ContextVar[Callable[[], bool] | None] = ContextVar("is_stopped", default=None)
 
 
-def give_up_when(unwanted: Callable[[], bool]) -> None:
-    """Have all that this thread waits for from now on end with UnwantedError once `unwanted()` is true.
+def give_up_when(is_stopped: Callable[[], bool]) -> None:
+    """Let every later wait of this thread end with StoppedError as soon as `is_stopped()` is true.
 
-    For a thread that somebody joins: whoever that is would wait as long otherwise.
+    For a thread that another thread joins: without this, the other one would wait just as long.
     """
-    _unwanted.set(unwanted)
+    _is_stopped.set(is_stopped)
 
 
 def result_of(future: "Future[T]", seconds: float | None = None) -> T:
-    """Return the result of a future, or raise its error; LateError after `seconds`, UnwantedError as above."""
-    unwanted = _unwanted.get()
+    """Return the result of a future, or raise its error.
+
+    Raises DeadlineError after `seconds`, and StoppedError where `give_up_when` asks for it.
+    """
+    is_stopped = _is_stopped.get()
     end = None if seconds is None else time.monotonic() + seconds
     while not future.done():
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
-            raise LateError
-        if unwanted is not None:
-            _end_if(unwanted)
+            raise DeadlineError
+        if is_stopped is not None:
+            _raise_if(is_stopped)
             left = STEP_SECONDS if left is None else min(left, STEP_SECONDS)
         wait((future,), left)
     return future.result()
 
 
-def within(seconds: float | None, deed: Callable[[], T]) -> T:
-    """Return what `deed` returns; LateError or UnwantedError as `result_of`.
+def call_within(seconds: float | None, function: Callable[[], T]) -> T:
+    """Return what `function` returns; raises as `result_of` does.
 
-    It is done on a thread of its own, which goes on with it in any case and holds up no exit of the process.
+    It runs on a thread of its own. That thread finishes the call in any case, and the process can end before it.
     """
     future: Future[T] = Future()
-    threading.Thread(target=settle, args=(future, deed), name="skelpipe-call", daemon=True).start()
+    threading.Thread(target=run_into, args=(future, function), name="skelpipe-call", daemon=True).start()
     return result_of(future, seconds)
 
 
-def unless_unwanted(deed: Callable[[], T]) -> T:
-    """Return what `deed` returns, which Ctrl-C reaches anyway; UnwantedError where this thread was told when."""
-    return deed() if _unwanted.get() is None else within(None, deed)
+def call_until_stopped(function: Callable[[], T]) -> T:
+    """Return what `function` returns, which Ctrl-C interrupts by itself; StoppedError as in `result_of`."""
+    return function() if _is_stopped.get() is None else call_within(None, function)
 
 
-def settle(future: "Future[T]", deed: Callable[[], T]) -> None:
-    """Do it, and give the future its result or error; nothing of either stays with this thread."""
+def run_into(future: "Future[T]", function: Callable[[], T]) -> None:
+    """Call `function` and put its result or error into `future`; this thread keeps a reference to neither."""
     try:
-        result = deed()
-    except BaseException as error:  # whatever it is, it belongs to who asked
+        result = function()
+    except BaseException as error:  # of any kind: it belongs to whoever waits for the future
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
 def pause(seconds: float) -> None:
-    """Sleep; UnwantedError once this thread's work is unwanted."""
-    unwanted = _unwanted.get()
-    if unwanted is None:
+    """Sleep; StoppedError as in `result_of`."""
+    is_stopped = _is_stopped.get()
+    if is_stopped is None:
         time.sleep(seconds)
         return
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        _end_if(unwanted)
+        _raise_if(is_stopped)
         time.sleep(min(left, STEP_SECONDS))
 
 
-def _end_if(unwanted: Callable[[], bool]) -> None:
-    if unwanted():
-        raise UnwantedError("stopped: nobody waits for it any more")
+def _raise_if(is_stopped: Callable[[], bool]) -> None:
+    if is_stopped():
+        raise StoppedError("stopped: nobody waits for the result any more")

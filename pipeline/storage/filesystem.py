@@ -1,6 +1,6 @@
-"""Files at a place, read and written by relative name: what every place can do, and the local folder.
+"""Files read and written by relative name: the methods of every filesystem, and the local folder.
 
-All keep the same promise: a name never stands for half a file.
+All of them keep one promise: a file that has its name is complete.
 """
 
 import os
@@ -15,14 +15,15 @@ from skelpipe.files import replacing
 
 __all__ = ["CHUNK", "Filesystem", "LocalFilesystem", "checked_name", "one_line"]
 
-CHUNK = 8 << 20  # bytes of a read: an object store answers each with one request
+CHUNK = 8 << 20  # bytes per read: each is one request to an object store
 SHORTEST_SECRET = 4
 
 
 class Filesystem(Protocol):
     """Files by relative name ("train/joint/000000.tar"), safe to use from several threads.
 
-    Methods raise SkelpipeError naming place, file and reason; UsageError for a name that leads elsewhere.
+    `str` is its folder or URL without secrets. Methods raise SkelpipeError with this, file and reason, and
+    UsageError for a name that leads out of it.
     """
 
     @property
@@ -30,34 +31,34 @@ class Filesystem(Protocol):
 
     @property
     def local_path(self) -> Path:
-        """The folder of a local place; UsageError where the place is none."""
+        """The folder, of a local filesystem; UsageError otherwise."""
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
-        """Yield a file's bytes in order, in pieces of `chunk` bytes at most."""
+        """Yield a file's bytes in order, in pieces of at most `chunk` bytes."""
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None where there is no such file."""
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Write a file whole or not at all: if `chunks` raises, what had the name before keeps it."""
+        """Write a file completely or not at all: if `chunks` raises, an older file of that name stays."""
 
     def remove(self, name: str) -> None:
         """Remove a file."""
 
     def names(self) -> list[str]:
-        """Return the names of all files at any depth, sorted; none where the place does not exist yet.
+        """Return the names of all files at any depth, sorted; none where the folder or prefix does not exist yet.
 
-        UsageError for a place that cannot be listed."""
+        UsageError where the server cannot list its files."""
 
     def child(self, name: str) -> "Filesystem":
-        """Return the place of a sub-folder."""
+        """Return the filesystem of a sub-folder."""
 
 
 class LocalFilesystem:
-    """A folder of this machine. Files appear by rename, after their bytes are on disk."""
+    """A folder of this machine. A file gets its name after its bytes are on disk."""
 
     is_local = True
 
@@ -69,18 +70,18 @@ class LocalFilesystem:
 
     def read(self, name: str) -> bytes:
         path = self._path(name)
-        with _told_local(path, "read"):
+        with _translated(path, "read"):
             return path.read_bytes()
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         path = self._path(name)
-        with _told_local(path, "read"), open(path, "rb", buffering=0) as file:
+        with _translated(path, "read"), open(path, "rb", buffering=0) as file:
             while piece := file.read(chunk):
                 yield piece
 
     def size(self, name: str) -> int | None:
         path = self._path(name)
-        with _told_local(path, "read"):
+        with _translated(path, "read"):
             return path.stat().st_size if path.is_file() else None
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
@@ -90,12 +91,12 @@ class LocalFilesystem:
 
     def remove(self, name: str) -> None:
         path = self._path(name)
-        with _told_local(path, "removed"):
+        with _translated(path, "removed"):
             path.unlink()
 
     def names(self) -> list[str]:
         found = []
-        with _told_local(self.local_path, "listed"):
+        with _translated(self.local_path, "listed"):
             if self.local_path.exists() and not self.local_path.is_dir():
                 raise UsageError(f"{self}: is a file, not a folder")
             for folder, _, files in os.walk(self.local_path, onerror=_raise):
@@ -111,15 +112,15 @@ class LocalFilesystem:
 
 
 def checked_name(name: str) -> str:
-    """Return a relative name; UsageError where it could lead out of its place."""
+    """Return a relative name; UsageError where it could lead out of the filesystem."""
     path = PurePosixPath(name)
     if name in ("", ".") or path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name:
-        raise UsageError(f"{name!r} is no name of a file within a place")
+        raise UsageError(f"{name!r} is not the name of a file inside a folder, bucket or web address")
     return name
 
 
 def one_line(error: Exception, secrets: tuple[str, ...]) -> str:
-    """Return an error's text as one line without secrets; what is too short to be one may stay."""
+    """Return an error's text as one line without secrets; a text too short to be a secret may stay."""
     text = re.sub(r"^\[Errno \d+\] ", "", " ".join(str(error).split()))
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
@@ -128,11 +129,11 @@ def one_line(error: Exception, secrets: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _told_local(path: Path, deed: str) -> Iterator[None]:
+def _translated(path: Path, done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SkelpipeError(f"{path}: cannot be {deed}: {error.strerror or error}") from error
+        raise SkelpipeError(f"{path}: cannot be {done}: {error.strerror or error}") from error
 
 
 def _raise(error: OSError) -> None:

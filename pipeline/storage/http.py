@@ -1,6 +1,6 @@
 """Files under a web address, read only: `http://` and `https://` through urllib3.
 
-Messages are of our own words: urllib3's repeat the whole URL, and its query may be a signature.
+Messages are our own: those of urllib3 repeat the whole URL, and its query may be a signature.
 """
 
 import os
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.storage.deadlines import LateError, UnwantedError, unless_unwanted, within
+from skelpipe.storage.deadlines import DeadlineError, StoppedError, call_until_stopped, call_within
 from skelpipe.storage.filesystem import CHUNK, checked_name
-from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS, Line, Pace, TransientError
+from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS, MinimumSpeed, Retries, TransientError
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -27,14 +27,14 @@ __all__ = ["Address", "HttpFilesystem"]
 
 REDIRECTS = {301, 302, 303, 307, 308}
 MOST_REDIRECTS = 5
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be another one later
-STEP = 512 << 10  # bytes read at a time: a connection that breaks loses no more of what came
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # statuses that may change
+STEP = 512 << 10  # bytes read at a time: at most so many are lost when a connection breaks
 CONNECTIONS = 8  # kept open to one server
 
 
 @dataclass(frozen=True)
 class Address:
-    """A web address taken apart. `query` and `user` (name, password) are secrets: they go to its host only."""
+    """A web address in parts. `query` and `user` (name, password) are secrets: they are sent to its host only."""
 
     scheme: str
     host: str
@@ -53,19 +53,19 @@ class Address:
 
     @property
     def target(self) -> str:
-        """What is asked for, in full."""
+        """The URL of the request, complete."""
         query = f"?{self.query}" if self.query else ""
         return f"{self.scheme}://{self.host}/{quote(self.path)}{query}"
 
 
 class HttpFilesystem:
-    """The files below a web address. A server tells no names, and nothing is written."""
+    """The files below a web address, for reading. A web server does not list its files."""
 
     is_local = False
 
-    def __init__(self, address: Address, line: Line | None = None) -> None:
+    def __init__(self, address: Address, retries: Retries | None = None) -> None:
         self._address = address
-        self._line = line or Line()
+        self._retries = retries or Retries()
         self._pools: dict[int, PoolManager] = {}  # by process: a fork must not share connections
 
     def __str__(self) -> str:
@@ -83,8 +83,8 @@ class HttpFilesystem:
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         address = self._address.child(name)
-        seen: list[tuple[str | None, int | None]] = []  # version and size of the file, once an answer told them
-        yield from self._line.steadily(lambda start: self._stream_from(address, start, chunk, seen))
+        seen: list[tuple[str | None, int | None]] = []  # version and size of the file, once an answer has them
+        yield from self._retries.stream(lambda start: self._stream_from(address, start, chunk, seen))
 
     def _stream_from(
         self, address: Address, start: int, chunk: int, seen: list[tuple[str | None, int | None]]
@@ -93,13 +93,13 @@ class HttpFilesystem:
         with self._answer("GET", address, headers) as answer:
             version = answer.headers.get("ETag"), _whole_size(answer)
             if seen and version != seen[0]:
-                raise SkelpipeError(f"{address}: was changed at its place while it was read")
+                raise SkelpipeError(f"{address}: was changed on the server while it was read")
             seen[:] = [version]
             skip = start - _first_byte(answer)
             if skip < 0:
-                raise SkelpipeError(f"{address}: the server answers with another part than it was asked for")
-            pace = Pace(f"{address}: cannot be read")
-            while piece := _piece(answer, min(chunk, STEP), pace):
+                raise SkelpipeError(f"{address}: the server sends another part than was asked for")
+            speed = MinimumSpeed(f"{address}: cannot be read")
+            while piece := _piece(answer, min(chunk, STEP), speed):
                 if skip < len(piece):
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
@@ -117,10 +117,10 @@ class HttpFilesystem:
                 if answer.status in (404, 410):
                     return None
                 if (size := _whole_size(answer)) is None:
-                    raise SkelpipeError(f"{address}: the server does not tell its size")
+                    raise SkelpipeError(f"{address}: the server does not say its size")
                 return size
 
-        return self._line.patiently(ask)
+        return self._retries.call(ask)
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         raise UsageError(f"{self}: nothing can be written to a web address")
@@ -129,35 +129,36 @@ class HttpFilesystem:
         raise UsageError(f"{self}: nothing can be removed from a web address")
 
     def names(self) -> list[str]:
-        raise UsageError(f"{self}: a web address does not tell which files it has")
+        raise UsageError(f"{self}: a web address does not list its files")
 
     def child(self, name: str) -> "HttpFilesystem":
-        return HttpFilesystem(self._address.child(name), self._line)
+        return HttpFilesystem(self._address.child(name), self._retries)
 
     @contextmanager
     def _answer(
         self, method: str, address: Address, headers: dict[str, str], fine: Iterable[int] = ()
     ) -> Iterator["BaseHTTPResponse"]:
-        """Yield the answer to a request, redirects followed; statuses but success and `fine` are errors."""
+        """Yield the answer to a request after redirects; a status but success and `fine` is an error."""
         from urllib3.exceptions import HTTPError
 
         try:
-            # A head that trickles in renews the time-out with each byte.
-            answer = within(CONNECT_SECONDS + 2 * SILENT_SECONDS, lambda: self._follow(method, address, headers))
+            # Each byte of a slow header would restart the time-out of urllib3.
+            seconds = CONNECT_SECONDS + 2 * SILENT_SECONDS
+            answer = call_within(seconds, lambda: self._follow(method, address, headers))
             try:
                 if answer.status not in (200, 206, *fine):
-                    raise _refusal(answer, address)
+                    raise _status_error(answer, address)
                 yield answer
-            except UnwantedError:  # another thread reads still: closing would wait for it
+            except StoppedError:  # another thread still reads, and closing would wait for it
                 raise
             except BaseException:
                 _end(answer, method)
                 raise
             _end(answer, method)
-        except LateError:
-            raise TransientError(f"{address}: cannot be read: no whole answer came in time") from None
+        except DeadlineError:
+            raise TransientError(f"{address}: cannot be read: no complete answer came in time") from None
         except (HTTPError, OSError) as error:
-            raise _broken(error, address) from None
+            raise _connection_error(error, address) from None
 
     def _follow(self, method: str, address: Address, headers: dict[str, str]) -> "BaseHTTPResponse":
         target = address.target
@@ -181,7 +182,7 @@ class HttpFilesystem:
             target = urljoin(target, location)
             scheme, _ = _origin(target)
             if scheme not in ("http", "https") or (address.scheme == "https" and scheme != "https"):
-                raise SkelpipeError(f"{address}: the server leads away from https, which is not followed")
+                raise SkelpipeError(f"{address}: the server redirects away from https, which is not followed")
         raise SkelpipeError(f"{address}: the server redirects more than {MOST_REDIRECTS} times")
 
     def _pool(self) -> "PoolManager":
@@ -192,19 +193,19 @@ class HttpFilesystem:
 
 
 def _end(answer: "BaseHTTPResponse", method: str) -> None:
-    """Close an answer; its connection is kept where nothing long follows."""
+    """Close an answer; keep its connection where little is left to read."""
     if method == "HEAD" or answer.status not in (200, 206):
         answer.drain_conn()
     answer.close()
 
 
-def _piece(answer: "BaseHTTPResponse", size: int, pace: Pace) -> bytes:
-    """Return `size` bytes, less at the end. Each of its reads ends as soon as any bytes are there."""
+def _piece(answer: "BaseHTTPResponse", size: int, speed: MinimumSpeed) -> bytes:
+    """Return `size` bytes, fewer at the end. Each read inside returns as soon as any bytes are there."""
     pieces: list[bytes] = []
     while size:
-        begun = time.monotonic()
-        piece = unless_unwanted(partial(answer.read1, size))
-        pace.spent(time.monotonic() - begun, len(piece))
+        start = time.monotonic()
+        piece = call_until_stopped(partial(answer.read1, size))
+        speed.add(time.monotonic() - start, len(piece))
         if not piece:
             break
         pieces.append(piece)
@@ -213,7 +214,7 @@ def _piece(answer: "BaseHTTPResponse", size: int, pace: Pace) -> bytes:
 
 
 def _new_pool(address: Address) -> "PoolManager":
-    """Return connections of this process, through the environment's proxy where it names one for the host."""
+    """Return connections of this process, through the proxy that the environment names, if any."""
     from urllib.request import getproxies, proxy_bypass
 
     from urllib3 import PoolManager, ProxyManager, Timeout
@@ -241,7 +242,7 @@ def _origin(target: str) -> tuple[str, str]:
 
 
 def _whole_size(answer: "BaseHTTPResponse") -> int | None:
-    """Return the size of the file that an answer is of or is a part of, where it tells."""
+    """Return the size of the whole file, where an answer, even of a part, says it."""
     if answer.status in (206, 416):
         span = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", ""))
         return int(span[1]) if span else None
@@ -254,8 +255,8 @@ def _first_byte(answer: "BaseHTTPResponse") -> int:
     return int(span[1]) if span else 0
 
 
-def _refusal(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError:
-    """Return the error for an answer: TransientError where another try may help."""
+def _status_error(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError:
+    """Return the error for an answer: TransientError where another attempt may help."""
     status = answer.status
     if status in (404, 410):
         return SkelpipeError(f"{address}: cannot be read: no such file (HTTP {status})")
@@ -263,7 +264,7 @@ def _refusal(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError:
         return SkelpipeError(
             f"{address}: cannot be read: access is refused (HTTP {status}), check the credentials"
         )
-    if status in PASSING:
+    if status in TRANSIENT:
         after = answer.headers.get("Retry-After", "")
         return TransientError(
             f"{address}: cannot be read: the server is busy (HTTP {status})",
@@ -272,8 +273,8 @@ def _refusal(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError:
     return SkelpipeError(f"{address}: cannot be read: HTTP {status}")
 
 
-def _broken(error: Exception, address: Address) -> SkelpipeError:
-    """Return the error for a connection that failed, told without the words of urllib3."""
+def _connection_error(error: Exception, address: Address) -> SkelpipeError:
+    """Return the error for a connection that failed, without the words of urllib3."""
     from urllib3 import exceptions as kinds
 
     def is_a(*wanted: type[BaseException]) -> bool:
@@ -286,9 +287,9 @@ def _broken(error: Exception, address: Address) -> SkelpipeError:
     if isinstance(error, kinds.LocationValueError):
         return SkelpipeError(f"{what}: its address is not valid")
     if is_a(kinds.NameResolutionError):
-        return TransientError(f"{what}: its host is not known", unreachable=True)
+        return TransientError(f"{what}: its host name is not known", unreachable=True)
     if is_a(kinds.ConnectTimeoutError, kinds.NewConnectionError):
-        return TransientError(f"{what}: nobody answers there", unreachable=True)
+        return TransientError(f"{what}: no server answers there", unreachable=True)
     if is_a(kinds.ReadTimeoutError, TimeoutError):
         return TransientError(f"{what}: no byte came for {SILENT_SECONDS:.0f} s")
     for cause in (error, *error.args):

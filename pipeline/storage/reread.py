@@ -1,4 +1,4 @@
-"""Small files of a place that others may replace at any moment."""
+"""Small remote files that another process may replace at any moment."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,15 +11,15 @@ __all__ = ["read_parsed"]
 T = TypeVar("T")
 
 
-def read_parsed(place: Filesystem, name: str, parse: Callable[[bytes], T]) -> tuple[bytes, T]:
-    """Return a file's bytes and what `parse` makes of them.
+def read_parsed(filesystem: Filesystem, name: str, parse: Callable[[bytes], T]) -> tuple[bytes, T]:
+    """Return the bytes of a file and what `parse` returns for them.
 
-    A bucket is asked for the size first: a file that is replaced between the two requests comes cut or filled to
-    the length of the old one. One that `parse` refuses (SkelpipeError or ValueError) is therefore read once more.
+    A bucket is asked for the size first. A file that is replaced between these two requests is cut or padded to
+    the length of the old one. So a file that `parse` refuses (SkelpipeError or ValueError) is read once more.
     """
-    content = place.read(name)
+    content = filesystem.read(name)
     try:
         return content, parse(content)
     except (SkelpipeError, ValueError):
-        content = place.read(name)
+        content = filesystem.read(name)
         return content, parse(content)

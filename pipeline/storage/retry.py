@@ -1,4 +1,4 @@
-"""Trying again: bounded, with growing waits and jitter, and only what may be better next time."""
+"""Trying again: a bounded number of times, with growing random waits, and only after failures that may pass."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -13,25 +13,26 @@ __all__ = [
     "SILENT_SECONDS",
     "SLOWEST",
     "ExhaustedError",
-    "Line",
-    "Pace",
-    "Patience",
+    "MinimumSpeed",
+    "Retries",
+    "RetryPolicy",
     "TransientError",
 ]
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
-SILENT_SECONDS = 30.0  # without a byte: the connection is taken for dead
-SLOWEST = 8 << 10  # bytes a second of a connection: one that is slower holds a run and is taken for dead as well
-PROGRESS = 8 << 20  # bytes got since the last failure, after which the counting starts anew
+SILENT_SECONDS = 30.0  # without a byte, after which a connection counts as dead
+SLOWEST = 8 << 10  # bytes per second; a slower connection would hold up a run and counts as dead as well
+PROGRESS = 8 << 20  # bytes received since the last failure, after which failures are counted from 1 again
 LONGEST_ASKED = 60.0
 
 
 class TransientError(SkelpipeError):
-    """A failure that may pass: a connection that broke, a server that asks for patience.
+    """A failure that may pass: a connection that broke, or a server that is busy.
 
-    `after` are the seconds that the server asks to wait, where it does; `unreachable` that nobody answered.
+    `after` is the number of seconds that the server asks to wait, if it does; `unreachable` says that no server
+    answered at all.
     """
 
     def __init__(self, message: str, after: float | None = None, *, unreachable: bool = False) -> None:
@@ -40,14 +41,14 @@ class TransientError(SkelpipeError):
 
 
 class ExhaustedError(SkelpipeError):
-    """A failure that did not pass as long as there was patience."""
+    """A failure that was still there at the last attempt."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often to try, and how long to wait in between: `first` seconds, doubled each time up to `longest`.
+class RetryPolicy:
+    """How many attempts to make, and how long to wait after each: `first` seconds, doubled up to `longest`.
 
-    The nine tries of the default wait 51 s at most, which is what a store takes to make room for a burst.
+    The nine attempts of the default wait 51 s at most: a store needs about as long to adapt to a sudden load.
     """
 
     attempts: int = 9
@@ -55,24 +56,24 @@ class Patience:
     longest: float = 30.0
 
     def wait(self, failures: int, asked: float | None = None) -> None:
-        """Sleep after the `failures`-th failure, half of it by chance so that many ranks do not come at once."""
+        """Sleep after failure number `failures`, half of the time random: many ranks must not return at once."""
         span = min(self.longest, self.first * 2 ** (failures - 1))
         seconds = max(span / 2, min(asked or 0.0, LONGEST_ASKED)) + random.uniform(0, span / 2)  # noqa: S311
         pause(seconds)
 
 
-PATIENCE = Patience()
-AT_FIRST = 4  # attempts to reach a server that never answered: its name may be wrong
+POLICY = RetryPolicy()
+FIRST_ATTEMPTS = 4  # to reach a server that has never answered: its name may be wrong
 
 
-class Pace:
-    """Watches how fast a body comes: `spent(seconds, count)` is told of each read."""
+class MinimumSpeed:
+    """Measures how fast a body arrives: call `add(seconds, count)` after each read."""
 
     def __init__(self, what: str) -> None:
         self._what, self._seconds, self._bytes = what, 0.0, 0
 
-    def spent(self, seconds: float, count: int) -> None:
-        """Raise TransientError where the reads of SILENT_SECONDS brought less than SLOWEST a second."""
+    def add(self, seconds: float, count: int) -> None:
+        """Raise TransientError where reads of SILENT_SECONDS brought less than SLOWEST bytes per second."""
         self._seconds += seconds
         self._bytes += count
         if self._seconds < SILENT_SECONDS:
@@ -82,29 +83,29 @@ class Pace:
         self._seconds, self._bytes = 0.0, 0
 
 
-class Line:
-    """The line to one server: it is tried again in patience, and in haste as long as it never answered."""
+class Retries:
+    """Repeats failed requests to one server: POLICY.attempts of each, fewer while it has never answered."""
 
     def __init__(self) -> None:
         self._answered = False
 
-    def patiently(self, deed: Callable[[], T]) -> T:
-        """Return what `deed` returns, done again after each TransientError; ExhaustedError where patience ends."""
+    def call(self, request: Callable[[], T]) -> T:
+        """Return what `request` returns, repeated after TransientError; ExhaustedError after the last attempt."""
         failures = 0
         while True:
             try:
-                result = deed()
+                result = request()
             except TransientError as error:
                 failures += 1
-                self._bear(error, failures)
+                self._wait(error, failures)
             else:
                 self._answered = True
                 return result
 
-    def steadily(self, read_from: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
+    def stream(self, read_from: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
         """Yield the pieces of `read_from(0)`; after a TransientError go on with `read_from(bytes yielded)`.
 
-        What was yielded counts: the failures are counted anew once PROGRESS bytes came through.
+        Failures are counted from 1 again once PROGRESS bytes came since the last one.
         """
         failures = done = mark = 0
         while True:
@@ -117,10 +118,11 @@ class Line:
             except TransientError as error:
                 failures = 1 if done - mark >= PROGRESS else failures + 1
                 mark = done if failures == 1 else mark
-                self._bear(error, failures)
+                self._wait(error, failures)
 
-    def _bear(self, error: TransientError, failures: int) -> None:
+    def _wait(self, error: TransientError, failures: int) -> None:
+        """Wait before the next attempt; ExhaustedError where there is none."""
         self._answered = self._answered or not error.unreachable
-        if failures >= (PATIENCE.attempts if self._answered else AT_FIRST):
+        if failures >= (POLICY.attempts if self._answered else FIRST_ATTEMPTS):
             raise ExhaustedError(f"{error}; given up after {failures} attempts") from None
-        PATIENCE.wait(failures, error.after)
+        POLICY.wait(failures, error.after)

@@ -1,6 +1,6 @@
-"""URLs to places: `open_filesystem` is the one way in, and no other module takes a URL apart.
+"""URLs to filesystems: `open_filesystem` is the only entry, and no other module parses a URL.
 
-A place's `str` is its URL without user-info and query, so that no message, card or log can hold a secret of it.
+The `str` of a filesystem is its URL without user-info and query: no message, card or log can show a secret of it.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.storage.bucket import BucketFilesystem, Stores
+from skelpipe.storage.bucket import BucketFilesystem, Clients
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem, checked_name, one_line
 from skelpipe.storage.http import Address, HttpFilesystem
 from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS
@@ -39,17 +39,17 @@ SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_T
 
 
 def open_filesystem(url: str | Path) -> Filesystem:
-    """Return the place of a folder path or a `file`, `s3`, `gs` or `http(s)` URL; nothing needs to be there yet.
+    """Return the filesystem of a folder path or a `file`, `s3`, `gs` or `http(s)` URL; it need not exist yet.
 
-    Options of buckets go into the query: `s3://bucket/prefix?endpoint_override=127.0.0.1:9000&scheme=http`,
-    `region=`, `anonymous=true`; the query of an `http(s)` URL goes with every request. Credentials come from the
-    environment, as the stores' own tools have it. UsageError for what cannot be understood, without repeating it
-    where it may hold a secret.
+    Options of a bucket are in the query: `s3://bucket/prefix?endpoint_override=127.0.0.1:9000&scheme=http`,
+    `region=`, `anonymous=true`; the query of an `http(s)` URL is part of every request. Credentials come from the
+    environment, as for the stores' own tools. UsageError for a URL that is not understood; the message does not
+    repeat parts that may be secret.
     """
     text = str(url)
     if isinstance(url, Path) or "://" not in text:
         if not text:
-            raise UsageError("an empty name is no place: name a folder or a URL")
+            raise UsageError("the name is empty: give a folder or a URL")
         if not isinstance(url, Path) and re.match(r"(?i)(s3|gs|gcs|file|https?):/", text):
             raise UsageError("the URL cannot be read: two slashes follow its scheme")
         return LocalFilesystem(Path(text))
@@ -59,26 +59,26 @@ def open_filesystem(url: str | Path) -> Filesystem:
     if scheme == "file":
         return LocalFilesystem(_file_path(text))
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        raise UsageError(f"the URL cannot be read; known places are {KNOWN}")
+        raise UsageError(f"the URL cannot be read; supported are {KNOWN}")
     if scheme in ("http", "https"):
-        return _http_place(scheme, text)
+        return _http_filesystem(scheme, text)
     if scheme not in OPTIONS:
-        raise UsageError(f"{scheme}:// is not known here; known places are {KNOWN}")
-    return _object_place(scheme, text)
+        raise UsageError(f"{scheme}:// is not supported; supported are {KNOWN}")
+    return _bucket_filesystem(scheme, text)
 
 
 def local_folder(url: str | Path, what: str = "") -> Path:
-    """Return the folder that a path or `file` URL names; UsageError for a place elsewhere, `what` in front."""
+    """Return the folder of a path or `file` URL; UsageError, beginning with `what`, for any other URL."""
     text = str(url)
     scheme = text.split("://", 1)[0].lower() if "://" in text else "file"
     path = open_filesystem(url).local_path if scheme == "file" else None
     if path is None:  # not repeated: a URL may hold secrets
-        raise UsageError(f"{what or 'the place'}: {scheme}:// is elsewhere; only a local folder can be used here")
+        raise UsageError(f"{what or 'the URL'}: {scheme}:// is remote; only a local folder can be used")
     return path
 
 
-def _object_place(scheme: str, text: str) -> BucketFilesystem:
-    """Build the place of a bucket URL. Nothing of user-info and query is repeated in messages."""
+def _bucket_filesystem(scheme: str, text: str) -> BucketFilesystem:
+    """Return the filesystem of a bucket URL. No message repeats user-info or query."""
     parts = _split(text)
     user_info, _, bucket = parts.netloc.rpartition("@")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
@@ -96,17 +96,17 @@ def _object_place(scheme: str, text: str) -> BucketFilesystem:
     make = partial(_s3, bucket, key or None, secret or None, options) if scheme == "s3" else partial(_gs, options)
     import pyarrow as pa
 
-    stores = Stores(make)
+    clients = Clients(make)
     try:
-        stores.get(1)
+        clients.get(1)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SkelpipeError(f"{url}: cannot be opened: {one_line(error, secrets)}") from None
-    keyless = scheme == "s3" and not key and not options.get("anonymous") and not _finds_credentials()
-    return BucketFilesystem(stores, root, url, secrets, keyless=keyless)
+    no_credentials = scheme == "s3" and not key and not options.get("anonymous") and not _finds_credentials()
+    return BucketFilesystem(clients, root, url, secrets, no_credentials=no_credentials)
 
 
 def _finds_credentials() -> bool:
-    """Whether there are credentials where S3's own tools look for them. A machine's role cannot be seen."""
+    """Whether there are credentials where S3's own tools look. The role of a cloud machine is not seen here."""
     if any(os.environ.get(name) for name in CREDENTIALS):
         return True
     files = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
@@ -124,8 +124,8 @@ def _s3(
     return S3FileSystem(
         access_key=key,
         secret_key=secret,
-        allow_delayed_open=True,  # one request for a small file, not three
-        background_writes=False,  # else memory holds whatever the link is slower than the source
+        allow_delayed_open=True,  # one request for a small file instead of three
+        background_writes=False,  # else memory holds all that is written faster than the network sends it
         connect_timeout=CONNECT_SECONDS,
         request_timeout=SILENT_SECONDS,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=attempts),
@@ -139,8 +139,8 @@ def _gs(options: Mapping[str, Any], attempts: int) -> "FileSystem":
     return GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_SECONDS * attempts), **options)
 
 
-def _http_place(scheme: str, text: str) -> HttpFilesystem:
-    """Build the place of a web address. Nothing of user-info and query is repeated in messages."""
+def _http_filesystem(scheme: str, text: str) -> HttpFilesystem:
+    """Return the filesystem of a web address. No message repeats user-info or query."""
     parts = _split(text)
     user_info, _, host = parts.netloc.rpartition("@")
     if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", host) or parts.fragment:
@@ -153,7 +153,7 @@ def _http_place(scheme: str, text: str) -> HttpFilesystem:
 
 
 def url_key(url: str | Path) -> str:
-    """Return a name for a place, 64 hex digits, that shows nothing of its URL; user-info does not enter it."""
+    """Return a hash of a URL, 64 hex digits, without its user-info: a name that shows nothing of the URL."""
     text = str(url)
     if "://" in text:
         parts = _split(text)
@@ -162,7 +162,7 @@ def url_key(url: str | Path) -> str:
 
 
 def child_url(url: str, name: str) -> str:
-    """Return the URL, or path, of a sub-folder; the options in the query stay."""
+    """Return the URL, or path, of a sub-folder, with the same query."""
     if "://" not in url:
         return str(Path(url) / name)
     parts = _split(url)
@@ -170,21 +170,21 @@ def child_url(url: str, name: str) -> str:
 
 
 def shown_url(url: str | Path) -> tuple[str, bool]:
-    """Return a URL, or path, without what may be secret, and whether anything was left out.
+    """Return a URL, or path, without its secrets, and whether it had any.
 
-    Left out are user-info and the query of a web address; the options of a bucket are none.
+    Secrets are the user-info and the query of a web address; the query of a bucket URL is not secret.
     """
-    place, text = open_filesystem(url), str(url)
-    if place.is_local or "://" not in text:
-        return str(place), False
+    filesystem, text = open_filesystem(url), str(url)
+    if filesystem.is_local or "://" not in text:
+        return str(filesystem), False
     parts = _split(text)
-    query = "" if isinstance(place, HttpFilesystem) or "@" in unquote(parts.query) else parts.query
+    query = "" if isinstance(filesystem, HttpFilesystem) or "@" in unquote(parts.query) else parts.query
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query)
     return shown.geturl(), shown != parts
 
 
 def _options(scheme: str, url: str, query: str) -> dict[str, Any]:
-    """Return the options of a URL's query, checked; UsageError names the option, never its value."""
+    """Return the options in the query of a bucket URL; UsageError names a wrong option, never its value."""
     known = OPTIONS[scheme]
     try:
         pairs = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
@@ -214,4 +214,4 @@ def _split(text: str) -> SplitResult:
     try:
         return urlsplit(text)
     except ValueError:
-        raise UsageError("the URL cannot be read; special signs in it are written %XX") from None
+        raise UsageError("the URL cannot be read; special characters in it are written %XX") from None

@@ -1,4 +1,4 @@
-"""A few threads that do jobs in the order asked: started when there is work, gone when there is none."""
+"""A few threads that run jobs in the order of submission: started when there is work, ended when there is none."""
 
 import os
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from skelpipe.storage.deadlines import settle
+from skelpipe.storage.deadlines import run_into
 
 __all__ = ["WorkerThreads"]
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class WorkerThreads:
-    """At most `size` threads. They are daemons and hold up no exit; a process that was forked starts its own."""
+    """At most `size` daemon threads: the process can end while they work. A forked process starts its own."""
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = size, name
@@ -30,20 +30,20 @@ class WorkerThreads:
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._running = 0
 
-    def submit(self, deed: Callable[[], T]) -> "Future[T]":
-        """Have `deed` done after all that was submitted before; its Future can be cancelled until it is begun."""
-        if self._pid != os.getpid():  # the threads and whatever they held stayed with the parent
+    def submit(self, job: Callable[[], T]) -> "Future[T]":
+        """Run `job` after all earlier ones. Its Future can be cancelled until it starts."""
+        if self._pid != os.getpid():  # the threads, and the lock they may hold, stayed with the parent
             self._begin()
         future: Future[T] = Future()
         with self._lock:
-            self._jobs.append((future, deed))
+            self._jobs.append((future, job))
             if self._running < self._size:
                 self._running += 1
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
         return future
 
-    def hurry(self, future: "Future[Any]") -> None:
-        """Have a job done next, because somebody waits for it."""
+    def run_next(self, future: "Future[Any]") -> None:
+        """Move a job to the front, because somebody waits for it."""
         with self._lock:
             for job in self._jobs:
                 if job[0] is future:
@@ -57,8 +57,8 @@ class WorkerThreads:
                 if not self._jobs:
                     self._running -= 1
                     return
-                future, deed = self._jobs.popleft()
+                future, job = self._jobs.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
-            settle(future, deed)
-            del future, deed  # an idle thread keeps nothing mapped
+            run_into(future, job)
+            del future, job  # an idle thread must not keep a file mapped

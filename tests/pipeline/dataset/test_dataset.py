@@ -1,4 +1,4 @@
-"""Open datasets: gathering rows, and what damage is told."""
+"""Open datasets: gathering rows, and the messages for damaged files."""
 
 import json
 from pathlib import Path
@@ -141,5 +141,5 @@ def test_wrong_names(folder) -> None:
         dataset.count("val")
     with pytest.raises(UsageError, match="joint, bone, motion"):
         dataset.reader("train", "velocity")
-    with pytest.raises(UsageError, match="known places are"):
+    with pytest.raises(UsageError, match="supported are"):
         Dataset.open("ftp://host/ds")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelpipe.augment.adain import SkeletonAdaIN
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.crop import Crop
-from skelpipe.augment.curriculum import Curriculum
+from skelpipe.augment.named_chains import Curriculum
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
+from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.loader import Batch, Loader, mixing_views
 from skelpipe.loader.cross_rank_donors import RankShares
 from skelpipe.loader.stream import Stream

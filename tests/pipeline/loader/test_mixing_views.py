@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from skelpipe import views
-from skelpipe.augment.adain import SkeletonAdaIN
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch, Loader, mixing_views
 from skelpipe.loader.stream import Stream

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from skelpipe import views
-from skelpipe.augment.adain import SkeletonAdaIN
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
+from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch, Loader
 from skelpipe.loader.stream import Stream

@@ -170,7 +170,7 @@ def test_cards_that_cannot_be_trusted(source, target) -> None:
         (json.dumps({**card, "split": "xview"}), "changed after prepare"),
         (with_digest(format={"name": "skelpipe-dataset", "version": 99}), "99"),
         (with_digest(anchors=[]), "does not list its files"),
-        (with_digest(splits=escaping), "is no name of a file within a place"),
+        (with_digest(splits=escaping), "is not the name of a file inside"),
     ]:
         path.write_text(content)
         with pytest.raises(SkelpipeError, match=message):

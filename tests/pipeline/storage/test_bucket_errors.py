@@ -1,4 +1,4 @@
-"""What a bucket's errors mean: which pass, which are final, and what their one line says."""
+"""Errors of a bucket: which are retried, which are final, and what their one line says."""
 
 import pytest
 
@@ -18,8 +18,8 @@ def s3(server, folder, monkeypatch):
     return lambda prefix, bucket="bucket": f"s3://{bucket}/{prefix}?{options}"
 
 
-def test_words_in_a_key_are_no_verdict(s3, server, folder, fault) -> None:
-    """An error that passes is tried again whatever the files are called, and the message tells what it was."""
+def test_words_in_a_key_do_not_count_as_error_codes(s3, server, folder, fault) -> None:
+    """A transient error is retried whatever the names of the files are, and the message says what it was."""
     server.serve_folder(folder, f"bucket/{WORDS}")
     card = f"/bucket/{WORDS}/dataset.json"
     busy = [fault("status", 2, method="HEAD"), fault("status", 2)]
@@ -32,7 +32,7 @@ def test_words_in_a_key_are_no_verdict(s3, server, folder, fault) -> None:
     assert "refused" not in str(caught.value)
 
 
-def test_a_region_that_is_none_is_told_at_once(monkeypatch) -> None:
+def test_an_invalid_region_is_reported_at_once(monkeypatch) -> None:
     with pytest.raises(SkelpipeError, match="A region must be set") as caught:
         Dataset.open("s3://bucket/ds?region=no/region&anonymous=true")
     assert "given up" not in str(caught.value)
@@ -47,7 +47,7 @@ def test_a_bucket_that_is_missing_is_named(s3, server, folder) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403])
-def test_missing_credentials_are_told_apart_from_wrong_ones(s3, server, status, monkeypatch, tmp_path) -> None:
+def test_missing_and_wrong_credentials_differ(s3, server, status, monkeypatch, tmp_path) -> None:
     server.check = lambda _: status
     with pytest.raises(SkelpipeError, match="access is refused, check the credentials and rights: "):
         Dataset.open(s3("ds"))

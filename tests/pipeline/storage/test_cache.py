@@ -1,4 +1,4 @@
-"""The cache folder: verified files, shared by processes, bounded, private, and whole whatever happens."""
+"""The cache folder: verified, complete files, of bounded size, private, shared by processes."""
 
 import hashlib
 import os
@@ -142,9 +142,9 @@ def test_a_damaged_file_is_not_found_and_is_stored_anew(cache, damage) -> None:
 def test_a_failed_store_leaves_nothing(cache) -> None:
     def fail(out) -> None:
         out.write(b"half")
-        raise SkelpipeError("the place failed")
+        raise SkelpipeError("the server failed")
 
-    with pytest.raises(SkelpipeError, match="the place failed"):
+    with pytest.raises(SkelpipeError, match="the server failed"):
         cache.store("ab" * 32, 400, fail)
     assert files(cache.folder) == []
     put(cache, b"x" * 900)
@@ -201,7 +201,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     return done.stdout
 
 
-def test_a_full_disk_is_told_before_fetching_and_leaves_nothing(tmp_path) -> None:
+def test_a_full_disk_is_noticed_before_fetching_and_leaves_nothing(tmp_path) -> None:
     cache = Cache(tmp_path / "cache", 1 << 20)
     said = full_disk(
         cache,

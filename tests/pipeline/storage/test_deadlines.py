@@ -1,4 +1,4 @@
-"""Waits that end: with what was waited for, by a deadline, or because nobody wants it any more."""
+"""Waits that end: with the result, at a deadline, or because nobody needs the result any more."""
 
 import threading
 import time
@@ -8,14 +8,14 @@ import pytest
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.storage import deadlines, open_filesystem, retry
-from skelpipe.storage.deadlines import LateError, UnwantedError, give_up_when, pause, result_of, within
-from skelpipe.storage.retry import ExhaustedError, Pace, TransientError
+from skelpipe.storage.deadlines import DeadlineError, StoppedError, call_within, give_up_when, pause, result_of
+from skelpipe.storage.retry import ExhaustedError, MinimumSpeed, TransientError
 
 LONG = 300.0  # seconds that no test waits
 
 
 def on_a_thread(work) -> BaseException | None:
-    """Return what `work` raises on a thread of its own, which keeps what it is told to itself."""
+    """Return what `work` raises on a thread of its own; `give_up_when` in it concerns that thread only."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -32,42 +32,42 @@ def on_a_thread(work) -> BaseException | None:
 
 
 def test_what_was_done_in_time_comes_as_it_is() -> None:
-    assert within(LONG, lambda: 5) == 5
-    assert within(None, lambda: threading.current_thread().name) == "skelpipe-call"
-    for error in (ValueError("mine"), TimeoutError("mine"), LateError("mine")):
+    assert call_within(LONG, lambda: 5) == 5
+    assert call_within(None, lambda: threading.current_thread().name) == "skelpipe-call"
+    for error in (ValueError("mine"), TimeoutError("mine"), DeadlineError("mine")):
         with pytest.raises(type(error), match="mine"):
-            within(LONG, lambda error=error: (_ for _ in ()).throw(error))
+            call_within(LONG, lambda error=error: (_ for _ in ()).throw(error))
 
 
-def test_a_deadline_ends_the_wait_and_not_the_deed() -> None:
+def test_a_deadline_ends_the_wait_and_not_the_call() -> None:
     go, done = threading.Event(), threading.Event()
 
-    def deed() -> None:
+    def call() -> None:
         go.wait(LONG)
         done.set()
 
-    with pytest.raises(LateError):
-        within(0.05, deed)
+    with pytest.raises(DeadlineError):
+        call_within(0.05, call)
     assert not done.is_set()
     go.set()
     assert done.wait(LONG)
 
 
 @pytest.mark.parametrize(
-    "wait", [lambda: result_of(Future()), lambda: pause(LONG), lambda: within(LONG, lambda: time.sleep(LONG))]
+    "wait", [lambda: result_of(Future()), lambda: pause(LONG), lambda: call_within(LONG, lambda: time.sleep(LONG))]
 )
-def test_a_thread_whose_work_is_unwanted_stops_waiting(wait) -> None:
-    unwanted = threading.Event()
+def test_a_thread_whose_work_is_stopped_ends_its_waits(wait) -> None:
+    stopped = threading.Event()
 
     def work() -> None:
-        give_up_when(unwanted.is_set)
-        threading.Timer(0.1, unwanted.set).start()
+        give_up_when(stopped.is_set)
+        threading.Timer(0.1, stopped.set).start()
         wait()
 
-    assert isinstance(on_a_thread(work), UnwantedError)
+    assert isinstance(on_a_thread(work), StoppedError)
 
 
-def test_only_the_thread_that_was_told_gives_up(monkeypatch) -> None:
+def test_only_the_thread_that_asked_gives_up(monkeypatch) -> None:
     monkeypatch.setattr(deadlines, "STEP_SECONDS", 0.01)
     assert on_a_thread(lambda: give_up_when(lambda: True)) is None
     assert on_a_thread(lambda: pause(0.05)) is None
@@ -76,7 +76,7 @@ def test_only_the_thread_that_was_told_gives_up(monkeypatch) -> None:
 
 def test_a_wait_between_two_tries_ends_as_well(monkeypatch) -> None:
     """And is not taken for another failure."""
-    monkeypatch.setattr(retry, "PATIENCE", retry.Patience(attempts=5, first=LONG, longest=LONG))
+    monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=5, first=LONG, longest=LONG))
     tries = []
 
     def busy() -> None:
@@ -85,28 +85,28 @@ def test_a_wait_between_two_tries_ends_as_well(monkeypatch) -> None:
 
     def work() -> None:
         give_up_when(lambda: bool(tries))
-        retry.Line().patiently(busy)
+        retry.Retries().call(busy)
 
-    assert isinstance(on_a_thread(work), UnwantedError)
+    assert isinstance(on_a_thread(work), StoppedError)
     assert len(tries) == 1
 
 
-def test_a_pace_too_slow_for_long_is_told() -> None:
-    """8 KiB a second over 30 s are enough, a byte less is not; what was fast before does not count."""
-    pace = Pace("here")
+def test_a_speed_too_low_for_long_is_an_error() -> None:
+    """8 KiB per second over 30 s are enough, a byte less is not; earlier fast reads do not count."""
+    speed = MinimumSpeed("here")
     for _ in range(10):
-        pace.spent(3.0, 1 << 20)
+        speed.add(3.0, 1 << 20)
     for _ in range(10):
-        pace.spent(3.0, 3 * 8192)
+        speed.add(3.0, 3 * 8192)
     for _ in range(9):
-        pace.spent(3.0, 3 * 8192)
+        speed.add(3.0, 3 * 8192)
     with pytest.raises(TransientError, match=r"^here: only 245,759 bytes came in 30 s$"):
-        pace.spent(3.0, 3 * 8192 - 1)
+        speed.add(3.0, 3 * 8192 - 1)
 
 
 @pytest.mark.parametrize("kind", ["trickle", "head"])
 def test_a_server_that_trickles_is_given_up(url, server, fault, folder, monkeypatch, kind) -> None:
-    """Each byte ends the silence, and so many never end: with the constants as they are that is half an hour."""
+    """Each byte resets the time-out, so such a read could take half an hour with the usual constants."""
     import skelpipe.storage.bucket
     import skelpipe.storage.http
 
@@ -114,13 +114,13 @@ def test_a_server_that_trickles_is_given_up(url, server, fault, folder, monkeypa
         monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
     monkeypatch.setattr(skelpipe.storage.http, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(skelpipe.storage.bucket, "SLOWEST", 50_000_000)
-    place = open_filesystem(url)
+    filesystem = open_filesystem(url)
     server.faults["/bucket/ds/samples.parquet"] = [fault(kind, 2, method=method) for method in ("GET", "HEAD")]
-    assert place.read("samples.parquet") == (folder / "samples.parquet").read_bytes()
+    assert filesystem.read("samples.parquet") == (folder / "samples.parquet").read_bytes()
     server.faults["/bucket/ds/samples.parquet"] = [fault(kind, 99)]
     begun = time.monotonic()
-    with pytest.raises(ExhaustedError, match="came in|no whole answer came in time") as caught:
-        place.read("samples.parquet")
+    with pytest.raises(ExhaustedError, match="came in|no complete answer came in time") as caught:
+        filesystem.read("samples.parquet")
     assert "given up after 5 attempts" in str(caught.value)
     assert time.monotonic() - begun < LONG
     assert isinstance(caught.value, SkelpipeError)

@@ -1,4 +1,4 @@
-"""Web addresses as places: what is asked, what is answered, and which secrets go where."""
+"""Files at web addresses: what is requested, what is answered, and where secrets are sent."""
 
 import base64
 import pickle
@@ -22,37 +22,41 @@ SECRET = "SECRETsecret"
 def test_files_below_an_address(server) -> None:
     content = bytes(range(256)) * 1000
     server.files = {"/a b/ds/train/x#1.tar": content, "/a b/ds/empty": b""}
-    place = open_filesystem(f"{server.url}/a%20b/ds/")
-    assert not place.is_local
-    assert str(place) == f"{server.url}/a b/ds"
-    assert place.read("train/x#1.tar") == content
-    assert [len(piece) for piece in place.stream("train/x#1.tar", 100_000)] == [100_000, 100_000, 56_000]
-    assert place.child("train").read("x#1.tar") == content
-    assert place.read("empty") == b""
-    assert (place.size("train/x#1.tar"), place.size("empty"), place.size("none")) == (256_000, 0, None)
+    filesystem = open_filesystem(f"{server.url}/a%20b/ds/")
+    assert not filesystem.is_local
+    assert str(filesystem) == f"{server.url}/a b/ds"
+    assert filesystem.read("train/x#1.tar") == content
+    assert [len(piece) for piece in filesystem.stream("train/x#1.tar", 100_000)] == [100_000, 100_000, 56_000]
+    assert filesystem.child("train").read("x#1.tar") == content
+    assert filesystem.read("empty") == b""
+    assert (filesystem.size("train/x#1.tar"), filesystem.size("empty"), filesystem.size("none")) == (
+        256_000,
+        0,
+        None,
+    )
     with pytest.raises(SkelpipeError, match=r"/ds/none: cannot be read: no such file \(HTTP 404\)$"):
-        place.read("none")
+        filesystem.read("none")
 
 
-def test_a_web_address_is_read_only_and_tells_no_names(server) -> None:
-    place = open_filesystem(f"{server.url}/ds")
-    for deed in (
-        lambda: place.write("a", [b""]),
-        lambda: place.remove("a"),
-        place.names,
-        lambda: place.local_path,
+def test_a_web_address_is_read_only_and_lists_no_files(server) -> None:
+    filesystem = open_filesystem(f"{server.url}/ds")
+    for call in (
+        lambda: filesystem.write("a", [b""]),
+        lambda: filesystem.remove("a"),
+        filesystem.names,
+        lambda: filesystem.local_path,
     ):
         with pytest.raises(UsageError, match=rf"^{server.url}/ds: "):
-            deed()
+            call()
     assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../a", "a/../../b", "a\0b", ""])
 def test_a_name_never_leads_out(server, name) -> None:
-    place = open_filesystem(f"{server.url}/ds")
-    for deed in (place.read, place.size, place.child, lambda n: list(place.stream(n))):
-        with pytest.raises(UsageError, match="is no name of a file within"):
-            deed(name)
+    filesystem = open_filesystem(f"{server.url}/ds")
+    for call in (filesystem.read, filesystem.size, filesystem.child, lambda n: list(filesystem.stream(n))):
+        with pytest.raises(UsageError, match="is not the name of a file inside"):
+            call(name)
     assert server.requests == []
 
 
@@ -72,7 +76,7 @@ def test_a_stream_goes_on_where_a_connection_broke(cuts, ranges, chunk) -> None:
     """Whatever the breaks, whether the server knows ranges or not: the bytes are those of the file."""
     content = bytes(i * 7 % 251 for i in range(1000))
     left = list(cuts)
-    place = open_filesystem("http://127.0.0.1:1/ds")
+    filesystem = open_filesystem("http://127.0.0.1:1/ds")
 
     class Answer:
         def __init__(self, start: int) -> None:
@@ -93,10 +97,10 @@ def test_a_stream_goes_on_where_a_connection_broke(cuts, ranges, chunk) -> None:
         def close(self) -> None:
             pass
 
-    place._follow = lambda method, address, headers: Answer(
+    filesystem._follow = lambda method, address, headers: Answer(
         int(headers["Range"][6:-1]) if "Range" in headers else 0
     )
-    assert b"".join(place.stream("a", chunk)) == content
+    assert b"".join(filesystem.stream("a", chunk)) == content
 
 
 def test_only_what_is_missing_is_asked_for_again(server, fault) -> None:
@@ -120,24 +124,24 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(server, fault) -> None
     pieces = open_filesystem(server.url).stream("a", 1 << 16)
     next(pieces)
     server.files["/a"] = bytes([1]) * (1 << 20)
-    with pytest.raises(SkelpipeError, match="/a: was changed at its place while it was read"):
+    with pytest.raises(SkelpipeError, match="/a: was changed on the server while it was read"):
         list(pieces)
 
 
 def test_sizes_of_servers_that_know_no_head(server, fault) -> None:
     server.files = {"/a": b"abc", "/empty": b""}
-    place = open_filesystem(server.url)
+    filesystem = open_filesystem(server.url)
     for status in (403, 405, 501):
         for path in ("/a", "/empty", "/none"):
             server.faults[path] = [fault("status", status=status, method="HEAD")]
-        assert (place.size("a"), place.size("empty"), place.size("none")) == (3, 0, None)
+        assert (filesystem.size("a"), filesystem.size("empty"), filesystem.size("none")) == (3, 0, None)
     server.ranges = False
     server.faults["/a"] = [fault("status", status=405, method="HEAD")]
-    assert place.size("a") == 3
+    assert filesystem.size("a") == 3
 
 
 def test_credentials_go_to_the_host_they_are_for_and_nowhere_else(server, fault) -> None:
-    """User-info becomes a header, the query goes with each request, a redirect elsewhere gets neither."""
+    """User-info is sent as a header, the query with each request; after a redirect another host gets neither."""
     seen: list[str] = []
     other = socket.create_server(("127.0.0.1", 0))
 
@@ -150,13 +154,13 @@ def test_credentials_go_to_the_host_they_are_for_and_nowhere_else(server, fault)
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     server.files["/ds/a"] = b"abc"
-    place = open_filesystem(f"{server.url.replace('://', f'://me:{SECRET}@')}/ds?sig={SECRET}")
-    assert place.read("a") == b"abc"
+    filesystem = open_filesystem(f"{server.url.replace('://', f'://me:{SECRET}@')}/ds?sig={SECRET}")
+    assert filesystem.read("a") == b"abc"
     headers = server.requests[-1][2]
     assert base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode() == f"me:{SECRET}"
     target = f"http://127.0.0.1:{other.getsockname()[1]}/b"
     server.faults["/ds/a"] = [fault("status", status=302, headers={"Location": target})]
-    assert place.read("a") == b"ok"
+    assert filesystem.read("a") == b"ok"
     thread.join(5)
     other.close()
     assert "SECRET" not in seen[0]
@@ -165,12 +169,12 @@ def test_credentials_go_to_the_host_they_are_for_and_nowhere_else(server, fault)
 
 def test_redirects_are_followed_a_few_times_and_never_away_from_https(server, fault) -> None:
     server.files["/ds/b"] = b"there"
-    place = open_filesystem(f"{server.url}/ds")
+    filesystem = open_filesystem(f"{server.url}/ds")
     server.faults["/ds/a"] = [fault("status", status=308, headers={"Location": "b"})]
-    assert place.read("a") == b"there"
+    assert filesystem.read("a") == b"there"
     server.faults["/ds/a"] = [fault("status", times=100, status=302, headers={"Location": "/ds/a"})]
     with pytest.raises(SkelpipeError, match="redirects more than 5 times"):
-        place.read("a")
+        filesystem.read("a")
     assert len(server.gets("/ds/a")) < 10
     for location in (f"{server.url}/ds/b", "ftp://host/b", "file:///etc/passwd"):
         secure = HttpFilesystem(Address("https", "host", "ds"))
@@ -214,13 +218,19 @@ def test_no_message_shows_a_secret(server, fault, monkeypatch) -> None:
     faults = [fault("status", 99, status) for status in (400, 401, 403, 404, 503)]
     faults += [fault(kind, 99) for kind in ("reset", "short", "hang")] + [fault("status", 99, 302, loop)]
     dead = url.replace(str(server.server_port), "1")
-    places = [(open_filesystem(url), each) for each in faults] + [(open_filesystem(dead), faults[0])]
-    for place, each in places:
+    cases = [(open_filesystem(url), each) for each in faults] + [(open_filesystem(dead), faults[0])]
+    for filesystem, each in cases:
         server.faults["/ds/a"] = [each]
         with pytest.raises(SkelpipeError) as caught:
-            place.read("a")
+            filesystem.read("a")
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
-        for text in (str(caught.value), repr(place), str(place), repr(place._address), url_key(url)):
+        for text in (
+            str(caught.value),
+            repr(filesystem),
+            str(filesystem),
+            repr(filesystem._address),
+            url_key(url),
+        ):
             assert "SECRET" not in text
         assert "/ds/a: " in str(caught.value)
     assert url_key(url) == url_key(url.replace(f"{SECRET}u", "other"))
@@ -240,20 +250,20 @@ def test_a_hang_is_noticed_and_survived(server, fault, monkeypatch) -> None:
         open_filesystem(server.url).read("a")
 
 
-def test_a_place_works_in_another_process(server) -> None:
+def test_a_filesystem_works_in_another_process(server) -> None:
     """After a fork, with connections open; and pickled, as spawned workers get it."""
     server.files["/ds/a"] = b"abc"
     code = f"""
 import os, pickle, sys
 from skelpipe.storage import open_filesystem
-place = open_filesystem({server.url + "/ds"!r})
-assert place.read("a") == b"abc"
+filesystem = open_filesystem({server.url + "/ds"!r})
+assert filesystem.read("a") == b"abc"
 pid = os.fork()
 if pid == 0:
-    os._exit(0 if place.read("a") == b"abc" else 1)
+    os._exit(0 if filesystem.read("a") == b"abc" else 1)
 assert os.waitpid(pid, 0)[1] == 0
-assert place.read("a") == b"abc"
-assert pickle.loads(pickle.dumps(place)).read("a") == b"abc"
+assert filesystem.read("a") == b"abc"
+assert pickle.loads(pickle.dumps(filesystem)).read("a") == b"abc"
 """
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
     assert len(server.gets()) == 4

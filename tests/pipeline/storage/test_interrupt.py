@@ -1,4 +1,4 @@
-"""Ctrl-C while a place does not answer: the command ends at once, with one line."""
+"""Ctrl-C while a server does not answer: the command ends at once, with one line."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Notes and cards elsewhere that come cut, because they are replaced just then, or are damaged for good."""
+"""Remote notes and cards that arrive cut, because they are just being replaced, or that stay damaged."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -18,8 +18,8 @@ NTU60 = load_manifest("ntu60")
 NOTES = (".prepare-train-000000.json", ".prepare-train-000000.npy")
 
 
-class Elsewhere(LocalFilesystem):
-    """A folder taken for a bucket. `torn` are files whose next read comes cut; writing stops before the `stop`."""
+class RemoteFolder(LocalFilesystem):
+    """A folder in the role of a bucket. The next read of a file in `torn` is cut; writing `stop` fails."""
 
     is_local = False
 
@@ -49,29 +49,29 @@ def raw(raw_folder, ntu_names) -> Path:
 
 
 @pytest.fixture
-def halfway(raw, tmp_path) -> Iterator[Elsewhere]:
-    """A place with all shards and notes of a prepare, but no card."""
-    place = Elsewhere(tmp_path / "place")
-    place.stop = "dataset.json"
+def halfway(raw, tmp_path) -> Iterator[RemoteFolder]:
+    """A dataset folder with all shards and notes of a prepare, but no card."""
+    filesystem = RemoteFolder(tmp_path / "remote")
+    filesystem.stop = "dataset.json"
     with pytest.raises(SkelpipeError, match="stopped"):
-        make(place, raw)
-    place.stop = ""
-    place.written.clear()
-    assert set(NOTES) <= set(place.names())
-    yield place
-    assert "dataset.json" in place.names()
-    assert not [name for name in place.names() if name.startswith(".prepare-")]
+        make(filesystem, raw)
+    filesystem.stop = ""
+    filesystem.written.clear()
+    assert set(NOTES) <= set(filesystem.names())
+    yield filesystem
+    assert "dataset.json" in filesystem.names()
+    assert not [name for name in filesystem.names() if name.startswith(".prepare-")]
 
 
-def make(place: LocalFilesystem, raw: Path) -> str:
-    return str(prepare(NTU60, [raw], place, OPTIONS, quiet=True).card["digest"])
+def make(filesystem: LocalFilesystem, raw: Path) -> str:
+    return str(prepare(NTU60, [raw], filesystem, OPTIONS, quiet=True).card["digest"])
 
 
-def shards(place: Elsewhere) -> set[str]:
-    return {name for name in place.written if name.endswith(".tar")}
+def shards(filesystem: RemoteFolder) -> set[str]:
+    return {name for name in filesystem.written if name.endswith(".tar")}
 
 
-def test_notes_that_come_cut_once_are_read_again(halfway, raw, tmp_path) -> None:
+def test_notes_that_arrive_cut_once_are_read_again(halfway, raw, tmp_path) -> None:
     digest = make(LocalFilesystem(tmp_path / "here"), raw)
     halfway.torn = {*NOTES, ".prepare-settings.json"}
     assert make(halfway, raw) == digest
@@ -90,34 +90,34 @@ def test_the_shard_of_a_damaged_note_is_made_again(halfway, raw, tmp_path, note,
     assert shards(halfway) == {f"train/{view}/000000.tar" for view in ("joint", "bone", "motion")}
 
 
-def test_cards_that_come_cut_once_are_read_again(raw, tmp_path) -> None:
-    place = Elsewhere(tmp_path / "place")
-    digest = make(place, raw)
-    place.torn = {"dataset.json"}
-    assert make(place, raw) == digest
-    place.torn = {"dataset.json"}
-    assert copy_dataset(place, LocalFilesystem(tmp_path / "copy"), quiet=True).digest == digest
-    assert not place.torn
+def test_cards_that_arrive_cut_once_are_read_again(raw, tmp_path) -> None:
+    filesystem = RemoteFolder(tmp_path / "remote")
+    digest = make(filesystem, raw)
+    filesystem.torn = {"dataset.json"}
+    assert make(filesystem, raw) == digest
+    filesystem.torn = {"dataset.json"}
+    assert copy_dataset(filesystem, LocalFilesystem(tmp_path / "copy"), quiet=True).digest == digest
+    assert not filesystem.torn
 
 
 def test_what_stays_damaged_is_an_error(raw, tmp_path) -> None:
-    place = Elsewhere(tmp_path / "place")
-    make(place, raw)
-    (place.local_path / "dataset.json").write_bytes(b"{")
-    for deed in (
-        lambda: make(place, raw),
-        lambda: copy_dataset(place, LocalFilesystem(tmp_path / "copy"), quiet=True),
+    filesystem = RemoteFolder(tmp_path / "remote")
+    make(filesystem, raw)
+    (filesystem.local_path / "dataset.json").write_bytes(b"{")
+    for call in (
+        lambda: make(filesystem, raw),
+        lambda: copy_dataset(filesystem, LocalFilesystem(tmp_path / "copy"), quiet=True),
     ):
-        with pytest.raises(DatasetError, match=r"place/dataset\.json"):
-            deed()
-    (place.local_path / ".prepare-settings.json").write_bytes(b"{")
+        with pytest.raises(DatasetError, match=r"remote/dataset\.json"):
+            call()
+    (filesystem.local_path / ".prepare-settings.json").write_bytes(b"{")
     with pytest.raises(SkelpipeError, match="is damaged: remove it") as caught:
-        make(place, raw)
+        make(filesystem, raw)
     assert not isinstance(caught.value, UsageError)
 
 
 def test_a_file_is_read_once_where_once_is_enough(tmp_path) -> None:
-    place = Elsewhere(tmp_path)
+    filesystem = RemoteFolder(tmp_path)
     (tmp_path / "a").write_bytes(b"[1]")
-    place.torn = {"b"}
-    assert read_parsed(place, "a", json.loads) == (b"[1]", [1])
+    filesystem.torn = {"b"}
+    assert read_parsed(filesystem, "a", json.loads) == (b"[1]", [1])

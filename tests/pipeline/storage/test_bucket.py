@@ -1,4 +1,4 @@
-"""Places in a bucket, through pyarrow's own S3 client, against a small server of the S3 protocol on loopback."""
+"""Files in a bucket, through pyarrow's own S3 client, against a small server of the S3 protocol on loopback."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
 class Bucket(ThreadingHTTPServer):
-    """Objects in memory, told by path; an upload in parts is an object once it is completed."""
+    """Objects in memory by path; a multipart upload becomes an object when it is completed."""
 
     daemon_threads = True
 
@@ -39,8 +39,8 @@ class Bucket(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.requests: list[str] = []
-        self.refused = ""  # a message with which every request is refused
-        self.silent = ""  # requests that begin so are not answered
+        self.refused = ""  # if not empty, every request is refused with this message
+        self.silent = ""  # requests that begin with this are not answered
         self.released = threading.Event()
 
     def url(self, prefix: str, user_info: str = "") -> str:
@@ -165,21 +165,21 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 
 def test_files_of_a_prefix(bucket) -> None:
-    place = open_filesystem(bucket.url("data/ds"))
-    assert str(place) == "s3://bucket/data/ds"
-    assert place.names() == []
-    assert place.size("train/a.tar") is None
+    filesystem = open_filesystem(bucket.url("data/ds"))
+    assert str(filesystem) == "s3://bucket/data/ds"
+    assert filesystem.names() == []
+    assert filesystem.size("train/a.tar") is None
     content = bytes(range(256)) * (PART // 256)
-    place.write("train/a.tar", [content[:PART], content[PART:]])
-    place.child("train").write("empty.gz", [])
+    filesystem.write("train/a.tar", [content[:PART], content[PART:]])
+    filesystem.child("train").write("empty.gz", [])
     assert bucket.objects["data/ds/train/a.tar"] == content
     bucket.objects["data/ds-other/b"] = bucket.objects["outside"] = b""
-    assert place.names() == ["train/a.tar", "train/empty.gz"]
-    assert place.child("train").names() == ["a.tar", "empty.gz"]
-    assert place.size("train/a.tar") == len(content)
-    assert place.read("train/a.tar") == content
-    assert place.read("train/empty.gz") == b""
-    place.remove("train/a.tar")
+    assert filesystem.names() == ["train/a.tar", "train/empty.gz"]
+    assert filesystem.child("train").names() == ["a.tar", "empty.gz"]
+    assert filesystem.size("train/a.tar") == len(content)
+    assert filesystem.read("train/a.tar") == content
+    assert filesystem.read("train/empty.gz") == b""
+    filesystem.remove("train/a.tar")
     assert "data/ds/train/a.tar" not in bucket.objects
 
 
@@ -211,16 +211,21 @@ import gc; gc.collect()
     assert bucket.objects == {"ds/a": b"as before"}
 
 
-def test_errors_name_place_and_file_and_show_no_secret(bucket) -> None:
+def test_errors_name_url_and_file_and_show_no_secret(bucket) -> None:
     quoted = SECRET.replace("/", "%2F")
-    place = open_filesystem(bucket.url("ds", user_info=f"AKIAEXAMPLE:{quoted}@"))
-    assert str(place) == "s3://bucket/ds"
+    filesystem = open_filesystem(bucket.url("ds", user_info=f"AKIAEXAMPLE:{quoted}@"))
+    assert str(filesystem) == "s3://bucket/ds"
     with pytest.raises(SkelpipeError, match=r"s3://bucket/ds/train/a: cannot be read: no such file or bucket"):
-        place.read("train/a")
+        filesystem.read("train/a")
     bucket.refused = f"signature of AKIAEXAMPLE with {SECRET} is wrong"
-    for deed in (lambda: place.size("a"), place.names, lambda: place.write("a", [b""]), lambda: place.remove("a")):
+    for call in (
+        lambda: filesystem.size("a"),
+        filesystem.names,
+        lambda: filesystem.write("a", [b""]),
+        lambda: filesystem.remove("a"),
+    ):
         with pytest.raises(SkelpipeError, match=r"^s3://bucket/ds(/a)?: cannot be") as caught:
-            deed()
+            call()
         message = str(caught.value)
         assert "\n" not in message
         for secret in (SECRET, quoted, "AKIAEXAMPLE", "endpoint"):

@@ -1,4 +1,4 @@
-"""Datasets elsewhere: the same bytes as of the folder they were copied from, and what is refused."""
+"""Remote datasets: the same bytes as in the folder they were copied from, and what is refused."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader.stream import Stream
 
 SECRET = "wJalrXUtnFEMI"
-SHARDS, ROWS = 8, 24  # of the train side
+SHARDS, ROWS = 8, 24  # of the train subset
 
 
 def test_everything_is_as_in_the_folder(url, server, folder, tmp_path) -> None:
@@ -20,13 +20,13 @@ def test_everything_is_as_in_the_folder(url, server, folder, tmp_path) -> None:
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
         dataset = Dataset.open(url, cache=cache)
         assert (dataset.digest, dataset.shape, dataset.layout) == (local.digest, local.shape, local.layout)
-        for side in ("train", "test"):
-            assert dataset.ids(side) == local.ids(side)
-            assert np.array_equal(dataset.labels(side), local.labels(side))
+        for subset in ("train", "test"):
+            assert dataset.ids(subset) == local.ids(subset)
+            assert np.array_equal(dataset.labels(subset), local.labels(subset))
             for view in local.views:
-                rows = np.random.default_rng(1).permutation(local.count(side))
-                got = dataset.reader(side, view).gather(rows)
-                assert np.array_equal(got, local.reader(side, view).gather(rows))
+                rows = np.random.default_rng(1).permutation(local.count(subset))
+                got = dataset.reader(subset, view).gather(rows)
+                assert np.array_equal(got, local.reader(subset, view).gather(rows))
         for view in local.views:
             assert np.array_equal(dataset.anchor(view), local.anchor(view))
         assert dataset.table().equals(local.table())
@@ -94,7 +94,7 @@ def test_clips_in_hdf5_only_are_refused_clearly(web, server, folder) -> None:
         Dataset.open(web).reader("train", "joint")
 
 
-def test_what_is_no_dataset_is_told(url, server, tmp_path) -> None:
+def test_what_is_no_dataset_is_refused(url, server, tmp_path) -> None:
     del server.files["/bucket/ds/dataset.json"]
     with pytest.raises(DatasetError, match=r"bucket/ds: no dataset\.json here"):
         Dataset.open(url)
@@ -106,7 +106,7 @@ def test_what_is_no_dataset_is_told(url, server, tmp_path) -> None:
         Dataset.open(url, cache_size=0)
 
 
-def test_a_kept_card_that_is_damaged_is_asked_for_again(web, server, tmp_path) -> None:
+def test_a_cached_card_that_is_damaged_is_fetched_again(web, server, tmp_path) -> None:
     digest = Dataset.open(web, cache=tmp_path).digest
     (card,) = (tmp_path / "cards").iterdir()
     card.write_bytes(card.read_bytes()[:-20])

@@ -49,9 +49,9 @@ def fetch(place: Filesystem, file: DataFile, out: IO[bytes], suspect: Callable[[
         if suspect is not None:
             suspect()
         if attempt < TIMES:
-            retry.PATIENCE.wait(attempt)
+            retry.POLICY.wait(attempt)
     raise DatasetError(
-        f"{place}/{file.name}: damaged at its place: {got:,}{expected} bytes came {TIMES} times, "
+        f"{place}/{file.name}: damaged on the server: {got:,}{expected} bytes came {TIMES} times, "
         "and their sha256 is not the card's"
     )
 

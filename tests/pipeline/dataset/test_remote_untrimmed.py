@@ -1,4 +1,4 @@
-"""Untrimmed videos of a dataset elsewhere: those of the folder, fetched once, verified."""
+"""Untrimmed videos of a remote dataset: those of the folder, fetched once, verified."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from skelpipe.errors import DatasetError, SkelpipeError
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """PKU-MMD as synth makes it, in place of the dataset that `url` serves otherwise. Not to be changed."""
+    """A synthetic PKU-MMD, which `url` serves instead of the usual dataset. Tests must not change it."""
     root = tmp_path_factory.mktemp("pku")
     recordings = ["--subjects", "3", "--actions", "2", "--repeats", "2", "--frames", "16"]
     made = CliRunner().invoke(main, ["synth", "--dataset", "pkummd1", "--out", str(root / "raw"), *recordings])
@@ -49,14 +49,14 @@ def test_videos_are_those_of_the_folder(url, server, folder, tmp_path) -> None:
     local = Dataset.open(folder)
     for cache in (None, tmp_path / "cache"):
         far = Dataset.open(url, cache=cache)
-        for side in ("train", "test"):
-            equal(far.videos(side), local.videos(side))
+        for subset in ("train", "test"):
+            equal(far.videos(subset), local.videos(subset))
     server.requests.clear()
     equal(Dataset.open(url, cache=tmp_path / "cache").videos("test"), local.videos("test"))
     assert server.requests == []
 
 
-def test_a_tar_of_videos_that_is_damaged_or_gone_is_told(url, server) -> None:
+def test_a_tar_of_videos_that_is_damaged_or_gone_is_reported(url, server) -> None:
     path = "/bucket/ds/untrimmed/test/000000.tar"
     far, size = Dataset.open(url), len(server.files[path])
     server.files[path] = server.files[path][:-1] + b"?"

@@ -1,4 +1,4 @@
-"""A dataset that is replaced at its place while a run reads it ends that run."""
+"""A remote dataset that is replaced while a run reads it ends that run."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from skelpipe.dataset.card import card_digest
 from skelpipe.errors import DatasetError
 from skelpipe.loader.stream import Stream
 
-SHARDS = 8  # of the train side
+SHARDS = 8  # of the train subset
 
 
 def replaced(folder: Path, name: str = "another") -> bytes:
@@ -37,8 +37,8 @@ def test_a_dataset_that_is_replaced_while_it_is_read_stops_the_run(url, server, 
 
 
 @pytest.mark.parametrize("name", ["shorter", "longer" * 1000])
-def test_a_card_that_is_replaced_between_two_requests_for_it_is_told_as_that(url, server, folder, name) -> None:
-    """The size that a bucket told first is then that of the old card."""
+def test_a_card_that_is_replaced_between_two_requests_is_reported_as_such(url, server, folder, name) -> None:
+    """The size that the bucket returned first is then that of the old card."""
     path, card = "/bucket/ds/dataset.json", replaced(folder, name)
     files = Dataset.open(url).remote
 
@@ -52,8 +52,8 @@ def test_a_card_that_is_replaced_between_two_requests_for_it_is_told_as_that(url
         files.confirm(now=True)
 
 
-def test_a_shard_that_differs_is_told_as_a_replaced_dataset(web, server, folder) -> None:
-    """Also where the card was looked at a moment ago."""
+def test_a_shard_that_differs_is_reported_as_a_replaced_dataset(web, server, folder) -> None:
+    """Even if the card was checked a moment ago."""
     stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=1)
     server.files["/bucket/ds/dataset.json"] = replaced(folder)
     for number in range(SHARDS):
@@ -63,7 +63,7 @@ def test_a_shard_that_differs_is_told_as_a_replaced_dataset(web, server, folder)
 
 
 def test_after_a_replacement_the_next_start_reads_the_new_dataset(url, server, folder, tmp_path) -> None:
-    """The cache gives up the old card when it is told apart, whoever else may have kept it."""
+    """The cache removes the old card as soon as the difference is found, whoever has stored it."""
     old = Dataset.open(url, cache=tmp_path / "cache")
     server.files["/bucket/ds/dataset.json"] = replaced(folder)
     server.files[server.shard(0)] += b"?"

@@ -1,18 +1,17 @@
-"""Shards fetched before they are needed: which, in what order, and how many are held."""
+"""Shards that a stream reads next: which, in what order, how many are held, and how large a window is."""
 
 import time
-from typing import Any
 
 import numpy as np
 import pytest
 
-from skelpipe.dataset import Dataset, remote_files, remote_rows
+from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.loader import shuffle_window
 from skelpipe.loader.epoch_order import epoch_order, shard_groups
 from skelpipe.loader.stream import Stream
 
-SHARDS = 8  # of the train side
+SHARDS = 8  # of the train subset
 
 
 def test_without_a_cache_each_shard_comes_once_an_epoch(web, server, wait_until) -> None:
@@ -28,7 +27,7 @@ def _after(seed: int, epoch: int) -> list[list[int]]:
 
 
 def test_the_next_window_is_fetched_while_one_is_read(web, server, wait_until) -> None:
-    """After the first batch, without another: the shards come in the order in which they will be read."""
+    """After the first batch, without another: shards are fetched in the order in which they will be read."""
     seed = next(n for n in range(99) if not set(_after(n, 1)[0]) & {*_after(n, 0)[2], *_after(n, 0)[3]})
     stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=2, seed=seed)
     stream.batch(0, 0)
@@ -45,7 +44,7 @@ def test_the_next_window_is_fetched_while_one_is_read(web, server, wait_until) -
     wait_until(lambda: all(server.count()[server.shard(n)] == 2 for n in _after(seed, 1)[0]))
 
 
-def test_a_run_that_goes_on_reads_nothing_of_what_went_before(web, server, wait_until) -> None:
+def test_a_resumed_run_reads_nothing_of_what_went_before(web, server, wait_until) -> None:
     """Its first batch needs one window; neither the epochs before nor the windows before are asked for."""
     stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=1, seed=5)
     stream.load_state({**stream.state(), "epoch": 7, "step": 4})
@@ -53,20 +52,6 @@ def test_a_run_that_goes_on_reads_nothing_of_what_went_before(web, server, wait_
     order = [int(group[0]) for group in shard_groups(5, 7, SHARDS, 1)]
     wait_until(lambda: len(server.tars()) == 2)
     assert set(server.tars()) == {server.shard(order[4]), server.shard(order[5])}
-
-
-def test_a_shard_that_could_not_be_fetched_ahead_is_fetched_when_it_is_needed(
-    web, server, fault, wait_until
-) -> None:
-    stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=1)
-    second = int(shard_groups(0, 0, SHARDS, 1)[1][0])
-    server.faults[server.shard(second)] = [fault("status", 5)]
-    batches = iter(stream)
-    next(batches)
-    coming = stream._readers["joint"].remote._coming[second]
-    wait_until(coming.done)
-    assert coming.exception() is not None
-    next(batches)
 
 
 def test_the_default_window_is_what_can_be_held_twice(web, folder) -> None:
@@ -86,7 +71,7 @@ def test_the_default_window_is_what_can_be_held_twice(web, folder) -> None:
 
 
 def test_a_state_brings_its_window(web, folder, seen) -> None:
-    """A run that began here goes on there and the other way round, where there is room for its window."""
+    """A local run can be continued remotely and the other way round, where there is room for its window."""
     local = Dataset.open(folder)
     tar = local.shards("train")[0]["views"]["joint"]["bytes"]
     there = Stream(Dataset.open(web, cache_size=tar * 5), "train", ["joint"], 4)
@@ -103,46 +88,8 @@ def test_a_state_brings_its_window(web, folder, seen) -> None:
         Stream(local, "train", ["joint"], 4, window=1).load_state(there.state())
 
 
-def test_reading_in_row_order_holds_a_few_shards_only(web, server, folder, monkeypatch) -> None:
-    monkeypatch.setattr(remote_rows, "AHEAD", 1)
-    held, most = 0, 0
-    real = remote_files.RemoteFiles.map
-
-    def counted(self: Any, name: str) -> np.ndarray:
-        nonlocal held, most
-        array = real(self, name)
-        held += 1
-        most = max(most, held)
-
-        def gone() -> None:
-            nonlocal held
-            held -= 1
-
-        import weakref
-
-        weakref.finalize(array.base, gone)
-        return array
-
-    monkeypatch.setattr(remote_files.RemoteFiles, "map", counted)
-    reader = Dataset.open(web).reader("train", "joint")
-    local = Dataset.open(folder).reader("train", "joint")
-    for start in range(0, len(reader), 2):
-        rows = np.arange(start, min(start + 2, len(reader)))
-        assert np.array_equal(reader.gather(rows), local.gather(rows))
-    assert {path for path in server.tars() if "joint" in path} == {server.shard(n) for n in range(SHARDS)}
-    assert max(server.count().values()) == 1
-    assert most <= 4
-
-
-def test_every_thread_ends_when_its_work_is_done(web, wait_until) -> None:
-    import threading
-
-    list(Stream(Dataset.open(web), "train", ["joint"], 3))
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "skelpipe-fetch"])
-
-
 def test_only_what_a_window_needs_is_kept(web) -> None:
-    """Three windows in turn: shards read and left are not held on to."""
+    """Window after window: shards that were read are released."""
     assert shuffle_window.HELD_BYTES >= 10**9
     stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=1)
     for batch in stream:

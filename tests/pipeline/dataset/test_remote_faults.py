@@ -1,4 +1,4 @@
-"""What goes wrong on the way, or at the disk: mended where it passes, one clear line where it stays."""
+"""Faults of network, server and disk: repaired if they pass, reported in one clear line if they stay."""
 
 import hashlib
 import shutil
@@ -15,7 +15,7 @@ from skelpipe.loader.epoch_order import epoch_order, shard_groups
 from skelpipe.loader.stream import Stream
 
 SECRET = "wJalrXUtnFEMI"
-SHARDS = 8  # of the train side
+SHARDS = 8  # of the train subset
 
 
 @pytest.mark.parametrize("kind", ["reset", "short", "cut", "wrong", "status"])
@@ -35,7 +35,7 @@ def test_faults_that_stay_are_one_line_with_bytes_got_and_expected(url, server, 
     said = {
         "status": rf"given up after 5 attempts \(0 of {size:,} bytes came\)$",
         "reset": rf"given up after 5 attempts \(\d[\d,]* of {size:,} bytes came\)$",
-        "wrong": rf"damaged at its place: {size:,} of {size:,} bytes came 3 times, and their sha256",
+        "wrong": rf"damaged on the server: {size:,} of {size:,} bytes came 3 times, and their sha256",
     }
     cache = tmp_path / "cache"
     for kind, message in said.items():
@@ -48,11 +48,11 @@ def test_faults_that_stay_are_one_line_with_bytes_got_and_expected(url, server, 
         assert SECRET not in text
         assert "\n" not in text
         server.faults = {}
-        assert len(reader.gather(np.arange(6))) == 6  # who asks again gets another try
+        assert len(reader.gather(np.arange(6))) == 6  # the next call tries again
         shutil.rmtree(cache)
 
 
-def test_a_missing_shard_is_told_at_once(url, server) -> None:
+def test_a_missing_shard_is_reported_at_once(url, server) -> None:
     dataset = Dataset.open(url)
     ids = dataset.ids("train")
     del server.files[server.shard(1)]
@@ -79,18 +79,18 @@ def test_a_shard_that_goes_bad_in_mid_epoch_ends_the_epoch_there(url, server, fo
     order = epoch_order(0, 0, stream.dataset.shard_sizes("train"), 1)
     assert [row for rows in got for row in rows] == order.tolist()[: len(got) * 3]
     assert len(got) == SHARDS - 1
-    told = {
+    expected = {
         "wrong": f"{size:,} of {size:,} bytes came 3 times",
         "gone": "no such file",
         "cut": f"{size - 512:,} of {size:,}",
     }
-    assert told[damage] in str(caught.value)
+    assert expected[damage] in str(caught.value)
     assert f"of {size:,} bytes" in str(caught.value)
     assert f"{stream.dataset.filesystem!s}/train/joint/{last:06d}.tar: " in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_wrong_credentials_are_told_at_once(url, server) -> None:
+def test_wrong_credentials_are_reported_at_once(url, server) -> None:
     server.check = lambda _: 403
     with pytest.raises(SkelpipeError, match=r"/ds(/dataset\.json)?: cannot be read: access is refused") as caught:
         Dataset.open(url)
@@ -123,7 +123,10 @@ for cache in (None, sys.argv[2]):
     wanted = hashlib.sha256((folder / "train/joint/000000.tar").read_bytes()).hexdigest()
     assert (folder / "train/joint/000000.tar").stat().st_size < 500_000 < 3 * 200_000
     assert lines[:3] == lines[4:7] == [wanted] * 3
-    for line, place in ((lines[3], "name a folder with room with --cache"), (lines[7], f"{tmp_path}/cache: ")):
+    for line, words in (
+        (lines[3], "name a folder with room with --cache"),
+        (lines[7], f"{tmp_path}/cache: "),
+    ):
         assert "File too large" in line
         assert "1,000 bytes are held in memory already" in line
-        assert place in line
+        assert words in line

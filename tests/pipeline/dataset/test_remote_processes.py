@@ -1,4 +1,4 @@
-"""A dataset elsewhere in several processes: side by side, forked, spawned, killed."""
+"""A remote dataset in several processes: side by side, forked, spawned, killed."""
 
 import faulthandler
 import multiprocessing
@@ -13,7 +13,7 @@ import numpy as np
 
 from skelpipe.dataset import Dataset
 
-SHARDS, ROWS = 8, 24  # of the train side
+SHARDS, ROWS = 8, 24  # of the train subset
 
 
 def test_two_jobs_that_fill_one_cache_fetch_each_file_once(web, server, tmp_path) -> None:
@@ -22,7 +22,7 @@ def test_two_jobs_that_fill_one_cache_fetch_each_file_once(web, server, tmp_path
 import sys
 from skelpipe.dataset import Dataset
 files = Dataset.open(sys.argv[1], cache=sys.argv[2]).remote
-for shard in [files.crew.submit(lambda n=n: files.map(f"train/joint/{n:06d}.tar")) for n in range(8)]:
+for shard in [files.threads.submit(lambda n=n: files.map(f"train/joint/{n:06d}.tar")) for n in range(8)]:
     shard.result()
 """
     command = [sys.executable, "-c", code, web, str(tmp_path / "cache")]
