@@ -5,17 +5,21 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from skelpipe.augment.gaussian_blur import GaussianBlur
 from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.errors import UsageError
 from skelpipe.models import build_method
-from skelpipe.models.aimclr import AimCLR
+from skelpipe.models.aimclr import AimCLR, d3m, eadm, energy_attention, keep_masks, nearest, nnm
 from skelpipe.models.crosclr import cross_view
+from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Progress
 from skelpipe.models.moco import MoCo
 from skelpipe.skeleton import layout
@@ -44,6 +48,7 @@ RECIPE: dict[str, Any] = {
     "momentum": 0.9,
     "temperature": TAU,
 }
+LAM = 1e-4
 
 
 @dataclass
@@ -269,3 +274,285 @@ def test_odd_batches_and_autocast() -> None:
         assert step.loss.dtype == torch.float32
         assert step.loss.isfinite()
     assert int(built.moco("joint").pointer) == (5 + 3 + 13 + 1) % K
+
+
+def feature_maps(rows: int = 3, channels: int = 4, frames: int = 5, joints: int = 6, seed: int = 0) -> Tensor:
+    """Feature maps as after a ReLU, in which some joints and frames stand out."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, channels, frames, joints, generator=generator, dtype=torch.float64)
+    x[0, :, :, 2] += 2.5
+    x[1, :, 3] += 2.5
+    return x.relu()
+
+
+def naive_attention(x: np.ndarray, unbiased: bool) -> np.ndarray:
+    alpha = np.zeros_like(x)
+    for r, c in np.ndindex(x.shape[:2]):
+        neurons = x[r, c].ravel()
+        mu = sum(neurons) / len(neurons)
+        variance = sum((value - mu) ** 2 for value in neurons) / (len(neurons) - unbiased)
+        for t, v in np.ndindex(x.shape[2:]):
+            energy = 4 * (variance + LAM) / ((x[r, c, t, v] - mu) ** 2 + 2 * variance + 2 * LAM)
+            alpha[r, c, t, v] = 1 / (1 + math.exp(-1 / energy))
+    return alpha
+
+
+def naive_kept(means: list[float], kappa: float, relative: bool) -> list[float]:
+    if not relative:
+        return [0.0 if mean >= kappa else 1.0 for mean in means]
+    order = sorted(range(len(means)), key=lambda i: means[i])
+    kept = order[: math.ceil(kappa * len(means))]
+    return [1.0 if i in kept else 0.0 for i in range(len(means))]
+
+
+def naive_eadm(x: np.ndarray, kappa: float, relative: bool, released: bool) -> tuple[np.ndarray, ...]:
+    rows, _, frames, joints = x.shape
+    alpha = naive_attention(x, released)
+    spatial, temporal = np.ones((rows, joints)), np.ones(x.shape if released else (rows, frames))
+    for r in range(rows):
+        spatial[r] = naive_kept([alpha[r, :, :, v].mean() for v in range(joints)], kappa, relative)
+        if not released:
+            temporal[r] = naive_kept([alpha[r, :, t].mean() for t in range(frames)], kappa, relative)
+    if released:
+        temporal[alpha >= kappa] = 0
+    y = x * spatial[:, None, None, :] * (spatial.size / spatial.sum())
+    wide = temporal if released else temporal[:, None, :, None]
+    return y * wide * (temporal.size / temporal.sum()), spatial, temporal
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_energy_attention(unbiased: bool) -> None:
+    x = feature_maps()
+    alpha = energy_attention(x, LAM, unbiased=unbiased)
+    np.testing.assert_allclose(alpha.numpy(), naive_attention(x.numpy(), unbiased), rtol=1e-12)
+
+
+def test_energy_attention_stays_within_its_bounds() -> None:
+    x = feature_maps(channels=16, frames=9, joints=8)
+    alpha = energy_attention(x)
+    assert float(alpha.min()) >= 1 / (1 + math.exp(-0.5))
+    assert float(alpha.mean(dim=(2, 3)).max()) <= 1 / (1 + math.exp(-0.75))  # sigmoid is concave there
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    variance = x.var(dim=(2, 3), keepdim=True, correction=0)
+    far = (x - mean) ** 2 >= 4 * (math.log(0.7 / 0.3) - 0.5) * (variance + LAM)
+    assert torch.equal(alpha >= 0.7, far)
+    assert 0 < float(far.double().mean()) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kappa", "relative", "released"),
+    [(0.67, False, False), (0.7, True, False), (0.4, True, False), (0.67, False, True), (0.7, False, True)],
+)
+def test_eadm_is_algorithm_1(kappa: float, relative: bool, released: bool) -> None:
+    x = feature_maps(channels=8)
+    wanted, spatial, temporal = naive_eadm(x.numpy(), kappa, relative, released)
+    assert 0 < temporal.mean() < 1  # something is dropped, something kept
+    assert 0 < spatial.mean() < 1 or kappa == 0.7
+    found = eadm(x, kappa, lam=LAM, relative=relative, released=released)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12, atol=1e-14)
+    single = eadm(x.float(), kappa, lam=LAM, relative=relative, released=released)
+    np.testing.assert_allclose(single.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_eadm_scales_by_the_whole_batch() -> None:
+    x = feature_maps(rows=2, channels=8)
+    x[1] = 1.0  # all alike: nothing of this row is dropped
+    y = eadm(x, 0.67)
+    dropped = (y[0] == 0) & (x[0] != 0)
+    assert dropped.any()
+    assert float((y[1] / x[1]).min()) == float((y[1] / x[1]).max()) > 1
+
+
+@given(st.floats(0.01, 1), st.integers(1, 25), st.integers(1, 13))
+def test_eadm_keeps_the_share_kappa(share: float, joints: int, frames: int) -> None:
+    generator = torch.Generator().manual_seed(joints * 100 + frames)
+    alpha = torch.rand(2, 3, frames, joints, generator=generator, dtype=torch.float64)
+    for mask, number in zip(keep_masks(alpha, share, relative=True), (joints, frames), strict=True):
+        kept = mask.flatten(1).sum(dim=1)
+        assert (kept >= share * number - 1e-6).all()
+        assert (kept < share * number + 1).all()
+
+
+def test_eadm_keeps_ties() -> None:
+    x = torch.ones(2, 3, 4, 5)
+    assert torch.equal(eadm(x, 0.3, relative=True), x)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("released", [False, True])
+def test_eadm_with_kappa_above_1_drops_nothing(relative: bool, released: bool) -> None:
+    x = feature_maps()
+    x[2, 0] = 0
+    x[2, 0, 0, 0] = 1000.0  # attention 1 in float32
+    assert torch.equal(eadm(x.float(), 1.5, relative=relative, released=released), x.float())
+
+
+def test_eadm_that_keeps_nothing_returns_zeros() -> None:
+    assert not eadm(feature_maps(), 0.1).any()
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_eadm_masks_carry_no_gradient(released: bool) -> None:
+    x = (feature_maps() + 0.1).requires_grad_(True)
+    weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = eadm(x, 0.67, released=released)
+    (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+    torch.testing.assert_close(gradient, weights * (y / x).detach())
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 1), (2, 4, 1, 1)])
+@pytest.mark.parametrize("released", [False, True])
+def test_eadm_of_maps_without_joints(shape: tuple[int, ...], released: bool) -> None:
+    x = torch.rand(shape) + 0.5
+    y = eadm(x, 0.7, relative=not released, released=released)
+    assert y.isfinite().all()
+    if shape[2] == 1:
+        assert torch.equal(y, x)
+
+
+def test_eadm_keeps_half_precision() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = eadm(feature_maps().bfloat16(), 0.7, relative=True)
+    assert y.dtype == torch.bfloat16
+    assert (y == 0).double().mean() > (feature_maps() == 0).double().mean()
+
+
+def naive_softmax(row: list[float]) -> list[float]:
+    largest = max(row)
+    weights = [math.exp(value - largest) for value in row]
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def naive_d3m(target: Tensor, logits: Tensor) -> float:
+    """-1/N sum_n sum_i P(target)_ni log P(logits)_ni."""
+    rows = [
+        -math.fsum(p * math.log(q) for p, q in zip(naive_softmax(a), naive_softmax(b), strict=True))
+        for a, b in zip(target.tolist(), logits.tolist(), strict=True)
+    ]
+    return math.fsum(rows) / len(rows)
+
+
+@given(st.integers(1, 6), st.integers(0, 12), st.sampled_from([0.1, 1.0, 14.0]), st.integers(0, 999))
+def test_d3m_is_its_formula(clips: int, size: int, scale: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    target, logits = (scale * torch.randn(clips, 1 + size, dtype=torch.float64) for _ in range(2))
+    wanted = naive_d3m(target, logits)
+    assert float(d3m(target, logits)) == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+    assert float(d3m(target.float(), logits.float())) == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+
+
+def test_minimum_of_d3m_is_the_entropy_of_the_target() -> None:
+    torch.manual_seed(0)
+    target = torch.randn(4, 9, dtype=torch.float64)
+    p = target.softmax(1)
+    least = float(d3m(target, target))
+    assert least == pytest.approx(float(-(p * p.log()).sum(1).mean()), rel=1e-12)
+    assert all(float(d3m(target, target + torch.randn_like(target))) > least for _ in range(20))
+
+
+def test_d3m_gradient_is_the_difference_of_the_distributions() -> None:
+    torch.manual_seed(0)
+    target, logits = (torch.randn(4, 9, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    d3m(target, logits).backward()
+    assert target.grad is None
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, (logits.softmax(1) - target.softmax(1)).detach() / 4)
+
+
+def test_d3m_is_finite_where_a_softmax_underflows() -> None:
+    target, logits = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 300.0]], requires_grad=True)
+    loss = d3m(target, logits)
+    assert float(loss.detach()) == pytest.approx(300 / (1 + math.e), rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+
+
+def test_d3m_of_a_certain_target_is_infonce() -> None:
+    torch.manual_seed(0)
+    q, k, queue = (torch.nn.functional.normalize(torch.randn(n, 5), dim=1) for n in (3, 3, 7))
+    logits = contrastive_logits(q, k, queue, 0.07)
+    certain = torch.zeros_like(logits)
+    certain[:, 0] = 1000
+    assert torch.allclose(d3m(certain, logits), positive_first(logits), atol=1e-6)
+
+
+def test_d3m_is_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    target, logits = torch.randn(3, 50), torch.randn(3, 50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = d3m(target, logits)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, d3m(target, logits))
+
+
+def naive_neighbours(views: list[Tensor], row: int, top_k: int) -> set[int]:
+    """Column 0 and, for each view, the columns of its largest similarities to the queue."""
+    found = {0}
+    for view in views:
+        values = view[row].tolist()
+        found |= set(sorted(range(1, len(values)), key=lambda j: -values[j])[:top_k])
+    return found
+
+
+def naive_nnm(logits: Tensor, sets: list[set[int]], divided: bool) -> float:
+    total = 0.0
+    for row, found in zip(logits.tolist(), sets, strict=True):
+        norm = math.log(math.fsum(math.exp(value) for value in row))
+        each = -math.fsum(row[j] - norm for j in found)
+        total += each / len(found) if divided else each
+    return total / len(sets)
+
+
+@given(
+    clips=st.integers(1, 5),
+    size=st.integers(1, 12),
+    views=st.integers(1, 4),
+    top_k=st.integers(1, 4),
+    divided=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_nnm_is_its_formula(clips: int, size: int, views: int, top_k: int, divided: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    logits = [torch.randn(clips, 1 + size, dtype=torch.float64) for _ in range(views)]
+    sets = [naive_neighbours(logits, row, top_k) for row in range(clips)]
+    positives = nearest(logits, top_k)
+    assert [set(row.nonzero().flatten().tolist()) for row in positives] == sets
+    loss = nnm(logits[0], positives, divided=divided)
+    assert float(loss) == pytest.approx(naive_nnm(logits[0], sets, divided), rel=1e-12)
+
+
+def test_nnm_without_neighbours_is_infonce() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4, 9)
+    alone = torch.zeros(4, 9, dtype=torch.bool)
+    alone[:, 0] = True
+    assert torch.allclose(nnm(logits, alone), positive_first(logits))
+    assert torch.allclose(nnm(logits, alone, divided=False), positive_first(logits))
+
+
+def test_nearest_is_the_union_over_views() -> None:
+    near, far = torch.tensor([[0.0, 3.0, 1.0, 2.0]]), torch.tensor([[9.0, 0.0, 1.0, 0.5]])
+    assert nearest([near, near, near], 1).tolist() == [[True, True, False, False]]
+    assert nearest([near, far], 1).tolist() == [[True, True, True, False]]
+
+
+def test_nnm_gradients_reach_the_first_view_alone() -> None:
+    torch.manual_seed(0)
+    views = [torch.randn(3, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    positives = nearest(views, 1)
+    nnm(views[0], positives).backward()
+    wanted = (views[0].softmax(1) - positives / positives.sum(1, keepdim=True)).detach() / 3
+    assert views[0].grad is not None
+    assert torch.allclose(views[0].grad, wanted)
+    assert views[1].grad is None
+    assert views[2].grad is None
+
+
+def test_nnm_is_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(3, 50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = nnm(logits, nearest([logits], 1))
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, nnm(logits, nearest([logits], 1)))

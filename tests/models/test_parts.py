@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.chain import chain
@@ -11,7 +12,7 @@ from skelpipe.augment.draws import Draws
 from skelpipe.errors import UsageError
 from skelpipe.models import build, build_method
 from skelpipe.models.method import Method
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import Parts, projection_head
 from skelpipe.models.settings import Setting
 from skelpipe.skeleton import layout
 
@@ -128,3 +129,20 @@ def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.Monk
     ):
         with pytest.raises(UsageError, match=message):
             build_method({**recipe, "anchored": section}, KINECT)
+
+
+def test_plain_head_is_two_linear_maps_with_a_relu_between() -> None:
+    head = projection_head(6, 5, 4)
+    (w1, b1), (w2, b2) = ((m.weight, m.bias) for m in head if isinstance(m, nn.Linear))
+    h = torch.randn(7, 6)
+    assert torch.allclose(head(h), F.relu(h @ w1.T + b1) @ w2.T + b2, atol=1e-6)
+    assert sum(p.numel() for p in projection_head(256, 256, 128).parameters()) == 256 * 257 + 128 * 257
+
+
+def test_head_with_batch_norm() -> None:
+    head = projection_head(6, 5, 4, batch_norm=True)
+    first, last = (m for m in head if isinstance(m, nn.Linear))
+    h = torch.randn(9, 6)
+    hidden = first(h)
+    hidden = (hidden - hidden.mean(0)) / torch.sqrt(hidden.var(0, correction=0) + 1e-5)
+    assert torch.allclose(head(h), last(F.relu(hidden)), atol=1e-5)
