@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment import host, host_joints
+from skelpipe.augment import cpu_kernels
 
 __all__ = ["Mixed", "blend", "paste"]
 
@@ -28,8 +28,8 @@ class Mixed:
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
     """Return clips [N,C,T,V,M] with those of clip donor[n] where `region`, bool[N,T,V], is true, bit by bit."""
-    if host.usable(x):
-        return host_joints.paste(x, donor, region)
+    if cpu_kernels.usable(x):
+        return cpu_kernels.paste(x, donor, region)
     return blend(x, x.index_select(0, donor), region)
 
 

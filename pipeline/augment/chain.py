@@ -6,10 +6,9 @@ from typing import TypeAlias, cast
 
 from torch import Tensor
 
-from skelpipe.augment.chains import CHAINS, Strength
-from skelpipe.augment.curriculum import ACTCLR, Curriculum
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, apart, kind_of
+from skelpipe.augment.named_chains import ACTCLR, CHAINS, Curriculum, Strength
 from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout

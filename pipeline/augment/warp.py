@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from skelpipe.augment import host
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.joints import reorder
 from skelpipe.dataset.mapped_clips import MappedClips
 
@@ -30,13 +30,13 @@ def warp(
     if joints is not None and joints.shape != (x.shape[0], x.shape[3]):
         raise ValueError(f"an order of {tuple(joints.shape)} joints does not fit clips of {tuple(x.shape)}")
     if isinstance(x, MappedClips):
-        if matrix is not None and x.shape[1] == 3 and host.usable(matrix):
-            return host.mix(x, matrix, frames, joints)
+        if matrix is not None and x.shape[1] == 3 and cpu_kernels.usable(matrix):
+            return cpu_kernels.mix(x, matrix, frames, joints)
         x = x.read()
     if x.numel() == 0:
         return x
-    if matrix is not None and x.shape[1] == 3 and host.usable(x, matrix):
-        return host.mix(x, matrix, frames, joints)
+    if matrix is not None and x.shape[1] == 3 and cpu_kernels.usable(x, matrix):
+        return cpu_kernels.mix(x, matrix, frames, joints)
     if frames is not None:
         x = _choose(x, frames)
     if matrix is not None:
@@ -51,8 +51,8 @@ def weigh(x: Tensor, weights: Tensor, *, owned: bool = False) -> Tensor:
     """
     if weights.shape != x.shape[:2]:
         raise ValueError(f"weights of {tuple(weights.shape)} do not fit clips of {tuple(x.shape)}")
-    if owned and x.is_contiguous() and host.usable(x, weights):
-        host.scale_axes(x, weights)
+    if owned and x.is_contiguous() and cpu_kernels.usable(x, weights):
+        cpu_kernels.scale_axes(x, weights)
         return x
     weights = weights[:, :, None, None, None].to(x.dtype)
     return x.mul_(weights) if owned and not x.requires_grad else x * weights

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment.chain import Chain, chain
-from skelpipe.augment.chains import CHAINS
-from skelpipe.augment.curriculum import ACTCLR
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.named_chains import ACTCLR, CHAINS
 from skelpipe.augment.region import BLOCK
-from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.drawing.standin import MEANING, moving_joints
 from skelpipe.drawing.words import title, words
 from skelpipe.errors import UsageError

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from skelpipe.augment.adain import SkeletonAdaIN
 from skelpipe.augment.chain import chain
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
+from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.errors import UsageError
 from skelpipe.loader.view_recipes import Augmentation, Mats, On
 from skelpipe.skeleton import Layout

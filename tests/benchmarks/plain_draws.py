@@ -9,16 +9,20 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from skelpipe.augment.blur import GaussianBlur
-from skelpipe.augment.bones import BoneRescale
+from skelpipe.augment.axis_mask import AxisMask
+from skelpipe.augment.bone_rescale import BoneRescale
 from skelpipe.augment.crop import Crop
-from skelpipe.augment.masks import JointMask
-from skelpipe.augment.noise import GaussianNoise, JointNoise
+from skelpipe.augment.gaussian_blur import GaussianBlur
+from skelpipe.augment.gaussian_noise import GaussianNoise
+from skelpipe.augment.joint_mask import JointMask
+from skelpipe.augment.joint_noise import JointNoise
 from skelpipe.augment.region import BLOCK
+from skelpipe.augment.rotate import Rotate
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.spatial import AxisMask, Rotate, SpatialFlip
-from skelpipe.augment.temporal import TemporalFlip, TimeRescale
+from skelpipe.augment.spatial_flip import SpatialFlip
+from skelpipe.augment.temporal_flip import TemporalFlip
+from skelpipe.augment.time_rescale import TimeRescale
 
 __all__ = ["draw", "draw_mix"]
 

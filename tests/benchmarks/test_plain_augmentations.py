@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.pool import window
+from skelpipe.augment.noise_pool import window
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.bench.view_sets import batched_views, view_sets
 from skelpipe.loader.view_recipes import On, view_recipes

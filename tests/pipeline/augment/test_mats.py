@@ -14,8 +14,8 @@ from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.augment.shear import Shear
-from skelpipe.augment.spatial import SpatialFlip
-from skelpipe.augment.temporal import TemporalFlip
+from skelpipe.augment.spatial_flip import SpatialFlip
+from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")

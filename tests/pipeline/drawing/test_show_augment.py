@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from skelpipe import views
-from skelpipe.augment.adain import SkeletonAdaIN
 from skelpipe.augment.chain import chain
-from skelpipe.augment.chains import CHAINS
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.noise import GaussianNoise
+from skelpipe.augment.gaussian_noise import GaussianNoise
+from skelpipe.augment.named_chains import CHAINS
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
+from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.cli.prepare import prepare
 from skelpipe.cli.show import show
 from skelpipe.dataset import Dataset

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.skeletonmix import KINDS, SkeletonMix
+from skelpipe.augment.skeleton_mix import KINDS, SkeletonMix
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout, layout
 

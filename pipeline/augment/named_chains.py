@@ -9,20 +9,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from skelpipe.augment.blur import GaussianBlur
-from skelpipe.augment.bones import BoneRescale
+from skelpipe.augment.axis_mask import AxisMask
+from skelpipe.augment.bone_rescale import BoneRescale
 from skelpipe.augment.crop import Crop
+from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import Op
-from skelpipe.augment.masks import JointMask
-from skelpipe.augment.noise import GaussianNoise, JointNoise
+from skelpipe.augment.gaussian_blur import GaussianBlur
+from skelpipe.augment.gaussian_noise import GaussianNoise
+from skelpipe.augment.joint_mask import JointMask
+from skelpipe.augment.joint_noise import JointNoise
+from skelpipe.augment.rotate import Rotate
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.spatial import AxisMask, Rotate, SpatialFlip
-from skelpipe.augment.temporal import TemporalFlip, TimeRescale
+from skelpipe.augment.spatial_flip import SpatialFlip
+from skelpipe.augment.temporal_flip import TemporalFlip
+from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
-__all__ = ["CHAINS", "Strength"]
+__all__ = ["ACTCLR", "CHAINS", "Curriculum", "Strength"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,35 @@ def msmclr(layout: Layout | None, strength: Strength) -> list[Op]:
 def skelemix(layout: Layout | None, strength: Strength) -> list[Op]:
     """SkeleMixCLR's mixed clips: normally augmented, then mixed with a donor's (spec B5)."""
     return [*strength.normal(), SkeleMix(_needed(layout))]
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """Which ops of a chain an epoch keeps: the first `always`, and some of the rest, the extras.
+
+    `stages` are (last epoch, number of extras), epochs counted from 1; None keeps all extras. Which ones is
+    drawn anew for each epoch, the same for all samples. After the last stage nothing is kept, not even the
+    first ops.
+    """
+
+    stages: tuple[tuple[int, int | None], ...]
+    always: int = 2
+
+    def kept(self, draws: Draws, count: int) -> frozenset[int]:
+        """Return the positions of the ops that the draws' epoch (counted from 0) keeps, of `count`."""
+        extras = [extras for last, extras in self.stages if draws.epoch < last]
+        if not extras:
+            return frozenset()
+        order = draws.of_epoch().uniform(count - self.always)[0].argsort(stable=True).tolist()
+        return frozenset(range(self.always)) | {self.always + i for i in order[: extras[0]]}
+
+
+ACTCLR: Final[Mapping[str, Curriculum]] = MappingProxyType(
+    {
+        "actclr-actionlet": Curriculum(((100, None), (200, 3), (300, 1))),
+        "actclr-non-actionlet": Curriculum(((100, None), (200, 5), (300, 3))),
+    }
+)
 
 
 CHAINS: Final[Mapping[str, Callable[[Layout | None, Strength], list[Op]]]] = MappingProxyType(

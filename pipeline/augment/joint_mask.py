@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment import host, host_joints
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import check_probability, gate, some, whole
 from skelpipe.augment.draws import Draws
 from skelpipe.errors import UsageError
@@ -49,14 +49,14 @@ class JointMask:
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Mask clips [N,C,T,V,M]; same shape."""
-        if host.usable(x):
+        if cpu_kernels.usable(x):
             return self.change(x.clone(memory_format=torch.contiguous_format), params)
         return x * self._wide(x, params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place."""
-        if host.usable(x):
-            host_joints.zero_joints(x, params["joints"], params["first"], params["length"])
+        if cpu_kernels.usable(x):
+            cpu_kernels.zero_joints(x, params["joints"], params["first"], params["length"])
             return x
         return x.mul_(self._wide(x, params))
 

@@ -1,4 +1,4 @@
-"""Temporal flip and time rescale against their definitions for one clip in float64."""
+"""Time rescale against its definition for one clip in float64."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.temporal import TemporalFlip, TimeRescale
+from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.errors import UsageError
 
 
@@ -27,17 +27,6 @@ def naive_rescale(clip: np.ndarray, ratio: float) -> np.ndarray:
         after = min(before + 1, frames - 1)
         out[:, i] = (1 - (source - before)) * clip[:, before] + (source - before) * clip[:, after]
     return out
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 33), st.integers(1, 3), st.lists(st.booleans(), min_size=1, max_size=5))
-def test_temporal_flip_reverses(t: int, m: int, on: list[bool]) -> None:
-    x = torch.randn(len(on), 3, t, 4, m, generator=torch.Generator().manual_seed(t))
-    params = {"on": torch.tensor(on)}
-    got = TemporalFlip().apply(x, params)
-    for clip, flipped, y in zip(x.numpy(), on, got.numpy(), strict=True):
-        np.testing.assert_array_equal(y, clip[:, ::-1] if flipped else clip)
-    assert torch.equal(TemporalFlip().apply(got, params), x)
 
 
 # Ratios in 64ths: ratio * T is exact, so that float32 and float64 floor alike.
@@ -68,34 +57,29 @@ def test_rescale_leaves_clips_whose_gate_is_closed(clips: Callable[..., Tensor])
     assert torch.equal(y[0, :, 30:], torch.zeros(3, 20, 25, 2))
 
 
-def test_ratios_and_gates_follow_their_distributions(many: Draws, agrees: Callable[..., None]) -> None:
-    params = TimeRescale().sample(many, (len(many), 3, 50, 25, 2))
-    on = params["on"]
-    assert stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
-    assert (params["ratio"][~on] == 1).all()
-    agrees(params["ratio"][on], stats.uniform(0.5, 1.0).cdf)
-    flipped = TemporalFlip().sample(many, (len(many), 3, 50, 25, 2))["on"]
-    assert stats.binomtest(int(flipped.sum()), len(many), 0.5).pvalue > 1e-4
-
-
 def test_gradients_flow_through_rescaling(clips: Callable[..., Tensor]) -> None:
     x = clips(3, 6, 2, 1).double().requires_grad_()
     params = {"on": torch.tensor([True, False, True]), "ratio": torch.tensor([0.5, 1.0, 1.5])}
     assert torch.autograd.gradcheck(lambda a: TimeRescale().apply(a, params), (x,))
 
 
+def test_ratios_and_gates_follow_their_distributions(many: Draws, agrees: Callable[..., None]) -> None:
+    params = TimeRescale().sample(many, (len(many), 3, 50, 25, 2))
+    on = params["on"]
+    assert stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
+    assert (params["ratio"][~on] == 1).all()
+    agrees(params["ratio"][on], stats.uniform(0.5, 1.0).cdf)
+
+
 def test_bfloat16_stays_close(clips: Callable[..., Tensor], draws: Callable[..., Draws]) -> None:
-    x = clips(6, 30)
-    for op in (TemporalFlip(), TimeRescale(probability=1.0)):
-        params = op.sample(draws(6), x.shape)
-        y = op.apply(x.bfloat16(), params)
-        assert y.dtype == torch.bfloat16
-        torch.testing.assert_close(y, op.apply(x.bfloat16().float(), params).bfloat16(), rtol=0.01, atol=0.01)
+    x, op = clips(6, 30), TimeRescale(probability=1.0)
+    params = op.sample(draws(6), x.shape)
+    y = op.apply(x.bfloat16(), params)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, op.apply(x.bfloat16().float(), params).bfloat16(), rtol=0.01, atol=0.01)
 
 
 def test_impossible_settings_are_refused() -> None:
     for low, high in ((0, 1), (1.2, 1.1)):
         with pytest.raises(UsageError, match="rescaled"):
             TimeRescale(low, high)
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        TemporalFlip(2)

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from skelpipe import views
-from skelpipe.augment.bones import BoneRescale
+from skelpipe.augment.bone_rescale import BoneRescale
 from skelpipe.augment.draws import Draws
 from skelpipe.skeleton import Layout, layout
 

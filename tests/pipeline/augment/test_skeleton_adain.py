@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe import views
-from skelpipe.augment.adain import SkeletonAdaIN
+from skelpipe.augment.bone_tree import bones_of, grown
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.tree import bones_of, grown
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout, layout
 

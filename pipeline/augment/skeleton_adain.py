@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skelpipe.augment.bone_tree import bones_of, grown
 from skelpipe.augment.donor import DONOR, draw_donors
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.tree import bones_of, grown
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 from skelpipe.views import VIEWS

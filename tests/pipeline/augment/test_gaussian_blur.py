@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from skelpipe.augment.blur import GaussianBlur
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.gaussian_blur import GaussianBlur
 from skelpipe.errors import UsageError
 
 

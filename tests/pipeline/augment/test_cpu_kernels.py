@@ -1,4 +1,4 @@
-"""The kernels for the host do what the torch code does that other devices and gradients take."""
+"""The CPU kernels do what the torch code does that other devices and gradients take."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skelpipe.augment import host, host_joints
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.blend import blend, paste
-from skelpipe.augment.blur import GaussianBlur
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.masks import JointMask
-from skelpipe.augment.noise import GaussianNoise, JointNoise
+from skelpipe.augment.gaussian_blur import GaussianBlur
+from skelpipe.augment.gaussian_noise import GaussianNoise
+from skelpipe.augment.joint_mask import JointMask
+from skelpipe.augment.joint_noise import JointNoise
 from skelpipe.augment.warp import warp, weigh
 from skelpipe.skeleton import layout
 
@@ -38,8 +39,8 @@ def random(shape: tuple[int, ...], seed: int) -> Tensor:
 
 def both(work: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the results with the kernels and, since gradients are asked for, without them."""
-    assert host.usable(x)
-    assert not host.usable(x.clone().requires_grad_())
+    assert cpu_kernels.usable(x)
+    assert not cpu_kernels.usable(x.clone().requires_grad_())
     return work(x), work(x.clone().requires_grad_()).detach()
 
 
@@ -98,26 +99,26 @@ def test_what_would_be_read_or_written_beyond_the_ends_is_refused() -> None:
     zero, pool = torch.zeros(2, dtype=torch.int64), torch.ones(130)
     for wrong in (-1, 5):
         with pytest.raises(IndexError, match="frame or joint"):
-            host.mix(x, eye, torch.full((2, 4), wrong), None)
+            cpu_kernels.mix(x, eye, torch.full((2, 4), wrong), None)
         with pytest.raises(IndexError, match="frame or joint"):
-            host.mix(x, eye, None, torch.full((2, 5), wrong))
+            cpu_kernels.mix(x, eye, None, torch.full((2, 5), wrong))
         with pytest.raises(IndexError, match="joint"):
-            host_joints.fill_boxes(x, torch.full((2, 1), wrong), zero, pool)
+            cpu_kernels.fill_boxes(x, torch.full((2, 1), wrong), zero, pool)
         with pytest.raises(IndexError, match="donor"):
-            host_joints.paste(x, zero + wrong, torch.ones(2, 4, 5, dtype=torch.bool))
+            cpu_kernels.paste(x, zero + wrong, torch.ones(2, 4, 5, dtype=torch.bool))
     for start in (-1, 11):
         with pytest.raises(IndexError, match="pool"):
-            host.add_noise(x, torch.ones(2), zero + start, pool, empty=True)
+            cpu_kernels.add_noise(x, torch.ones(2), zero + start, pool, empty=True)
         with pytest.raises(IndexError, match="pool"):
-            host_joints.fill_boxes(x, torch.zeros(2, 5, dtype=torch.int64), zero + start, pool)
+            cpu_kernels.fill_boxes(x, torch.zeros(2, 5, dtype=torch.int64), zero + start, pool)
     with pytest.raises(ValueError, match="do not fit"):
-        host.blur(x, on[:1], torch.ones(2, 15))
+        cpu_kernels.blur(x, on[:1], torch.ones(2, 15))
     with pytest.raises(ValueError, match="do not fit"):
-        host_joints.zero_joints(x, torch.ones(2, 4, dtype=torch.bool), zero, zero + 9)
+        cpu_kernels.zero_joints(x, torch.ones(2, 4, dtype=torch.bool), zero, zero + 9)
     with pytest.raises(ValueError, match="three axes"):
-        host.mix(torch.randn(1, 2, 4, 5, 2), torch.eye(2)[None], None, None)
+        cpu_kernels.mix(torch.randn(1, 2, 4, 5, 2), torch.eye(2)[None], None, None)
     with pytest.raises(ValueError, match="contiguous"):
-        host.scale_axes(x.transpose(2, 3), torch.ones(2, 3))
+        cpu_kernels.scale_axes(x.transpose(2, 3), torch.ones(2, 3))
     assert (x == 1).all()
-    host_joints.zero_joints(x, torch.ones(2, 5, dtype=torch.bool), zero - 1, zero + 99)  # cut at both ends
+    cpu_kernels.zero_joints(x, torch.ones(2, 5, dtype=torch.bool), zero - 1, zero + 99)  # cut at both ends
     assert not x.any()

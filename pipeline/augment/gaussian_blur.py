@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelpipe.augment import host
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import check_probability, gate
 from skelpipe.augment.draws import Draws
 from skelpipe.errors import UsageError
@@ -61,9 +61,9 @@ class GaussianBlur:
         """Do as `apply`, in place where that is quicker."""
         kernel = self.kernel(params)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        if not host.usable(wide, kernel):
+        if not cpu_kernels.usable(wide, kernel):
             return _convolve(x, kernel)
-        host.blur(wide, params["on"], kernel)
+        cpu_kernels.blur(wide, params["on"], kernel)
         return wide.to(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Augmentations of time (spec B and B3): temporal flip and time rescale."""
+"""Time rescale: a clip becomes faster or slower."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,37 +11,15 @@ from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp
 from skelpipe.errors import UsageError
 
-__all__ = ["TemporalFlip", "TimeRescale"]
-
-
-@dataclass(frozen=True, slots=True)
-class TemporalFlip:
-    """Reverse the frames."""
-
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-
-    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `on`, bool[N]."""
-        return {"on": gate(draws.uniform(1)[:, 0], self.probability)}
-
-    def frames(self, params: dict[str, Tensor], count: int) -> Tensor:
-        """Return int64[N,count]: the frame of the clip that each frame of the flipped clip is."""
-        forward = torch.arange(count, device=params["on"].device)
-        return torch.where(params["on"][:, None], count - 1 - forward, forward)
-
-    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Flip clips [N,C,T,V,M]; same shape."""
-        return warp(x, frames=self.frames(params, x.shape[2]))
+__all__ = ["TimeRescale"]
 
 
 @dataclass(frozen=True, slots=True)
 class TimeRescale:
-    """Resize the clip to L = floor(ratio * T) frames, at least 1; cut it at T or fill the rest with zeros.
+    """Resize the clip to L = floor(r T) frames, at least 1, r ~ U(low, high); cut it at T or fill up with zeros.
 
-    Linear; source position of frame i: (i + 0.5) T / L - 0.5, clamped to the ends, as in preprocessing (spec A10).
+    Linear interpolation; source position of frame i: (i + 0.5) T / L - 0.5, clamped to the ends, as in
+    preprocessing (docs/profiles.md). Only the released ActCLR has it: divergence `actclr-transformations`.
     """
 
     low: float = 0.5
@@ -54,7 +32,7 @@ class TimeRescale:
             raise UsageError(f"time cannot be rescaled by {self.low} to {self.high}")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `on`, bool[N], and `ratio`, float32[N], 1 where off."""
+        """Draw `on`, bool[N], and `ratio` r, float32[N], 1 where off."""
         unit = draws.uniform(2)
         on = gate(unit[:, 0], self.probability)
         return {"on": on, "ratio": torch.where(on, self.low + (self.high - self.low) * unit[:, 1], 1.0)}
@@ -64,7 +42,7 @@ class TimeRescale:
         return self.change(x.clone(), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Do as `apply`, in place where that is quicker."""
+        """Do as `apply`, in place where that is faster."""
         rows = chosen(params["on"])
         if rows is None:
             return _stretch(x, params["ratio"])

@@ -1,0 +1,41 @@
+"""Axis mask: one coordinate axis of a clip is zero."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skelpipe.augment.chance import check_probability, gate, whole
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.warp import weigh
+
+__all__ = ["AxisMask"]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMask:
+    """x'[c] = 0 for one axis c of the whole clip, each equally likely, with `probability`.
+
+    Guo et al. 2022, "Data Augmentations"; the channel mask of MsMCLR (Wu et al., sec. 3.3) is the same.
+    """
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `keep`, float32[N,C]: 0 for the axis that is masked, 1 for the others."""
+        unit = draws.uniform(2)
+        axis = whole(unit[:, 1:], 0, shape[1])
+        masked = (axis == torch.arange(shape[1], device=unit.device)) & gate(unit[:, :1], self.probability)
+        return {"keep": (~masked).to(unit.dtype)}
+
+    def weights(self, params: dict[str, Tensor]) -> Tensor:
+        """Return float32[N,C]: the factor of each axis."""
+        return params["keep"]
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Mask clips [N,C,T,V,M]; same shape."""
+        return weigh(x, self.weights(params))
