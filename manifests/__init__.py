@@ -1,7 +1,7 @@
 """Facts as data: datasets, splits, missing lists, skeleton layouts and class names.
 
-Nothing here is code to run: `read_yaml` and `read_lines` hand out the files of this folder, from a checkout
-and from an installed wheel alike. What the files mean is decided in `skelpipe.skeleton` and `skelpipe.manifest`.
+`read_yaml` and `read_lines` return the content of files in this folder, from a checkout or an installed wheel.
+`skelpipe.skeleton` and `skelpipe.manifest_file` give it its meaning.
 """
 
 from importlib.resources import files
@@ -13,13 +13,13 @@ __all__ = ["names", "read_lines", "read_yaml"]
 
 
 def names(kind: str) -> list[str]:
-    """Return the sorted names of one kind of YAML file, `datasets` or `layouts`, without suffix."""
+    """Return the sorted names of the YAML files in folder `kind`, such as `datasets`, without suffix."""
     folder = files(__name__).joinpath(kind)
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def read_yaml(kind: str, name: str) -> dict[str, Any]:
-    """Return the content of `kind/name.yaml`; raise KeyError when there is no such file."""
+    """Return the content of `kind/name.yaml`; raises KeyError if there is no such file."""
     if name not in names(kind):
         raise KeyError(f"no {kind[:-1]} is called {name!r}; there are: {', '.join(names(kind))}")
     content: dict[str, Any] = yaml.safe_load(files(__name__).joinpath(kind, f"{name}.yaml").read_text("utf-8"))
@@ -27,5 +27,5 @@ def read_yaml(kind: str, name: str) -> dict[str, Any]:
 
 
 def read_lines(kind: str, name: str) -> list[str]:
-    """Return the lines of `kind/name` (a text file of `classes` or `missing`), without line ends."""
+    """Return the lines of the text file `kind/name`, without line ends."""
     return files(__name__).joinpath(kind, name).read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""`python -m skelpipe` is the `skelpipe` command."""
+"""`python -m skelpipe` runs the `skelpipe` command."""
 
 from skelpipe.cli import main
 

@@ -1,4 +1,4 @@
-"""Where tensors live: the meaning of `--device`."""
+"""The device that `--device` names."""
 
 import os
 
@@ -10,10 +10,10 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    """Return the device for `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
 
-    Alone a process gets the first GPU; of several that torchrun started on a machine each gets its own, the one of
-    number LOCAL_RANK. Raises UsageError where that is not there.
+    A single process gets the first GPU. Of several ranks that torchrun started on a machine, each gets the GPU
+    with the number LOCAL_RANK. Raises UsageError if that GPU does not exist.
     """
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1
     own = int(os.environ.get("LOCAL_RANK") or 0) if several else 0
@@ -22,13 +22,13 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"there is no device {name!r}: auto, cpu, cuda, cuda:N") from None
+        raise UsageError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not supported: auto, cpu, cuda, cuda:N")
+        raise UsageError(f"device {name!r} is not supported; choose auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return torch.device("cpu")
     if several and device.index is not None:
-        raise UsageError(f"device {name!r} is one GPU, and each of several ranks takes its own: --device cuda")
+        raise UsageError(f"device {name!r} is one GPU, but each of several ranks uses its own; pass --device cuda")
     return _gpu(own if device.index is None else device.index, name)
 
 
@@ -39,7 +39,7 @@ def _gpu(number: int, name: str) -> torch.device:
     visible = f"{count} GPU{' is' if count == 1 else 's are'} visible"
     if number and "LOCAL_RANK" in os.environ and name in ("auto", "cuda"):
         raise UsageError(
-            f"{visible}, and this is rank {number}, counted from 0, on this machine: start as many ranks as there "
-            f"are GPUs, or give --device cpu"
+            f"{visible}, and this is rank {number}, counted from 0, on this machine; start as many ranks as there "
+            f"are GPUs, or pass --device cpu"
         )
-    raise UsageError(f"device {name!r} is not here: {visible}")
+    raise UsageError(f"device {name!r} is not available: {visible}")

@@ -1,4 +1,4 @@
-"""Writing files so that a name never stands for half a file."""
+"""Write files so that a file name never belongs to an incomplete file; sizes, hashes and JSON."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ __all__ = [
     "PART",
     "HashingWriter",
     "canonical_json",
-    "measured",
+    "flush_to_disk",
     "replacing",
-    "settle_on_disk",
     "size_and_hash",
+    "size_and_hash_of",
     "write_json",
 ]
 
@@ -29,11 +29,11 @@ CHUNK = 1 << 20  # bytes read at a time
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file for writing that takes its name only when it is whole; on failure it is gone.
+    """Open a file for writing that gets its name when it is complete; on failure it is removed.
 
-    `durable` waits until it is on disk, for what must outlive a power cut. `shared` is for files that two
-    processes may write at once (a cluster runs a task again while a lost worker still works on it): the last
-    one whole wins. OSErrors become SkelpipeErrors.
+    `durable` waits until the file is on disk, so that it survives a power failure. `shared` is for files that two
+    processes may write at the same time (a cluster repeats a task while a lost worker still works on it): the file
+    that is completed last stays. OSErrors become SkelpipeErrors.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}" if shared else path.name + PART)
     try:
@@ -52,20 +52,20 @@ def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Ite
         raise
 
 
-def settle_on_disk(path: Path) -> None:
-    """Wait until a file is on disk, for what must outlive a power cut."""
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file is on disk, so that it survives a power failure."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def size_and_hash(path: Path) -> tuple[int, str]:
-    """Return a file's size in bytes and its sha256 in hex, reading a little at a time."""
+    """Return a file's size in bytes and its sha256 in hex, reading it in pieces."""
     with open(path, "rb") as file:
-        return measured(iter(lambda: file.read(CHUNK), b""))
+        return size_and_hash_of(iter(lambda: file.read(CHUNK), b""))
 
 
-def measured(pieces: Iterable[bytes]) -> tuple[int, str]:
-    """Return the size in bytes of all pieces together and their sha256 in hex."""
+def size_and_hash_of(pieces: Iterable[bytes]) -> tuple[int, str]:
+    """Return the total size of all pieces in bytes, and the sha256 of all of them in hex."""
     hasher = hashlib.sha256()
     size = 0
     for piece in pieces:
@@ -75,7 +75,7 @@ def measured(pieces: Iterable[bytes]) -> tuple[int, str]:
 
 
 class HashingWriter:
-    """Writes to a file and knows the size and the sha256 of what went into it."""
+    """Write to a file, and compute the size and the sha256 of everything written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -93,11 +93,11 @@ class HashingWriter:
 
 
 def canonical_json(content: Any) -> bytes:
-    """Return the one JSON text of `content`: sorted keys, no spaces, ASCII. What digests are taken of."""
+    """Return the one JSON text of `content`: sorted keys, no spaces, ASCII. Digests are hashes of it."""
     return CANONICAL.encode(content).encode()
 
 
 def write_json(path: Path, content: Any, *, durable: bool = False, shared: bool = False) -> None:
-    """Write `content` as readable JSON, whole or not at all; `durable` and `shared` as for `replacing`."""
+    """Write `content` as readable JSON, completely or not at all; `durable` and `shared` as in `replacing`."""
     with replacing(path, durable=durable, shared=shared) as file:
         file.write((json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Dataset manifests: which files are recordings, what their names say, which subset of a split they fall on."""
+"""Dataset manifests: which files are recordings, the fields of their names, and their subset in each split."""
 
 import hashlib
 import re
@@ -15,19 +15,19 @@ from skelpipe.skeleton import Layout
 __all__ = ["BY_ID", "SUBSETS", "Fields", "Manifest", "Segments", "Split", "Value"]
 
 SUBSETS = ("train", "test")
-BY_ID = "id"  # the field of a split by list: the recording's own id
+BY_ID = "id"  # the field of a split by lists of recording ids
 
 Value = int | str
-Fields = Mapping[str, Value]  # what a recording's name says: digits as numbers, anything else as text
+Fields = Mapping[str, Value]  # the fields of a recording's name: digits as numbers, anything else as text
 
 
 @dataclass(frozen=True)
 class Split:
-    """A protocol: recordings whose `field` has a value in `train` are for training, in `test` for testing.
+    """A protocol: a recording is in the train subset if `train` holds the value of its `field`; likewise for test.
 
-    With one of the two sets (None: not given) all others fall on the other subset. `published` holds the counts of
-    the literature a subset, after the missing list, where there are any. A split that `needs` a file of the
-    dataset's download, because no list of it is built in, has neither set until `with_lists`.
+    If one of the two sets is None, all other recordings are in its subset. `published` holds the published number
+    of clips per subset, without the missing ones, where there is one. A split that `needs` a file of the dataset's
+    download, because no list is built in, has neither set until `with_lists`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Split:
     needs: str = ""
 
     def subset(self, fields: Fields, identity: str = "") -> str | None:
-        """Return the subset of a recording with these fields and this id; None where both sets leave it out."""
+        """Return the subset of a recording with these fields and this id, or None if it is in neither."""
         value = identity if self.field == BY_ID else fields[self.field]
         if self.train is not None and value in self.train:
             return "train"
@@ -49,7 +49,7 @@ class Split:
         return None
 
     def with_lists(self, train: frozenset[Value], test: frozenset[Value]) -> "Split":
-        """Return this split by lists of ids, such as a dataset's own split file holds."""
+        """Return this split with lists of ids, such as those of a split file."""
         return replace(self, field=BY_ID, train=train, test=test, needs="")
 
 
@@ -57,8 +57,8 @@ class Split:
 class Segments:
     """How label files cut untrimmed recordings into clips.
 
-    `suffixes` end a label file's name behind the recording's id. Of a clip longer than `longest` frames the
-    middle is kept.
+    The name of a label file is the recording's id followed by one of `suffixes`. Of a clip longer than `longest`
+    frames, the middle `longest` frames are kept.
     """
 
     suffixes: tuple[str, ...]
@@ -69,11 +69,11 @@ class Segments:
 class Manifest:
     """A dataset as its authors describe it. `classes` are in label order, label 0 first.
 
-    A recording's file is named by its id, which `name_pattern` takes apart, and one of `suffixes`. Its class is
-    field `label`: a number counted from `first_label`, or a class's name; with `segments` label files tell it.
-    `units` are those of positions, whose y grows downwards in the files where `y_down`. `recordings` names the
-    grid of all recordings, where it is known. With `strict_names` a file of the right
-    suffix and the wrong name is damage, else a stranger.
+    The file name of a recording is its id, which `name_pattern` splits into fields, and one of `suffixes`. Its
+    class is the field `label`: a number counted from `first_label`, or a class name; with `segments` the label
+    files hold the classes. `units` are the units of positions; with `y_down`, y grows downwards in the files.
+    `recordings` names the grid of all recordings, if it is known. A file with the right suffix and a wrong name is
+    an error with `strict_names`; without, it is no recording.
     """
 
     name: str
@@ -99,29 +99,29 @@ class Manifest:
     homepage: str
 
     def identity(self, name: str) -> str | None:
-        """Return the id in a file's name, or None where it does not end like a recording's."""
+        """Return the id in a file name, or None if it has no suffix of a recording."""
         for suffix in self.suffixes:
             if name.endswith(suffix):
                 return name.removesuffix(suffix)
         return None
 
     def fields(self, identity: str) -> dict[str, Value] | None:
-        """Return what a recording's id says (setup, camera, …), or None where it is no such id."""
+        """Return the fields of a recording's id (setup, camera, …), or None if it does not match the pattern."""
         match = self.name_pattern.fullmatch(identity)
         if not match:
             return None
         return {key: int(value) if value.isdecimal() else value for key, value in match.groupdict("").items()}
 
     def class_of(self, fields: Fields) -> int | None:
-        """Return the label, from 0, that a recording's name says; None where there is no such class."""
-        said = fields[self.label]
-        if isinstance(said, str):
-            return self.classes.index(said) if said in self.classes else None
-        label = said - self.first_label
+        """Return the label, from 0, of a recording with these fields, or None if there is no such class."""
+        value = fields[self.label]
+        if isinstance(value, str):
+            return self.classes.index(value) if value in self.classes else None
+        label = value - self.first_label
         return label if 0 <= label < len(self.classes) else None
 
     def outside(self, fields: Fields) -> str | None:
-        """Say why a recording with these fields is not part of the dataset, or return None."""
+        """Return why a recording with these fields is not part of the dataset, or None if it is."""
         for key, (low, high) in self.ranges.items():
             value = fields[key]
             if isinstance(value, str) or not low <= value <= high:
@@ -129,9 +129,9 @@ class Manifest:
         return None
 
     def expected(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Yield id and fields of every recording that the complete dataset holds, less the missing list.
+        """Yield id and fields of every recording of the complete dataset, without the missing ones.
 
-        Nothing where the grid of recordings is not known.
+        Yields nothing if the grid of recordings is not known.
         """
         if self.recordings is None:
             return
@@ -158,7 +158,7 @@ class Manifest:
                         yield identity, fields
 
     def split(self, name: str) -> Split:
-        """Return a split by name; UsageError where there is none, or a file of the download must come first."""
+        """Return a split by name; UsageError if there is none, or if it needs a file of the download."""
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
         split = self.splits[name]
@@ -170,7 +170,7 @@ class Manifest:
         return split
 
     def definition(self, split: str) -> str:
-        """A hash of all that decides which files are clips, how they are read, and their subsets and labels."""
+        """Return a hash of everything that decides which files are clips, their reading, subsets and labels."""
         rule = self.split(split)
         content = {
             "reader": self.reader,
@@ -189,7 +189,7 @@ class Manifest:
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
     def with_split_file(self, name: str, train: frozenset[str], test: frozenset[str]) -> "Manifest":
-        """Return this manifest with a split's lists taken from a file (see `skelpipe.prepare.split_file`)."""
+        """Return this manifest with the lists of a split file (see `skelpipe.prepare.split_file`)."""
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
         return replace(self, splits={**self.splits, name: self.splits[name].with_lists(train, test)})

@@ -1,7 +1,8 @@
-"""From a manifest's YAML, built in or a user's own, to a `Manifest`; every fault is named by file and key.
+"""Read the YAML file of a manifest, built in or a user's own; every error names the file and the key.
 
-docs/own-dataset.md tells the keys. Lists (classes, missing, a split's subsets) stand in the document or in a text
-file of one entry a line, looked for beside a user's YAML or, for built-in datasets, among the facts.
+docs/own-dataset.md describes the keys. Lists (classes, missing recordings, the subsets of a split) are part of the
+YAML file or text files with one entry per line, in the folder of the user's YAML file or, for built-in datasets,
+in manifests/lists.
 """
 
 import re
@@ -28,19 +29,19 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 MOST_BODIES = 6
 YAML_SUFFIXES = (".yaml", ".yml")
 
-Lines = Callable[[str, str], list[str]]  # (file, place) to the lines of a list
+Lines = Callable[[str, str], list[str]]  # (file, where): the lines of a list file
 
 
 def load_manifest(name: str) -> Manifest:
-    """Return a built-in dataset's manifest by name, such as `ntu60`, or a user's own by the path of its YAML."""
+    """Return the manifest of a built-in dataset by name, such as `ntu60`, or a user's by the path of its YAML."""
     if name.endswith(YAML_SUFFIXES):
         path = Path(name)
 
-        def beside(file: str, place: str) -> list[str]:
+        def beside(file: str, where: str) -> list[str]:
             try:
                 return (path.parent / file).read_text("utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{place}: {path.parent / file} cannot be read: {error}") from None
+                raise UsageError(f"{where}: {path.parent / file} cannot be read: {error}") from None
 
         return _parse(Section(read_yaml(path), name, KEYS), SPLIT_KEYS, beside)
     return _built_in(name)
@@ -167,13 +168,13 @@ def _ranges(top: Section, groups: tuple[str, ...]) -> dict[str, tuple[int, int]]
 def _splits(top: Section, groups: tuple[str, ...], keys: tuple[str, ...], lines: Lines) -> dict[str, Split]:
     section = top.section("splits")
     if not section.content:
-        raise UsageError(f"{section.place}: at least one split is expected")
+        raise UsageError(f"{section.where}: at least one split is expected")
     return {name: _split(section.section(name, keys), name, groups, lines) for name in section.content}
 
 
 def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -> Split:
     if not NAME.fullmatch(name):
-        raise UsageError(f"{section.place}: a split's name may hold letters, digits, - and _ only")
+        raise UsageError(f"{section.where}: a split's name may hold letters, digits, - and _ only")
     published = section.section("published", SUBSETS, {})
     counts = {subset: published.get(subset, int) for subset in SUBSETS} if published.content else {}
     needs = section.get("needs", str, "")
@@ -186,9 +187,9 @@ def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -
         )
     sets = {subset: _values(section, subset, lines) for subset in SUBSETS if subset in section.content}
     if not sets:
-        raise UsageError(f"{section.place}: one of the keys 'train' and 'test' is expected")
+        raise UsageError(f"{section.where}: one of the keys 'train' and 'test' is expected")
     if both := sorted(map(str, sets.get("train", frozenset()) & sets.get("test", frozenset()))):
-        raise UsageError(f"{section.place}: {both[0]} is on both subsets")
+        raise UsageError(f"{section.where}: {both[0]} is in both subsets")
     return Split(name, field, sets.get("train"), sets.get("test"), counts)
 
 
@@ -200,7 +201,7 @@ def _values(section: Section, subset: str, lines: Lines) -> frozenset[Value]:
 
 
 def _listed(section: Section, key: str, lines: Lines, default: Any = None) -> list[str]:
-    """A list in the document, or `{file: NAME}` of one entry a line."""
+    """Return a list: the value itself, or the lines of the file that `{file: NAME}` names."""
     said = section.content.get(key, default)
     if isinstance(said, dict):
         inner = section.section(key, ("file",))

@@ -1,4 +1,4 @@
-"""How this process keeps memory that it will need again."""
+"""Reuse of freed memory in this process."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ __all__ = ["keep_freed_memory"]
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks for the next ones instead of returning their pages to the system.
+    """Make glibc keep freed blocks for later use instead of returning their pages to the system.
 
-    It learns from the largest block freed so far, up to this size; without it the pages of a batch, freed and
-    faulted in again each time, cost more than the work on them. Nothing is written, so the block itself costs
-    nothing.
+    glibc keeps blocks up to the size of the largest block freed so far, with this size as its limit; so one such
+    block is allocated and freed. Otherwise each batch would fault in its pages again, which takes longer than the
+    work on them. Nothing is written to the block, so it costs nothing.
     """
     np.empty((32 << 20) - (16 << 10), np.uint8)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere. Always on stderr."""
+"""Progress of long work on stderr: a bar on a terminal, otherwise a plain line every ten seconds."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ PLAIN_LINE_EVERY = 10.0  # seconds
 
 
 def progress(items: Iterable[T], label: str, total: int, *, quiet: bool = False) -> Iterator[T]:
-    """Yield from `items` while showing how many of `total` are through; `quiet` shows nothing."""
+    """Yield from `items` and show how many of `total` are done; `quiet` shows nothing."""
     if quiet:
         yield from items
     elif sys.stderr.isatty():

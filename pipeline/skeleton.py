@@ -1,4 +1,4 @@
-"""Skeleton layouts: joints, bones, mirror pairs, parts. The one edge table everything else follows."""
+"""Skeleton layouts: joints, bones, mirror pairs and parts; the only table of bones in the code."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ KEYS = ("name", "joints", "centre", "shoulders", "bones", "mirror", "parts", "le
 
 @dataclass(frozen=True)
 class Layout:
-    """A skeleton: V named joints and the tree of bones over them. All indices are 0-based.
+    """A skeleton: V named joints and the tree of their bones. All indices count from 0 (docs/conventions.md).
 
-    `parents[v]` is the joint that v's bone starts from (spec A3); the centre is its own parent.
-    `mirror` is the joint order of the left/right flip (spec A4), an involution.
+    `parents[v]` is the joint from which the bone of v starts; the centre is its own parent. `mirror` is the joint
+    order of the left/right flip; applied twice it gives the original order.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Layout:
         return len(self.joints)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return JSON-ready values; groups become lists of pairs, since their order matters."""
+        """Return values for JSON; groups become lists of pairs, since their order matters."""
         return {
             "name": self.name,
             "joints": list(self.joints),
@@ -51,7 +51,7 @@ class Layout:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Layout":
-        """Return the layout that `to_plain` wrote down."""
+        """Return the layout from the values that `to_plain` returned."""
         return cls(
             name=plain["name"],
             joints=tuple(plain["joints"]),
@@ -87,37 +87,35 @@ def layout(name: str) -> Layout:
         raise UsageError(str(error.args[0])) from None
 
 
-def parse_layout(content: Mapping[str, Any], place: str = "") -> Layout:
-    """Build a `Layout` from the content of a layout file (see `manifests/layouts`), checking every name.
+def parse_layout(content: Mapping[str, Any], where: str = "") -> Layout:
+    """Build a `Layout` from the content of a layout file (see `manifests/layouts`), and check every name.
 
-    `place` stands in messages where the content is part of another document.
+    `where` begins error messages; it is given if the content is part of another file.
     """
-    top = Section(content, place or f"layout {content.get('name', '')}", KEYS)
+    top = Section(content, where or f"layout {content.get('name', '')}", KEYS)
     name = top.get("name", str)
     joints = tuple(top.texts("joints"))
     index = {joint: v for v, joint in enumerate(joints)}
     if len(index) < len(joints) or not joints:
         raise UsageError(f"{top.at('joints')}: names are expected, each once")
 
-    def at(joint: Any, where: str) -> int:
+    def at(joint: Any, key: str) -> int:
         joint = joint if isinstance(joint, str) else repr(joint)
         if joint not in index:
-            raise UsageError(f"{top.place}: {where} names the unknown joint {joint!r}")
+            raise UsageError(f"{top.where}: {key} names the unknown joint {joint!r}")
         return index[joint]
 
-    def groups(section: Section, where: str) -> dict[str, tuple[int, ...]]:
-        found = {
-            key: tuple(at(joint, f"{where}.{key}") for joint in section.texts(key)) for key in section.content
-        }
+    def groups(section: Section, name: str) -> dict[str, tuple[int, ...]]:
+        found = {key: tuple(at(joint, f"{name}.{key}") for joint in section.texts(key)) for key in section.content}
         if sorted(v for group in found.values() for v in group) != list(range(len(joints))):
-            raise UsageError(f"{top.place}: {where} must name every joint exactly once")
+            raise UsageError(f"{top.where}: {name} must name every joint exactly once")
         return found
 
     centre = at(top.text("centre"), "centre")
     parents = list(range(len(joints)))
     for child, parent in top.get("bones", dict).items():
         parents[at(child, "bones")] = at(parent, "bones")
-    _check_tree(top.place, joints, parents, centre)
+    _check_tree(top.where, joints, parents, centre)
     shoulders = top.section("shoulders", ("left", "right"))
     levels = top.section("levels", None, {})
     return Layout(
@@ -141,17 +139,17 @@ def _mirror(top: Section, joints: tuple[str, ...], at: Callable[[Any, str], int]
         left, right = pair
         a, b = at(left, "mirror"), at(right, "mirror")
         if a == b or mirror[a] != a or mirror[b] != b:
-            raise UsageError(f"{top.place}: mirror names {left!r} or {right!r} twice")
+            raise UsageError(f"{top.where}: mirror names {left!r} or {right!r} twice")
         mirror[a], mirror[b] = b, a
     return tuple(mirror)
 
 
-def _check_tree(place: str, joints: tuple[str, ...], parents: list[int], centre: int) -> None:
+def _check_tree(where: str, joints: tuple[str, ...], parents: list[int], centre: int) -> None:
     if parents[centre] != centre:
-        raise UsageError(f"{place}: the centre {joints[centre]!r} must have no parent")
+        raise UsageError(f"{where}: the centre {joints[centre]!r} must have no parent")
     for start in range(len(joints)):
         v = start
         for _ in joints:
             v = parents[v]
         if v != centre:
-            raise UsageError(f"{place}: the bones from {joints[start]!r} do not lead to the centre")
+            raise UsageError(f"{where}: the bones from {joints[start]!r} do not lead to the centre")

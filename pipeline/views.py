@@ -1,4 +1,4 @@
-"""The joint, bone and motion views of a clip (spec A8): pure functions on numpy arrays and torch tensors.
+"""The joint, bone and motion views of a clip (docs/conventions.md), for numpy arrays and torch tensors.
 
 Shapes are `[...,C,T,V,M]`; all three views have the same shape.
 """
@@ -24,13 +24,13 @@ def bone(x: X, layout: Layout) -> X:
     """Return `x[child] - x[parent]` for every bone; the centre, its own parent, gets 0."""
     parents = list(layout.parents)
     if isinstance(x, np.ndarray):
-        return x - np.take(x, parents, axis=-2)  # ten times as fast as x[..., parents, :]
+        return x - np.take(x, parents, axis=-2)  # ten times faster than x[..., parents, :]
     return x - x[..., parents, :]
 
 
 def motion(x: X) -> X:
     """Return `x[t+1] - x[t]`; the last frame gets 0."""
-    result = x - x  # zeros of x's own kind, shape and device
+    result = x - x  # zeros of the type, shape and device of x
     result[..., :-1, :, :] = x[..., 1:, :, :] - x[..., :-1, :, :]
     return result
 

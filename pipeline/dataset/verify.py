@@ -1,4 +1,4 @@
-"""`verify`: do a dataset's shards, indices, anchors and sample table hold what its card says, byte for byte."""
+"""Verifying that every data file of a dataset has the size and the hash that the card lists."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -7,7 +7,7 @@ from threading import Event
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.inventory import DataFile, inventory
 from skelpipe.errors import SkelpipeError
-from skelpipe.files import measured
+from skelpipe.files import size_and_hash_of
 from skelpipe.progress import progress
 from skelpipe.storage.deadlines import give_up_when
 from skelpipe.storage.filesystem import Filesystem
@@ -16,14 +16,14 @@ __all__ = ["damages"]
 
 
 def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[str]:
-    """Hash every data file of the dataset; return a line for each that is missing or differs from the card.
+    """Hash every data file of the dataset; return one line for each that is missing or differs from the card.
 
-    A dataset elsewhere is read where it lies, piece by piece; nothing of it is kept here and no cache is asked.
+    A remote dataset is streamed from its server, without a cache; nothing is kept on this machine.
     """
     files = list(inventory(dataset.card))
     found = []
     stop = Event()
-    # Hashing and reading leave Python's lock alone.
+    # Threads suffice: hashing and reading release Python's global lock.
     with ThreadPoolExecutor(workers, initializer=give_up_when, initargs=(stop.is_set,)) as pool:
         checks = pool.map(partial(_damage, dataset.filesystem), files)
         try:
@@ -37,14 +37,14 @@ def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[
     return found
 
 
-def _damage(place: Filesystem, expected: DataFile) -> str | None:
-    name = f"{place}/{expected.name}"
+def _damage(filesystem: Filesystem, expected: DataFile) -> str | None:
+    name = f"{filesystem}/{expected.name}"
     try:
-        size, sha256 = measured(place.stream(expected.name))
+        size, sha256 = size_and_hash_of(filesystem.stream(expected.name))
     except SkelpipeError as error:
         return str(error)
     if expected.size is not None and size != expected.size:
         return f"{name}: {size} bytes, the card says {expected.size}"
     if sha256 != expected.sha256:
-        return f"{name}: damaged: its sha256 is not the card's"
+        return f"{name}: damaged: its sha256 differs from the card"
     return None

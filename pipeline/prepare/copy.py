@@ -12,7 +12,7 @@ from typing import Any
 from skelpipe.dataset.card import CARD, SAMPLES, parse_card
 from skelpipe.dataset.inventory import DataFile, inventory
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
-from skelpipe.files import PART, measured
+from skelpipe.files import PART, size_and_hash_of
 from skelpipe.manifest import SUBSETS
 from skelpipe.prepare.folder_lock import README, WORK
 from skelpipe.prepare.remote_lock import NOTE
@@ -170,11 +170,11 @@ def _copy_files(
 def _copy_file(source: Filesystem, target: Filesystem, file: DataFile, is_there: bool, stop: Event) -> int | None:
     """Copy a file and read it back; return its size, None where it was there with the card's bytes."""
     if is_there and file.size in (None, target.size(file.name)):
-        _, sha256 = measured(_until(stop, target.stream(file.name)))
+        _, sha256 = size_and_hash_of(_until(stop, target.stream(file.name)))
         if sha256 == file.sha256:
             return None
     target.write(file.name, _vouched(source, file, stop))
-    size, sha256 = measured(_until(stop, target.stream(file.name)))
+    size, sha256 = size_and_hash_of(_until(stop, target.stream(file.name)))
     _refuse_unless(sha256 == file.sha256, target, file.name)
     return size
 

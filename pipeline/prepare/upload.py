@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from skelpipe.errors import SkelpipeError
-from skelpipe.files import measured, size_and_hash
+from skelpipe.files import size_and_hash, size_and_hash_of
 from skelpipe.prepare.folder_lock import WORK
 from skelpipe.prepare.remote_lock import NOTE, still_locked
 from skelpipe.prepare.shard_writer import ShardJob
@@ -71,7 +71,7 @@ def put(place: Filesystem, name: str, path: Path) -> None:
         Retries().call(attempt)
     except OSError as error:
         raise SkelpipeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if measured(place.stream(name)) != expected:
+    if size_and_hash_of(place.stream(name)) != expected:
         place.remove(name)
         raise SkelpipeError(f"{place}/{name}: reads back otherwise than it was written: run prepare again")
 

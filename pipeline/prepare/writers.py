@@ -14,7 +14,7 @@ import numpy as np
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
 from skelpipe.dataset.inventory import inventory
 from skelpipe.errors import UsageError
-from skelpipe.files import replacing, settle_on_disk, write_json
+from skelpipe.files import flush_to_disk, replacing, write_json
 from skelpipe.prepare.engines import Job
 from skelpipe.prepare.folder_lock import README, WORK, locked
 from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
@@ -120,7 +120,7 @@ class FolderWriter:
 
     def publish(self, card: Mapping[str, Any]) -> None:
         for data in inventory(card):  # whatever the card promises is on disk before the card is
-            settle_on_disk(self.folder / data.name)
+            flush_to_disk(self.folder / data.name)
         write_json(self.folder / CARD, card, durable=True)
         if "shards" not in card["formats"]:
             remove_shards(card, self.folder)

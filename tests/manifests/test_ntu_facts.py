@@ -7,7 +7,7 @@ from skelpipe.prepare.plan import counts
 from skelpipe.prepare.planner import make_plan
 from skelpipe.raw.source import RawFile
 
-# Counts of the literature (spec F1): kept train/test, then missing train/test.
+# Published counts (docs/profiles.md): kept train/test, then missing train/test.
 PUBLISHED = {
     ("ntu60", "xsub"): (40091, 16487, 229, 73),
     ("ntu60", "xview"): (37646, 18932, 274, 28),
@@ -17,8 +17,8 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize(("dataset", "split"), PUBLISHED)
-def test_splits_come_out_as_published_from_names_alone(dataset: str, split: str) -> None:
-    """All 114,480 names of NTU-120 go in, in no order; NTU-60 leaves the added setups aside."""
+def test_counts_by_name_equal_the_published_counts(dataset: str, split: str) -> None:
+    """All 114,480 names of NTU RGB+D 120 in random order; NTU RGB+D 60 ignores the setups that 120 adds."""
     ntu120, manifest = load_manifest("ntu120"), load_manifest(dataset)
     names = {name for name, _ in ntu120.expected()} | ntu120.missing
     assert len(names) == 114480
@@ -32,8 +32,8 @@ def test_splits_come_out_as_published_from_names_alone(dataset: str, split: str)
     assert [sample.id for sample in plan.samples] == sorted(sample.id for sample in plan.samples)
 
 
-def test_ntu60_training_sets_of_classes_are_balanced_as_published() -> None:
-    """Per-class training counts of NTU-60 xsub run from 632 to 672 (spec F1)."""
+def test_training_clips_per_class_of_ntu60_equal_the_published_range() -> None:
+    """Training clips per class of NTU RGB+D 60 xsub range from 632 to 672."""
     manifest = load_manifest("ntu60")
     split = manifest.splits["xsub"]
     per_class = [0] * 60

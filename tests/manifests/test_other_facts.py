@@ -1,4 +1,4 @@
-"""The PKU-MMD and MSR Action3D manifests: split arithmetic from names alone, class lists, layouts."""
+"""The PKU-MMD and MSR Action3D manifests: counts by name, class lists, layouts."""
 
 import pytest
 
@@ -10,24 +10,24 @@ from skelpipe.raw.source import RawFile
 from skelpipe.skeleton import layout
 
 
-def sides(dataset: str, split: str, names: list[str]) -> dict[str, list[str]]:
+def by_subset(dataset: str, split: str, names: list[str]) -> dict[str, list[str]]:
     manifest = load_manifest(dataset)
     found: dict[str, list[str]] = {"train": [], "test": []}
     for name in names:
         fields = manifest.fields(name)
         assert fields is not None, name
         assert manifest.outside(fields) is None
-        found[manifest.split(split).side(fields, name)].append(name)
+        found[manifest.split(split).subset(fields, name)].append(name)
     return found
 
 
 def test_pku_part_1_cross_subject() -> None:
-    """Videos 0291 to 0334, three views each, are for testing: 132 as published (spec F3); the rest trains."""
+    """Videos 0291 to 0334, three views each, are for testing: 132 as published; all others are for training."""
     names = [f"{video:04}-{view}" for video in range(2, 365) for view in "LMR"]
-    found = sides("pkummd1", "xsub", names)
+    found = by_subset("pkummd1", "xsub", names)
     assert found["test"] == [f"{video:04}-{view}" for video in range(291, 335) for view in "LMR"]
     assert len(found["test"]) == 132
-    # 1,076 videos exist, 944 of them for training: 13 of the names between the first and the last do not
+    # 1,076 videos exist, 944 of them for training; 13 names between the first and the last have no video
     assert len(found["train"]) == 944 + 13
     published = load_manifest("pkummd1").split("xsub").published
     assert published == {"train": 18841, "test": 2704}
@@ -35,12 +35,12 @@ def test_pku_part_1_cross_subject() -> None:
 
 
 def test_part_1_cross_view_from_the_downloads_lists() -> None:
-    """Whichever view a file holds out: 717 / 359 videos when it is one of three of 1,076 (spec F3)."""
+    """The published 717 / 359 of 1,076 videos, whichever of the three views a split file holds out."""
     names = [f"{video:04}-{view}" for video in range(2, 361) for view in "LMR"][:1076]
     train = frozenset(name for name in names if name[-1] != "L")
     manifest = load_manifest("pkummd1").with_split_file("xview", train, frozenset(names) - train)
     rule = manifest.split("xview")
-    found = [rule.side(manifest.fields(name), name) for name in names]
+    found = [rule.subset(manifest.fields(name), name) for name in names]
     assert (found.count("train"), found.count("test")) == (717, 359)
     assert sum(rule.published.values()) == 21545
 
@@ -53,7 +53,7 @@ def test_part_1_cross_view_from_the_downloads_lists() -> None:
         ("pkummd2", "xview", "cross_view_v2.txt"),
     ],
 )
-def test_lists_that_no_two_sources_agree_on_are_asked_for(dataset: str, split: str, file: str) -> None:
+def test_a_split_whose_lists_are_not_built_in_needs_a_file(dataset: str, split: str, file: str) -> None:
     with pytest.raises(UsageError, match=file.replace(".", r"\.")):
         load_manifest(dataset).split(split)
 
@@ -68,8 +68,8 @@ def test_pku_names() -> None:
     assert list(part2.classes) == sorted(part2.classes)  # the published list is alphabetical
 
 
-def test_msr_cross_subject_from_the_grid_of_names() -> None:
-    """Odd subjects train; of all 20 x 10 x 3 conceivable names only the one without a skeleton is left out."""
+def test_msr_cross_subject() -> None:
+    """Odd subjects are for training; of all 20 x 10 x 3 names only the one without a skeleton is dropped."""
     manifest = load_manifest("msr-action3d")
     names = [f"a{a:02}_s{s:02}_e{e:02}" for a in range(1, 21) for s in range(1, 11) for e in range(1, 4)]
     files = [RawFile(f"{name}_skeleton3D.txt", f"raw/{name}_skeleton3D.txt", 1) for name in names]
@@ -81,8 +81,8 @@ def test_msr_cross_subject_from_the_grid_of_names() -> None:
 
 
 @pytest.mark.parametrize("name", ["kinect-v2-25", "kinect-v1-20", "coco-17"])
-def test_layouts_are_whole(name: str) -> None:
-    """A tree over all joints; left and right swap sides, keep bones and parts."""
+def test_layouts_are_consistent(name: str) -> None:
+    """A tree over all joints; exchanging left and right keeps bones and parts."""
     body = layout(name)
     assert len(body.edges) == len(body) - 1
     assert [body.mirror[v] for v in body.mirror] == list(range(len(body)))

@@ -1,4 +1,4 @@
-"""Layouts: the Kinect v2 facts of the spec, and what a broken layout file is told."""
+"""Layouts: the facts of docs/conventions.md about Kinect v2, and the error messages for wrong layout files."""
 
 import copy
 
@@ -8,7 +8,7 @@ from skelpipe import manifests
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import layout, parse_layout
 
-SWAP = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22]  # spec A4
+SWAP = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22]
 
 
 def test_kinect_v2_facts() -> None:
@@ -19,7 +19,7 @@ def test_kinect_v2_facts() -> None:
     assert list(kinect.mirror) == SWAP
     assert [kinect.mirror[v] for v in kinect.mirror] == list(range(25))
     assert len(kinect.edges) == 24
-    # parts and levels of spec A5 and A6, 1-based
+    # parts and levels of docs/conventions.md, counted from 1
     ids = [sorted(v + 1 for v in part) for part in kinect.parts.values()]
     assert ids == [
         [1, 2, 3, 4, 21],
@@ -44,9 +44,12 @@ def test_kinect_v2_facts() -> None:
 
 
 BREAKS = {
-    "a bone to nowhere": (lambda c: c["bones"].update({"head": "hat"}), "bones names the unknown joint 'hat'"),
+    "a bone to an unknown joint": (
+        lambda c: c["bones"].update({"head": "hat"}),
+        "bones names the unknown joint 'hat'",
+    ),
     "a ring of bones": (lambda c: c["bones"].update({"neck": "head"}), "do not lead to the centre"),
-    "a loose joint": (lambda c: c["bones"].pop("left foot"), "'left foot' do not lead to the centre"),
+    "a joint without a bone": (lambda c: c["bones"].pop("left foot"), "'left foot' do not lead to the centre"),
     "a centre with a parent": (
         lambda c: c["bones"].update({"spine shoulder": "neck"}),
         "centre 'spine shoulder' must have no parent",
@@ -60,7 +63,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("case", BREAKS)
-def test_broken_layouts_are_told_what_is_wrong(case: str) -> None:
+def test_wrong_layouts_are_refused(case: str) -> None:
     content = copy.deepcopy(manifests.read_yaml("layouts", "kinect-v2-25"))
     change, message = BREAKS[case]
     change(content)
@@ -68,6 +71,6 @@ def test_broken_layouts_are_told_what_is_wrong(case: str) -> None:
         parse_layout(content)
 
 
-def test_unknown_layout_lists_the_known() -> None:
+def test_an_unknown_layout_is_refused_with_a_list() -> None:
     with pytest.raises(UsageError, match="kinect-v2-25"):
         layout("kinect-v9")

@@ -9,7 +9,7 @@ from skelpipe.skeleton import layout
 from skelpipe.views import derive
 
 KINECT = layout("kinect-v2-25")
-# (child, parent), 1-based, as the field writes them (spec A3)
+# (child, parent), counted from 1 as in published code (docs/conventions.md)
 PAIRS = [(1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11)]
 PAIRS += [(13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (21, 21)]
 PAIRS += [(22, 23), (23, 8), (24, 25), (25, 12)]

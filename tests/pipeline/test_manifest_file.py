@@ -1,4 +1,4 @@
-"""`prepare` with a user's own manifest: readers, layouts, splits by field and list, and each mistake named."""
+"""`prepare` with a user's own manifest: readers, layouts, splits by field and list, and every error message."""
 
 import copy
 from pathlib import Path
@@ -61,7 +61,7 @@ def gym(tmp_path: Path) -> Path:
 
 
 def changed(folder: Path, **changes: Any) -> str:
-    """Write the manifest anew with some keys changed; ... takes a key away."""
+    """Write the manifest with some keys changed; `...` removes a key."""
     content = {key: value for key, value in {**copy.deepcopy(GYM), **changes}.items() if value is not ...}
     (folder / "gym.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return str(folder / "gym.yaml")
@@ -81,18 +81,18 @@ def test_2d_poses_become_a_dataset(gym) -> None:
     assert (rows["cy-1-row"]["subject"], rows["cy-1-row"]["day"], rows["cy-1-row"]["frames"]) == ("cy", 1, 21)
     clip = dataset.reader("test", "joint").gather(np.arange(1))
     assert np.abs(clip[:, 1]).max() > 0.1
-    # what hangs on the layout: the bones, and a graph of it
+    # what depends on the layout: the bones and the graph
     bones = dataset.reader("test", "bone").gather(np.arange(1))
     assert np.array_equal(bones, derive(clip, "bone", dataset.layout))
-    assert np.array_equal(bones[0, :, :, 15], clip[0, :, :, 15] - clip[0, :, :, 13])  # ankle less knee
+    assert np.array_equal(bones[0, :, :, 15], clip[0, :, :, 15] - clip[0, :, :, 13])  # ankle minus knee
     assert adjacency(dataset.layout, "stgcn_full").shape == (3, 17, 17)
     assert damages(dataset, quiet=True) == []
     # poses without depth are centred and resized, not turned
     raw = np.load(gym / "raw" / "cy-1-row.npy").astype(np.float64)
     at = np.clip((np.arange(8) + 0.5) * 21 / 8 - 0.5, 0, 20)
     centred = (raw - raw[:, :1]).reshape(21, -1)
-    wanted = np.stack([np.interp(at, np.arange(21), column) for column in centred.T]).T.reshape(8, 17, 2)
-    np.testing.assert_allclose(clip[0, :2, :, :, 0], wanted.transpose(2, 0, 1), atol=1e-6)
+    expected = np.stack([np.interp(at, np.arange(21), column) for column in centred.T]).T.reshape(8, 17, 2)
+    np.testing.assert_allclose(clip[0, :2, :, :, 0], expected.transpose(2, 0, 1), atol=1e-6)
     assert not clip[0, 2].any()
 
 
@@ -100,7 +100,7 @@ def test_splits_by_field_and_by_list(gym) -> None:
     manifest = load_manifest(str(gym / "gym.yaml"))
     for split, train, test in (("days", 6, 6), ("official", 2, 1)):
         outcome = prepare(manifest, [gym / "raw"], gym / split, Options(split, frames=8, bodies=1), quiet=True)
-        counts = {side: outcome.card["splits"][side]["samples"] for side in ("train", "test")}
+        counts = {subset: outcome.card["splits"][subset]["samples"] for subset in ("train", "test")}
         assert counts == {"train": train, "test": test}
     assert outcome.outside == {"on neither list of the split": 9}
 
@@ -116,8 +116,8 @@ def test_numbers_in_names_of_any_size(gym) -> None:
     assert sorted(table["day"]) == [1] * 6 + [2] * 6
 
 
-def test_a_layout_of_ones_own_with_another_reader(tmp_path) -> None:
-    """Four joints as MSR-like text: 4 lines a frame, `x y z confidence`."""
+def test_a_layout_of_the_user_with_another_reader(tmp_path) -> None:
+    """Four joints in the text format of MSR Action3D: 4 lines per frame, `x y z confidence`."""
     rng = np.random.default_rng(2)
     (tmp_path / "raw").mkdir()
     for number in (1, 2, 3):
@@ -140,7 +140,7 @@ def test_a_layout_of_ones_own_with_another_reader(tmp_path) -> None:
 
 
 STRANGERS = {
-    "a class of no name": ("ada-1-jump", "a class that the dataset does not have"),
+    "an unknown class": ("ada-1-jump", "a class that the dataset does not have"),
     "a dot": ("ada-1-row.v2", "its id holds a '.', where the key of a WebDataset sample ends"),
     "another pattern": ("Ada_1", "is no recording's name"),
 }
@@ -166,16 +166,16 @@ def wrong(**changes: Any) -> dict[str, Any]:
 
 MISTAKES = {
     "a missing key": (wrong(classes=...), "gym.yaml: the key 'classes' is missing"),
-    "a slip of the pen": (wrong(clases=["a"]), "gym.yaml: clases: there is no such key; did you mean 'classes'?"),
-    "a reader of no name": (
+    "a typing error": (wrong(clases=["a"]), "gym.yaml: clases: there is no such key; did you mean 'classes'?"),
+    "an unknown reader": (
         wrong(reader="c3d"),
         "gym.yaml: reader: there is no reader 'c3d'; there are: ntu-skele",
     ),
-    "a layout of no name": (
+    "an unknown layout": (
         wrong(layout="coco-18"),
         "gym.yaml: layout: no layout is called 'coco-18'; there are:",
     ),
-    "a joint of no name": (
+    "an unknown joint": (
         wrong(layout={**STICK, "bones": {**STICK["bones"], "r": "neck"}}),
         "gym.yaml: layout: bones names the unknown joint 'neck'",
     ),
@@ -183,26 +183,26 @@ MISTAKES = {
         wrong(layout={key: value for key, value in STICK.items() if key != "bones"}),
         "gym.yaml: layout: the key 'bones' is missing",
     ),
-    "a list that is none": (
+    "a list that is a text": (
         wrong(splits={"xsub": {"field": "subject", "train": "ada"}}),
         "gym.yaml: splits.xsub.train: a list is expected, found 'ada'",
     ),
-    "a split of no field": (
+    "a split by an unknown field": (
         wrong(splits={"xsub": {"field": "room", "train": [1]}}),
         "gym.yaml: splits.xsub.field: name_pattern has no group 'room'; there are: subject, day, action, id",
     ),
-    "a split without sides": (
+    "a split without subsets": (
         wrong(splits={"xsub": {"field": "day"}}),
         "gym.yaml: splits.xsub: one of the keys 'train' and 'test' is expected",
     ),
-    "both sides": (
+    "a value in both subsets": (
         wrong(splits={"xsub": {"field": "day", "train": [1, 2], "test": [2]}}),
-        "gym.yaml: splits.xsub: 2 is on both sides",
+        "gym.yaml: splits.xsub: 2 is in both subsets",
     ),
     "no pattern": (wrong(name_pattern="(?P<action>"), "gym.yaml: name_pattern: is no regular expression"),
     "no class in the name": (wrong(label="move"), "gym.yaml: label: name_pattern has no group 'move'"),
     "a class that is a number": (wrong(classes=["squat", "3"]), "gym.yaml: classes: '3' is a number: give names"),
-    "a key twice": (None, r"gym.yaml:2: is no YAML: the key 'name' stands twice"),
+    "a key twice": (None, r"gym.yaml:2: is no YAML: the key 'name' is given twice"),
     "a bone that is a list": (
         wrong(layout={**STICK, "bones": {**STICK["bones"], "r": ["hip"]}}),
         "gym.yaml: layout: bones names the unknown joint",
@@ -210,17 +210,17 @@ MISTAKES = {
     "another dataset's key": (wrong(recordings="ntu120"), "gym.yaml: recordings: there is no such key"),
     "a class twice": (wrong(classes=["a", "a"]), "gym.yaml: classes: names are expected, each once"),
     "bodies beyond": (wrong(bodies=7), "gym.yaml: bodies: 7 is not between 1 and 6"),
-    "a file that is not there": (
+    "a missing file": (
         wrong(splits={"xsub": {"field": "id", "train": {"file": "no.txt"}}}),
         "gym.yaml: splits.xsub.train.file: .*no.txt cannot be read",
     ),
-    "a range turned round": (wrong(ranges={"day": [3, 1]}), "gym.yaml: ranges.day: two whole numbers"),
-    "a name for a folder": (wrong(name="../gym"), "gym.yaml: name: '../gym' may hold letters"),
+    "a range with its limits reversed": (wrong(ranges={"day": [3, 1]}), "gym.yaml: ranges.day: two whole numbers"),
+    "a name with a path": (wrong(name="../gym"), "gym.yaml: name: '../gym' may hold letters"),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_each_mistake_is_named_by_file_and_key(gym, case) -> None:
+def test_each_mistake_is_reported_with_file_and_key(gym, case) -> None:
     changes, message = MISTAKES[case]
     if changes is None:
         (gym / "gym.yaml").write_text("name: a\nname: b\n")
@@ -248,7 +248,7 @@ def test_files_that_are_no_manifest(tmp_path) -> None:
 
 
 def test_pixels_with_y_downwards(gym) -> None:
-    """Pictures' coordinates: turned upright on reading, and called what they are."""
+    """Image coordinates are turned upright when they are read; their units are named."""
     options = Options("xsub", frames=8, bodies=1)
     up = prepare(load_manifest(str(gym / "gym.yaml")), [gym / "raw"], gym / "up", options, quiet=True)
     pictures = load_manifest(changed(gym, y="down", units="pixels"))
@@ -264,7 +264,7 @@ def test_pixels_with_y_downwards(gym) -> None:
 
 
 def test_joints_that_an_estimator_did_not_find(gym) -> None:
-    """The nose at the origin: frames that do not count are noted, a clip of which nothing is left is damage."""
+    """The nose at the origin: frames that do not count are noted; a clip without any other frame is damaged."""
     poses = np.load(gym / "raw" / "cy-1-row.npy")
     poses[5:, 0] = 0
     np.save(gym / "raw" / "cy-1-row.npy", poses)
