@@ -1,4 +1,4 @@
-"""A prepared dataset on disk or elsewhere: its card, its sample table, and its clips as arrays."""
+"""Reading prepared datasets, local or remote: the card, the sample table, and the clips as arrays."""
 
 from skelpipe.dataset.dataset import Dataset, Reader
 

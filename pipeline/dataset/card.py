@@ -1,8 +1,8 @@
-"""The card of a dataset: `dataset.json`, its commit record, and `samples.parquet`, a row a sample.
+"""The card of a dataset, `dataset.json`, and its sample table, `samples.parquet`, with one row per sample.
 
-No card, no dataset: the card is written last. Its digest names the dataset's content, so that two laboratories
-compare a hash instead of mailing files: it is taken of options, layout, hashes of all shards and anchors, and the
-rows of the sample table; neither the machine nor the version of any library enters it.
+The card is written last: a folder without a card is not a dataset. Its digest is a hash of the dataset's content,
+so two laboratories can compare one hash instead of all files. It covers options, layout, the hashes of all shards
+and anchors, and the rows of the sample table, but neither the machine nor the version of any library.
 """
 
 import hashlib
@@ -45,9 +45,9 @@ DIGESTED = (
     "anchors",
     "samples",
 )
-# What every card says beside.
-TOLD = ("title", "formats", "definition", "raw_fingerprint", "samples_file", "published", "dropped", "terms")
-OPTIONAL = ("untrimmed",)  # digested where it is there
+# Further keys that every card must have.
+UNDIGESTED = ("title", "formats", "definition", "raw_fingerprint", "samples_file", "published", "dropped", "terms")
+OPTIONAL = ("untrimmed",)  # part of the digest if present
 
 
 def card_digest(card: Mapping[str, Any]) -> str:
@@ -57,7 +57,7 @@ def card_digest(card: Mapping[str, Any]) -> str:
 
 
 def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:
-    """Return the sample table of a dataset; DatasetError where it is not the one of the card."""
+    """Return the sample table of a dataset; DatasetError where it is not the table that the card describes."""
     path = folder / SAMPLES
     try:
         content = path.read_bytes()
@@ -66,20 +66,20 @@ def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:
     return parse_samples(content, card, folder)
 
 
-def parse_samples(content: bytes, card: Mapping[str, Any], place: object) -> pa.Table:
-    """Return the sample table in `content`; `place` is the dataset's, for messages.
+def parse_samples(content: bytes, card: Mapping[str, Any], where: object) -> pa.Table:
+    """Return the sample table in the bytes `content`; `where` names the dataset in messages.
 
-    Raises DatasetError where it is not the one of the card.
+    Raises DatasetError where it is not the table that the card describes.
     """
-    path, expected = f"{place}/{SAMPLES}", card["samples"]
+    path, expected = f"{where}/{SAMPLES}", card["samples"]
     if hashlib.sha256(content).hexdigest() != card["samples_file"]["sha256"]:
-        raise DatasetError(f"{path}: damaged, or another dataset's: its sha256 is not the card's")
+        raise DatasetError(f"{path}: damaged, or of another dataset: its sha256 differs from the card")
     try:
         table = read_parquet(content)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if table.schema.names != expected["columns"]:
-        raise DatasetError(f"{path}: its columns are not those that the card says")
+        raise DatasetError(f"{path}: its columns differ from the card")
     if table.num_rows != expected["rows"]:
         raise DatasetError(f"{path}: {table.num_rows} rows, the card says {expected['rows']}")
     return table
@@ -91,26 +91,28 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DatasetError(f"{folder}: no {CARD} here: no dataset, or one that prepare did not finish") from None
+        raise DatasetError(
+            f"{folder}: no {CARD} here: not a dataset, or one that prepare did not finish"
+        ) from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     return parse_card(content, folder)
 
 
-def parse_card(content: bytes, place: object) -> dict[str, Any]:
-    """Return the card in `content`; `place` is the dataset's, for messages.
+def parse_card(content: bytes, where: object) -> dict[str, Any]:
+    """Return the card in the bytes `content`; `where` names the dataset in messages.
 
-    Raises DatasetError where it is no card of ours or of a later version, or was edited.
+    Raises DatasetError where it is not a card, is of another version, or was edited.
     """
     try:
         card: dict[str, Any] = json.loads(content)
         name, version = card["format"]["name"], card["format"]["version"]
     except (ValueError, KeyError, TypeError):
-        raise DatasetError(f"{place}/{CARD}: is no card of a skelpipe dataset") from None
+        raise DatasetError(f"{where}/{CARD}: is not the card of a skelpipe dataset") from None
     if name != FORMAT["name"] or version != FORMAT["version"]:
-        raise DatasetError(f"{place}/{CARD}: format {name} {version}; this skelpipe reads {FORMAT['version']}")
-    if missing := [key for key in (*DIGESTED, *TOLD) if key not in card]:
-        raise DatasetError(f"{place}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
+        raise DatasetError(f"{where}/{CARD}: format {name} {version}; this skelpipe reads {FORMAT['version']}")
+    if missing := [key for key in (*DIGESTED, *UNDIGESTED) if key not in card]:
+        raise DatasetError(f"{where}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
     if card.get("digest") != card_digest(card):
-        raise DatasetError(f"{place}/{CARD}: its digest does not fit its content: it was changed after prepare")
+        raise DatasetError(f"{where}/{CARD}: its digest does not match its content: it was changed after prepare")
     return card

@@ -1,4 +1,4 @@
-"""The containers of a dataset's clips: tar shards, HDF5 files, or both. Rows are the same in either."""
+"""The containers of clips, tar shards or HDF5 files, mapped into memory as the same rows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ from skelpipe.errors import DatasetError
 __all__ = ["map_rows", "map_subset"]
 
 
-def map_rows(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], place: str) -> np.ndarray:
-    """Return the clips of a shard's bytes (uint8) as rows [n,C*T*V*M] of the stored type, without a copy.
+def map_rows(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where: str) -> np.ndarray:
+    """Return the clips in a shard's bytes (uint8) as rows [n,C*T*V*M] of the dataset's type, without a copy.
 
-    Raises DatasetError naming `place` where it is not the shard of these samples.
+    Raises DatasetError, beginning with `where`, if it is not the shard of these samples.
     """
-    check_shard(shard, geometry, ids, place)
+    check_shard(shard, geometry, ids, where)
     records = shard[: len(ids) * geometry.stride].reshape(len(ids), geometry.stride)
     return geometry.arrays(records).reshape(len(ids), -1)
 
@@ -26,9 +26,9 @@ def map_rows(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], place: s
 def map_subset(
     folder: Path, card: Mapping[str, Any], subset: str, geometry: Geometry, ids: Sequence[str]
 ) -> list[np.ndarray]:
-    """Map the clips of one subset and view into memory, in row order: arrays [n,C*T*V*M] of the stored type.
+    """Map the clips of one subset and view into memory, in row order: arrays [n,C*T*V*M] of the dataset's type.
 
-    Raises DatasetError naming the file where it is not what the card says.
+    Raises DatasetError with the name of a file that differs from the card.
     """
     if "shards" not in card["formats"]:
         facts = card.get("hdf5", {}).get(subset)

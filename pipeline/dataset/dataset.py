@@ -1,4 +1,4 @@
-"""A prepared dataset, open for reading: its card, its sample table and its shards as arrays."""
+"""A prepared dataset, opened for reading: its card, its sample table, and its clips as arrays."""
 
 import math
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ __all__ = ["Dataset", "Reader"]
 
 
 class Dataset:
-    """A dataset with a card, in a folder or elsewhere. Opening reads the card only, the rest when asked for.
+    """A prepared dataset, local or remote. Opening it reads only the card; the rest is read when it is needed.
 
-    Rows of a subset are numbered in shard order, from 0; ids, labels and readers all use that order. `filesystem`
-    is where it lies; `path` is its folder or, where it lies elsewhere, that filesystem: what messages call it.
+    Rows of a subset are numbered from 0 in shard order; ids, labels and readers all use this order. `filesystem`
+    holds the files. `path`, used in messages, is the folder or, for a remote dataset, the filesystem.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class Dataset:
     ) -> "Dataset":
         """Open the dataset in a folder or at a URL; DatasetError where there is none or its card is damaged.
 
-        Of a dataset elsewhere whole files are fetched and verified: into the folder `cache`, which all processes
-        of a node share, of at most `cache_size` bytes, or into temporary files of this process, of which at most
-        `cache_size` bytes are held at a time. A card kept by the cache is taken for a day without asking. Raises
-        SkelpipeError where the place or the cache cannot be read.
+        Files of a remote dataset are fetched whole and verified: into the folder `cache`, shared by all processes
+        of a machine and at most `cache_size` bytes large, or into temporary files of this process, at most
+        `cache_size` bytes at a time. A cached card is used for a day without asking the server. Raises
+        SkelpipeError where the server or the cache cannot be read.
         """
-        place = open_filesystem(path)
-        if place.is_local:
-            return cls(place.local_path, read_card(place.local_path))
+        filesystem = open_filesystem(path)
+        if filesystem.is_local:
+            return cls(filesystem.local_path, read_card(filesystem.local_path))
         from skelpipe.dataset.remote_files import open_remote
 
-        files = open_remote(place, url_key(path), cache, cache_size)
-        return cls(place, files.card, files)
+        files = open_remote(filesystem, url_key(path), cache, cache_size)
+        return cls(filesystem, files.card, files)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset, (self.path, self.card, self.remote)
@@ -81,7 +81,7 @@ class Dataset:
         return Layout.from_plain(self.card["layout"])
 
     def shards(self, subset: str) -> list[Mapping[str, Any]]:
-        """Return the card's entries of a subset's shards: name, samples, and bytes and hashes a view."""
+        """Return the card's entry of each shard of a subset: name, samples, and size and hashes per view."""
         if subset not in SUBSETS:
             raise UsageError(f"there is no subset {subset!r}; there are: {', '.join(SUBSETS)}")
         shards: list[Mapping[str, Any]] = self.card["splits"][subset]["shards"]
@@ -103,21 +103,21 @@ class Dataset:
         return self._samples(subset)[0]
 
     def geometry(self, view: str) -> Geometry:
-        """Return where things lie in this view's shards; DatasetError where the card contradicts itself."""
+        """Return the byte layout of a view's shards; DatasetError where the card contradicts itself."""
         if view not in self.views:
             raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
         geometry = Geometry(view, self.shape, self.card["dtype"])
-        said = self.card["views"][view]
-        if geometry.stride != said["stride"] or geometry.data_offset != said["data_offset"]:
-            raise DatasetError(f"{self.path}: the card's stride of view {view} does not fit its shape")
+        entry = self.card["views"][view]
+        if geometry.stride != entry["stride"] or geometry.data_offset != entry["data_offset"]:
+            raise DatasetError(f"{self.path}: the card's stride of view {view} does not match its shape")
         return geometry
 
     def reader(self, subset: str, view: str) -> "Reader":
-        """Return the memory-mapped rows of one subset and view."""
+        """Return a reader of the clips of one subset and view."""
         return Reader(self, subset, view)
 
     def videos(self, subset: str) -> Videos:
-        """Return the untrimmed videos of one subset with their frames' labels, for segmentation.
+        """Return the untrimmed videos of one subset with a label per frame, for segmentation.
 
         Raises DatasetError where the dataset was prepared without them.
         """
@@ -143,7 +143,7 @@ class Dataset:
         return anchor
 
     def table(self) -> "pa.Table":
-        """Return the sample table: a row a sample, and a row a dropped one."""
+        """Return the sample table: one row per sample, dropped samples included."""
         if self.remote is None:
             return read_samples(self.filesystem.local_path, self.card)
         return parse_samples(self.remote.read(SAMPLES), self.card, self.path)
@@ -167,9 +167,9 @@ class Dataset:
 
 
 class Reader:
-    """All clips of one subset and view as rows of memory-mapped shards or HDF5 chunks; nothing is decoded.
+    """All clips of one subset and view, as rows of memory-mapped shards or HDF5 files; nothing is decoded.
 
-    Shards that lie elsewhere are fetched as they are needed, see `skelpipe.dataset.remote_rows`.
+    Shards of a remote dataset are fetched when they are needed (see `skelpipe.dataset.remote_rows`).
     """
 
     def __init__(self, dataset: Dataset, subset: str, view: str) -> None:
@@ -183,7 +183,7 @@ class Reader:
         return len(self._pieces)
 
     def mapped(self, rows: np.ndarray) -> "MappedClips | None":
-        """Return the rows (int64 [n], any order) where they lie; None unless that is here, as float32."""
+        """Return these rows (int64 [n], any order) without a copy; None unless they are local and float32."""
         import torch
 
         from skelpipe.dataset.mapped_clips import MappedClips
@@ -192,15 +192,15 @@ class Reader:
         return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Copy the rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], made where not given."""
+        """Copy these rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], a new array if not given."""
         rows = self._checked(rows)
         if out is None:
             out = np.empty((len(rows), *self.shape), np.float32)
         flat = out.reshape(len(rows), math.prod(self.shape))
-        stored = flat if self._dtype == flat.dtype else np.empty(flat.shape, self._dtype)
-        self._pieces.copy(rows, stored)
-        if stored is not flat:
-            _widen(stored, flat)
+        copied = flat if self._dtype == flat.dtype else np.empty(flat.shape, self._dtype)
+        self._pieces.copy(rows, copied)
+        if copied is not flat:
+            _widen(copied, flat)
         return out
 
     def _checked(self, rows: np.ndarray) -> np.ndarray:
@@ -216,14 +216,14 @@ def _rows(dataset: Dataset, subset: str, geometry: Geometry) -> "Pieces | Remote
         from skelpipe.dataset.remote_rows import remote_subset
 
         return remote_subset(dataset.remote, subset, geometry, ids)
-    from skelpipe.dataset.gather import Pieces  # compiled code, which those who only look at a card need not load
+    from skelpipe.dataset.gather import Pieces  # compiled code, not needed to read a card
 
     pieces = map_subset(dataset.filesystem.local_path, dataset.card, subset, geometry, ids)
     return Pieces(pieces, np.dtype(geometry.dtype))
 
 
 def _widen(half: np.ndarray, out: np.ndarray) -> None:
-    """Write float16 numbers as float32, five times as fast as numpy does."""
+    """Convert float16 to float32, five times as fast as numpy does."""
     import torch
 
     torch.from_numpy(out).copy_(torch.from_numpy(half))

@@ -1,4 +1,4 @@
-"""Rows copied out of many memory maps in one call that leaves Python's lock alone: training goes on meanwhile."""
+"""Rows copied from many memory maps in one call without Python's global lock, so that training goes on."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,11 +10,11 @@ from numba.typed import List
 
 __all__ = ["Pieces"]
 
-WORDS = {2: np.uint16, 4: np.uint32}  # what numbers of that many bytes are copied as
+WORDS = {2: np.uint16, 4: np.uint32}  # the integer type that copies numbers of so many bytes
 
 
 class Pieces:
-    """Arrays [n,D] of one type that follow each other: row r of them all is row r - start of one piece."""
+    """Arrays [n,D] of one type as one sequence of rows: row r is row r - start of one of the arrays."""
 
     def __init__(self, pieces: Sequence[np.ndarray], dtype: np.dtype) -> None:
         self._word = WORDS[dtype.itemsize]
@@ -26,14 +26,14 @@ class Pieces:
         return int(self._starts[-1])
 
     def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy rows, int64 [n] within the range, to `out` [n,D] of the pieces' type."""
+        """Copy valid rows, int64 [n], to `out` [n,D] of the same type."""
         if len(rows):
             _copy(self._pieces, *self._found(rows), out.view(self._word))
 
     def mapped(self, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        """Return where rows, int64 [n] within the range, lie: arrays without gaps, which of them, from where.
+        """Return, for valid rows int64 [n], flat arrays and, per row, its array's number and its first index.
 
-        None unless they are float32.
+        None unless the arrays are float32.
         """
         if self._whole is None:
             return None
@@ -49,15 +49,15 @@ class Pieces:
         return np.array([piece.strides[0] // 4 for piece in self._arrays], np.int64)
 
     def _found(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return in which piece each row lies, and which of its rows it is."""
+        """Return for each row the number of its piece, and its row within that piece."""
         piece = np.searchsorted(self._starts, rows, side="right") - 1
         return piece, rows - self._starts[piece]
 
 
 def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:
-    """Return the memory from the first number to the last of each piece, as a list of numba; None unless float32.
+    """Return each piece, with the gaps between its rows, as a flat array (a numba list); None unless float32.
 
-    A kernel is compiled for rows without gaps only where it knows of them.
+    From a flat array numba compiles faster code than from rows with gaps.
     """
     if any(piece.dtype != np.float32 or piece.strides[0] % 4 or piece.strides[1] != 4 for piece in pieces):
         return None

@@ -1,4 +1,4 @@
-"""Which files a dataset consists of, from its card alone: the one list that `verify` and `copy` go by."""
+"""The list of all data files of a dataset, from its card alone, for `verify`, `copy` and fetching."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["DataFile", "inventory"]
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file the card vouches for: its name within the dataset, and size in bytes where the card tells it."""
+    """A file listed in the card: name within the dataset, sha256, and size in bytes if the card has it."""
 
     name: str
     sha256: str
@@ -21,7 +21,7 @@ class DataFile:
 
 
 def inventory(card: Mapping[str, Any]) -> Iterator[DataFile]:
-    """Yield every data file of a card, the same order always; README.md and the card itself are not among them."""
+    """Yield every data file of a card, always in the same order, without README.md and the card itself."""
     for subset in SUBSETS:
         if "shards" in card.get("formats", ("shards",)):
             yield from _shards(card, subset)

@@ -1,4 +1,4 @@
-"""Clips that stay where they are stored until an augmentation's first pass reads them: one copy fewer."""
+"""Memory-mapped clips, which the first pass of an augmentation reads in place: this saves one copy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ PAGE = 1024  # numbers of four bytes
 class MappedClips:
     """Clips of `shape` [N,C,T,V,M], float32, in memory maps.
 
-    Clip n begins at number start[n] of pieces[piece[n]]; `pieces` are a list of numba, float32[...] each.
+    Clip n begins at index start[n] of pieces[piece[n]]; `pieces` is a numba list of flat float32 arrays.
     """
 
     pieces: Any
@@ -31,13 +31,13 @@ class MappedClips:
         return MappedClips(self.pieces, piece, start, torch.Size((len(piece), *self.shape[1:])))
 
     def read(self) -> Tensor:
-        """Return a copy."""
+        """Return a copy, float32 [N,C,T,V,M]."""
         clips = torch.empty(self.shape)
         _copy(self.pieces, self.piece, self.start, clips.view(self.shape[0], -1).numpy())
         return clips
 
     def fetch(self) -> None:
-        """Have all of it in memory on return: who reads it then does not wait for a disk."""
+        """Read all pages into memory, so that whoever uses the clips later does not wait for the disk."""
         _touch(self.pieces, self.piece, self.start, self.shape[1:].numel())
 
 
@@ -49,7 +49,7 @@ def _copy(pieces: Any, piece: np.ndarray, start: np.ndarray, out: np.ndarray) ->
 
 @njit(cache=True, nogil=True)
 def _touch(pieces: Any, piece: np.ndarray, start: np.ndarray, size: int) -> float:
-    seen = 0.0  # returned, so that the compiler does not leave it all out
+    seen = 0.0  # returned, so that the compiler does not remove the loop
     for n in range(len(piece)):
         clip = pieces[piece[n]][start[n] : start[n] + size]
         for i in range(0, size, PAGE):

@@ -1,4 +1,4 @@
-"""A dataset elsewhere: its card, and its files fetched whole, verified, and mapped into memory."""
+"""The files of a remote dataset: its card, and its data files, fetched whole, verified and memory-mapped."""
 
 import tempfile
 import threading
@@ -23,58 +23,59 @@ from skelpipe.storage.worker_threads import WorkerThreads
 
 __all__ = ["CACHE_BYTES", "TEMPORARY_BYTES", "RemoteFiles", "open_remote"]
 
-CACHE_BYTES = 200 * 10**9  # of a cache folder, where nothing else is said
-TEMPORARY_BYTES = 8 * 10**9  # of temporary files, where there is no cache folder
-MEMORY_BYTES = 2 << 30  # held in memory where the disk is full
+CACHE_BYTES = 200 * 10**9  # of a cache folder, by default
+TEMPORARY_BYTES = 8 * 10**9  # of temporary files, by default, where there is no cache folder
+MEMORY_BYTES = 2 << 30  # held in memory at most, where the disk is full
 AT_ONCE = 4  # files fetched side by side
-CARD_SECONDS = 30.0  # between two looks whether the card is still the one that was opened
+CARD_SECONDS = 30.0  # between two checks that the card did not change
 
 
-def open_remote(place: Filesystem, key: str, cache: str | Path | None, size: int | None) -> "RemoteFiles":
-    """Read the card of the dataset at `place`, of which `key` is a name, and return its files.
+def open_remote(filesystem: Filesystem, key: str, cache: str | Path | None, size: int | None) -> "RemoteFiles":
+    """Read the card of a remote dataset and return its files; `key` is a hash of its URL (see `url_key`).
 
-    Raises DatasetError where there is none or it is damaged, UsageError for a cache that makes no sense.
+    `cache` and `size` are as in `Dataset.open`. Raises DatasetError where there is no card or it is damaged,
+    UsageError for a size below 1.
     """
     if size is not None and size < 1:
         raise UsageError(f"--cache-size is {size}: it must be at least one byte")
     store = None if cache is None else Cache(Path(cache), size or CACHE_BYTES)
     content = None if store is None else store.card(key)
     if content is not None:
-        with suppress(DatasetError):  # a kept card that is damaged is asked for anew
-            return RemoteFiles(place, parse_card(content, place), store, size or CACHE_BYTES, key)
-    if (read := _read_card(place)) is None:
-        raise DatasetError(f"{place}: no {CARD} here: no dataset, or one that is not finished")
+        with suppress(DatasetError):  # a cached card that is damaged is fetched again
+            return RemoteFiles(filesystem, parse_card(content, filesystem), store, size or CACHE_BYTES, key)
+    if (read := _read_card(filesystem)) is None:
+        raise DatasetError(f"{filesystem}: no {CARD} here: not a dataset, or one that is not finished")
     content, card = read
-    files = RemoteFiles(place, card, store, size or (CACHE_BYTES if store else TEMPORARY_BYTES), key)
+    files = RemoteFiles(filesystem, card, store, size or (CACHE_BYTES if store else TEMPORARY_BYTES), key)
     if store is not None:
         store.keep_card(key, content)
     return files
 
 
-def _read_card(place: Filesystem) -> tuple[bytes, Mapping[str, Any]] | None:
-    """Return the card and what it says, None where there is none."""
+def _read_card(filesystem: Filesystem) -> tuple[bytes, Mapping[str, Any]] | None:
+    """Return the card's bytes and its content, None where there is no card."""
     try:
-        return read_parsed(place, CARD, lambda content: parse_card(content, place))
+        return read_parsed(filesystem, CARD, lambda content: parse_card(content, filesystem))
     except DatasetError:
         raise
     except SkelpipeError:
-        if place.size(CARD) is None:  # this raises what stands in the way otherwise
+        if filesystem.size(CARD) is None:  # raises an error if the server cannot be reached
             return None
         raise
 
 
 class RemoteFiles:
-    """The data files of one dataset elsewhere, from the cache or from its place; safe to use from many threads.
+    """The data files of one remote dataset, from the cache or the server; safe to use from many threads.
 
-    `size` is how many bytes the cache, or all temporary files together, may hold. A file that was mapped is held
-    as long as its array, or a view of it, lives. Temporary files have no name: nothing is left of a process that
-    is killed. `key` is the name under which the cache keeps the card.
+    `size` is how many bytes the cache, or all temporary files together, may hold. A mapped file stays as long as
+    its array, or a view of it, exists. Temporary files have no name: a process that is killed leaves nothing. The
+    cache stores the card under `key`.
     """
 
     def __init__(
-        self, place: Filesystem, card: Mapping[str, Any], cache: Cache | None, size: int, key: str
+        self, filesystem: Filesystem, card: Mapping[str, Any], cache: Cache | None, size: int, key: str
     ) -> None:
-        self.filesystem, self.card, self.cache, self.size, self._key = place, card, cache, size, key
+        self.filesystem, self.card, self.cache, self.size, self._key = filesystem, card, cache, size, key
         self.threads = WorkerThreads(AT_ONCE, "skelpipe-fetch")
         self._listed = {file.name: file for file in inventory(card)}
         self._confirmed = time.monotonic()
@@ -101,16 +102,15 @@ class RemoteFiles:
         """Return a file's bytes, uint8, read-only: mapped from the cache or a temporary file."""
         try:
             with self._opened(self.file(name)) as file:
-                return np.memmap(file, np.uint8, mode="r").view(
-                    np.ndarray
-                )  # keeps the file open, and with it held
+                mapped = np.memmap(file, np.uint8, mode="r")  # keeps the file open, and with it locked
+                return mapped.view(np.ndarray)
         except NoRoomError as error:
             return self._into_memory(self.file(name), error)
 
     def confirm(self, *, now: bool = False) -> None:
-        """Raise DatasetError where another dataset took the place of the one that was opened.
+        """Raise DatasetError if the dataset was replaced by another one since it was opened.
 
-        Asks every CARD_SECONDS at most, unless it has to be known `now`.
+        Asks the server at most every CARD_SECONDS, and in any case if `now`.
         """
         with self._lock:
             if not now and time.monotonic() - self._confirmed < CARD_SECONDS:
@@ -120,15 +120,15 @@ class RemoteFiles:
         digest = None if read is None else read[1]["digest"]
         if digest != self.card["digest"]:
             if self.cache is not None:
-                self.cache.drop_card(self._key)  # else it would be opened again for a day
+                self.cache.drop_card(self._key)  # else it would be used for a day
             found = "no card any more" if digest is None else f"digest {digest[:12]}"
             raise DatasetError(
                 f"{self.filesystem}: the dataset was replaced since its card was read: it had digest "
-                f"{self.card['digest'][:12]}, there is {found} now; start anew on the one that is there"
+                f"{self.card['digest'][:12]}, now there is {found}; start a new run on the current one"
             )
 
     def _opened(self, file: DataFile) -> IO[bytes]:
-        """Return a file open at its start and verified."""
+        """Return a verified file, open at its start."""
         cache = self.cache
         if cache is None:
             return self._temporary(file)
@@ -145,7 +145,7 @@ class RemoteFiles:
             return cache.store(file.sha256, file.size, partial(self._fetch, file))
 
     def _opened_small(self, file: DataFile, cache: Cache) -> IO[bytes]:
-        """Fetch a file whose size the card does not tell; where the cache has no room, it goes uncached."""
+        """Fetch a file whose size is not in the card; use it uncached where the cache has no room."""
         fetched = tempfile.SpooledTemporaryFile(max_size=64 << 20)  # noqa: SIM115
         size = self._fetch(file, fetched)
         fetched.seek(0)
@@ -175,8 +175,8 @@ class RemoteFiles:
         return out
 
     def _into_memory(self, file: DataFile, reason: NoRoomError) -> np.ndarray:
-        """Fetch a file into memory, because no disk takes it; past MEMORY_BYTES the reason is an error."""
-        assert file.size is not None, "only files whose size is told are mapped"
+        """Fetch a file into memory, because the disk has no room; above MEMORY_BYTES in total raise the reason."""
+        assert file.size is not None, "only files whose size is in the card are mapped"
         with self._lock:
             self._in_memory += file.size
             if self._in_memory > MEMORY_BYTES:
@@ -196,7 +196,7 @@ class RemoteFiles:
 
 
 class _Memory:
-    """Bytes written into an array; what is too long for it is dropped, and its sha256 tells."""
+    """A file that writes into an array. Bytes beyond its end are dropped; the sha256 then differs."""
 
     def __init__(self, block: np.ndarray) -> None:
         self._block, self._at = block, 0
@@ -216,6 +216,6 @@ class _Memory:
 
 
 def _rebuilt(
-    place: Filesystem, card: Mapping[str, Any], cache: tuple[Path, int] | None, size: int, key: str
+    filesystem: Filesystem, card: Mapping[str, Any], cache: tuple[Path, int] | None, size: int, key: str
 ) -> RemoteFiles:
-    return RemoteFiles(place, card, None if cache is None else Cache(*cache), size, key)
+    return RemoteFiles(filesystem, card, None if cache is None else Cache(*cache), size, key)

@@ -1,4 +1,4 @@
-"""Rows of shards that lie elsewhere: fetched before they are needed, and held only while they are."""
+"""Rows of remote shards, which are fetched before they are needed and released afterwards."""
 
 import os
 import weakref
@@ -18,14 +18,15 @@ from skelpipe.storage.worker_threads import WorkerThreads
 
 __all__ = ["RemoteRows", "remote_subset"]
 
-AHEAD = 4  # shards fetched beyond the last one read, where no plan says what comes
+AHEAD = 4  # shards fetched after the last one read, where `expect` was not called
 
 
 class RemoteRows:
-    """Shards as rows [n,D] that follow each other, like `Pieces`, of which only a part is here.
+    """Shards as one sequence of rows [n,D], like `Pieces`, of which only some shards are local at a time.
 
-    Without a plan, reading goes on as it went: the shards behind the last one read are fetched ahead, and those
-    read are let go. `expect` is the plan. `is_whole` says that all shards are here. Belongs to one thread.
+    `expect` says which shards come next. Without it, reading is taken to be sequential: the shards after the last
+    one read are fetched ahead, and earlier ones are released. `is_whole` says that all shards are local. For use
+    by one thread.
     """
 
     def __init__(
@@ -34,52 +35,53 @@ class RemoteRows:
         fetch: Callable[[int], np.ndarray],
         sizes: Sequence[int],
         dtype: np.dtype,
-        room: int,
+        capacity: int,
         row_bytes: int,
     ) -> None:
-        """`fetch` returns the rows of a shard, `sizes` are the rows in each, of `row_bytes` as they lie in it.
-
-        `room` are the bytes that may be here at a time.
+        """`fetch` returns the rows of a shard; `sizes` are the rows of each shard, `row_bytes` the bytes that
+        a row takes in its shard, and `capacity` the bytes of shards that may be local at a time.
         """
-        self._threads, self._fetch, self._dtype, self.room = threads, fetch, dtype, room
+        self._threads, self._fetch, self._dtype, self.capacity = threads, fetch, dtype, capacity
         self.largest, self.total = (row_bytes * n for n in (max(sizes, default=0), sum(sizes)))
-        self._most = max(1, room // max(1, self.largest))
+        self._shards_at_once = max(1, capacity // max(1, self.largest))
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._planned: tuple[int, ...] | None = None
-        self._coming: dict[int, Future[np.ndarray]] = {}
-        weakref.finalize(self, _let_go, self._coming)
+        self._expected: tuple[int, ...] | None = None
+        self._futures: dict[int, Future[np.ndarray]] = {}
+        weakref.finalize(self, _cancel, self._futures)
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._coming.clear()
+        self._futures.clear()
         self._last = -1
-        self._show([])
+        self._use([])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def expect(self, shards: Sequence[int]) -> None:
-        """Fetch these shards in this order and keep them; let go of all others."""
-        self._planned = tuple(shards)
-        self._want(shards)
+        """Fetch these shards in this order and keep them; release all others."""
+        self._expected = tuple(shards)
+        self._request(shards)
 
     def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy rows, int64 [n] within the range, to `out` [n,D]; waits for shards that are not here yet."""
+        """Copy valid rows, int64 [n], to `out` [n,D]; wait for shards that are not local yet."""
         if not len(rows):
             return
-        if self._pid != os.getpid():  # what a parent process was fetching never arrives here
+        if self._pid != os.getpid():  # files that the parent process was fetching do not arrive in this one
             self._begin()
-        if self.is_whole and self._planned is not None:  # nothing to look for
+        if self.is_whole and self._expected is not None:  # a shortcut: nothing to fetch or release
             self._pieces.copy(rows, out)
             return
         shard = np.searchsorted(self._starts, rows, side="right") - 1
-        if self._open[shard].all() and (self._planned is not None or shard.max() == self._last):
+        if self._is_open[shard].all() and (self._expected is not None or shard.max() == self._last):
             self._pieces.copy(rows + self._shift[shard], out)
             return
         needed = np.flatnonzero(np.bincount(shard)).tolist()
-        for first in range(0, len(needed), self._most):  # more than may be here at once
-            some = needed[first : first + self._most]
+        for first in range(
+            0, len(needed), self._shards_at_once
+        ):  # in parts, where more are needed than may be local at once
+            some = needed[first : first + self._shards_at_once]
             self._prepare(some)
             if len(some) == len(needed):
                 self._pieces.copy(rows + self._shift[shard], out)
@@ -90,59 +92,60 @@ class RemoteRows:
             out[chosen] = part
 
     def _prepare(self, needed: list[int]) -> None:
-        """Have these shards open, and go on fetching."""
+        """Open these shards, and request those that come next."""
         for shard in needed:
-            coming = self._coming.get(shard)
-            if coming is not None and coming.done() and not _is_here(coming):
-                del self._coming[shard]  # it failed some time ago, before anybody needed it: another try
-        if self._planned is not None:
-            self._want([*self._planned, *needed])
+            future = self._futures.get(shard)
+            if future is not None and future.done() and not _succeeded(future):
+                del self._futures[shard]  # it failed before it was needed: try again
+        if self._expected is not None:
+            self._request([*self._expected, *needed])
         else:
             self._last = needed[-1]
-            self._want([*needed, *range(self._last + 1, min(self._last + 1 + AHEAD, len(self._starts) - 1))])
-        if not self._open[needed].all():
+            self._request([*needed, *range(self._last + 1, min(self._last + 1 + AHEAD, len(self._starts) - 1))])
+        if not self._is_open[needed].all():
             self._open_shards(needed)
 
-    def _want(self, shards: Iterable[int]) -> None:
-        wanted = dict.fromkeys(shards)
-        for gone in self._coming.keys() - wanted:
-            self._coming.pop(gone).cancel()
-        kept = [shard for shard in np.flatnonzero(self._open).tolist() if shard in wanted]
-        if len(kept) < np.count_nonzero(self._open):  # let go of the others before their successors need the room
-            self._show(kept)
-        for new in wanted:
-            if new not in self._coming:
-                self._coming[new] = self._threads.submit(partial(self._fetch, new))
+    def _request(self, shards: Iterable[int]) -> None:
+        requested = dict.fromkeys(shards)
+        for gone in self._futures.keys() - requested:
+            self._futures.pop(gone).cancel()
+        kept = [shard for shard in np.flatnonzero(self._is_open).tolist() if shard in requested]
+        if len(kept) < np.count_nonzero(self._is_open):  # release the others before new shards need the space
+            self._use(kept)
+        for new in requested:
+            if new not in self._futures:
+                self._futures[new] = self._threads.submit(partial(self._fetch, new))
 
     def _open_shards(self, needed: list[int]) -> None:
         for shard in needed:
-            self._threads.run_next(self._coming[shard])
+            self._threads.run_next(self._futures[shard])
         for shard in needed:
             try:
-                result_of(self._coming[shard])
+                result_of(self._futures[shard])
             except BaseException:
-                self._coming.pop(shard).cancel()  # whoever asks again gets another try
+                self._futures.pop(shard).cancel()  # the next call tries again
                 raise
-        here = [shard for shard, coming in self._coming.items() if _is_here(coming)]
-        self._show(here)
+        self._use([shard for shard, future in self._futures.items() if _succeeded(future)])
 
-    def _show(self, shards: Sequence[int]) -> None:
-        """Make these shards, which are here, the ones that rows are copied from."""
-        shards = sorted(shards)  # all of them then have the rows they have here
-        arrays = [self._coming[shard].result() for shard in shards]
+    def _use(self, shards: Sequence[int]) -> None:
+        """Copy rows from these fetched shards from now on."""
+        shards = sorted(shards)  # if these are all shards, rows keep their numbers
+        arrays = [self._futures[shard].result() for shard in shards]
         starts = np.cumsum([0, *map(len, arrays)])[:-1]
         self._pieces = Pieces(arrays, self._dtype)
-        self._open = np.zeros(len(self._starts) - 1, bool)
-        self._open[shards] = True
-        self._shift = np.zeros(len(self._starts) - 1, np.int64)  # from a row of all shards to one of the open ones
+        self._is_open = np.zeros(len(self._starts) - 1, bool)
+        self._is_open[shards] = True
+        self._shift = np.zeros(
+            len(self._starts) - 1, np.int64
+        )  # from row numbers of all shards to those of the open ones
         self._shift[shards] = starts - self._starts[shards]
-        self.is_whole = bool(self._open.all())
+        self.is_whole = bool(self._is_open.all())
 
 
 def remote_subset(files: RemoteFiles, subset: str, geometry: Geometry, ids: Sequence[str]) -> RemoteRows:
-    """Return the rows of one subset and view of a dataset elsewhere; `ids` are those of the subset's samples.
+    """Return the rows of one subset and view of a remote dataset; `ids` are those of the subset's samples.
 
-    Raises UsageError where its clips are in HDF5 files only, which have no parts that could be fetched alone.
+    Raises UsageError where its clips are in HDF5 files only, which cannot be fetched in parts.
     """
     if "shards" not in files.card["formats"]:
         raise UsageError(
@@ -161,10 +164,10 @@ def remote_subset(files: RemoteFiles, subset: str, geometry: Geometry, ids: Sequ
     return RemoteRows(files.threads, fetch, sizes, np.dtype(geometry.dtype), files.size, geometry.stride)
 
 
-def _let_go(coming: dict[int, "Future[np.ndarray]"]) -> None:
-    for future in coming.values():
+def _cancel(futures: dict[int, "Future[np.ndarray]"]) -> None:
+    for future in futures.values():
         future.cancel()
 
 
-def _is_here(coming: "Future[np.ndarray]") -> bool:
-    return coming.done() and not coming.cancelled() and coming.exception() is None
+def _succeeded(future: "Future[np.ndarray]") -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None

@@ -1,4 +1,4 @@
-"""`stats`: figures of a dataset, computed from its shards."""
+"""Statistics of a dataset, computed from its clips."""
 
 from collections.abc import Sequence
 

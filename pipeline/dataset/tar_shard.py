@@ -1,8 +1,9 @@
 """A shard is a plain WebDataset tar that is also a strided numpy array.
 
 One sample is two members, `ID.cls` (the label as text) and `ID.VIEW.npy` (npy 1.0, C order, `[C,T,V,M]`). Every
-ustar header, npy preamble and padding has a fixed size, so all samples take `stride` bytes and sample i's array
-starts at `i*stride + data_offset`. `tar`, webdataset and DALI (through the `.idx` file) read it as what it is.
+ustar header, npy preamble and padding has a fixed size, so each sample takes `stride` bytes and the array of
+sample i starts at `i*stride + data_offset`. `tar`, webdataset and DALI (with the `.idx` file) read it as an
+ordinary tar.
 """
 
 import io
@@ -38,7 +39,7 @@ NAME, SIZE, CHECKSUM = slice(0, 100), slice(124, 136), slice(148, 156)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where things lie in a shard of one view. `shape` is `[C,T,V,M]`, `dtype` a numpy name such as float32."""
+    """The byte layout of the shards of one view. `shape` is `[C,T,V,M]`, `dtype` a numpy name such as float32."""
 
     view: str
     shape: tuple[int, int, int, int]
@@ -46,7 +47,7 @@ class Geometry:
 
     @cached_property
     def preamble(self) -> bytes:
-        """What `numpy.save` writes in front of an array of this shape."""
+        """What `numpy.save` writes before an array of this shape."""
         file = io.BytesIO()
         header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -82,7 +83,7 @@ def _bytes(texts: Sequence[bytes], width: int) -> np.ndarray:
 
 
 def ustar_headers(rows: np.ndarray, names: Sequence[str], sizes: Sequence[int]) -> None:
-    """Write POSIX ustar headers of regular files, owner root, time 0, into uint8 `[n,512]`."""
+    """Write POSIX ustar headers of regular files (owner root, time 0) into `rows`, uint8 `[n,512]`."""
     encoded = [name.encode() for name in names]
     if too_long := [name for name in names if len(name.encode()) > LONGEST_NAME]:
         raise DatasetError(f"{too_long[0]}: the name is longer than the {LONGEST_NAME} bytes a tar header takes")
@@ -98,20 +99,22 @@ def ustar_headers(rows: np.ndarray, names: Sequence[str], sizes: Sequence[int]) 
     rows[:, CHECKSUM] = _bytes([b"%06o\0 " % total for total in sums], 8)
 
 
-def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], place: str) -> None:
-    """Check size, first and last record of a shard's bytes (uint8) before its stride is trusted.
+def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where: str) -> None:
+    """Check the size, the first and the last record of a shard's bytes (uint8), before the stride is relied on.
 
-    Raises DatasetError naming `place`.
+    Raises DatasetError, beginning with `where`.
     """
     expected = geometry.shard_bytes(len(ids))
     if len(shard) != expected:
-        raise DatasetError(f"{place}: {len(shard)} bytes, {expected} expected: the shard is cut off or not ours")
+        raise DatasetError(
+            f"{where}: {len(shard)} bytes, {expected} expected: the shard is cut off or of another dataset"
+        )
     for row in {0, len(ids) - 1}:
         record = shard[row * geometry.stride :]
         name = bytes(record[NPY_HEADER : NPY_HEADER + LONGEST_NAME]).rstrip(b"\0").decode("utf-8", "replace")
         if name != f"{ids[row]}.{geometry.view}.npy":
             raise DatasetError(
-                f"{place}: sample {row} is {name!r}, {ids[row]!r} is expected: not this card's shard"
+                f"{where}: sample {row} is {name!r}, {ids[row]!r} is expected: not the card's shard"
             )
         if bytes(record[NPY_DATA : geometry.data_offset]) != geometry.preamble:
-            raise DatasetError(f"{place}: sample {row} holds an array of another shape or type than the card says")
+            raise DatasetError(f"{where}: sample {row} holds an array of another shape or type than the card says")

@@ -1,8 +1,8 @@
-"""Untrimmed videos with a label a frame, for segmentation: raw joints in plain WebDataset tars.
+"""Untrimmed videos with one label per frame, for segmentation: raw joints in plain WebDataset tars.
 
-A video is two members, `ID.joint.npy` (float32 [3,F,V,M], metres, neither centred nor resized, an absent body
-zeros) and `ID.label.npy` (int16 [F], 0 = background, 1..n = class). Videos differ in length, so a `VideoEntry`
-keeps where each one's arrays lie: `Videos` maps the tars into memory and decodes nothing.
+A video is two members, `ID.joint.npy` (float32 [3,F,V,M], metres, neither centred nor resized, zeros for an absent
+body) and `ID.label.npy` (int16 [F], 0 = background, 1..n = class). Videos differ in length, so the card has the
+offsets of each one's arrays (`VideoEntry`). `Videos` maps the tars into memory and decodes nothing.
 """
 
 import io
@@ -23,7 +23,7 @@ JOINT, LABEL = np.dtype("<f4"), np.dtype("<i2")
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """One video of a tar: its id, its frames, and at which byte the numbers of either array start."""
+    """One video of a tar: its id, its number of frames, and the byte offset of the numbers of each array."""
 
     id: str
     frames: int
@@ -32,11 +32,12 @@ class VideoEntry:
 
 
 def tar_name(subset: str, name: str) -> str:
+    """Return the name of a tar of videos within the dataset."""
     return f"untrimmed/{subset}/{name}.tar"
 
 
 def array_head(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """Return what stands in front of an array's numbers: the ustar header and what `numpy.save` writes."""
+    """Return the bytes before an array's numbers: the ustar header and what `numpy.save` writes."""
     preamble = io.BytesIO()
     facts = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(preamble, facts)
@@ -47,7 +48,7 @@ def array_head(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 
 
 class Videos:
-    """The videos of one subset, over all its tars, in the order of entries. Arrays are views of the files."""
+    """The videos of all tars of one subset, in the order of their entries, as views of the mapped files."""
 
     def __init__(
         self,
@@ -57,11 +58,10 @@ class Videos:
         bodies: int,
         map_file: Callable[[PurePath], np.ndarray] | None = None,
     ) -> None:
-        """Map `paths`; the n-th of `entries` lists the videos of the n-th tar.
+        """Map the tars `paths`; the n-th of `entries` lists the videos of the n-th tar.
 
-        `map_file` returns a file's bytes, uint8, where they are not simply mapped from a local disk.
-
-        Raises DatasetError for a tar that is missing, cut off, or not the one the entries are of.
+        `map_file` returns the bytes of a file, uint8; by default local files are mapped. Raises DatasetError for a
+        tar that is missing, cut off, or of other entries.
         """
         self._joints, self._bodies = joints, bodies
         self._entries: list[tuple[PurePath, np.ndarray, VideoEntry]] = []
@@ -97,13 +97,13 @@ class Videos:
         return self._array(video, f"{entry.id}.label.npy", entry.label_offset, LABEL, (entry.frames,))
 
     def _array(self, video: int, name: str, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-        """Return an array of the tar, after a look at the header that stands in front of it."""
+        """Return an array of the tar, after checking the header before it."""
         path, tar, _ = self._entries[video]
         head = array_head(name, dtype, shape)
         if offset < len(head) or bytes(tar[offset - len(head) : offset]) != head:
             raise DatasetError(
                 f"{path}: at byte {offset} there is no {name} of shape {list(shape)}: "
-                "the file is damaged or not this card's"
+                "the file is damaged or not the card's"
             )
         return tar[offset : offset + dtype.itemsize * int(np.prod(shape))].view(dtype).reshape(shape)
 
@@ -116,7 +116,7 @@ def open_videos(
     bodies: int,
     map_file: Callable[[PurePath], np.ndarray] | None = None,
 ) -> Videos:
-    """Return one subset's videos; `card` is its entry in the card, `map_file` as for `Videos`."""
+    """Return the videos of one subset, whose entry in the card is `card`; `map_file` as for `Videos`."""
     paths = [folder / tar_name(subset, shard["name"]) for shard in card["shards"]]
     entries = [[VideoEntry(**video) for video in shard["videos"]] for shard in card["shards"]]
     return Videos(paths, entries, joints, bodies, map_file)
@@ -134,4 +134,6 @@ def _check_size(path: PurePath, tar: np.ndarray, entries: Sequence[VideoEntry]) 
     ends = [entry.label_offset + LABEL.itemsize * entry.frames for entry in entries]
     expected = -(-max(ends, default=0) // BLOCK) * BLOCK + len(TAIL)
     if len(tar) != expected:
-        raise DatasetError(f"{path}: {len(tar)} bytes, {expected} expected: the tar is cut off or not ours")
+        raise DatasetError(
+            f"{path}: {len(tar)} bytes, {expected} expected: the tar is cut off or of another dataset"
+        )

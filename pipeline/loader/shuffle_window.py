@@ -21,7 +21,7 @@ def default_window(views: Sequence[RemoteRows]) -> int | None:
     While a window is read the next one is fetched, so two are held. The rows of all `views` are of one size. It
     depends on the dataset and the room given to the cache only. Raises UsageError where no two shards fit.
     """
-    room = min(HELD_BYTES, views[0].room)
+    room = min(HELD_BYTES, views[0].capacity)
     if sum(view.total for view in views) <= room:
         return None
     largest = sum(view.largest for view in views)
@@ -37,10 +37,10 @@ def check_window(views: Sequence[RemoteRows], window: int | None) -> None:
     needed = sum(view.total for view in views)
     if window is not None:
         needed = min(needed, 2 * window * sum(view.largest for view in views))
-    if needed > views[0].room:
+    if needed > views[0].capacity:
         what = "all shards" if window is None else f"{window} shards"
         raise UsageError(
-            f"a shuffle window of {what} needs {needed:,} bytes here, and --cache-size is {views[0].room:,}: "
+            f"a shuffle window of {what} needs {needed:,} bytes here, and --cache-size is {views[0].capacity:,}: "
             "name a larger one (with --cache, a folder with that much room)"
         )
 

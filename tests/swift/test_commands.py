@@ -38,7 +38,7 @@ def test_verify_reads_every_file_where_it_lies(made, store, remote) -> None:
     assert len(lines) == 3
     assert f"{place}/anchors/motion.npy: cannot be read: no such file" in lines[0]
     assert f"{place}/test/joint/000000.tar: {len(tar) - 1} bytes, the card says {len(tar)}" in lines[1]
-    assert f"{place}/train/bone/000000.tar: damaged: its sha256 is not the card's" in lines[2]
+    assert f"{place}/train/bone/000000.tar: damaged: its sha256 differs from the card" in lines[2]
 
 
 def test_what_is_told_is_what_the_local_dataset_tells(made, remote, store, tmp_path) -> None:

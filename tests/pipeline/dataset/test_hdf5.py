@@ -94,7 +94,7 @@ def test_a_chunk_behind_the_end_is_refused_where_hdf5_does_not_mind(tmp_path: Pa
     path.write_bytes(content[:kept])
     with h5py.File(path):
         pass
-    with pytest.raises(DatasetError, match="behind the file's end"):
+    with pytest.raises(DatasetError, match="ends after the end of the file"):
         map_hdf5(path, "joint", ["a", "b", "c"], SHAPE, "float32")
 
 

@@ -99,7 +99,7 @@ def test_what_is_no_dataset_is_refused(url, server, tmp_path) -> None:
     with pytest.raises(DatasetError, match=r"bucket/ds: no dataset\.json here"):
         Dataset.open(url)
     server.files["/bucket/ds/dataset.json"] = b"{}"
-    with pytest.raises(DatasetError, match="is no card"):
+    with pytest.raises(DatasetError, match="is not the card"):
         Dataset.open(url, cache=tmp_path)
     assert list((tmp_path / "cards").iterdir()) == []
     with pytest.raises(UsageError, match="--cache-size"):

@@ -21,9 +21,9 @@ def test_a_shard_that_could_not_be_fetched_ahead_is_fetched_when_it_is_needed(
     server.faults[server.shard(second)] = [fault("status", 5)]
     batches = iter(stream)
     next(batches)
-    coming = stream._readers["joint"].remote._coming[second]
-    wait_until(coming.done)
-    assert coming.exception() is not None
+    future = stream._readers["joint"].remote._futures[second]
+    wait_until(future.done)
+    assert future.exception() is not None
     next(batches)
 
 

@@ -94,4 +94,4 @@ def test_only_what_a_window_needs_is_kept(web) -> None:
     stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=1)
     for batch in stream:
         rows = stream._readers["joint"].remote
-        assert len(rows._coming) <= 2, batch.step
+        assert len(rows._futures) <= 2, batch.step

@@ -165,8 +165,8 @@ def test_cards_that_cannot_be_trusted(source, target) -> None:
     escaping = json.loads(json.dumps(card["splits"]))
     escaping["train"]["shards"][0]["name"] = "../../../../escaped"
     for content, message in [
-        ("{", "is no card"),
-        ("[]", "is no card"),
+        ("{", "is not the card"),
+        ("[]", "is not the card"),
         (json.dumps({**card, "split": "xview"}), "changed after prepare"),
         (with_digest(format={"name": "skelpipe-dataset", "version": 99}), "99"),
         (with_digest(anchors=[]), "does not list its files"),

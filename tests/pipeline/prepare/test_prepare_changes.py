@@ -145,7 +145,7 @@ def test_another_datasets_sample_table(raw_folder, ntu_names, tmp_path) -> None:
     for name, size in (("a", 5), ("b", 100)):
         prepare(NTU60, [raw], tmp_path / name, Options("xsub", frames=8, shard_size=size), quiet=True)
     shutil.copy(tmp_path / "b" / "samples.parquet", tmp_path / "a")
-    with pytest.raises(DatasetError, match=r"samples\.parquet: damaged, or another dataset's"):
+    with pytest.raises(DatasetError, match=r"samples\.parquet: damaged, or of another dataset"):
         Dataset.open(tmp_path / "a").labels("train")
 
 
