@@ -1,7 +1,7 @@
-"""The actionlet of a clip: where it differs from the static anchor (Lin et al. 2023, section 3.1; spec D5).
+"""The actionlet of a clip: where it differs from the static anchor (Lin et al. 2023, section 3.1).
 
-The networks stay outside: these functions take their feature maps and gradients. `...` is any leading shape,
-such as [N,M] for N clips with M bodies; T' and V are the time and the joints of a feature map.
+No network is run here: these functions take its feature maps and gradients. `...` is any leading shape, such as
+[N,M] for N clips with M bodies; T' and V are the time steps and the joints of a feature map.
 """
 
 from functools import cache
@@ -22,9 +22,9 @@ SMOOTHINGS = ("adjacency", "parts", "none")
 def difference_activation(features: Tensor, gradient: Tensor, *, inner: bool = False) -> Tensor:
     """Return relu(sum over c of a_c h_ctv), [...,T',V]: the map of eq. 5 before it is smoothed.
 
-    `features` h [...,D,T',V]; `gradient` [...,D,T',V] of the negative similarity to the anchor, d(-sim)/dh, or
-    [...,D,1,1] where it is the same at all positions, as behind average pooling. a_c is its mean over t and v
-    (eq. 4), of its positive values only with `inner`. The paper names no activation function.
+    `features` are h [...,D,T',V]. `gradient` is d(-sim)/dh, sim the similarity to the anchor: [...,D,T',V], or
+    [...,D,1,1] where it is the same at all positions, as after average pooling. a_c is its mean over t and v
+    (eq. 4); with `inner`, the mean of its positive part. The paper does not name the activation function.
     """
     weights = (gradient.relu() if inner else gradient).mean((-2, -1))
     flat = weights[..., None, :].to(features.dtype) @ features.flatten(-2)
@@ -42,11 +42,12 @@ def actionlet(
 ) -> Tensor:
     """Return the mask A [...,T',V], float32 in 0..1, of a difference activation [...,T',V].
 
-    `paper`: smoothed by the skeleton's adjacency, divided by its maximum over t and v, and 1 where it is above
-    `threshold` of that, else 0 (threshold 0: wherever it is positive); with `soft` not cut but left in 0..1.
-    Where nothing is active the mask is 0. `released`: divided by 1e-8, averaged inside each body part and
-    clipped to 1, which turns a part on in a step where any of its joints is active at all; threshold and
-    `soft` do not enter. `smoothing` ("adjacency", "parts", "none") overrides the variant's.
+    `paper`: the activation is smoothed by the skeleton's adjacency and divided by its maximum over t and v. The
+    mask is 1 where the result is above `threshold`, else 0; with `soft` it is the result itself. It is 0 where
+    nothing is active. The threshold's value is ours: divergence `actclr-mask-threshold`. `released`: divided by
+    1e-8, averaged inside each body part and clipped to 1, so that a part is on in a time step if any of its joints
+    is active; `threshold` and `soft` have no effect. `smoothing` ("adjacency", "parts", "none") overrides the
+    variant's.
     """
     if variant not in ("paper", "released"):
         raise UsageError(f"an actionlet is that of the 'paper' or as 'released', not {variant!r}")
@@ -62,8 +63,9 @@ def actionlet(
 def smoothed(activation: Tensor, layout: Layout, smoothing: str) -> Tensor:
     """Spread activation [...,T',V] over neighbouring joints.
 
-    "adjacency" is A G of eq. 5, with G the bones both ways and the identity, columns divided by their sums:
-    the mean over a joint and its neighbours. "parts" is the mean over the joint's body part (spec A5).
+    "adjacency" is A G of eq. 5: G has the bones in both directions and the identity, each column divided by its
+    sum, so that the result is the mean over a joint and its neighbours. "parts" is the mean over the joint's body
+    part (docs/conventions.md).
     """
     if smoothing not in SMOOTHINGS:
         raise UsageError(f"there is no smoothing {smoothing!r}; there are: {', '.join(SMOOTHINGS)}")
@@ -79,10 +81,10 @@ def smoothed(activation: Tensor, layout: Layout, smoothing: str) -> Tensor:
 
 
 def to_frames(mask: Tensor, frames: int, mode: str = "linear") -> Tensor:
-    """Stretch a mask [...,T',V] over time to [...,frames,V].
+    """Resize a mask [...,T',V] in time to [...,frames,V].
 
-    "linear" interpolates with aligned ends, as released, so that a border in time becomes a slope; "nearest"
-    keeps binary masks binary. A mask of that many frames is returned as it is.
+    "linear" interpolates with aligned ends, as in the released code: a border in time becomes a slope. "nearest"
+    keeps binary masks binary. A mask that already has that many frames is returned unchanged.
     """
     steps, joints = mask.shape[-2:]
     if steps == frames:

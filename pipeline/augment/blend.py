@@ -1,4 +1,4 @@
-"""Two batches of clips made into one, each joint of each frame with shares of its own."""
+"""Two batches of clips blended into one, with a share for each joint of each frame."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,11 @@ __all__ = ["Mixed", "blend", "paste"]
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """N mixed clips and what went into them.
+    """N mixed clips, and what was mixed.
 
-    `clip` [N,C,T,V,M]; `donor` int64[N], the row of the batch that the pasted part of each comes from;
-    `region` [N,T,V], the donor's share of each frame and joint; `mask`, that share at the resolution at which
-    a method needs it: [N,T/4,V] of the encoder's feature maps for SkeleMix, `region` itself for Skeleton Mix.
-    Shares are booleans where only 0 and 1 occur.
+    `clip` [N,C,T,V,M]. `donor` int64[N]: the row of the batch that each clip's donor has. `region` [N,T,V]: the
+    donor's share of each frame and joint, bool where only 0 and 1 occur. `mask`: that share at the resolution that
+    a method needs, [N,T/4,V] for SkeleMix (that of the encoder's feature map), `region` itself for Skeleton Mix.
     """
 
     clip: Tensor
@@ -27,7 +26,7 @@ class Mixed:
 
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
-    """Return clips [N,C,T,V,M] with those of clip donor[n] where `region`, bool[N,T,V], is true, bit by bit."""
+    """Return clips [N,C,T,V,M] with those of clip donor[n], bit by bit, where `region`, bool[N,T,V], is true."""
     if cpu_kernels.usable(x):
         return cpu_kernels.paste(x, donor, region)
     return blend(x, x.index_select(0, donor), region)
@@ -36,8 +35,8 @@ def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
 def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
     """Return (1 - share) x + share y for clips [N,C,T,V,M] and y's share in 0..1, [N,T,V(,1)] or [N,T,V,M].
 
-    All channels have the same share, and both bodies where it has no axis M. Where it is 0 or 1 the clip's
-    values are taken bit by bit. Differentiable in all three; computed in float32 or wider.
+    All axes C have the same share; all bodies too, where it has no axis M. Where it is 0 or 1, values are copied
+    bit by bit. Differentiable in all three; computed in float32 or wider.
     """
     n, c, t, v, m = x.shape
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -46,6 +45,6 @@ def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
     else:
         joint = torch.arange(v * m, device=x.device) // m
         weight = share.reshape(n * t, v).index_select(1, joint).view(n, 1, t * v * m)
-    # Flat but for the channels: a broadcast axis inside makes this three times slower on a CPU.
+    # Flat except for the channels: a broadcast inner axis makes this three times slower on a CPU.
     first, second = (z.to(wide).reshape(n, c, t * v * m) for z in (x, y))
     return torch.lerp(first, second, weight.to(wide)).to(x.dtype).view(x.shape)

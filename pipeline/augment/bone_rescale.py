@@ -1,4 +1,4 @@
-"""Bone rescale (spec B3): every bone shrinks by a factor of its own, and what hangs on it moves along."""
+"""Bone rescale: every bone is scaled by its own factor, and the joints beyond it move along."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from skelpipe.augment.bone_tree import paths_from_centre
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import mix_joints, product
 from skelpipe.skeleton import Layout
@@ -16,17 +17,17 @@ __all__ = ["BoneRescale"]
 
 @dataclass(frozen=True, slots=True)
 class BoneRescale:
-    """Walk the tree from the centre: new child = new parent + bone * factor, factor ~ strength * U(0,1) per bone.
+    """From the centre outwards: new child = new parent + f (child - parent), f ~ U(0, strength) for each bone.
 
-    The walk is linear in the joints, so that it is one matrix per sample. The released ActCLR has strength 0.5;
-    no paper mentions this augmentation.
+    This is linear in the joints, so it is one matrix per sample. Only the released ActCLR has it, with strength
+    0.5: divergence `actclr-transformations`.
     """
 
     layout: Layout
     strength: float = 0.5
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `factor`, float32[N,V]: that of the bone which ends in joint v; the centre's has no effect."""
+        """Draw `factor`, float32[N,V]: the factor of the bone that ends in joint v; the centre's has no effect."""
         return {"factor": draws.uniform(len(self.layout), 0.0, self.strength)}
 
     def mixture(self, params: dict[str, Tensor]) -> Tensor:
@@ -45,17 +46,13 @@ class BoneRescale:
 def _tree(parents: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return paths, bones, root, float32[V,V]: joints = paths @ (bones @ joints) + root @ joints.
 
-    Row b of `bones` is the bone that ends in joint b; `paths` has a 1 where bone b lies between v and the centre.
+    Row b of `bones` is the bone that ends in joint b; `paths` are `paths_from_centre`.
     """
     count = len(parents)
-    paths, bones, root = torch.zeros(3, count, count)
-    for joint in range(count):
-        v = joint
-        while v != parents[v]:
-            paths[joint, v] = 1
-            v = parents[v]
-        root[joint, v] = 1
+    bones, root = torch.zeros(2, count, count)
     for child, parent in enumerate(parents):
         bones[child, child] += 1
         bones[child, parent] -= 1  # the centre's bone is 0
-    return paths.to(device), bones.to(device), root.to(device)
+        if child == parent:
+            root[:, child] = 1
+    return paths_from_centre(parents).to(device), bones.to(device), root.to(device)

@@ -1,4 +1,4 @@
-"""Augmentations one after another, with all neighbours that fold done in one pass; chains by name."""
+"""Augmentations one after another, where neighbours that can be folded are one pass; chains by name."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, apart, kind_of
+from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, kind_of, owns_memory
 from skelpipe.augment.named_chains import ACTCLR, CHAINS, Curriculum, Strength
 from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
@@ -22,13 +22,13 @@ Steps: TypeAlias = tuple[tuple[int | None, Params], ...]
 class Chain:
     """Augmentations in order. Op number i draws from `draws.child(first + i)`.
 
-    A run of ops that choose frames, mix axes or reorder joints becomes one frame index, one matrix and one
-    joint order per sample, applied together. The result equals that of the ops one by one up to the rounding
-    of the matrix product. With a curriculum, ops are left out by epoch: their params are None.
+    Neighbouring ops that choose frames, mix axes or reorder joints are folded into one frame index, one matrix and
+    one joint order per sample, which are applied together. The result equals that of the ops one by one, up to
+    rounding. With a curriculum, ops are left out by epoch: their parameters are None.
     """
 
     def __init__(self, ops: Sequence[Op], curriculum: Curriculum | None = None, first: int = 0) -> None:
-        """Chain `ops`; the first of them has number `first`."""
+        """Join `ops`; the first of them has number `first`."""
         self.ops = tuple(ops)
         self.curriculum = curriculum
         self.first = first
@@ -38,7 +38,7 @@ class Chain:
         return len(self.ops)
 
     def split(self, count: int) -> tuple["Chain", "Chain"]:
-        """Return the chains of the first `count` ops and of the rest, which together draw what this one does."""
+        """Return the chains of the first `count` ops and of the rest; together they draw what this chain draws."""
         if self.curriculum is not None:
             raise UsageError("a chain with a curriculum cannot be split")
         return Chain(self.ops[:count], first=self.first), Chain(self.ops[count:], first=self.first + count)
@@ -54,7 +54,7 @@ class Chain:
 
     @property
     def begins_by_mixing(self) -> bool:
-        """Say whether the first pass mixes axes, so that it can take clips from where they are stored."""
+        """Whether the first pass mixes axes, so that it can read memory-mapped clips directly."""
         folded = itertools.takewhile(lambda kind: kind in ("frames", "matrix", "weights", "joints"), self._kinds)
         return self.curriculum is None and "matrix" in folded
 
@@ -63,10 +63,10 @@ class Chain:
         return self.run(x, self.folded(params, x.shape))
 
     def folded(self, params: Sequence[Params | None], shape: Sequence[int]) -> Steps:
-        """Return what is left to do with clips of `shape` [N,C,T,V,M]: what folds is folded.
+        """Return the steps that these parameters mean for clips of `shape` [N,C,T,V,M], folded where possible.
 
-        Each step is the number of an op and its parameters, or None and a fold. All tensors have one row a sample:
-        the steps of several batches, found together, can be cut apart.
+        Each step is the number of an op and its parameters, or None and the parameters of a `Fold`. All tensors
+        have one row per sample, so that steps computed for several batches together can be split again.
         """
         steps: list[tuple[int | None, Params]] = []
         fold = Fold()
@@ -78,14 +78,14 @@ class Chain:
         return (*steps, (None, fold.params()))
 
     def run(self, x: Tensor | MappedClips, steps: Steps) -> Tensor:
-        """Do with clips [N,C,T,V,M] what `folded` returned; `x` stays as it is."""
+        """Apply the steps that `folded` returned to clips [N,C,T,V,M]; `x` stays as it is."""
         y: Tensor | MappedClips = x
         for number, params in steps:
             if number is None:
-                y = Fold(**params).apply(y, owned=y is not x and apart(cast(Tensor, y), x))
+                y = Fold(**params).apply(y, owned=y is not x and owns_memory(cast(Tensor, y), x))
                 continue
             op, kind, y = self.ops[number], self._kinds[number], cast(Tensor, y)  # a fold came first
-            may_change = kind == "change" and apart(y, x) and y.is_contiguous() and not y.requires_grad
+            may_change = kind == "change" and owns_memory(y, x) and y.is_contiguous() and not y.requires_grad
             y = cast(OwningOp, op).change(y, params) if may_change else op.apply(y, params)
         return cast(Tensor, y)
 
@@ -103,11 +103,11 @@ def chain(
     crop: int = 6,
     curriculum: bool = False,
 ) -> Chain:
-    """Build a chain by name (see `chains.CHAINS`) as its paper has it or as its code was released.
+    """Build a chain by name (see `named_chains.CHAINS`), in its variant `paper` or `released`.
 
-    `layout` is needed where joints are told apart; `shear` and `crop` are the strengths of the normal part.
-    `curriculum` makes a chain of ActCLR leave out ops by epoch, as its code does. Raises UsageError when a
-    name is unknown or something is missing.
+    `layout` is needed by chains that treat joints differently; `shear` and `crop` are the strengths of the normal
+    part. With `curriculum` a chain of ActCLR leaves out ops by epoch, as the released code does. Raises UsageError
+    for an unknown name, and where the layout is missing.
     """
     if name not in CHAINS:
         raise UsageError(f"no augmentation is called {name!r}; known: {', '.join(CHAINS)}")

@@ -1,4 +1,4 @@
-"""From uniform draws to decisions: gates, whole numbers, subsets. Which samples a gate let through."""
+"""From uniform draws to decisions: gates, whole numbers, subsets."""
 
 import torch
 from torch import Tensor
@@ -15,28 +15,28 @@ def check_probability(probability: float) -> None:
 
 
 def gate(unit: Tensor, probability: float) -> Tensor:
-    """Return bool of unit's shape: true with `probability` where `unit` is uniform in [0,1)."""
+    """Return bool of unit's shape: true with `probability` if `unit` is uniform in [0,1)."""
     return unit < probability
 
 
 def whole(unit: Tensor, low: int | Tensor, high: int | Tensor) -> Tensor:
-    """Return int64 from low..high-1, evenly where `unit` is uniform in [0,1); the bias is (high - low) / 2^24."""
+    """Return int64 in low..high-1, equally likely for `unit` uniform in [0,1); the bias is (high - low) / 2^24."""
     steps = high - low
     drawn = (unit * steps).long()
     return (drawn.clamp_(max=steps - 1) if isinstance(steps, int) else drawn.minimum(steps - 1)) + low
 
 
 def some(unit: Tensor, count: Tensor) -> Tensor:
-    """Return bool[N,V] with count[n] trues in row n (all, if that is more than V), every subset equally likely."""
+    """Return bool[N,V] with count[n] true values in row n (V, if that is less), every subset equally likely."""
     order = unit.argsort(dim=1, stable=True)
     first = torch.arange(unit.shape[1], device=unit.device) < count[:, None]
     return torch.zeros_like(first).scatter_(1, order, first)
 
 
 def chosen(on: Tensor) -> Tensor | None:
-    """Return the rows where `on`, bool[N], is true, so that no work is done for the others.
+    """Return the rows where `on`, bool[N], is true, so that the others need no work.
 
-    None, for all rows, on a device that would have to be waited for. An op must change nothing in rows whose gate
-    is closed.
+    None, which means all rows, on a device for whose result the host would have to wait: an op must change nothing
+    in rows where its gate is closed.
     """
     return on.nonzero()[:, 0] if on.device.type == "cpu" else None

@@ -1,7 +1,8 @@
-"""The hottest steps on a CPU, one clip after another: a clip stays in the cache, a batch does not.
+"""The most expensive steps on a CPU, one clip after another: a clip fits in the cache, a batch does not.
 
-Kernels of numba, compiled once and cached on disk, without the GIL and on one core. They do what the torch code
-beside their callers does, up to rounding, for what `usable` says; other devices and gradients take that code.
+Kernels of numba, compiled once and cached on disk; they release the GIL and use one core. They do what the torch
+code of their callers does, up to rounding, where `usable` allows it; other devices and gradients use the torch
+code.
 """
 
 from typing import Any
@@ -15,12 +16,12 @@ from skelpipe.dataset.mapped_clips import MappedClips
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]
 
-# Products may be added unrounded. The order of the sums is the one they are written in.
+# Multiply-adds may be fused. Sums keep the order in which they are written.
 kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Say whether the kernels take these: float32 on a CPU, and nobody wants gradients."""
+    """Return whether the kernels can take these tensors: float32 on a CPU, no gradients asked for."""
     if torch.compiler.is_compiling():
         return False
     return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
@@ -29,8 +30,8 @@ def usable(*tensors: Tensor) -> bool:
 def mix(x: Tensor | MappedClips, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,3,T,V,M].
 
-    `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], where None keeps them all. Raises IndexError
-    for a frame or joint that is not there, ValueError for clips of other than three axes.
+    `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], None to keep them all. Raises IndexError for
+    a frame or joint that does not exist, ValueError for clips that do not have three axes.
     """
     n, c, t, v, m = x.shape
     if c != 3:
@@ -60,7 +61,7 @@ def add_noise(x: Tensor, scale: Tensor, start: Tensor, pool: Tensor, *, empty: b
 
 
 def blur(x: Tensor, on: Tensor, weights: Tensor) -> None:
-    """Convolve the time of those contiguous clips [N,C,T,V,M] that are `on`, bool[N], in place.
+    """Convolve those contiguous clips [N,C,T,V,M] that are `on`, bool[N], in time and in place.
 
     `weights`, float32[N,2k+1], are symmetric; beyond both ends are zeros.
     """
@@ -84,10 +85,10 @@ def zero_joints(x: Tensor, joints: Tensor, first: Tensor, length: Tensor) -> Non
 
 
 def fill_boxes(x: Tensor, joints: Tensor, start: Tensor, pool: Tensor) -> None:
-    """Replace `joints`, int64[N,k], of contiguous clips [N,C,T,V,M] by pool[start[n]:] scaled to the person's box.
+    """Replace `joints`, int64[N,k], of contiguous clips [N,C,T,V,M] by pool[start[n]:] scaled to the body's box.
 
-    The numbers are in the order [C,T,k,M]. Raises IndexError for joints that are not there, or where the pool ends
-    too early.
+    The pool's numbers are in the order [C,T,k,M]. Raises IndexError for joints that do not exist, or where the
+    pool ends too early.
     """
     expect(x, (joints.sum(1), "n"), (start, "n"))
     if not _fill_boxes(*arrays(x, joints, start, pool)):
@@ -95,23 +96,23 @@ def fill_boxes(x: Tensor, joints: Tensor, start: Tensor, pool: Tensor) -> None:
 
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
-    """Return clips [N,C,T,V,M] with those numbered `donor`, int64[N], where `region`, bool[N,T,V], is true.
+    """Return clips [N,C,T,V,M] with those of the clips `donor`, int64[N], where `region`, bool[N,T,V], is true.
 
     Raises IndexError for a donor that is not in the batch.
     """
     x = x.contiguous()
     n, c, t, v, m = expect(x, (donor, "n"), (region, "ntv"))
     y = torch.empty_like(x)
-    rows = (z.view(torch.int32).view(n, c, t, v * m) for z in (y, x))  # words: a choice of bits needs no branch
+    rows = (z.view(torch.int32).view(n, c, t, v * m) for z in (y, x))  # integers: choosing bits needs no branch
     if not _paste(m, *arrays(*rows, donor, region)):
         raise IndexError(f"a batch of {n} clips does not hold every donor")
     return y
 
 
 def expect(x: Tensor, *others: tuple[Tensor, str]) -> tuple[int, ...]:
-    """Return the shape of clips, `x`; the kernels check no bounds.
+    """Return the shape of the clips `x`. The kernels themselves check no bounds.
 
-    Raises ValueError unless they are contiguous and the others have the dimensions named, of "nctvm".
+    Raises ValueError unless the clips are contiguous and the others have the dimensions named, letters of "nctvm".
     """
     sizes = dict(zip("nctvm", x.shape, strict=True))
     for other, names in others:
@@ -123,7 +124,7 @@ def expect(x: Tensor, *others: tuple[Tensor, str]) -> tuple[int, ...]:
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Return the tensors as arrays without gaps: of others a kernel would be compiled anew."""
+    """Return the tensors as contiguous arrays: for others numba would compile a kernel again."""
     return [tensor.contiguous().numpy() for tensor in tensors]
 
 
@@ -170,7 +171,7 @@ def _mix_clip(
     row: np.ndarray,
     source: np.ndarray,
 ) -> bool:
-    """`joints` are none where they stay; `row` and `source` are memory for a frame's numbers and their places."""
+    """`joints` is empty where they stay; `row` and `source` are memory for one frame and its source columns."""
     axes, count, width = x.shape
     reordered = False
     for v in range(len(joints)):
@@ -233,7 +234,7 @@ def _any(clip: np.ndarray, body: int, bodies: int) -> bool:
 
 @kernel
 def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> None:
-    """`weights` are those of the frame itself and of the frames ever further away on both sides."""
+    """`weights` are those of the frame itself and of the frames 1, 2, ... away on both sides."""
     clips, axes, size = x.shape
     margin = (weights.shape[1] - 1) * width
     padded = np.zeros(size + 2 * margin, np.float32)
@@ -247,7 +248,7 @@ def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> Non
                 y[i] *= weights[n, 0]
             for k in range(1, weights.shape[1]):
                 weight = weights[n, k]
-                if weight == 0:  # as are all further away
+                if weight == 0:  # so are all further away
                     break
                 before = padded[margin - k * width : margin - k * width + size]
                 after = padded[margin + k * width : margin + k * width + size]
@@ -312,7 +313,7 @@ def _fill_boxes(x: np.ndarray, joints: np.ndarray, start: np.ndarray, pool: np.n
 @kernel
 def _paste(bodies: int, y: np.ndarray, x: np.ndarray, donor: np.ndarray, region: np.ndarray) -> bool:
     clips, axes, frames, width = x.shape
-    wide = np.zeros(width, np.int32)  # all bits set in the joints, of all bodies, that this frame's region has
+    wide = np.zeros(width, np.int32)  # all bits set in the joints, of all bodies, in this frame's region
     for n in range(clips):
         if donor[n] < 0 or donor[n] >= clips:
             return False

@@ -1,4 +1,4 @@
-"""Temporal crop (spec B): pad the clip by reflected frames, take T frames from a random start."""
+"""Temporal crop: pad the clip by reflected frames, take T frames from a random start."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ __all__ = ["Crop"]
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Reflect p = T // ratio frames at both ends, the edge frame included; take T frames from start s in 0..2p.
+    """Pad p = T // ratio reflected frames at both ends, edge frame included; take T frames from start s in 0..2p.
 
-    s = p gives the clip back. Ratio 0 pads nothing.
+    s is uniform; s = p gives the clip back. Ratio 0 pads nothing. Chen et al. 2022, section IV-B.
     """
 
     ratio: int = 6
@@ -35,7 +35,7 @@ class Crop:
         return {"start": draws.integers(1, 0, 2 * self.padding(shape[2]) + 1)[:, 0]}
 
     def frames(self, params: dict[str, Tensor], count: int) -> Tensor:
-        """Return int64[N,count]: the frame of the clip that each frame of the crop is."""
+        """Return int64[N,count]: for each frame of the crop, the frame of the clip that it comes from."""
         start = params["start"]
         last = count - 1
         t = start[:, None] + torch.arange(-self.padding(count), count - self.padding(count), device=start.device)
@@ -47,5 +47,5 @@ class Crop:
 
 
 def _fold(t: Tensor) -> Tensor:
-    """Reflect -1, -2, ... to 0, 1, ...: all bits flip where the sign is set."""
+    """Reflect -1, -2, ... to 0, 1, ...: all bits are inverted where the sign bit is set."""
     return t ^ (t >> 63)

@@ -1,4 +1,4 @@
-"""Donors: which clip of the batch each clip is mixed with (spec B5)."""
+"""Donors: which clip of the batch each clip is mixed with (Chen et al. 2022, section III-B)."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from skelpipe.augment.draws import Draws
 
 __all__ = ["DONOR", "below", "donors", "draw_donors", "draw_turn", "take"]
 
-DONOR = "donor"  # what parameters that `draw_donors` drew are called, wherever they are
+DONOR = "donor"  # the key of parameters drawn by `draw_donors`, in all operators
 
 BITS = 31
 
 
 def draw_turn(draws: Draws) -> Tensor:
-    """Draw what `donors` turns into a shift: int64[N] in 0..2^31-1, equal in a batch."""
+    """Draw the number that `donors` maps to a shift: int64[N] in 0..2^31-1, equal within a batch."""
     return draws.shared().integers(1, 0, 1 << BITS)[:, 0]
 
 
@@ -23,17 +23,17 @@ def below(turn: Tensor, limit: Tensor | int) -> Tensor:
 
 
 def draw_donors(draws: Draws) -> Tensor:
-    """Draw each clip's donor, int64[N]: its place in the batch, of batches that are drawn for as a whole."""
+    """Draw each clip's donor, int64[N]: its position in the batch. `draws` must be of whole batches."""
     return donors(draw_turn(draws), *draws.batches())
 
 
-def donors(turn: Tensor, place: Tensor, size: Tensor) -> Tensor:
-    """Return int64[N]: the donor (i + n) mod S of clip i of a batch of S, n uniform in 1..S-2 as `turn` has it.
+def donors(turn: Tensor, position: Tensor, size: Tensor) -> Tensor:
+    """Return int64[N]: the donor (i + n) mod S of clip i in a batch of S, n from 1..S-2 by `turn`.
 
-    `place` is i and `size` S, int64[N] each. One shift for a batch, never a clip itself. Two clips are each
-    other's donors; a clip alone is its own.
+    `position` is i and `size` S, int64[N] each. One shift per batch; no clip is its own donor. In a batch of two
+    each clip is the other's donor; a clip alone is its own. Divergence `skelemix-donor-shift`.
     """
-    return (place + 1 + below(turn, (size - 2).clamp_(min=1))) % size
+    return (position + 1 + below(turn, (size - 2).clamp_(min=1))) % size
 
 
 def take(x: Tensor, donor: Tensor, frames: Tensor) -> Tensor:

@@ -9,27 +9,26 @@ __all__ = ["Draws"]
 
 MASK: Final = (1 << 64) - 1
 GOLDEN: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the odd step of a Weyl sequence
-SHARED: Final = MASK >> 1  # slots that no recipe or chain is long enough to reach
+SHARED: Final = MASK >> 1  # a slot that no recipe or chain is long enough to use
 OF_EPOCH: Final = SHARED - 1
-TOGETHER: Final = 8  # columns: as many as most augmentations draw
+TOGETHER: Final = 8  # columns hashed for all children at once: as many as most augmentations draw
 
 
 class Draws:
-    """The random numbers of N samples at one epoch, from a counter-based hash; nothing is kept or advanced.
+    """The random numbers of N samples in one epoch, from a counter-based hash. There is no state.
 
-    A sample's numbers depend on `seed`, `epoch`, its own `index` and `slot` only: not on the batch it came
-    in, the rank, or the device. Asking twice gives the same numbers; column j is the same however many
-    columns are asked for. What needs numbers of its own takes a `child`, and what a whole batch has in common
-    comes from `shared`.
+    A sample's numbers depend only on `seed`, `epoch`, its own `index` and `slot`: not on its batch, the rank or
+    the device. Drawing twice gives the same numbers, and column j is the same for any number of columns. Whatever
+    needs numbers of its own takes a `child`; what a whole batch has in common comes from `shared`.
     """
 
     __slots__ = ("_hashed", "_key", "_samples", "_step", "epoch")
 
     def __init__(self, seed: int, epoch: int, index: Tensor, slot: int = 0, step: Tensor | None = None) -> None:
-        """Draw for the samples `index`, int64[N], on the device `index` lives on.
+        """Draw for the samples `index`, int64[N], on the device of `index`.
 
-        `step`, int64[N], is the number in the epoch of the global batch that each sample comes in; without
-        it, the samples are one batch that its first sample stands for.
+        `step`, int64[N], is the number, in the epoch, of the global batch that each sample is in. Without it the
+        samples are one batch, identified by its first sample.
         """
         key = 0
         for word in (seed, epoch, slot):
@@ -38,7 +37,7 @@ class Draws:
         self._key = key
         self._samples = _mix((index + 1) * _signed(GOLDEN))
         self._step = step
-        self._hashed: Tensor | None = None  # the first columns, where they were made together with others'
+        self._hashed: Tensor | None = None  # the first columns, where `children` computed them
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -48,32 +47,32 @@ class Draws:
         return self._derived(slot, self._samples, self._step)
 
     def children(self, first: int, count: int) -> "list[Draws]":
-        """Return the children `first` .. `first + count - 1`: on a host quicker than one by one."""
-        made = [self.child(first + i) for i in range(count)]
-        if self._samples.device.type == "cpu" and made:
-            keys = torch.tensor([_signed(draws._key) for draws in made])
+        """Return the children `first` .. `first + count - 1`: on a CPU faster than one by one."""
+        children = [self.child(first + i) for i in range(count)]
+        if self._samples.device.type == "cpu" and children:
+            keys = torch.tensor([_signed(draws._key) for draws in children])
             columns = torch.arange(1, TOGETHER + 1).mul_(_signed(GOLDEN))
             hashed = _mix((self._samples ^ keys[:, None])[:, :, None] + columns)
-            for draws, words in zip(made, hashed, strict=True):
+            for draws, words in zip(children, hashed, strict=True):
                 draws._hashed = words
-        return made
+        return children
 
     def of_epoch(self) -> "Draws":
-        """Return draws of one row, on the host, that depend on `seed`, `epoch` and `slot` only."""
+        """Return draws of one row, on the CPU, that depend on `seed`, `epoch` and `slot` only."""
         return self._derived(OF_EPOCH, torch.zeros(1, dtype=torch.int64), None)
 
     def shared(self) -> "Draws":
         """Return draws whose N rows are equal within a batch, independent of these.
 
-        They depend on `seed`, `epoch`, `slot` and `step` only, so every rank's share of a global batch gets
-        the same numbers, however many ranks there are.
+        They depend on `seed`, `epoch`, `slot` and `step` only, so that every rank's share of a global batch gets
+        the same numbers, for any number of ranks.
         """
         if self._step is None:
             return self._derived(SHARED, self._samples[:1].expand_as(self._samples), None)
         return self._derived(SHARED, _mix((self._step + 1) * _signed(GOLDEN)), self._step)
 
     def batches(self) -> tuple[Tensor, Tensor]:
-        """Return each sample's place in its batch and the batch's size, int64[N] both: a batch has one step."""
+        """Return each sample's position in its batch and the size of that batch, int64[N] both."""
         every = torch.arange(len(self), device=self._samples.device)
         if self._step is None:
             return every, torch.full_like(every, len(self))
@@ -82,12 +81,12 @@ class Draws:
         return every - starts.repeat_interleave(sizes), sizes.repeat_interleave(sizes)
 
     def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Return float32[N,k] from [low, high): 2^24 equidistant values, exact before scaling."""
+        """Return float32[N,k], uniform in [low, high): 2^24 equidistant values, exact before scaling."""
         unit = (self._words(k) >> 40).bitwise_and_((1 << 24) - 1).to(torch.float32)
         return unit.mul_(2.0**-24 * (high - low)).add_(low)
 
     def integers(self, k: int, low: int, high: int) -> Tensor:
-        """Return int64[N,k] from low..high-1 (a range of at most 2^31; the bias is below range / 2^31)."""
+        """Return int64[N,k] from low..high-1 (a range of at most 2^31; the bias is less than range / 2^31)."""
         if not 1 <= high - low <= 1 << 31:
             raise ValueError(f"cannot draw integers from {low} to {high}, exclusive")
         unit = (self._words(k) >> 33).bitwise_and_((1 << 31) - 1)
@@ -100,7 +99,7 @@ class Draws:
         return draws
 
     def _words(self, k: int) -> Tensor:
-        """Return int64[N,k], not to be changed: 31 hashed bits at the top, for each sample and column."""
+        """Return int64[N,k], not to be changed: 31 hashed bits at the top for each sample and column."""
         if self._hashed is not None and k <= TOGETHER:
             return self._hashed[:, :k]
         columns = torch.arange(1, k + 1, device=self._samples.device).mul_(_signed(GOLDEN))
@@ -108,7 +107,7 @@ class Draws:
 
 
 def _fold(key: int, word: int) -> int:
-    """Take one more word into a 64-bit key."""
+    """Hash one more word into a 64-bit key."""
     z = (key + (word + 1) * GOLDEN) & MASK
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK
     z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK
@@ -117,9 +116,9 @@ def _fold(key: int, word: int) -> int:
 
 def _mix(z: Tensor) -> Tensor:
     """Scramble 64-bit words one to one, in place: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA
-    2014) but for its last step, which would only stir bits below the top 31.
+    2014) without its last step, which would only change bits below the top 31.
 
-    int64 products wrap as uint64's do; its shifts drag the sign along, which the masks cut off.
+    Products of int64 wrap as those of uint64 do; its shifts copy the sign bit, which the masks remove.
     """
     z ^= (z >> 30).bitwise_and_((1 << 34) - 1)
     z *= _signed(0xBF58476D1CE4E5B9)

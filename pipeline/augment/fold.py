@@ -1,4 +1,4 @@
-"""Neighbouring linear augmentations folded into one step for each dimension they act on, applied in one go."""
+"""Neighbouring linear augmentations folded into one operation per dimension, and applied in one pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp, weigh
 from skelpipe.dataset.mapped_clips import MappedClips
 
-__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params", "apart", "kind_of"]
+__all__ = ["AxisOp", "Fold", "FrameOp", "JointOp", "MaskOp", "Op", "OwningOp", "Params", "kind_of", "owns_memory"]
 
 Params: TypeAlias = dict[str, Tensor]
 
 
 class Op(Protocol):
-    """An augmentation: `sample` draws parameters with a leading N, `apply` is pure."""
+    """An augmentation: `sample` draws parameters with one row per clip, `apply` is pure."""
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> Params: ...
 
@@ -59,15 +59,15 @@ class OwningOp(Op, Protocol):
     def change(self, x: Tensor, params: Params) -> Tensor: ...
 
 
-def apart(y: Tensor, x: Tensor | MappedClips) -> bool:
-    """Say whether `y` has memory of its own, so that it may be overwritten while `x` stays as it is."""
+def owns_memory(y: Tensor, x: Tensor | MappedClips) -> bool:
+    """Return whether `y` shares no memory with `x`, so that it may be overwritten."""
     return isinstance(x, MappedClips) or y.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
 
 
 def kind_of(op: Op) -> str | None:
-    """Return by which method `op` folds, None if it does not, "change" if it can work in place.
+    """Return the method by which `op` folds, "change" if it can only work in place, None if neither.
 
-    Asked once a chain: looking a protocol up takes longer than applying a small op.
+    A chain asks once per op: checking a protocol takes longer than applying a small op.
     """
     kinds: dict[str, Any] = {
         "frames": FrameOp,
@@ -81,7 +81,7 @@ def kind_of(op: Op) -> str | None:
 
 @dataclass(slots=True)
 class Fold:
-    """What a run of linear ops comes to. Frames, axes and joints are different dimensions, so they commute."""
+    """Several linear ops as one. Frames, axes and joints are different dimensions, so they commute."""
 
     frames: Tensor | None = None
     matrix: Tensor | None = None
@@ -89,7 +89,7 @@ class Fold:
     joints: Tensor | None = None
 
     def add(self, op: Any, kind: str | None, params: Params, shape: Sequence[int]) -> bool:
-        """Take in `op`, to come after what is there, for clips of `shape`; False if its kind does not fold."""
+        """Add `op` after the ops so far, for clips of `shape`; return False if its kind does not fold."""
         match kind:
             case "frames":
                 chosen = op.frames(params, shape[2])
@@ -106,17 +106,17 @@ class Fold:
         return True
 
     def params(self) -> Params:
-        """Return what `Fold` takes to be this again."""
+        """Return the arguments that make the same `Fold` again."""
         held = {"frames": self.frames, "matrix": self.matrix, "weights": self.weights, "joints": self.joints}
         return {name: tensor for name, tensor in held.items() if tensor is not None}
 
     def apply(self, x: Tensor | MappedClips, *, owned: bool = False) -> Tensor:
-        """Apply all of it to clips [N,C,T,V,M]: a new tensor, or `x` itself if it is one and nothing is to do.
+        """Apply all ops to clips [N,C,T,V,M]. The result may be `x` itself if there is nothing to do.
 
         With `owned` x may be overwritten.
         """
         y = warp(x, self.frames, self.matrix, self.joints)
-        return y if self.weights is None else weigh(y, self.weights, owned=owned or apart(y, x))
+        return y if self.weights is None else weigh(y, self.weights, owned=owned or owns_memory(y, x))
 
     def _mix(self, matrix: Tensor) -> None:
         if self.weights is not None:
@@ -131,7 +131,7 @@ class Fold:
 
 
 def _chosen(first: Tensor, then: Tensor) -> Tensor:
-    """Return first[n,then[n,i]] of indices [N,T]; on a CPU ten times quicker than `gather`."""
+    """Return first[n,then[n,i]] of indices [N,T]; on a CPU ten times faster than `gather`."""
     n, t = first.shape
     rows = torch.arange(0, n * t, max(t, 1), device=first.device)[:, None] + then
     return first.reshape(-1).index_select(0, rows.view(-1)).view(then.shape)

@@ -1,4 +1,4 @@
-"""Gaussian blur over time (spec B)."""
+"""Gaussian blur over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ from skelpipe.errors import UsageError
 __all__ = ["GaussianBlur"]
 
 REACH: Final = 7  # frames on either side
-TINY: Final = 1e-20  # weights below count for nothing, and those below 1e-38 make processors crawl
+TINY: Final = 1e-20  # smaller weights become 0: they change nothing, and denormal numbers are slow
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianBlur:
-    """Convolve time with g_k = exp(-k^2 / (2 s^2)), k = -7..7, with zeros beyond both ends; s ~ U(low, high).
+    """x'[t] = sum over k = -7..7 of g_k x[t+k], g_k = exp(-k^2 / (2 s^2)), with `probability`.
 
-    With `normalise` the kernel sums to 1. The released code leaves it out, so that its blur also enlarges the
-    body, up to 5 times.
+    Guo et al. 2022, "Data Augmentations". s ~ U(low, high) frames; beyond both ends are zeros. With `normalise` g
+    is divided by its sum. The released code does not normalise, so that its blur also enlarges the body, up to 5
+    times: divergence `blur-gain`.
     """
 
     low: float = 0.1
@@ -44,7 +45,7 @@ class GaussianBlur:
         return {"on": gate(unit[:, 0], self.probability), "sigma": sigma}
 
     def kernel(self, params: dict[str, Tensor]) -> Tensor:
-        """Return float32[N,15]: the weights of 15 frames around each; a single 1 where off."""
+        """Return float32[N,15]: the weights of the 15 frames around each frame; a single 1 where off."""
         sigma = params["sigma"][:, None]
         k = torch.arange(-REACH, REACH + 1, device=sigma.device)
         g = (-0.5 * (k / sigma).square()).exp_()
@@ -58,7 +59,7 @@ class GaussianBlur:
         return self.change(x.clone(memory_format=torch.contiguous_format), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Do as `apply`, in place where that is quicker."""
+        """Do as `apply`, in place where that is faster."""
         kernel = self.kernel(params)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         if not cpu_kernels.usable(wide, kernel):
@@ -68,7 +69,7 @@ class GaussianBlur:
 
 
 def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve the time of each clip with a kernel of its own, in float32: one group a sample and axis."""
+    """Convolve each clip in time with its own kernel, in float32: one group per sample and axis."""
     n, c, t, v, m = x.shape
     if x.numel() == 0:
         return x

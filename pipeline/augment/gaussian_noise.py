@@ -20,8 +20,8 @@ __all__ = ["GaussianNoise"]
 class GaussianNoise:
     """x' = x + n, n ~ N(0, sd) for every axis, frame, joint and body, with `probability` (Guo et al. 2022).
 
-    `sd` is in metres. Bodies that are absent (zero in the whole clip) stay zero; with `empty` they get noise too, as
-    in the released code (divergence `noise-on-absent-bodies`). The noise of a clip is a window of one fixed pool.
+    `sd` is in metres. Absent bodies (zero in the whole clip) stay zero; with `empty` they get noise too, as in the
+    released code (divergence `noise-on-absent-bodies`). The noise of a clip is a window of one fixed pool.
     """
 
     sd: float = 0.01
@@ -60,7 +60,9 @@ class GaussianNoise:
 
 
 def _present(x: Tensor) -> Tensor:
-    """Return float32[N,M]: 1 for bodies with any number but 0 in the clip. Sums of sizes cannot cancel."""
+    """Return float32[N,M]: 1 for bodies that are present, 0 for those that are zero in the whole clip."""
     n, c, t, v, m = x.shape
-    sizes = x.detach().reshape(n, c * t, v * m).abs().sum(1, dtype=torch.float32)  # rows first: contiguous
+    sizes = (
+        x.detach().reshape(n, c * t, v * m).abs().sum(1, dtype=torch.float32)
+    )  # rows first: contiguous; absolute values cannot cancel
     return (sizes.view(n, v, m).sum(1) != 0).to(torch.float32)

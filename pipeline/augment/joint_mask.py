@@ -1,4 +1,4 @@
-"""Joint mask (spec B4): some joints are zero for a span of time."""
+"""Joint mask: some joints are zero for a span of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ __all__ = ["JointMask"]
 
 @dataclass(frozen=True, slots=True)
 class JointMask:
-    """Set `fewest` to `most` joints to 0 in one span of T/4 to T/2 frames, for both persons.
+    """x' = 0 in `fewest` to `most` joints of all bodies in one span of T/4 to T/2 frames, with `probability`.
 
-    MsMCLR names this augmentation without its parameters; these are our reading of it.
+    The number of joints, the joints (without replacement), the length of the span and its first frame are uniform.
+    Wu et al., sec. 3.3, name it without parameters; these are ours.
     """
 
     fewest: int = 5
@@ -61,6 +62,6 @@ class JointMask:
         return x.mul_(self._wide(x, params))
 
     def _wide(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Return the mask [N,1,T,V,M], written out over persons: a broadcast last dimension is slow."""
+        """Return the mask [N,1,T,V,M], expanded over bodies: a broadcast last dimension is slow."""
         keep = self.keep(params, x.shape[2]).to(x.dtype)
         return keep[:, None, :, :, None].expand(-1, -1, -1, -1, x.shape[4]).contiguous()

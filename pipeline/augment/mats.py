@@ -1,4 +1,4 @@
-"""Motion-adaptive transformation (MATS; Lin et al. 2023, eq. 7): one view in the actionlet, one outside."""
+"""Motion-adaptive transformation (MATS; Lin et al. 2023, eq. 7): one view inside the actionlet, one outside."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ def mats(act: Tensor, non: Tensor, mask: Tensor) -> Tensor:
 def carried(mask: Tensor, op: Any, params: Any) -> Tensor:
     """Move a mask of clips, [N,T,V,M], as the augmentation `op` moves their frames and joints.
 
-    Follows chains, crops, temporal and spatial flips; what leaves frames and joints in place leaves the mask.
-    Frames between frames, as of a time rescale, are not followed.
+    Chains, crops, temporal and spatial flips move the mask; other augmentations leave it as it is, also a time
+    rescale, whose frames lie between frames.
     """
     if params is None:  # an op that the chain left out
         return mask

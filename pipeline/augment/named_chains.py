@@ -1,7 +1,7 @@
-"""The chains of the methods as data: which augmentations, in which order, with which strengths (spec B1 to B4).
+"""The chains of the methods as data: which augmentations, in which order, with which strengths.
 
-Of the batch operators, which need the other clips, only SkeleMix stands in a chain, for who wants no more than the
-mixed clips; recipes (`skelpipe.loader.mixing_views`) also hand out what was mixed.
+Of the operators that need other clips only SkeleMix is in a chain, which gives the mixed clips alone; the view
+recipes of `skelpipe.loader.mixing_views` also give what was mixed.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,41 +32,47 @@ __all__ = ["ACTCLR", "CHAINS", "Curriculum", "Strength"]
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """What a chain is built with. `released`: as the code does it, not as the paper says."""
+    """What a chain is built with: `shear` and `crop` of the normal part, and whether the variant is `released`."""
 
     shear: float = 0.5
     crop: int = 6
     released: bool = False
 
     def normal(self) -> list[Op]:
-        """Crop, then shear: spec B1."""
+        """Crop, then shear (Chen et al. 2022, section IV-B and eq. 8)."""
         return [Crop(self.crop), Shear(self.shear)]
 
     def noise(self, sd: float) -> Op:
-        """Gaussian noise; the released code adds it to absent bodies too."""
+        """Gaussian noise; divergence `noise-on-absent-bodies`."""
         return GaussianNoise(sd, empty=self.released)
 
     def blur(self) -> Op:
-        """Gaussian blur; the released kernel is not normalised."""
+        """Gaussian blur; divergence `blur-gain`."""
         return GaussianBlur(normalise=not self.released)
 
 
 def normal(_layout: Layout | None, strength: Strength) -> list[Op]:
-    """All methods' usual augmentation."""
+    """The usual augmentation of all methods: T of AimCLR, A of SkeleMixCLR, N of SkeAttnCLR, aug of MsMCLR."""
     return strength.normal()
 
 
 def extreme(layout: Layout | None, strength: Strength) -> list[Op]:
-    """AimCLR's extreme augmentation: eight, in the order of its first public code, of which HEAD leaves out the
-    temporal flip. ActCLR takes it over."""
+    """AimCLR's extreme augmentation T' (Guo et al. 2022, "Data Augmentations"), which ActCLR takes over.
+
+    All eight of the paper, in the order and with the strengths of its first public code. Released: without the
+    temporal flip (divergence `aimclr-temporal-flip`).
+    """
     flips: list[Op] = [] if strength.released else [TemporalFlip()]
     front = [*strength.normal(), SpatialFlip(_needed(layout)), Rotate(), *flips]
     return [*front, strength.noise(0.01), strength.blur(), AxisMask()]
 
 
 def non_actionlet(layout: Layout | None, strength: Strength) -> list[Op]:
-    """ActCLR outside the actionlet. Paper: all of `actclr-actionlet`, then stronger noise (sd 0.05, its best).
-    Released: noise of sd 0.05 in its stead, then time and bones are rescaled."""
+    """ActCLR outside the actionlet (Lin et al. 2023, section 3.2).
+
+    All of `actclr-actionlet`, then stronger noise: 0.05 m is the best in table 7. Released: no temporal flip,
+    noise of 0.05 m instead of 0.01 m, then time and bones are rescaled (divergence `actclr-transformations`).
+    """
     if not strength.released:
         return [*extreme(layout, strength), strength.noise(0.05)]
     layout = _needed(layout)
@@ -75,8 +81,11 @@ def non_actionlet(layout: Layout | None, strength: Strength) -> list[Op]:
 
 
 def msmclr(layout: Layout | None, strength: Strength) -> list[Op]:
-    """MsMCLR's strong augmentation. Paper (in our order): joint mask, noise on 5 joints. Released: a spatial
-    flip instead of the joint mask, noise on 1 joint."""
+    """MsMCLR's strong augmentation: the eight of Wu et al., sec. 3.3, in our order.
+
+    Released: a spatial flip and no joint mask, noise on 1 joint and not 5 (divergence
+    `msmclr-strong-augmentation`).
+    """
     noise, blur = strength.noise(0.01), strength.blur()
     if strength.released:
         front = [*strength.normal(), SpatialFlip(_needed(layout)), Rotate()]
@@ -85,17 +94,17 @@ def msmclr(layout: Layout | None, strength: Strength) -> list[Op]:
 
 
 def skelemix(layout: Layout | None, strength: Strength) -> list[Op]:
-    """SkeleMixCLR's mixed clips: normally augmented, then mixed with a donor's (spec B5)."""
+    """SkeleMixCLR's mixed clips: the normal augmentation, then SkeleMix (Chen et al. 2022, section III-B)."""
     return [*strength.normal(), SkeleMix(_needed(layout))]
 
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """Which ops of a chain an epoch keeps: the first `always`, and some of the rest, the extras.
+    """Which ops of a chain an epoch keeps: the first `always`, and a number of the others, the extras.
 
-    `stages` are (last epoch, number of extras), epochs counted from 1; None keeps all extras. Which ones is
-    drawn anew for each epoch, the same for all samples. After the last stage nothing is kept, not even the
-    first ops.
+    `stages` are (last epoch, number of extras), epochs counted from 1; None keeps all extras. The extras are drawn
+    again for each epoch, the same for all samples. After the last stage no op is kept, not even the first ones.
+    Only the released ActCLR has a curriculum: divergence `actclr-transformations`.
     """
 
     stages: tuple[tuple[int, int | None], ...]

@@ -1,7 +1,7 @@
-"""Pooling of feature maps by region: the semantic-aware pooling of ActCLR and the two views of SkeleMixCLR.
+"""Pooling of feature maps by region: SAFP of ActCLR and the two views of SkeleMixCLR.
 
-`features` are [...,D,T',V] and pooled to [...,D]; masks [...,T',V] have the same leading shape or one that
-broadcasts to it. Bodies are pooled one by one; the mean over them is the method's. Sums are in float32 or wider.
+`features` [...,D,T',V] are pooled to [...,D]; masks [...,T',V] have the same leading shape, or one that broadcasts
+to it. Each body is pooled by itself; the method takes the mean over bodies. Sums are in float32 or wider.
 """
 
 import torch
@@ -16,9 +16,9 @@ def average(features: Tensor) -> Tensor:
 
 
 def safp(features: Tensor, mask: Tensor, eps: float = 1e-5) -> Tensor:
-    """Return sum of h A / (sum of A + eps) (Lin et al. 2023, eq. 8): the mean over the actionlet.
+    """Return sum of h A / (sum of A + eps) (Lin et al. 2023, eq. 8): the mean over the actionlet A.
 
-    A body without an actionlet is pooled to 0.
+    A body without an actionlet gives 0.
     """
     total, weight = _weighed(features, mask)
     return (total / (weight + eps)).to(features.dtype)
@@ -27,7 +27,7 @@ def safp(features: Tensor, mask: Tensor, eps: float = 1e-5) -> Tensor:
 def stmp(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return p and g: the means over `mask` (the trimmed view) and over the rest (the truncated view).
 
-    Chen et al. 2022, eq. 3. `mask` may be boolean. A view without a position is pooled to 0.
+    Chen et al. 2022, eq. 3. `mask` may be boolean. A view without any position gives 0.
     """
     rest = ~mask if mask.dtype == torch.bool else 1 - mask
     views = [_weighed(features, part) for part in (mask, rest)]

@@ -1,4 +1,4 @@
-"""The region that SkeleMix and Skeleton Mix replace: some body parts over some blocks of frames (spec B3, B5)."""
+"""The region that SkeleMix and Skeleton Mix replace: some body parts during some blocks of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ __all__ = ["BLOCK", "Region", "part_of_joint"]
 
 BLOCK = 4  # frames that the encoders merge into one position of their feature maps
 
-Bounds = tuple[int, int]  # both may be drawn
+Bounds = tuple[int, int]  # least and greatest, inclusive
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A random choice of body parts of the layout (spec A5) and of consecutive blocks of four frames.
+    """A random choice of body parts of the layout and of consecutive blocks of four frames.
 
-    The numbers of parts and of blocks are uniform between their bounds, the parts drawn without replacement,
-    the first block uniform where the blocks fit. `per` says whether a batch has one region (as released, and
-    as SkeleMix's paper has it) or each sample one of its own.
+    The numbers of parts and of blocks are uniform between their bounds. Parts are drawn without replacement; the
+    first block is uniform among those where the blocks fit. `per`: one region per "batch" (Chen et al. 2022,
+    section III-B, and all released code) or one per "sample".
     """
 
     layout: Layout
@@ -44,7 +44,7 @@ class Region:
             raise UsageError(f"a region is drawn per 'batch' or per 'sample', not {self.per!r}")
 
     def chosen(self, draws: Draws) -> Draws:
-        """Return the draws that the region follows: the batch's in common or each sample's own."""
+        """Return the draws that the region depends on: those shared by the batch, or each sample's own."""
         return draws.shared() if self.per == "batch" else draws
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ class Region:
         return {"parts": rank < count[:, None], "first": first, "length": length}
 
     def mask(self, params: dict[str, Tensor], steps: int, per_block: int = 1) -> Tensor:
-        """Return bool[N,steps,V], true inside the region, in steps of which a block has `per_block`."""
+        """Return bool[N,steps,V], true inside the region; a block has `per_block` steps."""
         step = torch.arange(steps, device=params["first"].device)
         first = params["first"][:, None] * per_block
         inside = (step >= first) & (step < first + params["length"][:, None] * per_block)

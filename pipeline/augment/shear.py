@@ -1,4 +1,4 @@
-"""Shear (spec B): every axis takes on random shares of the other two."""
+"""Shear: random shares of the other two axes are added to each axis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ __all__ = ["Shear"]
 
 @dataclass(frozen=True, slots=True)
 class Shear:
-    """x <- R x on the xyz axes; R has ones on the diagonal and six independent a_ij ~ U(-amplitude, amplitude)."""
+    """x' = R x on the axes of every joint and frame (Chen et al. 2022, eq. 8).
+
+    R has ones on its diagonal; its other six entries are independent a_ij ~ U(-amplitude, amplitude).
+    """
 
     amplitude: float = 0.5
 
@@ -28,7 +31,7 @@ class Shear:
             raise ValueError(f"a shear needs the axes x, y, z; these clips have {shape[1]}")
         shares = draws.uniform(6, -self.amplitude, self.amplitude)
         matrix = shares.new_ones(len(shares), 9)
-        # Row by row R reads 1 a a a 1 a a a 1: twice a one and three shares, then a one.
+        # Row by row R is 1 a a a 1 a a a 1: twice a one with three shares, then a one.
         matrix[:, :8].view(-1, 2, 4)[:, :, 1:] = shares.view(-1, 2, 3)
         return {"matrix": matrix.view(-1, 3, 3)}
 

@@ -1,4 +1,4 @@
-"""SkeleMix (Chen et al. 2022, section III-B; spec B5): body parts of a donor pasted over some blocks of frames."""
+"""SkeleMix: body parts of a donor are pasted during some blocks of frames."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,13 @@ __all__ = ["SkeleMix"]
 
 
 class SkeleMix:
-    """Replace `parts` body parts in `blocks` blocks of four frames, both bodies, by those of a donor.
+    """x'_i = x_j inside a region, x_i outside it, j the donor, all axes and bodies (Chen et al. 2022, III-B).
 
-    Bounds of SkeleMixCLR: 2 to 3 parts, 7 to 11 blocks; of SkeAttnCLR: 3 to 4 parts, 4 to 7 blocks. One shift
-    to the donors a batch; one region a batch, or with per="sample" one a sample. The number of frames must be
-    a multiple of four, so that the region's border is one of the feature map too.
+    The region is `parts` body parts during `blocks` blocks of four frames, both uniform between bounds. Bounds of
+    SkeleMixCLR: 2 to 3 parts, 7 to 11 blocks (table II); of SkeAttnCLR: 3 to 4 and 4 to 7 (Hua et al. 2023, table
+    13). One shift to the donors per batch; one region per batch, or with per="sample" per sample. The number of
+    frames must be a multiple of four: then the border of the region is also a border between steps of the feature
+    map.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class SkeleMix:
         self.region = Region(layout, parts, blocks, per)
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw the region (`parts`, `first`, `length`) and `donor`, int64[N], places in the batch."""
+        """Draw the region (`parts`, `first`, `length`) and `donor`, int64[N], positions in the batch."""
         if shape[2] % BLOCK:
             below, least = shape[2] // BLOCK * BLOCK, self.region.blocks[1] * BLOCK
             fitting = f"{below} or {below + BLOCK}" if below >= least else f"{max(below + BLOCK, least)}"

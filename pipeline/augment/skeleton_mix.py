@@ -1,7 +1,4 @@
-"""Skeleton Mix of ActCLR (Lin et al. 2023, section 3.2; spec B3): Mixup, CutMix or ResizeMix of whole batches.
-
-The paper names the three and gives no numbers; probabilities, bounds and resizing are those of the released code.
-"""
+"""Skeleton Mix of ActCLR: Mixup, CutMix or ResizeMix of whole batches."""
 
 from collections.abc import Sequence
 
@@ -18,16 +15,18 @@ __all__ = ["KINDS", "SkeletonMix"]
 
 KINDS = ("mixup", "resizemix", "cutmix")
 LIMITS = (0.25, 0.5)  # u up to the first: Mixup, up to the second: ResizeMix, beyond: CutMix
-LATE_EPOCH, LATE_PARTS, LATE_BLOCKS = 200, (1, 2), (1, 3)  # the released code's bounds from this epoch on
+LATE_EPOCH, LATE_PARTS, LATE_BLOCKS = 200, (1, 2), (1, 3)  # bounds of the released code from this epoch on
 
 
 class SkeletonMix:
-    """Mix each clip with a donor in one of three ways, drawn once a batch (per="sample": once a sample).
+    """Mix each clip x_i with its donor x_j in one of three ways (Lin et al. 2023, section 3.2).
 
-    CutMix copies a region (body parts x blocks of four frames) of the donor; ResizeMix fills it with the
-    donor's first 2 n frames squeezed into the region's n by nearest sampling (all its frames, where it has
-    fewer); Mixup takes x_i (1 - l) + x_j l with l ~ U(0,1) everywhere. With `curriculum` the region has 1 to 2
-    parts and 1 to 3 blocks from epoch 200 (counted from 1) on, as released; the paper knows none.
+    One way per batch (per="sample": per sample): CutMix with probability 0.5, ResizeMix 0.25, Mixup 0.25. CutMix
+    takes x_j inside a region of `parts` body parts during `blocks` blocks of four frames. ResizeMix fills the
+    region's n frames with the donor's first 2 n, or all if it has fewer, by nearest sampling. Mixup is (1 - l) x_i
+    + l x_j everywhere, l ~ U(0,1). The paper gives no numbers; these are those of the released code. With
+    `curriculum` the region has 1 to 2 parts and 1 to 3 blocks from epoch 200 on, counted from 1, as in the
+    released code only (divergence `actclr-transformations`).
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class SkeletonMix:
         self.late = Region(layout, LATE_PARTS, LATE_BLOCKS, per) if curriculum else self.region
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `kind` int64[N] (a place in KINDS), `weight` l float32[N], the region and `donor`."""
+        """Draw `kind` int64[N] (an index into KINDS), `weight` l float32[N], the region and `donor`."""
         u, weight = self.region.chosen(draws.child(2)).uniform(2).unbind(1)
         kind = sum((u > limit).long() for limit in LIMITS)
         region = self.region if draws.epoch + 1 < LATE_EPOCH else self.late
@@ -66,8 +65,8 @@ class SkeletonMix:
 
 
 def _squeezed(frame: Tensor, params: dict[str, Tensor]) -> Tensor:
-    """Return int64[N,T]: the donor's frame that ResizeMix puts at each frame; valid, but of no use, elsewhere."""
+    """Return int64[N,T]: the donor's frame that ResizeMix puts at each frame; not used outside the region."""
     frames = frame.shape[1]
     length = params["length"][:, None] * BLOCK
-    place = frame - params["first"][:, None] * BLOCK
-    return (place * (2 * length).clamp(max=frames) // length).clamp(0, frames - 1)
+    position = frame - params["first"][:, None] * BLOCK
+    return (position * (2 * length).clamp(max=frames) // length).clamp(0, frames - 1)

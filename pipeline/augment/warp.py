@@ -1,4 +1,4 @@
-"""One pass over a batch for all that folds: a choice of frames, an order of joints, a 3x3 mixture of the axes."""
+"""One pass over a batch that chooses frames, reorders joints and mixes axes by a 3x3 matrix."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def warp(
     `x` is [N,C,T,V,M]; `frames` int64[N,T] with values in 0..T-1 (None keeps the frames); `matrix`
     float32[N,C,C] (None keeps the axes); `joints` int64[N,V] (None keeps the joints). Differentiable in `x` and
     `matrix`. Half-precision clips are mixed in float32 and rounded once, under autocast too. The result is `x`
-    itself where nothing is asked for, except of stored clips.
+    itself where nothing is asked for, unless the clips are memory-mapped.
     """
     if matrix is not None and matrix.shape != (x.shape[0], x.shape[1], x.shape[1]):
         raise ValueError(f"a matrix of {tuple(matrix.shape)} does not fit clips of {tuple(x.shape)}")
@@ -64,7 +64,7 @@ def _choose(x: Tensor, frames: Tensor) -> Tensor:
 
 
 def _mix(x: Tensor, matrix: Tensor) -> Tensor:
-    """Mix the axes by products and sums: a matrix product would be rounded to TF32 or bf16 where those are on."""
+    """Mix the axes by products and sums: a matrix product might be rounded to TF32 or bf16."""
     planes = x.reshape(*x.shape[:2], -1)
     matrix = matrix.to(torch.promote_types(x.dtype, matrix.dtype))
     mixed = planes[:, :1] * matrix[:, :, :1]

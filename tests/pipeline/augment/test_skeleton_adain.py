@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe import views
-from skelpipe.augment.bone_tree import bones_of, grown
+from skelpipe.augment.bone_tree import bones_of, joints_of
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.errors import UsageError
@@ -139,7 +139,7 @@ def test_joints_grow_from_their_bones(skeleton: Layout, m: int) -> None:
     bones = bones_of(x, skeleton)
     assert torch.equal(bones, views.bone(x, skeleton))
     bones[:, :, :, skeleton.centre] = 7  # of no account
-    torch.testing.assert_close(grown(bones, x[:, :, :, skeleton.centre], skeleton), x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(joints_of(bones, x[:, :, :, skeleton.centre], skeleton), x, rtol=0, atol=1e-6)
 
 
 def test_unknown_forms_are_refused() -> None:
