@@ -1,4 +1,4 @@
-"""What tests of augmentations share: clips of any shape, draws, layouts, one batch of many draws."""
+"""Fixtures for augmentations: clips of any shape, draws, layouts, one batch of many draws."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The actionlet against eq. 4 and 5 of Lin et al. 2023 in float64, and how masks are stretched."""
+"""The actionlet against eq. 4 and 5 of Lin et al. 2023 in float64, and how masks are resized in time."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_activation_is_equations_4_and_5(inner: bool) -> None:
 
 
 def test_a_gradient_of_pooled_features_stands_for_all_positions() -> None:
-    """Behind average pooling every position has the gradient of the pooled feature over their number."""
+    """After average pooling every position has the gradient of the pooled feature over their number."""
     h, anchor, head = random(3, 2, 6, 5, 7), random(4), random(6, 4, seed=2)
     leaf = h.clone().requires_grad_()
     z = leaf.mean((1, 3, 4)) @ head
@@ -49,7 +49,7 @@ def test_a_gradient_of_pooled_features_stands_for_all_positions() -> None:
 
 
 def neighbours(skeleton: Layout) -> np.ndarray:
-    """G of eq. 5: bones both ways and the identity, every column divided by its sum (spec A7, An)."""
+    """G of eq. 5: bones in both directions and the identity, every column divided by its sum."""
     g = np.eye(len(skeleton))
     for child, parent in skeleton.edges:
         g[child, parent] = g[parent, child] = 1

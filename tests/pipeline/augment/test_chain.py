@@ -1,4 +1,4 @@
-"""Chains: what each holds, that folding changes nothing, and what must be true of every one of them."""
+"""Chains: what each contains, that folding changes nothing, and what must be true of every one of them."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -230,7 +230,7 @@ def test_curriculum_applies_what_it_keeps(clips: Callable[..., Tensor]) -> None:
             assert torch.equal(whole(x, draws), x)
 
 
-def test_the_curriculum_of_a_batch_does_not_depend_on_who_is_in_it() -> None:
+def test_the_curriculum_of_a_batch_does_not_depend_on_its_clips() -> None:
     whole = chain("actclr-actionlet", layout=KINECT, variant="released", curriculum=True)
     for index in (torch.tensor([0, 1]), torch.tensor([77]), torch.arange(50)):
         params = whole.sample(Draws(4, 123, index, slot=2), (len(index), 3, 12, 25, 2))
@@ -239,7 +239,7 @@ def test_the_curriculum_of_a_batch_does_not_depend_on_who_is_in_it() -> None:
         ]
 
 
-def test_what_cannot_be_built_is_refused() -> None:
+def test_impossible_chains_are_refused() -> None:
     with pytest.raises(UsageError, match=r"'strong'.*normal.*aimclr-extreme"):
         chain("strong")
     with pytest.raises(UsageError, match="layout"):
@@ -296,7 +296,7 @@ def test_skelemix_is_the_normal_chain_and_then_a_mix(clips: Callable[..., Tensor
 
 
 class Renamed:
-    """An operator of a user's own, which hands back a view of what it was given."""
+    """A user's own operator, which returns a view of its input."""
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         return {}

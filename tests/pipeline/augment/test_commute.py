@@ -1,4 +1,4 @@
-"""Which augmentations commute with deriving bone and motion (spec A8), and where exactly the others do not."""
+"""Which augmentations commute with deriving bone and motion (docs/augmentation.md), and where others do not."""
 
 from collections.abc import Callable
 
@@ -39,18 +39,18 @@ def difference(op: Op, view: str) -> Tensor:
 
 @pytest.mark.parametrize("view", ["bone", "motion"])
 @pytest.mark.parametrize("op", [Shear(), Rotate(), AxisMask()])
-def test_what_mixes_axes_commutes_with_both(op: Op, view: str) -> None:
+def test_operators_that_mix_axes_commute_with_both(op: Op, view: str) -> None:
     assert difference(op, view).max() < 1e-5
 
 
 @pytest.mark.parametrize(
     "op", [Crop(), TemporalFlip(), GaussianBlur(probability=1.0), TimeRescale(probability=1.0)]
 )
-def test_what_acts_on_time_alone_commutes_with_bone(op: Op) -> None:
+def test_operators_of_time_alone_commute_with_bone(op: Op) -> None:
     assert difference(op, "bone").max() < 1e-5
 
 
-def test_crop_commutes_with_motion_but_for_the_reflected_ends() -> None:
+def test_crop_commutes_with_motion_except_for_the_reflected_ends() -> None:
     x = torch.randn(17, 3, 50, 25, 2, generator=torch.Generator().manual_seed(0))
     start = torch.arange(17)
     after = views.motion(Crop().apply(x, {"start": start}))
@@ -61,14 +61,14 @@ def test_crop_commutes_with_motion_but_for_the_reflected_ends() -> None:
         inside = torch.zeros(50, dtype=torch.bool)
         inside[max(front, 0) : min(behind - 1, 49)] = True
         assert not (apart[s] & inside).any()
-        if front > 0:  # reflected motion runs backwards: shifted by a frame and of the other sign
+        if front > 0:  # reflected motion runs backwards: shifted by one frame, with the other sign
             forward = views.motion(x)[s, :, :front]
             torch.testing.assert_close(after[s, :, : front - 1], -forward.flip(1)[:, 1:], rtol=0, atol=1e-5)
             assert apart[s, :front].all()
     assert apart[8].sum() == 0  # the crop that changes nothing
 
 
-def test_blur_commutes_with_motion_but_for_the_ends() -> None:
+def test_blur_commutes_with_motion_except_for_the_ends() -> None:
     apart = difference(GaussianBlur(probability=1.0), "motion") > 1e-5
     assert not apart[:, 8:-8].any()
     assert apart[:, -8:].any()
@@ -90,7 +90,7 @@ def test_spatial_flip_commutes_with_both_where_mirror_and_tree_agree() -> None:
 
 
 def test_bone_rescale_commutes_with_motion_only() -> None:
-    """Bones of the rescaled clip are rescaled bones; walking the tree over bone vectors is another thing."""
+    """Bones of the rescaled clip are rescaled bones; rescaling a clip of bone vectors is something else."""
     assert difference(BoneRescale(KINECT), "motion").max() < 1e-5
     assert difference(BoneRescale(KINECT), "bone").max() > 0.1
 
@@ -102,16 +102,16 @@ def test_noise_and_joint_masks_commute_with_neither(op: Op, view: str) -> None:
 
 
 def test_rescaling_time_scales_motion() -> None:
-    """A clip twice as fast moves twice as far a frame: away from the ends motion after is motion before over r."""
+    """A clip twice as fast moves twice as far per frame: except at the ends, motion after is motion before / r."""
     t = torch.arange(T, dtype=torch.float32)
-    x = (t * 0.5)[None, None, :, None, None].expand(1, 3, T, 25, 2).contiguous()  # half a metre a frame
+    x = (t * 0.5)[None, None, :, None, None].expand(1, 3, T, 25, 2).contiguous()  # half a metre per frame
     params = {"on": torch.tensor([True]), "ratio": torch.tensor([0.5])}
     after = views.motion(TimeRescale().apply(x, params))
     before = TimeRescale().apply(views.motion(x), params)
     torch.testing.assert_close(after[:, :, :19], 2 * before[:, :, :19], rtol=0, atol=1e-5)
 
 
-def test_derived_streams_of_an_absent_body_are_empty(clips: Callable[..., Tensor]) -> None:
+def test_derived_views_of_an_absent_body_are_zero(clips: Callable[..., Tensor]) -> None:
     x = clips(4, T, alone=(0, 1, 2, 3))
     y = GaussianNoise(0.1, 1.0).apply(x, GaussianNoise(0.1, 1.0).sample(Draws(0, 0, torch.arange(4)), x.shape))
     for view in ("bone", "motion"):

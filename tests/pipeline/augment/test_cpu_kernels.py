@@ -38,7 +38,7 @@ def random(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def both(work: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the results with the kernels and, since gradients are asked for, without them."""
+    """Return the results with the kernels, and without them, since gradients are asked for."""
     assert cpu_kernels.usable(x)
     assert not cpu_kernels.usable(x.clone().requires_grad_())
     return work(x), work(x.clone().requires_grad_()).detach()
@@ -94,7 +94,7 @@ def test_chains(name: str, variant: str) -> None:
     torch.testing.assert_close(kernel, plain, rtol=0, atol=1e-5)
 
 
-def test_what_would_be_read_or_written_beyond_the_ends_is_refused() -> None:
+def test_indices_out_of_bounds_are_refused() -> None:
     x, eye, on = torch.ones(2, 3, 4, 5, 2), torch.eye(3).expand(2, 3, 3), torch.ones(2, dtype=torch.bool)
     zero, pool = torch.zeros(2, dtype=torch.int64), torch.ones(130)
     for wrong in (-1, 5):

@@ -1,4 +1,4 @@
-"""Draws: exact against plain integer arithmetic, uniform, independent, and tied to the sample alone."""
+"""Draws: exact against plain integer arithmetic, uniform, independent, and dependent on the sample alone."""
 
 import math
 
@@ -151,3 +151,34 @@ def test_draws_are_the_same_on_the_gpu() -> None:
     here, there = Draws(4, 5, index, 6).child(7), Draws(4, 5, index.cuda(), 6).child(7)
     assert torch.equal(here.uniform(6, -0.5, 0.5), there.uniform(6, -0.5, 0.5).cpu())
     assert torch.equal(here.integers(3, 0, 17), there.integers(3, 0, 17).cpu())
+
+
+def steps(count: int) -> Draws:
+    """Draws of `count` batches of one clip each."""
+    return Draws(5, 2, torch.zeros(count, dtype=torch.int64), 1, torch.arange(count))
+
+
+def test_shared_draws_follow_the_step_and_nothing_of_the_samples() -> None:
+    index, step = torch.tensor([4, 9, 7, 1, 8]), torch.tensor([0, 0, 1, 1, 1])
+    drawn = Draws(1, 2, index, 3, step).child(4).shared().uniform(2)
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[2], drawn[4])
+    assert not torch.equal(drawn[1], drawn[2])
+    part = Draws(1, 2, torch.tensor([100]), 3, torch.tensor([1])).child(4).shared().uniform(2)
+    assert torch.equal(part[0], drawn[3])  # another rank's share of batch 1
+    for other in [Draws(0, 2, index, 3, step), Draws(1, 3, index, 3, step), Draws(1, 2, index, 5, step)]:
+        assert not torch.equal(other.child(4).shared().uniform(2), drawn)
+    own = Draws(1, 2, step, 3, step).child(4)
+    assert not torch.equal(own.uniform(2), own.shared().uniform(2))
+
+
+def test_without_a_step_the_first_sample_stands_for_the_batch() -> None:
+    drawn = Draws(1, 2, torch.tensor([6, 2, 9])).shared().uniform(2)
+    assert torch.equal(drawn, drawn[:1].expand(3, 2))
+    assert not torch.equal(Draws(1, 2, torch.tensor([2, 6])).shared().uniform(2), drawn[:2])
+    assert Draws(1, 2, torch.empty(0, dtype=torch.int64)).shared().uniform(2).shape == (0, 2)
+
+
+def test_shared_draws_are_uniform_over_steps() -> None:
+    drawn = steps(20_000).shared().uniform(1)[:, 0].double().sort().values
+    assert (drawn - torch.arange(20_000) / 20_000).abs().max() < 1.95 / math.sqrt(20_000)

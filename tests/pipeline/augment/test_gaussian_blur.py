@@ -63,7 +63,7 @@ def test_gains(sigma: float, gain: float) -> None:
 
 
 def test_all_rows_at_once_would_give_the_same(clips: Callable[..., Tensor]) -> None:
-    """Where a gate cannot be looked at, every row is convolved: the kernel of a closed gate is a single 1."""
+    """Where a gate is not read, every row is convolved: the kernel of a closed gate is a single 1."""
     x, blur = clips(5, 30), GaussianBlur()
     on = torch.tensor([True, False, True, True, False])
     kernel = blur.kernel({"on": on, "sigma": torch.full((5,), 0.8)})

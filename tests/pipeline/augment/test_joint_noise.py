@@ -20,10 +20,10 @@ SHAPES = st.tuples(st.integers(1, 4), st.just(3), st.integers(1, 12), st.sampled
 
 @settings(max_examples=20, deadline=None)
 @given(SHAPES, st.integers(1, 30), st.integers(0, 99))
-def test_joint_noise_fills_the_box_of_the_person(shape: tuple[int, ...], count: int, seed: int) -> None:
+def test_joint_noise_fills_the_box_of_the_body(shape: tuple[int, ...], count: int, seed: int) -> None:
     n, c, t, v, m = shape
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    x[0, :, t // 2, :, m - 1] = 0  # a person out of sight for a frame
+    x[0, :, t // 2, :, m - 1] = 0  # a body absent from one frame
     noise = JointNoise(count)
     params = noise.sample(Draws(seed, 0, torch.arange(n)), shape)
     joints = params["joints"].tolist()
@@ -34,13 +34,13 @@ def test_joint_noise_fills_the_box_of_the_person(shape: tuple[int, ...], count: 
         assert len(set(joints[i])) == k
         expected = clip.copy()
         for frame in range(t):
-            for person in range(m):
-                body = clip[:, frame, :, person]
-                if body.sum() == 0:
+            for body in range(m):
+                pose = clip[:, frame, :, body]
+                if pose.sum() == 0:
                     continue
-                for place, joint in enumerate(joints[i]):
-                    low, high = body.min(1), body.max(1)
-                    expected[:, frame, joint, person] = low + (high - low) * unit[i, :, frame, place, person]
+                for number, joint in enumerate(joints[i]):
+                    low, high = pose.min(1), pose.max(1)
+                    expected[:, frame, joint, body] = low + (high - low) * unit[i, :, frame, number, body]
         np.testing.assert_allclose(got[i], expected, rtol=0, atol=2e-6)
 
 

@@ -1,4 +1,4 @@
-"""MATS (ActCLR, eq. 7): the combination, and masks carried through what moves frames and joints."""
+"""MATS (Lin et al. 2023, eq. 7): the combination, and masks moved by what moves frames and joints."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,10 @@ def test_the_pools_are_normal_and_uniform(agrees: Callable[..., None]) -> None:
     agrees(gaussian, stats.norm.cdf)
     agrees(uniform, stats.uniform.cdf)
     assert torch.isfinite(gaussian).all()
-    for numbers in (gaussian - gaussian.mean(), uniform - 0.5):  # no echo at the lags of axes, frames and joints
+    for numbers in (
+        gaussian - gaussian.mean(),
+        uniform - 0.5,
+    ):  # lags of axes, frames and joints
         for lag in (1, 2, 25, 50, 1024, 2500, 7500):
             r = float((numbers[lag:] * numbers[:-lag]).mean() / numbers.var())
             assert abs(r) < 4.5 / 512

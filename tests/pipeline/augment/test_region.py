@@ -1,4 +1,4 @@
-"""What a batch draws in common, its donors, and the region that mixing replaces (spec B3, B5)."""
+"""The region that mixing replaces: whole parts over whole blocks, uniform over its choices."""
 
 import math
 from collections import Counter
@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skelpipe.augment.donor import below, donors, draw_donors, draw_turn, take
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import Region
 from skelpipe.errors import UsageError
@@ -28,73 +27,6 @@ def steps(count: int) -> Draws:
 def chi_square(counts: list[int]) -> float:
     expected = sum(counts) / len(counts)
     return sum((count - expected) ** 2 / expected for count in counts)
-
-
-def test_shared_draws_follow_the_step_and_nothing_of_the_samples() -> None:
-    index, step = torch.tensor([4, 9, 7, 1, 8]), torch.tensor([0, 0, 1, 1, 1])
-    drawn = Draws(1, 2, index, 3, step).child(4).shared().uniform(2)
-    assert torch.equal(drawn[0], drawn[1])
-    assert torch.equal(drawn[2], drawn[4])
-    assert not torch.equal(drawn[1], drawn[2])
-    part = Draws(1, 2, torch.tensor([100]), 3, torch.tensor([1])).child(4).shared().uniform(2)
-    assert torch.equal(part[0], drawn[3])  # another rank's share of batch 1
-    for other in [Draws(0, 2, index, 3, step), Draws(1, 3, index, 3, step), Draws(1, 2, index, 5, step)]:
-        assert not torch.equal(other.child(4).shared().uniform(2), drawn)
-    own = Draws(1, 2, step, 3, step).child(4)
-    assert not torch.equal(own.uniform(2), own.shared().uniform(2))
-
-
-def test_without_a_step_the_first_sample_stands_for_the_batch() -> None:
-    drawn = Draws(1, 2, torch.tensor([6, 2, 9])).shared().uniform(2)
-    assert torch.equal(drawn, drawn[:1].expand(3, 2))
-    assert not torch.equal(Draws(1, 2, torch.tensor([2, 6])).shared().uniform(2), drawn[:2])
-    assert Draws(1, 2, torch.empty(0, dtype=torch.int64)).shared().uniform(2).shape == (0, 2)
-
-
-def test_shared_draws_are_uniform_over_steps() -> None:
-    drawn = steps(20_000).shared().uniform(1)[:, 0].double().sort().values
-    assert (drawn - torch.arange(20_000) / 20_000).abs().max() < 1.95 / math.sqrt(20_000)
-
-
-@given(st.integers(3, 40), st.integers(0, (1 << 31) - 1))
-def test_donors_are_one_shift_and_never_oneself(count: int, turn: int) -> None:
-    donor = donors(torch.full((count,), turn), torch.arange(count), torch.full((count,), count)).tolist()
-    shift = donor[0]
-    assert 1 <= shift <= count - 2
-    assert donor == [(i + shift) % count for i in range(count)]
-
-
-def test_donors_of_tiny_batches() -> None:
-    most = (1 << 31) - 1
-    assert donors(torch.tensor([most, most]), torch.arange(2), torch.tensor([2, 2])).tolist() == [1, 0]
-    assert donors(torch.tensor([most]), torch.arange(1), torch.tensor([1])).tolist() == [0]
-    assert draw_donors(Draws(0, 0, torch.empty(0, dtype=torch.int64))).tolist() == []
-
-
-def test_shifts_are_uniform() -> None:
-    turns = draw_turn(steps(12_000))
-    shifts = Counter(1 + int(n) for n in below(turns, 8 - 2))
-    assert sorted(shifts) == [1, 2, 3, 4, 5, 6]
-    assert chi_square(list(shifts.values())) < 20.5  # 5 degrees of freedom, p = 0.001
-    first, eight = torch.zeros(200, dtype=torch.int64), torch.full((200,), 8)
-    assert set(donors(turns[:200], first, eight).tolist()) == {1, 2, 3, 4, 5, 6}
-
-
-def test_batches_drawn_together_have_the_donors_of_each() -> None:
-    sizes = (5, 1, 4, 7)
-    step = torch.cat([torch.full((size,), 3 + n) for n, size in enumerate(sizes)])
-    together = draw_donors(Draws(5, 2, torch.arange(len(step)), 1, step)).split(sizes)
-    for n, size in enumerate(sizes):
-        alone = draw_donors(Draws(5, 2, torch.arange(size), 1, torch.full((size,), 3 + n)))
-        assert together[n].tolist() == alone.tolist()
-        assert together[n].tolist() == [(i + int(alone[0])) % size for i in range(size)]
-
-
-def test_take_is_a_choice_of_clips_and_frames() -> None:
-    x = torch.randn(4, 3, 6, 5, 2)
-    donor, frames = torch.tensor([2, 0, 3, 3]), torch.randint(0, 6, (4, 6))
-    expected = np.stack([x.numpy()[j][:, f] for j, f in zip(donor.tolist(), frames.numpy(), strict=True)])
-    np.testing.assert_array_equal(take(x, donor, frames).numpy(), expected)
 
 
 @settings(max_examples=40)

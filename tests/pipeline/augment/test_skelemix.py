@@ -1,4 +1,4 @@
-"""SkeleMix against its steps in spec B5 written for one clip at a time."""
+"""SkeleMix against its definition (Chen et al. 2022, section III-B), one clip at a time."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def clips(n: int, t: int = 64, v: int = 25, m: int = 2) -> torch.Tensor:
 def naive(
     x: np.ndarray, skeleton: Layout, shift: int, parts: list[str], first: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Steps 1 to 4 of B5: mixed clips, and the mask in blocks."""
+    """Return mixed clips and the mask in blocks, joint by joint."""
     joints = [joint for part in parts for joint in skeleton.parts[part]]
     mixed = x.copy()
     for i in range(len(x)):
@@ -56,7 +56,7 @@ def test_it_is_the_definition(skeleton: Layout, n: int, t: int, m: int, seed: in
 
 
 @pytest.mark.parametrize("per", ["batch", "sample"])
-def test_host_outside_and_donor_inside_the_region(per: str) -> None:
+def test_own_clip_outside_and_donor_inside_the_region(per: str) -> None:
     op, x = SkeleMix(KINECT, per=per), clips(16)
     mixed = op.mix(x, op.sample(Draws(0, 3, torch.arange(16)), x.shape))
     inside = mixed.region[:, None, :, :, None].expand(x.shape)

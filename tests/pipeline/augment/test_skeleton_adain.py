@@ -32,7 +32,7 @@ def equation_6(a: np.ndarray, b: np.ndarray, eps: float = 1e-3) -> np.ndarray:
 
 
 def bone_lengths(a: np.ndarray, b: np.ndarray, skeleton: Layout, view: str) -> np.ndarray:
-    """Clip a with the bone lengths of b: of joints by a walk from the centre, of bones each for itself."""
+    """Clip a with the bone lengths of b: joints from the centre outwards, bones each by itself."""
 
     def scaled(t: int, m: int, bone_a: np.ndarray, bone_b: np.ndarray) -> np.ndarray:
         return bone_a * np.sqrt((bone_b**2).sum() + 1e-5) / np.sqrt((bone_a**2).sum() + 1e-5)
@@ -99,7 +99,7 @@ def test_swapped_statistics_are_the_donors() -> None:
     op = SkeletonAdaIN(KINECT, eps=0)
     params = op.sample(Draws(0, 0, torch.arange(5)), x.shape)
     y, donor = op.apply(x, params), params["donor"]
-    # Without a mean over joints of their own, joints move as much as the donor's.
+    # Where the mean over joints is zero, joints move as much as those of the donor.
     torch.testing.assert_close(y.std(2), x.std(2)[donor], rtol=0, atol=1e-12)
     again = SkeletonAdaIN(KINECT, variant="released")
     lengths = [bones_of(z, KINECT).norm(dim=1) for z in (again.apply(x, params), x[donor])]
@@ -138,7 +138,7 @@ def test_joints_grow_from_their_bones(skeleton: Layout, m: int) -> None:
     x = clips(2, 3, len(skeleton), m)
     bones = bones_of(x, skeleton)
     assert torch.equal(bones, views.bone(x, skeleton))
-    bones[:, :, :, skeleton.centre] = 7  # of no account
+    bones[:, :, :, skeleton.centre] = 7  # has no effect
     torch.testing.assert_close(joints_of(bones, x[:, :, :, skeleton.centre], skeleton), x, rtol=0, atol=1e-6)
 
 

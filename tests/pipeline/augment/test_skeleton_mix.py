@@ -1,4 +1,4 @@
-"""Skeleton Mix of ActCLR against spec B3 written for one clip at a time in float64."""
+"""Skeleton Mix against the definitions of its three ways (docs/augmentation.md), one clip at a time in float64."""
 
 from collections import Counter
 
@@ -101,7 +101,7 @@ def test_the_curriculum_shrinks_regions_from_epoch_200(epoch: int, sizes: tuple[
 
 
 @pytest.mark.parametrize("per", ["batch", "sample"])
-def test_one_kind_a_batch_or_one_a_sample(per: str) -> None:
+def test_one_kind_per_batch_or_per_sample(per: str) -> None:
     op, x = SkeletonMix(KINECT, per=per), clips(40)
     params = op.sample(Draws(0, 0, torch.arange(40)), x.shape)
     mixed = op.mix(x, params)

@@ -33,7 +33,7 @@ def test_spatial_flip_reads_the_mirrored_joints(shape: tuple[int, ...], seed: in
     for clip, on, y in zip(x, params["on"].tolist(), got, strict=True):
         for v in range(shape[3]):
             assert torch.equal(y[:, :, v], clip[:, :, skeleton.mirror[v] if on else v])
-    assert torch.equal(flip.apply(got, params), x)  # twice is nothing
+    assert torch.equal(flip.apply(got, params), x)  # twice gives the clip back
 
 
 def test_spatial_flip_follows_the_table_of_kinect(kinect: Layout) -> None:

@@ -53,7 +53,7 @@ def test_rescale_leaves_clips_whose_gate_is_closed(clips: Callable[..., Tensor])
     assert torch.equal(y[~on], x[~on])
     assert not torch.equal(y[on], x[on])
     same = TimeRescale().apply(x, {"on": torch.ones(4, dtype=torch.bool), "ratio": torch.ones(4)})
-    assert torch.equal(same, x)  # so all rows may be computed where that is quicker
+    assert torch.equal(same, x)  # so all rows may be computed where that is faster
     assert torch.equal(y[0, :, 30:], torch.zeros(3, 20, 25, 2))
 
 

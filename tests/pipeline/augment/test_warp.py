@@ -1,4 +1,4 @@
-"""Warp against its formula in every precision, and what chains of it have in common."""
+"""Warp against its formula in every precision, and chains of crop and shear, which are one warp."""
 
 from collections.abc import Sequence
 
@@ -65,7 +65,7 @@ def test_an_unknown_chain_is_refused_by_name() -> None:
 
 
 class Ramp:
-    """An operation that folds with nothing: adds the frame number times a drawn slope to the x axis."""
+    """An operator that does not fold: adds the frame number times a drawn slope to the x axis."""
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         return {"slope": draws.uniform(1)}
