@@ -10,8 +10,7 @@ from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.loader.drawn import DrawnView
-from skelpipe.loader.view_recipes import BatchInProgress, On, ViewRecipe, ViewRecipes
+from skelpipe.loader.view_recipes import BatchInProgress, DrawnView, On, ViewRecipe, ViewRecipes
 from skelpipe.skeleton import Layout
 
 __all__ = ["ViewSet", "batched_views", "planned", "view_sets"]
@@ -85,5 +84,5 @@ def planned(
     """Draw the parameters of every view for clips of `shape` [N,C,T,V,M], rows `index` of the subset."""
     plans = {}
     for slot, (name, recipe) in enumerate(recipes.items()):
-        plans[name] = recipe.plan(recipe.sample(Draws(0, epoch, index, slot, step), shape), shape)
+        plans[name] = recipe.folded(recipe.sample(Draws(0, epoch, index, slot, step), shape), shape)
     return plans

@@ -1,4 +1,4 @@
-"""A clip before and after an augmentation, with the draws that training would make for it."""
+"""A clip augmented as training would augment it, with the draws in words."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.named_chains import ACTCLR, CHAINS
 from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skeleton_mix import SkeletonMix
-from skelpipe.drawing.standin import MEANING, moving_joints
-from skelpipe.drawing.words import title, words
+from skelpipe.drawing.moving_joints import moving_joints
+from skelpipe.drawing.words import steps
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, skelemixclr
 from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes, with_used
@@ -30,7 +30,7 @@ NAMES = tuple(dict.fromkeys((*CHAINS, *MIXES)))
 
 @dataclass(frozen=True)
 class Choice:
-    """Which augmentation is shown, and whose draws: `name` is one of NAMES."""
+    """Which augmentation is shown, one of NAMES, and with the draws of which seed and epoch."""
 
     name: str
     variant: str = "paper"
@@ -43,7 +43,7 @@ class Choice:
 
     @property
     def mixes(self) -> bool:
-        """Whether a second clip is needed, the donor."""
+        """Whether a second clip, the donor, is needed."""
         return self.name in MIXES
 
 
@@ -51,9 +51,9 @@ class Choice:
 class Augmented:
     """The first clip of a batch, augmented.
 
-    `shown` [C,T,V,M] is the view asked for, `joint` the positions at which motion is drawn, with `joints_before`
-    those before a mix, which has none of its own. `marked` bool [T,V,M] is the operator's mask, `means` what it
-    tells. `drawn` says step by step, in words, what was drawn.
+    `shown` [C,T,V,M] is the view asked for. `joint` are the positions at which motion is drawn; with
+    `joints_before` they are those before a mix, since a mixed view has none. `marked` bool [T,V,M] is the
+    operator's mask and `means` its meaning. `drawn` says in words, step by step, what was drawn.
     """
 
     shown: np.ndarray
@@ -72,44 +72,45 @@ def augmented(
     choice: Choice,
     anchor: np.ndarray | None = None,
 ) -> Augmented:
-    """Augment joint clips [N,C,T,V,M], rows `index` of their subset: one clip, or to be mixed one and its donor.
+    """Augment joint clips [N,C,T,V,M], rows `index` of their subset: one clip, or for a mix a clip and its donor.
 
-    They are treated as a loader's batch: view number i of the recipe draws with slot i. What a batch has in
-    common follows from its first clip. `anchor` [C,T,V,M] is the mean clip of the view, which "mats" needs.
+    They are treated as a loader's batch: view number i of the recipe draws with slot i. What a batch has in common
+    depends on its first clip. `anchor` [C,T,V,M] is the mean clip of the view, which "mats" needs.
     """
     if clips.shape[1] != 3:
         raise UsageError(f"augmentations need the axes x, y and z; these clips have {clips.shape[1]}")
-    recipe = _recipe(choice, layout, view, anchor)
-    made = view_recipes(recipe)
-    scene = BatchInProgress(torch.from_numpy(clips), lambda x: derive(x, view, layout))
+    contents = _contents(choice, layout, view, anchor)
+    recipes = view_recipes(contents)
+    batch = BatchInProgress(torch.from_numpy(clips), lambda x: derive(x, view, layout))
     drawn = {}
-    last = list(recipe)[-1]
-    needed = with_used(made, [last])
-    for slot, (name, entry) in enumerate(made.items()):
+    last = list(contents)[-1]
+    needed = with_used(recipes, [last])
+    for slot, (name, recipe) in enumerate(recipes.items()):
         if name not in needed:
             continue
         draws = Draws(choice.seed, choice.epoch, torch.as_tensor(index), slot)
-        params = entry.sample(draws, scene.clips.shape)
-        scene.made[name] = entry.make(scene, entry.plan(params, scene.clips.shape))
-        drawn.update(_steps(recipe[name], params, scene.clips.shape, layout, name if len(recipe) > 1 else ""))
-    positions, before = (scene.made[last].clip, False) if view == "joint" else _joints(recipe, scene, last)
-    marked, means = _marked(choice, scene.made[last].extras, scene.clips.shape)
-    return Augmented(scene.made[last].clip[0].numpy(), positions[0].numpy(), marked, means, drawn, before)
+        params = recipe.sample(draws, batch.clips.shape)
+        batch.made[name] = recipe.make(batch, recipe.folded(params, batch.clips.shape))
+        drawn.update(_steps(contents[name], params, batch.clips.shape, layout, name if len(contents) > 1 else ""))
+    shown = batch.made[last]
+    positions, before = (shown.clip, False) if view == "joint" else _joints(contents, batch, last)
+    marked, means = _marked(choice, shown.extras, batch.clips.shape)
+    return Augmented(shown.clip[0].numpy(), positions[0].numpy(), marked, means, drawn, before)
 
 
-def donor_row(choice: Choice, row: int, count: int, place: str | Path) -> int:
-    """Return the row, of `count`, of the clip that clip `row` is shown mixed with: any other, drawn.
+def donor_row(choice: Choice, row: int, count: int, dataset: str | Path) -> int:
+    """Draw the row, of `count`, of the clip that clip `row` is mixed with: any other.
 
-    UsageError, which names the dataset's `place`, where there is no other.
+    UsageError, which names the `dataset`, where there is no other.
     """
     if count < 2:
-        raise UsageError(f"{place}: {choice.name} needs a second clip of the same subset, and there is none")
+        raise UsageError(f"{dataset}: {choice.name} needs a second clip of the same subset, and there is none")
     draws = Draws(choice.seed, choice.epoch, torch.tensor([row])).shared()
     return (row + int(draws.integers(1, 1, count))) % count
 
 
-def _recipe(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None) -> ViewRecipes:
-    """Return the recipe whose last view is shown: of the method's, all that this view needs, in order."""
+def _contents(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None) -> ViewRecipes:
+    """Return the view recipes whose last view is shown: those of the method that this view needs, in order."""
     if choice.name == "skelemix":
         return _until("mixed", skelemixclr(layout))
     if choice.name == "skeletonmix":
@@ -117,31 +118,31 @@ def _recipe(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None
         return {"query": chain("normal"), "mixed": On("query", SkeletonMix(layout, curriculum=late))}
     if choice.name == "mats":
         if anchor is None:
-            raise UsageError("mats needs the average motion of a dataset, by which its actionlet is told")
+            raise UsageError("mats needs the average motion of a dataset, from which its actionlet is computed")
         inside: Callable[[Tensor], Tensor] = moving_joints(anchor, view, layout)
         return _until("query", actclr(layout, view, inside, variant=choice.variant))
     curriculum = choice.variant == "released" and choice.name in ACTCLR
     return {"query": chain(choice.name, layout=layout, variant=choice.variant, curriculum=curriculum)}
 
 
-def _until(wanted: str, recipe: ViewRecipes) -> ViewRecipes:
-    """Return the views up to the one wanted, those it has no use for too: slots are counted by them."""
+def _until(last: str, recipe: ViewRecipes) -> ViewRecipes:
+    """Return the views up to the `last`, also those that it does not use, since they count for the slots."""
     names = list(recipe)
-    return {name: recipe[name] for name in names[: names.index(wanted) + 1]}
+    return {name: recipe[name] for name in names[: names.index(last) + 1]}
 
 
-def _joints(recipe: ViewRecipes, scene: BatchInProgress, name: str) -> tuple[Tensor, bool]:
-    """Return joints to draw motion at, and whether they are those of an earlier view."""
+def _joints(contents: ViewRecipes, batch: BatchInProgress, name: str) -> tuple[Tensor, bool]:
+    """Return the joints to draw motion at, and whether they are those of an earlier view."""
     before = False
-    while (joints := scene.made[name].joints) is None:
-        content = recipe[name]
-        assert isinstance(content, On | Mats), "fresh views have joints"
+    while (joints := batch.made[name].joints) is None:
+        content = contents[name]
+        assert isinstance(content, On | Mats), "views made from the clips have joints"
         name, before = content.view if isinstance(content, On) else content.act, True
     return joints, before
 
 
 def _marked(choice: Choice, extras: Mapping[str, Tensor], shape: Sequence[int]) -> tuple[np.ndarray | None, str]:
-    """Return the first clip's joints that the operator's mask singles out, bool [T,V,M], and what that means."""
+    """Return the joints of the first clip that are in the operator's mask, bool [T,V,M], and what that means."""
     if "mask" not in extras:
         return None, ""
     mask = extras["mask"][0]
@@ -153,16 +154,7 @@ def _marked(choice: Choice, extras: Mapping[str, Tensor], shape: Sequence[int]) 
 
 
 def _steps(content: Any, params: Any, shape: Sequence[int], layout: Layout, view: str) -> dict[str, str]:
-    """Return a line for each operator of one view of a recipe."""
-    if isinstance(content, Mats):
-        line = f"{content.act} inside the actionlet, {content.non} outside; actionlet: {MEANING}"
-        return {f"{view}: MATS": line}
-    op = content.op if isinstance(content, On) else content
-    source = f" (on {content.view})" if isinstance(content, On) else ""
+    """Return a line for each operator of one view."""
+    op, source = (content.op, f" (on {content.view})") if isinstance(content, On) else (content, "")
     before = f"{view}{source}: " if view else ""
-    if not isinstance(op, Chain):
-        return {f"{before}{title(op)}": words(op, params, shape, layout)}
-    lines = {}
-    for number, (step, drawn) in enumerate(zip(op.ops, params, strict=True), 1):
-        lines[f"{before}{number} {title(step)}"] = words(step, drawn, shape, layout)
-    return lines
+    return {before + name: line for name, line in steps(op, params, shape, layout).items()}

@@ -1,4 +1,4 @@
-"""From a dataset to augmented batches on the training device: the order of an epoch, its stream and its views."""
+"""From a dataset to augmented batches on the training device: epoch order, streams, and the views of a batch."""
 
 from skelpipe.loader.loader import READERS, Batch, Loader
 from skelpipe.loader.stream import Stream

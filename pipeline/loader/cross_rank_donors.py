@@ -1,8 +1,8 @@
-"""Which clips a rank reads of each global batch, and what is to be done with them.
+"""Donors that belong to other ranks: which clips a rank reads of each global batch, and what it draws for them.
 
-A rank has its own share of the batch. Where clips are mixed with others of the batch, their donors are clips of
-the whole batch; those of other ranks' shares are the rank's *guests*, which it reads and augments besides. So a
-clip has the same donor, and the same of it, whatever the number of ranks.
+Each rank has its own share of the batch. Where clips are mixed with others of the batch, a donor can be any clip
+of the whole batch. A rank reads and augments the donors that belong to other ranks' shares besides its own clips.
+So a clip gets the same donor, augmented in the same way, for any number of ranks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +16,9 @@ from torch import Tensor
 
 from skelpipe.augment.donor import DONOR
 from skelpipe.augment.draws import Draws
-from skelpipe.loader.drawn import DrawnView
 from skelpipe.loader.nested import like
 from skelpipe.loader.stream import Stream
-from skelpipe.loader.view_recipes import Mats, ViewRecipe, with_used
+from skelpipe.loader.view_recipes import DrawnView, Mats, ViewRecipe, with_used
 
 __all__ = ["RankShare", "RankShares"]
 
@@ -28,104 +27,110 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RankShare:
-    """What a rank has of a global batch: `rows` of the subset, int64[n], the first `own` of them its share, the
-    others guests. `places` are where these stand in the global batch, int64[n]; None where there are no guests.
+    """The clips that a rank reads of a global batch.
+
+    `rows` of the subset, int64[n]: the first `own` of them are the rank's share, the others are donors from other
+    shares. `positions` are their positions in the global batch, int64[n]; None where there are no donors.
     """
 
     rows: Rows
     own: int
-    places: Rows | None = None
+    positions: Rows | None = None
 
 
 class RankShares:
-    """Cuts global batches of a stream to what one rank has of them, with what makes its views."""
+    """This rank's shares of the batches of a stream, and the parameters drawn for them by view recipes."""
 
     def __init__(self, stream: Stream, recipe: Mapping[str, ViewRecipe]) -> None:
-        """Raise what an augmentation says of clips of a shape that does not suit it, such as a UsageError."""
+        """Raises what an augmentation raises for clips of a shape that does not suit it, such as UsageError."""
         self.stream, self.recipe = stream, recipe
-        drawn = self._draw(0, range(1), [np.zeros(1, np.int64)])
-        self._mixes = stream.world > 1 and bool(_donors(drawn))
+        params = self._sample(0, range(1), [np.zeros(1, np.int64)])
+        self._mixes = stream.world > 1 and bool(_donors(params))
 
     def rows(self, epoch: int, step: int) -> Rows:
-        """Return the rows of this rank's part, int64[n]."""
+        """Return the rows that this rank reads, int64[n]."""
         if self.stream.world == 1:
             return self.stream.rows(epoch, step)
-        return self._drawn(epoch, range(step, step + 1))[0][0].rows
+        return self._shares(epoch, range(step, step + 1))[0][0].rows
 
-    def planned(self, epoch: int, block: range) -> tuple[list[RankShare], dict[str, DrawnView]]:
-        """Return this rank's parts of these steps, and what every view is made by for all their rows."""
-        parts, params = self._drawn(epoch, block)
-        shape = torch.Size((sum(len(part.rows) for part in parts), *self.stream.dataset.shape))
-        return parts, {name: self.recipe[name].plan(tree, shape) for name, tree in params.items()}
+    def draw(self, epoch: int, block: range) -> tuple[list[RankShare], dict[str, DrawnView]]:
+        """Return this rank's shares of these steps, and what is drawn for every view of all their rows."""
+        shares, params = self._shares(epoch, block)
+        shape = torch.Size((sum(len(share.rows) for share in shares), *self.stream.dataset.shape))
+        return shares, {name: self.recipe[name].folded(tree, shape) for name, tree in params.items()}
 
-    def with_guests(self, plans: Mapping[str, DrawnView]) -> frozenset[str]:
-        """Return the views that are mixed, or mixed from: guests' are made too, of all others own clips' alone.
+    def views_of_donors(self, drawn: Mapping[str, DrawnView]) -> frozenset[str]:
+        """Return the views that must be made of donors too: those that are mixed, and those they are made from.
 
-        All are where a mask is carried from the clips as they were read.
+        All other views are made of the rank's own clips only, unless a mask is carried from the clips as read:
+        then all views are made of donors too.
         """
-        mixed = {name for name, plan in plans.items() if _donors(plan.drawn)}
-        carried = any(isinstance(entry, Mats) and entry.mask == "carried" for entry in self.recipe.values())
+        mixed = {name for name, view in drawn.items() if _donors(view.drawn)}
+        carried = any(isinstance(recipe, Mats) and recipe.mask == "carried" for recipe in self.recipe.values())
         return frozenset(self.recipe if mixed and carried else with_used(self.recipe, mixed))
 
-    def _drawn(self, epoch: int, block: range) -> tuple[list[RankShare], dict[str, Any]]:
+    def _shares(self, epoch: int, block: range) -> tuple[list[RankShare], dict[str, Any]]:
+        """Return this rank's shares of these steps, and the parameters of every view for their rows."""
         if not self._mixes:
-            parts = [RankShare(rows, len(rows)) for rows in (self.stream.rows(epoch, step) for step in block)]
-            params = self._draw(epoch, block, [part.rows for part in parts])
+            shares = [RankShare(rows, len(rows)) for rows in (self.stream.rows(epoch, step) for step in block)]
+            params = self._sample(epoch, block, [share.rows for share in shares])
             if self.stream.world == 1 or not _donors(params):
-                return parts, params
+                return shares, params
             self._mixes = True  # from this epoch on
-        wholes = [self.stream.whole(epoch, step) for step in block]
-        params = self._draw(epoch, block, wholes)
-        parts = self._parts(wholes, {name: _donors(tree) for name, tree in params.items()})
-        starts = np.cumsum([0, *map(len, wholes)])[:-1]
-        rows = [start + part.places for start, part in zip(starts, parts, strict=True)]
-        kept = torch.from_numpy(np.concatenate(rows))
-        first = torch.from_numpy(np.repeat(starts, [len(part.rows) for part in parts]))
-        among = torch.zeros(sum(map(len, wholes)), dtype=torch.int64)  # where a clip of the whole stands in a part
-        among[kept] = torch.from_numpy(np.concatenate([np.arange(len(part.rows)) for part in parts]))
-        return parts, {name: _cut(tree, kept, lambda donor: among[first + donor]) for name, tree in params.items()}
+        batches = [self.stream.global_rows(epoch, step) for step in block]
+        params = self._sample(epoch, block, batches)
+        shares = self._with_donors(batches, {name: _donors(tree) for name, tree in params.items()})
+        starts = np.cumsum([0, *map(len, batches)])[:-1]
+        positions = [start + share.positions for start, share in zip(starts, shares, strict=True)]
+        kept = torch.from_numpy(np.concatenate(positions))
+        first = torch.from_numpy(np.repeat(starts, [len(share.rows) for share in shares]))
+        number = torch.zeros(sum(map(len, batches)), dtype=torch.int64)  # of a clip of the batch, within the share
+        number[kept] = torch.from_numpy(np.concatenate([np.arange(len(share.rows)) for share in shares]))
+        cut = {name: _cut(tree, kept, lambda donor: number[first + donor]) for name, tree in params.items()}
+        return shares, cut
 
-    def _parts(self, wholes: Sequence[Rows], donors: Mapping[str, list[Tensor]]) -> list[RankShare]:
-        parts, start = [], 0
-        for rows in wholes:
+    def _with_donors(self, batches: Sequence[Rows], donors: Mapping[str, list[Tensor]]) -> list[RankShare]:
+        """Return the rank's share of each global batch, with the donors that its own clips need."""
+        shares, start = [], 0
+        for rows in batches:
             own = self.stream.share(len(rows))
             here = slice(start, start + len(rows))
             needed = self._needed(
                 own, {name: [each[here].numpy() for each in all_] for name, all_ in donors.items()}
             )
             needed[own.start : own.stop] = False
-            places = np.concatenate([np.arange(own.start, own.stop), np.flatnonzero(needed)])
-            parts.append(RankShare(rows[places], len(own), places))
+            positions = np.concatenate([np.arange(own.start, own.stop), np.flatnonzero(needed)])
+            shares.append(RankShare(rows[positions], len(own), positions))
             start += len(rows)
-        return parts
+        return shares
 
     def _needed(self, own: range, donors: Mapping[str, list[Rows]]) -> NDArray[np.bool_]:
-        """Return which clips of a whole batch, bool[N], the views of own clips are made from."""
+        """Return which clips of a global batch, bool[N], the views of the rank's own clips are made from."""
         views = {name: np.zeros(self.stream.batch_size, bool) for name in self.recipe}
         clips = np.zeros(self.stream.batch_size, bool)
-        for name, entry in reversed(list(self.recipe.items())):
+        for name, recipe in reversed(list(self.recipe.items())):
             needed = views[name]
             needed[own.start : own.stop] = True
             for donor in reversed(donors[name]):
                 needed[donor[needed[: len(donor)]]] = True
-            for used in entry.uses:
+            for used in recipe.uses:
                 views[used] |= needed
             clips |= needed
         return clips
 
-    def _draw(self, epoch: int, block: range, rows: Sequence[Rows]) -> dict[str, Any]:
-        """Draw every view's parameters for the rows of this block of steps."""
+    def _sample(self, epoch: int, block: range, rows: Sequence[Rows]) -> dict[str, Any]:
+        """Draw the parameters of every view for the rows of these steps."""
         index = torch.from_numpy(np.concatenate(rows))
         step = torch.from_numpy(np.repeat(block, [len(r) for r in rows]))
         shape = torch.Size((len(index), *self.stream.dataset.shape))
         return {
-            name: entry.sample(Draws(self.stream.seed, epoch, index, slot, step), shape)
-            for slot, (name, entry) in enumerate(self.recipe.items())
+            name: recipe.sample(Draws(self.stream.seed, epoch, index, slot, step), shape)
+            for slot, (name, recipe) in enumerate(self.recipe.items())
         }
 
 
 def _donors(tree: Any) -> list[Tensor]:
-    """Return the drawn donors in nested parameters, int64[N] each."""
+    """Return all donors in nested parameters, int64[N] each."""
     if isinstance(tree, dict):
         own = [tree[DONOR]] if DONOR in tree else []
         return own + [donor for value in tree.values() for donor in _donors(value)]
@@ -135,7 +140,7 @@ def _donors(tree: Any) -> list[Tensor]:
 
 
 def _cut(tree: Any, kept: Tensor, renumber: Callable[[Tensor], Tensor]) -> Any:
-    """Return the `kept` rows of nested parameters, and donors renumbered."""
+    """Return the rows `kept` of nested parameters, with donors renumbered."""
     if isinstance(tree, Tensor):
         return tree[kept]
     if isinstance(tree, dict):

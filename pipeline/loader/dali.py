@@ -1,12 +1,17 @@
-"""NVIDIA DALI as a second reader of the tar shards, for the same batches in the same order.
+"""NVIDIA DALI as a second reader of tar shards, with the same batches in the same order.
 
-Left to itself DALI reads a shard from first to last and shuffles in a buffer, among rows that lie close together.
-Here it is told the rows one by one, in the stream's order (see `dali_index`), so that epochs, ranks, last batches
-and resuming are those of the stream.
+By default DALI reads a shard from first to last and shuffles in a buffer, so only among rows that are close
+together. Here DALI gets one index file per row, in the order of the stream. So epochs, ranks, last batches and
+resuming are those of the stream.
 """
 
+import hashlib
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from skelpipe.dataset import Dataset
 from skelpipe.dataset.tar_shard import NPY_DATA, Geometry
 from skelpipe.errors import DatasetError, UsageError
-from skelpipe.loader.dali_index import RowIndices
 from skelpipe.loader.stream import Stream
 
 __all__ = ["DaliClips"]
 
-# DALI opens all rows of a pipeline before it reads the first, some 15 us each. So an epoch goes in pieces, and the
-# next is opened while one is read. A row counts as a mapped file, of which DALI takes half of what Linux allows.
+# DALI opens all rows of a pipeline before it reads the first, about 15 us each. So an epoch is read in pieces, and
+# the next piece is opened while one is read. A row counts as a mapped file, and DALI uses half of those Linux
+# allows.
 ROWS_AT_ONCE = 4096
-QUEUE = 2  # batches that DALI has ready or in work
+QUEUE = 2  # batches that DALI reads ahead
 
 
 class DaliClips:
@@ -34,9 +40,10 @@ class DaliClips:
     def __init__(
         self, stream: Stream, view: str, device: torch.device, rows: Callable[[int, int], NDArray[np.int64]]
     ) -> None:
-        """Read what `rows` returns of an epoch and a step, any number of rows at each.
+        """Read the rows that `rows` returns for an epoch and a step; their number may differ from step to step.
 
-        Raises UsageError without the `dali` extra, DatasetError where tars or their indices are missing."""
+        Raises UsageError without the `dali` extra, DatasetError where tars or their indices are missing.
+        """
         _require_dali()
         dataset = stream.dataset
         if "shards" not in dataset.card["formats"]:
@@ -47,15 +54,15 @@ class DaliClips:
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._stream, self._rows = stream, rows
         self._geometry = dataset.geometry(view)
-        self._indices = RowIndices(dataset, stream.subset, view)
+        self._indices = _RowIndices(dataset, stream.subset, view)
         self._starts = np.concatenate([[0], np.cumsum(dataset.shard_sizes(stream.subset))]).astype(np.int64)
         self._running: _Piece | None = None
         self._next: _Piece | None = None
 
     def read(self, epoch: int, step: int, rows: NDArray[np.int64], out: Tensor) -> None:
-        """Write the clips of this step, `rows`, into `out`, float32[n,C,T,V,M] on the device, whole on return.
+        """Write the clips of this step, `rows`, into `out`, float32[n,C,T,V,M] on the device, and wait.
 
-        Steps in their order follow at once; any other step begins anew. Raises DatasetError where DALI fails.
+        Steps in order are read ahead; any other step starts a new pipeline. Raises DatasetError where DALI fails.
         """
         if not len(out):
             return
@@ -69,14 +76,14 @@ class DaliClips:
             raise DatasetError(f"{self._stream.dataset.path}: DALI cannot read it: {_reason(error)}") from None
 
     def mapped(self, rows: np.ndarray) -> None:
-        """Return None: DALI has the clips read into memory."""
+        """Return None: DALI copies clips into memory."""
 
     def close(self) -> None:
         """End DALI's threads."""
         self._running = self._next = None
 
     def _piece(self, epoch: int, step: int) -> "_Piece":
-        """Return the piece whose next step is this one."""
+        """Return the piece whose next step is this one, opened if necessary."""
         if self._running is None or not self._running.is_at(epoch, step):
             self._running, self._next = self._next, None
         if self._running is None or not self._running.is_at(epoch, step):
@@ -85,7 +92,7 @@ class DaliClips:
         return self._running
 
     def _open(self, epoch: int, first: int) -> "_Piece | None":
-        """Have DALI begin to read from step `first` on: as many rows at each, the last ones again if need be."""
+        """Let DALI start at step `first`. All steps read equally many rows: the last row is repeated as needed."""
         parts: list[NDArray[np.int64]] = []
         most = 0
         for step in range(first, len(self._stream)):
@@ -110,7 +117,7 @@ class DaliClips:
 
 
 class _Piece:
-    """Steps of an epoch that one pipeline reads."""
+    """Consecutive steps of an epoch that one pipeline reads."""
 
     def __init__(self, pipeline: Any, geometry: Geometry, epoch: int, steps: range) -> None:
         self.end = steps.stop
@@ -138,10 +145,53 @@ class _Piece:
             self._pipeline.schedule_run()
 
 
+class _RowIndices:
+    """DALI index files of single rows, in a temporary folder; each is written when it is first needed.
+
+    DALI reads the samples of an index file from first to last, but several index files in any order. Row r has the
+    same offset in all shards of a view, so one index file per row number serves all shards.
+    """
+
+    def __init__(self, dataset: Dataset, subset: str, view: str) -> None:
+        """Read the `.idx` file of every shard; DatasetError for one that is missing or differs from the card."""
+        self.tars: list[str] = []
+        self._entries: list[str] = []
+        component = re.compile(rf" {re.escape(view)}\.npy (\d+) (\d+) ")
+        for shard in dataset.shards(subset):
+            tar = dataset.filesystem.local_path / subset / view / f"{shard['name']}.tar"
+            text = _read_index(tar.with_suffix(".idx"), shard["views"][view]["idx_sha256"])
+            self.tars.append(str(tar))
+            if shard["samples"] > len(self._entries):
+                self._entries = [f"{view}.npy {at} {size}" for at, size in component.findall(text)]
+        self._folder = Path(tempfile.mkdtemp(prefix="skelpipe-dali-"))
+        self._written: set[int] = set()
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def paths(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return the index file of each of these rows, numbered within a shard."""
+        for row in set(rows.tolist()) - self._written:
+            self._path(row).write_text(f"v1.2 1\n{self._entries[row]} row-{row}\n")
+            self._written.add(row)
+        return [str(self._path(row)) for row in rows.tolist()]
+
+    def _path(self, row: int) -> Path:
+        return self._folder / f"{row}.idx"
+
+
+def _read_index(path: Path, sha256: str) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read, and DALI needs it: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DatasetError(f"{path}: is not the index that was written with its shard; copy or prepare it again")
+    return content.decode()
+
+
 def _pipeline(
     tars: Sequence[str], indices: Sequence[str], geometry: Geometry, batch: int, queue: int, device: torch.device
 ) -> Any:
-    """Return a built pipeline that yields `batch` .npy files a run, as bytes, one for each tar and index."""
+    """Return a built pipeline: each run yields `batch` .npy files as bytes, one per tar and index."""
     from nvidia.dali import fn
     from nvidia.dali.pipeline import Pipeline
 
@@ -152,7 +202,7 @@ def _pipeline(
             ext=[f"{geometry.view}.npy"],
             paths=tars,
             index_paths=indices,
-            lazy_init=True,  # opened at the first run, not in the thread that Python needs
+            lazy_init=True,  # opened at the first run, not in Python's main thread
             tensor_init_bytes=geometry.npy_bytes,
             missing_component_behavior="error",
         )
@@ -169,6 +219,6 @@ def _require_dali() -> None:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return the one line of DALI's report that says what went wrong."""
+    """Return the line of DALI's report that says what went wrong."""
     found = re.search(r"encountered:\s*(.+)", str(error)) or re.search(r"(.+)", str(error))
     return "" if found is None else found[1].strip()

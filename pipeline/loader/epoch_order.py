@@ -14,7 +14,7 @@ Words: TypeAlias = NDArray[np.uint64]
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the odd step of a Weyl sequence
-SHARDS, ROWS = 1, 2  # keeps the draws for shards apart from those for rows
+SHARDS, ROWS = 1, 2  # different draws for shards and for rows
 
 
 def epoch_order(
@@ -22,10 +22,10 @@ def epoch_order(
 ) -> NDArray[np.int64]:
     """Return the row numbers of one epoch, int64[N]: a permutation of 0..N-1, N the sum of `shard_sizes`.
 
-    Rows are numbered through the shards in their given order. The shards are permuted, `window` of them at
-    a time form a group, and rows are permuted within a group; `None` makes one group of all shards, which
-    is a permutation of all rows. Numbers come from a hash of our own, so the order stays the same under
-    every version of numpy, and it knows nothing of ranks, workers or batches.
+    Rows are numbered from shard to shard in the given order. The shards are permuted, `window` of them at a time
+    form a group, and rows are permuted within each group; `None` means one group of all shards, that is a
+    permutation of all rows. The random numbers come from a hash of our own, so the order is the same under every
+    version of numpy. It does not depend on ranks, workers or batches.
 
     Raises UsageError when `window` is less than 1 or a shard size is negative.
     """
@@ -49,7 +49,7 @@ def epoch_order(
 
 
 def shard_groups(seed: int, epoch: int, shards: int, window: int | None = None) -> list[NDArray[np.int64]]:
-    """Return the shards of each group of an epoch, in the order in which `epoch_order` goes through them."""
+    """Return the shards of each group of an epoch, in the order of `epoch_order`."""
     if window is None or window >= shards:
         return [np.arange(shards, dtype=np.int64)]
     order = np.argsort(_hash(seed, epoch, SHARDS, shards), kind="stable")

@@ -1,4 +1,4 @@
-"""Batches on the training device: rows gathered ahead on a thread, views augmented on the device."""
+"""Batches on the training device: clips are read ahead on a thread, views are augmented on the device."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +14,7 @@ from skelpipe.errors import UsageError
 from skelpipe.loader.cross_rank_donors import RankShares
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.prefetch import Prefetch
-from skelpipe.loader.read_ahead import DRAWN_AT_ONCE, ClipSource, MappedReader, ReadAhead, Ready, shares
+from skelpipe.loader.read_ahead import DRAWN_AT_ONCE, ClipSource, MappedReader, ReadAhead, Ready, shares_memory
 from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, view_recipes
 from skelpipe.memory import keep_freed_memory
@@ -26,10 +26,13 @@ READERS = ("native", "dali")
 
 @dataclass(frozen=True)
 class Batch:
-    """n samples on the device. `views` maps each name of the recipe to float32[n,C,T,V,M]; `extras` holds what
-    came with them, such as the mask and the donors of the view `mixed` as `mixed_mask` and `mixed_donor`. Donors
-    are places in the global batch, of which these samples are one rank's share. Names of both are attributes too
-    (`batch.query`, `batch.mixed_donor`). `label` and `index` (the row in the split) are int64[n]."""
+    """n samples on the device, one rank's share of a global batch.
+
+    `views` maps each name of the recipe to float32[n,C,T,V,M]. `extras` holds further results, such as mask and
+    donors of the view `mixed` as `mixed_mask` and `mixed_donor`; donors are positions in the global batch. The
+    names of both are attributes too (`batch.query`, `batch.mixed_donor`). `label` and `index` (the row in the
+    subset) are int64[n].
+    """
 
     views: dict[str, Tensor]
     label: Tensor
@@ -53,25 +56,27 @@ BATCH = tuple(f.name for f in fields(Batch))
 
 
 class Loader:
-    """Hand out the batches of `stream` on `device`, each view of the recipe augmented by draws of its own.
+    """Batches of `stream` on `device`, with each view of the recipe augmented by its own random draws.
 
-    `recipe` maps the names of a batch's views to how they are made: an augmentation of the clips read, None for
-    the clips as they are (all such views share one tensor), or `On` and `Mats`, which start from views above
-    them. View number i draws from `Draws(seed, epoch, index, slot=i)`: neither the rest of the batch, nor the
-    rank, nor `prefetch` changes what a sample gets. What a batch has in common, such as the region that is
-    mixed, follows from the number of the global batch, the same on all ranks; donors are clips of the global
-    batch (see `cross_rank_donors`). `view` is what all views show: with derive="after" the joint stream
-    is read, augmented, and `view` derived from the result; with derive="stored" the view's own stream is read
-    and augmented. `reader` is who reads the clips, with the same batches as the result: "native" gathers them
-    from memory-mapped shards, "dali" has NVIDIA DALI read the tars (see `skelpipe.loader.dali`).
+    `recipe` maps the name of each view to how it is made: an augmentation of the clips read, None for the clips as
+    they are (all such views share one tensor), or `On` or `Mats`, which use earlier views. View number i draws
+    from `Draws(seed, epoch, index, slot=i)`: what a sample gets depends neither on the other samples, nor on the
+    rank, nor on `prefetch`. What the samples of a batch share, such as the region that is mixed, follows from the
+    number of the global batch and is the same on all ranks. Donors are clips of the global batch (see
+    `cross_rank_donors`).
 
-    Views are augmented when their batch is handed out. On a CPU those that begin by mixing axes read the clips
-    where they are stored; of other clips the reading thread makes some views before, while the consumer is the
-    slower of the two.
+    `view` is the stream that all views show. With derive="after" the joint stream is read and augmented, and
+    `view` is derived from the result; with derive="stored" the shards of `view` itself are read and augmented.
+    `reader` chooses what reads the clips, without an effect on the batches: "native" gathers from memory-mapped
+    shards, "dali" lets NVIDIA DALI read the tars (see `skelpipe.loader.dali`).
 
-    Iterating yields the rest of the current epoch, then moves to the next epoch, into which clips in memory maps
-    are read on meanwhile. The position, and with it `state()`, is that of the stream and counts batches handed
-    out, not those read ahead. A loader belongs to one thread; a new iteration ends the one before it.
+    Views are made when their batch is handed out. On a CPU, if the first operation of every view mixes axes, it
+    reads the memory-mapped clips directly; otherwise the reading thread makes some views ahead while the consumer
+    is slower.
+
+    Iterating yields the rest of the current epoch, then moves to the next epoch, which is already read ahead if
+    clips are memory-mapped. The position, and so `state()`, is that of the stream: it counts batches handed out,
+    not batches read ahead. Use a loader from one thread only; a new iteration ends the one before.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class Loader:
         prefetch: int = 2,
         reader: str = "native",
     ) -> None:
-        """Keep at most `prefetch` batches of clips in memory ready.
+        """Keep at most `prefetch` batches of clips ready in memory.
 
         Raises UsageError when the arguments do not fit, and what `skelpipe.loader.dali.DaliClips` raises with
         reader="dali".
@@ -104,25 +109,25 @@ class Loader:
             )
         self.stream, self.device, self.recipe = stream, _usable(device), view_recipes(recipe, BATCH)
         self.derive, self.view, self.prefetch = derive, view, prefetch
-        parts = RankShares(stream, self.recipe)
-        clips = _clips(reader, stream, source, self.device, parts)
+        shares = RankShares(stream, self.recipe)
+        clips = _clips(reader, stream, source, self.device, shares)
         self._derive: Callable[[Tensor], Tensor] = _unchanged
         if derive == "after":
             self._derive = partial(views.derive, view=view, layout=stream.dataset.layout)
-        self._source = ReadAhead(stream, clips, self.recipe, parts, self.device, self._derive)
+        self._source = ReadAhead(stream, clips, self.recipe, shares, self.device, self._derive)
         self._ahead: Prefetch[Ready] | None = None
-        self._next: tuple[int, int] | None = None  # epoch and step that it waits for between two iterations
+        self._next: tuple[int, int] | None = None  # epoch and step at which the thread goes on after an epoch
         if self.device.type == "cpu":
             keep_freed_memory()
 
     def __len__(self) -> int:
-        """Return the steps of an epoch."""
+        """Return the number of steps of an epoch."""
         return len(self.stream)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch, then move to the start of the next.
 
-        An error of the reading thread is raised here, when its batch's turn has come.
+        An error of the reading thread is raised here in place of its batch.
         """
         stream, source = self.stream, self._source
         epoch, first = stream.epoch, stream.step
@@ -137,32 +142,32 @@ class Loader:
                 stream.seek(epoch, step + 1)
                 yield batch
             stream.seek(epoch + 1, 0)
-            if self._ahead is ahead and source.stored:
+            if self._ahead is ahead and source.reads_mapped:
                 self._next = epoch + 1, 0
         finally:
             if self._next is None:
                 ahead.close()
 
     def _started(self, epoch: int, first: int) -> Prefetch[Ready]:
-        """Return what reads ahead from step `first` of `epoch` on: new, or what went on after the epoch before."""
+        """Return the batches from step `first` of `epoch` on: of a new thread, or of the one that read on."""
         ahead = self._ahead
         if ahead is None or self._next != (epoch, first):
             self.close()
             source = self._source
-            # What stays stored takes no memory while it is ready.
-            room = (DRAWN_AT_ONCE, DRAWN_AT_ONCE // 2) if source.stored else (self.prefetch, None)
-            ahead = Prefetch(lambda idle: source.read(epoch, first, idle), room[0], "skelpipe-loader", room[1])
+            # Memory-mapped clips take no memory while they are ready.
+            depth, refill = (DRAWN_AT_ONCE, DRAWN_AT_ONCE // 2) if source.reads_mapped else (self.prefetch, None)
+            ahead = Prefetch(lambda idle: source.read(epoch, first, idle), depth, "skelpipe-loader", refill)
         self._ahead, self._next = ahead, None
         return ahead
 
     def close(self) -> None:
-        """End the running iteration and the thread that reads ahead, if there are any; another may begin."""
+        """End the running iteration and the thread that reads ahead, if any; a new iteration may begin."""
         if self._ahead is not None:
             self._ahead.close()
         self._ahead = self._next = None
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the stream: where the batches handed out so far end."""
+        """Return the state of the stream: the position after the batches handed out so far."""
         return self.stream.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -173,25 +178,25 @@ class Loader:
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""
         clips = ready.clips
-        label, index, places = ready.told()
+        label, index, positions = ready.numbers()
         if ready.arrived is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.arrived)
             map_tensors(lambda t: t.record_stream(current), (clips, ready.drawn))
-        scene = BatchInProgress(clips, self._derive)
+        batch = BatchInProgress(clips, self._derive)
         with torch.no_grad():
-            for name, entry in self.recipe.items():
-                scene.made[name] = ready.made.get(name) or ready.make(name, entry, scene)
-        if places is not None:
-            scene = scene.first(ready.own)
-        made = {name: view.clip for name, view in scene.made.items()}
+            for name, recipe in self.recipe.items():
+                batch.made[name] = ready.made.get(name) or ready.make(name, recipe, batch)
+        if positions is not None:
+            batch = batch.first(ready.own)
+        made = {name: view.clip for name, view in batch.made.items()}
         extras = {
-            f"{name}_{key}": x if places is None or key != DONOR else places[x]
-            for name, view in scene.made.items()
+            f"{name}_{key}": x if positions is None or key != DONOR else positions[x]
+            for name, view in batch.made.items()
             for key, x in view.extras.items()
         }
         handed_out = (*made.values(), *extras.values())
-        if ready.buffer is not None and not any(shares(x, ready.buffer) for x in handed_out):
+        if ready.buffer is not None and not any(shares_memory(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)
         return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
 
@@ -200,13 +205,13 @@ def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def _clips(reader: str, stream: Stream, view: str, device: torch.device, parts: RankShares) -> ClipSource:
+def _clips(reader: str, stream: Stream, view: str, device: torch.device, shares: RankShares) -> ClipSource:
     if reader == "native":
         return MappedReader(stream, view)
     if reader == "dali":
         from skelpipe.loader.dali import DaliClips
 
-        return DaliClips(stream, view, device, parts.rows)
+        return DaliClips(stream, view, device, shares.rows)
     raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(READERS)}")
 
 

@@ -1,4 +1,4 @@
-"""Recipes of the methods that mix clips: which views a batch has and how they are made (spec B3, B5, D4 to D6).
+"""The views of the methods that mix clips: which views a batch has and how each is made (see docs/methods.md).
 
 Each function returns what `Loader` takes. Methods without mixing need no more than `chain` for each view.
 """
@@ -18,7 +18,7 @@ from skelpipe.skeleton import Layout
 __all__ = ["actclr", "skeattnclr", "skelemixclr"]
 
 Views = dict[str, On | Mats | Augmentation | None]
-Bounds = tuple[int, int]  # both may be drawn
+Bounds = tuple[int, int]  # smallest and largest value
 
 
 def skelemixclr(
@@ -31,12 +31,12 @@ def skelemixclr(
     shear: float = 0.5,
     crop: int = 6,
 ) -> Views:
-    """`query`, `key` and the query mixed: `mixed`, or with R > 1 repeats (SkeleMixCLR+: 3) `mixed1` to `mixedR`.
+    """Return `query`, `key` and the mixed query: `mixed`, or for R repeats (SkeleMixCLR+: 3) `mixed1`.. `mixedR`.
 
     The view is derived first, then mixed. `parts` and `blocks` bound the region (see `SkeleMix`).
     """
     if repeats < 1:
-        raise UsageError(f"the query is to be mixed {repeats} times; it must be at least once")
+        raise UsageError(f"the query cannot be mixed {repeats} times: repeats must be at least 1")
     names = ["mixed"] if repeats == 1 else [f"mixed{r}" for r in range(1, repeats + 1)]
     mixed = On("query", SkeleMix(layout, parts, blocks, per))
     return {**_pair(shear, crop), **dict.fromkeys(names, mixed)}
@@ -51,7 +51,7 @@ def skeattnclr(
     shear: float = 0.5,
     crop: int = 6,
 ) -> Views:
-    """`query`, `key` and `mixed`: larger parts over shorter spans, mixed as joints before the view is derived."""
+    """Return `query`, `key` and `mixed`: joints of more parts over fewer blocks are mixed, then derived."""
     mixed = On("query", SkeleMix(layout, parts, blocks, per), stage="joint")
     return {**_pair(shear, crop), "mixed": mixed}
 
@@ -67,13 +67,13 @@ def actclr(
     shear: float = 0.5,
     crop: int = 6,
 ) -> Views:
-    """`query`, made by MATS, and `key`; with the views they are made from.
+    """Return `query`, made by MATS, `key`, and the views they are made from.
 
-    `paper`: `spread` (the eight of AimCLR), `act` (and Skeleton AdaIN), `noisy`, `non` (and Skeleton Mix).
-    `released`: the query joins `act` and `non`, drawn independently of each other; besides there are `styled`
-    (normal, then Skeleton AdaIN), `mixed` (and Skeleton Mix) and `blend`, which joins these two by the actionlet
-    of `plain`; augmentations are left out and regions shrink by epoch. `view` is what the loader shows; `parts`
-    and `blocks` bound the region of Skeleton Mix.
+    `paper`: `spread` (the eight augmentations of AimCLR), `act` (then Skeleton AdaIN), `noisy`, `non` (then
+    Skeleton Mix). `released`: the query joins `act` and `non`, which are drawn independently. Further views are
+    `styled` (normal, then Skeleton AdaIN), `mixed` (then Skeleton Mix) and `blend`, which joins these two by the
+    actionlet of `plain`. In later epochs some augmentations are left out and regions shrink. `view` is the view
+    that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
     """
     pair = _pair(shear, crop)
     adain = SkeletonAdaIN(layout, view, variant)

@@ -1,4 +1,4 @@
-"""Tensors in nested dicts, lists and tuples, named or not: what is drawn for views, and what it comes to."""
+"""Tensors nested in dicts, lists, tuples and named tuples, as augmentations draw them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["like", "map_tensors"]
 
 
 def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
-    """Apply `function` to every tensor in nested dicts, lists and tuples."""
+    """Return the same nesting with `function` applied to every tensor."""
     if isinstance(tree, Tensor):
         return function(tree)
     if isinstance(tree, dict):
@@ -20,5 +20,5 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
 
 
 def like(tree: Any, values: list[Any]) -> Any:
-    """Return the values in a list or tuple, named or not, of the kind that `tree` is."""
+    """Return the values as a list, tuple or named tuple of the type of `tree`."""
     return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)

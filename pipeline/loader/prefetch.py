@@ -1,4 +1,4 @@
-"""Work done ahead on one background thread: bounded, closed for certain, its errors raised at the consumer."""
+"""Items produced ahead on one background thread: a bounded number, with errors raised in the consumer."""
 
 import threading
 import weakref
@@ -14,16 +14,17 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """Run the iterator that `produce(idle)` makes on a thread, keeping at most `depth` items ready.
+    """Run the iterator `produce(idle)` on a thread and keep at most `depth` items ready.
 
-    Once there are as many, it goes on when `refill_at` are left, at first use of one where that is not given:
-    to wake a thread takes longer than to make some items.
+    After `depth` items the thread pauses until `refill_at` are left, by default `depth - 1`: waking a thread can
+    take longer than making some items.
 
-    `idle()` tells the iterator that an item is ready still: there is time for work that the consumer would do.
+    `idle()` tells the iterator whether an item is still ready: then there is time for work that the consumer would
+    do otherwise.
 
-    An error of the iterator is raised by `next` once the items before it are consumed. The thread ends with
-    the iterator, with `close`, when this object is dropped, and when the interpreter exits; `produce` must
-    therefore hold no reference to this object.
+    An error of the iterator is raised by `next` after the items before it. The thread ends with the iterator, with
+    `close`, when this object is deleted, and when the interpreter exits; `produce` must therefore not hold a
+    reference to this object.
     """
 
     def __init__(
@@ -45,12 +46,12 @@ class Prefetch(Generic[T]):
         return self._queue.get()
 
     def close(self) -> None:
-        """Stop the thread and wait until it has ended; what was ready is dropped. Twice is harmless."""
+        """Stop the thread, wait until it has ended, and drop the items that were ready. May be called twice."""
         self._stop()
 
 
 class _Queue(Generic[T]):
-    """A bounded queue that either side can end; a side is woken only where it may have waited."""
+    """A bounded queue that both producer and consumer can end; each is woken only when it may be waiting."""
 
     def __init__(self, depth: int, low: int) -> None:
         self._changed = threading.Condition()
@@ -60,7 +61,7 @@ class _Queue(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> bool:
-        """Append when there is room; False when the queue was closed instead."""
+        """Append an item when there is room; return False if the queue was closed."""
         with self._changed:
             if len(self._items) >= self._depth:
                 self._changed.wait_for(lambda: self._ended or len(self._items) <= self._low)
@@ -72,7 +73,7 @@ class _Queue(Generic[T]):
             return True
 
     def get(self) -> T:
-        """Take the next item; after the last raise the producer's error, or StopIteration."""
+        """Return the next item; after the last one raise the producer's error, or StopIteration."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or len(self._items) > 0)
             if self._items:
@@ -96,7 +97,7 @@ class _Queue(Generic[T]):
         return self._ended
 
     def close(self) -> None:
-        """The consumer wants no more items."""
+        """The consumer needs no more items."""
         with self._changed:
             self._ended = True
             self._items.clear()
@@ -104,12 +105,12 @@ class _Queue(Generic[T]):
 
 
 def _run(produce: Callable[[Callable[[], bool]], Iterator[T]], queue: _Queue[T]) -> None:
-    give_up_when(queue.is_closed)  # else whoever closes waits as long as a server hangs
+    give_up_when(queue.is_closed)  # otherwise `close` would wait as long as a server hangs
     try:
         for item in produce(queue.holds_any):
             if not queue.put(item):
                 return
-    except BaseException as error:  # whatever it is, it belongs to the consumer
+    except BaseException as error:  # of any kind: the consumer raises it
         queue.end(error)
     else:
         queue.end()

@@ -1,4 +1,4 @@
-"""A subset as an endless run of batches: the same global batches for any number of ranks, exact resume."""
+"""A subset as batches, epoch after epoch: the same global batches for any number of ranks, with exact resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader.epoch_order import epoch_order
-from skelpipe.loader.shuffle_window import Outlook, check_window, default_window
+from skelpipe.loader.shuffle_window import UpcomingShards, check_window, default_window
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
@@ -40,18 +40,17 @@ class StreamBatch:
 class Stream:
     """Batches of one subset of a dataset, epoch after epoch.
 
-    `batch_size` is the global batch: with `world` ranks each takes its own contiguous slice of it (sizes
-    differ by one where `world` does not divide), all make the same number of steps, and global batch k
-    holds the same samples whatever `world` is. Without `drop_last` the last batch of an epoch is shorter,
-    and a rank's slice of it is empty when fewer samples than ranks are left. Without `shuffle` every epoch
-    is in row order.
+    `batch_size` is the size of the global batch. Each of `world` ranks takes its own contiguous slice of it (sizes
+    differ by one if `world` is no divisor). All ranks make the same number of steps, and global batch k holds the
+    same samples for every `world`. Without `drop_last` the last batch of an epoch may be shorter, and a rank's
+    slice of it is empty when fewer samples than ranks are left. Without `shuffle` every epoch is in row order.
 
-    `window` is how many shards are shuffled as one (see `epoch_order`), None for all. "auto" is None for a dataset
-    in a folder; of one elsewhere it is as many as can be held while as many are fetched ahead, and a state loaded
-    brings its own.
+    `window` is how many shards are shuffled together (see `epoch_order`), None for all. "auto" is None for a local
+    dataset. For a remote one it is as many shards as fit together with the next window, and `load_state` takes the
+    window of the state.
 
-    Iterating yields the rest of the current epoch, then moves to the next epoch. `state()` is a handful of
-    plain values, and `load_state` continues from it at once, without reading what went before.
+    Iterating yields the rest of the current epoch, then moves to the next epoch. `state()` is a few plain values;
+    `load_state` continues from them at once, without reading earlier batches.
     """
 
     def __init__(
@@ -103,12 +102,12 @@ class Stream:
         self._use_window((default_window(self._remote) if self._remote else None) if window == AUTO else window)
 
     def _use_window(self, window: Any) -> None:
-        """Take a window, which is refused where it cannot be held."""
+        """Set the window; UsageError where it does not fit."""
         if self._remote:
             check_window(self._remote, window)
         self.window = window
         self._order: tuple[int, NDArray[np.int64]] | None = None
-        self._outlook = Outlook(self._remote, self.seed, self._sizes, window, shuffle=self.shuffle)
+        self._upcoming = UpcomingShards(self._remote, self.seed, self._sizes, window, shuffle=self.shuffle)
 
     def __len__(self) -> int:
         """Return the steps of an epoch, the same on every rank."""
@@ -130,15 +129,15 @@ class Stream:
         out: Mapping[str, Clips] | None = None,
         rows: NDArray[np.int64] | None = None,
     ) -> StreamBatch:
-        """Read this rank's share of global batch `step` of `epoch`; the stream's position stays as it is.
+        """Read this rank's share of global batch `step` of `epoch`, without moving the stream.
 
-        With `out`, only the views it names are read, into the first n rows of its arrays, which are
-        returned instead of new ones. With `rows`, int64[n], these rows of the global batch are read instead.
+        With `out`, only its views are read, into the first n rows of its arrays, which are returned instead of new
+        ones. With `rows`, int64[n], these rows of the global batch are read instead of the rank's share.
         """
         rows = self.rows(epoch, step) if rows is None else rows
         if self._remote:
             first = step * self.batch_size
-            self._outlook.look(epoch, first, min(first + self.batch_size, self.count))
+            self._upcoming.expect(epoch, first, min(first + self.batch_size, self.count))
         if out is None:
             views = {view: reader.gather(rows) for view, reader in self._readers.items()}
         else:
@@ -146,17 +145,17 @@ class Stream:
         return StreamBatch(epoch=epoch, step=step, index=rows, label=self._labels[rows], views=views)
 
     def mapped(self, rows: NDArray[np.int64], view: str) -> "MappedClips | None":
-        """Return the clips of a view that have these rows where they lie; None unless here, as float32."""
+        """Return these rows of a view as memory-mapped clips; None unless the dataset is local and float32."""
         return self._readers[view].mapped(rows)
 
     def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Return the rows, int64[n], that make this rank's share of global batch `step` of `epoch`."""
-        whole = self.whole(epoch, step)
-        own = self.share(len(whole))
-        return whole[own.start : own.stop].copy()
+        """Return the rows, int64[n], of this rank's share of global batch `step` of `epoch`."""
+        rows = self.global_rows(epoch, step)
+        own = self.share(len(rows))
+        return rows[own.start : own.stop].copy()
 
-    def whole(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Return the rows, int64[N], of all ranks' shares of global batch `step` of `epoch`, not to be changed."""
+    def global_rows(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Return the rows, int64[N], of global batch `step` of `epoch`; the caller must not change them."""
         if not 0 <= step < len(self):
             raise UsageError(f"there is no step {step}: an epoch has {len(self)} steps")
         first = step * self.batch_size
@@ -169,29 +168,29 @@ class Stream:
         return order[1][first:end]
 
     def share(self, size: int) -> range:
-        """Return which places of a global batch of `size` are this rank's."""
+        """Return the positions of this rank's share in a global batch of `size` samples."""
         return range(size * self.rank // self.world, size * (self.rank + 1) // self.world)
 
     def seek(self, epoch: int, step: int) -> None:
-        """Go to `step` of `epoch`. The step after the last is allowed: what is left of the epoch is nothing."""
+        """Go to `step` of `epoch`. The step after the last is allowed: then nothing of the epoch is left."""
         if epoch < 0 or not 0 <= step <= len(self):
             raise UsageError(f"cannot go to epoch {epoch}, step {step}: an epoch has {len(self)} steps")
         self.epoch, self.step = epoch, step
 
     def state(self) -> dict[str, Any]:
-        """Return where the stream stands: the next batch's `epoch` and `step`, `seed` and the dataset's
-        `digest`, and beside them the settings that shape its batches. It does not depend on the rank."""
+        """Return the state, which is the same on all ranks: `epoch` and `step` of the next batch, `seed`, the
+        dataset's `digest`, and the settings that decide what the batches are."""
         return {"seed": self.seed, "epoch": self.epoch, "step": self.step, **self._identity()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`, which any rank of any number of ranks may have saved.
+        """Continue from `state`, saved by any rank of any number of ranks.
 
-        Raises DatasetError for a state of another dataset, UsageError for one of another seed or with
-        other settings, or one that is no state at all; the stream then stays where it was.
+        Raises DatasetError for a state of another dataset, UsageError for one with another seed or other settings,
+        or an incomplete one; then the stream stays where it was.
         """
         missing = [key for key in ("seed", "epoch", "step", "digest") if key not in state]
         if missing:
-            raise UsageError(f"this is no state of a stream: it lacks {', '.join(missing)}")
+            raise UsageError(f"this is not the state of a stream: it lacks {', '.join(missing)}")
         if state["digest"] != self.dataset.digest:
             raise DatasetError(
                 f"the state was saved on the dataset with digest {state['digest']}, but {self.dataset.path} "

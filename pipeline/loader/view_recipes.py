@@ -1,25 +1,27 @@
-"""How the views of a batch are made: augmented afresh, mixed from views made before, or joined by an actionlet."""
+"""How each view of a batch is made: clips augmented, an earlier view mixed, or two joined by an actionlet."""
 
 import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
+from operator import itemgetter
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.blend import Mixed
-from skelpipe.augment.chain import Chain
+from skelpipe.augment.chain import Chain, Steps
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
-from skelpipe.loader.drawn import DrawnView
+from skelpipe.loader.nested import map_tensors
 
 __all__ = [
     "Augmentation",
     "BatchInProgress",
+    "DrawnView",
     "Mats",
     "Mixing",
     "On",
@@ -33,9 +35,9 @@ __all__ = [
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """What changes clips, such as a `Chain`.
+    """An operation that changes clips, such as a `Chain`.
 
-    `sample` returns tensors with one row a sample, alone or in dicts, lists and tuples: parameters of
+    `sample` returns tensors with one row per sample, alone or nested in dicts, lists and tuples: the parameters of
     several batches are drawn together and cut apart.
     """
 
@@ -46,19 +48,49 @@ class Augmentation(Protocol):
 
 @runtime_checkable
 class Mixing(Augmentation, Protocol):
-    """An augmentation that mixes the clips of a batch and tells what it mixed.
+    """An augmentation that mixes the clips of a batch and returns mask and donors besides.
 
-    Its parameters, as those of all that takes something from another clip, hold under the key `donor` which one
-    that is, int64[N] (see `skelpipe.augment.donor`).
+    Its parameters, like those of every operation that uses other clips, hold the number of the other clip,
+    int64[N], under the key `donor` (see `skelpipe.augment.donor`).
     """
 
     def mix(self, x: Tensor, params: Any) -> Mixed: ...
 
 
+class DrawnView(NamedTuple):
+    """The parameters drawn for a view and, for a `Chain`, the steps that they are folded to (see `Chain.folded`).
+
+    Both have one row per sample, so that several batches can be drawn together and cut apart. The parameters of a
+    chain are hardly ever needed once they are folded, so they are cut only on demand.
+    """
+
+    drawn: Any
+    steps: Steps | None
+    rows: slice = slice(None)
+
+    @classmethod
+    def of(cls, op: Augmentation | None, params: Any, shape: torch.Size) -> "DrawnView":
+        return cls(params, op.folded(params, shape) if isinstance(op, Chain) else None)
+
+    def part(self, rows: slice) -> "DrawnView":
+        """Return what was drawn for some of the samples."""
+        return DrawnView(self.drawn, map_tensors(itemgetter(rows), self.steps), rows)
+
+    @property
+    def params(self) -> Any:
+        return map_tensors(itemgetter(self.rows), self.drawn)
+
+    def apply(self, op: Augmentation, x: Tensor) -> Tensor:
+        return op.apply(x, self.params) if self.steps is None else cast(Chain, op).run(x, self.steps)
+
+
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view while its batch is made: the finished `clip`; the `joints` it was derived from (None where it was
-    changed since); its `extras`; and `carry`, which moves a mask of the clip as it was read to this view."""
+    """A finished view of a batch.
+
+    `clip` is the result, `joints` the joint stream that it was derived from (None if it was changed afterwards),
+    `extras` further results, and `carry` maps a mask of the clip as it was read to this view.
+    """
 
     clip: Tensor
     joints: Tensor | None
@@ -66,16 +98,16 @@ class View:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first(self, count: int) -> "View":
-        """Return the view of the first clips, which masks can no longer be carried to."""
+        """Return the view of the first `count` clips. Masks of the whole batch cannot be carried to it."""
         joints = None if self.joints is None else self.joints[:count]
         return View(self.clip[:count], joints, self.carry, {key: x[:count] for key, x in self.extras.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class BatchInProgress:
-    """A batch in the making: its clips, how the view shown is derived, the views made so far.
+    """A batch whose views are being made: its clips, how to derive the view shown, and the views so far.
 
-    The clips may be stored ones where all entries take those (`takes_mapped`).
+    The clips are memory-mapped only if all view recipes can read such clips (`takes_mapped`).
     """
 
     clips: Tensor | MappedClips
@@ -83,13 +115,16 @@ class BatchInProgress:
     made: dict[str, View] = field(default_factory=dict)
 
     def first(self, count: int) -> "BatchInProgress":
-        """Return the scene of the first clips."""
+        """Return the batch of the first `count` clips."""
         made = {name: view.first(count) for name, view in self.made.items()}
         return BatchInProgress(self.clips[:count], self.derive, made)
 
 
 class ViewRecipe(Protocol):
-    """How one view of a batch is made, from the clips read or from views (`uses`) made before it."""
+    """How one view of a batch is made, from the clips read or from earlier views (`uses`).
+
+    `sample` draws parameters for clips of `shape`, `folded` prepares them for use, and `make` makes the view.
+    """
 
     @property
     def uses(self) -> tuple[str, ...]: ...
@@ -105,14 +140,14 @@ class ViewRecipe(Protocol):
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any: ...
 
-    def plan(self, params: Any, shape: torch.Size) -> DrawnView: ...
+    def folded(self, params: Any, shape: torch.Size) -> DrawnView: ...
 
-    def make(self, scene: BatchInProgress, plan: DrawnView) -> View: ...
+    def make(self, batch: BatchInProgress, drawn: DrawnView) -> View: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Augmented:
-    """The clips read, augmented, and the view derived from the result."""
+    """The clips read are augmented, and the view is derived from the result."""
 
     augmentation: Augmentation | None
     uses: ClassVar[tuple[str, ...]] = ()
@@ -120,35 +155,35 @@ class _Augmented:
 
     @property
     def from_clips_alone(self) -> bool:
-        """Say whether clips and parameters decide the view, whenever and wherever it is made."""
+        """Whether the view follows from clips and parameters alone, so that any thread may make it at any time."""
         return isinstance(self.augmentation, Chain)
 
     @property
     def takes_mapped(self) -> bool:
-        """Say whether the view is as quickly made from clips where they lie as from ones in memory."""
+        """Whether the view is made from memory-mapped clips as fast as from clips in memory."""
         return isinstance(self.augmentation, Chain) and self.augmentation.begins_by_mixing
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None if self.augmentation is None else self.augmentation.sample(draws, shape)
 
-    def plan(self, params: Any, shape: torch.Size) -> DrawnView:
+    def folded(self, params: Any, shape: torch.Size) -> DrawnView:
         return DrawnView.of(self.augmentation, params, shape)
 
-    def make(self, scene: BatchInProgress, plan: DrawnView) -> View:
+    def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
         op = self.augmentation
-        clips = cast(Tensor, scene.clips)  # or what a chain takes as well
-        x = clips if op is None else plan.apply(op, clips)
-        return View(scene.derive(x), x, lambda mask: carried(mask, op, plan.params))
+        clips = cast(Tensor, batch.clips)  # or memory-mapped clips, which a chain takes as well
+        x = clips if op is None else drawn.apply(op, clips)
+        return View(batch.derive(x), x, lambda mask: carried(mask, op, drawn.params))
 
 
 @dataclass(frozen=True, slots=True)
 class On:
     """The view `view` of the same batch, augmented or mixed further by `op`.
 
-    With stage="view" the operation acts on the finished view: it is derived first, then mixed, as in
-    SkeleMixCLR and ActCLR. With stage="joint" it acts on the joints of `view`, and the view is derived from
-    the result, as in SkeAttnCLR: bones and motion across the border of a mixed region then join two people
-    (spec A8). A mixing operation adds the extras `mask` and `donor`.
+    With stage="view" the operation acts on the finished view: it is derived first, then mixed, as in SkeleMixCLR
+    and ActCLR. With stage="joint" it acts on the joints of `view`, and the view is derived from the result, as in
+    SkeAttnCLR: then bones and motion across the border of a mixed region join two people (docs/augmentation.md). A
+    mixing operation adds the extras `mask` and `donor`.
     """
 
     view: str
@@ -172,37 +207,37 @@ class On:
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return self.op.sample(draws, shape)
 
-    def plan(self, params: Any, shape: torch.Size) -> DrawnView:
+    def folded(self, params: Any, shape: torch.Size) -> DrawnView:
         return DrawnView.of(self.op, params, shape)
 
-    def make(self, scene: BatchInProgress, plan: DrawnView) -> View:
-        below = scene.made[self.view]
+    def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
+        below = batch.made[self.view]
         x = below.clip if self.stage == "view" else below.joints
-        assert x is not None, "only views with joints are let through by view_recipes()"
+        assert x is not None, "view_recipes() accepts only views with joints here"
         extras: dict[str, Tensor] = {}
         if isinstance(self.op, Mixing):
-            mixed = self.op.mix(x, plan.params)
+            mixed = self.op.mix(x, drawn.params)
             x, extras = mixed.clip, {"mask": mixed.mask, "donor": mixed.donor}
         else:
-            x = plan.apply(self.op, x)
+            x = drawn.apply(self.op, x)
 
         def carry(mask: Tensor) -> Tensor:
-            return carried(below.carry(mask), self.op, plan.params)
+            return carried(below.carry(mask), self.op, drawn.params)
 
-        return View(x, None, carry, extras) if self.stage == "view" else View(scene.derive(x), x, carry, extras)
+        return View(x, None, carry, extras) if self.stage == "view" else View(batch.derive(x), x, carry, extras)
 
 
 @dataclass(frozen=True, slots=True)
 class Mats:
-    """The view `act` inside the actionlet and the view `non` outside it (Lin et al. 2023, eq. 7; spec D5).
+    """The view `act` inside the actionlet and the view `non` outside it (Lin et al. 2023, eq. 7).
 
-    `actionlet` maps clips [N,C,T,V,M] of the view shown to the mask A, [N,T',V,M] or [N,T',V] in 0..1, T' being
-    the frames or the encoder's steps; it is called when the batch is handed out, so that it may use networks
-    in training. With mask="recomputed" it sees the clips of `sees`, which is `act` unless another view with the
-    same crops and flips is named; with mask="carried" the clips as read (the paper's wording), and its mask
-    goes through the crops and flips of `act`. `stretch` is how a mask of T' steps gets its frames (see
-    `to_frames`); an actionlet keeps none of the clips it is given, whose memory is used
-    again. Adds the extra `mask`, [N,T,V,M] (M=1 if bodies share it).
+    `actionlet` maps clips [N,C,T,V,M] of the view shown to the mask A, [N,T',V,M] or [N,T',V] in 0..1, where T' is
+    the number of frames or of the encoder's steps. It is called when the batch is handed out, so it may use
+    networks that are being trained. With mask="recomputed" it gets the clips of the view `sees`, by default `act`;
+    another one must have the same crops and flips. With mask="carried" it gets the clips as read (the paper's
+    wording), and its mask goes through the crops and flips of `act`. `stretch` is how a mask of T' steps is
+    brought to T frames (see `to_frames`). An actionlet must not keep its clips: their memory is reused. Adds the
+    extra `mask`, [N,T,V,M] (M=1 if bodies share it).
     """
 
     act: str
@@ -216,13 +251,13 @@ class Mats:
 
     @property
     def takes_mapped(self) -> bool:
-        return self.mask != "carried"  # then it does not see the clips as read
+        return self.mask != "carried"  # a carried mask is computed from the clips as read
 
     def __post_init__(self) -> None:
         if self.mask not in ("recomputed", "carried"):
             raise UsageError(f"an actionlet's mask is 'recomputed' or 'carried', not {self.mask!r}")
         if self.mask == "carried" and self.sees is not None:
-            raise UsageError("an actionlet whose mask is carried sees the clips as read, no view")
+            raise UsageError("an actionlet whose mask is carried gets the clips as read, not a view")
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -231,61 +266,65 @@ class Mats:
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return None
 
-    def plan(self, params: Any, shape: torch.Size) -> DrawnView:
+    def folded(self, params: Any, shape: torch.Size) -> DrawnView:
         return DrawnView(params, None)
 
-    def make(self, scene: BatchInProgress, plan: DrawnView) -> View:
-        act = scene.made[self.act]
+    def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
+        act = batch.made[self.act]
         if self.mask == "recomputed":
-            seen = scene.made[self.sees or self.act].clip
+            seen = batch.made[self.sees or self.act].clip
         else:
-            seen = scene.derive(cast(Tensor, scene.clips))
+            seen = batch.derive(cast(Tensor, batch.clips))
         mask = self.actionlet(seen)
         mask = mask[..., None] if mask.dim() == 3 else mask
         mask = to_frames(mask.movedim(3, 1), act.clip.shape[2], self.stretch).movedim(1, 3)
         if self.mask == "carried":
             mask = act.carry(mask)
-        return View(mats(act.clip, scene.made[self.non].clip, mask), None, act.carry, {"mask": mask})
+        return View(mats(act.clip, batch.made[self.non].clip, mask), None, act.carry, {"mask": mask})
 
 
 ViewRecipes: TypeAlias = Mapping[str, On | Mats | Augmentation | None]
 
 
 def view_recipes(recipe: ViewRecipes, reserved: Iterable[str] = ()) -> dict[str, ViewRecipe]:
-    """Return the recipe with an entry for every name.
+    """Return a view recipe for every name.
 
-    Raises UsageError for views that cannot be made, and for names that cannot be an attribute beside the
+    Raises UsageError for views that cannot be made, and for names that cannot be attributes of a batch beside the
     `reserved` ones.
     """
     made: dict[str, ViewRecipe] = {}
     taken = set(reserved)
     for name, content in recipe.items():
         if not isinstance(content, On | Mats | Augmentation | None):
-            raise UsageError(f"the view {name!r} is to be an augmentation, On, Mats or None, not {content!r}")
-        entry = content if isinstance(content, On | Mats) else _Augmented(content)
-        if missing := [used for used in entry.uses if used not in made]:
+            raise UsageError(f"the view {name!r} must be an augmentation, On, Mats or None, not {content!r}")
+        view_recipe = content if isinstance(content, On | Mats) else _Augmented(content)
+        if missing := [used for used in view_recipe.uses if used not in made]:
             raise UsageError(
-                f"the view {name!r} is made from {missing[0]!r}, which must stand before it in the recipe"
+                f"the view {name!r} is made from {missing[0]!r}, which must come before it in the recipe"
             )
-        if isinstance(entry, On) and entry.stage == "joint" and not _has_joints(made[entry.view]):
+        if (
+            isinstance(view_recipe, On)
+            and view_recipe.stage == "joint"
+            and not _has_joints(made[view_recipe.view])
+        ):
             raise UsageError(
-                f"the view {name!r} acts on the joints of {entry.view!r}, "
-                f"which was changed after it was derived and has no joints any more"
+                f"the view {name!r} acts on the joints of {view_recipe.view!r}, "
+                f"which was changed after it was derived and so has no joints"
             )
-        for own in (name, *(f"{name}_{extra}" for extra in entry.extras)):
+        for own in (name, *(f"{name}_{extra}" for extra in view_recipe.extras)):
             if not own.isidentifier() or keyword.iskeyword(own) or own in taken or own.startswith("_"):
                 raise UsageError(f"a view of a batch cannot be called {own!r}")
             taken.add(own)
-        made[name] = entry
+        made[name] = view_recipe
     return made
 
 
 def with_used(made: Mapping[str, ViewRecipe], names: Iterable[str]) -> set[str]:
-    """Return these views and all that they are made from."""
+    """Return the names of these views and of all views that they are made from."""
     found = set(names)
     return found.union(*(with_used(made, made[name].uses) for name in found))
 
 
-def _has_joints(entry: ViewRecipe) -> bool:
-    """Say whether a view is derived last, so that there are joints that it was derived from."""
-    return isinstance(entry, _Augmented) or (isinstance(entry, On) and entry.stage == "joint")
+def _has_joints(view_recipe: ViewRecipe) -> bool:
+    """Whether deriving is the last step of a view, so that it has joints."""
+    return isinstance(view_recipe, _Augmented) or (isinstance(view_recipe, On) and view_recipe.stage == "joint")

@@ -80,7 +80,7 @@ def batch_of(built: ActCLR, joints: Tensor, view: str = "joint", epoch: int = 2)
     with torch.no_grad():
         for slot, (name, entry) in enumerate(view_recipes(built.views()).items()):
             drawn = entry.sample(Draws(0, epoch, index, slot), joints.shape)
-            scene.made[name] = entry.make(scene, entry.plan(drawn, joints.shape))
+            scene.made[name] = entry.make(scene, entry.folded(drawn, joints.shape))
     extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
     return Clips({name: made.clip for name, made in scene.made.items()}, extras)
 

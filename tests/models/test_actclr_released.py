@@ -1,4 +1,4 @@
-"""The second stage of ActCLR as released, taken apart and put together by hand."""
+"""The second stage of ActCLR as released, against a step that is computed part by part."""
 
 import copy
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.skeletonmix import SkeletonMix
+from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.loader.view_recipes import BatchInProgress, view_recipes
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
-from skelpipe.models.actclr_released import MixingSince, Since
+from skelpipe.models.actclr_released import FromEpoch, MixingFromEpoch, mixed_keys
 from skelpipe.models.method import Progress
 from skelpipe.skeleton import layout
 
@@ -52,7 +52,7 @@ class Clips:
 
 @pytest.fixture
 def built() -> ActCLR:
-    """The method inside its second stage, query and key network apart, statistics moved."""
+    """The method in its second stage, with different query and key networks and moved running statistics."""
     torch.manual_seed(0)
     method = build_method(RECIPE, KINECT)
     assert isinstance(method, ActCLR)
@@ -73,13 +73,13 @@ def batch_of(built: ActCLR, n: int = 5, epoch: int = 2) -> Clips:
     scene, index = BatchInProgress(joints, lambda x: x), torch.arange(n)
     for slot, (name, entry) in enumerate(view_recipes(built.views()).items()):
         drawn = entry.sample(Draws(0, epoch, index, slot), joints.shape)
-        scene.made[name] = entry.make(scene, entry.plan(drawn, joints.shape))
+        scene.made[name] = entry.make(scene, entry.folded(drawn, joints.shape))
     extras = {f"{name}_{key}": x for name, view in scene.made.items() for key, x in view.extras.items()}
     return Clips({name: made.clip for name, made in scene.made.items()}, extras)
 
 
 def masks(encoder: Any, head: nn.Module, features: Tensor, zbar: Tensor) -> Tensor:
-    """Masks [N,M,T',V] by spec D5: the gradient of the batch's mean, parts averaged, 1e-8, clipped to 1."""
+    """Masks [N,M,T',V] as released: the gradient of the batch's mean, parts averaged, 1e-8, clipped to 1."""
     leaf = features.detach().requires_grad_()
     with torch.enable_grad():
         z = head(encoder.pool(leaf, 2))
@@ -192,15 +192,15 @@ def test_resumed_steps_are_the_same_bits(built: ActCLR) -> None:
 def test_the_curriculum_counts_from_the_second_stage_on(epoch: int) -> None:
     first, index, shape = 300, torch.arange(3), (3, 3, FRAMES, 25, 2)
     op = chain("actclr-actionlet", layout=KINECT, variant="released", curriculum=True)
-    drawn = Since(op, first).sample(Draws(0, first + epoch, index), shape)
+    drawn = FromEpoch(op, first).sample(Draws(0, first + epoch, index), shape)
     kept = sum(params is not None for params in drawn)
     assert kept == {50: 7, 150: 5, 350: 0}[epoch]
     clips = torch.randn(shape)
-    assert torch.equal(Since(op, first).apply(clips, drawn), op.apply(clips, drawn))
+    assert torch.equal(FromEpoch(op, first).apply(clips, drawn), op.apply(clips, drawn))
 
 
 def test_the_regions_shrink_in_the_second_stage_only() -> None:
-    mixing = MixingSince(SkeletonMix(KINECT, curriculum=True), 300)
+    mixing = MixingFromEpoch(SkeletonMix(KINECT, curriculum=True), 300)
     index, shape, clips = torch.arange(3), (3, 3, FRAMES, 25, 2), torch.randn(3, 3, FRAMES, 25, 2)
     lengths: dict[int, set[int]] = {}
     for epoch in (310, 510):
@@ -214,7 +214,35 @@ def test_the_regions_shrink_in_the_second_stage_only() -> None:
 def test_augmentations_are_those_of_the_stage(built: ActCLR) -> None:
     views = built.views()
     assert list(views) == ["act", "non", "plain", "styled", "mixed", "key"]
-    assert isinstance(views["act"], Since)
-    assert isinstance(views["non"], Since)
+    assert isinstance(views["act"], FromEpoch)
+    assert isinstance(views["non"], FromEpoch)
     assert views["act"].first == views["mixed"].op.first == 2
-    assert not isinstance(views["key"], Since)
+    assert not isinstance(views["key"], FromEpoch)
+
+
+def unit_rows(n: int) -> Tensor:
+    return F.normalize(torch.randn(n, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
+
+
+def test_mixed_keys() -> None:
+    torch.manual_seed(0)
+    keys, donor = unit_rows(3), torch.tensor([2, 0, 1])
+    mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
+    share = (torch.rand(3, 4, 5) > 0.6).float()
+    found = mixed_keys(keys, mask, keys[donor], mask[donor], share)
+    for i in range(3):
+        j = int(donor[i])
+        host_mass, donor_mass = ((mask[each] / 0.1).exp() / (mask[each] / 0.1).exp().sum() for each in (i, j))
+        p = sum(float(donor_mass[t, v].sum()) for t in range(4) for v in range(5) if share[i, t, v])
+        c = sum(float(host_mass[t, v].sum()) for t in range(4) for v in range(5) if not share[i, t, v])
+        expected = (c * keys[i] + p * keys[j]) / (c + p)
+        torch.testing.assert_close(found[i], expected / expected.norm(), rtol=1e-10, atol=0)
+
+
+def test_mixed_keys_of_whole_shares() -> None:
+    keys, donor = unit_rows(3), torch.tensor([1, 2, 0])
+    mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
+    for share in (0.0, 0.25, 1.0):  # as Mixup does
+        found = mixed_keys(keys, mask, keys[donor], mask[donor], torch.full((3, 4, 5), share))
+        expected = F.normalize((1 - share) * keys + share * keys[donor], dim=1)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

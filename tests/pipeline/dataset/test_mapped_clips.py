@@ -72,8 +72,8 @@ def test_a_loader_gives_what_its_chains_make_of_gathered_clips(dataset: Dataset,
     recipe = RECIPES[name]()
     loader = Loader(Stream(dataset, "train", ["joint"], 5, seed=3), "cpu", recipe, view=view)
     plain = Loader(Stream(dataset, "train", ["joint"], 5, seed=3), "cpu", recipe, view=view)
-    plain._source.stored = False
-    assert loader._source.stored == (name != "raw beside" and dataset.card["dtype"] == "float32")
+    plain._source.reads_mapped = False
+    assert loader._source.reads_mapped == (name != "raw beside" and dataset.card["dtype"] == "float32")
     compared = 0
     for ours, theirs in zip(loader, plain, strict=True):
         for key, clips in theirs.views.items():
@@ -101,7 +101,7 @@ def test_one_thread_reads_on_into_the_next_epochs(dataset: Dataset, threads: Any
         assert same(loader, epoch)
         reading.append(threads())
     assert reading[0] == reading[1] == reading[2]
-    assert len(reading[0]) == loader._source.stored
+    assert len(reading[0]) == loader._source.reads_mapped
     loader.stream.seek(1, 1)  # what was read on for is another place
     assert same(loader, 1, 1)
     loader.load_state({**loader.state(), "epoch": 7})

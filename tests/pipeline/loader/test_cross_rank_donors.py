@@ -56,7 +56,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 }
 
 
-def shares(
+def batches_of(
     dataset: Any, recipe: Mapping[str, Any], world: int, batch: int = 7, **options: Any
 ) -> list[list[Batch]]:
     def read(rank: int) -> list[Batch]:
@@ -79,9 +79,9 @@ def same(parts: tuple[Batch, ...], whole: Batch) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_any_number_of_ranks_makes_the_batch_of_one(memory_dataset: Any, name: str) -> None:
     dataset = memory_dataset([17], shape=SHAPE)  # batches of 7, 7 and 3
-    (alone,) = shares(dataset, RECIPES[name], 1)
+    (alone,) = batches_of(dataset, RECIPES[name], 1)
     for world in (2, 3, 7):
-        ranks = shares(dataset, RECIPES[name], world)
+        ranks = batches_of(dataset, RECIPES[name], world)
         for *parts, whole in zip(*ranks, alone, strict=True):
             same(tuple(parts), whole)
 
@@ -89,33 +89,33 @@ def test_any_number_of_ranks_makes_the_batch_of_one(memory_dataset: Any, name: s
 def test_a_rank_reads_no_more_than_its_own_and_their_donors(memory_dataset: Any) -> None:
     dataset = memory_dataset([64], shape=SHAPE)
     recipe = view_recipes({"query": NORMAL, "key": NORMAL, "mixed": On("query", MIX)})
-    (alone,) = shares(dataset, mixing_views.skelemixclr(KINECT, blocks=(1, 1)), 1, batch=64)
+    (alone,) = batches_of(dataset, mixing_views.skelemixclr(KINECT, blocks=(1, 1)), 1, batch=64)
     donor = alone[0].mixed_donor.numpy()
     for rank in range(4):
         stream = Stream(dataset, "train", ["joint"], 64, seed=3, rank=rank, world=4)
-        parts = RankShares(stream, recipe)
-        (part,), plans = parts.planned(0, range(1))
+        shares = RankShares(stream, recipe)
+        (share,), drawn = shares.draw(0, range(1))
         own = np.arange(16 * rank, 16 * rank + 16)
-        assert part.own == 16
-        assert part.places is not None
-        assert part.places[:16].tolist() == own.tolist()
-        assert sorted(part.places) == sorted({*own.tolist(), *donor[own].tolist()})
-        assert part.rows.tolist() == alone[0].index.numpy()[part.places].tolist()
-        assert part.rows.tolist() == parts.rows(0, 0).tolist()
-        assert parts.with_guests(plans) == {"query", "mixed"}
+        assert share.own == 16
+        assert share.positions is not None
+        assert share.positions[:16].tolist() == own.tolist()
+        assert sorted(share.positions) == sorted({*own.tolist(), *donor[own].tolist()})
+        assert share.rows.tolist() == alone[0].index.numpy()[share.positions].tolist()
+        assert share.rows.tolist() == shares.rows(0, 0).tolist()
+        assert shares.views_of_donors(drawn) == {"query", "mixed"}
 
 
 @pytest.mark.parametrize(
     ("name", "most"), [("skelemixclr+", 3), ("skeattnclr", 1), ("actclr", 3), ("actclr released", 3)]
 )
-def test_guests_are_no_more_than_once_a_mix_and_a_mix_of_mixes(memory_dataset: Any, name: str, most: int) -> None:
+def test_donors_are_no_more_than_once_a_mix_and_a_mix_of_mixes(memory_dataset: Any, name: str, most: int) -> None:
     stream = Stream(memory_dataset([96], shape=SHAPE), "train", ["joint"], 48, seed=1, rank=3, world=12)
-    parts = RankShares(stream, view_recipes(RECIPES[name]))
+    shares = RankShares(stream, view_recipes(RECIPES[name]))
     for epoch in range(5):
-        for part in parts.planned(epoch, range(2))[0]:
-            assert part.own == 4
-            assert len(part.rows) <= (1 + most) * 4
-            assert len(set(part.rows.tolist())) == len(part.rows)
+        for share in shares.draw(epoch, range(2))[0]:
+            assert share.own == 4
+            assert len(share.rows) <= (1 + most) * 4
+            assert len(set(share.rows.tolist())) == len(share.rows)
 
 
 def test_mixes_that_begin_in_a_later_epoch_are_the_same_on_all_ranks(memory_dataset: Any) -> None:
@@ -132,17 +132,17 @@ def test_mixes_that_begin_in_a_later_epoch_are_the_same_on_all_ranks(memory_data
 
 
 @pytest.mark.parametrize(("world", "name"), [(1, "mix"), (2, "plain")])
-def test_without_other_ranks_or_mixes_there_are_no_guests(memory_dataset: Any, world: int, name: str) -> None:
+def test_without_other_ranks_or_mixes_there_are_no_donors(memory_dataset: Any, world: int, name: str) -> None:
     dataset = memory_dataset([16], shape=SHAPE)
     recipe = {"query": NORMAL} if name == "plain" else {"query": NORMAL, "mixed": On("query", MIX)}
     stream = Stream(dataset, "train", ["joint"], 8, seed=3, rank=0, world=world)
-    parts = RankShares(stream, view_recipes(recipe))
-    (part, _), _ = parts.planned(0, range(2))
-    assert part.places is None
-    assert part.rows.tolist() == stream.rows(0, 0).tolist() == parts.rows(0, 0).tolist()
+    shares = RankShares(stream, view_recipes(recipe))
+    (share, _), _ = shares.draw(0, range(2))
+    assert share.positions is None
+    assert share.rows.tolist() == stream.rows(0, 0).tolist() == shares.rows(0, 0).tolist()
 
 
-def test_views_of_own_clips_alone_are_not_made_of_guests(memory_dataset: Any) -> None:
+def test_views_of_own_clips_alone_are_not_made_of_donors(memory_dataset: Any) -> None:
     seen: list[int] = []
 
     def counted(x: Tensor) -> Tensor:
@@ -151,5 +151,5 @@ def test_views_of_own_clips_alone_are_not_made_of_guests(memory_dataset: Any) ->
 
     dataset = memory_dataset([16], shape=SHAPE)
     recipe = {"act": NORMAL, "non": On("act", MIX), "query": Mats("act", "non", counted)}
-    shares(dataset, recipe, 2, batch=8)
+    batches_of(dataset, recipe, 2, batch=8)
     assert seen == [4] * 4
