@@ -1,6 +1,6 @@
-"""ActCLR: contrasts that treat the moving part of a clip apart from the rest (Lin et al. 2023; spec D5)."""
+"""ActCLR: the moving part of a clip, its actionlet, is augmented and pooled in its own way (Lin et al. 2023)."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -12,84 +12,87 @@ from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr
 from skelpipe.models.actclr_released import BankLosses, released_step, released_views
-from skelpipe.models.actionlets import Actionlets, judging
+from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import info_nce, similarity_mining
 from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import ABOVE_ZERO, Setting
-from skelpipe.models.skelemixclr import BOUNDS, region_bounds
+from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share, Whole
+from skelpipe.models.skelemixclr import region_bounds
 
 __all__ = ["ActCLR"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ActCLRSettings:
+    """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`)."""
+
+    moco_epochs: Whole = 300
+    query_temperature: Positive = 0.1
+    key_temperature: Positive = 0.04
+    threshold: Share = 0.5
+    inner: Flag = False
+    nearest: Count = 8192
+    parts: Bounds = field(default_factory=lambda: [2, 3])
+    blocks: Bounds = field(default_factory=lambda: [3, 5])
+
+
 class ActCLR(Method):
-    """MoCo pre-training for `moco_epochs`, then actionlets.
+    """MoCo pre-training for `moco_epochs`, then a second stage with actionlets.
 
-    Second stage of the paper: the key network finds the actionlet, where a clip differs most from the static
-    anchor (the mean training clip); the query is augmented mildly inside it and strongly outside (MATS), the key
-    is pooled over its own actionlet (SAFP), and the query is to lie among the bank's entries as the key does.
+    In the paper's second stage the key network finds the actionlet, where a clip differs most from the static
+    anchor, the mean training clip (eq. 2 to 5). The query is augmented mildly inside it and strongly outside
+    (MATS, eq. 6, 7), the key is pooled over its own actionlet (SAFP, eq. 8), and the query's similarities to the
+    bank's entries must be those of the key (eq. 9).
 
-    `released` follows the code of December 2023 (see `models.actclr_released`): the anchor is the mean of the key
-    batch, masks are whole body parts and those of the queries come from the query network, keys are half plain
-    half SAFP, and three divergences over the nearest bank entries are summed. As the second stage begins the key
-    network becomes the query's copy and the queue is filled anew. That code has no first stage and starts from an
-    AimCLR model: `moco_epochs` 0 and a run of that, as recipe `actclr-released` has it (spec G11).
+    `variant` "released" follows the code of December 2023, see `models.actclr_released`. When the second stage
+    begins, the key network becomes the query's copy and the queue is drawn again. That code has no first stage and
+    starts from an AimCLR model: `moco_epochs` is 0, as in recipe `actclr-released` (divergence `actclr-training`).
 
-    Networks judge the anchor and the clips to augment in evaluation mode: the anchor is no batch, and statistics
-    and dropout stay the contrast's own.
+    The anchor and the clips to augment are embedded in evaluation mode, so that they change no running statistics
+    and there is no dropout.
     """
 
     name: ClassVar[str] = "actclr"
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "moco_epochs": Setting("int", low=0),
-        "query_temperature": Setting("float", low=ABOVE_ZERO),
-        "key_temperature": Setting("float", low=ABOVE_ZERO),
-        "threshold": Setting("float", low=0, high=1),
-        "inner": Setting("bool"),
-        "nearest": Setting("int", low=1),
-        **BOUNDS,
-    }
+    Settings: ClassVar[type] = ActCLRSettings
     anchor: Tensor | None
 
-    def __init__(self, parts: Parts, settings: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Parts, settings: ActCLRSettings) -> None:
         super().__init__()
         encoder = parts.encoder()
         if not encoder.joint_map:
             raise UsageError(
                 "actclr finds actionlets among the joints of a feature map, and the backbone "
-                f"{parts.encoder_settings['name']!r} has none; take stgcn or dsta"
+                f"{parts.recipe.encoder.name!r} has none; take stgcn or dsta"
             )
         self.moco: MoCo = parts.moco(encoder)
-        self.temperature = parts.temperature
-        self.released = parts.variant == "released"
-        self.moco_epochs: int = settings["moco_epochs"]
-        self.losses = BankLosses(
-            settings["query_temperature"], settings["key_temperature"], nearest=settings["nearest"]
-        )
-        self.regions = Actionlets(parts.layout, parts.variant, settings["threshold"], settings["inner"])
+        self.temperature = parts.recipe.temperature
+        self.released = parts.recipe.variant == "released"
+        self.moco_epochs: int = settings.moco_epochs
+        self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)
+        self.regions = Actionlets(parts.layout, parts.recipe.variant, settings.threshold, settings.inner)
         pasted = region_bounds(self.name, settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
         normal = parts.chain("normal")
         self._moco_views: ViewRecipes = {"query": normal, "key": normal}
-        given: dict[str, Any] = {"variant": parts.variant, **pasted, **parts.augment}
+        given: dict[str, Any] = {"variant": parts.recipe.variant, **pasted, **parts.augment}
         recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
         self._actionlet_views: ViewRecipes = released_views(recipe, self.moco_epochs) if self.released else recipe
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
+    def build(cls, parts: Parts, settings: ActCLRSettings) -> Self:
         return cls(parts, settings)
 
-    def begins_trained(self) -> bool:
+    def needs_trained_networks(self) -> bool:
         return self.moco_epochs == 0
 
     def views(self) -> ViewRecipes:
         return self._actionlet_views if self.with_actionlets else self._moco_views
 
     def advance(self, progress: Progress) -> None:
-        """Change the stage at its epoch. Raises UsageError where a run will need an anchor that is not there."""
+        """Choose the stage by the epoch. Raises UsageError where the run needs an anchor and there is none."""
         if not self.released and self.anchor is None and progress.epochs > self.moco_epochs:
             raise UsageError(
                 "actclr compares clips with the static anchor, the dataset's mean training clip, and was built "
@@ -97,10 +100,10 @@ class ActCLR(Method):
             )
         self.with_actionlets = progress.epoch >= self.moco_epochs
         if self.released and progress.epoch == self.moco_epochs and progress.step == 0:
-            self._start_anew()
+            self._start_released_stage()
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with `batch.views`: see `views`. Moves key network and queue."""
+        """Step with the views that `views` returns; updates key network and queue."""
         if not self.with_actionlets:
             return self._contrast(batch)
         if self.released:
@@ -109,18 +112,18 @@ class ActCLR(Method):
 
     @torch.no_grad()
     def actionlet(self, clips: Tensor) -> Tensor:
-        """Return the actionlets [N,T',V,M] in 0..1 of clips [N,C,T,V,M], by the key network as it is now."""
-        persons = clips.shape[4]
-        with judging(self.moco.key_encoder):
+        """Return the actionlets [N,T',V,M] in 0..1 of clips [N,C,T,V,M], by the present key network."""
+        bodies = clips.shape[4]
+        with evaluation_mode(self.moco.key_encoder):
             features = self._key_map(torch.cat([clips, self._static().to(clips.dtype)]))
-        anchor = self._embed(features[-persons:], persons)
-        return self.regions.of(features[:-persons], persons, self.moco.key_head, anchor).movedim(1, 3)
+        anchor = self._embed(features[-bodies:], bodies)
+        return self.regions.of(features[:-bodies], bodies, self.moco.key_head, anchor).movedim(1, 3)
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
     def _contrast(self, batch: ViewBatch) -> Step:
-        """Take a step of MoCo v2, which is SkeletonCLR's."""
+        """Take a step of the first stage: MoCo v2, as SkeletonCLR's."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
         k = self.moco.key(batch.views["key"])
@@ -130,7 +133,7 @@ class ActCLR(Method):
         return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, q))
 
     def _mine(self, batch: ViewBatch) -> Step:
-        """Take a step of the paper's second stage."""
+        """Take a step of the paper's second stage (eq. 9)."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
         k, mask = self._key(batch.views["key"])
@@ -142,8 +145,8 @@ class ActCLR(Method):
 
     @torch.no_grad()
     def _key(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys [N,dim], pooled over the clips' own actionlets (eq. 8), and these, [N,M,T',V]."""
-        with judging(self.moco.key_encoder):
+        """Return keys [N,dim], pooled over the clips' own actionlets (eq. 8), and the actionlets [N,M,T',V]."""
+        with evaluation_mode(self.moco.key_encoder):
             anchor = self._embed(self._key_map(self._static()), clips.shape[4])
         features = self._key_map(clips)
         mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor)
@@ -153,10 +156,10 @@ class ActCLR(Method):
     def _key_map(self, clips: Tensor) -> Tensor:
         return cast(Encoder, self.moco.key_encoder).features(clips)
 
-    def _embed(self, features: Tensor, persons: int) -> Tensor:
-        """Return the embedding, of any length, of a feature map, by the key network's head as it judges."""
-        with judging(self.moco.key_head):
-            embedding: Tensor = self.moco.key_head(cast(Encoder, self.moco.key_encoder).pool(features, persons))
+    def _embed(self, features: Tensor, bodies: int) -> Tensor:
+        """Return the embedding, not normalised, of a feature map by the key network's head in evaluation mode."""
+        with evaluation_mode(self.moco.key_head):
+            embedding: Tensor = self.moco.key_head(cast(Encoder, self.moco.key_encoder).pool(features, bodies))
         return embedding
 
     def _static(self) -> Tensor:
@@ -165,8 +168,8 @@ class ActCLR(Method):
         return self.anchor[None]
 
     @torch.no_grad()
-    def _start_anew(self) -> None:
-        """Start the released second stage: the key network becomes the query's copy, the queue is drawn afresh."""
+    def _start_released_stage(self) -> None:
+        """Start the released second stage: the key network becomes the query's copy, the queue is drawn again."""
         self.moco.key_encoder.load_state_dict(self.moco.encoder.state_dict())
         self.moco.key_head.load_state_dict(self.moco.head.state_dict())
         self.moco.queue.copy_(F.normalize(torch.randn_like(self.moco.queue), dim=1))
@@ -174,12 +177,13 @@ class ActCLR(Method):
 
 
 def _anchor(parts: Parts, least: int) -> Tensor | None:
-    """Return the mean training clip [C,T,V,M], where there is one. Fewer than `least` frames are refused."""
+    """Return the mean training clip [C,T,V,M] where there is one; UsageError where it has fewer than `least`
+    frames."""
     if parts.anchor is None:
         return None
     anchor = parts.anchor()
     if anchor.shape[1] < least:
-        # The views that need so many are first made when the second stage begins.
+        # Checked now, as views that need so many frames are not made before the second stage.
         raise UsageError(
             f"actclr mixes regions of up to {least} frames and the clips have {anchor.shape[1]}: prepare at least "
             f"{least} frames, or lower actclr.blocks"

@@ -1,4 +1,4 @@
-"""Actionlets by a network: where clips differ from an anchor (Lin et al. 2023, section 3.1; spec D5)."""
+"""Actionlets by a network: where clips differ from an anchor (Lin et al. 2023, section 3.1)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import actionlet, difference_activation
-from skelpipe.models.losses import wide
+from skelpipe.models.losses import upcast
 from skelpipe.skeleton import Layout
 
-__all__ = ["Actionlets", "difference_gradient", "judging"]
+__all__ = ["Actionlets", "difference_gradient", "evaluation_mode"]
 
 
 @dataclass(frozen=True)
 class Actionlets:
-    """How actionlets are cut out of feature maps.
+    """How the actionlets of clips are found in their feature maps (eq. 3 to 5).
 
-    `threshold`, a share of the maximum, and `inner`, the activation inside eq. 4, are the paper's, which leaves
-    both open. `released` averages over body parts instead and keeps whatever is active.
+    `threshold`, a share of the maximum (eq. 5), and `inner`, whether there is an activation inside eq. 4, belong
+    to the paper, which leaves both open (divergences `actclr-threshold-value`, `actclr-activation`). `variant`
+    "released" averages over body parts instead (divergence `actclr-mask-threshold`).
     """
 
     layout: Layout
@@ -30,21 +31,22 @@ class Actionlets:
 
     @torch.no_grad()
     def of(
-        self, features: Tensor, persons: int, head: nn.Module, anchor: Tensor, whole: int | None = None
+        self, features: Tensor, bodies: int, head: nn.Module, anchor: Tensor, whole: int | None = None
     ) -> Tensor:
         """Return the masks [N,M,T',V], float32 in 0..1, of clips with feature maps [N*M,D,T',V].
 
-        The maps are pooled by plain means, as the backbones with joints do; `head` maps the pooled h to
-        embeddings, `anchor` [1,dim] is the static anchor's. Nothing has a gradient. `whole` is the number of clips
-        in the batch, by which `released` divides, where these are some of them.
+        The maps are pooled by plain means, as the backbones with joints do. `head` maps the pooled h to
+        embeddings; `anchor` [1,dim] is the embedding of the static anchor. There are no gradients. Where the clips
+        are one process's share of a batch, `whole` is the number of clips in the batch, by which `released`
+        divides.
         """
         with torch.autocast(features.device.type, enabled=False):
-            features = wide(features)
-            maps = features.unflatten(0, (-1, persons))  # [N,M,D,T',V]
+            features = upcast(features)
+            maps = features.unflatten(0, (-1, bodies))  # [N,M,D,T',V]
             clips, _, channels, steps, joints = maps.shape
-            gradient = difference_gradient(maps.mean((1, 3, 4)), head, wide(anchor))
+            gradient = difference_gradient(maps.mean((1, 3, 4)), head, upcast(anchor))
             # Pooling by means comes before the head: all positions of a channel have the same gradient.
-            gradient = gradient[:, None, :, None, None] / (persons * steps * joints)
+            gradient = gradient[:, None, :, None, None] / (bodies * steps * joints)
             activation = difference_activation(maps, gradient, inner=self.inner)
             if self.variant == "released":  # the mean over channels, of the gradient of the batch's mean
                 activation = activation / (channels * (whole or clips))
@@ -54,9 +56,9 @@ class Actionlets:
 def difference_gradient(h: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:
     """Return d(-cos(head(h), anchor)) / dh [N,D] for pooled features h [N,D] and an embedding [1,dim] (eq. 3, 4).
 
-    The head is in evaluation mode meanwhile, so that clips do not mix; no graph stays behind.
+    The head is in evaluation mode meanwhile, so that its batch normalisation does not mix clips.
     """
-    with judging(head), torch.enable_grad():
+    with evaluation_mode(head), torch.enable_grad():
         leaf = h.detach().requires_grad_()
         similarity = F.cosine_similarity(head(leaf), anchor.detach(), dim=1)
         (gradient,) = torch.autograd.grad(-similarity.sum(), leaf)
@@ -64,8 +66,8 @@ def difference_gradient(h: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:
 
 
 @contextmanager
-def judging(*modules: nn.Module) -> Iterator[None]:
-    """Have modules in evaluation mode for a while: no dropout, running statistics, which stay as they are."""
+def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into evaluation mode within the context: no dropout, and running statistics stay as they are."""
     before = [module.training for module in modules]
     for module in modules:
         module.eval()

@@ -1,107 +1,112 @@
-"""AimCLR: an extremely augmented view learns from the normal one (Guo et al., AAAI 2022; spec D3)."""
+"""AimCLR: an extremely augmented view learns from the normal view (Guo et al., AAAI 2022)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.crosclr import VIEW_SETS, cross_view, require_joint_view
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.losses import contrastive_logits, positive_first, upcast
+from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import ABOVE_ZERO
+from skelpipe.models.settings import Amount, Count, Positive, Whole
 from skelpipe.views import derive
 
 __all__ = ["AimCLR", "d3m", "eadm", "energy_attention", "keep_masks", "nearest", "nnm"]
 
-LAMBDA = 1e-4  # lambda of eq. 3: released code, the paper gives none
+LAMBDA = 1e-4  # lambda of eq. 3, from the released code; the paper has no value
+
+
+@dataclass(frozen=True, kw_only=True)
+class AimCLRSettings:
+    """The `aimclr` section; see `AimCLR`. Values of the paper, or else of the released code."""
+
+    views: Annotated[Count, Le(3)] = 1
+    mining_epoch: Whole = 150
+    top_k: Count = 1
+    neighbours: Literal["mean", "sum"] = "mean"
+    alpha: Amount = 1.0
+    beta: Amount = 1.0
+    kappa: Positive = 0.7
+    kappa_mode: Literal["absolute", "quantile"] = "quantile"
+    energy_lambda: Positive = 1e-4
 
 
 class AimCLR(Method):
     """L = alpha L_Info + beta L_D, and after `mining_epoch` epochs alpha L_N + beta L_D (two-stage training).
 
-    z_hat, z_tilde and z_drop are the query network's embeddings of a normal view, of an extreme one, and of the
-    extreme one's feature map without what `eadm` drops. L_D = (D3M(z_tilde) + D3M(z_drop)) / 2 against z_hat
-    (eq. 7, 8); L_N takes the `top_k` nearest in the queue of all three for positives (eq. 9). `neighbours` says
-    whether the positives' terms are summed, as eq. 9 does, or averaged, as the code does (spec G7).
+    z_hat, z_tilde and z_drop are the query network's embeddings of a normal view, of an extreme view, and of the
+    extreme view's feature map without the features that `eadm` drops. L_D = (D3M(z_tilde) + D3M(z_drop)) / 2
+    against z_hat (eq. 7, 8). In L_N the `top_k` nearest keys in the queue to each of the three are positives too
+    (eq. 9); `neighbours` says whether their terms are added or averaged (divergence `nnm-sum`).
 
-    `views` of 1 is the view the loader shows. With 2 or 3, joint, motion and bone train together, and while
-    mining alpha times CrosSCLR's cross-view loss of z_hat is added, in our reading: the paper reports such runs
-    ("cross-stream knowledge mining") but neither it nor its code says how they combine.
+    With 1, `views` is the view that the loader shows. With 2 or 3, joint, motion and bone train together, and
+    while mining alpha times CrosSCLR's cross-view loss of z_hat is added (divergence `aimclr-cross-stream`).
 
-    Paper and released code differ, and `variant` chooses: the temporal flip and a blur that keeps the size of
-    bodies, see `augment.chains` (G1, G6); EADM's temporal mask of frames, or of single elements (G28); key
-    networks that start as copies, or with weights of their own (G8). `kappa_mode` says how the paper's masks of
-    joints and frames use `kappa`: as a margin (absolute) or as the share that is kept (quantile), see `eadm`;
-    the code's is always a margin.
+    `variant` chooses between paper and released code: temporal flip and blur of the extreme view (divergences
+    `aimclr-temporal-flip`, `blur-gain`), EADM's masks (`eadm-mask`) and how key networks start
+    (`key-initial-weights`). `kappa_mode` says how the paper's masks use `kappa`: as a margin ("absolute"), which
+    is what the released code does, or as the share that is kept ("quantile"); see `eadm`.
     """
 
     name: ClassVar[str] = "aimclr"
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "views": Setting("int", low=1, high=3),
-        "mining_epoch": Setting("int", low=0),
-        "top_k": Setting("int", low=1),
-        "neighbours": Setting("str", choices=("mean", "sum")),
-        "alpha": Setting("float", low=0),
-        "beta": Setting("float", low=0),
-        "kappa": Setting("float", low=ABOVE_ZERO),
-        "kappa_mode": Setting("str", choices=("absolute", "quantile")),
-        "energy_lambda": Setting("float", low=ABOVE_ZERO),
-    }
+    Settings: ClassVar[type] = AimCLRSettings
 
-    def __init__(self, parts: Parts, settings: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Parts, settings: AimCLRSettings) -> None:
         super().__init__()
-        self.shown, self.layout, self.temperature = parts.view, parts.layout, parts.temperature
-        self.options = dict(settings)
-        self.names = VIEW_SETS.get(settings["views"], (parts.view,))
+        self.view, self.layout, self.temperature = parts.view, parts.layout, parts.recipe.temperature
+        self.settings = settings
+        self.names = VIEW_SETS.get(settings.views, (parts.view,))
         self.mocos = nn.ModuleDict({name: parts.moco() for name in self.names})
         if not self.moco(self.names[0]).encoder.joint_map:
             raise UsageError(
-                "aimclr drops frames and joints of the feature map, and this encoder has no joints in its own: "
+                "aimclr drops frames and joints of the feature map, and the map of this encoder has no joints: "
                 "choose another encoder.name, such as stgcn"
             )
-        self.released = parts.variant == "released"
+        self.released = parts.recipe.variant == "released"
         if self.released:
             for name in self.names:
-                draw_keys(self.moco(name), parts.init)
+                draw_keys(self.moco(name), parts.recipe.init)
         self.mining = False
         normal = parts.chain("normal")
         self._views = {"query": normal, "extreme": parts.chain("aimclr-extreme"), "key": normal}
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
+    def build(cls, parts: Parts, settings: AimCLRSettings) -> Self:
         return cls(parts, settings)
 
     def views(self) -> ViewRecipes:
         if len(self.names) > 1:
-            require_joint_view(f"{self.name} with {len(self.names)} views", self.shown)
+            require_joint_view(f"{self.name} with {len(self.names)} views", self.view)
         return self._views
 
     def advance(self, progress: Progress) -> None:
-        self.mining = progress.epoch >= self.options["mining_epoch"]
+        self.mining = progress.epoch >= self.settings.mining_epoch
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with the views `query`, `extreme` and `key` [N, C, T, V, M]; moves key networks and queues."""
+        """Step with the views `query`, `extreme` and `key` [N, C, T, V, M]; updates key networks and queues."""
         z = {name: self._queries(batch, name) for name in self.names}
         for name in self.names:
             self.moco(name).update_key()
         k = {name: self.moco(name).key(self._clips(batch, "key", name)) for name in self.names}
         logits = {name: self._logits(z[name], k[name], name) for name in self.names}
-        alike = torch.stack([self._alike(each) for each in logits.values()]).sum()
-        taught = torch.stack([(d3m(n, e) + d3m(n, d)) / 2 for n, e, d in logits.values()]).sum()
+        info = torch.stack([self._info_loss(each) for each in logits.values()]).sum()
+        distribution = torch.stack([(d3m(n, e) + d3m(n, d)) / 2 for n, e, d in logits.values()]).sum()
         if self.mining and len(self.names) > 1:
             normal = {name: each[0] for name, each in logits.items()}
-            alike = alike + cross_view(normal, self.options["top_k"], self.temperature)
-        loss = self.options["alpha"] * alike + self.options["beta"] * taught
+            info = info + cross_view(normal, self.settings.top_k, self.temperature)
+        loss = self.settings.alpha * info + self.settings.beta * distribution
         for name in self.names:
             self.moco(name).enqueue(k[name])
-        logs = {"loss": loss.detach(), "info": alike.detach(), "d3m": taught.detach()}
+        logs = {"loss": loss.detach(), "info": info.detach(), "d3m": distribution.detach()}
         for name in self.names:
             suffix = "" if name == self.names[0] else f"-{name}"
             logs[f"top1{suffix}"] = (logits[name][0].argmax(dim=1) == 0).float().mean()
@@ -121,20 +126,20 @@ class AimCLR(Method):
         return cast(MoCo, self.mocos[name])
 
     def _queries(self, batch: ViewBatch, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z_hat, z_tilde and z_drop [N, dim] of one view; the last two share a pass of the encoder."""
+        """Return z_hat, z_tilde and z_drop [N, dim] of one view; the encoder runs once for the last two."""
         moco = self.moco(name)
         normal = moco.query(self._clips(batch, "query", name))
         extreme = self._clips(batch, "extreme", name)
         encoder = cast(Encoder, moco.encoder)
         maps = encoder.features(extreme)
-        rest = eadm(
+        kept = eadm(
             maps,
-            self.options["kappa"],
-            lam=self.options["energy_lambda"],
-            relative=self.options["kappa_mode"] == "quantile" and not self.released,
+            self.settings.kappa,
+            lam=self.settings.energy_lambda,
+            relative=self.settings.kappa_mode == "quantile" and not self.released,
             released=self.released,
         )
-        whole, dropped = (moco.project(encoder.pool(each, extreme.shape[4])) for each in (maps, rest))
+        whole, dropped = (moco.project(encoder.pool(each, extreme.shape[4])) for each in (maps, kept))
         return normal, whole, dropped
 
     def _logits(self, z: tuple[Tensor, ...], k: Tensor, name: str) -> list[Tensor]:
@@ -142,11 +147,11 @@ class AimCLR(Method):
         queue = self.moco(name).queue.clone()
         return [contrastive_logits(each, k, queue, self.temperature) for each in z]
 
-    def _alike(self, logits: list[Tensor]) -> Tensor:
-        """Return InfoNCE of the normal view or, while mining, its loss with the neighbours of all three."""
+    def _info_loss(self, logits: list[Tensor]) -> Tensor:
+        """Return InfoNCE of the normal view or, while mining, NNM with the neighbours of all three (eq. 1, 9)."""
         if not self.mining:
             return positive_first(logits[0])
-        return nnm(logits[0], nearest(logits, self.options["top_k"]), divided=self.options["neighbours"] == "mean")
+        return nnm(logits[0], nearest(logits, self.settings.top_k), divided=self.settings.neighbours == "mean")
 
     def _clips(self, batch: ViewBatch, which: str, name: str) -> Tensor:
         clips = batch.views[which]
@@ -154,13 +159,13 @@ class AimCLR(Method):
 
 
 def energy_attention(x: Tensor, lam: float = LAMBDA, *, unbiased: bool = False) -> Tensor:
-    """Return alpha = sigmoid(1/E) of feature maps x [R, C, T', V'], element for element, in 0.622..1.
+    """Return alpha = sigmoid(1/E) of each element of feature maps x [R, C, T', V'], in 0.622..1 (eq. 3).
 
-    1/e_t = (x - mu)^2 / (4 (sigma^2 + lam)) + 1/2, with mean and variance over the T'V' elements of a row's
-    channel. `unbiased` divides the variance by one less than their number, as the released code does (spec G28).
+    1/e_t = (x - mu)^2 / (4 (sigma^2 + lam)) + 1/2, with mean and variance over the T'V' elements of a channel; the
+    energy is that of SimAM. `unbiased` divides the variance by T'V' - 1, as the released code does.
     """
     with torch.autocast(x.device.type, enabled=False):
-        x = x if x.dtype == torch.float64 else x.float()
+        x = upcast(x)
         squares = (x - x.mean(dim=(2, 3), keepdim=True)).square()
         number = max(1, x.shape[2] * x.shape[3] - unbiased)
         variance = squares.sum(dim=(2, 3), keepdim=True) / number
@@ -170,12 +175,13 @@ def energy_attention(x: Tensor, lam: float = LAMBDA, *, unbiased: bool = False) 
 def keep_masks(
     alpha: Tensor, kappa: float, *, relative: bool = False, elementwise: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return which joints and which frames of alpha [R, C, T', V'] are kept: masks of 0 and 1 that broadcast.
+    """Return the masks of kept joints and of kept frames of alpha [R, C, T', V'], 0 or 1, to broadcast (algorithm
+    1).
 
-    A joint's attention is the mean over channels and frames, a frame's the mean over channels and joints. What
-    has kappa or more is dropped; if `relative`, only the rest beyond the share `kappa` of a row's joints, and of
-    its frames, with the least attention. With `elementwise` the second mask is taken of each element's own
-    attention, not of frames' (the released code).
+    The attention of a joint is the mean over channels and frames, that of a frame the mean over channels and
+    joints. Attention of kappa or more is dropped. If `relative`, the share `kappa` of a row's joints, and of its
+    frames, with the least attention is kept instead. With `elementwise` the second mask is one of single elements
+    instead of frames, as in the released code (divergence `eadm-mask`).
     """
     spatial = alpha.mean(dim=(1, 2), keepdim=True)  # [R, 1, 1, V']
     temporal = alpha if elementwise else alpha.mean(dim=(1, 3), keepdim=True)  # [R, 1, T', 1]
@@ -189,9 +195,9 @@ def eadm(
 ) -> Tensor:
     """Return feature maps x [R, C, T', V'] without their most attended joints and frames (algorithm 1).
 
-    Each mask is followed by a division by the share it keeps of the whole batch. Masks carry no gradient.
-    `released`: the temporal mask is elementwise and the variance divided by T'V' - 1, as in the repaired code of
-    2022-03. The first public code dropped nothing, as a kappa above 1 does (spec G28).
+    After each mask the map is divided by the share that the mask keeps of the whole batch. Masks have no gradient.
+    `released` follows the code of March 2022: the temporal mask is elementwise and the variance divided by
+    T'V' - 1 (divergence `eadm-mask`). With `kappa` above 1 nothing is dropped.
     """
     with torch.no_grad():
         alpha = energy_attention(x, lam, unbiased=released)
@@ -201,7 +207,8 @@ def eadm(
 
 
 def _lowest(values: Tensor, share: float) -> Tensor:
-    """Return 1 at the `share` of each row [R, ...] with the lowest values, and at ties with the last of them."""
+    """Return 1 for the `share` of each row [R, ...] with the lowest values and for ties with the highest of
+    these."""
     rows = values.flatten(1)
     kept = min(max(1, math.ceil(share * rows.shape[1] - 1e-9)), rows.shape[1])
     last = rows.kthvalue(kept, dim=1, keepdim=True).values
@@ -214,25 +221,23 @@ def _scaled(mask: Tensor) -> Tensor:
 
 
 def d3m(target_logits: Tensor, logits: Tensor) -> Tensor:
-    """Return the mean cross entropy of softmax(logits) against softmax(target_logits), both [N, 1 + K].
+    """Return the distributional divergence loss D3M of logits against target logits, both [N, 1 + K].
 
-    L_d = -1/N sum_n sum_i P(target)_ni log P(logits)_ni, where logits are [u.z ; u.Q] / t: AimCLR eq. 7 and 8,
-    MsMCLR eq. 6 to 8 (printed without the minus signs), with the log taken by log-softmax (spec G38). It equals
-    the entropy of P where both logits are the same. No gradient flows into the target.
+    L_d = -1/N sum_n sum_i P(target)_ni log P(logits)_ni, where P is the softmax of [u.z ; u.Q] / t: eq. 7 and 8,
+    and Wu et al., eq. 6 to 8 (divergences `d3m-log`, `msmclr-text`). It equals the entropy of P where both logits
+    are equal. No gradient flows into the target.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        target_logits, logits = (
-            tensor if tensor.dtype == torch.float64 else tensor.float() for tensor in (target_logits, logits)
-        )
-        target = F.softmax(target_logits.detach(), dim=1)
-        return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+        target = F.softmax(upcast(target_logits.detach()), dim=1)
+        return -(target * F.log_softmax(upcast(logits), dim=1)).sum(dim=1).mean()
 
 
 def nearest(logits: Sequence[Tensor], top_k: int) -> Tensor:
-    """Return the positives bool [N, 1 + K]: the key in column 0 and each view's `top_k` nearest of the queue.
+    """Return the positives of NNM, bool [N, 1 + K]: column 0, the key, and each view's `top_k` nearest in the
+    queue.
 
-    `logits` are each view's [N, 1 + K]; the union over views has 1 + top_k to 1 + top_k * views entries a row.
-    Of equal similarities torch's `topk` chooses.
+    `logits` are [N, 1 + K] per view; the union over views has 1 + top_k to 1 + top_k * views entries per row.
+    Among equal similarities torch's `topk` chooses.
     """
     positives = torch.zeros_like(logits[0], dtype=torch.bool)
     positives[:, 0] = True
@@ -246,10 +251,10 @@ def nearest(logits: Sequence[Tensor], top_k: int) -> Tensor:
 def nnm(logits: Tensor, positives: Tensor, *, divided: bool = True) -> Tensor:
     """Return -sum_{j in positives} log softmax(logits)_j, the mean over clips, from [N, 1 + K] each.
 
-    AimCLR eq. 9 is the plain sum; its code, and the default, divides a clip's by its number of positives (spec
-    G7). With no positive but column 0 it is InfoNCE.
+    Eq. 9 is the plain sum; the default, as in the released code, divides the sum of each clip by its number of
+    positives (divergence `nnm-sum`). With column 0 as the only positive it is InfoNCE.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        chances = F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
-        each = -chances.where(positives, 0).sum(dim=1)
+        log_p = F.log_softmax(upcast(logits), dim=1)
+        each = -log_p.where(positives, 0).sum(dim=1)
         return (each / positives.sum(dim=1) if divided else each).mean()

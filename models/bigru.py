@@ -1,14 +1,14 @@
-"""BIGRU, a backbone of SkeAttnCLR: three layers of gated recurrent units in both directions (spec C2)."""
+"""BIGRU, a backbone of SkeAttnCLR: layers of gated recurrent units in both directions."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.settings import Setting
+from skelpipe.models.settings import BackboneSettings, Count, Variant
 from skelpipe.skeleton import Layout
 
 __all__ = ["BIGRU"]
@@ -16,24 +16,30 @@ __all__ = ["BIGRU"]
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer and direction, as `nn.GRU` names them
 
 
+@dataclass(frozen=True, kw_only=True)
+class BIGRUSettings(BackboneSettings):
+    """The `encoder` section for BIGRU."""
+
+    name: Literal["bigru"] = "bigru"
+    hidden: Count = 1024
+    layers: Count = 3
+    persons: Count = 2
+    output: Literal["last", "mean"] = "last"
+    variant: Variant = "paper"
+
+
 class BIGRU(nn.Module):
-    """A clip [N, C, T, V, M] is one sequence of T poses of V*C*M numbers (joint, then axis, then person).
+    """Each clip of [N, C, T, V, M] is one sequence of T poses of V*C*M numbers (joint, then axis, then body).
 
-    Persons are not rows of their own here: `features` has a row a clip. `persons` is the most that a clip may
-    have; clips of fewer are filled up with zeros, as datasets store them. h is the last frame's output (in which
-    the second direction of the last layer has read that frame alone), or with `output` "mean" the mean over time.
+    Bodies are not rows of their own: `features` has one row per clip. `persons` is the largest number of bodies in
+    a clip; clips of fewer are padded with zeros, as in datasets. h is the output at the last frame, where the
+    second direction of the last layer has read that frame only, or with `output` "mean" the mean over time.
 
-    `variant` "paper" reads both ways. "released" hands the layers one frame after another, as the released code
-    does, so that the second direction runs forward in time as well (spec G19).
+    `variant` "paper" reads in both directions. In "released" the second direction runs forward in time too
+    (divergence `bigru-direction`).
     """
 
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "hidden": Setting("int", 1),
-        "layers": Setting("int", 1),
-        "persons": Setting("int", 1),
-        "output": Setting("str", choices=("last", "mean")),
-        "variant": Setting("str", choices=("paper", "released")),
-    }
+    Settings: ClassVar[type] = BIGRUSettings
     joint_map: ClassVar[bool] = False
 
     def __init__(
@@ -62,21 +68,21 @@ class BIGRU(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the outputs at every frame of clips [N, C, T, V, M] as [N, D, T, 1], D = 2 * hidden."""
-        clips, channels, frames, joints, persons = x.shape
-        if channels != self.in_channels or joints != len(self.layout) or persons > self.persons:
+        clips, channels, frames, joints, bodies = x.shape
+        if channels != self.in_channels or joints != len(self.layout) or bodies > self.persons:
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints,"
-                f" {self.in_channels} axes) and at most {self.persons} persons; the clips have {joints} joints,"
-                f" {channels} axes, {persons} persons (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
+                f" {self.in_channels} axes) and at most {self.persons} bodies; the clips have {joints} joints,"
+                f" {channels} axes, {bodies} bodies (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
-        x = F.pad(x, (0, self.persons - persons))
+        x = F.pad(x, (0, self.persons - bodies))
         poses = x.permute(0, 2, 3, 1, 4).reshape(clips * frames, -1)
         y = self.input_norm(poses).view(clips, frames, -1)
         y = self._forward_in_time(y) if self.variant == "released" else self.gru(y)[0]
         return y.transpose(1, 2).unsqueeze(3)
 
-    def pool(self, features: Tensor, persons: int) -> Tensor:
-        """Return h [N, D] of outputs [N, D, T, 1]; `persons` changes nothing, they are in one row."""
+    def pool(self, features: Tensor, bodies: int) -> Tensor:
+        """Return h [N, D] of outputs [N, D, T, 1]; `bodies` has no effect: all are in one row."""
         outputs = features.squeeze(3)
         return outputs.mean(dim=2) if self.output == "mean" else outputs[:, :, -1]
 
@@ -87,7 +93,7 @@ class BIGRU(nn.Module):
     def _forward_in_time(self, y: Tensor) -> Tensor:
         """Run both directions of every layer from the first frame to the last: [N, T, I] -> [N, T, D].
 
-        Frame by frame and layer by layer are the same sums; the latter is one call a direction.
+        Frame by frame and layer by layer give the same sums; this takes one call per direction.
         """
         start = y.new_zeros(1, len(y), self.gru.hidden_size)
         for layer in range(self.gru.num_layers):

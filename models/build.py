@@ -1,7 +1,7 @@
 """From a recipe to a method."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -9,17 +9,17 @@ from skelpipe.errors import UsageError
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.aimclr import AimCLR
 from skelpipe.models.crosclr import CrosSCLR
-from skelpipe.models.encoders import ENCODERS, build_encoder
+from skelpipe.models.encoders import ENCODERS, backbone_settings, build_encoder
 from skelpipe.models.method import Method
 from skelpipe.models.msmclr import MsMCLR
-from skelpipe.models.parts import Parts
-from skelpipe.models.settings import check_section
+from skelpipe.models.parts import MethodRecipe, Parts
+from skelpipe.models.settings import checked
 from skelpipe.models.skeattnclr import SkeAttnCLR
 from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
 from skelpipe.skeleton import Layout
 
-__all__ = ["ENCODERS", "METHODS", "build_encoder", "build_method"]
+__all__ = ["ENCODERS", "METHODS", "build_encoder", "build_method", "recipe_of"]
 
 METHODS: Mapping[str, type[Method]] = {
     SkeletonCLR.name: SkeletonCLR,
@@ -32,27 +32,35 @@ METHODS: Mapping[str, type[Method]] = {
 }
 
 
+R = TypeVar("R", bound=MethodRecipe)
+
+
+def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
+    """Return the recipe of a `kind`, a MethodRecipe or more, that a mapping of sections describes.
+
+    The section named like the method holds its settings. Raises UsageError naming `where` and the key.
+    """
+    name = content.get("method")
+    if name is None:
+        raise UsageError(f"{where}: missing: method")
+    if name not in METHODS:
+        raise UsageError(f"{where}: method is {name!r}; known: {', '.join(METHODS)}")
+    encoder = backbone_settings(content.get("encoder", {}), where)
+    base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
+    return checked(kind, content, where, base=base, keys={"settings": name})
+
+
 def build_method(
-    recipe: Mapping[str, Any],
+    recipe: MethodRecipe | Mapping[str, Any],
     layout: Layout,
     view: str = "joint",
     anchor: Callable[[], Tensor] | None = None,
 ) -> Method:
-    """Build a method for a layout from a recipe with sections, key networks starting as copies of the query's.
+    """Build a recipe's method for a layout; key networks start as copies of the query's.
 
-    Reads `method`, what `Parts.of` reads and the section named like the method, which must hold all of the
-    method's settings (but for `Method.earlier`); other keys are ignored. `view` is what the loader shows, `anchor`
-    returns its mean clip.
-    Raises UsageError for an unknown method and for what does not fit.
+    `recipe` may be a mapping of sections, which is checked first (see `recipe_of`). `view` is what the loader
+    shows, `anchor` returns its mean clip. Raises UsageError for what does not fit.
     """
-    name = recipe.get("method")
-    if name is None:
-        raise UsageError("the recipe lacks 'method'")
-    if name not in METHODS:
-        raise UsageError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    method = METHODS[name]
-    settings = {**method.earlier, **check_section(recipe.get(name) or {}, method.settings, name)}
-    missing = [f"{name}.{key}" for key in method.settings if key not in settings]
-    if missing:
-        raise UsageError(f"the recipe lacks {', '.join(missing)}")
-    return method.build(Parts.of(recipe, layout, view, anchor), settings)
+    if not isinstance(recipe, MethodRecipe):
+        recipe = recipe_of(MethodRecipe, recipe, "recipe")
+    return METHODS[recipe.method].build(Parts(recipe, layout, view, anchor), recipe.settings)

@@ -1,74 +1,81 @@
-"""CrosSCLR: contrast within each view, then between views (Li et al., CVPR 2021; spec D2)."""
+"""CrosSCLR: contrast within each view, then between views (Li et al., CVPR 2021)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, ClassVar, Self, cast
+from typing import Annotated, ClassVar, Self, cast
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
+from skelpipe.models.settings import Count, Flag, Whole
 from skelpipe.views import derive
 
 __all__ = ["VIEW_SETS", "CrosSCLR", "cross_view", "require_joint_view"]
 
-# The views trained together, by their number. The first is the one a run is named after.
+# The views that train together, by their number. A run is named after the first.
 VIEW_SETS: Mapping[int, tuple[str, ...]] = {2: ("joint", "motion"), 3: ("joint", "motion", "bone")}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CrosSCLRSettings:
+    """The `crosclr` section; see `CrosSCLR`. Values of the released code."""
+
+    views: Annotated[Count, Ge(2), Le(3)] = 3
+    mining_epoch: Whole = 150
+    top_k: Count = 1
+    context: Flag = True
+
+
 class CrosSCLR(Method):
-    """Joint and motion, and with three `views` bone, each with networks and a queue of its own, in one run.
+    """Joint and motion, and with three `views` bone, train in one run, each with its own networks and queue.
 
-    For `mining_epoch` epochs each view contrasts alone; from then on each learns from the others' nearest
-    neighbours in the queue. Motion and bone are derived from the augmented joints.
+    For `mining_epoch` epochs each view has its own InfoNCE loss; after that each learns from the other views'
+    nearest neighbours in the queue (`cross_view`). Motion and bone are derived from the augmented joints.
 
-    `released` does what its code does and the paper does not: while views mine, only the motion key network
-    follows its query network (spec G10); the heads of motion and bone are a layer of their own and then the
-    joint head, shared (G9); key networks start with weights of their own (G8).
+    `variant` "released": while mining, only the key network of motion is updated (divergence `crosclr-momentum`);
+    the heads of motion and bone are one layer and then the joint head, which is shared (`crosclr-shared-head`);
+    key networks do not start as copies (`key-initial-weights`).
     """
 
     name: ClassVar[str] = "crosclr"
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "views": Setting("int", low=2, high=3),
-        "mining_epoch": Setting("int", low=0),
-        "top_k": Setting("int", low=1),
-        "context": Setting("bool"),
-    }
+    Settings: ClassVar[type] = CrosSCLRSettings
 
-    def __init__(self, parts: Parts, *, views: int, mining_epoch: int, top_k: int, context: bool) -> None:
+    def __init__(self, parts: Parts, settings: CrosSCLRSettings) -> None:
         super().__init__()
-        self.shown, self.layout, self.temperature = parts.view, parts.layout, parts.temperature
-        self.names = VIEW_SETS[views]
-        self.mining_epoch = mining_epoch
-        self.top_k = top_k
-        self.context = context
+        self.view, self.layout, self.temperature = parts.view, parts.layout, parts.recipe.temperature
+        self.names = VIEW_SETS[settings.views]
+        self.settings = settings
         self.mining = False
         self.augmentation = parts.chain("normal")
-        released = parts.variant == "released"
-        made = _released(parts, self.names) if released else {name: parts.moco() for name in self.names}
-        self.mocos = nn.ModuleDict(made)
-        self.followers = ("motion",) if released else self.names  # keys that move while views mine
+        released = parts.recipe.variant == "released"
+        mocos = _released_networks(parts, self.names) if released else {name: parts.moco() for name in self.names}
+        self.mocos = nn.ModuleDict(mocos)
+        self.updated_while_mining = ("motion",) if released else self.names  # views, by their key networks
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
-        return cls(parts, **settings)
+    def build(cls, parts: Parts, settings: CrosSCLRSettings) -> Self:
+        return cls(parts, settings)
 
     def views(self) -> ViewRecipes:
-        require_joint_view(self.name, self.shown)
+        require_joint_view(self.name, self.view)
         return {"query": self.augmentation, "key": self.augmentation}
 
     def advance(self, progress: Progress) -> None:
-        self.mining = progress.epoch >= self.mining_epoch
+        self.mining = progress.epoch >= self.settings.mining_epoch
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with the joint clips `batch.views["query"]` and `["key"]` [N, C, T, V, M]."""
+        """Step with the joint clips `batch.views["query"]` and `["key"]` [N, C, T, V, M]; updates keys and
+        queues."""
         q = {name: self.moco(name).query(self._clips(batch, "query", name)) for name in self.names}
-        for name in self.followers if self.mining else self.names:
+        for name in self.updated_while_mining if self.mining else self.names:
             self.moco(name).update_key()
         k = {name: self.moco(name).key(self._clips(batch, "key", name)) for name in self.names}
         # Copies of the queues: backward needs them as they were, and the new keys are written before that.
@@ -77,7 +84,7 @@ class CrosSCLR(Method):
             for name in self.names
         }
         if self.mining:
-            loss = cross_view(logits, self.top_k, self.temperature, context=self.context)
+            loss = cross_view(logits, self.settings.top_k, self.temperature, context=self.settings.context)
         else:
             loss = torch.stack([positive_first(each) for each in logits.values()]).sum()
         for name in self.names:
@@ -99,19 +106,19 @@ class CrosSCLR(Method):
         return derive(batch.views[which], name, self.layout)
 
 
-def _released(parts: Parts, names: tuple[str, ...]) -> dict[str, MoCo]:
-    """Return networks whose motion and bone heads end in the joint head itself, the keys' in the joint key's."""
-    made = {"joint": parts.moco()}
-    joint = made["joint"]
+def _released_networks(parts: Parts, names: tuple[str, ...]) -> dict[str, MoCo]:
+    """Return networks whose heads of motion and bone end in the joint head, and likewise those of the keys."""
+    mocos = {"joint": parts.moco()}
+    joint = mocos["joint"]
     for name in names[1:]:
         encoder = parts.encoder()
-        own = nn.Linear(encoder.feature_dim, encoder.feature_dim)
-        draw_weights(own, parts.init)
-        made[name] = parts.moco(encoder, nn.Sequential(own, nn.ReLU(), joint.head))
-        cast(nn.Sequential, made[name].key_head)[2] = joint.key_head
-    for moco in made.values():
-        draw_keys(moco, parts.init)
-    return made
+        first = nn.Linear(encoder.feature_dim, encoder.feature_dim)
+        draw_weights(first, parts.recipe.init)
+        mocos[name] = parts.moco(encoder, nn.Sequential(first, nn.ReLU(), joint.head))
+        cast(nn.Sequential, mocos[name].key_head)[2] = joint.key_head
+    for moco in mocos.values():
+        draw_keys(moco, parts.recipe.init)
+    return mocos
 
 
 def _logs(loss: Tensor, logits: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -124,13 +131,13 @@ def _logs(loss: Tensor, logits: Mapping[str, Tensor], q: Mapping[str, Tensor]) -
 
 
 def cross_view(logits: Mapping[str, Tensor], top_k: int, temperature: float, *, context: bool = True) -> Tensor:
-    """Return sum_u mean_{v != u} L_{u<-v} for the logits [N, 1 + K] of two views or more, by view.
+    """Return the cross-view loss sum_u mean_{v != u} L_{u<-v} of the logits [N, 1 + K] of two views or more.
 
-    logits^u = [z^u.k^u ; z^u.Q^u] / temperature; row i of all queues is of one clip. View u takes for positives
-    its key and the `top_k` of the queue that view v finds nearest:
-    L_{u<-v} = -1/|pos| sum_{j in pos} log softmax(logits^{uv})_j. With `context` the similarities that both views
-    agree on, s^u_i s^v_i / temperature, stand beside view u's own, as K more entries with the same positives;
-    gradients flow into both views through them.
+    logits^u = [z^u.k^u ; z^u.Q^u] / temperature; row i of every view's queue is of the same clip. The positives of
+    view u are its key and the `top_k` entries of the queue that view v finds nearest: L_{u<-v} = -1/|pos| sum_{j
+    in pos} log softmax(logits^{uv})_j. With `context` logits^{uv} has K more entries, with the same positives:
+    s^u_i s^v_i / temperature, the product of both views' similarities, through which gradients flow into both
+    views (divergence `crosclr-context`).
     """
     found = {}
     for view, each in logits.items():
@@ -149,9 +156,9 @@ def cross_view(logits: Mapping[str, Tensor], top_k: int, temperature: float, *, 
     return torch.stack(losses).sum() / (len(logits) - 1)
 
 
-def require_joint_view(method: str, shown: str) -> None:
-    """Raise UsageError where the clips shown are not joints, from which several views could be derived."""
-    if shown != "joint":
+def require_joint_view(method: str, view: str) -> None:
+    """Raise UsageError where the loader's view is not joint, from which the other views are derived."""
+    if view != "joint":
         raise UsageError(
-            f"{method} trains its views together and derives them from the joints: use --view joint, not {shown}"
+            f"{method} trains its views together and derives them from the joints: use --view joint, not {view}"
         )

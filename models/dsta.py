@@ -1,19 +1,20 @@
-"""DSTA, a backbone of SkeAttnCLR: attention among joints, then among frames (Shi et al. 2020; spec C3).
+"""DSTA, a backbone of SkeAttnCLR: attention among joints, then among frames (Shi et al. 2020).
 
 Activations of a block are [R, C, T, V] with R = N * M (row n * M + m). Attention always runs along the last
-axis: its temporal half works on the transposed map [R, C, V, T].
+axis: the temporal half of a block works on the transposed map [R, C, V, T].
 """
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.settings import Setting
+from skelpipe.models.settings import BackboneSettings, Count
 from skelpipe.skeleton import Layout
 
 __all__ = ["DSTA", "AttentionUnit", "DSTABlock", "sinusoid"]
@@ -21,17 +22,23 @@ __all__ = ["DSTA", "AttentionUnit", "DSTABlock", "sinusoid"]
 SLOPE = 0.1  # of the leaky rectifiers
 
 
-class DSTA(nn.Module):
-    """A stem and five blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of persons.
+@dataclass(frozen=True, kw_only=True)
+class DSTASettings(BackboneSettings):
+    """The `encoder` section for DSTA."""
 
-    The widths of Table 16 of SkeAttnCLR are those of `width` 64; others scale all of them. `heads` is the
-    number of attention maps a unit has. Convolutions start Kaiming-normal (fan out).
+    name: Literal["dsta"] = "dsta"
+    width: Annotated[Count, Ge(4)] = 64
+    heads: Count = 3
+
+
+class DSTA(nn.Module):
+    """A stem and five blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of bodies.
+
+    `width` 64 has the widths of Hua et al. 2023, table 16; others scale all of them. `heads` is the number of
+    attention maps per unit. Convolutions start Kaiming-normal (fan out).
     """
 
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "width": Setting("int", 4),
-        "heads": Setting("int", 1),
-    }
+    Settings: ClassVar[type] = DSTASettings
     joint_map: ClassVar[bool] = True
 
     def __init__(self, layout: Layout, width: int = 64, heads: int = 3, in_channels: int = 3) -> None:
@@ -68,9 +75,9 @@ class DSTA(nn.Module):
             y = block(y)
         return y
 
-    def pool(self, features: Tensor, persons: int) -> Tensor:
-        """Return h [N, D], the mean over frames and joints, then persons, of a map [N*M, D, T', V]."""
-        return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
+    def pool(self, features: Tensor, bodies: int) -> Tensor:
+        """Return h [N, D], the mean over frames and joints, then bodies, of a map [N*M, D, T', V]."""
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return h [N, D] of clips [N, C, T, V, M]."""
@@ -92,11 +99,11 @@ class DSTABlock(nn.Module):
 
 
 class AttentionUnit(nn.Module):
-    """Attention along the last axis, then a feed-forward map, each with a path around it.
+    """Attention along the last axis, then a feed-forward map, each with a shortcut.
 
     [R, C_in, K, L] -> [R, C_out, K, ceil(L / stride)]. A head's map is tanh(q k / (inner * K)) * alpha, the
-    product summed over channels and K; with `tokens`, the length of the axis, a learnable map is added to it
-    that is the same for all clips.
+    product summed over channels and K. With `tokens`, the length of the axis, a learnable map is added that is the
+    same for all clips.
     """
 
     def __init__(
@@ -135,21 +142,22 @@ class AttentionUnit(nn.Module):
         return F.leaky_relu(self.around_feed(x) + y, SLOPE)
 
     def attention(self, x: Tensor) -> Tensor:
-        """Return what each token takes from each: [R, heads, L, L], source first."""
+        """Return the attention maps [R, heads, L, L], source token first."""
         rows, channels, across, length = x.shape
-        placed = x + sinusoid(length, channels, x)[:, None]
-        query, key = self.match(placed).view(rows, 2, self.heads, self.inner * across, length).unbind(1)
+        located = x + sinusoid(length, channels, x)[:, None]
+        query, key = self.match(located).view(rows, 2, self.heads, self.inner * across, length).unbind(1)
         maps = torch.tanh(query.transpose(2, 3) @ key / (self.inner * across)) * self.alpha
         return maps if self.shared is None else maps + self.shared
 
 
 def sinusoid(length: int, channels: int, like: Tensor) -> Tensor:
-    """Return the code of positions p = 0..length-1, [channels, length], of the type and on the device of `like`.
+    """Return the encoding of positions p = 0..length-1, [channels, length], of the type and on the device of
+    `like`.
 
     Channel 2i is sin(p / 10000^(2i / channels)), channel 2i+1 the cosine of the same (Vaswani et al. 2017).
     """
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
-    place = torch.arange(length, device=like.device, dtype=exact)
+    position = torch.arange(length, device=like.device, dtype=exact)
     rate = torch.arange(0, channels, 2, device=like.device, dtype=exact)
-    angle = torch.exp(rate * (-math.log(10000.0) / channels))[:, None] * place
+    angle = torch.exp(rate * (-math.log(10000.0) / channels))[:, None] * position
     return torch.stack([angle.sin(), angle.cos()], dim=1).flatten(0, 1)[:channels].to(like.dtype)

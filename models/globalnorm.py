@@ -1,7 +1,7 @@
 """Batch normalisation by the statistics of a batch that several processes share.
 
-As `torch.nn.SyncBatchNorm`, but on any device and for shares of any size, and the modules stay what they are:
-names, parameters and running statistics in a checkpoint do not tell how many processes there were.
+As `torch.nn.SyncBatchNorm`, but on any device and for shares of any size. The modules are not replaced:
+checkpoints have the same names, parameters and running statistics for any number of processes.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["average_statistics", "use_global_batch"]
 
-Total: TypeAlias = Callable[[Tensor], Tensor]  # adds up a tensor over all processes, in place
+Total: TypeAlias = Callable[[Tensor], Tensor]  # sums a tensor over all processes, in place
 
 
 def use_global_batch(network: nn.Module, total: Total) -> int:
-    """Have a network's batch normalisation take mean and variance of the batches of all processes together.
+    """Make a network's batch normalisation use mean and variance over the batches of all processes.
 
-    In training mode only; gradients flow through them, and every process must train the same layers in the same
-    order. `total` adds up a tensor over all processes. Returns how many layers there are.
+    This holds in training mode only; gradients flow through the statistics, and every process must run the same
+    layers in the same order. `total` sums a tensor over all processes. Returns the number of layers.
     """
     layers = _layers(network)
+    forward = torch.compiler.disable(_forward)  # here, as it loads all of torch's compiler
     for layer in layers:
-        layer.forward = partial(_forward, layer, total)  # type: ignore[method-assign]
+        layer.forward = partial(forward, layer, total)  # type: ignore[method-assign]
     return len(layers)
 
 
@@ -43,24 +44,22 @@ def _layers(network: nn.Module) -> list[_BatchNorm]:
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
-@torch.compiler.disable
 def _forward(layer: _BatchNorm, total: Total, x: Tensor) -> Tensor:
     if not layer.training:
         return type(layer).forward(layer, x)
     layer._check_input_dim(x)
     mean, variance, count = _moments(x.detach(), total)
-    _follow(layer, mean, variance * count / (count - 1).clamp(min=1))
+    _update_running_statistics(layer, mean, variance * count / (count - 1).clamp(min=1))
     normalised: Tensor = _Normalise.apply(x, layer.weight, layer.bias, mean, variance, count, layer.eps, total)
     return normalised
 
 
 def _moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean [C], variance [C] (over all, not one less) and number of the values in a channel, everywhere.
+    """Return mean [C], biased variance [C] and number of the values per channel over all processes.
 
-    One message: the sums travel in float64, which holds their difference for any values that float32 can tell
-    apart.
+    All sums travel in one message, in float64: that is exact enough for the difference of mean squares.
     """
-    dims = _other(x)
+    dims = _dims_but_channels(x)
     wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     variance, mean = torch.var_mean(wide, dims, correction=0)
     variance, mean = variance.double(), mean.double()
@@ -72,7 +71,7 @@ def _moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _follow(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+def _update_running_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """Move the running statistics as PyTorch's batch normalisation does."""
     if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
         return
@@ -83,7 +82,8 @@ def _follow(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, with the gradient through the statistics of all."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias, with gradients through the statistics of all
+    processes."""
 
     @staticmethod
     def forward(
@@ -105,7 +105,7 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance, count = ctx.saved_tensors
         given = gradients[0].to(mean.dtype)
-        dims, shape = _other(x), [1, -1] + [1] * (x.dim() - 2)
+        dims, shape = _dims_but_channels(x), [1, -1] + [1] * (x.dim() - 2)
         inverse = (variance + ctx.eps).rsqrt()
         unit = (x.to(mean.dtype) - mean.view(shape)) * inverse.view(shape)
         plain, along = given.sum(dims), (given * unit).sum(dims)
@@ -117,6 +117,6 @@ class _Normalise(torch.autograd.Function):
         return (dx.to(x.dtype), *parameters, None, None, None, None, None)
 
 
-def _other(x: Tensor) -> list[int]:
+def _dims_but_channels(x: Tensor) -> list[int]:
     """Return the dimensions that are not the channels."""
     return [d for d in range(x.dim()) if d != 1]

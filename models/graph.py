@@ -1,4 +1,4 @@
-"""Adjacency of a skeleton for graph convolutions: three subsets, source joint first."""
+"""Adjacency matrices of a skeleton for graph convolutions (docs/conventions.md)."""
 
 import math
 
@@ -16,12 +16,10 @@ VARIANTS = ("stgcn_capped", "stgcn_full", "agcn")
 def adjacency(layout: Layout, variant: str) -> Tensor:
     """Return the subsets of a layout's graph as float32 [3, V, V]; `A[k, v, w]` carries joint v to joint w.
 
-    `stgcn_capped` is ST-GCN's spatial partition as its authors computed it: hop distances end at one hop
-    from the centre, so on the limbs both directions of a bone fall into subset 1. `stgcn_full` uses true
-    distances: subset 1 leads towards the centre, subset 2 away from it. `agcn` has the plain identity, the
-    inward and the outward bones, each normalised by itself (spec A7).
-
-    Raises `UsageError` for an unknown variant.
+    `stgcn_capped` is ST-GCN's spatial partition as its released code computes it: all distances beyond one hop
+    from the centre count as equal, so on the limbs both directions of a bone are in subset 1. `stgcn_full` uses
+    true distances: subset 1 leads towards the centre, subset 2 away from it. `agcn` has the identity, the inward
+    and the outward bones, each normalised by itself (Shi et al. 2019). Raises UsageError for an unknown variant.
     """
     match variant:
         case "stgcn_capped":
@@ -34,7 +32,7 @@ def adjacency(layout: Layout, variant: str) -> Tensor:
 
 
 def _spatial_partition(layout: Layout, reach: int | None) -> Tensor:
-    """Split the normalised graph by who is nearer to the centre (Yan et al. 2018, section 3.3)."""
+    """Divide the normalised graph by which joint is nearer to the centre (Yan et al. 2018, section 3.3)."""
     links = torch.eye(len(layout), dtype=torch.float64)
     for child, parent in layout.edges:
         links[child, parent] = links[parent, child] = 1.0

@@ -1,4 +1,4 @@
-"""What a self-supervised method is to the training loop: its views, its step, what it does around a step."""
+"""The interface between a self-supervised method and the training loop: views, steps and networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Setting
 
-__all__ = ["Method", "Parts", "Progress", "Setting", "Step", "ViewBatch", "ViewRecipes", "spread"]
+__all__ = ["Method", "NoSettings", "Parts", "Progress", "Step", "ViewBatch", "ViewRecipes", "spread"]
 
 
 class ViewBatch(Protocol):
@@ -29,10 +28,10 @@ class ViewBatch(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One forward pass of a method: `loss` to call backward on, and what to watch.
+    """The result of one forward pass of a method: `loss` to call backward on, and values to watch.
 
     `embeddings` are the queries z [N, dim] and `keys` the keys (none where a method has none), both detached.
-    `logs` are detached scalars, left on the device so that a step need not wait for them.
+    `logs` are detached scalars; they stay on the device, so that a step need not wait for them.
     """
 
     loss: Tensor
@@ -43,9 +42,9 @@ class Step:
 
 @torch.no_grad()
 def spread(z: Tensor) -> Tensor:
-    """Return the collapse gauge of unit vectors z [N, D]: their mean standard deviation times sqrt(D).
+    """Return the mean standard deviation of unit vectors z [N, D] times sqrt(D), a measure of collapse.
 
-    It is 1 when they are spread evenly over the sphere and 0 when they are all one vector.
+    It is 1 when they are spread evenly over the sphere and 0 when all are the same vector.
     """
     z = z.float()
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5
@@ -53,7 +52,7 @@ def spread(z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands before a step: `epoch` of `epochs` and `step` of `steps`, both counted from 0."""
+    """The position of a step in a run: `epoch` of `epochs` and `step` of `steps`, both counted from 0."""
 
     epoch: int
     epochs: int
@@ -61,57 +60,60 @@ class Progress:
     steps: int
 
 
-class Method(nn.Module):
-    """A method. Subclasses say which `settings` their section of a recipe has, and are built by `models.build`.
+@dataclass(frozen=True, kw_only=True)
+class NoSettings:
+    """The section of a method that has no settings of its own."""
 
-    A step is: `advance(progress)`, `forward(batch)`, backward, optimiser, `finish()`. What depends on time
-    (stages, momentum) is a pure function of `progress`, so that a resumed run goes on exactly; what must
-    survive a restart is a parameter or a buffer. With gradient accumulation a step of the optimiser has
+
+class Method(nn.Module):
+    """A self-supervised method. `Settings` is the type of its section in a recipe; `models.build` builds it.
+
+    A step is: `advance(progress)`, `forward(batch)`, backward, optimiser, `finish()`. Stages, momentum and all
+    else that depends on time is a pure function of `progress`, so that a resumed run continues exactly; state that
+    must survive a restart is a parameter or a buffer. With gradient accumulation a step of the optimiser has
     several `forward` and backward between `advance` and `finish`, and `progress` counts the optimiser's steps.
 
-    Several processes may share a batch, each with some rows of it. Losses and logs are means over rows, so that
-    the loop can weigh and add them; `MoCo.enqueue` takes a process's own keys and enters all; what `advance` draws
-    from torch's generator before an epoch's first step is the same everywhere, what later steps draw is not.
+    Several processes may share a batch, each with some of its rows. Losses and logs are means over rows, so that
+    the loop can weight and add them; `MoCo.enqueue` takes a process's own keys and writes those of all. Draws of
+    `advance` from torch's generator before an epoch's first step are equal in all processes, later draws are not.
     """
 
     name: ClassVar[str]
-    settings: ClassVar[Mapping[str, Setting]] = {}
-    # What those settings were before they could be set, which older recipes and the runs' metadata lack.
-    earlier: ClassVar[Mapping[str, Any]] = {}
-    # Whether steps depend on how many epochs a run has, not only on those done: such a run cannot be lengthened.
-    spans_run: ClassVar[bool] = False
+    Settings: ClassVar[type] = NoSettings
+    # Whether steps depend on the number of epochs of the run: such a run cannot be lengthened.
+    depends_on_run_length: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
-        """Return a new method made of `parts`; `settings` is its section of the recipe, checked and complete."""
-        raise TypeError(f"{cls.__name__} does not say how it is built")
+    def build(cls, parts: Parts, settings: Any) -> Self:
+        """Return a new method made of `parts`; `settings` is its section of the recipe, a `Settings`."""
+        raise TypeError(f"{cls.__name__} has no `build`")
 
-    def begins_trained(self) -> bool:
-        """Say whether the first step already takes networks that have learned."""
+    def needs_trained_networks(self) -> bool:
+        """Say whether the first step needs trained networks, which a run then starts from."""
         return False
 
     def views(self) -> ViewRecipes:
-        """Return how the views of a batch are made, by name: what `skelpipe.loader.Loader` takes.
+        """Return the view recipes by name, for `skelpipe.loader.Loader`.
 
-        Asked for after the `advance` of each epoch's first step, so that stages may have views of their own. The
-        loader stays while the same objects are returned.
+        Called after the `advance` of each epoch's first step, so that stages may have views of their own. The loop
+        keeps its loader while the same objects are returned.
         """
-        raise TypeError(f"{type(self).__name__} does not say what its views are")
+        raise TypeError(f"{type(self).__name__} has no `views`")
 
     def advance(self, progress: Progress) -> None:
-        """Prepare for the step at `progress`. Nothing changes by default."""
+        """Prepare for the step at `progress`. By default nothing changes."""
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Return the loss of a batch; key networks and queues move on."""
+        """Return the loss of a batch; updates key networks and queues."""
         raise TypeError(f"{type(self).__name__} has no step")
 
     def finish(self) -> None:
-        """Follow up a step of the optimiser. Nothing is left to do by default."""
+        """Called after a step of the optimiser. By default does nothing."""
 
     def streams(self, view: str) -> tuple[str, ...]:
-        """Return the views that `networks` has networks for, in a run whose loader shows `view`."""
+        """Return the views for which `networks` has networks, in a run whose loader shows `view`."""
         return (view,)
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         """Return the query encoder (clips to h [N,D]) and head (h to z) that evaluation uses for a view."""
-        raise TypeError(f"{type(self).__name__} has no networks to judge")
+        raise TypeError(f"{type(self).__name__} has no networks to evaluate")

@@ -1,4 +1,4 @@
-"""Momentum contrast: a query network, its slow copy, and a queue of past keys (He et al. 2020; spec D)."""
+"""Momentum contrast: a query network, its slow copy, and a queue of past keys (He et al. 2020)."""
 
 import copy
 from collections.abc import Callable
@@ -8,19 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.models.encoders import draw_weights
+from skelpipe.models.losses import upcast
 
 __all__ = ["MoCo", "draw_keys"]
 
 
 class MoCo(nn.Module):
-    """The parts that the contrastive methods share; a method decides when each is used.
+    """The networks and the queue that the contrastive methods share; a method decides when each is used.
 
     `encoder` maps clips [N, C, T, V, M] to h [N, D], `head` maps h to [N, dim]. The key network starts as a
     copy of both (they must be initialised by then) and has no gradients. It is in training mode with the rest:
     its batch normalisation uses the key batch. `queue` [K, dim] and `pointer`, the row written next, are
-    buffers, so a checkpoint holds them. `momentum` may be set between steps. While `held`, the key network does
-    not move: so an optimiser step over several batches moves it once. `gather` returns the rows, as of keys, of
-    the whole batch in its order where this process has a share of it: every process then writes the same rows.
+    buffers, so a checkpoint holds them. `momentum` may be set between steps. While `held` is true the key network
+    does not change: so an optimiser step over several batches updates it once. `gather` takes this process's rows,
+    such as keys, and returns those of the whole batch in order, so that every process writes the same queue.
     """
 
     queue: Tensor
@@ -34,7 +35,7 @@ class MoCo(nn.Module):
         self.key_head = copy.deepcopy(head).requires_grad_(False)
         self.momentum = momentum
         self.held = False
-        self.gather: Callable[[Tensor], Tensor] = _alone
+        self.gather: Callable[[Tensor], Tensor] = _own_rows
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
@@ -58,7 +59,7 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def update_key(self) -> None:
-        """Move the key parameters: theta_k <- m theta_k + (1 - m) theta_q. Buffers are left alone."""
+        """Update the key parameters: theta_k <- m theta_k + (1 - m) theta_q (eq. 2). Buffers do not change."""
         if self.held:
             return
         keys: list[Tensor] = [*self.key_encoder.parameters(), *self.key_head.parameters()]
@@ -67,7 +68,7 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Write keys [n, dim], oldest first, over the oldest rows. Of more than K, the last K stay."""
+        """Write keys [n, dim] over the oldest rows, in order. Of more than K keys, the last K stay."""
         keys = self.gather(keys)
         size = len(self.queue)
         offsets = torch.arange(max(0, len(keys) - size), len(keys), device=self.queue.device)
@@ -76,19 +77,20 @@ class MoCo(nn.Module):
         self.pointer.add_(len(keys)).remainder_(size)
 
 
-def _alone(keys: Tensor) -> Tensor:
+def _own_rows(keys: Tensor) -> Tensor:
     return keys
 
 
 def _unit(z: Tensor) -> Tensor:
-    return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+    return F.normalize(upcast(z), dim=1)
 
 
 def draw_keys(moco: MoCo, init: str) -> None:
-    """Draw the key network's weights anew, so that it starts elsewhere than the query network.
+    """Draw the key network's weights again, so that it does not start as a copy of the query network.
 
-    The released code of CrosSCLR, AimCLR, SkeleMixCLR, SkeAttnCLR and MsMCLR initialises both after it copied
-    one to the other (spec G8). With init="default" nothing is drawn again and the key network stays a copy.
+    The released code of CrosSCLR, AimCLR, SkeleMixCLR, SkeAttnCLR and MsMCLR initialises both after it copied one
+    to the other (divergence `key-initial-weights`). With init="default" nothing is drawn and the key network is a
+    copy.
     """
     draw_weights(moco.key_encoder, init)
     draw_weights(moco.key_head, init)

@@ -1,8 +1,9 @@
-"""MsMCLR: a strongly augmented view, judged at three scales of the body by the normal one (Wu et al.; spec D7)."""
+"""MsMCLR: a strongly augmented view learns from the normal view at three scales of the body (Wu et al.)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,10 @@ from skelpipe.errors import UsageError
 from skelpipe.models.aimclr import d3m, nearest, nnm
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
+from skelpipe.models.settings import Count, Flag, Whole
 from skelpipe.skeleton import Layout
 
 __all__ = ["SCALES", "MotionAttention", "MsMAttention", "MsMCLR", "attend", "motion_of"]
@@ -23,29 +25,33 @@ SCALES = ("joint", "part", "body")
 ROWS = 8  # consecutive rows of a batch that attend to each other in the released code
 
 
+@dataclass(frozen=True, kw_only=True)
+class MsMCLRSettings:
+    """The `msmclr` section; see `MsMCLR`. Values of the released code."""
+
+    reduction: Count = 8
+    zero_pad: Flag = False
+    mining_epoch: Whole = 150
+    top_k: Count = 1
+
+
 class MsMCLR(Method):
-    """L = L_Info(z_hat) + L_Ms, L_Ms the mean over joints, parts and body of D3M against z_hat (eq. 3, 6 to 10).
+    """L = L_Info(z_hat) + L_Ms, where L_Ms is the mean of D3M against z_hat over three scales (eq. 3, 6 to 10).
 
-    The strong view has MsM attention between the query encoder and its head, in training alone: evaluation uses
-    the encoder without it. The attention has no momentum copy, as no key needs one; the paper's and its code's
-    counts of weights include one that is idle.
+    The scales are joints, parts and body. In training the strong view passes MsM attention between the query
+    encoder and its head; evaluation uses the encoder without it. The attention has no momentum copy, as keys do
+    not use it (divergence `msmclr-parameters`).
 
-    Paper and released code differ, and `variant` chooses: attention among the frames of a clip, or among 8
-    consecutive rows of the batch (spec G14a); InfoNCE throughout, or from the epoch after `mining_epoch` nearest
-    neighbours of all four views beside the key (G14b); differences beyond the last frame and node are 0 (or, by
-    `zero_pad`, as released), or minus the feature (G14c); the key network starts as a copy of the query network,
-    or elsewhere (G8); and the strong augmentation, see `augment.chains` (G15).
+    `variant` chooses between paper and released code: attention among frames or among 8 rows of the batch
+    (divergence `msmclr-attention-rows`), InfoNCE throughout or NNM over all four embeddings after `mining_epoch`
+    epochs (`msmclr-mining-epoch`), the last difference (`msmclr-last-difference`; `zero_pad` alone sets it too),
+    how the key network starts (`key-initial-weights`), and the strong view (`msmclr-strong-augmentation`).
     """
 
     name: ClassVar[str] = "msmclr"
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "reduction": Setting("int", low=1),
-        "zero_pad": Setting("bool"),
-        "mining_epoch": Setting("int", low=0),
-        "top_k": Setting("int", low=1),
-    }
+    Settings: ClassVar[type] = MsMCLRSettings
 
-    def __init__(self, parts: Parts, *, reduction: int, zero_pad: bool, mining_epoch: int, top_k: int) -> None:
+    def __init__(self, parts: Parts, settings: MsMCLRSettings) -> None:
         super().__init__()
         encoder = parts.encoder()
         if not encoder.joint_map:
@@ -53,21 +59,21 @@ class MsMCLR(Method):
                 f"msmclr merges joints of the feature map; {type(encoder).__name__} has none: choose another "
                 f"encoder.name, such as stgcn"
             )
-        self.released = parts.variant == "released"
-        self.temperature = parts.temperature
-        self.mining_epoch, self.top_k = mining_epoch, top_k
+        self.released = parts.recipe.variant == "released"
+        self.temperature = parts.recipe.temperature
+        self.settings = settings
         self.mining = False
         self.moco = parts.moco(encoder)
         self.attention = MsMAttention(
             parts.layout,
             encoder.feature_dim,
-            reduction,
+            settings.reduction,
             over="rows" if self.released else "frames",
-            zero_pad=zero_pad or self.released,
+            zero_pad=settings.zero_pad or self.released,
         )
-        draw_weights(self.attention, parts.init)
+        draw_weights(self.attention, parts.recipe.init)
         if self.released:
-            draw_keys(self.moco, parts.init)
+            draw_keys(self.moco, parts.recipe.init)
         self._views = {
             "query": parts.chain("normal"),
             "strong": parts.chain("msmclr-strong"),
@@ -75,18 +81,18 @@ class MsMCLR(Method):
         }
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
-        return cls(parts, **settings)
+    def build(cls, parts: Parts, settings: MsMCLRSettings) -> Self:
+        return cls(parts, settings)
 
     def views(self) -> ViewRecipes:
         return self._views
 
     def advance(self, progress: Progress) -> None:
-        """Mine neighbours after `mining_epoch` epochs, where the released code is followed."""
-        self.mining = self.released and progress.epoch >= self.mining_epoch
+        """Mine neighbours after `mining_epoch` epochs in the released variant."""
+        self.mining = self.released and progress.epoch >= self.settings.mining_epoch
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with the views `query`, `strong` and `key` [N, C, T, V, M]; moves key network and queue."""
+        """Step with the views `query`, `strong` and `key` [N, C, T, V, M]; updates key network and queue."""
         q = self.moco.query(batch.views["query"])
         scales = self.strong(batch.views["strong"])
         self.moco.update_key()
@@ -94,11 +100,12 @@ class MsMCLR(Method):
         # A copy of the queue: backward needs it as it was, and the new keys are written before that.
         queue = self.moco.queue.clone()
         normal, *strong = (contrastive_logits(z, k, queue, self.temperature) for z in (q, *scales))
-        alike = self._alike(normal, strong)
-        taught = torch.stack([d3m(normal, logits) for logits in strong]).mean()
+        info = self._info_loss(normal, strong)
+        multi_scale = torch.stack([d3m(normal, logits) for logits in strong]).mean()
         self.moco.enqueue(k)
-        logs = {"info": alike, "ms": taught, "top1": (normal.argmax(dim=1) == 0).float().mean(), "std": spread(q)}
-        loss = alike + taught
+        top1 = (normal.argmax(dim=1) == 0).float().mean()
+        logs = {"info": info, "ms": multi_scale, "top1": top1, "std": spread(q)}
+        loss = info + multi_scale
         return Step(loss, q.detach(), k, {name: log.detach() for name, log in {"loss": loss, **logs}.items()})
 
     def strong(self, x: Tensor) -> list[Tensor]:
@@ -110,24 +117,24 @@ class MsMCLR(Method):
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
-    def _alike(self, normal: Tensor, strong: Sequence[Tensor]) -> Tensor:
-        """Return InfoNCE of the normal view or, while mining, its loss with the neighbours of all views."""
+    def _info_loss(self, normal: Tensor, strong: Sequence[Tensor]) -> Tensor:
+        """Return InfoNCE of the normal view or, while mining, NNM with the neighbours of all four embeddings."""
         if not self.mining:
             return positive_first(normal)
-        return nnm(normal, nearest([normal, *strong], self.top_k))
+        return nnm(normal, nearest([normal, *strong], self.settings.top_k))
 
 
 class MsMAttention(nn.Module):
-    """Maps [R, D, T', V] to one map for each of `SCALES`: V_s is all joints, then a layout's parts and body parts.
+    """Weighted maps of a map [R, D, T', V] at each of `SCALES`: its joints, the layout's parts, its body parts.
 
-    A merged node is the mean of its joints (sec. 3.2.1; their lists: spec A6). All scales share one
-    `MotionAttention`.
+    A merged node is the mean of its joints (sec. 3.2.1; the layout's levels list them, divergence
+    `msmclr-groups`). All scales share one `MotionAttention` (divergence `msmclr-shared-attention`).
     """
 
     def __init__(
         self, layout: Layout, channels: int, reduction: int = 8, *, over: str = "frames", zero_pad: bool = False
     ) -> None:
-        """Raise UsageError where the layout does not say what its parts and body parts are."""
+        """Raise UsageError where the layout has no levels `part` and `body`."""
         super().__init__()
         self.motion = MotionAttention(channels, reduction, over=over, zero_pad=zero_pad)
         for level in SCALES[1:]:
@@ -141,12 +148,13 @@ class MsMAttention(nn.Module):
 
 
 class MotionAttention(nn.Module):
-    """H = W X + X for maps X [R, T', V_s, D], W in 0..1 from what differs between frames and between nodes.
+    """H = W X + X for maps X [R, T', V_s, D], with W in 0..1 from differences between frames and between nodes.
 
-    Y = 1x1 convolution to D / reduction channels; O = attention among tokens of motion D(norm(Y)); W = sigmoid(1x1
-    convolution of O + Y). norm is a LayerNorm without weights over the nodes (spec D7). Tokens are the T' frames
-    of a row (`over="frames"`, the paper), or each 8 consecutive rows of the batch (`over="rows"`, the released
-    code, where frames are part of a token; spec G14a); rows that do not fill eight attend among themselves.
+    Y = 1x1 convolution to D / reduction channels; O = attention among tokens of `motion_of`(norm(Y)); W =
+    sigmoid(1x1 convolution of O + Y) (sec. 3.2.2, eq. 1). norm is a LayerNorm over the nodes without weights
+    (divergence `msmclr-layer-norm`). The tokens are the T' frames of a row (`over="frames"`, the paper), or 8
+    consecutive rows of the batch (`over="rows"`, the released code, divergence `msmclr-attention-rows`); the rows
+    after the last full 8 form a smaller group.
     """
 
     def __init__(self, channels: int, reduction: int = 8, *, over: str = "frames", zero_pad: bool = False) -> None:
@@ -165,7 +173,7 @@ class MotionAttention(nn.Module):
         return torch.addcmul(x, weight.to(x.dtype), x)
 
     def _attended(self, moves: Tensor) -> Tensor:
-        """Return motion [R, T', V_s, D'] after each token took from the others."""
+        """Return motion [R, T', V_s, D'] after attention among its tokens."""
         if self.over == "frames":
             return attend(moves.flatten(2)).view_as(moves)
         whole = len(moves) - len(moves) % ROWS
@@ -178,8 +186,8 @@ class MotionAttention(nn.Module):
 def motion_of(y: Tensor, zero_pad: bool = False) -> Tensor:
     """Return the mean of y[t+1] - y[t] and y[v+1] - y[v] for y [R, T', V, D].
 
-    The last frame, and the last node, have no next: their difference is 0, or with `zero_pad` minus the feature,
-    as in the released code, where zeros come next (spec G14c).
+    Nothing follows the last frame and the last node: their difference is 0, or with `zero_pad` minus the feature,
+    as in the released code (divergence `msmclr-last-difference`).
     """
     return (_next(y, 1, zero_pad) + _next(y, 2, zero_pad)) / 2 - y
 
@@ -191,7 +199,7 @@ def attend(tokens: Tensor) -> Tensor:
 
 
 def _next(y: Tensor, dim: int, zero_pad: bool) -> Tensor:
-    """Return at each place what comes after it; after the last comes the last itself, or zeros."""
+    """Return y shifted by one along `dim`: behind the last element follows the last again, or zeros."""
     last = y.narrow(dim, -1, 1)
     return torch.cat([y.narrow(dim, 1, y.shape[dim] - 1), torch.zeros_like(last) if zero_pad else last], dim=dim)
 
@@ -202,7 +210,7 @@ def _normalised(y: Tensor) -> Tensor:
 
 
 def _means(layout: Layout, level: str) -> Tensor:
-    """Return the matrix [V_s, V] that takes joints to the means of a level's groups, in the layout's order."""
+    """Return the matrix [V_s, V] from joints to the means of a level's groups, in the layout's order."""
     groups: Sequence[tuple[int, ...]] = tuple(layout.levels.get(level, {}).values())
     if not groups:
         raise UsageError(

@@ -1,59 +1,168 @@
-"""The values of a recipe: their kinds, their ranges, and what is said about one that does not fit."""
+"""The values of a recipe: the kinds that fields of settings have, and how a section becomes checked settings.
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+Settings are plain frozen dataclasses whose fields have one of the kinds below, with defaults. A section of a
+recipe says what differs from them.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AllowInfNan, BeforeValidator, Strict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from skelpipe.errors import UsageError
 
-__all__ = ["ABOVE_ZERO", "Setting", "check_section"]
+__all__ = [
+    "Amount",
+    "BackboneSettings",
+    "Bounds",
+    "Count",
+    "Flag",
+    "Initialiser",
+    "Positive",
+    "Share",
+    "Variant",
+    "Whole",
+    "checked",
+    "flat",
+    "is_section",
+    "nested",
+    "unknown_key",
+]
 
-ABOVE_ZERO = 1e-12  # the lowest value where 0 itself is not allowed
+S = TypeVar("S")
 
-
-@dataclass(frozen=True)
-class Setting:
-    """One value of a recipe: its kind, its range (both ends allowed) or its choices."""
-
-    kind: str  # "int", "float", "bool", "str" or "ints"
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-
-    def check(self, key: str, value: Any, where: str) -> Any:
-        """Return `value` as this setting has it; a UsageError naming `where` and `key` where it does not fit."""
-        fitting = self._convert(value)
-        if fitting is None:
-            wanted = {"ints": "a list of whole numbers", "int": "a whole number", "float": "a number"}
-            wanted |= {"bool": "true or false", "str": "a text"}
-            raise UsageError(f"{where}: {key} must be {wanted[self.kind]}, not {value!r}")
-        if self.choices and fitting not in self.choices:
-            raise UsageError(f"{where}: {key} is {fitting!r}; known: {', '.join(self.choices)}")
-        numbers = fitting if isinstance(fitting, list) else [fitting]
-        for number in numbers:
-            if isinstance(number, int | float) and not self.low <= number <= self.high:
-                least = "above 0" if self.low == ABOVE_ZERO else f"at least {self.low:g}"
-                most = "" if self.high == math.inf else f" and at most {self.high:g}"
-                raise UsageError(f"{where}: {key} is {number}; it must be {least}{most}")
-        return fitting
-
-    def _convert(self, value: Any) -> Any:
-        """Return `value` as this kind, or None where it is something else."""
-        if self.kind == "ints":
-            return value if isinstance(value, list) and all(type(item) is int for item in value) else None
-        if self.kind == "float":
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            return float(value) if number else None
-        plain = {"int": int, "bool": bool, "str": str}[self.kind]
-        return value if type(value) is plain else None
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)  # made once for each class
 
 
-def check_section(section: Any, settings: Mapping[str, Setting], name: str) -> dict[str, Any]:
-    """Return what a section has of its `settings`, checked; unknown names are an error that lists the known."""
-    if not isinstance(section, Mapping):
-        raise UsageError(f"recipe: {name} must be a section of `key: value` lines, not {section!r}")
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as text: take it as the number that it is meant to be."""
+    if isinstance(value, str):
+        with suppress(ValueError):  # then it is refused as the text that it is
+            return float(value)
+    return value
+
+
+_Number = Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_number)]
+Whole = Annotated[int, Strict(), Ge(0)]
+Count = Annotated[int, Strict(), Ge(1)]
+Amount = Annotated[_Number, Ge(0)]
+Positive = Annotated[_Number, Gt(0)]
+Share = Annotated[_Number, Ge(0), Le(1)]
+Flag = Annotated[bool, Strict()]
+Bounds = Annotated[list[Count], Strict()]  # least and most
+Variant = Literal["paper", "released"]
+Initialiser = Literal["paper", "default"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSettings:
+    """The `encoder` section: the backbone's `name`, and in a subclass its settings."""
+
+    name: str = ""
+
+
+WANTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list of whole numbers",
+}
+
+
+def checked(
+    kind: type[S],
+    section: Any,
+    where: str,
+    at: str = "",
+    base: S | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> S:
+    """Return settings of a `kind` with the values of a `section`, the others as in `base` (None: the defaults).
+
+    Sections within are settings as well. `where` names the file, or the option, and `at` the section's key in it.
+    `keys` are the keys of fields that are not called like them.
+    Raises UsageError that names file, key, what was found and what is possible.
+    """
+    if not is_section(section):
+        raise UsageError(f"{where}: {at} must be a section of `key: value` lines, not {_found(section)}")
+    base = kind() if base is None else base
+    content: dict[str, Any] = {}
+    inner: dict[str, Any] = {}
+    known = {(keys or {}).get(each.name, each.name): each.name for each in fields(kind)}  # type: ignore[arg-type]
+    for key, name in known.items():
+        default = getattr(base, name)
+        if is_dataclass(default) and not isinstance(default, type):
+            inner[name] = checked(type(default), section.get(key, {}), where, _joined(at, key), default)
+        else:
+            content[name] = section.get(key, default)
     for key in section:
-        if key not in settings:
-            raise UsageError(f"recipe: unknown key '{name}.{key}'; known: {', '.join(settings) or 'none'}")
-    return {key: settings[key].check(f"{name}.{key}", section[key], "recipe") for key in section}
+        if key not in known:
+            raise unknown_key(where, _joined(at, key), [_joined(at, name) for name in known])
+    try:
+        made: S = _adapter(kind).validate_python(content | inner)
+        return made
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_complaint(error.errors()[0], at)}") from None
+
+
+def nested(settings: Any) -> dict[str, Any]:
+    """Return settings as a file has them: a mapping, of sections too."""
+    return asdict(settings)
+
+
+def flat(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping of sections as one mapping by dotted key, such as `encoder.width`."""
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if is_section(value):
+            values |= {f"{key}.{name}": each for name, each in flat(value).items()}
+        else:
+            values[str(key)] = value
+    return values
+
+
+def is_section(value: Any) -> bool:
+    """Say whether a value is a mapping of keys."""
+    return isinstance(value, Mapping)
+
+
+def unknown_key(where: str, key: str, known: list[str]) -> UsageError:
+    """Return the error for a key that does not exist, with the nearest that does."""
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(known) or 'none'}")
+
+
+def _joined(at: str, key: object) -> str:
+    return f"{at}.{key}" if at else str(key)
+
+
+def _complaint(error: ErrorDetails, at: str) -> str:
+    """Say in the words of a recipe what pydantic found."""
+    names = [str(part) for part in error["loc"] if isinstance(part, str)]
+    key, value, told = ".".join(filter(None, [at, *names])), error["input"], error.get("ctx", {})
+    if len(names) < len(error["loc"]) and error["type"] in WANTED:  # within a list
+        return f"{key} must be {WANTED['list_type']}, and {_found(value)} is none"
+    if error["type"] in WANTED:
+        return f"{key} must be {WANTED[error['type']]}, not {_found(value)}"
+    if error["type"] == "literal_error":
+        return (
+            f"{key} is {_found(value)}; known: {str(told['expected']).replace(' or ', ', ').replace(chr(39), '')}"
+        )
+    limits = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limit = next((f"{words} {told[name]:g}" for name, words in limits.items() if name in told), error["msg"])
+    return f"{key} is {value}; it must be {limit}"
+
+
+def _found(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,9 +1,9 @@
-"""SkeAttnCLR: salient and other features of mixed clips, split by attention, beside whole clips
-(Hua et al. 2023; spec D6)."""
+"""SkeAttnCLR: attention divides the features of mixed clips into salient and other features (Hua et al. 2023)."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, cast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
 from skelpipe.models.encoders import Encoder, draw_weights
-from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first
-from skelpipe.models.method import Method, Progress, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first, upcast
+from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import ABOVE_ZERO
-from skelpipe.models.skelemixclr import BOUNDS, region_bounds
+from skelpipe.models.settings import Bounds, Count, Positive, Share
+from skelpipe.models.skelemixclr import region_bounds
 
 __all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
 
@@ -26,51 +26,49 @@ PREDICTED = ("z", "s", "ns")  # the whole clip, its salient features and the oth
 PREDICTORS = ("variant", "none", "three")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SkeAttnCLRSettings:
+    """The `skeattnclr` section; see `SkeAttnCLR`. Values of Hua et al. 2023, tables 9, 10 and 13.
+
+    Recipes from before `predictors` could be set follow the variant, which is why that is its default.
+    """
+
+    mu: Share = 0.5
+    sharpness: Positive = 2.0
+    heads: Count = 8
+    predictors: Literal["three", "none", "variant"] = "variant"
+    parts: Bounds = field(default_factory=lambda: [3, 4])
+    blocks: Bounds = field(default_factory=lambda: [4, 7])
+
+
 class SkeAttnCLR(Method):
     """L = L_Info + mu L_s + (1 - mu) L_ns (eq. 10 and 11), on any backbone.
 
-    MHSAM makes the mask M_s of the mixed clip's feature map. The map, and with the same mask the map of the key
-    (not mixed: the donor has no part in it), are pooled weighed by M_s and by 1 - M_s (eq. 5 to 7). The two
-    results of the query are each other's hard negatives, detached, which the paper leaves open (spec G18);
-    the queue is that of whole clips. The momentum rises from M_0, the recipe's, to 1 over the run.
+    MHSAM returns the mask M_s of the mixed clip's feature map (eq. 2 to 4). This map and the key's, which is not
+    mixed, are pooled with the weights M_s and 1 - M_s (eq. 5 to 7; divergence `skeattnclr-key-mask`). The two
+    pooled features of the query are each other's hard negatives (eq. 8, 9); the queue holds keys of whole clips.
+    The momentum rises from the recipe's to 1 over the run (`momentum_at`).
 
-    Where paper and code differ `variant` chooses. "paper": parameters alone follow, before the key is made; the
-    schedule starts at 0; all positions are averaged. "released": heads without biases; a key network that
-    starts elsewhere (G8); parameters and running statistics follow after the optimiser's step, on a schedule
-    that is an epoch ahead and so turns round at the end; local features are pooled as whole clips are, which
-    for BIGRU is the last frame (G19). mu is the recipe's in both (G16), and so are graph and width (G17, G20).
+    `variant` chooses between paper and released code: when and by which schedule the key network is updated
+    (divergence `skeattnclr-momentum`), how it starts (`key-initial-weights`), biases in the heads
+    (`skeattnclr-head-bias`), and how BIGRU's local features are pooled (`bigru-direction`). In both variants mu,
+    graph and width are the recipe's (`skeattnclr-mu`, `skelemixclr-graph`, `skeattnclr-width`).
 
-    What the paper calls a predictor is the head: P_q, with its momentum copy P_k. The code calls that a projector
-    and has, behind it and for the query alone, three predictors: of whole, salient and other features (as before
-    the last renaming, with which it stopped running; spec G18). `predictors` is "three" (the recipe's), "none", or
-    "variant": none for the paper's, three for the released one.
+    The paper's predictor P_q is the head, with its momentum copy P_k. The released code has three predictors
+    behind the query's head: for whole, salient and other features (divergence `skeattnclr-predictors`).
+    `predictors` is "three", "none", or "variant": none in the paper's variant, three in the released one.
     """
 
     name: ClassVar[str] = "skeattnclr"
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "mu": Setting("float", low=0, high=1),
-        "sharpness": Setting("float", low=ABOVE_ZERO),
-        "heads": Setting("int", low=1),
-        "predictors": Setting("str", choices=PREDICTORS),
-        **BOUNDS,
-    }
-    earlier: ClassVar[Mapping[str, Any]] = {"predictors": "variant"}
-    spans_run: ClassVar[bool] = True
+    Settings: ClassVar[type] = SkeAttnCLRSettings
+    depends_on_run_length: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        parts: Parts,
-        *,
-        mu: float,
-        sharpness: float,
-        heads: int,
-        predictors: str,
-        regions: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, parts: Parts, settings: SkeAttnCLRSettings) -> None:
         super().__init__()
-        self.released = parts.variant == "released"
-        predicting = self.released if predictors == "variant" else predictors == "three"
-        self.temperature, self.mu, self.first_momentum = parts.temperature, mu, parts.momentum
+        self.released = parts.recipe.variant == "released"
+        predicting = self.released if settings.predictors == "variant" else settings.predictors == "three"
+        self.temperature, self.mu = parts.recipe.temperature, settings.mu
+        self.first_momentum = parts.recipe.momentum
         self.predictors = nn.ModuleDict()
         encoder, head = parts.encoder(), parts.head()
         if predicting:
@@ -79,15 +77,15 @@ class SkeAttnCLR(Method):
             _drop_biases(head, self.predictors)
         self.moco = parts.moco(encoder, head)
         if self.released:
-            draw_keys(self.moco, parts.init)
-        self.attention = MHSAM(encoder.feature_dim, heads, sharpness)
-        draw_weights(self.attention, parts.init)
+            draw_keys(self.moco, parts.recipe.init)
+        self.attention = MHSAM(encoder.feature_dim, settings.heads, settings.sharpness)
+        draw_weights(self.attention, parts.recipe.init)
+        regions: dict[str, Any] = region_bounds(self.name, settings)
         self._views = mixing_views.skeattnclr(parts.layout, **regions, **parts.augment)
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
-        own = {key: value for key, value in settings.items() if key not in BOUNDS}
-        return cls(parts, **own, regions=region_bounds(cls.name, settings))
+    def build(cls, parts: Parts, settings: SkeAttnCLRSettings) -> Self:
+        return cls(parts, settings)
 
     def views(self) -> ViewRecipes:
         return self._views
@@ -98,18 +96,17 @@ class SkeAttnCLR(Method):
         self.moco.momentum = momentum_at(step, progress.epochs * progress.steps, self.first_momentum)
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with `batch.views["query"]`, `["key"]` and `["mixed"]` [N, C, T, V, M]."""
+        """Step with `batch.views["query"]`, `["key"]` and `["mixed"]` [N, C, T, V, M]; updates key network and
+        queue."""
         q = self._predict(self.moco.encoder(batch.views["query"]), "z")
-        features = cast(Encoder, self.moco.encoder).features(
-            batch.views["mixed"]
-        )  # [R, D, T', V'], R of N or N * M
+        features = cast(Encoder, self.moco.encoder).features(batch.views["mixed"])  # [N or N * M, D, T', V']
         mask = self.attention(features)
-        salient, other = self._split(features, mask, len(q))
+        salient, other = self._pool_masked(features, mask, len(q))
         q_s, q_ns = self._predict(salient, "s"), self._predict(other, "ns")
         if not self.released:
             self.moco.update_key()
         k, k_s, k_ns = self._keys(batch.views["key"], mask)
-        queue = self.moco.queue.clone()  # as it is now: the new keys are written before backward reads it
+        queue = self.moco.queue.clone()  # a copy: the new keys are written before backward reads it
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
         loss_s = info_nce_hard_negative(q_s, k_s, queue, q_ns, self.temperature)
@@ -123,7 +120,7 @@ class SkeAttnCLR(Method):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Move the released variant's key network, its running statistics too."""
+        """Update the released variant's key network, its running statistics too."""
         if self.released:
             keys, queries = self._state("key_encoder", "key_head"), self._state("encoder", "head")
             torch._foreach_lerp_(list(keys), list(queries), 1 - self.moco.momentum)
@@ -134,23 +131,23 @@ class SkeAttnCLR(Method):
 
     @torch.no_grad()
     def _keys(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return k, k_s and k_ns [N, dim] of clips x, split by the query's mask."""
+        """Return k, k_s and k_ns [N, dim] of clips x, pooled with the query's mask."""
         encoder = cast(Encoder, self.moco.key_encoder)
         features = encoder.features(x)
         whole = encoder.pool(features, x.shape[4])
-        salient, other = self._split(features, mask, len(x))
+        salient, other = self._pool_masked(features, mask, len(x))
         return self.moco.key_project(whole), self.moco.key_project(salient), self.moco.key_project(other)
 
-    def _split(self, features: Tensor, mask: Tensor, clips: int) -> tuple[Tensor, Tensor]:
-        """Return the features weighed by the mask and by what it leaves, pooled to [N, D] each (eq. 6 and 7).
+    def _pool_masked(self, features: Tensor, mask: Tensor, clips: int) -> tuple[Tensor, Tensor]:
+        """Return the features pooled with weights `mask` and 1 - `mask`, [N, D] each (eq. 6 and 7).
 
-        Pooling is linear: what is left is the whole without the salient part.
+        Pooling is linear: the second is the pooled whole minus the first.
         """
         salient = self._pool(features * mask, clips)
         return salient, self._pool(features, clips) - salient
 
     def _pool(self, features: Tensor, clips: int) -> Tensor:
-        """Return the mean over positions, then over the rows of a clip: a row a person, or one in all."""
+        """Return the mean over positions, then over the rows of a clip: one row per body, or one in all."""
         if self.released:
             return cast(Encoder, self.moco.encoder).pool(features, len(features) // clips)
         return features.mean(dim=(2, 3)).unflatten(0, (clips, -1)).mean(dim=1)
@@ -160,10 +157,10 @@ class SkeAttnCLR(Method):
         if not self.predictors:
             return self.moco.project(h)
         z: Tensor = self.predictors[which](self.moco.head(h))
-        return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+        return F.normalize(upcast(z), dim=1)
 
     def _state(self, *names: str) -> Iterator[Tensor]:
-        """Yield the numbers of networks of `moco`: parameters and running statistics, but no counters."""
+        """Yield parameters and running statistics of networks of `moco`, but not the counters of batches."""
         for name in names:
             network = getattr(self.moco, name)
             yield from network.parameters()
@@ -176,7 +173,7 @@ def momentum_at(step: int, steps: int, first: float) -> float:
 
 
 def _drop_biases(*heads: nn.Module) -> None:
-    """Take the biases from the linear layers of heads, in place."""
+    """Remove the biases of the linear layers of heads, in place."""
     for head in heads:
         for layer in head.modules():
             if isinstance(layer, nn.Linear):
@@ -184,11 +181,11 @@ def _drop_biases(*heads: nn.Module) -> None:
 
 
 class MHSAM(nn.Module):
-    """A mask in 0..1 for a feature map [R, D, T', V']: a share of its own for each position and channel.
+    """The soft attention mask of a feature map [R, D, T', V'], in 0..1 per position and channel (section 3.2).
 
-    Self-attention among the T' V' positions of a row (eq. 2 and 3), after a LayerNorm, then
-    M = sigmoid(sharpness * proj(x)) (eq. 4; `sharpness` is lambda). There is no way around the attention and
-    no dropout. At D = 256 it has 263,680 weights. The modules keep PyTorch's own initialisation.
+    Self-attention among the T' V' positions of a row (eq. 2 and 3), after a LayerNorm, then M = sigmoid(sharpness
+    * proj(x)) (eq. 4; `sharpness` is lambda). There is no residual path and no dropout. At D = 256 it has 263,680
+    weights. The modules keep PyTorch's own initialisation.
     """
 
     def __init__(self, channels: int, heads: int = 8, sharpness: float = 2.0) -> None:

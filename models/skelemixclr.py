@@ -1,7 +1,7 @@
-"""SkeleMixCLR and SkeleMixCLR+: both halves of mixed clips against the keys of the two clips they come from
-(Chen et al. 2022; spec D4)."""
+"""SkeleMixCLR and SkeleMixCLR+: both parts of mixed clips learn from the clips they come from (Chen et al.
+2022)."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -13,33 +13,37 @@ from skelpipe.loader import mixing_views
 from skelpipe.loader.view_recipes import On
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first
-from skelpipe.models.method import Method, Setting, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
+from skelpipe.models.settings import Amount, Bounds, Count
 
-__all__ = ["BOUNDS", "SkeleMixCLR", "region_bounds"]
+__all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
 
-BOUNDS: Mapping[str, Setting] = {"parts": Setting("ints", low=1), "blocks": Setting("ints", low=1)}
+
+@dataclass(frozen=True, kw_only=True)
+class SkeleMixCLRSettings:
+    """The `skelemixclr` section: R `repeats`, lambda `weight`, the pasted region (Chen et al. 2022, table II)."""
+
+    repeats: Count = 1
+    weight: Amount = 1.0
+    parts: Bounds = field(default_factory=lambda: [2, 3])
+    blocks: Bounds = field(default_factory=lambda: [7, 11])
 
 
 class SkeleMixCLR(Method):
-    """L = L_Info + lambda sum_r L_mix^r over R mixtures of the query (eq. 7); with R of 3 it is SkeleMixCLR+.
+    """L = L_Info + lambda sum_r L_mix^r over R mixtures of the query (eq. 7); with R = 3 it is SkeleMixCLR+.
 
-    A mixed clip's feature map is pooled inside the pasted region, to p, and outside it, to g (STMP, eq. 3). p's
-    key is the donor's, g's the host's, and each is the other's hard negative, detached (eq. 4 to 6).
+    The feature map of a mixed clip is pooled inside the pasted region, to p, and outside it, to g (STMP, eq. 3).
+    The key of p is the donor's, that of g the host clip's, and each is the other's hard negative (eq. 4 to 6).
 
-    Where code and paper differ `variant` chooses: the losses of the R mixtures are summed, as in the paper, or
-    averaged, as `released` in the older of the two scripts (spec D4); the key network starts as a copy, or as
-    `released` elsewhere (G8). The graph and the normalisation in the head, of which the paper has nothing, are
-    the recipe's (G20, G21).
+    `variant` chooses between paper and released code: whether the losses of the R mixtures are added or averaged
+    (divergence `skelemixclr-repeats`), and how the key network starts (`key-initial-weights`). In both, graph and
+    head are the recipe's (`skelemixclr-graph`, `skelemixclr-head-norm`).
     """
 
     name: ClassVar[str] = "skelemixclr"
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "repeats": Setting("int", low=1),
-        "weight": Setting("float", low=0),
-        **BOUNDS,
-    }
+    Settings: ClassVar[type] = SkeleMixCLRSettings
 
     def __init__(
         self, moco: MoCo, views: ViewRecipes, *, temperature: float, weight: float, average: bool
@@ -54,33 +58,33 @@ class SkeleMixCLR(Method):
         self._mixed = [name for name, entry in views.items() if isinstance(entry, On)]
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
+    def build(cls, parts: Parts, settings: SkeleMixCLRSettings) -> Self:
         moco = parts.moco()
         if not moco.encoder.joint_map:
             raise UsageError(
                 f"{cls.name} pools by joints and frames, and {type(moco.encoder).__name__} has no map of joints: "
-                f"take another encoder.name, such as stgcn"
+                f"choose another encoder.name, such as stgcn"
             )
-        released = parts.variant == "released"
+        released = parts.recipe.variant == "released"
         if released:
-            draw_keys(moco, parts.init)
+            draw_keys(moco, parts.recipe.init)
         regions: dict[str, Any] = region_bounds(cls.name, settings)
-        views = mixing_views.skelemixclr(parts.layout, repeats=settings["repeats"], **regions, **parts.augment)
-        return cls(moco, views, temperature=parts.temperature, weight=settings["weight"], average=released)
+        views = mixing_views.skelemixclr(parts.layout, repeats=settings.repeats, **regions, **parts.augment)
+        return cls(moco, views, temperature=parts.recipe.temperature, weight=settings.weight, average=released)
 
     def views(self) -> ViewRecipes:
         return self._views
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with the views [N, C, T, V, M], each mixed one's mask [N, T/4, V] and donors [N]."""
+        """Step with the views [N, C, T, V, M] and each mixture's mask [N, T/4, V] and donors [N]."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
         k = self.moco.key(batch.views["key"])
-        queue = self.moco.queue.clone()  # as it is now: the new keys are written before backward reads it
+        queue = self.moco.queue.clone()  # a copy: the new keys are written before backward reads it
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
-        every = self.moco.gather(k)  # donors are of the whole batch
-        mixed = torch.stack([self._mixed_loss(batch, name, k, every, queue) for name in self._mixed])
+        all_keys = self.moco.gather(k)  # a donor may be any clip of the whole batch
+        mixed = torch.stack([self._mixed_loss(batch, name, k, all_keys, queue) for name in self._mixed])
         mix = mixed.mean() if self.average else mixed.sum()
         loss = info + self.weight * mix
         self.moco.enqueue(k)
@@ -91,26 +95,27 @@ class SkeleMixCLR(Method):
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
-    def _mixed_loss(self, batch: ViewBatch, name: str, k: Tensor, every: Tensor, queue: Tensor) -> Tensor:
-        """Return (L_p + L_g) / 2 of one mixture (eq. 6), of host keys k [N, dim]; `every` key is the batch's."""
+    def _mixed_loss(self, batch: ViewBatch, name: str, k: Tensor, all_keys: Tensor, queue: Tensor) -> Tensor:
+        """Return (L_p + L_g) / 2 of one mixture (eq. 6), for host keys k [N, dim] and the whole batch's
+        `all_keys`."""
         donor = batch.extras[f"{name}_donor"]
         features = cast(Encoder, self.moco.encoder).features(batch.views[name])  # [N * M, D, T/4, V]
         features = features.unflatten(0, (len(k), -1))
-        halves = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
-        p, g = (self.moco.project(half.mean(dim=1)) for half in halves)
-        pasted = info_nce_hard_negative(p, every.index_select(0, donor), queue, g, self.temperature)
+        pooled = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
+        p, g = (self.moco.project(part.mean(dim=1)) for part in pooled)
+        pasted = info_nce_hard_negative(p, all_keys.index_select(0, donor), queue, g, self.temperature)
         host = info_nce_hard_negative(g, k, queue, p, self.temperature)
         return (pasted + host) / 2
 
 
-def region_bounds(method: str, settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return the least and the most body parts, and blocks of four frames, of a method's section.
+def region_bounds(method: str, settings: Any) -> dict[str, tuple[int, int]]:
+    """Return the bounds of the pasted region in a method's section: of body parts, and of blocks of four frames.
 
-    Raises UsageError where one of them is no pair in its order.
+    Raises UsageError where one of them is not a pair [least, most].
     """
     pairs = {}
-    for key in BOUNDS:
-        values = settings[key]
+    for key in ("parts", "blocks"):
+        values = getattr(settings, key)
         if len(values) != 2 or values[0] > values[1]:
             raise UsageError(f"recipe: {method}.{key} must be [least, most], not {values}")
         pairs[key] = (values[0], values[1])

@@ -1,13 +1,12 @@
-"""SkeletonCLR: two views of a clip, InfoNCE (Li et al. 2021, section 3.2; spec D1)."""
+"""SkeletonCLR: InfoNCE between two views of a clip (Li et al. 2021, section 3.2)."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
 from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
 
@@ -26,14 +25,14 @@ class SkeletonCLR(Method):
         self.augmentation = augmentation
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
-        return cls(parts.moco(), parts.temperature, parts.chain("normal"))
+    def build(cls, parts: Parts, settings: NoSettings) -> Self:
+        return cls(parts.moco(), parts.recipe.temperature, parts.chain("normal"))
 
     def views(self) -> ViewRecipes:
         return {"query": self.augmentation, "key": self.augmentation}
 
     def forward(self, batch: ViewBatch) -> Step:
-        """Step with `batch.views["query"]` and `["key"]` [N, C, T, V, M]; moves key network and queue."""
+        """Step with `batch.views["query"]` and `["key"]` [N, C, T, V, M]; updates key network and queue."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
         k = self.moco.key(batch.views["key"])
@@ -48,5 +47,5 @@ class SkeletonCLR(Method):
 
 
 def _logs(loss: Tensor, logits: Tensor, q: Tensor) -> dict[str, Tensor]:
-    found = (logits.argmax(dim=1) == 0).float().mean()  # how often the positive beats the whole queue
-    return {"loss": loss.detach(), "top1": found, "std": spread(q.detach())}
+    top1 = (logits.argmax(dim=1) == 0).float().mean()  # how often the positive is nearer than the whole queue
+    return {"loss": loss.detach(), "top1": top1, "std": spread(q.detach())}

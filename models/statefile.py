@@ -1,4 +1,4 @@
-"""State dicts in PyTorch's own files, read without running any code in them."""
+"""State dicts in PyTorch's own file format, read without running code that a file may hold."""
 
 import re
 from pathlib import Path
@@ -11,29 +11,30 @@ from skelpipe.errors import SkelpipeError
 __all__ = ["is_pickled", "is_torch_file", "read_content", "read_state"]
 
 ENDINGS = (".pt", ".pth")
-PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # the present format is a zip archive
+PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # PK: a zip archive, the new format
 
-NAMED = re.compile(r"GLOBAL ([\w.]+)")  # what torch says of the Python object that it refuses
+NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message about a Python object that it refuses
 UNNAMED = re.compile(r"[Uu]nsupported|instantiate")
 
 
 def is_torch_file(path: Path) -> bool:
-    """Say whether a file is to be read by `read_content`: by its name or, whatever that is, by how it begins."""
+    """Say whether `read_content` can read a file: by its suffix or, with any other suffix, by its first bytes."""
     return path.suffix in ENDINGS or (path.is_file() and is_pickled(path))
 
 
 def is_pickled(path: Path) -> bool:
-    """Say whether a file begins like one of `torch.save`, or another pickle; OSError where it cannot be read."""
+    """Say whether a file begins like one of `torch.save` or another pickle; OSError where it cannot be read."""
     with path.open("rb") as file:
         start = file.read(9)
-    return start[:2] in PICKLED and start[8:] != b"{"  # safetensors' header, after its length, which may be any
+    # A safetensors file begins with a length, which may have any bytes, and then a JSON header.
+    return start[:2] in PICKLED and start[8:] != b"{"
 
 
 def read_content(path: Path) -> object:
-    """Return what `torch.save` wrote into a file, of the present or the old format, on the CPU.
+    """Return what `torch.save` wrote into a file, in the new or the old format, on the CPU.
 
-    Raises SkelpipeError, naming the file, where it is missing or damaged, and where it holds more than tensors
-    and plain values: such a file could run code, and is not read.
+    Raises SkelpipeError, naming the file, where it is missing or damaged, or holds more than tensors and plain
+    values: reading such a file could run code.
     """
     try:
         file = path.open("rb")
@@ -49,7 +50,7 @@ def read_content(path: Path) -> object:
 def _reason(message: str) -> str:
     name = NAMED.search(message)
     if name is None and not UNNAMED.search(message):
-        return "damaged, or no file of PyTorch's"
+        return "damaged, or not a PyTorch file"
     what = f"the Python object {name[1]}" if name else "Python objects"
     return (
         f"holds {what} beside tensors, which could run code when loaded: it is not read; save the state dict alone"
@@ -57,13 +58,11 @@ def _reason(message: str) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name in a file that holds a state dict and nothing else; else SkelpipeError."""
+    """Return the tensors by name in a file; SkelpipeError where it holds anything but a state dict."""
     content = read_content(path)
     if not isinstance(content, dict) or not content:
         raise SkelpipeError(f"{path}: holds no state dict, that is tensors by name")
-    strangers = [
-        str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))
-    ]
-    if strangers:
-        raise SkelpipeError(f"{path}: is no plain state dict: {', '.join(strangers[:8])} is no tensor with a name")
+    others = [str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))]
+    if others:
+        raise SkelpipeError(f"{path}: is not a plain state dict: {', '.join(others[:8])} is not a named tensor")
     return dict(content)

@@ -1,31 +1,47 @@
-"""ST-GCN, the backbone of every method here (Yan et al. 2018; widths and details of spec C1).
+"""ST-GCN (Yan et al. 2018), with the widths of the released code of SkeletonCLR (docs/conventions.md).
 
-Inside the network a clip-person is a row: activations are [R, T, V, C] with R = N * M (row n * M + m) and the
-channels last, because a graph convolution is then one small matrix over the joints followed by one over channels.
+Inside the network each body of a clip is a row: activations are [R, T, V, C] with R = N * M (row n * M + m). The
+channels are last, because a graph convolution is then a small matrix over the joints and one over the channels.
 """
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.graph import adjacency
+from skelpipe.models.settings import Amount, BackboneSettings, Count
 from skelpipe.models.temporal import TemporalConvolution
 from skelpipe.skeleton import Layout
 
 __all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]
 
 
-class STGCN(nn.Module):
-    """Ten blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of persons.
+@dataclass(frozen=True, kw_only=True)
+class STGCNSettings(BackboneSettings):
+    """The `encoder` section for ST-GCN: the graph (see `models.graph`), its widths and its dropout."""
 
-    A missing person (all zeros) is a row like any other, as in the papers' code. `dropout` acts in all blocks
-    but the first. The modules keep PyTorch's own initialisation; see `skelpipe.models.init` for the papers'.
+    name: Literal["stgcn"] = "stgcn"
+    graph: Literal["stgcn_capped", "stgcn_full", "agcn"] = "stgcn_capped"
+    width: Count = 16
+    out_channels: Count = 256
+    dropout: Annotated[Amount, Le(0.999)] = 0.5
+
+
+class STGCN(nn.Module):
+    """Ten blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of bodies.
+
+    An absent body (all zeros) is a row like any other, as in the released code. `dropout` acts in all blocks but
+    the first. The modules keep PyTorch's own initialisation; `models.encoders.initialise` draws that of the
+    papers.
     """
 
-    # Buffers that follow from the arguments; weights for other values do not belong here.
+    Settings: ClassVar[type] = STGCNSettings
+    # Buffers that follow from the arguments; weights of an encoder with other values do not fit.
     constants: ClassVar[tuple[str, ...]] = ("adjacency",)
     joint_map: ClassVar[bool] = True  # V' of `features` are the layout's joints
     adjacency: Tensor
@@ -56,23 +72,23 @@ class STGCN(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
-        clips, channels, frames, joints, persons = x.shape
+        clips, channels, frames, joints, bodies = x.shape
         if channels * joints != self.input_norm.num_features or joints != len(self.layout):
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, "
                 f"{self.input_norm.num_features // len(self.layout)} axes); the clips have {joints} joints, "
                 f"{channels} axes (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
-        rows = clips * persons
+        rows = clips * bodies
         y = x.permute(0, 4, 2, 3, 1).reshape(rows * frames, joints * channels)
         y = self.input_norm(y).view(rows, frames, joints, channels)
         for block in self.blocks:
             y = block(y, self.adjacency)
         return y.permute(0, 3, 1, 2)
 
-    def pool(self, features: Tensor, persons: int) -> Tensor:
-        """Return h [N, D], the mean over frames and joints, then persons, of a map [N*M, D, T', V]."""
-        return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
+    def pool(self, features: Tensor, bodies: int) -> Tensor:
+        """Return h [N, D], the mean over frames and joints, then bodies, of a map [N*M, D, T', V]."""
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return h [N, D] of clips [N, C, T, V, M]."""
@@ -110,8 +126,8 @@ class STGCNBlock(nn.Module):
 class GraphConvolution(nn.Module):
     """out[w] = sum_k sum_v (A * importance)[k, v, w] (W_k x[v] + b_k): rows [R, T, V, C_in] -> [.., C_out].
 
-    Computed in the cheaper order: first one product gathers every joint's three neighbourhoods, then one
-    product over 3 C_in channels applies all W_k; the b_k meet the columns' sums.
+    Computed in the cheaper order: one product gathers the three neighbourhoods of every joint, then one product
+    over 3 C_in channels applies all W_k; each b_k is multiplied by the sums of the columns.
     """
 
     def __init__(self, c_in: int, c_out: int, joints: int, subsets: int = 3) -> None:
@@ -125,7 +141,7 @@ class GraphConvolution(nn.Module):
         edges = graph * self.importance
         gather = edges.permute(2, 0, 1).reshape(joints * self.subsets, joints)
         poses = x.reshape(rows * frames, joints, c_in)
-        # Batches of products with a handful of columns are slow on a CPU; matmul folds them into one.
+        # Batched products with few columns are slow on a CPU; matmul joins them into one product.
         near = gather @ poses if c_in < 16 else torch.bmm(gather.expand(len(poses), -1, -1), poses)
         near = near.reshape(rows, frames, joints, self.subsets * c_in)
         weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
@@ -134,7 +150,7 @@ class GraphConvolution(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` whose mask, on a CPU, takes one random byte an element where 256 p is a whole number."""
+    """`nn.Dropout` whose mask, on a CPU, takes one random byte per element where 256 p is a whole number."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
@@ -153,5 +169,5 @@ class Dropout(nn.Dropout):
 def _normalise(norm: nn.BatchNorm2d, x: Tensor, rectify: bool = False) -> Tensor:
     y: Tensor = norm(x.permute(0, 3, 1, 2))
     if rectify:
-        y = F.relu_(y)  # before the view below: autograd copies what changes through a view
+        y = F.relu_(y)  # before the view below: autograd would copy a tensor that changes through a view
     return y.permute(0, 2, 3, 1)

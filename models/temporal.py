@@ -1,10 +1,9 @@
 """ST-GCN's temporal convolution: nine frames of one joint, on clips laid out as [R, T, V, C].
 
-On a CPU in full precision the convolution of wide layers over few frames takes about two fifths of the
-multiplications it would take directly: with a discrete Fourier transform of fixed length L over the frames,
-written as three real matrices, a convolution is  y = A ((G w) * (B x)), where the products in the middle are
-matrix products over channels. A complex product is three real ones (Karatsuba), so there are about 1.5 L of
-them instead of 9 T. This is the same sum, reordered: results differ from the direct ones by rounding only.
+On a CPU in full precision, wide layers over few frames are convolved by a discrete Fourier transform of length L,
+which needs about two fifths of the multiplications. Written as three real matrices, y = A ((G w) * (B x)), where
+the products in the middle are matrix products over channels. A complex product is three real products (Karatsuba),
+so there are about 1.5 L of them instead of 9 T. Results differ from the direct convolution by rounding only.
 """
 
 import math
@@ -23,7 +22,7 @@ _MIN_CHANNELS = 32
 class TemporalConvolution(nn.Conv2d):
     """A convolution over nine frames, zero beyond the ends: [R, T, V, C] -> [R, ceil(T / stride), V, C].
 
-    The weight is [C, C, 9, 1], as in ST-GCN's own checkpoints.
+    The weight is [C, C, 9, 1], as in released ST-GCN checkpoints.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
@@ -67,8 +66,8 @@ def _matrices(frames: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 def bilinear_form(frames: int, taps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return B [F, T], G [F, K] and A [T, F] (float64) with  A ((G w) * (B x)) = y  for T frames and K taps,
 
-    where y[t] = sum_k w[k] x[t + k - K//2] and x is zero outside 0..T-1. K must be odd. Length L = T + K//2
-    is the shortest at which the circle's wrapped part meets zeros only; F = 3 floor(L/2) + 1 for odd L.
+    where y[t] = sum_k w[k] x[t + k - K//2] and x is zero outside 0..T-1. K must be odd. Length L = T + K//2 is the
+    shortest for which the circular convolution wraps around into zeros only; F = 3 floor(L/2) + 1 for odd L.
     """
     centre = taps // 2
     length = frames + centre

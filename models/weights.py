@@ -1,4 +1,4 @@
-"""Encoder weights as safetensors files with metadata: whole or not at all, strict, nothing unpickled."""
+"""Encoder weights in safetensors files with metadata; reading runs no code and refuses what does not fit."""
 
 import json
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 from skelpipe.models.statefile import is_pickled
 
-__all__ = ["export_encoder", "fill", "load_encoder"]
+__all__ = ["export_encoder", "load_encoder", "load_state"]
 
 
 def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write an encoder's state and metadata; the file appears under its name only when it is complete."""
+    """Write an encoder's state and metadata; the file gets its name only when it is complete."""
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     content = _sorted_header(save(state, metadata=dict(metadata)))
@@ -26,18 +26,18 @@ def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, 
 
 
 def load_encoder(path: str | Path, encoder: nn.Module) -> dict[str, str]:
-    """Fill an encoder from a file written by `export_encoder` and return the file's metadata.
+    """Load a file of `export_encoder` into an encoder and return the file's metadata.
 
-    Raises `SkelpipeError`, naming the file, when it is no safetensors file or is damaged, and when names,
-    shapes, types or constants (such as the graph) differ; the encoder is then left as it was.
+    Raises SkelpipeError, naming the file, where it is damaged or not a safetensors file, and where names, shapes,
+    types or constants (such as the graph) differ; the encoder is then unchanged.
     """
     state, metadata = _read(Path(path))
-    fill(path, encoder, state)
+    load_state(path, encoder, state)
     return metadata
 
 
-def fill(path: str | Path, encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Fill an encoder with a state that comes from `path`; strict, and with the errors of `load_encoder`."""
+def load_state(path: str | Path, encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state that was read from `path` into an encoder; raises as `load_encoder` does."""
     differences = _differences(state, encoder)
     if differences:
         raise SkelpipeError(f"{path}: the weights do not fit this encoder: {'; '.join(differences)}")
@@ -45,7 +45,7 @@ def fill(path: str | Path, encoder: nn.Module, state: Mapping[str, Tensor]) -> N
 
 
 def _sorted_header(content: bytes) -> bytes:
-    """Sort the metadata, which safetensors writes in random order: the same encoder gives the same bytes."""
+    """Sort the metadata, which safetensors writes in random order, so that equal encoders give equal bytes."""
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     if "__metadata__" in header:
@@ -88,7 +88,7 @@ def _differences(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
         "missing": sorted(expected.keys() - state.keys()),
         "unexpected": sorted(state.keys() - expected.keys()),
         "mismatched": mismatched,
-        "made for another": constants,
+        "different constants": constants,
     }
     return [f"{title}: {', '.join(names)}" for title, names in groups.items() if names]
 

@@ -35,19 +35,20 @@ from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.checks import check_splits
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
-from skelpipe.train.evaluation.embedding import Embedded
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import Scores, write_outcome
 from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.recipes.finetuning import builtin_tuning_recipes
-from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.recipes.reader import builtin_recipes
+from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.run import RunOptions
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.running.script_options import own_view_option, start_option, training_options
-from skelpipe.train.training.finetuning import Finetuner, Fingerprint, Plan
+from skelpipe.train.training import finetuning
+from skelpipe.train.training.finetuning import Finetuned
 from skelpipe.train.training.finetuning_start import Request, Start, choose_start
 
 __all__ = ["Job", "finetune", "main"]
@@ -85,16 +86,15 @@ class Asked:
         """Return the part that says what is trained."""
         return Request(**{each.name: getattr(self, each.name) for each in fields(Request)})
 
-    def plan(self, out: Path) -> Plan:
+    def options(self, out: Path) -> RunOptions:
         """Return the part that says how a run in the folder `out` goes on."""
-        return Plan(
+        return RunOptions(
             out=self.out or out,
             device=resolve_device(self.device),
-            amp=self.amp,
             resume=self.resume,
             overwrite=self.overwrite,
             save_every=self.save_every,
-            test_every=self.test_every,
+            measure_every=self.test_every,
         )
 
 
@@ -136,26 +136,25 @@ class Job:
         return Path("runs") / f"{start.protocol}-{dataset_name(self.dataset)}-{start.view}-{start.name}{held}"
 
 
-def fit_recipe(recipe: Recipe, part: Dataset, say: Callable[[str], None]) -> Recipe:
+def fit_recipe(recipe: FinetuneRecipe, part: Dataset, say: Callable[[str], None]) -> FinetuneRecipe:
     """Return the recipe with a batch no larger than what there is to train on; a change is said in one line."""
     count = part.count("train")
-    if count >= recipe["batch_size"]:
+    if count >= recipe.batch_size:
         return recipe
-    say(f"batch_size {recipe['batch_size']} lowered to {count}: there are no more training clips")
-    return replace(recipe, values={**recipe.values, "batch_size": count})
+    say(f"batch_size {recipe.batch_size} lowered to {count}: there are no more training clips")
+    return replace(recipe, batch_size=count)
 
 
-def finetune(job: Job, plan: Plan, console: Console) -> dict[str, Any]:
+def finetune(job: Job, options: RunOptions, amp: bool, console: Console) -> dict[str, Any]:
     """Train, leave the run's folder behind and return what --json prints."""
     start, part = job.start, job.part
-    fingerprint = Fingerprint.of(part, start.classifier, start.recipe, start.view, job.seed, plan.amp)
-    run = Finetuner(part, start.classifier, fingerprint, plan)  # fails before an earlier run is deleted
+    provenance = finetuning.provenance_of(part, start.classifier, start.recipe, start.view, job.seed, amp)
     console.say(
         f"{start.subject.name}, recipe {start.recipe_name}, on {dataset_name(job.dataset)} ({start.view}): "
-        f"{part.count('train')} training clips, {part.count('test')} to test ({job.split}), {plan.device}, "
-        f"run {plan.out}"
+        f"{part.count('train')} training clips, {part.count('test')} to test ({job.split}), {options.device}, "
+        f"run {options.out}"
     )
-    tested = run.run(console)
+    done = finetuning.finetune(part, start.classifier, provenance, options, console)
     about = {
         "protocol": start.protocol,
         "dataset": dataset_name(job.dataset),
@@ -167,25 +166,25 @@ def finetune(job: Job, plan: Plan, console: Console) -> dict[str, Any]:
     held = reference(job.dataset, start.subject, PROTOCOL, job.labels) if job.whole else None
     result = {
         **about,
-        "run": str(plan.out),
+        "run": str(options.out),
         "recipe": start.recipe_name,
         "labels": job.labels,
         "seed": job.seed,
-        "epochs": run.epoch,
+        "epochs": done.epoch,
         "clips": {side: part.count(side) for side in ("train", "test")},
-        **_figures(tested, run.best, run.epoch),
+        **_figures(done),
         "chance": 100.0 / len(set(part.labels("train").tolist())),
         "reported": reported(held, published(job.dataset)),
     }
     about |= {"classes": json.dumps(list(job.dataset.classes)), **told_by_scores(held, job.dataset)}
-    scores = Scores(tested.ids, tested.labels.numpy(), tested.features.numpy(), about)
+    scores = Scores(done.tested.ids, done.tested.labels.numpy(), done.tested.features.numpy(), about)
 
     def write() -> None:
-        network = run.classifier
-        origin = _origin(job, result, plan.amp)
-        export_classifier(RunFolder(plan.out).classifier, network.encoder, network.head, origin)
-        write_outcome(plan.out, scores, result)
-        write_report(plan.out, job.dataset)
+        network = done.classifier
+        origin = _origin(job, result, amp)
+        export_classifier(RunFolder(options.out).classifier, network.encoder, network.head, origin)
+        write_outcome(options.out, scores, result)
+        write_report(options.out, job.dataset)
 
     ranks().on_main(write)
     return result
@@ -204,16 +203,17 @@ def _origin(job: Job, result: Mapping[str, Any], amp: bool) -> Origin:
         amp=amp,
         epoch=result["epochs"],
         encoder=start.subject.architecture or {},
-        recipe=start.recipe.nested(),
+        recipe=start.recipe.content(),
     )
 
 
-def _figures(tested: Embedded, best: Mapping[str, float], epoch: int) -> dict[str, Any]:
+def _figures(done: Finetuned) -> dict[str, Any]:
     """Return the accuracies after the last epoch, and the best of those measured on the way, with its epoch."""
-    scores, labels = tested.features.numpy(), tested.labels.numpy()
+    scores, labels = done.tested.features.numpy(), done.tested.labels.numpy()
+    best = done.best
     final = {f"top{k}": topk_accuracy(scores, labels, k) for k in (1, 5)}
     if best.get("top1", -1.0) <= final["top1"]:
-        best = {"top1": final["top1"], "epoch": best.get("epoch", epoch)}
+        best = {"top1": final["top1"], "epoch": best.get("epoch", done.epoch)}
     return {"figures": {**final, "best_top1": best["top1"]}, "best_epoch": int(best["epoch"])}
 
 
@@ -240,8 +240,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help=f"How to train: {', '.join(builtin_tuning_recipes())}, or a YAML file [default: finetune, with fewer "
-    "labels finetune-semi; from scratch supervised].",
+    help=f"How to train: {', '.join(builtin_recipes(FinetuneRecipe))}, or a YAML file [default: finetune, with "
+    "fewer labels finetune-semi; from scratch supervised].",
 )
 @click.option(
     "--labels",
@@ -292,7 +292,7 @@ def main(**given: Any) -> None:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
     console = Console()
     job = Job.of(Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size), asked, console)
-    result = finetune(job, asked.plan(job.out), console)
+    result = finetune(job, asked.options(job.out), asked.amp, console)
     click.echo(json.dumps(result) if asked.as_json else "\n".join(_lines(result)))
 
 

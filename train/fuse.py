@@ -39,7 +39,7 @@ from skelpipe.train.evaluation.outcome import SCORES, SETTINGS, Scores, open_fol
 from skelpipe.train.evaluation.segmentation_metrics import segmentation_figures
 from skelpipe.train.papers.references import Reference
 from skelpipe.train.papers.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
-from skelpipe.train.recipes.recipe import builtin_recipes
+from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.running.script_options import overwrite_option

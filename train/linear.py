@@ -40,13 +40,8 @@ from skelpipe.train.evaluation.linear import Evaluated, Job, train_classifier
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import SPLIT_FEATURES, Scores, open_folder, write_features, write_outcome
 from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
-from skelpipe.train.recipes.linear import (
-    builtin_schedules,
-    default_schedule,
-    load_schedule,
-    nested,
-    with_settings,
-)
+from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
+from skelpipe.train.recipes.schema import LinearRecipe
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
@@ -66,6 +61,7 @@ __all__ = ["main", "one_class"]
 
 PROTOCOL = "linear"
 TOP = (1, 5)
+USUAL = {"skeattnclr": "linear-skeattnclr"}  # recipes of methods whose paper has values of its own
 
 
 def summary(job: Job, trained: Evaluated, recipe: str, folder: Path) -> dict[str, Any]:
@@ -85,7 +81,7 @@ def summary(job: Job, trained: Evaluated, recipe: str, folder: Path) -> dict[str
         "recipe": recipe,
         "seed": job.seed,
         "run": str(folder),
-        "epochs": job.schedule["epochs"],
+        "epochs": job.recipe.epochs,
         "clips": {split: dataset.count(split) for split in ("train", "test")},
         "figures": {**final, "best_top1": trained.best["top1"]},
         "best_epoch": int(trained.best["epoch"]),
@@ -107,7 +103,7 @@ def save(folder: Path, job: Job, trained: Evaluated, result: dict[str, Any], *, 
     tested = trained.tested
     scores = Scores(tested.ids, tested.labels.numpy(), trained.scores, about)
     settings = {
-        **nested(job.schedule),
+        **job.recipe.content(),
         "features": job.subject.features,
         "augmented": job.augment,
         "seed": job.seed,
@@ -190,7 +186,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help=f"How to train the classifier: {', '.join(builtin_schedules())}, or a YAML file [default: its paper's].",
+    help=f"How to train the classifier: {', '.join(builtin_recipes(LinearRecipe))}, or a YAML file "
+    "[default: its paper's].",
 )
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value, such as optimiser.lr=1."
@@ -249,11 +246,11 @@ def main(
         seed=seed,
         console=console,
     )
-    name = recipe or default_schedule(subject.method)
-    schedule = with_settings(load_schedule(name), settings, epochs=epochs, batch_size=batch_size, lr=lr)
+    name = recipe or USUAL.get(subject.method or "", PROTOCOL)
+    chosen = with_overrides(load_recipe(name, LinearRecipe), settings, epochs=epochs, batch_size=batch_size, lr=lr)
     folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline, "-augmented" * augment)
     ranks().on_main(lambda: open_folder(folder, overwrite=overwrite))
-    job = Job(dataset, subject, schedule, resolve_device(device), seed, augment)
+    job = Job(dataset, subject, chosen, resolve_device(device), seed, augment)
     trained = train_classifier(job, console)
     if hint := one_class(trained.scores, dataset):
         console.say(hint)

@@ -22,8 +22,8 @@ import torch
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
 from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError, SkelpipeError
-from skelpipe.prepare.clips import RecordingReader
 from skelpipe.progress import progress
+from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.source import RawFile
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
 from skelpipe.train.running.run_log import Console
@@ -40,15 +40,15 @@ def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
 
     RawError, naming the file, where one is missing or damaged or shows nobody.
     """
-    layout, frames, persons = recogniser.manifest.layout, recogniser.frames, recogniser.persons
-    clips = np.empty((len(paths), 3, frames, len(layout), persons), np.float32)
+    layout, frames, bodies = recogniser.manifest.layout, recogniser.frames, recogniser.bodies
+    clips = np.empty((len(paths), 3, frames, len(layout), bodies), np.float32)
     reader = RecordingReader(recogniser.manifest)
     for path, clip in zip(paths, clips, strict=True):
         recording = reader.read(RawFile(Path(path).name, path, 0))
         if not recording.bodies:
             raise RawError(f"{path}: no body in any of its {recording.frames} frames")
         try:
-            recogniser.write(recording, layout, frames, persons, clip)
+            recogniser.write(recording, layout, frames, bodies, clip)
         except RawError as error:
             raise RawError(f"{path}: {error}") from None
     return clips.astype(recogniser.dtype).astype(np.float32)

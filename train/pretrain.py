@@ -38,11 +38,13 @@ from skelpipe.loader import READERS
 from skelpipe.models.build import METHODS
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.reported import reported_knn, reported_text
-from skelpipe.train.recipes.recipe import Recipe, builtin_recipes, load_recipe, with_overrides
-from skelpipe.train.running.provenance import Identity
+from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
+from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.provenance import ClipFacts, Provenance
 from skelpipe.train.running.ranks import together
+from skelpipe.train.running.run import BATCH_NORMS, RunOptions
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.training.pretraining import BATCH_NORMS, Options, pretrain
+from skelpipe.train.training.pretraining import pretrain
 
 __all__ = ["choose_recipe", "fit_recipe", "main"]
 
@@ -76,26 +78,21 @@ class Asked:
     as_json: bool
 
 
-def fit_recipe(recipe: Recipe, dataset: Dataset, say: Callable[[str], None]) -> Recipe:
+def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], None]) -> PretrainRecipe:
     """Return the recipe as this dataset allows it; each value that gives way is said in one line."""
     count, frames = dataset.count("train"), dataset.shape[1]
-    changes: dict[str, int] = {}
     if not count:
-        raise DatasetError(f"{dataset.path}: the training split is empty, there is nothing to train on")
-    if frames != recipe["frames"]:
-        say(f"the recipe trains on {recipe['frames']} frames, {dataset.path} has {frames}: training on {frames}")
-        changes["frames"] = frames
-    if count < recipe["batch_size"]:
-        say(f"batch_size {recipe['batch_size']} lowered to {count}: the training split has no more clips")
-        changes["batch_size"] = count
-    if recipe["queue"] > count:
-        say(
-            f"the queue of {recipe['queue']} is larger than the {count} training clips: it holds a clip's own keys"
-        )
-    return replace(recipe, values={**recipe.values, **changes})
+        raise DatasetError(f"{dataset.path}: the train subset is empty, there is nothing to train on")
+    if frames != recipe.frames:
+        say(f"the recipe trains on {recipe.frames} frames, {dataset.path} has {frames}: training on {frames}")
+    if count < recipe.batch_size:
+        say(f"batch_size {recipe.batch_size} lowered to {count}: the train subset has no more clips")
+    if recipe.queue > count:
+        say(f"the queue of {recipe.queue} is larger than the {count} training clips: it holds a clip's own keys")
+    return replace(recipe, frames=frames, batch_size=min(recipe.batch_size, count))
 
 
-def choose_recipe(method: str | None, name: str | None) -> Recipe:
+def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     """Return the recipe that --method and --recipe ask for; it defaults to the method's own."""
     if method is not None and method not in METHODS:
         raise UsageError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
@@ -175,19 +172,27 @@ def main(**given: Any) -> None:
     recipe = choose_recipe(asked.method, asked.recipe)
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
     recipe = fit_recipe(recipe, dataset, console.say)
-    identity = Identity.of(dataset, recipe, asked.view, asked.seed, amp=asked.amp, compiled=asked.compile)
-    options = Options(
-        start=asked.checkpoint,
-        out=asked.out or Path("runs") / f"{recipe.method}-{identity.dataset}-{asked.view}",
+    provenance = Provenance(
+        clips=ClipFacts.of(dataset),
+        view=asked.view,
+        views=(asked.view,),
+        recipe=recipe,
+        seed=asked.seed,
+        amp=asked.amp,
+        compiled=asked.compile,
+    )
+    options = RunOptions(
+        out=asked.out or Path("runs") / f"{recipe.method}-{provenance.clips.dataset}-{asked.view}",
         device=resolve_device(asked.device),
         resume=asked.resume,
         overwrite=asked.overwrite,
         save_every=asked.save_every,
-        knn_every=asked.knn_every,
+        measure_every=asked.knn_every,
         reader=asked.loader,
         batch_norm=asked.batch_norm,
     )
-    summary = pretrain(dataset, identity, options, console) | {"reported": reported_knn(identity)}
+    summary = pretrain(dataset, provenance, options, console, start=asked.checkpoint)
+    summary["reported"] = reported_knn(provenance)
     if asked.as_json:
         click.echo(json.dumps(summary))
     else:

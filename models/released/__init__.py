@@ -1,4 +1,4 @@
-"""Checkpoints that the papers' authors released: whose file it is, how its weights are named, how it loads."""
+"""Checkpoints that the authors of the papers published: how their weights are named, and how to load them."""
 
 from skelpipe.models.released.checkpoint import Branch, ReleasedCheckpoint, load_released
 

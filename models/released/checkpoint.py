@@ -17,10 +17,10 @@ from skelpipe.models.released.keys import (
     VIEWS,
     Faults,
     Sections,
-    kind_of,
+    dtype_and_shape,
+    split_sections,
     stgcn_key,
-    take_apart,
-    under,
+    with_prefix,
 )
 from skelpipe.models.statefile import read_state
 from skelpipe.models.stgcn import STGCN
@@ -28,15 +28,16 @@ from skelpipe.skeleton import Layout, layout
 
 __all__ = ["Branch", "ReleasedCheckpoint", "load_released"]
 
-LAYOUT = "kinect-v2-25"  # of all that the papers train on
-FRAMES = {"stgcn_capped": 50, "agcn": 64}  # spec D9: those who took the one graph took the one length
-NAMED = ("skeletonclr", "aimclr", "actclr", "crosclr", "crossclr", "skelemixclr", "skeattnclr", "msmclr")
+LAYOUT = "kinect-v2-25"  # of all datasets that the papers train on
+FRAMES = {"stgcn_capped": 50, "agcn": 64}  # frames per clip: the code with one graph also has one clip length
+METHOD_NAMES = ("skeletonclr", "aimclr", "actclr", "crosclr", "crossclr", "skelemixclr", "skeattnclr", "msmclr")
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Branch:
-    """The networks for one view, in evaluation mode. A pre-training file has a `head`, the other a `classifier`.
+    """The networks for one view, in evaluation mode, with `head` (pre-training) or `classifier` (linear
+    evaluation).
 
     The encoder maps clips [N,C,T,V,M] to h [N,D], the head h to z (not normalised), the classifier h to scores.
     """
@@ -48,12 +49,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class ReleasedCheckpoint:
-    """What a released file holds.
+    """The content of a released checkpoint.
 
-    `branches` are by view where the file has an encoder a view (CrosSCLR); a file of one encoder does not say
-    its view, and its branch is called "". `kind` is "pretrain" or "linear" (evaluation, with a classifier).
-    `method` is what keys and file name tell; SkeletonCLR, AimCLR and ActCLR name everything alike. `frames` is
-    the number its papers train with, `classes` that of the classifier.
+    `branches` maps views to networks where the file has one encoder per view (CrosSCLR); a file with one encoder
+    does not say its view, and its branch is called "". `kind` is "pretrain" or "linear" (linear evaluation, with a
+    classifier). `method` is found from keys and file name; SkeletonCLR, AimCLR and ActCLR name their weights
+    alike. `frames` is the clip length that the paper trains with, `classes` the number of the classifier's
+    classes.
     """
 
     path: Path
@@ -67,7 +69,7 @@ class ReleasedCheckpoint:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views that the file names; none where it does not say."""
+        """The views that the file names; empty where it names none."""
         return tuple(view for view in self.branches if view)
 
     @property
@@ -75,7 +77,7 @@ class ReleasedCheckpoint:
         return self.branch().encoder.layout
 
     def branch(self, view: str | None = None) -> Branch:
-        """Return the networks for a view, the first where none is named; UsageError where there are none."""
+        """Return the networks for a view, by default the first; UsageError where the file has none for it."""
         if view is None or not self.views:
             return next(iter(self.branches.values()))
         if view not in self.branches:
@@ -84,27 +86,30 @@ class ReleasedCheckpoint:
 
 
 def load_released(path: str | Path) -> ReleasedCheckpoint:
-    """Read a file of the papers' released code; `skelpipe.models.released.keys` says what is known of them.
+    """Read a released checkpoint of an ST-GCN of any width; see `skelpipe.models.released.keys` for the formats.
 
-    Pre-training files (query encoder and head) and those of linear evaluation (encoder and classifier), of
-    ST-GCN in any width. Raises SkelpipeError naming every key that is missing, unexpected or of another shape,
-    and where the file holds code or another network. torch's global generator stays where it is.
+    The file is of pre-training (query encoder and head) or of linear evaluation (encoder and classifier). Raises
+    SkelpipeError naming every key that is missing, unexpected or of another shape, and where the file holds code
+    or another network. Draws nothing from torch's global generator.
     """
     path = Path(path)
     faults = Faults()
-    sections = take_apart(read_state(path), faults)
+    sections = split_sections(read_state(path), faults)
     if not sections.encoders:
-        raise SkelpipeError(f"{path}: no file of the papers' code: it has no encoder_q.* among {_some(faults)}")
-    for end, encoder in sections.encoders.items():
+        raise SkelpipeError(
+            f"{path}: is not a released checkpoint: it has no encoder_q.* among {_first_names(faults)}"
+        )
+    for suffix, encoder in sections.encoders.items():
         if not any("st_gcn_networks." in name for name in encoder):
             raise SkelpipeError(
-                f"{path}: encoder_q{end} is no ST-GCN (it has {next(iter(encoder))}); no other can be read"
+                f"{path}: encoder_q{suffix} is not an ST-GCN (it has {next(iter(encoder))}); "
+                "other networks cannot be read"
             )
-    ends = [end for end in VIEWS if end in sections.encoders]
-    several = len(ends) > 1
-    branches = {VIEWS[end] if several else "": _branch(end, sections, faults) for end in ends}
+    suffixes = [suffix for suffix in VIEWS if suffix in sections.encoders]
+    several = len(suffixes) > 1
+    branches = {VIEWS[suffix] if several else "": _branch(suffix, sections, faults) for suffix in suffixes}
     if str(faults):
-        raise SkelpipeError(f"{path}: its keys are not those of the papers' code: {faults}")
+        raise SkelpipeError(f"{path}: its keys are not those of the released code: {faults}")
     first = next(iter(branches.values()))
     classes = {branch.classifier.out_features for branch in branches.values() if branch.classifier}
     if len(classes) > 1 or len({branch.encoder.graph for branch in branches.values()}) > 1:
@@ -121,30 +126,30 @@ def load_released(path: str | Path) -> ReleasedCheckpoint:
     )
 
 
-def _branch(end: str, sections: Sections, faults: Faults) -> Branch:
-    state, prefix = sections.encoders[end], f"encoder_q{end}."
+def _branch(suffix: str, sections: Sections, faults: Faults) -> Branch:
+    state, prefix = sections.encoders[suffix], f"encoder_q{suffix}."
     head: nn.Sequential | None = None
     neck: Tensors | None = None
     if any(name.startswith(BACKBONE) for name in state):  # SkeAttnCLR's
-        neck = under(state, NECK)
+        neck = with_prefix(state, NECK)
         faults.unexpected += [prefix + name for name in state if not name.startswith((BACKBONE, NECK))]
-        state, prefix = under(state, BACKBONE), prefix + BACKBONE
+        state, prefix = with_prefix(state, BACKBONE), prefix + BACKBONE
     else:
         faults.unexpected += [PREDICTOR + name for name in sections.predictor]
     body = {name: value for name, value in state.items() if not name.startswith("fc.")}
     encoder = _encoder(body, prefix, faults)
     one = neck is not None or not sections.pretraining
-    top = build_layers(under(state, "fc."), f"{prefix}fc.", faults, encoder.feature_dim, one=one)
+    top = build_layers(with_prefix(state, "fc."), f"{prefix}fc.", faults, encoder.feature_dim, one=one)
     if neck is not None:
         head = build_neck(neck, sections, faults, encoder.feature_dim)
-    if sections.pretraining:  # where SkeAttnCLR's files have a classifier that nothing has trained
+    if sections.pretraining:  # SkeAttnCLR's files of pre-training hold an untrained classifier too
         return Branch(encoder, (head or top).eval(), None)
     classifier = top[0].eval()
     return Branch(encoder, None, classifier if isinstance(classifier, nn.Linear) else None)
 
 
 def _encoder(state: Tensors, prefix: str, faults: Faults) -> STGCN:
-    """Build the ST-GCN of the size that the tensors have, and fill it."""
+    """Build an ST-GCN of the size that the tensors have, with these weights."""
 
     def size(name: str, otherwise: int) -> int:
         return len(state[name]) if name in state and state[name].ndim else otherwise
@@ -158,18 +163,18 @@ def _encoder(state: Tensors, prefix: str, faults: Faults) -> STGCN:
             width=size("st_gcn_networks.0.tcn.0.weight", 16),
             out_channels=size("st_gcn_networks.9.tcn.0.weight", 256),
         ).eval()
-    wanted = {name: value for name, value in encoder.state_dict().items() if name != "adjacency"}
-    names = {name: stgcn_key(name) for name in wanted}
+    expected = {name: value for name, value in encoder.state_dict().items() if name != "adjacency"}
+    names = {name: stgcn_key(name) for name in expected}
     faults.compare(prefix, state, [*names.values(), "A"])
     fitting = {}
-    for name, theirs in names.items():
-        if theirs not in state:
+    for name, released_name in names.items():
+        if released_name not in state:
             continue
-        value = state[theirs]
-        if wanted[name].ndim == 2 and value.ndim == 4 and value.shape[2:] == (1, 1):
+        value = state[released_name]
+        if expected[name].ndim == 2 and value.ndim == 4 and value.shape[2:] == (1, 1):
             value = value.flatten(1)  # a 1x1 convolution
-        if kind_of(value) != kind_of(wanted[name]):
-            faults.mismatched.append(f"{prefix}{theirs} is {kind_of(value)}, not {kind_of(wanted[name])}")
+        if dtype_and_shape(value) != dtype_and_shape(expected[name]):
+            faults.mismatch(prefix + released_name, value, expected[name])
         else:
             fitting[name] = value
     encoder.load_state_dict(fitting, strict=False)
@@ -177,16 +182,16 @@ def _encoder(state: Tensors, prefix: str, faults: Faults) -> STGCN:
 
 
 def _graph(state: Tensors, prefix: str, body: Layout, faults: Faults) -> str:
-    """Return which graph the buffer A is. Ours takes its place: they differ by rounding at most."""
+    """Return the name of the graph in buffer A. The encoder has our own: they differ by rounding at most."""
     given = state.get("A")
     if given is None:
-        return "stgcn_capped"  # it is noted as missing
+        return "stgcn_capped"  # A is among the missing names already
     for variant in VARIANTS:
         ours = adjacency(body, variant)
         if variant in FRAMES and given.shape == ours.shape and torch.allclose(given.float(), ours, atol=1e-6):
             return variant
     faults.mismatched.append(
-        f"{prefix}A is {kind_of(given)}, none of the graphs {', '.join(FRAMES)} of {body.name}"
+        f"{prefix}A is {dtype_and_shape(given)}, none of the graphs {', '.join(FRAMES)} of {body.name}"
     )
     return "stgcn_capped"
 
@@ -196,12 +201,12 @@ def _method(path: Path, sections: Sections, graph: str) -> str:
         return "skeattnclr"
     if len(sections.encoders) > 1:
         return "crosclr"
-    said = [name for name in NAMED if name in path.name.lower()]
-    if said:
-        return "crosclr" if said[0] == "crossclr" else said[0]
+    named = [name for name in METHOD_NAMES if name in path.name.lower()]
+    if named:
+        return "crosclr" if named[0] == "crossclr" else named[0]
     return "skelemixclr" if graph == "agcn" else "skeletonclr, aimclr or actclr"
 
 
-def _some(faults: Faults) -> str:
+def _first_names(faults: Faults) -> str:
     names = faults.unexpected
     return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "its keys"

@@ -1,9 +1,9 @@
-"""How the released code of the papers names its weights; from names alone to what belongs where.
+"""How the released code names the weights in its checkpoints.
 
-Verified on a real file: AimCLR's linear evaluation (`encoder_q.*`, `fc` a 1x1 convolution). The names of the
-other files follow from the released code and were not seen in a file: CrosSCLR's encoders a view, of which
-motion and bone end in the joint's head (spec G9); SkeleMixCLR's head with normalisation; ActCLR's heads, which
-are linear in older versions and 1x1 convolutions in newer ones; SkeAttnCLR's `backbone`, `neck` and predictors.
+Verified on a real file: AimCLR's linear evaluation (`encoder_q.*`, `fc` a 1x1 convolution). The other names are
+taken from the released code and were not checked on a file: CrosSCLR's one encoder per view, where motion and bone
+end in the joint's head (divergence `crosclr-shared-head`); SkeleMixCLR's head with normalisation; ActCLR's heads,
+linear in older versions and 1x1 convolutions in newer ones; SkeAttnCLR's `backbone`, `neck` and predictors.
 """
 
 import re
@@ -19,16 +19,16 @@ __all__ = [
     "VIEWS",
     "Faults",
     "Sections",
-    "kind_of",
+    "dtype_and_shape",
+    "split_sections",
     "stgcn_key",
-    "take_apart",
-    "under",
+    "with_prefix",
 ]
 
-VIEWS = {"": "joint", "_motion": "motion", "_bone": "bone"}  # by what an encoder's name ends with
+VIEWS = {"": "joint", "_motion": "motion", "_bone": "bone"}  # by the suffix of an encoder's name
 BACKBONE, NECK, PREDICTOR = "backbone.", "neck.", "predictor."  # of SkeAttnCLR
 QUEUE = re.compile(r"queue(_ptr)?(_(motion|bone|z|p|c|s|ns))?|queue_label")
-SPARE = re.compile(r"predictor_(p|c|s|ns)")  # predictors of what z does not need
+OTHER_PREDICTOR = re.compile(r"predictor_(p|c|s|ns)")  # which z does not need
 
 BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(\w+)")
 PARTS = {
@@ -43,7 +43,7 @@ PARTS = {
 
 @dataclass
 class Faults:
-    """What is wrong with a file's keys, gathered so that all of it can be told at once."""
+    """The wrong keys of a file, collected so that one message names all of them."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -54,17 +54,22 @@ class Faults:
         return "; ".join(f"{title}: {', '.join(names)}" for title, names in groups.items() if names)
 
     def compare(self, prefix: str, found: Iterable[str], expected: Iterable[str]) -> None:
-        """Note which names under a prefix are missing and which are there without need."""
+        """Add the expected names that are missing and the names that are not expected; `prefix` goes before
+        each."""
         found, expected = set(found), set(expected)
         self.missing += [prefix + name for name in sorted(expected - found)]
         self.unexpected += [prefix + name for name in sorted(found - expected)]
 
+    def mismatch(self, name: str, found: Tensor, expected: Tensor) -> None:
+        """Add a name whose tensor has another type or shape than expected."""
+        self.mismatched.append(f"{name} is {dtype_and_shape(found)}, not {dtype_and_shape(expected)}")
+
 
 @dataclass(frozen=True)
 class Sections:
-    """A state dict taken apart: query encoders by the end of their name, and SkeAttnCLR's predictor of z.
+    """A state dict in sections: query encoders by the suffix of their name, and SkeAttnCLR's predictor of z.
 
-    `pretraining` says whether the file has what only pre-training needs, such as key encoders and queues.
+    `pretraining` says whether the file has keys that only pre-training needs, such as key encoders and queues.
     """
 
     encoders: Mapping[str, Mapping[str, Tensor]]
@@ -72,8 +77,9 @@ class Sections:
     pretraining: bool
 
 
-def take_apart(state: Mapping[str, Tensor], faults: Faults) -> Sections:
-    """Sort the keys of a file. Key encoders must be made like the query's, and are dropped, as queues are."""
+def split_sections(state: Mapping[str, Tensor], faults: Faults) -> Sections:
+    """Return the sections of a file. Key encoders must have the names of the query's; they and queues are
+    dropped."""
     if all(key.startswith("module.") for key in state):  # saved from `nn.DataParallel`
         state = {key.removeprefix("module."): value for key, value in state.items()}
     queries: dict[str, dict[str, Tensor]] = {}
@@ -88,15 +94,15 @@ def take_apart(state: Mapping[str, Tensor], faults: Faults) -> Sections:
         pretraining = True
         if rest and top.removeprefix("encoder_k") in VIEWS:
             keys.setdefault(top.removeprefix("encoder_k"), {})[rest] = value
-        elif rest and (key.startswith(PREDICTOR) or SPARE.fullmatch(top)):
+        elif rest and (key.startswith(PREDICTOR) or OTHER_PREDICTOR.fullmatch(top)):
             predictors.setdefault(top, {})[rest] = value
         elif not QUEUE.fullmatch(key):
             faults.unexpected.append(key)
-    for end, names in keys.items():
-        faults.compare(f"encoder_k{end}.", names, queries.get(end, {}))
+    for suffix, names in keys.items():
+        faults.compare(f"encoder_k{suffix}.", names, queries.get(suffix, {}))
     main = predictors.pop("predictor", {})
-    for name, spare in predictors.items():
-        faults.compare(f"{name}.", spare, main)
+    for name, other in predictors.items():
+        faults.compare(f"{name}.", other, main)
     return Sections(queries, main, pretraining)
 
 
@@ -113,11 +119,11 @@ def stgcn_key(name: str) -> str:
     return f"st_gcn_networks.{number}.{PARTS[part]}.{leaf}"
 
 
-def under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def kind_of(tensor: Tensor) -> str:
-    """Return type and shape as messages have them, such as `float32[48, 3]`."""
+def dtype_and_shape(tensor: Tensor) -> str:
+    """Return type and shape as messages write them, such as `float32[48, 3]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

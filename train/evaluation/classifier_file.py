@@ -16,50 +16,42 @@ from skelpipe.models.encoders import build_encoder
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
 from skelpipe.train.running.networks import Networks
-from skelpipe.train.running.provenance import clip_facts
+from skelpipe.train.running.provenance import ClipFacts, Provenance
 
 __all__ = ["Origin", "export_classifier", "load_classifier", "read_origin"]
 
 KIND = "skelpipe-classifier-1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a classifier was trained on, and all that is needed to use it on other recordings.
+    """Where a classifier comes from, and all that is needed to use it on other recordings.
 
-    `what` is a line for people about its encoder, `method` the one that pre-trained it, `trained_on` the dataset
-    whose clips made the encoder what it is; both are empty where there is none. `manifest`, `profile`, `frames`,
-    `persons`, `second_body` and `dtype` say how clips are made, `view` which stream of them is read, `encoder`
-    what `build_encoder` makes, `recipe` how the training went.
+    `what` describes its encoder in a line for people, `method` is the one that pre-trained it, `trained_on` the
+    dataset whose clips made the encoder what it is; both are empty where there is none. With `provenance.clips`
+    `manifest`, `second_body` and `dtype` say how clips are made. `encoder` is the section that `build_encoder`
+    takes, `recipe` says how the training went, `classes` are the names of the scores.
     """
 
+    provenance: Provenance
     protocol: str
     what: str
     method: str
     trained_on: str
     manifest: str
-    dataset: str  # name and split, such as `ntu60-xsub`
-    digest: str
-    profile: str
-    layout: str
-    frames: int
-    persons: int
     second_body: str
     dtype: str
-    view: str
-    seed: int
-    amp: bool
     epoch: int
     classes: tuple[str, ...]
     encoder: Mapping[str, Any]
     recipe: Mapping[str, Any]
 
     @classmethod
-    def of(cls, dataset: Dataset, **more: Any) -> "Origin":
+    def of(cls, dataset: Dataset, *, view: str, seed: int, amp: bool = False, **more: Any) -> "Origin":
         """Return the origin of a classifier of a dataset's clips; `more` are the fields that it does not tell."""
         return cls(
+            provenance=Provenance(clips=ClipFacts.of(dataset), view=view, views=(view,), seed=seed, amp=amp),
             manifest=dataset.name,
-            **clip_facts(dataset),
             second_body=str(dataset.card["options"].get("second_body", "zeros")),
             dtype=str(dataset.card["dtype"]),
             classes=dataset.classes,
@@ -68,28 +60,42 @@ class Origin:
 
     def metadata(self) -> dict[str, str]:
         """Return it as plain texts, for the header of a safetensors file."""
-        texts = {"kind": KIND}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            texts[each.name] = value if isinstance(value, str) else json.dumps(value)
-        return texts
+        made = self.provenance
+        how = {"view": made.view, "seed": json.dumps(made.seed), "amp": json.dumps(made.amp)}
+        own = {name: getattr(self, name) for name in OWN}
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
+        return {"kind": KIND, **texts, **made.clips.texts(), **how}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Origin":
-        """Read the texts of `metadata` back; SkelpipeError, which `where` names the file in, for what is wrong."""
-        missing = [each.name for each in fields(cls) if each.name not in metadata]
-        if missing:
+        """Read the texts of `metadata` back; SkelpipeError, in which `where` names the file, for what is wrong."""
+        if missing := [name for name in (*OWN, *CLIPS, "view", "seed", "amp") if name not in metadata]:
             raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
-        found: dict[str, Any] = {}
-        for each in fields(cls):
-            text = metadata[each.name]
-            try:
-                found[each.name] = text if each.type is str else json.loads(text)
-            except ValueError:
-                raise SkelpipeError(
-                    f"{where}: its metadata cannot be read: {each.name} is {text[:40]!r}"
-                ) from None
-        return cls(**{**found, "classes": tuple(map(str, found["classes"]))})
+        found: dict[str, Any] = {name: metadata[name] for name in OWN}
+        try:
+            for name in ("epoch", "classes", "encoder", "recipe"):
+                found[name] = _json(metadata, name)
+            provenance = Provenance(
+                clips=ClipFacts.from_texts(metadata),
+                view=metadata["view"],
+                views=(metadata["view"],),
+                seed=_json(metadata, "seed"),
+                amp=_json(metadata, "amp"),
+            )
+        except ValueError as error:
+            raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
+        return cls(**found | {"classes": tuple(map(str, found["classes"])), "provenance": provenance})
+
+
+OWN = tuple(each.name for each in fields(Origin) if each.name != "provenance")
+CLIPS = ("dataset", "digest", "profile", "layout", "frames", "persons")
+
+
+def _json(metadata: Mapping[str, str], name: str) -> Any:
+    try:
+        return json.loads(metadata[name])
+    except ValueError:
+        raise ValueError(f"{name} is {metadata[name][:40]!r}") from None
 
 
 def export_classifier(path: Path, encoder: nn.Module, layer: nn.Linear, origin: Origin) -> None:

@@ -11,62 +11,24 @@ from torch import nn
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
-from skelpipe.preprocess import CROSCLR
+from skelpipe.models.settings import nested
 from skelpipe.train.evaluation.classifier_file import load_classifier, read_origin
 from skelpipe.train.evaluation.embedding import frozen
-from skelpipe.train.recipes.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 from skelpipe.train.running.networks import (
     INITIALISERS,
     Networks,
     find_weights,
     initialised,
     load_networks,
-    read_identity,
+    read_provenance,
 )
-from skelpipe.train.running.provenance import Identity, dataset_name
-from skelpipe.train.running.released_networks import PERSONS, default_view, embedder, read_released
+from skelpipe.train.running.provenance import Provenance, dataset_name
+from skelpipe.train.running.released_networks import default_view, embedder, read_released, released_provenance
 from skelpipe.train.running.run_log import Console
 
-__all__ = ["Subject", "Trained", "choose_subject", "default_folder"]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What the clips were that a network was trained on."""
-
-    views: tuple[str, ...]
-    frames: int
-    persons: int
-    layout: str
-    profile: str
-
-    @classmethod
-    def of_identity(cls, identity: Identity) -> "Trained":
-        """Return the clips of a pre-training."""
-        return cls(identity.streams, identity.frames, identity.persons, identity.layout, identity.profile)
-
-    @classmethod
-    def of_released(cls, loaded: ReleasedCheckpoint, view: str) -> "Trained":
-        """Return the clips of a released file, those of `view` where it names none."""
-        return cls(loaded.views or (view,), loaded.frames, PERSONS, loaded.layout.name, CROSCLR)
-
-    def check(self, where: object, dataset: Dataset, view: str) -> None:
-        """Raise UsageError with all `misfits` of what lies at `where`."""
-        if found := self.misfits(dataset, view):
-            raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
-
-    def misfits(self, dataset: Dataset, view: str) -> list[str]:
-        """Return a text for each field in which this view of a dataset differs: no network is judged on that."""
-        both = {
-            "frames": (self.frames, dataset.shape[1]),
-            "persons": (self.persons, dataset.shape[3]),
-            "layout": (self.layout, dataset.layout.name),
-            "preprocessing profile": (self.profile, dataset.profile),
-        }
-        found = [(name, was, now) for name, (was, now) in both.items() if was != now]
-        if view not in self.views:
-            found.insert(0, ("view", " and ".join(self.views), view))
-        return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
+__all__ = ["Subject", "choose_subject", "default_folder"]
 
 
 @dataclass(frozen=True)
@@ -85,14 +47,14 @@ class Subject:
     name: str
     view: str
     features: str
-    recipe: Recipe | None = None
+    recipe: PretrainRecipe | FinetuneRecipe | None = None
     method: str | None = None
     trained_on: str | None = None
     architecture: Mapping[str, Any] | None = None
 
     def pretraining(self) -> dict[str, Any]:
         """Return what an evaluation's recipe.yaml tells of pre-training, nothing where there was none."""
-        return {} if self.recipe is None else {"pretraining": self.recipe.nested()}
+        return {} if self.recipe is None else {"pretraining": self.recipe.content()}
 
 
 def choose_subject(
@@ -134,9 +96,9 @@ def choose_subject(
     if baseline == "random":
         if released is not None or read_origin(path) is not None:
             raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --recipe NAME alone")
-        identity = _fitting(path, dataset, view)[0]
-        chosen = with_overrides(identity.recipe, settings)
-        return _random(chosen, dataset, view or identity.streams[0], features or "z", seed)
+        provenance = _fitting(path, dataset, view)[0]
+        chosen = with_overrides(provenance.pretraining, settings)
+        return _random(chosen, dataset, view or provenance.views[0], features or "z", seed)
     labelled = read_origin(path) is not None
     if features is None and (labelled or (released is not None and released.branch().head is None)):
         console.say(f"{path} has no projection head: its pooled features h are judged")
@@ -157,22 +119,22 @@ def default_folder(
     return Path("runs") / f"{protocol}-{dataset_name(dataset)}-{view}-{name}{more}"
 
 
-def _random(recipe: Recipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
+def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
     networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
     return Subject(
         networks.embedder(features),
         networks.encoder,
         _width(networks.encoder, dataset),
-        f"random network, {INITIALISERS[recipe['init']]}, seed {seed}",
+        f"random network, {INITIALISERS[recipe.init]}, seed {seed}",
         view,
         features,
         method=recipe.method,
-        architecture=recipe.nested()["encoder"],
+        architecture=nested(recipe.encoder),
     )
 
 
 def _released(loaded: ReleasedCheckpoint, dataset: Dataset, view: str, features: str) -> Subject:
-    Trained.of_released(loaded, view).check(loaded.path, dataset, view)
+    released_provenance(loaded, view).check(loaded.path, dataset, view)
     encoder = loaded.branch(view).encoder
     settings = {"graph": loaded.graph, "width": loaded.width, "out_channels": encoder.feature_dim}
     return Subject(
@@ -191,9 +153,8 @@ def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> 
     """Return the network under a classifier that was trained with labels."""
     origin = read_origin(path)
     assert origin is not None
-    view = view or origin.view
-    trained = Trained((origin.view,), origin.frames, origin.persons, origin.layout, origin.profile)
-    trained.check(path, dataset, view)
+    view = view or origin.provenance.view
+    origin.provenance.check(path, dataset, view)
     if features == "z":
         raise UsageError(f"{path}: was trained with labels and has no projection head: pass --features h")
     encoder = load_classifier(path, origin, dataset.layout).encoder
@@ -210,28 +171,28 @@ def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> 
     )
 
 
-def _fitting(path: Path, dataset: Dataset, view: str | None) -> tuple[Identity, int]:
+def _fitting(path: Path, dataset: Dataset, view: str | None) -> tuple[Provenance, int]:
     """Return what the weights of a pre-training come from, and its epochs; see `choose_subject` for what fits."""
-    identity, epoch = read_identity(path)
-    Trained.of_identity(identity).check(path, dataset, view or identity.streams[0])
-    return identity, epoch
+    provenance, epoch = read_provenance(path)
+    provenance.check(path, dataset, view or provenance.views[0])
+    return provenance, epoch
 
 
 def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -> Subject:
-    identity, epoch = _fitting(path, dataset, view)
-    view = view or identity.streams[0]
-    networks = load_networks(path, identity, dataset.layout, view)
+    provenance, epoch = _fitting(path, dataset, view)
+    view, recipe = view or provenance.views[0], provenance.pretraining
+    networks = load_networks(path, provenance, dataset.layout, view)
     return Subject(
         networks.embedder(features),
         networks.encoder,
         _width(networks.encoder, dataset),
-        f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}",
+        f"{recipe.method}, {epoch} epochs on {provenance.clips.dataset}",
         view,
         features,
-        recipe=identity.recipe,
-        method=identity.recipe.method,
-        trained_on=identity.dataset,
-        architecture=identity.recipe.nested()["encoder"],
+        recipe=recipe,
+        method=recipe.method,
+        trained_on=provenance.clips.dataset,
+        architecture=nested(recipe.encoder),
     )
 
 

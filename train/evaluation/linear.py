@@ -17,7 +17,7 @@ from skelpipe.train.evaluation.evaluated_network import Subject
 from skelpipe.train.evaluation.linear_head import LinearHead, batches, linear_scores, one_thread
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.weights_hash import WeightsHash
-from skelpipe.train.recipes.linear import Schedule
+from skelpipe.train.recipes.schema import LinearRecipe
 from skelpipe.train.running.loop import learning_rate
 from skelpipe.train.running.run_log import Console
 
@@ -32,7 +32,7 @@ class Job:
 
     dataset: Dataset
     subject: Subject
-    schedule: Schedule
+    recipe: LinearRecipe
     device: torch.device
     seed: int = 0
     augment: bool = False
@@ -60,30 +60,31 @@ Epoch = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # an epoch's batches o
 
 
 def train_classifier(job: Job, console: Console) -> Evaluated:
-    """Train a linear classifier on a frozen network's features and test it as the schedule says.
+    """Train a linear classifier on a frozen network's features and test it as the recipe says.
 
     Every rank trains the same classifier on the same batches; what is shared is the embedding. Raises
     SkelpipeError where features or losses are not finite, and where a tensor of the network changed meanwhile.
     """
-    dataset, subject, schedule = job.dataset, job.subject, job.schedule
+    dataset, subject, recipe = job.dataset, job.subject, job.recipe
     network = subject.network.to(job.device)
     seal = WeightsHash.of(network)
     tested = embed(network, dataset, "test", subject.view, device=job.device, quiet=False)
     cached, given = _epochs(job, console)
     width = tested.features.shape[1]
     classes, labels = len(dataset.classes), tested.labels.numpy()
-    rates = (schedule["optimiser.momentum"], schedule["optimiser.weight_decay"])
+    optimiser = recipe.optimiser
+    rates = (optimiser.momentum, optimiser.weight_decay)
     head = LinearHead(width, classes, *rates, seed=job.seed, device=job.device)
     queries = tested.features.to(job.device)
-    epochs, scores = schedule["epochs"], np.empty((0, classes), np.float32)
+    epochs, scores = recipe.epochs, np.empty((0, classes), np.float32)
     best: dict[str, float] = {"top1": -1.0, "epoch": 0}
     log: list[dict[str, Any]] = []
     for epoch in range(1, epochs + 1):
-        rate = learning_rate(schedule["optimiser.lr"], schedule["optimiser.milestones"], epoch)
+        rate = learning_rate(optimiser.lr, optimiser.milestones, epoch)
         with one_thread() if cached is not None else nullcontext():
             loss = head.train(given(epoch), rate)
         record: dict[str, Any] = {"epoch": epoch, "lr": rate, "loss": loss}
-        if epoch % schedule["test_every"] == 0 or epoch == epochs:
+        if epoch % recipe.test_every == 0 or epoch == epochs:
             scores = linear_scores(head.weight, head.bias, queries).cpu().numpy()
             _check_finite(scores, tested.ids)
             record |= {f"top{k}": topk_accuracy(scores, labels, k) for k in (1, 5)}
@@ -98,7 +99,7 @@ def train_classifier(job: Job, console: Console) -> Evaluated:
 
 def _epochs(job: Job, console: Console) -> tuple[Embedded | None, Epoch]:
     """Return the training clips' features where they are held in memory, and what gives an epoch's batches."""
-    dataset, subject, size = job.dataset, job.subject, job.schedule["batch_size"]
+    dataset, subject, size = job.dataset, job.subject, job.recipe.batch_size
     count = dataset.count("train")
     if size > count:
         console.say(f"batch_size {size} lowered to {count}: the training split has no more clips")

@@ -13,7 +13,7 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.preprocess import CROSCLR, ProfileWriter, profile_writer
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
-from skelpipe.train.running.released_networks import PERSONS, default_view, read_released
+from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.views import derive
 
@@ -27,7 +27,7 @@ class Recogniser:
     """A classifier and how its clips are made.
 
     `networks` map clips of a view, by its name, to scores [n, classes]; several vote. `manifest` says how raw
-    files are read, `write` makes a clip of a recording; `frames`, `persons` and `dtype` are the stored clips'.
+    files are read, `write` makes a clip of a recording; `frames`, `bodies` and `dtype` are the stored clips'.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Recogniser:
     manifest: Manifest
     write: ProfileWriter
     frames: int
-    persons: int
+    bodies: int
     dtype: str
 
     @torch.no_grad()
@@ -73,7 +73,9 @@ def open_recogniser(
 
 
 def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, frames: int | None) -> Recogniser:
-    for name, said, asked in (("view", origin.view, view), ("frames", origin.frames, frames)):
+    made = origin.provenance
+    clips = made.clips
+    for name, said, asked in (("view", made.view, view), ("frames", clips.frames, frames)):
         if asked is not None and asked != said:
             raise UsageError(f"{path}: {name}: trained on {said}, asked for {asked}")
     try:
@@ -84,16 +86,16 @@ def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, f
         raise UsageError(
             f"{path}: was trained on {origin.manifest}: say with --dataset FILE how its files are read ({error})"
         ) from None
-    _check_layout(path, origin.layout, manifest)
+    _check_layout(path, clips.layout, manifest)
     networks = load_classifier(path, origin, manifest.layout).eval()
     return Recogniser(
         path,
-        nn.ModuleDict({origin.view: nn.Sequential(networks.encoder, networks.head)}),
+        nn.ModuleDict({made.view: nn.Sequential(networks.encoder, networks.head)}),
         origin.classes,
         manifest,
-        profile_writer(origin.profile, origin.second_body),
-        origin.frames,
-        origin.persons,
+        profile_writer(clips.profile, origin.second_body),
+        clips.frames,
+        clips.bodies,
         origin.dtype,
     )
 
@@ -120,7 +122,7 @@ def _of_paper(
         networks[view] = nn.Sequential(branch.encoder, branch.classifier)
     write = profile_writer(CROSCLR)
     return Recogniser(
-        loaded.path, networks, manifest.classes, manifest, write, frames or loaded.frames, PERSONS, "float32"
+        loaded.path, networks, manifest.classes, manifest, write, frames or loaded.frames, BODIES, "float32"
     )
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from skelpipe.models.settings import flat
 from skelpipe.train.papers.tables import Paper, Row, Table, builtin_papers, load_paper
-from skelpipe.train.recipes.recipe import Recipe, load_recipe
+from skelpipe.train.recipes.reader import load_recipe
+from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 
 __all__ = ["SUPERVISED", "Reference"]
 
@@ -37,9 +39,10 @@ class Reference:
     labels: float = 1.0
 
     @classmethod
-    def to(cls, recipe: Recipe, protocol: str, **where: Any) -> "Reference | None":
+    def to(cls, recipe: PretrainRecipe | FinetuneRecipe, protocol: str, **where: Any) -> "Reference | None":
         """Return where a network of this recipe stands; None where the recipe names no rows."""
-        settings = {key: recipe.values[key] for key in TOLD_APART if key in recipe.values}
+        values = flat(recipe.content())
+        settings = {key: values[key] for key in TOLD_APART if key in values}
         return cls(recipe.reported, settings, protocol, **where) if recipe.reported else None
 
     def text(self) -> str:
@@ -72,7 +75,7 @@ class Reference:
         given = dict(_parsed(text) for text in row.settings)
         if set(given) - {*TOLD_APART, *TOLD_BY_STREAM}:
             return False  # an ablation, or a rerun with other settings
-        usual = load_recipe(row.recipe).values if row.recipe else self.settings
+        usual = flat(load_recipe(row.recipe).content()) if row.recipe else self.settings
         return all(given.get(key, usual.get(key)) == value for key, value in self.settings.items())
 
 

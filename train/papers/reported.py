@@ -7,7 +7,7 @@ from typing import Any
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.evaluated_network import Subject
 from skelpipe.train.papers.references import Reference
-from skelpipe.train.running.provenance import Identity, dataset_name
+from skelpipe.train.running.provenance import Provenance, dataset_name
 
 __all__ = [
     "HELD_AGAINST",
@@ -58,10 +58,11 @@ def reported(held: Reference | None, clips: Mapping[str, Any]) -> dict[str, Any]
     return {**found[0], "source": found[1], **clips} if found is not None else None
 
 
-def reported_knn(identity: Identity) -> dict[str, Any] | None:
+def reported_knn(provenance: Provenance) -> dict[str, Any] | None:
     """Return what the papers report for the nearest neighbours of a pre-trained network, as `reported` does."""
-    where = {"dataset": identity.dataset, "stream": identity.view, "trained_on": identity.dataset}
-    return reported(Reference.to(identity.recipe, "knn", **where), {})
+    dataset = provenance.clips.dataset
+    where = {"dataset": dataset, "stream": provenance.view, "trained_on": dataset}
+    return reported(Reference.to(provenance.pretraining, "knn", **where), {})
 
 
 def reported_text(result: Mapping[str, Any], figure: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skelpipe.dataset import Dataset
+from skelpipe.models.settings import nested
 from skelpipe.train.papers.reported import reported_knn as papers_knn
 from skelpipe.train.papers.tables import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
 from skelpipe.train.reporting.charts import number
@@ -30,10 +31,10 @@ FULL_LOG = 1000  # records up to which the whole log is in the page
 def facts(record: Record, dataset: Dataset | None) -> Markup:
     """Return what identifies the run: dataset, digest, view and whatever else its result tells."""
     told: dict[str, Any] = {}
-    if record.identity is not None:
-        identity = record.identity
-        fields = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed")
-        told |= {"epochs done": record.epochs} | {name: getattr(identity, name) for name in fields}
+    if record.provenance is not None:
+        provenance = record.provenance
+        told |= {"epochs done": record.epochs, **nested(provenance.clips)}
+        told |= {"view": provenance.view, "seed": provenance.seed}
     told |= {key: value for key, value in flat(record.result).items() if key.split(".")[0] not in HIDDEN}
     if dataset is not None:
         sizes = (f"{dataset.count(side):,} {side}ing" for side in ("train", "test"))
@@ -90,7 +91,7 @@ def settings_table(record: Record) -> Markup | None:
 
 def pretraining_table(record: Record) -> Markup | None:
     """Return the recipe that the weights judged were pre-trained by, one line a value."""
-    return None if record.pretraining is None else _settings(flat(record.pretraining.nested()))
+    return None if record.pretraining is None else _settings(flat(record.pretraining.content()))
 
 
 def _settings(told: Mapping[str, object]) -> Markup:
@@ -152,7 +153,7 @@ def _last_knn(record: Record) -> dict[str, float]:
 
 def reported_knn(record: Record) -> Mapping[str, float]:
     """Return what the papers report for the nearest neighbours of a pre-trained network, by the figures' names."""
-    found = papers_knn(record.identity) if record.identity is not None else None
+    found = papers_knn(record.provenance) if record.provenance is not None else None
     return {name: value for name, value in (found or {}).items() if not isinstance(value, str)}
 
 

@@ -12,7 +12,7 @@ from skelpipe.drawing.sources import dataset_scene
 from skelpipe.drawing.svg import looping_svg
 from skelpipe.loader.view_recipes import ViewRecipes as Views
 from skelpipe.models.method import Progress
-from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import ClassRow, Record
 from skelpipe.train.running.networks import initialised
@@ -111,20 +111,20 @@ def _views(record: Record, dataset: Dataset) -> tuple[Views, int]:
     recipe = record.recipe or record.pretraining
     if recipe is None:
         return {}, 0
-    return _method_views(recipe, dataset, _seed(record)), recipe["epochs"] - 1
+    return _method_views(recipe, dataset, _seed(record)), recipe.epochs - 1
 
 
-def _method_views(recipe: Recipe, dataset: Dataset, seed: int) -> Views:
+def _method_views(recipe: PretrainRecipe, dataset: Dataset, seed: int) -> Views:
     before = torch.get_rng_state()
     method = initialised(recipe, dataset.layout, seed, "joint", lambda: torch.from_numpy(dataset.anchor("joint")))
     torch.set_rng_state(before)
-    last = recipe["epochs"] - 1
-    method.advance(Progress(last, recipe["epochs"], 0, 1))
+    last = recipe.epochs - 1
+    method.advance(Progress(last, recipe.epochs, 0, 1))
     return method.views()
 
 
 def _seed(record: Record) -> int:
-    return record.identity.seed if record.identity is not None else int(record.result.get("seed") or 0)
+    return record.provenance.seed if record.provenance is not None else int(record.result.get("seed") or 0)
 
 
 def _preview_card(each: Preview) -> Markup:

@@ -23,9 +23,10 @@ from skelpipe.train.evaluation.outcome import (
     TIMELINES,
     read_scores,
 )
-from skelpipe.train.recipes.recipe import Recipe, parse_recipe
-from skelpipe.train.running.networks import find_weights, read_identity
-from skelpipe.train.running.provenance import Identity
+from skelpipe.train.recipes.reader import parse_recipe
+from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.networks import find_weights, read_provenance
+from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import read_log
 
@@ -49,7 +50,7 @@ class Record:
 
     `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training, and
     `pretraining` the recipe of what an evaluation judged.
-    `identity` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
+    `provenance` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
     is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id. `embedding` is
     the picture (PNG) of an arrangement of clips, `timelines` that of videos and their frames' classes.
     """
@@ -57,9 +58,9 @@ class Record:
     path: Path
     result: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Recipe | None = None
-    pretraining: Recipe | None = None
-    identity: Identity | None = None
+    recipe: PretrainRecipe | None = None
+    pretraining: PretrainRecipe | None = None
+    provenance: Provenance | None = None
     epochs: int = 0
     log: tuple[Mapping[str, Any], ...] = ()
     speed: tuple[Mapping[str, Any], ...] = ()
@@ -89,7 +90,7 @@ def read_record(path: Path) -> Record:
     if not result and not folder.is_run():
         raise UsageError(f"{path}: is no run: it has neither {RESULT} nor {folder.recipe.name}")
     settings, recipe, pretraining = _settings(path / SETTINGS)
-    identity, epochs = (None, 0) if result else _identity(path)
+    provenance, epochs = (None, 0) if result else _provenance(path)
     classes = _classes(path / CLASSES)
     return Record(
         path,
@@ -97,7 +98,7 @@ def read_record(path: Path) -> Record:
         settings,
         recipe,
         pretraining,
-        identity,
+        provenance,
         epochs,
         tuple(read_log(path / LOG)),
         tuple(read_log(folder.speed)),
@@ -121,7 +122,7 @@ def _json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None, Recipe | None]:
+def _settings(path: Path) -> tuple[Mapping[str, Any], PretrainRecipe | None, PretrainRecipe | None]:
     """Return an evaluation's settings and the recipe of the pre-training before it, or a pre-training's recipe."""
     if not path.is_file():
         return {}, None, None
@@ -135,11 +136,11 @@ def _settings(path: Path) -> tuple[Mapping[str, Any], Recipe | None, Recipe | No
     before = content.pop("pretraining", None)
     recipe = _recipe(text, path)
     if recipe is not None:
-        return recipe.nested(), recipe, None
+        return recipe.content(), recipe, None
     return content, None, None if before is None else _recipe(yaml.safe_dump(before), path)
 
 
-def _recipe(text: str, path: Path) -> Recipe | None:
+def _recipe(text: str, path: Path) -> PretrainRecipe | None:
     """Return a recipe of pre-training; None for other settings."""
     try:
         return parse_recipe(text, str(path))
@@ -147,9 +148,9 @@ def _recipe(text: str, path: Path) -> Recipe | None:
         return None
 
 
-def _identity(path: Path) -> tuple[Identity | None, int]:
+def _provenance(path: Path) -> tuple[Provenance | None, int]:
     try:
-        return read_identity(find_weights(str(path)))
+        return read_provenance(find_weights(str(path)))
     except UsageError:
         return None, 0  # nothing is trained yet, or with labels
 

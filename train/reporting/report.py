@@ -73,8 +73,8 @@ def _kind(record: Record) -> str:
 
 def _where(record: Record, dataset: Dataset | None) -> tuple[str, str]:
     """Return the dataset's name and the view, as far as the run's files or the dataset tell."""
-    name = record.result.get("dataset") or (record.identity.dataset if record.identity else None)
-    view = record.result.get("view") or (record.identity.view if record.identity else "")
+    name = record.result.get("dataset") or (record.provenance.clips.dataset if record.provenance else None)
+    view = record.result.get("view") or (record.provenance.view if record.provenance else "")
     return str(name or (dataset_name(dataset) if dataset else "a dataset")), str(view)
 
 
@@ -82,13 +82,13 @@ def _subtitle(record: Record) -> str:
     if what := record.result.get("what"):
         return str(what)
     done = record.epochs or len(record.log)
-    of = f" of {record.recipe['epochs']}" if record.recipe else ""
+    of = f" of {record.recipe.epochs}" if record.recipe else ""
     return f"{record.path.name}: {done}{of} epochs"
 
 
 def _references(record: Record) -> dict[str, tuple[float, str]]:
     """Return the values that are drawn across curves: what a paper reports."""
-    if record.identity is not None:
+    if record.provenance is not None:
         return {name: (value, "the paper") for name, value in facts.reported_knn(record).items()}
     reported = record.result.get("reported") or {}
     return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
@@ -165,7 +165,7 @@ def _folded(title: str, content: Markup | None) -> Markup | None:
 
 def _check(record: Record, dataset: Dataset) -> None:
     """Raise UsageError where the clips would be another dataset's than the run's."""
-    digest = record.result.get("digest") or (record.identity.digest if record.identity else None)
+    digest = record.result.get("digest") or (record.provenance.clips.digest if record.provenance else None)
     if digest is not None and digest != dataset.digest:
         was, now = str(digest)[:12], dataset.digest[:12]
         raise UsageError(f"{record.path} is of the dataset with digest {was}, {dataset.path} has digest {now}")

@@ -13,7 +13,7 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.loader import Loader
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.moco import MoCo
-from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.recipes.schema import FinetuneOptimiser, Optimiser
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
 
@@ -50,17 +50,17 @@ def updates(batches: int, accumulate: int) -> int:
     return math.ceil(batches / accumulate)
 
 
-def build_optimiser(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return SGD without Nesterov, or Adam, over everything the method learns (spec D).
-
-    Weight decay acts on every parameter; `optimiser.momentum` is SGD's momentum or Adam's first beta.
-    """
+def build_optimiser(method: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
+    """Return SGD or Adam over everything that the method learns; weight decay acts on every parameter."""
     learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    rate, decay = recipe["optimiser.lr"], recipe["optimiser.weight_decay"]
-    momentum = recipe["optimiser.momentum"]
-    if recipe["optimiser.name"] == "adam":
+    rate, decay, momentum = settings.lr, settings.weight_decay, settings.momentum
+    if settings.name == "adam":
         return torch.optim.Adam(learned, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
-    return torch.optim.SGD(learned, lr=rate, momentum=momentum, weight_decay=decay, nesterov=False)
+    optimiser = torch.optim.SGD(learned, lr=rate, momentum=momentum, weight_decay=decay)
+    if isinstance(settings, FinetuneOptimiser):
+        for group in optimiser.param_groups:
+            group["nesterov"] = settings.nesterov  # not by the constructor, which refuses it without momentum
+    return optimiser
 
 
 def train_epoch(

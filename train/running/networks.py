@@ -14,15 +14,14 @@ from skelpipe.models.method import Method
 from skelpipe.models.statefile import is_torch_file
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
-from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.checkpoint import newest_checkpoint, read_checkpoint
-from skelpipe.train.running.provenance import Identity
+from skelpipe.train.running.provenance import LABELLED, Provenance
 from skelpipe.train.running.run_folder import CLASSIFIER, RunFolder
 
-__all__ = ["Networks", "export", "find_weights", "initialised", "load_networks", "read_identity"]
+__all__ = ["Networks", "export", "find_weights", "initialised", "load_networks", "read_provenance"]
 
-LABELLED = "start"  # which only the identity of a training with labels has
-INITIALISERS = {"paper": "N(0, 0.02) weights, zero biases (spec C1)", "default": "PyTorch's default weights"}
+INITIALISERS = {"paper": "N(0, 0.02) weights, zero biases", "default": "PyTorch's default weights"}
 
 
 class Networks(nn.Module):
@@ -46,18 +45,22 @@ class Networks(nn.Module):
 
 
 def initialised(
-    recipe: Recipe, layout: Layout, seed: int, view: str = "joint", anchor: Callable[[], Tensor] | None = None
+    recipe: PretrainRecipe,
+    layout: Layout,
+    seed: int,
+    view: str = "joint",
+    anchor: Callable[[], Tensor] | None = None,
 ) -> Method:
     """Build the recipe's method as a run with this seed starts from it; see `build_method`."""
     torch.manual_seed(seed)
-    return build_method(recipe.nested(), layout, view, anchor)
+    return build_method(recipe, layout, view, anchor)
 
 
-def export(folder: RunFolder, method: Method, identity: Identity, epoch: int) -> None:
+def export(folder: RunFolder, method: Method, provenance: Provenance, epoch: int) -> None:
     """Write each view's query encoder and head with all that evaluation must know of them, as safetensors."""
-    for stream in identity.streams:
-        path = folder.weights if stream == identity.view else folder.weights_of(stream)
-        metadata = replace(identity, streams=(stream,)).metadata()
+    for stream in provenance.views:
+        path = folder.weights if stream == provenance.view else folder.weights_of(stream)
+        metadata = replace(provenance, views=(stream,)).metadata()
         export_encoder(path, Networks.of(method, stream), {**metadata, "epoch": str(epoch)})
 
 
@@ -83,7 +86,7 @@ def find_weights(source: str, view: str | None = None) -> Path:
     return found[0]
 
 
-def read_identity(path: Path) -> tuple[Identity, int]:
+def read_provenance(path: Path) -> tuple[Provenance, int]:
     """Return what the weights of a pre-training were trained on, and for how many epochs.
 
     Raises UsageError for a checkpoint of a training with labels, whose network is exported when it is finished.
@@ -95,7 +98,7 @@ def read_identity(path: Path) -> tuple[Identity, int]:
                 f"{path}: is of a training with labels that goes on: finish it with --resume, its run then has a "
                 f"{CLASSIFIER}"
             )
-        return Identity.from_metadata(checkpoint.identity, str(path)), checkpoint.epoch
+        return Provenance.from_metadata(checkpoint.identity, str(path)), checkpoint.epoch
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -103,12 +106,12 @@ def read_identity(path: Path) -> tuple[Identity, int]:
         raise SkelpipeError(f"{path}: is no safetensors file: {error}") from None
     if "classes" in metadata:
         raise UsageError(f"{path}: is a classifier, which was trained with labels")
-    return Identity.from_metadata(metadata, str(path)), int(metadata.get("epoch", "0"))
+    return Provenance.from_metadata(metadata, str(path)), int(metadata.get("epoch", "0"))
 
 
-def load_networks(path: Path, identity: Identity, layout: Layout, stream: str) -> Networks:
+def load_networks(path: Path, provenance: Provenance, layout: Layout, stream: str) -> Networks:
     """Build the networks for one view and fill them from a file; weights that do not fit are an error."""
-    method = build_method(identity.recipe.nested(), layout, identity.view)
+    method = build_method(provenance.pretraining, layout, provenance.view)
     if is_torch_file(path):
         try:
             method.load_state_dict(read_checkpoint(path).model)

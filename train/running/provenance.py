@@ -1,4 +1,4 @@
-"""What a network was trained on. Checkpoints and exported weights carry it; resuming and evaluation check it."""
+"""What weights were trained on, and how. Checkpoints and exports carry it; resuming and evaluation check it."""
 
 import json
 from collections.abc import Mapping
@@ -8,111 +8,180 @@ from typing import Any
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
-from skelpipe.train.recipes.recipe import Recipe, differences, parse_recipe
+from skelpipe.models.settings import flat, nested
+from skelpipe.train.recipes.reader import differences, recipe_from
+from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 
-__all__ = ["Identity", "clip_facts", "dataset_name"]
+__all__ = ["LABELLED", "ClipFacts", "Provenance", "dataset_name"]
+
+LABELLED = "start"  # the key that only checkpoints of a training with labels have
+NAMES = {"bodies": "persons"}  # fields that files know by another name
+SHOWN = {"digest": "training clips", "start": "initial weights"}  # of a training with labels: hashes tell nothing
 
 
-@dataclass(frozen=True)
-class Identity:
-    """One pre-training run: recipe, dataset and the options that change its arithmetic."""
+@dataclass(frozen=True, kw_only=True)
+class ClipFacts:
+    """What clips a network was trained on: of which dataset (`ntu60-xsub`), made how, and their shape.
 
-    recipe: Recipe
-    dataset: str  # name and split, such as `ntu60-xsub`
-    digest: str
+    `dataset` and `digest` are empty for released weights, which do not tell them.
+    """
+
+    dataset: str = ""
+    digest: str = ""
     profile: str
     layout: str
     frames: int
-    persons: int
-    view: str
-    seed: int
-    amp: bool
-    compiled: bool
-    streams: tuple[str, ...] = ()  # the views that networks are there for
-    begun_from: str = ""  # the weights that the run started from, where they were not drawn
+    bodies: int
 
     @classmethod
-    def of(
-        cls, dataset: Dataset, recipe: Recipe, view: str, seed: int, *, amp: bool = False, compiled: bool = False
-    ) -> "Identity":
-        """Return the identity of a run that is about to start and whose networks read `view` alone."""
+    def of(cls, dataset: Dataset) -> "ClipFacts":
+        """Return the facts of a dataset's clips."""
         return cls(
-            recipe=recipe,
-            **clip_facts(dataset),
-            view=view,
-            seed=seed,
-            amp=amp,
-            compiled=compiled,
-            streams=(view,),
+            dataset=dataset_name(dataset),
+            digest=dataset.digest,
+            profile=dataset.profile,
+            layout=dataset.layout.name,
+            frames=dataset.shape[1],
+            bodies=dataset.shape[3],
         )
 
-    def metadata(self) -> dict[str, str]:
-        """Return the identity as plain texts, for a checkpoint or a safetensors header."""
-        texts = {name: str(getattr(self, name)) for name in FIELDS}
-        texts["streams"] = " ".join(self.streams)
-        if self.begun_from:
-            texts["begun_from"] = self.begun_from
-        reported = {"reported": self.recipe.reported} if self.recipe.reported else {}
-        return {"method": self.recipe.method, **texts, "recipe": json.dumps(self.recipe.nested() | reported)}
+    def texts(self) -> dict[str, str]:
+        """Return them as plain texts, by the names that files have for them."""
+        return {NAMES.get(name, name): str(value) for name, value in nested(self).items()}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Identity":
-        """Read the texts of `metadata` back; `where` names the file in errors."""
-        missing = [name for name in ("recipe", "streams", *FIELDS) if name not in metadata]
-        if missing:
-            raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
+    def from_texts(cls, texts: Mapping[str, str]) -> "ClipFacts":
+        """Read back what `texts` wrote. Raises KeyError or ValueError for what is missing or no number."""
+        named = {name: texts[NAMES.get(name, name)] for name in cls.__dataclass_fields__}
+        numbers: dict[str, Any] = {name: int(named[name]) for name in ("frames", "bodies")}
+        return cls(**named | numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What weights were trained on, by which recipe, and all else that decides them.
+
+    `view` is what the training showed, `views` those that there are networks for; `recipe` is None for released
+    weights. `start` names the weights that pre-training began from where they were not drawn, and is a hash of the
+    initial weights for training with labels.
+    """
+
+    clips: ClipFacts
+    view: str
+    views: tuple[str, ...]
+    recipe: PretrainRecipe | FinetuneRecipe | None = None
+    seed: int = 0
+    amp: bool = False
+    compiled: bool = False
+    start: str = ""
+
+    @property
+    def pretraining(self) -> PretrainRecipe:
+        """The recipe of a pre-training, which only the provenance of one has."""
+        assert isinstance(self.recipe, PretrainRecipe)
+        return self.recipe
+
+    def metadata(self) -> dict[str, str]:
+        """Return it as plain texts, for a checkpoint or the header of a safetensors file."""
+        recipe = self.recipe
+        how = {"view": self.view, "seed": str(self.seed), "amp": str(self.amp)}
+        if isinstance(recipe, FinetuneRecipe):
+            values = json.dumps(flat(recipe.content()))
+            return {"digest": self.clips.digest, **how, LABELLED: self.start, "recipe": values}
+        recipe = self.pretraining
+        reported = {"reported": recipe.reported} if recipe.reported else {}
+        texts = {"method": recipe.method, **self.clips.texts(), **how, "compiled": str(self.compiled)}
+        texts["streams"] = " ".join(self.views)
+        if self.start:
+            texts["begun_from"] = self.start
+        return {**texts, "recipe": json.dumps(recipe.content() | reported)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Provenance":
+        """Read back the metadata of a pre-training; `where` names the file in errors."""
+        _require(metadata, PRETRAINING, f"{where}: does not say what it was trained on")
         try:
             return cls(
-                recipe=parse_recipe(metadata["recipe"], where),
-                dataset=metadata["dataset"],
-                digest=metadata["digest"],
-                profile=metadata["profile"],
-                layout=metadata["layout"],
-                frames=int(metadata["frames"]),
-                persons=int(metadata["persons"]),
+                clips=ClipFacts.from_texts(metadata),
                 view=metadata["view"],
+                views=tuple(metadata["streams"].split()),
+                recipe=recipe_from(json.loads(metadata["recipe"]), f"recipe {where}", PretrainRecipe),
                 seed=int(metadata["seed"]),
                 amp=metadata["amp"] == "True",
                 compiled=metadata["compiled"] == "True",
-                streams=tuple(metadata["streams"].split()),
-                begun_from=metadata.get("begun_from", ""),
+                start=metadata.get("begun_from", ""),
             )
-        except (ValueError, UsageError) as error:
+        except (ValueError, TypeError, AttributeError, UsageError) as error:
             raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
 
-    def differences(self, now: "Identity") -> list[str]:
-        """Return one text for each field or recipe value in which a run that is to go on differs.
+    def differences(self, saved: Mapping[str, str], where: str) -> list[str]:
+        """Return one text for each field or recipe value in which the run that wrote `saved` was another one.
 
         More epochs are no difference where they change nothing in those that are done.
         """
+        if isinstance(self.recipe, FinetuneRecipe):
+            return self._other_labelled(self.recipe, saved, where)
+        before, now = Provenance.from_metadata(saved, where), self.metadata()
+        changed = [f"{name}: {saved[name]}, now {now[name]}" for name in COMPARED if saved[name] != now[name]]
+        if before.start != self.start:
+            changed.append(f"start (--checkpoint): {before.start or 'none'}, now {self.start or 'none'}")
+        recipe, new = before.pretraining, self.pretraining
+        if new.epochs > recipe.epochs and not METHODS[recipe.method].depends_on_run_length:
+            recipe = replace(recipe, epochs=new.epochs)
+        return changed + differences(recipe, new)
+
+    def _other_labelled(self, recipe: FinetuneRecipe, saved: Mapping[str, str], where: str) -> list[str]:
+        now = self.metadata()
+        _require(saved, now, f"{where}: is no checkpoint of a training with labels")
         changed = [
-            f"{name}: {getattr(self, name)}, now {getattr(now, name)}"
-            for name in FIELDS
-            if getattr(self, name) != getattr(now, name)
+            SHOWN.get(name, f"{name}: {saved[name]}, now {text}")
+            for name, text in now.items()
+            if name != "recipe" and saved[name] != text
         ]
-        if self.begun_from != now.begun_from:
-            changed.append(f"start (--checkpoint): {self.begun_from or 'none'}, now {now.begun_from or 'none'}")
-        recipe = self.recipe
-        if now.recipe["epochs"] > recipe["epochs"] and not METHODS[recipe.method].spans_run:
-            recipe = replace(recipe, values={**recipe.values, "epochs": now.recipe["epochs"]})
-        return changed + differences(recipe, now.recipe)
+        old = recipe_from(_with_sections(json.loads(saved["recipe"])), f"recipe {where}", FinetuneRecipe)
+        return changed + differences(replace(old, epochs=max(old.epochs, recipe.epochs)), recipe)
+
+    def check(self, where: object, dataset: Dataset, view: str) -> None:
+        """Raise UsageError with all `misfits` of the weights at `where`."""
+        if found := self.misfits(dataset, view):
+            raise UsageError(f"{where} does not fit {dataset.path}: {'; '.join(found)}")
+
+    def misfits(self, dataset: Dataset, view: str) -> list[str]:
+        """Return a text for each field in which this view of a dataset differs from what was trained on.
+
+        Dataset, classes and split may differ: that is transfer.
+        """
+        clips, here = self.clips, ClipFacts.of(dataset)
+        both = {
+            "frames": (clips.frames, here.frames),
+            "bodies": (clips.bodies, here.bodies),
+            "layout": (clips.layout, here.layout),
+            "preprocessing profile": (clips.profile, here.profile),
+        }
+        found = [(name, was, now) for name, (was, now) in both.items() if was != now]
+        if view not in self.views:
+            found.insert(0, ("view", " and ".join(self.views), view))
+        return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
 
 
-FIELDS = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp", "compiled")
-
-
-def clip_facts(dataset: Dataset) -> dict[str, Any]:
-    """Return what a network trained on a dataset's clips remembers of them."""
-    return {
-        "dataset": dataset_name(dataset),
-        "digest": dataset.digest,
-        "profile": dataset.profile,
-        "layout": dataset.layout.name,
-        "frames": dataset.shape[1],
-        "persons": dataset.shape[3],
-    }
+COMPARED = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp", "compiled")
+PRETRAINING = ("recipe", "streams", *COMPARED)  # what the metadata of a pre-training must have
 
 
 def dataset_name(dataset: Dataset) -> str:
     """Return name and split as recipes spell them: `ntu60-xsub`."""
     return f"{dataset.name}-{dataset.split}"
+
+
+def _require(metadata: Mapping[str, str], names: Any, complaint: str) -> None:
+    if missing := [name for name in names if name not in metadata]:
+        raise SkelpipeError(f"{complaint} (no {', '.join(missing)})")
+
+
+def _with_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key with their sections."""
+    content: dict[str, Any] = {}
+    for key, value in values.items():
+        *section, name = key.split(".")
+        (content.setdefault(section[0], {}) if section else content)[name] = value
+    return content

@@ -8,10 +8,12 @@ from torch import nn
 from skelpipe.errors import UsageError
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint, load_released
 from skelpipe.models.statefile import is_torch_file, read_content
+from skelpipe.preprocess import CROSCLR
+from skelpipe.train.running.provenance import ClipFacts, Provenance
 
-__all__ = ["PERSONS", "default_view", "embedder", "read_released"]
+__all__ = ["BODIES", "default_view", "embedder", "read_released", "released_provenance"]
 
-PERSONS = 2  # of every clip the papers train on
+BODIES = 2  # of every clip the papers train on
 
 
 def read_released(path: Path) -> ReleasedCheckpoint | None:
@@ -42,3 +44,9 @@ def embedder(loaded: ReleasedCheckpoint, view: str, features: str) -> nn.Module:
             f"{loaded.path}: comes from a linear evaluation and has no projection head: pass --features h"
         )
     return nn.Sequential(branch.encoder, branch.head)
+
+
+def released_provenance(loaded: ReleasedCheckpoint, view: str) -> Provenance:
+    """Return what is known of a file's weights; they are those of `view` where the file names no view."""
+    clips = ClipFacts(profile=CROSCLR, layout=loaded.layout.name, frames=loaded.frames, bodies=BODIES)
+    return Provenance(clips=clips, view=view, views=loaded.views or (view,))

@@ -1,6 +1,7 @@
 """The folder of a run: what lies where, and when it may be written to."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,26 +59,26 @@ class RunFolder:
     def is_run(self) -> bool:
         return self.recipe.is_file()
 
-    def open(self, *, resume: bool, overwrite: bool) -> None:
+    def open(self, *, resume: bool, overwrite: bool, also: Sequence[str] = ()) -> None:
         """Make the folder ready; a UsageError where that would cost somebody their files.
 
-        `overwrite` removes an earlier run's own files and nothing else.
+        `overwrite` removes an earlier run's own files, those named by `also` among them, and nothing else.
         """
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path} is a file: name another folder with --out")
             if self.path.is_dir() and any(self.path.iterdir()) and not self.is_run():
                 raise UsageError(f"{self.path} holds files but no run: name another folder with --out")
-            self._make(resume=resume, overwrite=overwrite)
+            self._make(resume=resume, overwrite=overwrite, also=also)
         except OSError as error:
             raise SkelpipeError(f"{self.path}: cannot be made ready: {error.strerror or error}") from None
 
-    def _make(self, *, resume: bool, overwrite: bool) -> None:
+    def _make(self, *, resume: bool, overwrite: bool, also: Sequence[str]) -> None:
         if self.is_run() and overwrite:
             for folder in (self.checkpoints, self.tensorboard):
                 if folder.is_dir():
                     shutil.rmtree(folder)
-            others = map(self.weights_of, VIEWS)
+            others = (*map(self.weights_of, VIEWS), *(self.path / name for name in also))
             for file in (self.weights, *others, self.log, self.speed, self.recipe, self.path / "report.html"):
                 file.unlink(missing_ok=True)
         elif self.is_run() and not resume:

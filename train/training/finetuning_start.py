@@ -9,10 +9,11 @@ from skelpipe.augment.chain import Chain, chain
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.models.encoders import build_encoder
+from skelpipe.models.settings import flat, nested
 from skelpipe.skeleton import Layout
 from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject
-from skelpipe.train.recipes.finetuning import load_tuning_recipe, with_tuning_overrides
-from skelpipe.train.recipes.recipe import Recipe
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.training.classifier import Classifier
@@ -34,11 +35,15 @@ class Request:
     settings: tuple[str, ...] = ()
     seed: int = 0
 
-    def load(self, default: str) -> tuple[str, Recipe]:
+    def load(self, default: str) -> tuple[str, FinetuneRecipe]:
         """Return the recipe's name and the recipe, overrides applied."""
         name = self.recipe or default
-        recipe = with_tuning_overrides(
-            load_tuning_recipe(name), self.settings, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr
+        recipe = with_overrides(
+            load_recipe(name, FinetuneRecipe),
+            self.settings,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
         )
         return Path(name).stem, recipe
 
@@ -58,7 +63,7 @@ class Start:
     subject: Subject
     classifier: Classifier
     recipe_name: str
-    recipe: Recipe
+    recipe: FinetuneRecipe
     name: str
     protocol: str
 
@@ -76,7 +81,7 @@ def choose_start(dataset: Dataset, request: Request, console: Console) -> Start:
     """Return the network a request asks for, under a new layer with a score a class, and its recipe.
 
     Raises UsageError for what contradicts itself and, field by field, where a checkpoint does not fit the
-    dataset (view, frames, persons, layout, profile) or the `encoder.*` settings.
+    dataset (view, frames, bodies, layout, profile) or the `encoder.*` settings.
     """
     if request.checkpoint is None:
         return _from_scratch(dataset, request)
@@ -85,23 +90,23 @@ def choose_start(dataset: Dataset, request: Request, console: Console) -> Start:
 
 def _from_scratch(dataset: Dataset, request: Request) -> Start:
     name, recipe = request.load("supervised")
-    if "encoder.name" not in recipe.values:
+    if recipe.encoder is None:
         raise UsageError(
             f"recipe {name} describes no network to train from scratch: give --checkpoint, or a recipe with an "
             "encoder, such as --recipe supervised"
         )
     torch.manual_seed(request.seed)
-    encoder = build_encoder(recipe.nested()["encoder"], dataset.layout, recipe["init"])
+    encoder = build_encoder(recipe.encoder, dataset.layout, recipe.init)
     subject = Subject(
         encoder,
         encoder,
         encoder.feature_dim,
-        f"{recipe['encoder.name']} trained from scratch with labels",
+        f"{recipe.encoder.name} trained from scratch with labels",
         request.view or "joint",
         "h",
         recipe=recipe,
         trained_on=dataset_name(dataset),
-        architecture=recipe.nested()["encoder"],
+        architecture=nested(recipe.encoder),
     )
     classifier = _classifier(subject, dataset, recipe)
     return Start(subject, classifier, name, recipe, name=name, protocol=f"{SUPERVISED}{request.share}")
@@ -121,39 +126,40 @@ def _from_checkpoint(dataset: Dataset, request: Request, checkpoint: str, consol
         console=console,
     )
     _check_encoder(subject, recipe, request)
-    recipe = replace(recipe, values={key: recipe[key] for key in recipe.values if not key.startswith(ENCODER)})
+    recipe = replace(recipe, encoder=None)
     torch.manual_seed(request.seed)
     classifier = _classifier(subject, dataset, recipe)
     protocol = f"semi{request.share}" if request.share else "finetune"
     return Start(subject, classifier, name, recipe, name=Path(checkpoint).stem, protocol=protocol)
 
 
-def _classifier(subject: Subject, dataset: Dataset, recipe: Recipe) -> Classifier:
+def _classifier(subject: Subject, dataset: Dataset, recipe: FinetuneRecipe) -> Classifier:
     return Classifier(
         subject.encoder.requires_grad_(True),
         subject.feature_dim,
         len(dataset.classes),
         _augmentation(recipe, dataset.layout),
-        init=recipe["init"],
-        fixed_modes=recipe["modes"] == "eval",
+        init=recipe.init,
+        fixed_modes=recipe.modes == "eval",
     )
 
 
-def _augmentation(recipe: Recipe, layout: Layout) -> Chain | None:
-    if recipe["augment.name"] == "none":
+def _augmentation(recipe: FinetuneRecipe, layout: Layout) -> Chain | None:
+    augment = recipe.augment
+    if augment.name == "none":
         return None
-    shear, crop = recipe["augment.shear"], recipe["augment.crop"]
-    return chain(recipe["augment.name"], layout=layout, shear=shear, crop=crop)
+    return chain(augment.name, layout=layout, shear=augment.shear, crop=augment.crop)
 
 
-def _check_encoder(subject: Subject, recipe: Recipe, request: Request) -> None:
+def _check_encoder(subject: Subject, recipe: FinetuneRecipe, request: Request) -> None:
     """Raise UsageError where --set asks for an encoder that is not the checkpoint's."""
     keys = [text.partition("=")[0].strip() for text in request.settings]
+    asked = flat(recipe.content())
     has = {f"{ENCODER}{key}": value for key, value in (subject.architecture or {}).items()}
     others = [
-        f"{key}: trained with {has.get(key, 'no such setting')}, asked for {recipe[key]}"
+        f"{key}: trained with {has.get(key, 'no such setting')}, asked for {asked[key]}"
         for key in keys
-        if key.startswith(ENCODER) and has.get(key) != recipe[key]
+        if key.startswith(ENCODER) and has.get(key) != asked[key]
     ]
     if others:
         raise UsageError(f"{request.checkpoint} brings its own encoder: {'; '.join(others)}")

@@ -12,11 +12,11 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.method import Method
 from skelpipe.models.moco import MoCo
-from skelpipe.models.weights import fill
-from skelpipe.train.evaluation.evaluated_network import Trained
-from skelpipe.train.recipes.recipe import Recipe
-from skelpipe.train.running.networks import Networks, find_weights, load_networks, read_identity
-from skelpipe.train.running.released_networks import read_released
+from skelpipe.models.settings import flat
+from skelpipe.models.weights import load_state
+from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.networks import Networks, find_weights, load_networks, read_provenance
+from skelpipe.train.running.released_networks import read_released, released_provenance
 
 __all__ = ["UNTRAINED", "start_from"]
 
@@ -25,7 +25,12 @@ UNTRAINED = "this recipe of {} is for networks that have learned, and these have
 
 
 def start_from(
-    checkpoint: str, method: Method, recipe: Recipe, dataset: Dataset, view: str, say: Callable[[str], None]
+    checkpoint: str,
+    method: Method,
+    recipe: PretrainRecipe,
+    dataset: Dataset,
+    view: str,
+    say: Callable[[str], None],
 ) -> str:
     """Give a new method's query networks, encoder and head, the weights in what `--checkpoint` names.
 
@@ -34,7 +39,7 @@ def start_from(
     That is a run's folder, its encoder.safetensors, one of its checkpoints or a released pre-training file. Key
     networks become copies of the query's; queues and torch's global generator stay as they are. Returns what the
     weights are, with a digest of their numbers. Raises UsageError, field by field, where they were trained on
-    other clips (view, frames, persons, layout, profile; the dataset may be another), have no projection head or
+    other clips (view, frames, bodies, layout, profile; the dataset may be another), have no projection head or
     are of other networks than the recipe's, and SkelpipeError listing the tensors where that does not tell.
     """
     read: dict[str, Networks] = {}
@@ -72,12 +77,12 @@ class _Start:
 def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]) -> _Start:
     released = read_released(path)
     if released is None:
-        identity, epoch = read_identity(path)
-        Trained.of_identity(identity).check(path, dataset, stream)
-        name = f"{identity.recipe.method}, {epoch} epochs on {identity.dataset}"
-        networks = load_networks(path, identity, dataset.layout, stream)
-        return _Start(networks, name, identity.streams, _of_networks(identity.recipe))
-    Trained.of_released(released, stream).check(path, dataset, stream)
+        provenance, epoch = read_provenance(path)
+        provenance.check(path, dataset, stream)
+        name = f"{provenance.pretraining.method}, {epoch} epochs on {provenance.clips.dataset}"
+        networks = load_networks(path, provenance, dataset.layout, stream)
+        return _Start(networks, name, provenance.views, _of_networks(provenance.pretraining))
+    released_provenance(released, stream).check(path, dataset, stream)
     branch = released.branch(stream)
     if branch.head is None:
         raise UsageError(f"{path}: comes from a linear evaluation and has no projection head to start from")
@@ -94,19 +99,20 @@ def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]
     )
 
 
-def _of_networks(recipe: Recipe) -> dict[str, Any]:
+def _of_networks(recipe: PretrainRecipe) -> dict[str, Any]:
     """Return the settings that decide which weights a recipe's encoder and head have."""
-    shaping = {key: value for key, value in recipe.values.items() if key.startswith(("encoder.", "head."))}
+    values = flat(recipe.content())
+    shaping = {key: value for key, value in values.items() if key.startswith(("encoder.", "head."))}
     shaping.pop("encoder.dropout", None)
-    predictors = recipe.values.get(PREDICTORS, "none")
+    predictors = values.get(PREDICTORS, "none")
     if predictors == "variant":
-        predictors = "three" if recipe["variant"] == "released" else "none"
+        predictors = "three" if recipe.variant == "released" else "none"
     return shaping | {PREDICTORS: predictors}
 
 
-def _fill(path: Path, networks: Networks, start: _Start, recipe: Recipe) -> None:
+def _fill(path: Path, networks: Networks, start: _Start, recipe: PretrainRecipe) -> None:
     try:
-        fill(path, networks, start.networks.state_dict())
+        load_state(path, networks, start.networks.state_dict())
     except SkelpipeError:
         mine = _of_networks(recipe)
         other = [

@@ -1,0 +1,154 @@
+"""Reading recipes: built in or from a YAML file, with values overridden, compared, and written back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import yaml
+
+from skelpipe.errors import UsageError
+from skelpipe.models.build import recipe_of
+from skelpipe.models.encoders import backbone_settings
+from skelpipe.models.settings import checked, flat, is_section
+from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
+from skelpipe.yaml_reader import parse_yaml
+
+__all__ = [
+    "builtin_recipes",
+    "differences",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_from",
+    "reported_name",
+    "to_yaml",
+    "with_overrides",
+]
+
+R = TypeVar("R", bound=Recipe)
+
+REPORTED = "reported"
+FOLDER = files("skelpipe.train.recipes")
+BEGINNINGS = {FinetuneRecipe: ("finetune", "supervised"), LinearRecipe: ("linear",)}  # of the built-in names
+OPTIONS = {"lr": "optimiser.lr"}  # the keys of options that are not called like them
+
+
+def builtin_recipes(kind: type[Recipe] = PretrainRecipe) -> list[str]:
+    """Return the names of the recipes of a kind that come with the package."""
+    names = sorted(each.name.removesuffix(".yaml") for each in FOLDER.iterdir() if each.name.endswith(".yaml"))
+    others = tuple(beginning for each in BEGINNINGS.values() for beginning in each)
+    if kind is PretrainRecipe:
+        return [name for name in names if not name.startswith(others)]
+    return [name for name in names if name.startswith(BEGINNINGS[kind])]
+
+
+@overload
+def load_recipe(name: str) -> PretrainRecipe: ...
+@overload
+def load_recipe(name: str, kind: type[R]) -> R: ...
+def load_recipe(name: str, kind: type[Any] = PretrainRecipe) -> Any:
+    """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
+    if name in builtin_recipes(kind):
+        return parse_recipe(FOLDER.joinpath(f"{name}.yaml").read_text("utf-8"), name, kind)
+    path = Path(name)
+    if not path.is_file():
+        known = ", ".join(builtin_recipes(kind))
+        raise UsageError(f"there is no recipe {name!r}: give the path of a YAML file or one of: {known}")
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"recipe {name}: cannot be read: {error}") from None
+    return parse_recipe(text, name, kind)
+
+
+@overload
+def parse_recipe(text: str, name: str) -> PretrainRecipe: ...
+@overload
+def parse_recipe(text: str, name: str, kind: type[R]) -> R: ...
+def parse_recipe(text: str, name: str, kind: type[Any] = PretrainRecipe) -> Any:
+    """Return the recipe in YAML text; `name` tells in messages which it is."""
+    where = f"recipe {name}"
+    content = parse_yaml(text, where)
+    if not is_section(content):
+        found = "nothing" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
+        raise UsageError(f"{where}: expected `key: value` lines, found {found}")
+    return recipe_from(content, where, kind)
+
+
+def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
+    """Return the recipe that a mapping of sections describes; UsageError where a value is wrong or unknown.
+
+    Runs of earlier versions hold figures under `reported`, which are looked up in the papers' tables alone.
+    """
+    given = dict(content)
+    if REPORTED in {each.name for each in fields(kind)}:
+        given[REPORTED] = reported_name(given.get(REPORTED), where)
+    if issubclass(kind, PretrainRecipe):
+        return recipe_of(kind, given, where)
+    base = kind()
+    if isinstance(base, FinetuneRecipe) and "encoder" in given:
+        base = kind(encoder=backbone_settings(given["encoder"], where))  # type: ignore[call-arg]
+    return checked(kind, given, where, base=base)
+
+
+def reported_name(name: Any, where: str) -> str:
+    """Return a recipe's name in the papers' tables, or nothing where it has none."""
+    if name is None or isinstance(name, Mapping):
+        return ""
+    if not isinstance(name, str):
+        raise UsageError(f"{where}: {REPORTED} must be the recipe's name in the papers' tables, not {name!r}")
+    return name
+
+
+def with_overrides(recipe: R, settings: Iterable[str] = (), /, **options: Any) -> R:
+    """Return the recipe with `key=value` texts applied, then the keyword values that are not None.
+
+    Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder comes with
+    its own settings, at their defaults where they are not given.
+    """
+    given: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise UsageError(f"--set {setting}: expected KEY=VALUE, such as --set optimiser.lr=0.01")
+        if key == "method":
+            raise UsageError(f"--set {setting}: another method needs another recipe: give --method or --recipe")
+        given[key] = parse_yaml(text, f"--set {setting}")
+    changed = _changed(recipe, given, "--set")
+    for name, value in options.items():
+        if value is not None:
+            changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}")
+    return changed
+
+
+def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
+    """Return the recipe with other values, by dotted key."""
+    content = recipe.content() | ({REPORTED: recipe.reported} if not isinstance(recipe, LinearRecipe) else {})
+    encoder = given.get("encoder.name")
+    if encoder is not None and encoder != flat(content).get("encoder.name"):
+        content["encoder"] = {}
+    for key, value in given.items():
+        section, dot, name = key.partition(".")
+        if dot and not is_section(content.get(section, {})):
+            section, dot = key, ""
+        if dot:
+            content[section] = {**content.get(section, {}), name: value}
+        else:
+            content[section] = value
+    return recipe_from(content, where, type(recipe))
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Return one `key: old, now new` text for each value that differs."""
+    before, now = flat(old.content()), flat(new.content())
+    keys = [*before, *(key for key in now if key not in before)]
+    return [f"{key}: {before.get(key)}, now {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the recipe as a file that `load_recipe` reads back to an equal recipe."""
+    content = recipe.content()
+    if not isinstance(recipe, LinearRecipe) and recipe.reported:
+        content[REPORTED] = recipe.reported
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,147 @@
+"""What a recipe holds: one dataclass per kind of training, whose defaults are the commonest values of the papers.
+
+A recipe file says what differs from these defaults; the built-in ones of pre-training name every value with its
+source.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from annotated_types import Ge
+from pydantic import Strict
+
+from skelpipe.models.parts import MethodRecipe
+from skelpipe.models.settings import Amount, BackboneSettings, Count, Flag, Initialiser, Share, Whole
+
+__all__ = [
+    "FinetuneOptimiser",
+    "FinetuneRecipe",
+    "LinearOptimiser",
+    "LinearRecipe",
+    "Optimiser",
+    "PretrainRecipe",
+    "Recipe",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """The `optimiser` section: SGD or Adam, with decay on every parameter, and the learning rate by epoch.
+
+    `momentum` is SGD's momentum or Adam's first beta. In the first `warmup` epochs the rate rises linearly to
+    `lr`; after each epoch of `milestones` it is divided by 10. A step follows the mean gradient of `accumulate`
+    batches.
+    """
+
+    name: Literal["sgd", "adam"] = "sgd"
+    lr: Amount = 0.1
+    momentum: Share = 0.9
+    weight_decay: Amount = 1e-4
+    warmup: Whole = 0
+    milestones: list[Count] = field(default_factory=lambda: [250])
+    accumulate: Count = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe(MethodRecipe):
+    """Pre-training without labels by `method`. The defaults are those of SkeletonCLR, as AimCLR restates them.
+
+    `reported` is the name by which the papers' tables (`train/papers`) know the recipe. It is empty for a recipe
+    of one's own, of which no paper has figures, and plays no part in comparisons.
+    """
+
+    kind: ClassVar[str] = "pretraining"
+    frames: Annotated[int, Strict(), Ge(2)] = 50
+    epochs: Count = 300
+    batch_size: Count = 128
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    reported: str = ""
+
+    def content(self) -> dict[str, Any]:
+        """Return all values with their sections, as a file has them; `reported` is left out."""
+        values = asdict(self)
+        own = values.pop("settings")
+        return {key: values[key] for key in _ORDER} | ({self.method: own} if own else {})
+
+
+_ORDER = (
+    *("method", "variant", "frames", "epochs", "batch_size", "optimiser", "init"),
+    *("temperature", "momentum", "queue", "encoder", "head", "augment"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptimiser(Optimiser):
+    """The `optimiser` section of training with labels, where SGD may have Nesterov's momentum."""
+
+    warmup: Whole = 10
+    milestones: list[Count] = field(default_factory=lambda: [50, 70, 90])
+    nesterov: Flag = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneAugment:
+    """The `augment` section of training with labels: an augmentation by name, and its normal part's strengths."""
+
+    name: Literal["none", "normal", "aimclr-extreme", "msmclr-strong"] = "none"
+    shear: Amount = 0.5
+    crop: Count = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """Training of a whole network with labels: fine-tuning, or the supervised baseline from scratch.
+
+    `init` is for the new linear layer. With an `encoder` section that network is trained from scratch, and `init`
+    is for all of it. `modes` eval keeps the encoder in evaluation mode (divergence `finetune-eval-mode`). The
+    defaults are those of SkeleMixCLR (Chen et al. 2022, "Finetune Protocol").
+    """
+
+    kind: ClassVar[str] = "finetuning"
+    protocol: Literal["finetune"] = "finetune"
+    epochs: Count = 110
+    batch_size: Count = 128
+    optimiser: FinetuneOptimiser = field(default_factory=FinetuneOptimiser)
+    init: Initialiser = "paper"
+    modes: Literal["train", "eval"] = "train"
+    augment: FinetuneAugment = field(default_factory=FinetuneAugment)
+    encoder: BackboneSettings | None = None
+    reported: str = ""
+
+    def content(self) -> dict[str, Any]:
+        """Return all values with their sections, as a file has them; `reported` is left out."""
+        values = asdict(self)
+        del values["reported"]
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearOptimiser:
+    """The `optimiser` section of linear evaluation: SGD without Nesterov."""
+
+    lr: Amount = 3.0
+    momentum: Share = 0.9
+    weight_decay: Amount = 0.0
+    milestones: list[Count] = field(default_factory=lambda: [80])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRecipe:
+    """Training of a linear classifier on frozen features, tested every `test_every` epochs.
+
+    The defaults are those of AimCLR (Guo et al. 2022, "Experimental Settings").
+    """
+
+    kind: ClassVar[str] = "linear evaluation"
+    protocol: Literal["linear"] = "linear"
+    epochs: Count = 100
+    batch_size: Count = 128
+    test_every: Count = 5
+    optimiser: LinearOptimiser = field(default_factory=LinearOptimiser)
+
+    def content(self) -> dict[str, Any]:
+        """Return all values with their sections, as a file has them."""
+        return asdict(self)
+
+
+Recipe: TypeAlias = PretrainRecipe | FinetuneRecipe | LinearRecipe

@@ -1,0 +1,260 @@
+"""A run of training: from its start, or its newest checkpoint, to its last epoch.
+
+Pre-training and training with labels are such runs. They differ in what they train (a `Method`), in what they
+measure on the way, and in what they leave at the end.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import replacing
+from skelpipe.loader import Loader, Stream
+from skelpipe.models.globalnorm import average_statistics, use_global_batch
+from skelpipe.models.method import Method, Progress, ViewRecipes
+from skelpipe.train.recipes.reader import to_yaml
+from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
+from skelpipe.train.running.checkpoint import (
+    KEEP,
+    Checkpoint,
+    capture_rng,
+    newest_checkpoint,
+    restore_rng,
+    save_checkpoint,
+)
+from skelpipe.train.running.compiled import compile_networks
+from skelpipe.train.running.dataset_unchanged import check_unchanged
+from skelpipe.train.running.loop import (
+    EpochResult,
+    build_optimiser,
+    check_weights,
+    due,
+    learning_rate,
+    train_epoch,
+    updates,
+)
+from skelpipe.train.running.provenance import Provenance
+from skelpipe.train.running.rank_sync import check_equal, seed_ranks
+from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.run_folder import RunFolder
+from skelpipe.train.running.run_log import Console, RunLog
+
+__all__ = ["BATCH_NORMS", "Measurement", "Run", "RunOptions"]
+
+BATCH_NORMS = ("global", "rank")  # of whose clips batch normalisation takes the statistics
+COLLAPSED = 0.01  # a `std` below this is called a collapse
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, beside what to train. `measure_every` 0 means never, but after the last epoch of fine-tuning."""
+
+    out: Path
+    device: torch.device
+    resume: bool = False
+    overwrite: bool = False
+    save_every: int = 10
+    measure_every: int = 10
+    reader: str = "native"
+    batch_norm: str = "global"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a run measures now and then.
+
+    `take` returns figures in % by name; of the figure `name` the best and its epoch are kept. `line` says an
+    epoch in one line for people: (epoch, last epoch, what was learned, speed). `collapse` says what a collapsed
+    network means, with the gauge in place of `{gauge}`.
+    """
+
+    name: str
+    take: Callable[[], dict[str, float]] | None
+    line: Callable[[int, int, dict[str, float], dict[str, float]], str]
+    collapse: str
+
+
+class Run:
+    """A run in memory: method, optimiser, data and position. With several ranks, each has one."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        method: Method,
+        provenance: Provenance,
+        options: RunOptions,
+        measurement: Measurement,
+        *,
+        whole: Dataset | None = None,
+        keep: int = KEEP,
+    ) -> None:
+        """Train `method`, on its device already, on the train subset of `dataset`.
+
+        `whole` is the dataset that is checked for changes, where `dataset` has only some of its rows; `keep` is
+        the number of checkpoints that stay.
+        """
+        self.team = ranks()
+        self.dataset, self.method, self.provenance = dataset, method, provenance
+        assert provenance.recipe is not None, "released weights have no recipe to be trained by"
+        self.recipe: PretrainRecipe | FinetuneRecipe = provenance.recipe
+        self.options, self.measurement = options, measurement
+        self.folder = RunFolder(options.out)
+        self.epoch = 0  # whole epochs done
+        self.best: dict[str, float] = {}
+        self._whole, self._keep = whole or dataset, keep
+        self._collapsed = False
+        self._norm_apart = self.team.world > 1 and options.batch_norm == "rank"
+        if self.team.world > 1 and not self._norm_apart:
+            use_global_batch(method, self.team.sum)
+        if provenance.compiled:
+            compile_networks(method)
+        self.optimiser = build_optimiser(method, self.recipe.optimiser)
+        self._views = method.views()
+        self.loader = self._loader(self._views)
+
+    def begin(self, console: Console, also: Sequence[str] = ()) -> int:
+        """Make the run's folder ready and go on from its newest checkpoint, if asked; return the epochs done.
+
+        `also` names further files of an earlier run, which go where it may be overwritten.
+        """
+        options = self.options
+        how = (options.resume, options.save_every, options.measure_every, options.batch_norm)
+        same = (self.provenance.metadata(), how, self.loader.state())
+        self.team.agree("another dataset, recipe or option", repr(same))
+        self.team.on_main(lambda: self.folder.open(resume=options.resume, overwrite=options.overwrite, also=also))
+        done = self._resume(console) if options.resume else 0
+        if self.team.is_main:
+            with replacing(self.folder.recipe) as file:
+                file.write(to_yaml(self.recipe).encode())
+        return done
+
+    def train(self, done: int, console: Console) -> None:
+        """Train epoch after epoch, with logs, measurements and checkpoints at their times.
+
+        `done` is what `begin` returned. With several ranks, rank 0 alone writes. Raises DatasetError where the
+        dataset is another one when an epoch begins.
+        """
+        with RunLog(self.folder, done) if self.team.is_main else nullcontext() as log:
+            while self.epoch < self.recipe.epochs:
+                self._run_epoch(log, console)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the run's state between two epochs."""
+        return Checkpoint(
+            identity=self.provenance.metadata(),
+            epoch=self.epoch,
+            model=self.method.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            rng=capture_rng(self.options.device),
+            loader=self.loader.state(),
+            best=self.best,
+        )
+
+    def _run_epoch(self, log: RunLog | None, console: Console) -> None:
+        """Train on every clip once, then measure and save where that is due."""
+        self.team.on_main(lambda: check_unchanged(self._whole))
+        epoch, last, measurement = self.epoch + 1, self.recipe.epochs, self.measurement
+        rate = self._set_rate(epoch)
+        result = self._train_epoch(console.steps(epoch, last, len(self.loader)))
+        self.epoch = epoch
+        learned = {"lr": rate, **result.learned}
+        if measurement.take is not None and due(epoch, self.options.measure_every, last):
+            learned |= self._measure(measurement.take)
+        if log is not None:
+            log.write(epoch, learned, result.speed)
+        console.say(measurement.line(epoch, last, learned, result.speed))
+        self._warn_of_collapse(learned.get("std", 1.0), console)
+        if due(epoch, self.options.save_every, last):
+            check_weights(self.method, epoch)
+            check_equal(self.method, self.team)
+            if log is not None:
+                log.sync()
+                save_checkpoint(self.folder.checkpoints, self.checkpoint(), self._keep)
+
+    def _set_rate(self, epoch: int) -> float:
+        optimiser = self.recipe.optimiser
+        rate = learning_rate(optimiser.lr, optimiser.milestones, epoch, optimiser.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _train_epoch(self, working: Callable[[int, float], None]) -> EpochResult:
+        accumulate, seed = self.recipe.optimiser.accumulate, self.provenance.seed
+        start = Progress(self.epoch, self.recipe.epochs, 0, updates(len(self.loader), accumulate))
+        seed_ranks(seed, self.epoch, None, self.team)  # what begins a stage is the same on all ranks
+        self.method.advance(start)
+        seed_ranks(seed, self.epoch, self.team.rank, self.team)
+        self._follow_views()
+        result = train_epoch(
+            self.method,
+            self.optimiser,
+            self.loader,
+            start,
+            device=self.options.device,
+            amp=self.provenance.amp,
+            accumulate=accumulate,
+            ids=self.dataset.ids("train"),
+            working=working,
+            team=self.team,
+        )
+        if self._norm_apart:
+            average_statistics(self.method, self.team.sum, self.team.world)
+        return result
+
+    def _measure(self, take: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return the figures of this epoch; the best of the one that counts is kept."""
+        figures, name = take(), self.measurement.name
+        if figures[name] > self.best.get(name, -1.0):
+            self.best = {name: figures[name], "epoch": self.epoch}
+        return figures
+
+    def _warn_of_collapse(self, gauge: float, console: Console) -> None:
+        """Say once that the network has nearly collapsed, and again only after it had recovered."""
+        if gauge < COLLAPSED and not self._collapsed:
+            console.say(self.measurement.collapse.format(gauge=f"{gauge:.4f}"))
+        self._collapsed = gauge < COLLAPSED
+
+    def _follow_views(self) -> None:
+        """Make the loader anew where another stage of the method asks for other views."""
+        views = self.method.views()
+        if views.keys() != self._views.keys() or any(views[name] is not self._views[name] for name in views):
+            state = self.loader.state()
+            self.loader.close()
+            self.loader = self._loader(views)
+            self.loader.load_state(state)
+            self._views = views
+
+    def _loader(self, views: ViewRecipes) -> Loader:
+        """Return this rank's augmented share of the training batches; views are derived from augmented joints."""
+        size, rank, world = self.recipe.batch_size, self.team.rank, self.team.world
+        seed, view = self.provenance.seed, self.provenance.view
+        stream = Stream(self.dataset, "train", ["joint"], size, seed=seed, rank=rank, world=world)
+        return Loader(stream, self.options.device, views, derive="after", view=view, reader=self.options.reader)
+
+    def _resume(self, console: Console) -> int:
+        """Go on where the folder's newest whole checkpoint stands; return the epochs that are done.
+
+        Raises UsageError where that run was another one, listing what differs.
+        """
+        found = newest_checkpoint(self.folder.checkpoints, console.say, self.team)
+        if found is None:
+            console.say(f"{self.folder.path}: no checkpoint to resume from, starting with epoch 1")
+            return 0
+        path, saved = found
+        if changed := self.provenance.differences(saved.identity, str(path)):
+            raise UsageError(f"{self.folder.path} is another run and cannot be resumed so: {'; '.join(changed)}")
+        try:
+            self.method.load_state_dict(saved.model)
+            self.optimiser.load_state_dict(saved.optimiser)
+        except (RuntimeError, ValueError) as error:
+            raise SkelpipeError(f"{path}: does not fit this version: {' '.join(str(error).split())}") from None
+        self.loader.load_state(saved.loader)
+        restore_rng(saved.rng, self.options.device)
+        self.epoch, self.best = saved.epoch, dict(saved.best)
+        console.say(f"resuming from {path}: {saved.epoch} epochs are done")
+        return saved.epoch
