@@ -1,5 +1,6 @@
-"""Fixtures for all tests: made recordings, and the real ones where they lie beside the checkout."""
+"""Fixtures for all tests: synthetic recordings, and the real ones where `shared` lies beside the checkout."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,12 +15,16 @@ settings.register_profile(
 )
 settings.load_profile("skelpipe")
 
+# A shell starts a background command of a script (`make test &`) with SIGINT ignored, and every program that the
+# tests start would inherit that: Ctrl-C could not end it. What is handled here instead is at its default there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: networks this small only lose by more, most of all beside other processes."""
+    """Compute on one thread: for networks this small, more threads only cost time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +44,7 @@ Bodies = Sequence[tuple[int, np.ndarray]]  # (id, joint positions [V,3]) of one 
 
 @pytest.fixture(scope="session")
 def skeleton_text() -> Callable[..., str]:
-    """A writer of `.skeleton` text, as plain as the format: frames of (id, [25,3]) bodies to text."""
+    """A function that writes frames of (id, [25,3]) bodies as `.skeleton` text."""
 
     def write(frames: Sequence[Bodies], end: str = "\n") -> str:
         lines = [str(len(frames))]
@@ -57,7 +62,7 @@ def skeleton_text() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def moving_bodies() -> Callable[..., list[Bodies]]:
-    """A maker of smooth random recordings: `frames` frames of `bodies` bodies, from a seed."""
+    """A function that makes smooth random recordings from a seed: `frames` frames of `bodies` bodies."""
 
     def make(seed: int, frames: int = 20, bodies: int = 1) -> list[Bodies]:
         rng = np.random.default_rng(seed)
@@ -73,7 +78,7 @@ def moving_bodies() -> Callable[..., list[Bodies]]:
 def raw_folder(
     tmp_path: Path, skeleton_text: Callable[..., str], moving_bodies: Callable[..., list[Bodies]]
 ) -> Callable[..., Path]:
-    """A maker of a folder of small NTU recordings with these names."""
+    """A function that makes a folder of small NTU recordings with the given names."""
 
     def make(names: Sequence[str], folder: str = "raw", frames: int = 12, bodies: int = 1) -> Path:
         root = tmp_path / folder
@@ -88,7 +93,7 @@ def raw_folder(
 
 @pytest.fixture(scope="session")
 def ntu_names() -> Callable[..., list[str]]:
-    """A maker of recording names that fall on both sides of every NTU split."""
+    """A function that makes recording names which fall in both subsets of every NTU split."""
 
     def make(actions: int = 3, subjects: Sequence[int] = (1, 3), setups: Sequence[int] = (1, 2)) -> list[str]:
         return [
