@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy
 import torch
 
 from skelpipe.augment.draws import Draws

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from skelpipe.train.evaluation.outcome import read_features
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
 
-pytest.importorskip("sklearn")
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed here")
 
 
 def by_hand(labels: list[int], clusters: list[int]) -> float:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.axis_mask import AxisMask
@@ -38,7 +38,7 @@ def test_each_axis_is_masked_as_often(many: Draws) -> None:
     keep = AxisMask().sample(many, (len(many), 3, 1, 1, 1))["keep"]
     masked = (keep == 0).sum(0).tolist()
     observed = [*masked, len(many) - sum(masked)]
-    assert stats.chisquare(observed, np.array([1, 1, 1, 3]) / 6 * len(many)).pvalue > 1e-4
+    assert scipy.stats.chisquare(observed, np.array([1, 1, 1, 3]) / 6 * len(many)).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe import views
@@ -58,7 +58,7 @@ def test_factors_of_one_change_nothing(kinect: Layout, clips: Callable[..., Tens
 def test_factors_are_uniform_and_independent(kinect: Layout, many: Draws, agrees: Callable[..., None]) -> None:
     factor = BoneRescale(kinect).sample(many, (len(many), 3, 1, 25, 1))["factor"].double()
     for v in (0, 7, 24):
-        agrees(factor[:, v], stats.uniform(0, 0.5).cdf)
+        agrees(factor[:, v], scipy.stats.uniform(0, 0.5).cdf)
     assert torch.corrcoef(factor.T).fill_diagonal_(0).abs().max() < 5 / len(many) ** 0.5
 
 

@@ -1,9 +1,9 @@
 """From uniform draws to whole numbers and subsets."""
 
+import scipy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from skelpipe.augment.chance import some, whole
 from skelpipe.augment.draws import Draws
@@ -26,4 +26,4 @@ def test_subsets_of_a_size_are_equally_likely(many: Draws) -> None:
     kinds = (drawn * torch.tensor([1, 2, 4, 8])).sum(1).bincount(minlength=16)
     pairs = [3, 5, 6, 9, 10, 12]
     assert kinds[pairs].sum() == len(many)
-    assert stats.chisquare(kinds[pairs].numpy()).pvalue > 1e-4
+    assert scipy.stats.chisquare(kinds[pairs].numpy()).pvalue > 1e-4

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -76,9 +76,9 @@ def test_all_rows_at_once_would_give_the_same(clips: Callable[..., Tensor]) -> N
 
 def test_draws_follow_their_distributions(many: Draws, agrees: Callable[..., None]) -> None:
     params = GaussianBlur().sample(many, (len(many), 3, 50, 25, 2))
-    assert stats.binomtest(int(params["on"].sum()), len(many), 0.5).pvalue > 1e-4
-    agrees(params["sigma"], stats.uniform(0.1, 1.9).cdf)
-    agrees(params["sigma"][params["on"]], stats.uniform(0.1, 1.9).cdf)
+    assert scipy.stats.binomtest(int(params["on"].sum()), len(many), 0.5).pvalue > 1e-4
+    agrees(params["sigma"], scipy.stats.uniform(0.1, 1.9).cdf)
+    agrees(params["sigma"][params["on"]], scipy.stats.uniform(0.1, 1.9).cdf)
 
 
 def test_empty_bodies_stay_empty(clips: Callable[..., Tensor]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -60,9 +60,9 @@ def test_added_noise_has_the_stated_spread(draws: Callable[..., Draws], agrees: 
     x = torch.ones(64, 3, 8, 25, 2)
     noise = GaussianNoise(0.05, probability=1.0)
     y = noise.apply(x, noise.sample(draws(64), x.shape)) - 1
-    agrees(y, stats.norm(0, 0.05).cdf)
+    agrees(y, scipy.stats.norm(0, 0.05).cdf)
     on = GaussianNoise().sample(draws(20_000), x.shape)["scale"] > 0
-    assert stats.binomtest(int(on.sum()), 20_000, 0.5).pvalue > 1e-4
+    assert scipy.stats.binomtest(int(on.sum()), 20_000, 0.5).pvalue > 1e-4
 
 
 def test_noise_of_no_strength_changes_nothing(clips: Callable[..., Tensor], draws: Callable[..., Draws]) -> None:

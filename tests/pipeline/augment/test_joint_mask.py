@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -44,16 +44,16 @@ def test_draws_follow_their_distributions(many: Draws) -> None:
     params = JointMask().sample(many, (len(many), 3, 50, 25, 2))
     counts = params["joints"].sum(1)
     on = counts > 0
-    assert stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
+    assert scipy.stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
     sizes = torch.bincount(counts[on], minlength=16)
     assert sizes[:5].sum() == 0
-    assert stats.chisquare(sizes[5:16].numpy()).pvalue > 1e-4
+    assert scipy.stats.chisquare(sizes[5:16].numpy()).pvalue > 1e-4
     lengths = torch.bincount(params["length"], minlength=26)
     assert lengths[:12].sum() == 0
-    assert stats.chisquare(lengths[12:].numpy()).pvalue > 1e-4
+    assert scipy.stats.chisquare(lengths[12:].numpy()).pvalue > 1e-4
     twelve = params["first"][params["length"] == 12]
-    assert stats.chisquare(torch.bincount(twelve, minlength=39).numpy()).pvalue > 1e-4
-    assert stats.chisquare(params["joints"].sum(0).numpy()).pvalue > 1e-4
+    assert scipy.stats.chisquare(torch.bincount(twelve, minlength=39).numpy()).pvalue > 1e-4
+    assert scipy.stats.chisquare(params["joints"].sum(0).numpy()).pvalue > 1e-4
 
 
 def test_nothing_to_mask_changes_nothing(clips: Callable[..., Tensor], draws: Callable[..., Draws]) -> None:

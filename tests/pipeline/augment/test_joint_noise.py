@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -49,8 +49,8 @@ def test_every_joint_is_as_likely_to_be_noise(many: Draws) -> None:
     assert joints.shape == (len(many), 5)
     counts = torch.bincount(joints.flatten(), minlength=25).numpy()
     # Without replacement the counts vary less than chi-square has it, by 20/24: the test is on the safe side.
-    assert stats.chisquare(counts).pvalue > 1e-4
-    assert stats.chisquare(torch.bincount(joints[:, 0], minlength=25).numpy()).pvalue > 1e-4
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
+    assert scipy.stats.chisquare(torch.bincount(joints[:, 0], minlength=25).numpy()).pvalue > 1e-4
 
 
 def test_noise_on_no_joints_changes_nothing(clips: Callable[..., Tensor], draws: Callable[..., Draws]) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+import scipy
 import torch
-from scipy import stats
 
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, window
@@ -12,8 +12,8 @@ from skelpipe.augment.noise_pool import draw_start, window
 def test_the_pools_are_normal_and_uniform(agrees: Callable[..., None]) -> None:
     gaussian = window("gaussian", torch.tensor([0]), 1 << 18)[0]
     uniform = window("uniform", torch.tensor([0]), 1 << 18)[0]
-    agrees(gaussian, stats.norm.cdf)
-    agrees(uniform, stats.uniform.cdf)
+    agrees(gaussian, scipy.stats.norm.cdf)
+    agrees(uniform, scipy.stats.uniform.cdf)
     assert torch.isfinite(gaussian).all()
     for numbers in (
         gaussian - gaussian.mean(),
@@ -29,7 +29,7 @@ def test_windows_start_anywhere(many: Draws, agrees: Callable[..., None]) -> Non
     top = (1 << 20) - 7500
     assert start.min() >= 0
     assert start.max() <= top
-    agrees(start / top, stats.uniform.cdf)
+    agrees(start / top, scipy.stats.uniform.cdf)
     pair = window("gaussian", torch.tensor([10, 13]), 20)
     assert torch.equal(pair[0, 3:], pair[1, :-3])
     wide = window("gaussian", torch.tensor([0]), 1 << 19)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -65,7 +65,7 @@ def test_one_axis_is_the_main_one(many: Draws, agrees: Callable[..., None]) -> N
         agrees(angle[:, i], lambda a: (np.clip(a / 30, 0, 1) + 2 * np.clip(a, 0, 1)) / 3)
     assert ((angle > 1.001).sum(1) <= 1).all()
     counts = [(angle[:, i] > 1.001).sum().item() for i in range(3)]
-    assert stats.chisquare(counts).pvalue > 1e-4
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
 
 
 def test_clips_of_other_axes_are_refused(draws: Callable[..., Draws]) -> None:

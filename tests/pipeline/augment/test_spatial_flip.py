@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -53,7 +53,7 @@ def test_spatial_flip_of_a_part_of_a_buffer(kinect: Layout) -> None:
 
 def test_half_of_the_clips_are_flipped(many: Draws, kinect: Layout) -> None:
     on = SpatialFlip(kinect).sample(many, (len(many), 3, 1, 25, 1))["on"]
-    assert stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
+    assert scipy.stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

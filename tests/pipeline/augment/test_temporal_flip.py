@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -28,7 +28,7 @@ def test_temporal_flip_reverses(t: int, m: int, on: list[bool]) -> None:
 
 def test_half_of_the_clips_are_flipped(many: Draws) -> None:
     flipped = TemporalFlip().sample(many, (len(many), 3, 50, 25, 2))["on"]
-    assert stats.binomtest(int(flipped.sum()), len(many), 0.5).pvalue > 1e-4
+    assert scipy.stats.binomtest(int(flipped.sum()), len(many), 0.5).pvalue > 1e-4
 
 
 def test_bfloat16_stays_close(clips: Callable[..., Tensor], draws: Callable[..., Draws]) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
@@ -66,9 +66,9 @@ def test_gradients_flow_through_rescaling(clips: Callable[..., Tensor]) -> None:
 def test_ratios_and_gates_follow_their_distributions(many: Draws, agrees: Callable[..., None]) -> None:
     params = TimeRescale().sample(many, (len(many), 3, 50, 25, 2))
     on = params["on"]
-    assert stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
+    assert scipy.stats.binomtest(int(on.sum()), len(many), 0.5).pvalue > 1e-4
     assert (params["ratio"][~on] == 1).all()
-    agrees(params["ratio"][on], stats.uniform(0.5, 1.0).cdf)
+    agrees(params["ratio"][on], scipy.stats.uniform(0.5, 1.0).cdf)
 
 
 def test_bfloat16_stays_close(clips: Callable[..., Tensor], draws: Callable[..., Draws]) -> None:

@@ -7,11 +7,10 @@ import pytest
 
 from skelpipe.train.evaluation.scatter_plot import draw_scatter
 
-image = pytest.importorskip("matplotlib.image")
-
 
 @pytest.mark.parametrize("extent", [(1.0, 30.0), (30.0, 1.0), (1.0, 1.0), (0.0, 0.0)])
 def test_axes_stay_wide_whatever_the_places(extent: tuple[float, float], tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
     places = np.random.default_rng(0).uniform(-1, 1, size=(60, 2)) * extent
     assert draw_scatter(places, np.arange(60) % 3, ["a", "b", "c"], "title", tmp_path / "p.png")
     pixels = np.round(image.imread(tmp_path / "p.png")[..., :3] * 255).astype(int)
