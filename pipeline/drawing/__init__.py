@@ -1,1 +1,1 @@
-"""One clip as an animation: what is drawn (`scene`, `sources`) and how (`page`, `gif`)."""
+"""Drawings of clips: what is drawn (`scene`, `sources`, `compared`, `previewed`), as a page, GIF, SVG or plot."""

@@ -7,10 +7,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MARK", "PALETTE", "joint_colours", "part_colours"]
 
-# Okabe and Ito's colours, told apart with any kind of colour vision; grey and not black for the first, which shows
-# on dark ground as well. In the layouts' order left limbs are warm and right limbs cold.
+# The colours of Okabe and Ito, which all kinds of colour vision can distinguish; grey instead of black, which is
+# visible on dark backgrounds too. In the order of the layouts left limbs are warm and right limbs are cold.
 PALETTE = ("#808080", "#e69f00", "#56b4e9", "#d55e00", "#0072b2", "#009e73", "#cc79a7")
-MARK = "#d4007f"  # of rings around joints of a mask: in no part's hue
+MARK = "#d4007f"  # of rings around the joints of a mask: unlike the colour of any part
 
 
 def part_colours(layout: "Layout") -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Scenes of two panels: a clip as training reads it, and what an augmentation makes of it."""
+"""Scenes of two panels: a clip as training reads it, and the same clip augmented."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,14 +17,14 @@ from skelpipe.views import derive
 
 __all__ = ["RAW_FRAMES", "compared_raw_scene", "compared_scene"]
 
-RAW_FRAMES = 64  # of the clip that is made of a raw file, as `prepare` does if not told otherwise
+RAW_FRAMES = 64  # of the clip that is made of a raw file, the default of `prepare`
 
 
 def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Choice) -> Scene:
-    """Return the scene of a sample as stored and augmented; which without an id, see `find_sample`.
+    """Return the scene of a sample as stored and augmented; without an id, of the one that `find_sample` returns.
 
-    The donor of a mix is another sample of the same subset. UsageError where there is no such sample, or none that
-    could be the donor.
+    The donor of a mix is another sample of the same subset. UsageError where there is no such sample, or no other
+    sample for the donor.
     """
     subset, row = find_sample(dataset, identity)
     rows, ids = [row], dataset.ids(subset)
@@ -45,9 +45,9 @@ def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Ch
 
 
 def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice) -> Scene:
-    """Return the scene of a raw file's clip, made as `prepare` makes it by default, plain and augmented.
+    """Return the scene of a raw file's clip, as `prepare` makes it by default, before and after augmentation.
 
-    The draws are those of row 0. UsageError for videos of several actions and for mixes, which need a dataset.
+    The draws are those of row 0. UsageError for videos of several actions, and for mixes, which need a dataset.
     """
     if choice.mixes:
         what = "average motion" if choice.name == "mats" else "donor"
@@ -80,27 +80,27 @@ def _scene(
     facts: Mapping[str, str],
 ) -> Scene:
     shown = derive(clip, view, layout)
-    there = [m for m in range(clip.shape[3]) if clip[..., m].any() or after.shown[..., m].any()]
-    before = _panel(view, clip, shown, layout, there, "before")
-    panel = _panel(view, after.joint, after.shown, layout, there, f"after {choice.name}")
+    present = [m for m in range(clip.shape[3]) if clip[..., m].any() or after.shown[..., m].any()]
+    before = _panel(view, clip, shown, layout, present, "before")
+    panel = _panel(view, after.joint, after.shown, layout, present, f"after {choice.name}")
     if after.marked is not None:
-        panel = replace(panel, marked=after.marked.transpose(2, 0, 1)[there], means=after.means)
+        panel = replace(panel, marked=after.marked.transpose(2, 0, 1)[present], means=after.means)
     drawn = DRAWN[view].format(scale=arrow_scale((before, panel)))
     about = {
         "dataset": facts["dataset"],
         "view": f"{drawn}, from where it was before the mix"
         if view == "motion" and after.joints_before
         else drawn,
-        "frames": f"{clip.shape[1]}, played at {CLIP_RATE:g} a second",
-        "bodies": f"{len(there)} of at most {clip.shape[3]}",
+        "frames": f"{clip.shape[1]}, played at {CLIP_RATE:g} per second",
+        "bodies": f"{len(present)} of at most {clip.shape[3]}",
     }
     return Scene(*named, {**about, **facts, **after.drawn}, layout, CLIP_RATE, (before, panel))
 
 
 def _panel(
-    view: str, joint: np.ndarray, shown: np.ndarray, layout: Layout, there: list[int], caption: str
+    view: str, joint: np.ndarray, shown: np.ndarray, layout: Layout, present: list[int], caption: str
 ) -> Panel:
-    """Lay out the bodies `there` of a clip, but for the frames in which they hold nothing."""
+    """Lay out the bodies `present` of a clip, except in the frames where they are zero."""
     like = np.abs(shown) if view == "bone" else np.abs(joint) + np.abs(shown)
-    joint, shown = (absent_as_nan(x, like)[..., there] for x in (joint, shown))
-    return make_panel(view, joint, shown, layout, tuple(f"body {m + 1}" for m in there), caption)
+    joint, shown = (absent_as_nan(x, like)[..., present] for x in (joint, shown))
+    return make_panel(view, joint, shown, layout, tuple(f"body {m + 1}" for m in present), caption)

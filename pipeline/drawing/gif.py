@@ -20,27 +20,27 @@ DPI = 100
 TALLEST, WIDEST = 4.0, 4.5  # inches of one drawing
 NARROWEST = 1.6
 LEFT, GAP, RIGHT = 0.7, 0.8, 0.3  # inches beside and between drawings
-WORDS, ABOVE, BELOW, LEGEND = 0.37, 0.3, 0.55, 0.5  # inches of title, over and under each drawing, under all
+WORDS, ABOVE, BELOW, LEGEND = 0.37, 0.3, 0.55, 0.5  # inches of title, above and below each drawing, below all
 LINE = 0.16  # inches of a line of facts
-LEAST_WIDTH = 6.7  # inches, which the words need
-LETTERS = 16  # of facts, an inch
-TOLD = ("dataset", "view", "frames", "bodies", "units")  # facts of all scenes, told in few lines
+LEAST_WIDTH = 6.7  # inches, which the text needs
+LETTERS = 16  # of facts, per inch
+COMMON = ("dataset", "view", "frames", "bodies", "units")  # facts of all scenes, which share a few lines
 RING: Mapping[str, Any] = {"markerfacecolor": "none", "markeredgecolor": MARK, "markeredgewidth": 1.6}
 DASHES: tuple[Any, ...] = ("solid", (0, (2.5, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 WIDTHS = (3.0, 2.2)  # points: of the first body, of the others
 FADED = 0.35
 HEAD = 0.25  # of an arrow's length
-SHORTEST = 0.008  # of the scene's height: no arrow is drawn for less
-GREYS, SHADES = 24, 8  # from black to white, from white to a part's colour
-TRANSPARENT = 0  # place in the palette, before the colours
-MOST_FRAMES = 1000  # Pillow holds them all
+SHORTEST = 0.008  # of the scene's height: shorter arrows are not drawn
+GREYS, SHADES = 24, 8  # steps from black to white, and from white to a part's colour
+TRANSPARENT = 0  # index in the palette, before the colours
+MOST_FRAMES = 1000  # Pillow keeps them all in memory
 X, Y, Z = 0, 1, 2
 
 
 def write_gif(scene: Scene, path: str | Path, *, quiet: bool = False) -> None:
-    """Write a scene as a GIF that repeats, whole or not at all; `quiet` shows no progress.
+    """Write a scene as a GIF that repeats, atomically; `quiet` shows no progress.
 
-    UsageError where matplotlib is not installed, and for more frames than a GIF is good for.
+    UsageError where matplotlib is not installed, and for more than 1,000 frames.
     """
     if scene.frames > MOST_FRAMES:
         raise UsageError(f"{path}: {scene.frames:,} frames are too many for a GIF: write a page, .html")
@@ -62,15 +62,16 @@ def write_gif(scene: Scene, path: str | Path, *, quiet: bool = False) -> None:
 
 
 def frame_times(frames: int, rate: float) -> list[int]:
-    """Return how long each frame stays, in ms: whole hundredths of a second, which is what GIFs know, whose sum
-    keeps to the true rate.
+    """Return how long each frame is shown, in ms.
+
+    GIFs count in hundredths of a second; the times are rounded so that their sum keeps the true rate.
     """
     ends = np.round(np.arange(frames + 1) * 100 / rate)
     return [int(time) * 10 for time in np.diff(ends)]
 
 
 class _Stage:
-    """The figure of a scene: what stands still is drawn once, the bodies anew in each frame."""
+    """The figure of a scene: what does not move is drawn once, the bodies again in each frame."""
 
     def __init__(self, scene: Scene) -> None:
         require_matplotlib()
@@ -79,7 +80,7 @@ class _Stage:
         self.scene = scene
         low, high = scene.bounds
         size = high - low
-        inches = min(TALLEST / size[Y], WIDEST / size[X], WIDEST / size[Z])  # a metre
+        inches = min(TALLEST / size[Y], WIDEST / size[X], WIDEST / size[Z])  # per metre
         width, depth, height = (max(inches * size[axis], NARROWEST) for axis in (X, Z, Y))
         rows, row_height = len(scene.panels), ABOVE + height + BELOW
         across_all = max(LEFT + width + GAP + depth + RIGHT, LEAST_WIDTH)
@@ -100,7 +101,7 @@ class _Stage:
         self._write_words(total, lines)
 
     def images(self) -> Iterator[Any]:
-        """Yield every frame as a palette image, transparent where it is as the one before."""
+        """Yield every frame as a palette image, transparent where it equals the frame before."""
         from PIL import Image
 
         colours = _palette()
@@ -114,16 +115,16 @@ class _Stage:
             self.figure.draw_artist(self.counter)
             for drawing in self.drawings:
                 drawing.draw(frame)
-            places = nearest[_bins(np.asarray(self.canvas.buffer_rgba())[..., :3])]
-            image = Image.fromarray(places if before is None else np.where(places == before, TRANSPARENT, places))
+            pixels = nearest[_bins(np.asarray(self.canvas.buffer_rgba())[..., :3])]
+            image = Image.fromarray(pixels if before is None else np.where(pixels == before, TRANSPARENT, pixels))
             image.putpalette(colours.tobytes())
             yield image
-            before = places
+            before = pixels
 
     def _count(self, frame: int) -> str:
         return f"frame {frame + 1}/{self.scene.frames}, {frame / self.scene.rate:.2f} s"
 
-    def _write_words(self, total: tuple[float, float], told: list[str]) -> None:
+    def _write_words(self, total: tuple[float, float], facts: list[str]) -> None:
         from matplotlib.lines import Line2D
 
         def write(text: str, down: float, size: float, **where: Any) -> Any:
@@ -134,7 +135,7 @@ class _Stage:
 
         title = self.scene.title
         write(title, 0.1, min(11, 11 * 56 / len(title)))
-        for n, line in enumerate(told):
+        for n, line in enumerate(facts):
             write(line, 0.34 + n * LINE, 8, color="#606060")
         self.counter = write("", 0.1, 9, x=1 - 0.15 / total[0], ha="right", animated=True)
         lines = [
@@ -211,10 +212,10 @@ class _Drawing:
 
 
 def _facts(scene: Scene, width: int) -> list[str]:
-    """Return the lines to write over the drawings, wrapped at `width` letters."""
+    """Return the lines to write above the drawings, wrapped at `width` letters."""
     facts = scene.facts
     lines = [f"{facts['dataset']}; frames: {facts['frames']}", facts["view"], f"units: {facts['units']}"]
-    lines += [f"{name}: {fact}" for name, fact in facts.items() if name not in TOLD]
+    lines += [f"{name}: {fact}" for name, fact in facts.items() if name not in COMMON]
     return [part for line in lines for part in wrap(line, width, subsequent_indent="    ")]
 
 
@@ -223,9 +224,9 @@ def _prepare_axes(axes: Any, scene: Scene, panel: Panel, across: int) -> None:
     middle, half = (low + high) / 2, np.maximum(high - low, 0) / 2
     box = axes.get_position().size * axes.figure.get_size_inches()
     half_width = max(half[across], half[Y] * box[0] / box[1])
-    mirrored = across == X and not scene.flat  # from the camera x grows to the left
-    side = -1 if mirrored else 1
-    axes.set_xlim(middle[across] - side * half_width, middle[across] + side * half_width)
+    mirrored = across == X and not scene.flat  # seen by the camera, x grows to the left
+    direction = -1 if mirrored else 1
+    axes.set_xlim(middle[across] - direction * half_width, middle[across] + direction * half_width)
     half_height = half_width * box[1] / box[0]
     axes.set_ylim(middle[Y] - half_height, middle[Y] + half_height)
     front = f"{panel.caption}: front" if panel.caption else "front"
@@ -257,9 +258,9 @@ def _width(body: int) -> float:
 
 
 def _palette() -> np.ndarray:
-    """Return the colours of all images, uint8 [P,3]: greys, and shades of every part's colour and of marks.
+    """Return the colours of all images, uint8 [P,3]: greys, and shades of the colours of parts and marks.
 
-    The first stands for what is transparent.
+    The first is the transparent one.
     """
     grey = np.linspace(0, 255, GREYS)[:, None].repeat(3, axis=1)
     full = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (*PALETTE, MARK)])
@@ -275,15 +276,15 @@ def _bins(image: np.ndarray) -> np.ndarray:
 
 
 def _nearest(colours: np.ndarray) -> np.ndarray:
-    """Return for each bin the place of the colour nearest to its middle; a palette's own colour stays itself."""
+    """Return the index of the colour nearest to the middle of each bin; colours of the palette stay themselves."""
     bins = np.arange(1 << 16)
     middles = np.stack([(bins >> 11 << 3) + 4, (bins >> 5 & 63) * 4 + 2, ((bins & 31) << 3) + 4], axis=1)
     nearest = np.zeros(len(bins), np.uint8)
     least = np.full(len(bins), np.inf)
-    for place, colour in list(enumerate(colours.astype(int)))[TRANSPARENT + 1 :]:
+    for index, colour in list(enumerate(colours.astype(int)))[TRANSPARENT + 1 :]:
         distance = ((middles - colour) ** 2).sum(axis=1)
         closer = distance < least
-        nearest[closer], least[closer] = place, distance[closer]
+        nearest[closer], least[closer] = index, distance[closer]
     own = np.array([GREYS, *range(len(colours) - len(PALETTE), len(colours))])  # white and the parts' colours
     nearest[_bins(colours[own])] = own
     return nearest

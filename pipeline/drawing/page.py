@@ -1,4 +1,4 @@
-"""A scene as one HTML page that needs nothing else: no network, no library, no other file."""
+"""A scene as one self-contained HTML page: no network, no library, no other file."""
 
 import html
 import json
@@ -16,19 +16,19 @@ from skelpipe.files import replacing
 
 __all__ = ["page", "write_page"]
 
-DECIMALS = 3  # of a metre
+DECIMALS = 3  # of metres
 ARROW_DECIMALS = 4  # motion is small
 
 
 def write_page(scene: Scene, path: str | Path) -> None:
-    """Write the page of a scene, whole or not at all."""
+    """Write the page of a scene, atomically."""
     content = page(scene).encode()
     with replacing(Path(path)) as file:
         file.write(content)
 
 
 def page(scene: Scene) -> str:
-    """Return the page's text: the template `clip.html` with the scene's words and, as JSON, its numbers."""
+    """Return the page's text: the template `clip.html` filled with the scene's facts and, as JSON, its numbers."""
     facts = "\n".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd></div>"
         for name, fact in scene.facts.items()
@@ -40,12 +40,12 @@ def page(scene: Scene) -> str:
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
-    """Put values in place of {{name}}, in one pass, so that braces in a value stay what they are."""
+    """Replace each {{name}} by its value, in one pass, so that braces in a value stay as they are."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
 def _script_json(content: Any) -> str:
-    """Return JSON that ends no <script> and opens no comment in it."""
+    """Return JSON that can neither end a <script> nor open a comment in it."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -30,7 +30,7 @@ def require_matplotlib() -> None:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty matplotlib figure of this size in inches, whatever display there is."""
+    """Return an empty matplotlib figure of this size in inches; no display is needed."""
     require_matplotlib()
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
-    """Write a figure in the format that the file's suffix names, whole or not at all."""
+    """Write a figure in the format of the file's suffix, atomically."""
     suffix = Path(path).suffix.removeprefix(".") or "png"
     if suffix not in figure.canvas.get_supported_filetypes():
         raise UsageError(f"{path}: pictures are written as png, svg or pdf, not {suffix}")
@@ -47,7 +47,7 @@ def save_figure(figure: Any, path: str | Path) -> None:
 
 
 def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
-    """Draw clips `[C,T,V,M]` one under another, each as a strip of poses seen from the front, all to one scale."""
+    """Draw clips [C,T,V,M] below each other, each as a strip of poses seen from the front, to the same scale."""
     figure = new_figure(1.25 * POSES, 2.1 * len(clips) + 0.5)
     frame = _frame(clips)
     for axes, clip, title in zip(_rows(figure, len(clips)), clips, titles, strict=True):
@@ -75,8 +75,8 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
     for part, colour in part_colours(layout).items():
         mean = 1000 * speed[:, list(layout.parts[part])].mean(axis=1)
         below.plot(mean, color=colour, label=part, linewidth=1.5)
-    below.set(xlabel="frame", ylabel="mm a frame")
-    below.set_title("motion anchor, first body: mean length a part", fontsize=9, loc="left")
+    below.set(xlabel="frame", ylabel="mm per frame")
+    below.set_title("motion anchor, first body: mean length per part", fontsize=9, loc="left")
     below.legend(fontsize=8, ncols=len(layout.parts), frameon=False)
     below.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
@@ -88,7 +88,7 @@ def _rows(figure: Any, count: int) -> list[Any]:
 
 
 def _name_parts(figure: Any, layout: "Layout") -> None:
-    """Put a legend of the parts' colours under all strips."""
+    """Put a legend of the parts' colours below all strips."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour, linewidth=2.5) for colour in part_colours(layout).values()]
@@ -106,8 +106,9 @@ def _frame(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
 
 
 def _seen(clip: np.ndarray) -> np.ndarray:
-    """Return x and y as the camera sees them, [2,T,V,M]: its x grows to the left of the picture (poses without
-    depth are of pictures, where it grows to the right).
+    """Return x and y as the camera sees them, [2,T,V,M]: x grows to the left of the picture.
+
+    Poses without depth come from pictures, where x grows to the right.
     """
     return clip[:2] * np.array([-1 if clip[2].any() else 1, 1]).reshape(2, 1, 1, 1)
 
@@ -119,9 +120,9 @@ def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, fl
     seen = _seen(clip)
     left, right, bottom, top = frame
     step = max(right - left, 0.3) * (1 + MARGIN)
-    for place, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):
+    for number, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):
         for rank, m in enumerate(present):
-            x, y = seen[0, t, :, m] + place * step, seen[1, t, :, m]
+            x, y = seen[0, t, :, m] + number * step, seen[1, t, :, m]
             for child, parent in layout.edges:
                 axes.plot(
                     x[[child, parent]],
@@ -132,9 +133,9 @@ def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, fl
                     solid_capstyle="round",
                 )
         axes.annotate(
-            f"frame {t}", (place * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"
+            f"frame {t}", (number * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"
         )
-    bar = right + (POSES - 1) * step + 0.1  # a measure at the right end
+    bar = right + (POSES - 1) * step + 0.1  # a scale bar at the right end
     axes.plot([bar, bar], [bottom, bottom + SCALE_BAR], color="#666666", linewidth=1.5)
     axes.annotate(f" {SCALE_BAR} m", (bar, bottom + SCALE_BAR / 2), va="center", fontsize=7, color="#666666")
     axes.set_aspect("equal", anchor="W")

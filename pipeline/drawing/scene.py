@@ -1,7 +1,7 @@
-"""What an animation shows: where every joint of every body is drawn, frame after frame, and what is written to it.
+"""What an animation shows: where every joint of every body is drawn in each frame, and the text beside it.
 
-Axes are the recordings': y up, and right-handed, so that x grows to the left of who looks along z (spec A9: z is
-the distance from the camera).
+Axes are those of the recordings (docs/conventions.md): y is up, z the distance from the camera. Seen along z, x
+grows to the left.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from skelpipe.views import derive
 __all__ = ["Panel", "Scene", "absent_as_nan", "arrow_scale", "derived", "make_panel", "recording_clip"]
 
 ARROW_SCALES = (1, 2, 5, 10, 20, 50, 100)
-ARROW_LENGTH = 0.15  # of the scene's extent: what fast motion, the 95th percentile, should come to
+ARROW_LENGTH = 0.15  # of the scene's extent: the length for fast motion, the 95th percentile
 LEAST_EXTENT = 0.5  # metres
 MARGIN = 0.05  # of the extent, around everything
 
@@ -25,8 +25,9 @@ MARGIN = 0.05  # of the extent, around everything
 class Panel:
     """One drawing of a scene. `points` float64 [B,F,V,3] in metres, NaN where a body is not in a frame.
 
-    `arrows`, of the same shape, are what moves each joint to where it is in the next frame; None without motion.
-    `marked`, bool [B,F,V], are joints with a ring around them, and `means` says in the legend what that means.
+    `arrows`, of the same shape, lead from each joint to its position in the next frame; None for no arrows.
+    `marked`, bool [B,F,V], are the joints with a ring around them, and `means` says in the legend what a ring
+    means.
     """
 
     caption: str
@@ -39,7 +40,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Scene:
-    """Panels that play together, `rate` frames a second. `facts` are named lines of text, in order.
+    """Panels that play together at `rate` frames per second. `facts` are named lines of text, in order.
 
     The fact `units` begins with the unit of positions.
     """
@@ -61,7 +62,7 @@ class Scene:
 
     @property
     def unit(self) -> str:
-        """The unit of positions as axes name it."""
+        """The unit of positions, as on the axes."""
         unit = self.facts.get("units", "metres").partition(",")[0]
         return "m" if unit == "metres" else unit
 
@@ -85,14 +86,14 @@ class Scene:
 
 
 def arrow_scale(panels: Sequence[Panel]) -> int:
-    """Return how many times as long as they are arrows are drawn: a round number that makes motion visible."""
+    """Return the factor by which arrows are drawn longer: a round number that makes motion visible."""
     lengths = [np.linalg.norm(panel.arrows, axis=-1).ravel() for panel in panels if panel.arrows is not None]
     moving = np.concatenate([length[length > 0] for length in lengths] or [np.empty(0)])
     if not len(moving):
         return 1
     low, high = _extent([panel.points for panel in panels])
-    wanted = ARROW_LENGTH * (high - low).max() / np.quantile(moving, 0.95)
-    return max((scale for scale in ARROW_SCALES if scale <= wanted), default=1)
+    best = ARROW_LENGTH * (high - low).max() / np.quantile(moving, 0.95)
+    return max((scale for scale in ARROW_SCALES if scale <= best), default=1)
 
 
 def make_panel(
@@ -100,8 +101,8 @@ def make_panel(
 ) -> Panel:
     """Lay out one view of a clip.
 
-    `joint` and `shown`, the view itself, are [C,F,V,B] (C = 2: flat), NaN where a body is absent. Bone vectors
-    are put together from the centre, at the origin, outwards; motion starts at the joints.
+    `joint` and `shown`, the view itself, are [C,F,V,B] (C = 2: flat), NaN where a body is absent. Bone vectors are
+    joined from the centre, which is at the origin, outwards; motion is drawn from the joints.
     """
     if view == "motion":
         return Panel(caption, bodies, _by_body(joint), _by_body(shown))
@@ -111,37 +112,37 @@ def make_panel(
 
 def absent_as_nan(clip: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return a clip [C,T,V,M] with NaN for the bodies that are zero throughout a frame of `like`."""
-    there = (like != 0).any(axis=(0, 2))  # [T,M]
-    return np.where(there[None, :, None, :], clip.astype(np.float64), np.nan)
+    present = (like != 0).any(axis=(0, 2))  # [T,M]
+    return np.where(present[None, :, None, :], clip.astype(np.float64), np.nan)
 
 
 def recording_clip(counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Sort a recording's bodies by the tracker's id: float64 [3,F,V,B], NaN where absent, and the bodies' names.
 
-    Bodies are in order of appearance; one listed with zeros only is absent. A frame that lists an id twice fills a
-    further body.
+    Bodies are in order of appearance; a body of zeros is absent. An id that a frame lists twice makes a further
+    body.
     """
     slots: dict[tuple[int, int], int] = {}  # (id, how often the frame has listed it before) to body
-    places = []
+    found = []
     row = 0
     for frame, count in enumerate(counts):
         listed: list[int] = []
         for identity in ids[row : row + count].tolist():
             slot = slots.setdefault((identity, listed.count(identity)), len(slots))
             listed.append(identity)
-            places.append((frame, slot))
+            found.append((frame, slot))
         row += int(count)
     clip = np.full((3, len(counts), xyz.shape[1], len(slots)), np.nan)
-    for (frame, slot), joints in zip(places, xyz, strict=True):
+    for (frame, slot), joints in zip(found, xyz, strict=True):
         if joints.any():
             clip[:, frame, :, slot] = joints.T
-    tracked = any(identity >= len(slots) for identity, _ in slots)  # small numbers are places in the file
+    tracked = any(identity >= len(slots) for identity, _ in slots)  # small numbers are positions in the file
     names = (f"body {n + 1}" + (f", id {identity}" if tracked else "") for n, (identity, _) in enumerate(slots))
     return clip, tuple(names)
 
 
 def derived(clip: np.ndarray, view: str, layout: Layout) -> np.ndarray:
-    """Return a view of the clip [C,F,V,B]; unlike in storage, a motion that no next frame tells is NaN."""
+    """Return a view of the clip [C,F,V,B]; unlike in a dataset, the motion of the last frame is NaN."""
     shown = derive(clip, view, layout)
     if view == "motion":
         shown[:, -1] = np.nan

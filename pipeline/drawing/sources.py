@@ -1,4 +1,4 @@
-"""From a dataset's clip or a raw file to the scene that shows it."""
+"""From a clip of a dataset, or a raw file, to the scene that shows it."""
 
 import heapq
 import operator
@@ -14,8 +14,8 @@ from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, m
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
-from skelpipe.prepare.clips import RecordingReader
 from skelpipe.preprocess import CROSCLR
+from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
 
@@ -31,9 +31,9 @@ __all__ = [
     "read_raw",
 ]
 
-RATES = {"ntu-skeleton": 30.0, "pku-text": 30.0, "msr-text": 15.0}  # frames a second, of readers of Kinect's files
-OTHER_RATE = 30.0  # of recordings that do not say
-CLIP_RATE = 20.0  # of clips, which are resized in time, so that none is the true one
+RATES = {"ntu-skeleton": 30.0, "pku-text": 30.0, "msr-text": 15.0}  # frames per second, of readers of Kinect files
+OTHER_RATE = 30.0  # of recordings whose rate is not known
+CLIP_RATE = 20.0  # of clips, which were resized in time, so that no rate is the true one
 DRAWN = {
     "joint": "joint: the positions of the joints",
     "bone": "bone: each vector drawn from where its parent's ends, beginning with the centre at the origin",
@@ -42,7 +42,7 @@ DRAWN = {
 
 
 def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
-    """Return the scene of a sample as stored; without an id of the first test sample, else the first.
+    """Return the scene of a sample as stored; without an id, of the one that `find_sample` returns.
 
     UsageError where there is no such sample; DatasetError where the dataset is empty.
     """
@@ -50,13 +50,13 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
     joint = dataset.reader(subset, "joint" if view == "motion" else view).gather(np.array([row]))[0]
     shown = dataset.reader(subset, view).gather(np.array([row]))[0] if view == "motion" else joint
     joint, shown = absent_as_nan(joint, joint), absent_as_nan(shown, joint)
-    there = ~np.isnan(joint[0, :, 0]).all(axis=0)
-    bodies = tuple(f"body {m + 1}" for m in np.flatnonzero(there))
-    panel = make_panel(view, joint[..., there], shown[..., there], dataset.layout, bodies)
+    present = ~np.isnan(joint[0, :, 0]).all(axis=0)
+    bodies = tuple(f"body {m + 1}" for m in np.flatnonzero(present))
+    panel = make_panel(view, joint[..., present], shown[..., present], dataset.layout, bodies)
     facts = {
         "dataset": f"{dataset.name}, split {dataset.split}, {subset} subset",
         "view": DRAWN[view].format(scale=arrow_scale((panel,))),
-        "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} a second",
+        "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} per second",
         "bodies": f"{len(bodies)} of at most {dataset.shape[3]}",
         "units": made_by(dataset.card["units"], dataset.profile, joint),
     }
@@ -65,7 +65,7 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
 
 
 def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
-    """Return the scene of a raw file that the manifest's reader reads, in the camera's coordinates.
+    """Return the scene of a raw file, read by the manifest's reader, in the camera's coordinates.
 
     RawError where the file is missing or damaged.
     """
@@ -78,7 +78,7 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
     facts = {
         "dataset": f"{manifest.name}, raw recording",
         "view": DRAWN[view].format(scale=arrow_scale((panel,))),
-        "frames": f"{recording.frames}, {'' if kinect else 'played at '}{rate:g} a second",
+        "frames": f"{recording.frames}, {'' if kinect else 'played at '}{rate:g} per second",
         "bodies": f"{len(bodies)}, at most {recording.bodies} in a frame",
         "units": f"{manifest.units}, "
         + ("the camera at the origin" if kinect and view != "bone" else "as in the file"),
@@ -89,8 +89,8 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
 def made_by(units: str, profile: str, joints: np.ndarray) -> str:
     """Return the units of a prepared clip, joints [C,T,V,M], in words, and what its profile did to the body."""
     turned = "turned and " if np.nan_to_num(joints[2]).any() else ""  # 2D poses are not
-    did = f"{turned}centred the body" if profile == CROSCLR else "put the first body's spine at the origin"
-    return f"{units}, as profile {profile} {did}"
+    change = f"{turned}centred the body" if profile == CROSCLR else "put the first body's spine at the origin"
+    return f"{units}, as profile {profile} {change}"
 
 
 def read_raw(path: str, manifest: Manifest) -> Recording:
@@ -99,7 +99,7 @@ def read_raw(path: str, manifest: Manifest) -> Recording:
 
 
 def raw_title(path: str, manifest: Manifest) -> tuple[str, str]:
-    """Return the id and the class, "" where it does not tell, that a raw file's name says."""
+    """Return the id and the class that a raw file's name states; the class is "" where it states none."""
     identity = manifest.identity(Path(path).name)
     fields = manifest.fields(identity) if identity is not None else None
     label = manifest.class_of(fields) if fields and not manifest.segments else None
@@ -107,9 +107,9 @@ def raw_title(path: str, manifest: Manifest) -> tuple[str, str]:
 
 
 def manifest_for(path: str) -> Manifest:
-    """Return the built-in dataset whose file names look like this one; UsageError where none do.
+    """Return the built-in dataset with such file names; UsageError where there is none.
 
-    Of several the one with the fewest classes that holds the recording.
+    Of several, the one with the fewest classes that contains the recording.
     """
     name = Path(path).name
     fitting = []
@@ -128,7 +128,7 @@ def manifest_for(path: str) -> Manifest:
 
 
 def find_sample(dataset: Dataset, identity: str | None) -> tuple[str, int]:
-    """Return subset and row of a sample; without an id of the first for testing, else the first."""
+    """Return subset and row of a sample; without an id, the first of the test subset, else of the train subset."""
     order = tuple(reversed(SUBSETS))
     if identity is None:
         for subset in order:
@@ -143,12 +143,12 @@ def find_sample(dataset: Dataset, identity: str | None) -> tuple[str, int]:
     raise UsageError(f"{dataset.path}: has no sample {identity!r}; the nearest are: {', '.join(near)}")
 
 
-def _nearest(wanted: str, known: Sequence[str]) -> list[str]:
-    """Return the few ids most like a wrong one. Comparing letter by letter first keeps 100,000 ids quick."""
+def _nearest(identity: str, known: Sequence[str]) -> list[str]:
+    """Return the ids most like a wrong one. Comparing letter by letter first is fast enough for 100,000 ids."""
 
-    def unlike(identity: str) -> int:
-        long = max(len(wanted), len(identity))
-        same = sum(map(operator.eq, wanted, identity)), sum(map(operator.eq, wanted[::-1], identity[::-1]))
-        return long - max(same)
+    def unlike(other: str) -> int:
+        longer = max(len(identity), len(other))
+        same = sum(map(operator.eq, identity, other)), sum(map(operator.eq, identity[::-1], other[::-1]))
+        return longer - max(same)
 
-    return get_close_matches(wanted, heapq.nsmallest(100, known, key=unlike), n=3, cutoff=0)
+    return get_close_matches(identity, heapq.nsmallest(100, known, key=unlike), n=3, cutoff=0)

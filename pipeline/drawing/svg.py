@@ -1,4 +1,4 @@
-"""A panel of a scene as a small SVG that plays by itself, over and over, without script."""
+"""A panel of a scene as a small SVG that plays in a loop without script."""
 
 import html
 import math
@@ -11,10 +11,10 @@ from skelpipe.drawing.scene import Scene
 
 __all__ = ["looping_svg"]
 
-SIZE = 480  # units of the picture's width and height; positions are rounded to whole ones
+SIZE = 480  # width and height of the picture, in its units; positions are rounded to whole units
 MARGIN = 24
-YAW, PITCH = 0.5, 0.25  # radians: seen from the camera's side and a little from above, as pages open
-WIDTHS = (10, 6)  # of the first body's bones and of all others'
+YAW, PITCH = 0.5, 0.25  # radians: turned to the side and a little from above, as pages are at first
+WIDTHS = (10, 6)  # of the bones of the first body, and of all others
 DASHES = ("", "14 8", "5 8")  # of the first body, the second, and all others
 MARK_WIDTH = 26
 NOTHING = "M0 0"  # a path that draws nothing
@@ -23,9 +23,9 @@ NOTHING = "M0 0"  # a path that draws nothing
 def looping_svg(scene: Scene, panel: int = 0, label: str = "") -> str:
     """Return one panel of a scene as `<svg>` text: a path for each body and part that steps through the frames.
 
-    Positions only: arrows are left out. A body that is absent in a frame is not drawn in it; joints that are
-    marked have a halo. `label`, else the scene's title, is what screen readers say. Without SMIL, as where
-    motion is unwanted, the middle frame shows.
+    Only positions are drawn, no arrows. A body that is absent in a frame is not drawn in it; marked joints have a
+    halo. `label`, or else the scene's title, is the text for screen readers. Where SMIL is off, as for readers who
+    prefer less motion, the middle frame is shown.
     """
     shown = scene.panels[panel]
     project = _Camera(scene)
@@ -50,14 +50,12 @@ def looping_svg(scene: Scene, panel: int = 0, label: str = "") -> str:
 
 
 class _Camera:
-    """From metres [...,3] to the picture [...,2], by the same turn and tilt for every frame of a scene."""
+    """Maps metres [...,3] to the picture [...,2], with the same turn and tilt for every frame of a scene."""
 
     def __init__(self, scene: Scene) -> None:
         low, high = scene.bounds
         self._middle = (low + high) / 2
-        self._side = (
-            1.0 if scene.flat else -1.0
-        )  # the camera sees x grow to the left; pictures have it the other way
+        self._side = 1.0 if scene.flat else -1.0  # x grows to the left for the camera, to the right in pictures
         x, y, z = high - low
         yaw, pitch = (0.0, 0.0) if scene.flat else (YAW, PITCH)
         c, s, cp, sp = self._turn = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
@@ -73,7 +71,7 @@ class _Camera:
 
 
 def _moving(paths: list[str], rate: float, style: str) -> str:
-    """Return a path element that shows one path a frame; a still one where all are the same."""
+    """Return a path element that shows one path per frame; without animation where all are the same."""
     still = paths[len(paths) // 2]
     if len(set(paths)) == 1:
         return "" if still == NOTHING else f'<path {style} d="{still}"/>'
@@ -91,14 +89,14 @@ def _lines(pose: np.ndarray, bones: Iterable[tuple[int, int]]) -> str:
 
 
 def _dots(pose: np.ndarray, marked: np.ndarray) -> str:
-    """Return lines of no length, of which round caps make dots."""
+    """Return lines of length zero, which round caps turn into dots."""
     if not np.isfinite(pose).all():
         return NOTHING
     return "".join(f"M{x} {y}h0" for x, y in pose[marked].astype(int).tolist()) or NOTHING
 
 
 def _floor(scene: Scene, project: _Camera) -> str:
-    """Return the ground under the lowest point, which shows where front and back are."""
+    """Return the ground below the lowest point, which shows where front and back are."""
     if scene.flat:
         return ""
     low, high = scene.bounds

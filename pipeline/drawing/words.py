@@ -1,4 +1,4 @@
-"""What an augmentation drew for a clip, in words for people to read."""
+"""What an augmentation drew for a clip, in words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.chain import Chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.gaussian_blur import GaussianBlur
 from skelpipe.augment.gaussian_noise import GaussianNoise
@@ -22,9 +23,11 @@ from skelpipe.augment.skeleton_mix import KINDS, SkeletonMix
 from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.augment.time_rescale import TimeRescale
+from skelpipe.drawing.moving_joints import MEANING
+from skelpipe.loader.view_recipes import Mats
 from skelpipe.skeleton import Layout
 
-__all__ = ["OFF", "title", "words"]
+__all__ = ["OFF", "steps", "title", "words"]
 
 OFF = "off"
 AXES = "xyz"
@@ -36,6 +39,7 @@ TITLES: Mapping[type, str] = {
     GaussianNoise: "Gaussian noise",
     JointMask: "joint mask",
     JointNoise: "joint noise",
+    Mats: "MATS",
     Rotate: "rotate",
     Shear: "shear",
     SkeleMix: "SkeleMix",
@@ -55,8 +59,10 @@ def title(op: Any) -> str:
 def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], layout: Layout) -> str:
     """Say what `op` drew for the first of clips of `shape` [N,C,T,V,M]; None: it is left out in this epoch.
 
-    Frames are counted from 1. Of an augmentation that is not known here the parameters are listed.
+    Frames are counted from 1. For an augmentation that is not known here the parameters are listed.
     """
+    if isinstance(op, Mats):
+        return f"{op.act} inside the actionlet, {op.non} outside; actionlet: {MEANING}"
     if params is None:
         return "left out in this epoch"
     drawn = {name: tensor[0] for name, tensor in params.items()}
@@ -98,8 +104,16 @@ def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], la
     return "; ".join(f"{name} {tensor.tolist()}" for name, tensor in drawn.items())
 
 
+def steps(op: Any, params: Any, shape: Sequence[int], layout: Layout) -> dict[str, str]:
+    """Return the title and the words of an augmentation; of a chain those of each operator, numbered from 1."""
+    if not isinstance(op, Chain):
+        return {title(op): words(op, params, shape, layout)}
+    pairs = enumerate(zip(op.ops, params, strict=True), 1)
+    return {f"{n} {title(step)}": words(step, drawn, shape, layout) for n, (step, drawn) in pairs}
+
+
 def _closed(op: Any, drawn: Mapping[str, Tensor]) -> bool:
-    """Say whether the augmentation leaves this clip as it is, its probability having decided so."""
+    """Return whether the augmentation leaves this clip as it is, decided by its probability."""
     match op:
         case AxisMask():
             return bool(drawn["keep"].all())

@@ -1,4 +1,4 @@
-"""Fixtures for drawings: scenes, recordings with what they hold, and readers of pages and GIFs."""
+"""Fixtures for drawings: scenes, recordings and their content, and readers of pages and GIFs."""
 
 import json
 from html.parser import HTMLParser
@@ -105,7 +105,7 @@ def frames(moving_bodies):
 
 @pytest.fixture
 def raw_file(tmp_path, skeleton_text, frames):
-    """A recording of two bodies, of which frames 3 and 4 hold only the first and frame 6 none."""
+    """A recording of two bodies, of which frames 3 and 4 have only the first and frame 6 none."""
     frames[3], frames[4], frames[6] = frames[3][:1], frames[4][:1], []
     path = tmp_path / "S001C001P001R001A050.skeleton"
     path.write_text(skeleton_text(frames))

@@ -1,4 +1,4 @@
-"""GIFs are opened and their pictures looked at."""
+"""GIFs are opened, and the pixels of their pictures are checked."""
 
 import sys
 from itertools import pairwise
@@ -29,7 +29,7 @@ def test_gif_has_every_frame_at_the_true_rate_in_the_parts_colours(run, raw_file
     assert run(raw_file, "--out", "clip.gif", "--json").exit_code == 0
     images, times = gif_frames(raw_file.parent / "clip.gif")
     assert len(images) == len(frames)
-    assert sum(times) == 300  # ms, 9 frames at 30 a second
+    assert sum(times) == 300  # ms, 9 frames at 30 per second
     assert all(len(where(images[0], colour)) for colour in part_colours(KINECT).values())
     assert not any(
         len(where(images[6], colour)) for colour in part_colours(KINECT).values() if colour != "#808080"
@@ -40,7 +40,7 @@ def test_gif_has_every_frame_at_the_true_rate_in_the_parts_colours(run, raw_file
 
 @pytest.mark.parametrize("depth", [1.0, 0.0])
 def test_gif_is_seen_from_the_camera(tmp_path, depth, gif_frames) -> None:
-    """Facing the camera, a person's right arm reaches to larger x, and is at the left of the picture."""
+    """When a person faces the camera, the right arm has the larger x and is at the left of the picture."""
     points = np.zeros((1, 2, 25, 3))
     for part, x in (("left arm", -1.0), ("right arm", 1.0)):
         for n, v in enumerate(KINECT.parts[part]):
@@ -66,7 +66,7 @@ def test_gif_of_motion_and_of_two_panels(tmp_path, read_page, make_scene, gif_fr
     assert two.shape[1] == one.shape[1]
     assert [panel["caption"] for panel in read_page(page(double)).clip["panels"]] == ["before", "after"]
     limbs = list(part_colours(KINECT).values())[1:]
-    assert all(len(where(one, colour)) for colour in limbs)  # of the arrows: what moves is drawn faintly
+    assert all(len(where(one, colour)) for colour in limbs)  # of the arrows: the body behind them is faint
     still = Panel("", single.panels[0].bodies, single.panels[0].points, 0 * single.panels[0].points)
     write_gif(Scene("a", "b", FACTS, KINECT, 30, (still,)), tmp_path / "still.gif", quiet=True)
     (image, *_), _ = gif_frames(tmp_path / "still.gif")
@@ -86,7 +86,7 @@ def test_frame_times_keep_to_the_rate(count, rate) -> None:
     assert abs(sum(times) - 1000 * count / rate) <= 5
 
 
-def test_missing_matplotlib_and_too_many_frames_are_told(tmp_path, monkeypatch, make_scene) -> None:
+def test_missing_matplotlib_and_too_many_frames_are_named(tmp_path, monkeypatch, make_scene) -> None:
     with pytest.raises(UsageError, match=r"1,200 frames are too many for a GIF: write a page"):
         write_gif(make_scene(frames=1200), tmp_path / "a.gif")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -1,4 +1,4 @@
-"""Marked joints have rings, in GIFs and in pages, and the legend tells what they mean."""
+"""Marked joints have rings, in GIFs and in pages, and the legend says what they mean."""
 
 import shutil
 import subprocess

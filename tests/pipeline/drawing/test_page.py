@@ -1,4 +1,4 @@
-"""Pages are parsed, run and compared with the scene that was put in."""
+"""Pages are parsed, run in a browser and compared with their scene."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What a preview shows of a view is what a loader hands out for training."""
+"""What a preview shows of a view is what a loader yields for training."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_a_view_is_the_one_of_training(dataset: Dataset) -> None:
     loader.close()
 
 
-def test_the_clip_before_is_the_stored_one_and_steps_are_told_in_order(dataset: Dataset) -> None:
+def test_the_clip_before_is_the_stored_one_and_steps_are_in_order(dataset: Dataset) -> None:
     identity = dataset.ids("test")[1]
     shown = preview(dataset, {"query": chain("normal"), "plain": None}, identity)
     stored = dataset.reader("test", "joint").gather(np.array([1]))[0]
@@ -55,14 +55,14 @@ def test_the_clip_before_is_the_stored_one_and_steps_are_told_in_order(dataset: 
     np.testing.assert_allclose(drawn(shown[1].scene.panels[1]), stored, atol=1e-6)
 
 
-def test_views_made_alike_are_shown_once(dataset: Dataset) -> None:
+def test_views_of_one_recipe_are_shown_once(dataset: Dataset) -> None:
     normal = chain("normal")
     shown = preview(dataset, {"query": normal, "extreme": chain("normal"), "key": normal})
     assert [each.names for each in shown] == [("query", "key"), ("extreme",)]
 
 
 def test_marked_joints_of_a_mix_are_the_donors(dataset: Dataset) -> None:
-    """Off the mask the clip is the host's; on it there is another clip of the dataset, at the same frames."""
+    """Outside the mask is the clip itself; inside it another clip of the dataset, at the same frames."""
     mixed = On("query", SkeleMix(dataset.layout, (2, 3), (1, 1)))
     shown = preview(dataset, {"query": None, "mixed": mixed}, dataset.ids("train")[0], seed=3)
     after = shown[1].scene.panels[1]

@@ -1,4 +1,4 @@
-"""Scenes: which bodies are where, in which colours, and what a file's name tells."""
+"""Scenes: where the bodies are, in which colours, and which dataset a file's name belongs to."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from skelpipe.skeleton import layout
 KINECT = layout("kinect-v2-25")
 
 
-def test_bodies_keep_their_line_when_the_file_lists_them_otherwise() -> None:
+def test_bodies_are_sorted_by_id_when_the_file_lists_them_in_another_order() -> None:
     rng = np.random.default_rng(0)
     xyz = rng.normal(size=(5, 4, 3))
     clip, names = recording_clip(np.array([2, 2, 1]), np.array([70, 90, 90, 70, 70]), xyz)
@@ -23,7 +23,7 @@ def test_bodies_keep_their_line_when_the_file_lists_them_otherwise() -> None:
     twice, names = recording_clip(np.array([2]), np.array([0, 0]), xyz[:2])
     np.testing.assert_array_equal(twice[:, 0], xyz[:2].transpose(2, 1, 0))
     assert names == ("body 1", "body 2")
-    xyz[0] = 0  # a place kept for a body that is not there
+    xyz[0] = 0  # listed, but with zeros only
     placed, names = recording_clip(np.array([2]), np.array([0, 1]), xyz[:2])
     assert np.isnan(placed[..., 0]).all()
     assert np.isfinite(placed[..., 1]).all()
@@ -55,5 +55,5 @@ def test_joints_and_bones_have_their_parts_colour() -> None:
         ("a08_s01_e01_skeleton3D.txt", "msr-action3d"),
     ],
 )
-def test_a_files_name_tells_its_dataset(name, dataset) -> None:
+def test_the_dataset_is_found_by_the_files_name(name, dataset) -> None:
     assert manifest_for(f"some/where/{name}").name == dataset

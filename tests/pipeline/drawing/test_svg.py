@@ -17,7 +17,7 @@ SIZE, MARGIN = 480, 24
 
 
 def parse(text: str) -> ET.Element:
-    """The picture, whose name space a page in HTML need not name."""
+    """The picture, parsed; HTML does not need its namespace, XML does."""
     return ET.fromstring(text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
 
 
@@ -57,7 +57,7 @@ def test_every_bone_is_where_its_joints_are_in_every_frame(make_scene: Any) -> N
             spots = [projected(scene, point) for point in scene.panels[0].points[body, frame]]
             expected += [(*spots[parent], *spots[child]) for child, parent in scene.layout.edges]
         assert len(drawn) == len(expected) == 2 * 24
-        # Rounding to whole units moves an end by half a unit.
+        # Rounding to whole units moves an end by at most half a unit.
         for line in expected:
             assert min(np.abs(np.array(line) - np.array(other)).max() for other in drawn) <= 0.51
 

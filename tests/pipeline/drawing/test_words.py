@@ -1,4 +1,4 @@
-"""What was drawn, in words: parameters set by hand, so that what they say is known."""
+"""What was drawn, in words, for parameters set by hand."""
 
 import math
 from typing import Any
@@ -84,7 +84,7 @@ def mix(kind: str) -> dict[str, Tensor]:
         (
             BoneRescale(KINECT),
             {"factor": torch.linspace(0.1, 0.4, 25)[None].index_fill(1, torch.tensor(20), 9)},
-            "bones 0.10 to 0.40 times as long",  # the centre's own, 9, is of no bone
+            "bones 0.10 to 0.40 times as long",  # the 9 belongs to the centre, which has no bone
         ),
         (SkeletonAdaIN(KINECT), {}, "the donor's mean pose and spread over time"),
         (SkeletonAdaIN(KINECT, "bone", "released"), {}, "the donor's bone lengths"),
@@ -108,4 +108,6 @@ def test_every_operator_of_a_chain_has_a_name() -> None:
     for name in CHAINS:
         for variant in ("paper", "released"):
             for op in chain(name, layout=KINECT, variant=variant).ops:
-                assert title(op) == "SkeleMix" or title(op) != type(op).__name__  # a name of its own
+                assert (
+                    title(op) == "SkeleMix" or title(op) != type(op).__name__
+                )  # not the name of the class

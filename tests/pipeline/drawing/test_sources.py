@@ -1,4 +1,4 @@
-"""`skelpipe show`: what is written holds what the raw file or the dataset holds."""
+"""`skelpipe show`: the page has the numbers of the raw file or the dataset."""
 
 import json
 
@@ -39,9 +39,7 @@ def test_motion_of_a_raw_file_is_joints_with_arrows(run, raw_file, read_page, po
     assert clip["arrowScale"] >= 1
 
 
-def test_bones_of_a_raw_file_are_put_together_from_the_centre(
-    run, raw_file, read_page, points_of, expected
-) -> None:
+def test_bones_of_a_raw_file_are_joined_from_the_centre(run, raw_file, read_page, points_of, expected) -> None:
     assert run(raw_file, "--view", "bone", "--out", "clip.html").exit_code == 0
     clip = read_page((raw_file.parent / "clip.html").read_text("utf-8")).clip
     joints = expected
@@ -80,7 +78,7 @@ def test_without_an_id_the_first_test_sample_is_drawn_into_its_own_page(run, dat
     assert read_page((dataset.path.parents[1] / f"{first}.html").read_text("utf-8")).texts["h1#"].startswith(first)
 
 
-def test_without_test_samples_the_first_for_training_is_drawn(run, dataset, monkeypatch) -> None:
+def test_without_test_samples_the_first_of_the_train_subset_is_drawn(run, dataset, monkeypatch) -> None:
     count = Dataset.count
     monkeypatch.setattr(Dataset, "count", lambda self, side: 0 if side == "test" else count(self, side))
     assert json.loads(run("--json").stdout)["id"] == dataset.ids("train")[0]
@@ -104,16 +102,16 @@ def test_unknown_id_names_the_nearest(run, dataset) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("S001C001P001R001A050.skeleton", "--out", "clip.mp4"), 2, "clip.mp4: clips are drawn as .html or .gif"),
+        (("S001C001P001R001A050.skeleton", "--out", "clip.mp4"), 2, "clip.mp4: a clip is drawn as .html or .gif"),
         (("holiday.txt",), 2, "pass --dataset"),
         (("S001C001P001R001A001.skeleton",), 1, "S001C001P001R001A001.skeleton: cannot be read: No such file"),
         (("S001C001P001R001A001.skeleton", "--id", "S001"), 2, "not both"),
         (("S001C001P001R001A001.skeleton", "--dataset", "kitchen"), 2, "kitchen"),
-        (("--dataset", "ntu60"), 2, "--shards names a dataset"),
+        (("--dataset", "ntu60"), 2, "--shards names a prepared dataset"),
         ((), 2, "no dataset found"),
     ],
 )
-def test_wrong_usage_is_told_in_a_line(run, tmp_path, words, code, message) -> None:
+def test_wrong_usage_is_one_line(run, tmp_path, words, code, message) -> None:
     done = run(*words)
     assert done.exit_code == code
     assert message in done.output
@@ -121,7 +119,7 @@ def test_wrong_usage_is_told_in_a_line(run, tmp_path, words, code, message) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_any_name_is_read_as_told(run, raw_file, read_page, points_of, expected) -> None:
+def test_a_file_of_any_name_is_read_with_dataset(run, raw_file, read_page, points_of, expected) -> None:
     other = raw_file.rename(raw_file.parent / "take 2.skel")
     done = run(other, "--dataset", "ntu120")
     assert done.exit_code == 0, done.output

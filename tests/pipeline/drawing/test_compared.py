@@ -1,4 +1,4 @@
-"""`skelpipe show --augment`: the second panel is what the augmentation itself makes of the clip, draws and all."""
+"""`skelpipe show --augment`: the second panel is the clip augmented by the operators, with the same draws."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def prepared(tmp_path_factory: Any, skeleton_text: Any, moving_bodies: Any, ntu_
 
 @pytest.fixture
 def dataset(prepared: Any, tmp_path: Any) -> Dataset:
-    """The dataset, where a command finds it without being told."""
+    """The dataset, where a command finds it without an option."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "small").symlink_to(prepared)
     return Dataset.open(tmp_path / "data" / "small")
@@ -55,7 +55,7 @@ def dataset(prepared: Any, tmp_path: Any) -> Dataset:
 
 @pytest.fixture
 def drawn(run: Any, dataset: Dataset, read_page: Any) -> Callable[..., tuple[dict, dict]]:
-    """Draw sample ROW for training; return what the command says and the numbers of its page."""
+    """Draw sample ROW for training; return the output of the command and the numbers of its page."""
 
     def draw(name: str, *words: Any) -> tuple[dict, dict]:
         wanted = dataset.ids("train")[ROW]
@@ -132,7 +132,7 @@ def test_mixes_show_donor_and_region(
 
 
 def moving(x: np.ndarray, anchor: np.ndarray) -> np.ndarray:
-    """Which joints of motion x [C,T,V,M] stray most from the anchor's, bool [T,V,M], by loops."""
+    """Which joints of motion x [C,T,V,M] differ most from the anchor's, bool [T,V,M], by loops."""
     _, frames, joints, bodies = x.shape
     out = np.zeros((frames, joints, bodies), bool)
     for m in range(bodies):
@@ -149,7 +149,7 @@ def moving(x: np.ndarray, anchor: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("view", ["joint", "motion"])
-def test_mats_joins_its_views_by_the_moving_joints(
+def test_mats_combines_its_views_by_the_moving_joints(
     drawn: Any, dataset: Dataset, points_of: Any, view: str
 ) -> None:
     said, clip = drawn("mats", "--view", view)
@@ -176,7 +176,7 @@ def test_an_absent_body_is_neither_drawn_nor_marked(run: Any, dataset: Dataset, 
     assert run("--id", wanted, "--augment", "mats", "--out", "clip.html").exit_code == 0
     clip = read_page((dataset.path.parents[1] / "clip.html").read_text("utf-8")).clip
     second = clip["panels"][1]
-    if len(second["points"]) == 2:  # the donor's second body came in with Skeleton Mix
+    if len(second["points"]) == 2:  # the second body came from the donor by Skeleton Mix
         assert not any(second["marked"][1])
     assert all(pose is None for body in clip["panels"][0]["points"][1:] for pose in body)
 
@@ -224,10 +224,10 @@ def test_facts_say_what_was_drawn(run: Any, drawn: Any, dataset: Dataset, read_p
     assert all(f"  {fact}" in told.stdout for fact in said["facts"].values())
 
 
-def test_axis_mask_and_flips_are_told_as_they_are_seen(
+def test_words_of_axis_mask_and_flips_are_those_of_the_picture(
     run: Any, dataset: Dataset, read_page: Any, points_of: Any
 ) -> None:
-    """Over epochs every outcome comes up, and the words are those that the picture shows."""
+    """Over many epochs every outcome occurs, and the words say what the picture shows."""
     told = set()
     for epoch in range(12):
         done = run("--augment", "aimclr-extreme", "--epoch", epoch, "--out", "clip.html", "--json")
@@ -256,12 +256,12 @@ def test_same_draws_same_bytes_other_epoch_other_picture(run: Any, dataset: Data
         (("RAW", "--augment", "skelemix"), "needs a dataset (--shards), from which its donor comes"),
         (("RAW", "--augment", "mats"), "needs a dataset (--shards), from which its average motion comes"),
         (("--augment", "mixup"), "'mixup' is not one of 'normal'"),
-        (("--seed", "3"), "--seed says what an augmentation draws: name one with --augment"),
-        (("--variant", "released"), "--variant says what an augmentation draws"),
+        (("--seed", "3"), "--seed is for an augmentation: name one with --augment"),
+        (("--variant", "released"), "--variant is for an augmentation"),
         (("--augment", "normal", "--epoch", "-1"), "-1 is not in the range x>=0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
+def test_impossible_drawings_are_refused(
     run: Any, dataset: Dataset, raw_file: Any, words: tuple[str, ...], message: str
 ) -> None:
     done = run(*(raw_file if word == "RAW" else word for word in words))
@@ -270,7 +270,7 @@ def test_what_cannot_be_drawn_is_refused(
     assert not list(dataset.path.parents[1].glob("*.html"))
 
 
-def test_a_mix_needs_a_second_clip_and_frames_enough(
+def test_a_mix_needs_a_second_clip_and_enough_frames(
     run: Any, tmp_path: Any, raw_folder: Any, dataset: Dataset
 ) -> None:
     for name, frames in (("alone", 48), ("short", 40)):

@@ -1,4 +1,4 @@
-"""An actionlet that needs no trained network, to show how ActCLR joins two views by one."""
+"""An actionlet without a trained network, to show how ActCLR combines two views by its actionlet."""
 
 from collections.abc import Callable
 
@@ -20,9 +20,9 @@ MEANING = "joints that move most against the average motion; a stand-in for the 
 def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Tensor], Tensor]:
     """Return a function from clips [N,C,T,V,M] of `view` to the mask [N,T,V,M] of their moving joints.
 
-    `anchor` float32 [C,T,V,M] is the dataset's mean clip of that view. How far a joint's step to the next frame is
-    from the mean clip's, in metres and averaged over four frames, stands in for the difference activation; then
-    follow the smoothing and the threshold of the paper (`augment.actionlet`). Bodies that are absent are out.
+    `anchor` float32 [C,T,V,M] is the dataset's mean clip of that view. In place of the difference activation
+    stands how far each joint's motion is from that of the mean clip, in metres, averaged over four frames; then
+    follow the smoothing and the threshold of the paper (`augment.actionlet`). Absent bodies are outside.
     """
 
     def steps(x: Tensor) -> Tensor:
@@ -32,11 +32,11 @@ def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Te
 
     def mask(x: Tensor) -> Tensor:
         n, _, t, v, m = x.shape
-        there = (x != 0).any(1).any(2)  # [N,T,M]
-        excess = (steps(x) - average).norm(dim=1) * there[:, :, None]
+        present = (x != 0).any(1).any(2)  # [N,T,M]
+        excess = (steps(x) - average).norm(dim=1) * present[:, :, None]
         rows = excess.movedim(1, 3).reshape(n * v * m, 1, t)
         blocks = F.avg_pool1d(rows, BLOCK, ceil_mode=True).view(n, v, m, -1).permute(0, 2, 3, 1)
         inside = to_frames(actionlet(blocks, layout), t, "nearest")  # [N,M,T,V]
-        return inside.movedim(1, 3) * there[:, :, None]
+        return inside.movedim(1, 3) * present[:, :, None]
 
     return mask
