@@ -1,4 +1,4 @@
-"""A real S3 server for the tests of this folder, a bad line to it, and a dataset to put there."""
+"""A real S3 server for the tests of this folder, an unreliable proxy in front of it, and a dataset."""
 
 import importlib.util
 import sys
@@ -21,7 +21,7 @@ OPTIONS = Options("xsub", frames=16, shard_size=8)
 
 
 def _sibling(name: str) -> ModuleType:
-    """Load a module of this folder, which is no package and on no path."""
+    """Load a module of this folder, which is neither a package nor on the path."""
     full = f"skelpipe_tests_swift_{name}"
     if full not in sys.modules:
         spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
@@ -34,7 +34,7 @@ def _sibling(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The server, one a process of pytest; tests skip where it cannot run."""
+    """The server, one per process of pytest; tests skip where it cannot run."""
     server = _sibling("server")
     try:
         with server.running(tmp_path_factory.mktemp("swift")) as running:
@@ -54,12 +54,12 @@ class Store:
     def url(self, name: str = "ds", **how: Any) -> str:
         return str(self.server.url(f"{BUCKET}/{self.prefix}/{name}", **how))
 
-    def place(self, name: str = "ds") -> Filesystem:
+    def filesystem(self, name: str = "ds") -> Filesystem:
         return open_filesystem(self.url(name))
 
     def files(self, name: str = "ds") -> dict[str, bytes]:
-        place = self.place(name)
-        return {file: place.read(file) for file in place.names()}
+        filesystem = self.filesystem(name)
+        return {file: filesystem.read(file) for file in filesystem.names()}
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def store(swift: Any, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.fixture
-def line(swift: Any) -> Iterator[Any]:
-    """A proxy before the server, which does what it is told to its connections."""
-    with _sibling("proxy").FaultProxy(swift.port) as proxy:
-        yield proxy
+def proxy(swift: Any) -> Iterator[Any]:
+    """A proxy in front of the server, which disturbs its connections as a test asks."""
+    with _sibling("proxy").FaultProxy(swift.port) as running:
+        yield running
 
 
 @dataclass(frozen=True)
-class Made:
+class Prepared:
     """Raw recordings and the dataset that `prepare` makes of them in a folder, with its options and files."""
 
     raw: Path
@@ -96,15 +96,15 @@ class Made:
 
 
 @pytest.fixture(scope="session")
-def made(
+def prepared(
     tmp_path_factory: pytest.TempPathFactory,
     ntu_names: Callable[..., list[str]],
     skeleton_text: Callable[..., str],
     moving_bodies: Callable[..., Any],
-) -> Made:
-    folder = tmp_path_factory.mktemp("made")
+) -> Prepared:
+    folder = tmp_path_factory.mktemp("prepared")
     (folder / "raw").mkdir()
     for seed, name in enumerate(ntu_names(actions=2)):
         (folder / "raw" / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(seed, 12 + seed % 5)))
     card = prepare(load_manifest("ntu60"), [folder / "raw"], folder / "ds", OPTIONS, quiet=True).card
-    return Made(folder / "raw", folder / "ds", OPTIONS, card["digest"])
+    return Prepared(folder / "raw", folder / "ds", OPTIONS, card["digest"])

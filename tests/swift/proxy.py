@@ -1,8 +1,8 @@
-"""A TCP proxy that makes a line bad: it cuts, delays, slows, answers itself or changes bytes, as told.
+"""A TCP proxy that makes a connection unreliable: it cuts, delays, slows, answers itself or changes bytes.
 
-    with FaultProxy(server.port) as line:
-        line.add(r"GET .*000000[.]tar", then="reset", after=10_000, times=2)
-        open_filesystem(server.url("bucket/ds", port=line.port))
+    with FaultProxy(server.port) as proxy:
+        proxy.add(r"GET .*000000[.]tar", then="reset", after=10_000, times=2)
+        open_filesystem(server.url("bucket/ds", port=proxy.port))
 
 It knows just enough HTTP/1.1 to tell where a request starts: clients send the next one when the last is answered.
 """
@@ -27,7 +27,7 @@ REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.[01]\r\n")
 class Fault:
     """What happens to the next `times` requests whose "METHOD path" has a match of `match`.
 
-    The request is passed on after `delay` seconds, its answer at `rate` bytes a second (None: as it comes). Once
+    The request is passed on after `delay` seconds, its answer at `rate` bytes per second (None: as it comes). Once
     `after` bytes of the answer went through, head included, `then` happens: "reset" and "close" end the
     connection, "hang" leaves it silent, "flip" changes the next byte. With `sent`, bytes of the request count
     instead. `answer` is sent in place of everything, and the connection closed.
@@ -44,9 +44,9 @@ class Fault:
 
 
 class FaultProxy:
-    """Passes connections to a port of 127.0.0.1 on. `requests` lists what was asked for, as "METHOD path".
+    """Forwards connections to a port of 127.0.0.1. `requests` lists all requests as "METHOD path".
 
-    All answers together come at `rate` bytes a second, where it is given.
+    All answers together come at `rate` bytes per second, where it is given.
     """
 
     def __init__(self, upstream: int, rate: float | None = None) -> None:
@@ -56,7 +56,7 @@ class FaultProxy:
         self._rate, self._free_at = rate, 0.0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._lines: set[_Line] = set()
+        self._connections: set[_Connection] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=MOST)
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -92,14 +92,14 @@ class FaultProxy:
             self.requests.clear()
 
     def cut(self) -> None:
-        """Reset every connection there is."""
+        """Reset all connections."""
         with self._lock:
-            lines = list(self._lines)
-        for line in lines:
-            line.end(reset=True)
+            connections = list(self._connections)
+        for connection in connections:
+            connection.end(reset=True)
 
     def turn(self, size: int) -> float:
-        """Return how many seconds the next `size` bytes have to wait for the line, and take it for them."""
+        """Return how many seconds the next `size` bytes must wait so that `rate` is kept."""
         if self._rate is None:
             return 0.0
         with self._lock:
@@ -108,7 +108,7 @@ class FaultProxy:
             return self._free_at - now
 
     def fault_of(self, request: str) -> Fault | None:
-        """Note a request down; return what is to happen to it."""
+        """Record a request; return the fault that applies to it, if any."""
         with self._lock:
             self.requests.append(request)
             for fault in self._faults:
@@ -124,22 +124,22 @@ class FaultProxy:
             except OSError:  # closed
                 return
             with self._lock:
-                full = len(self._lines) >= MOST
+                full = len(self._connections) >= MOST
             if full:
                 client.close()
                 continue
-            line = _Line(self, client, self._upstream)
+            connection = _Connection(self, client, self._upstream)
             with self._lock:
-                self._lines.add(line)
-            line.start()
+                self._connections.add(connection)
+            connection.start()
 
-    def forget(self, line: "_Line") -> None:
+    def forget(self, connection: "_Connection") -> None:
         with self._lock:
-            self._lines.discard(line)
+            self._connections.discard(connection)
 
 
 @dataclass(eq=False)
-class _Line:
+class _Connection:
     """One connection: a thread carries requests on, another one answers back."""
 
     proxy: FaultProxy

@@ -14,9 +14,9 @@ from skelpipe.storage import open_filesystem
 
 
 @pytest.fixture
-def remote(made, store) -> str:
+def remote(prepared, store) -> str:
     """The URL of the dataset, without credentials in it."""
-    copy_dataset(open_filesystem(made.folder), store.place(), workers=4, quiet=True)
+    copy_dataset(open_filesystem(prepared.folder), store.filesystem(), workers=4, quiet=True)
     return store.url()
 
 
@@ -26,29 +26,29 @@ def run(*words: str, exit_code: int = 0) -> Result:
     return done
 
 
-def test_verify_reads_every_file_where_it_lies(made, store, remote) -> None:
-    assert f"digest {made.digest}" in run("verify", "--shards", remote).stdout
-    place = store.place()
-    tar = bytearray(place.read("train/bone/000000.tar"))
+def test_verify_reads_every_file_on_the_server(prepared, store, remote) -> None:
+    assert f"digest {prepared.digest}" in run("verify", "--shards", remote).stdout
+    filesystem = store.filesystem()
+    tar = bytearray(filesystem.read("train/bone/000000.tar"))
     tar[30_000] ^= 1
-    place.write("train/bone/000000.tar", [bytes(tar)])
-    place.write("test/joint/000000.tar", [bytes(tar[:-1])])
-    place.remove("anchors/motion.npy")
+    filesystem.write("train/bone/000000.tar", [bytes(tar)])
+    filesystem.write("test/joint/000000.tar", [bytes(tar[:-1])])
+    filesystem.remove("anchors/motion.npy")
     lines = sorted(run("verify", "--shards", remote, "--json", exit_code=1).stderr.splitlines())
     assert len(lines) == 3
-    assert f"{place}/anchors/motion.npy: cannot be read: no such file" in lines[0]
-    assert f"{place}/test/joint/000000.tar: {len(tar) - 1} bytes, the card says {len(tar)}" in lines[1]
-    assert f"{place}/train/bone/000000.tar: damaged: its sha256 differs from the card" in lines[2]
+    assert f"{filesystem}/anchors/motion.npy: cannot be read: no such file" in lines[0]
+    assert f"{filesystem}/test/joint/000000.tar: {len(tar) - 1} bytes, the card says {len(tar)}" in lines[1]
+    assert f"{filesystem}/train/bone/000000.tar: damaged: its sha256 differs from the card" in lines[2]
 
 
-def test_what_is_told_is_what_the_local_dataset_tells(made, remote, store, tmp_path) -> None:
+def test_commands_print_what_they_print_of_the_local_dataset(prepared, remote, store, tmp_path) -> None:
     url = store.url(user="lab:reader")
     for words in (["info"], ["stats", "--average-motion"], ["stats", "--cache", str(tmp_path / "cache")]):
-        far, near = (run(*words, "--shards", place, "--json").stdout for place in (url, str(made.folder)))
-        assert json.loads(far) == {**json.loads(near), "shards": str(store.place())}
+        far, near = (run(*words, "--shards", where, "--json").stdout for where in (url, str(prepared.folder)))
+        assert json.loads(far) == {**json.loads(near), "shards": str(store.filesystem())}
     drawn = [tmp_path / "far.html", tmp_path / "near.html"]
-    for place, page in zip((url, str(made.folder)), drawn, strict=True):
-        run("show", "--shards", place, "--out", str(page))
+    for where, page in zip((url, str(prepared.folder)), drawn, strict=True):
+        run("show", "--shards", where, "--out", str(page))
     assert drawn[0].read_bytes() == drawn[1].read_bytes()
 
 
@@ -61,18 +61,18 @@ def batches(dataset: Dataset) -> list[tuple]:
     ]
 
 
-def test_batches_are_the_local_ones_bit_for_bit(made, remote, tmp_path) -> None:
-    expected = batches(Dataset.open(made.folder))
+def test_batches_are_the_local_ones_bit_for_bit(prepared, remote, tmp_path) -> None:
+    expected = batches(Dataset.open(prepared.folder))
     assert expected
     assert batches(Dataset.open(remote)) == expected
     assert batches(Dataset.open(remote, cache=tmp_path / "cache")) == expected
 
 
-def test_with_a_warm_cache_nothing_is_asked(made, remote, store, line, tmp_path) -> None:
-    url = store.url(port=line.port)
+def test_with_a_warm_cache_nothing_is_asked(prepared, remote, store, proxy, tmp_path) -> None:
+    url = store.url(port=proxy.port)
     rows = np.arange(8)
     first = Dataset.open(url, cache=tmp_path).reader("train", "joint").gather(rows)
-    line.clear()
+    proxy.clear()
     assert np.array_equal(Dataset.open(url, cache=tmp_path).reader("train", "joint").gather(rows), first)
-    assert np.array_equal(Dataset.open(made.folder).reader("train", "joint").gather(rows), first)
-    assert line.requests == []
+    assert np.array_equal(Dataset.open(prepared.folder).reader("train", "joint").gather(rows), first)
+    assert proxy.requests == []

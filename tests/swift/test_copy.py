@@ -13,45 +13,47 @@ from skelpipe.prepare.copy import copy_dataset
 from skelpipe.storage import open_filesystem
 
 
-def test_there_and_back(made, store, line, tmp_path) -> None:
-    """Through a line that breaks in both directions."""
-    up = line.add(r"P.* .*/train/joint/000000\.tar", then="reset", sent=20_000)
-    down = line.add(r"GET .*/test/joint/000000\.tar", then="reset", after=90_000, times=2)
-    url = store.url(port=line.port)
-    there = CliRunner().invoke(main, ["copy", str(made.folder), url, "--workers", "3"])
+def test_there_and_back(prepared, store, proxy, tmp_path) -> None:
+    """Through a connection that breaks in both directions."""
+    up = proxy.add(r"P.* .*/train/joint/000000\.tar", then="reset", sent=20_000)
+    down = proxy.add(r"GET .*/test/joint/000000\.tar", then="reset", after=90_000, times=2)
+    url = store.url(port=proxy.port)
+    there = CliRunner().invoke(main, ["copy", str(prepared.folder), url, "--workers", "3"])
     assert there.exit_code == 0, there.output
-    assert f"digest {made.digest}" in there.stdout
-    assert store.files() == made.files()
+    assert f"digest {prepared.digest}" in there.stdout
+    assert store.files() == prepared.files()
     copy_dataset(open_filesystem(url), open_filesystem(tmp_path / "back"), workers=2, quiet=True)
     assert up.times == down.times == 0
     back = {str(path.relative_to(tmp_path / "back")): path for path in (tmp_path / "back").rglob("*.*")}
-    assert {name: path.read_bytes() for name, path in back.items()} == made.files()
-    again = CliRunner().invoke(main, ["copy", str(made.folder), url])
+    assert {name: path.read_bytes() for name, path in back.items()} == prepared.files()
+    again = CliRunner().invoke(main, ["copy", str(prepared.folder), url])
     assert "already complete" in again.stdout
 
 
-def test_killed_in_the_middle_a_rerun_goes_on(made, store, line) -> None:
+def test_killed_in_the_middle_a_rerun_goes_on(prepared, store, proxy) -> None:
     cut = r"P.* .*/test/joint/000000\.tar"
-    line.add(cut, then="hang", sent=0, times=1000)
-    words = ["copy", str(made.folder), store.url(port=line.port), "--workers", "1"]
+    proxy.add(cut, then="hang", sent=0, times=1000)
+    words = ["copy", str(prepared.folder), store.url(port=proxy.port), "--workers", "1"]
     with subprocess.Popen([sys.executable, "-m", "skelpipe", *words], stderr=subprocess.DEVNULL) as killed:
         deadline = time.monotonic() + 240
-        while not any(re.search(cut, request) for request in list(line.requests)):
+        while not any(re.search(cut, request) for request in list(proxy.requests)):
             assert killed.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
         killed.send_signal(signal.SIGKILL)
     left = store.files()
-    assert 0 < len(left) < len(made.files())
+    assert 0 < len(left) < len(prepared.files())
     assert "dataset.json" not in left
-    line.clear()
-    report = copy_dataset(open_filesystem(made.folder), open_filesystem(store.url(port=line.port)), quiet=True)
-    assert (report.digest, report.skipped) == (made.digest, len(left))
-    assert store.files() == made.files()
+    proxy.clear()
+    report = copy_dataset(
+        open_filesystem(prepared.folder), open_filesystem(store.url(port=proxy.port)), quiet=True
+    )
+    assert (report.digest, report.skipped) == (prepared.digest, len(left))
+    assert store.files() == prepared.files()
 
 
-def test_a_prepare_under_way_is_not_copied_over(made, store) -> None:
-    store.place().write(".prepare-settings.json", [b"{}"])
-    done = CliRunner().invoke(main, ["copy", str(made.folder), store.url()])
+def test_a_prepare_under_way_is_not_copied_over(prepared, store) -> None:
+    store.filesystem().write(".prepare-settings.json", [b"{}"])
+    done = CliRunner().invoke(main, ["copy", str(prepared.folder), store.url()])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "a prepare is unfinished there" in done.stderr

@@ -17,15 +17,15 @@ PART = 6 << 20  # more than S3's least part: an upload of two goes up in parts
 
 
 def test_it_keeps_files_and_serves_ranges(store) -> None:
-    place = store.place()
+    filesystem = store.filesystem()
     content = os.urandom(2 * PART + 1)
-    place.write("big/a.tar", [content[:PART], content[PART : 2 * PART], content[2 * PART :]])
-    place.write("b", [b""])
-    assert place.names() == ["b", "big/a.tar"]
-    assert (place.size("big/a.tar"), place.size("b"), place.size("c")) == (len(content), 0, None)
-    assert b"".join(place.stream("big/a.tar", 1 << 20)) == content
-    place.remove("b")
-    assert place.names() == ["big/a.tar"]
+    filesystem.write("big/a.tar", [content[:PART], content[PART : 2 * PART], content[2 * PART :]])
+    filesystem.write("b", [b""])
+    assert filesystem.names() == ["b", "big/a.tar"]
+    assert (filesystem.size("big/a.tar"), filesystem.size("b"), filesystem.size("c")) == (len(content), 0, None)
+    assert b"".join(filesystem.stream("big/a.tar", 1 << 20)) == content
+    filesystem.remove("b")
+    assert filesystem.names() == ["big/a.tar"]
 
 
 def test_it_knows_its_users(store) -> None:

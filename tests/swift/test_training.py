@@ -27,8 +27,8 @@ EPOCHS = 20  # some seconds, in which one rank is killed
 
 
 @pytest.fixture(autouse=True)
-def there(made, store) -> None:
-    copy_dataset(open_filesystem(made.folder), store.place(), workers=4, quiet=True)
+def there(prepared, store) -> None:
+    copy_dataset(open_filesystem(prepared.folder), store.filesystem(), workers=4, quiet=True)
 
 
 def train(shards: list[str], out: Path, *more: str) -> str:
@@ -44,15 +44,15 @@ def result(out: Path) -> tuple[bytes, dict[str, bytes]]:
     return (out / "log.jsonl").read_bytes(), {key: tensor.numpy().tobytes() for key, tensor in tensors.items()}
 
 
-def test_pretraining_from_a_bucket_is_the_local_training(made, store, line, tmp_path) -> None:
+def test_pretraining_from_a_bucket_is_the_local_training(prepared, store, proxy, tmp_path) -> None:
     """The same losses and weights with and without cache, no request where it is warm, and no secret anywhere."""
-    url = store.url(user="lab:reader", port=line.port)
+    url = store.url(user="lab:reader", port=proxy.port)
     cached = [url, "--cache", str(tmp_path / "cache")]
-    for name, place in {"near": [str(made.folder)], "far": [url], "cached": cached, "warm": cached}.items():
-        line.requests.clear()
-        said = train(place, tmp_path / name, "--epochs", "2", "--knn-every", "2")
+    for name, where in {"near": [str(prepared.folder)], "far": [url], "cached": cached, "warm": cached}.items():
+        proxy.requests.clear()
+        said = train(where, tmp_path / name, "--epochs", "2", "--knn-every", "2")
         assert "with=signs" not in said
-        assert bool(line.requests) == (name in ("far", "cached")), name
+        assert bool(proxy.requests) == (name in ("far", "cached")), name
         assert result(tmp_path / name) == result(tmp_path / "near"), name
     assert len(result(tmp_path / "near")[0].splitlines()) == 2
     for file in filter(Path.is_file, tmp_path.rglob("*")):
@@ -78,12 +78,12 @@ def two_ranks(*words: str) -> "list[subprocess.Popen[str]]":
     ]
 
 
-def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(store, line, tmp_path) -> None:
+def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(store, proxy, tmp_path) -> None:
     """Two ranks fetch each file once, also after a kill; a single one goes on from their cache.
 
     That what two ranks compute is what one computes, and how runs go on, is seen to with local datasets.
     """
-    far = [store.url(port=line.port), "--cache", str(tmp_path / "cache")]
+    far = [store.url(port=proxy.port), "--cache", str(tmp_path / "cache")]
     out = tmp_path / "far"
     ranks = two_ranks("--shards", *far, "--out", str(out), *SETTINGS, "--save-every", "1", "--epochs", str(EPOCHS))
     deadline = time.monotonic() + WAIT
@@ -96,31 +96,31 @@ def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(store, line, tmp_p
     assert [rank.returncode for rank in ranks] == [1, -signal.SIGKILL]
     assert said[0].splitlines()[-1].startswith("Error: another rank has ended")
     assert not (out / "encoder.safetensors").exists()
-    asked = shards_asked(line)
+    asked = shards_asked(proxy)
     assert asked
     assert max(asked.values()) == 1, asked
 
     done = int(max((out / "checkpoints").iterdir()).stem.removeprefix("epoch-"))
-    line.requests.clear()
+    proxy.requests.clear()
     assert f"{done} epochs are done" in train(far, out, "--epochs", str(EPOCHS), "--resume")
-    assert not line.requests
+    assert not proxy.requests
     epochs = [json.loads(text)["epoch"] for text in result(out)[0].splitlines()]
     assert epochs == list(range(1, EPOCHS + 1))
 
 
-def shards_asked(line: Any) -> dict[str, int]:
+def shards_asked(proxy: Any) -> dict[str, int]:
     """Return how often each shard's bytes were asked for."""
-    paths = [request.split()[1] for request in line.requests if request.startswith("GET")]
+    paths = [request.split()[1] for request in proxy.requests if request.startswith("GET")]
     return {path: paths.count(path) for path in paths if path.endswith(".tar")}
 
 
-def test_ctrl_c_ends_training_that_waits_for_a_shard(store, line, tmp_path) -> None:
+def test_ctrl_c_ends_training_that_waits_for_a_shard(store, proxy, tmp_path) -> None:
     """At once, with one line; the thread that reads, and those that fetch, hold up nothing."""
-    line.add(r"GET .*/train/joint/.*\.tar", then="hang", after=20_000, times=1000)
-    words = ["--shards", store.url(port=line.port), "--out", str(tmp_path / "run"), *SETTINGS, "--epochs", "1"]
+    proxy.add(r"GET .*/train/joint/.*\.tar", then="hang", after=20_000, times=1000)
+    words = ["--shards", store.url(port=proxy.port), "--out", str(tmp_path / "run"), *SETTINGS, "--epochs", "1"]
     with subprocess.Popen([sys.executable, str(SCRIPT), *words], stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + WAIT
-        while not shards_asked(line):
+        while not shards_asked(proxy):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)

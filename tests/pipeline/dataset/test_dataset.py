@@ -28,13 +28,13 @@ def folder(raw_folder, ntu_names, tmp_path) -> Path:
 
 def test_reader_equals_webdataset_bit_for_bit(folder) -> None:
     dataset = Dataset.open(folder)
-    for split in ("train", "test"):
+    for subset in ("train", "test"):
         for view in ("joint", "bone", "motion"):
-            shards = sorted(str(path) for path in (folder / split / view).glob("*.tar"))
+            shards = sorted(str(path) for path in (folder / subset / view).glob("*.tar"))
             samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode())
-            reader = dataset.reader(split, view)
-            assert [sample["__key__"] for sample in samples] == dataset.ids(split)
-            assert [sample["cls"] for sample in samples] == dataset.labels(split).tolist()
+            reader = dataset.reader(subset, view)
+            assert [sample["__key__"] for sample in samples] == dataset.ids(subset)
+            assert [sample["cls"] for sample in samples] == dataset.labels(subset).tolist()
             wanted = np.stack([sample[f"{view}.npy"] for sample in samples])
             got = reader.gather(np.arange(len(reader)))
             assert got.dtype == wanted.dtype
@@ -127,12 +127,12 @@ def test_damaged_cards(folder) -> None:
 
 
 def test_layout_survives_the_card(folder) -> None:
-    """Groups keep their order: MsMCLR's node differences depend on it."""
-    stored, wanted = Dataset.open(folder).layout, layout("kinect-v2-25")
-    assert stored == wanted
-    assert list(stored.parts.items()) == list(wanted.parts.items())
-    for level, groups in wanted.levels.items():
-        assert list(stored.levels[level].items()) == list(groups.items())
+    """Groups keep their order: the node differences of MsMCLR depend on it."""
+    found, expected = Dataset.open(folder).layout, layout("kinect-v2-25")
+    assert found == expected
+    assert list(found.parts.items()) == list(expected.parts.items())
+    for level, groups in expected.levels.items():
+        assert list(found.levels[level].items()) == list(groups.items())
 
 
 def test_wrong_names(folder) -> None:

@@ -118,7 +118,7 @@ def swapped_bytes(file: h5py.File, clips: np.ndarray) -> None:
     file.create_dataset("joint", data=clips.astype(">f4"), chunks=(1, *SHAPE))
 
 
-def elsewhere(file: h5py.File, clips: np.ndarray) -> None:
+def in_another_file(file: h5py.File, clips: np.ndarray) -> None:
     with h5py.File(Path(file.filename).with_name("other.h5"), "w") as other:
         other.create_dataset("joint", data=clips, chunks=(1, *SHAPE))
     file["joint"] = h5py.ExternalLink("other.h5", "joint")
@@ -132,7 +132,7 @@ def elsewhere(file: h5py.File, clips: np.ndarray) -> None:
         (in_parts, "uncompressed chunks of whole clips"),
         (gap, "the chunk of rows 1 and up is missing"),
         (swapped_bytes, r"joint is >f4"),
-        (elsewhere, "has no dataset 'joint'"),
+        (in_another_file, "has no dataset 'joint'"),
     ],
 )
 def test_files_kept_in_another_way_are_refused(tmp_path: Path, fill: Callable[..., None], message: str) -> None:

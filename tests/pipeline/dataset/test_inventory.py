@@ -1,4 +1,4 @@
-"""The list of a dataset's files: complete for what `prepare` writes, and for every container a card may name."""
+"""The list of a dataset's files: complete for what `prepare` writes, and for every container."""
 
 from skelpipe.dataset.inventory import DataFile, inventory
 from skelpipe.manifest_file import load_manifest

@@ -1,4 +1,4 @@
-"""Views made from clips where they lie equal those of clips in memory, to the bit."""
+"""Views made from memory-mapped clips are bit-identical to those made from clips in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +30,8 @@ def dataset(
     moving_bodies: Callable[..., list[object]],
     ntu_names: Callable[..., list[str]],
 ) -> Dataset:
-    """Shards of 4 clips, stored in each of the ways."""
-    root = tmp_path_factory.mktemp("stored")
+    """A dataset with shards of 4 clips, in each container and type."""
+    root = tmp_path_factory.mktemp("containers")
     raw = root / "raw"
     raw.mkdir()
     for seed, name in enumerate(ntu_names(actions=4, subjects=(1, 2, 3))):
@@ -42,17 +42,17 @@ def dataset(
     return Dataset.open(root / "ds")
 
 
-def test_stored_clips_are_those_that_gathering_copies(dataset: Dataset) -> None:
+def test_mapped_clips_equal_gathered_ones(dataset: Dataset) -> None:
     reader = dataset.reader("train", "bone")
     rows = np.random.default_rng(0).permutation(len(reader))[:9]
-    stored = reader.mapped(rows)
+    mapped = reader.mapped(rows)
     if dataset.card["dtype"] == "float16":
-        assert stored is None
+        assert mapped is None
         return
-    assert stored is not None
-    assert stored.shape == (9, *dataset.shape)
-    stored.fetch()
-    assert torch.equal(stored.read(), torch.from_numpy(reader.gather(rows)))
+    assert mapped is not None
+    assert mapped.shape == (9, *dataset.shape)
+    mapped.fetch()
+    assert torch.equal(mapped.read(), torch.from_numpy(reader.gather(rows)))
     for wrong in ([-1], [len(reader)]):
         with pytest.raises(IndexError, match="rows go from 0"):
             reader.mapped(np.array(wrong))
@@ -102,7 +102,7 @@ def test_one_thread_reads_on_into_the_next_epochs(dataset: Dataset, threads: Any
         reading.append(threads())
     assert reading[0] == reading[1] == reading[2]
     assert len(reading[0]) == loader._source.reads_mapped
-    loader.stream.seek(1, 1)  # what was read on for is another place
+    loader.stream.seek(1, 1)  # the thread has read ahead for another position
     assert same(loader, 1, 1)
     loader.load_state({**loader.state(), "epoch": 7})
     assert threads() == []
@@ -139,26 +139,26 @@ def test_the_first_pass_decides_whether_clips_stay_where_they_are() -> None:
     assert On("a", chain("normal")).takes_mapped
 
 
-def test_a_frame_that_is_not_there_is_refused_of_stored_clips_too(dataset: Dataset) -> None:
+def test_a_frame_that_is_not_there_is_refused_of_mapped_clips_too(dataset: Dataset) -> None:
     from skelpipe.augment.warp import warp
 
-    stored = dataset.reader("train", "joint").mapped(np.arange(2))
-    if stored is None:
+    mapped = dataset.reader("train", "joint").mapped(np.arange(2))
+    if mapped is None:
         pytest.skip("half-precision clips are widened in memory first")
     frames = torch.full((2, dataset.frames), dataset.frames)
     with pytest.raises(IndexError, match="frame or joint"):
-        warp(stored, frames, torch.eye(3).expand(2, 3, 3))
+        warp(mapped, frames, torch.eye(3).expand(2, 3, 3))
 
 
 def test_what_no_pass_mixes_is_copied(dataset: Dataset) -> None:
     from skelpipe.augment.warp import warp
 
     reader = dataset.reader("test", "joint")
-    stored = reader.mapped(np.arange(3))
-    if stored is None:
+    mapped = reader.mapped(np.arange(3))
+    if mapped is None:
         pytest.skip("half-precision clips are widened in memory first")
-    copy = warp(stored)
+    copy = warp(mapped)
     assert torch.equal(copy, torch.from_numpy(reader.gather(np.arange(3))))
-    copy.zero_()  # memory of its own: the maps are read-only
-    flipped = warp(stored, joints=torch.arange(24, -1, -1).expand(3, 25))
+    copy.zero_()  # the copy is writable, the maps are not
+    flipped = warp(mapped, joints=torch.arange(24, -1, -1).expand(3, 25))
     assert torch.equal(flipped, torch.from_numpy(reader.gather(np.arange(3))).flip(3))

@@ -1,4 +1,4 @@
-"""Parquet files are read without threads of others, which may outlive the interpreter."""
+"""Parquet files are read without threads of pyarrow, which may outlive the interpreter."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What does not look like the card's shard is refused."""
+"""A file that is not the card's shard is refused."""
 
 import numpy as np
 import pytest

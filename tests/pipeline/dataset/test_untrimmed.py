@@ -1,4 +1,4 @@
-"""Tars of untrimmed videos as they are mapped: over several tars, cut off, and of other entries."""
+"""Mapped tars of untrimmed videos: several tars, tars that are cut off, and tars of other entries."""
 
 from itertools import chain
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clips of a batch that ranks share have the donors that they have in the whole batch, and all that follows."""
+"""Clips of a batch that several ranks share get the donors and views that they get on one rank."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -66,14 +66,14 @@ def batches_of(
     return [read(rank) for rank in range(world)]
 
 
-def same(parts: tuple[Batch, ...], whole: Batch) -> None:
-    assert torch.cat([part.index for part in parts]).tolist() == whole.index.tolist()
-    assert torch.cat([part.label for part in parts]).tolist() == whole.label.tolist()
+def same(shares: tuple[Batch, ...], alone: Batch) -> None:
+    assert torch.cat([share.index for share in shares]).tolist() == alone.index.tolist()
+    assert torch.cat([share.label for share in shares]).tolist() == alone.label.tolist()
     for kind in ("views", "extras"):
-        wanted = getattr(whole, kind)
-        assert all(set(getattr(part, kind)) == set(wanted) for part in parts)
+        wanted = getattr(alone, kind)
+        assert all(set(getattr(share, kind)) == set(wanted) for share in shares)
         for name, x in wanted.items():
-            assert torch.equal(torch.cat([getattr(part, kind)[name] for part in parts]), x), name
+            assert torch.equal(torch.cat([getattr(share, kind)[name] for share in shares]), x), name
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -108,7 +108,7 @@ def test_a_rank_reads_no_more_than_its_own_and_their_donors(memory_dataset: Any)
 @pytest.mark.parametrize(
     ("name", "most"), [("skelemixclr+", 3), ("skeattnclr", 1), ("actclr", 3), ("actclr released", 3)]
 )
-def test_donors_are_no_more_than_once_a_mix_and_a_mix_of_mixes(memory_dataset: Any, name: str, most: int) -> None:
+def test_donors_are_at_most_one_per_clip_and_mix(memory_dataset: Any, name: str, most: int) -> None:
     stream = Stream(memory_dataset([96], shape=SHAPE), "train", ["joint"], 48, seed=1, rank=3, world=12)
     shares = RankShares(stream, view_recipes(RECIPES[name]))
     for epoch in range(5):

@@ -1,4 +1,4 @@
-"""DALI as the reader: the native reader's batches bit for bit, and the tars as `tarfile` and numpy read them."""
+"""DALI as the reader: its batches are bit-identical to the native reader's and to what `tarfile` reads."""
 
 import io
 import os
@@ -34,7 +34,7 @@ PAIR = {"query": NORMAL, "key": NORMAL, "plain": None}
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: Any, skeleton_text: Any, moving_bodies: Any, ntu_names: Any) -> Callable[..., Path]:
-    """A maker of datasets of 24 training clips in shards of 7, each made once; do not change them."""
+    """Returns datasets of 24 training clips in shards of 7, each prepared once; tests must not change them."""
     root = tmp_path_factory.mktemp("dali")
     (root / "raw").mkdir()
     for seed, name in enumerate(ntu_names(actions=6)):
@@ -62,8 +62,8 @@ def copied(dataset: Dataset, tmp_path: Path) -> Dataset:
 
 
 def loader(dataset: Dataset, reader: str = "dali", batch: int = 5, device: str = "cpu", **options: Any) -> Loader:
-    view, split = options.pop("view", "joint"), options.pop("split", "train")
-    stream = Stream(dataset, split, [view], batch, **{"seed": 3, **options})
+    view, subset = options.pop("view", "joint"), options.pop("subset", "train")
+    stream = Stream(dataset, subset, [view], batch, **{"seed": 3, **options})
     return Loader(stream, device, PAIR, reader=reader, view=view, derive="stored")
 
 
@@ -75,7 +75,7 @@ def look(batch: Batch) -> tuple[Any, ...]:
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"drop_last": False, "batch": 7},
-    {"drop_last": False, "batch": 24, "split": "test"},
+    {"drop_last": False, "batch": 24, "subset": "test"},
     {"shuffle": False, "drop_last": False, "view": "motion"},
     {"window": 1, "batch": 1},
     {"rank": 1, "world": 3, "drop_last": False},
@@ -90,7 +90,7 @@ def test_both_readers_give_the_same_batches_and_draws(
     monkeypatch.setattr("skelpipe.loader.dali.ROWS_AT_ONCE", rows_at_once)
     native = loader(dataset, "native", **options)
     expected = [[look(batch) for batch in native] for _ in range(2)]
-    monkeypatch.setattr(Reader, "gather", None)  # from here on DALI reads, or nobody does
+    monkeypatch.setattr(Reader, "gather", None)  # from here on only DALI can read
     dali = loader(dataset, **options)
     for epoch in expected:
         assert [look(batch) for batch in dali] == epoch
@@ -184,7 +184,7 @@ def running() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def places() -> set[str]:
+def index_folders() -> set[str]:
     return set(os.listdir(tempfile.gettempdir()))
 
 
@@ -192,13 +192,13 @@ def test_closing_ends_the_threads_and_dropping_removes_the_folder(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    list(loader(dataset))  # what torch and DALI start once and keep
-    before, folders = running(), places()
+    list(loader(dataset))  # starts what torch and DALI keep for the process
+    before, folders = running(), index_folders()
     reading = loader(dataset)
     batches = iter(reading)
     next(batches)
     assert running() > before
-    assert len(places() - folders) == 1
+    assert len(index_folders() - folders) == 1
     reading.close()
     for _ in range(500):  # Linux lists a thread for a moment after it has ended
         if running() <= before:
@@ -206,7 +206,7 @@ def test_closing_ends_the_threads_and_dropping_removes_the_folder(
         time.sleep(0.01)
     assert running() <= before
     del reading, batches
-    assert places() == folders
+    assert index_folders() == folders
 
 
 def test_a_dataset_without_tars_is_refused(dataset: Dataset, prepared: Callable[..., Path]) -> None:
@@ -235,7 +235,7 @@ def test_an_index_that_is_missing_or_changed_is_named(copied: Dataset) -> None:
     assert len(list(loader(copied, "native"))) == 4
 
 
-def test_what_dali_cannot_read_is_named_and_reading_goes_on_once_it_can(copied: Dataset) -> None:
+def test_what_dali_cannot_read_is_named_and_can_be_read_once_repaired(copied: Dataset) -> None:
     tar = copied.path / "train" / "joint" / "000003.tar"
     reading = loader(copied, drop_last=False)
     content = tar.read_bytes()

@@ -1,4 +1,4 @@
-"""Loader: what a batch holds, draws tied to the sample, exact resume, bounded reading, and no thread left."""
+"""Loader: the content of a batch, draws that depend on the sample only, exact resume, bounded reading."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -129,18 +129,18 @@ def test_batches_kept_by_the_consumer_are_not_overwritten(memory_dataset: Any, r
 
 
 def test_buffers_are_used_again_when_nothing_refers_to_them(memory_dataset: Any) -> None:
-    places: set[int] = set()
+    addresses: set[int] = set()
 
     class Noting:
         def sample(self, draws: Draws, shape: torch.Size) -> dict[str, Tensor]:
             return {}
 
         def apply(self, x: Tensor, params: Any) -> Tensor:
-            places.add(x.data_ptr())
+            addresses.add(x.data_ptr())
             return x + 1
 
     assert len(list(Loader(opened(memory_dataset([200])), "cpu", {"x": Noting()}, prefetch=2))) == 50
-    assert len(places) <= 4  # two ready, one being filled, one being augmented
+    assert len(addresses) <= 4  # two ready, one being filled, one being augmented
 
 
 def look(batch: Batch) -> tuple[Any, ...]:

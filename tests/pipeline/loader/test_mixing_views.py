@@ -1,4 +1,4 @@
-"""The views of the methods that mix: which there are, and that each is made from the right ones."""
+"""The views of the methods that mix: which views there are, and that each is made from the right ones."""
 
 from typing import Any
 

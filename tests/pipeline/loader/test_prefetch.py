@@ -1,4 +1,4 @@
-"""The thread of the loader: bounded, never left behind, its errors heard."""
+"""The thread of the loader: it reads a bounded number ahead, always ends, and its errors are raised."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_no_more_than_prefetch_is_read_ahead(memory_dataset: Any, prefetch: int)
     batches = iter(Loader(opened(dataset), "cpu", {"x": None}, prefetch=prefetch))
     for handed_out in range(1, 4):
         next(batches)
-        limit = handed_out + prefetch + 1  # one more lies with the thread, waiting for room
+        limit = handed_out + prefetch + 1  # the thread holds one more and waits for room
         wait_until(lambda limit=limit: dataset.readers["joint"].gathers == limit)
         time.sleep(0.05)
         assert dataset.readers["joint"].gathers == limit
@@ -154,7 +154,7 @@ def test_views_made_ahead_are_those_made_at_their_turn(memory_dataset: Any, monk
     slow = []
     for batch in Loader(opened(dataset), "cpu", PAIR, prefetch=3):
         slow.append(batch)
-        time.sleep(0.02)  # leaves the thread the time
+        time.sleep(0.02)  # gives the thread enough time
     assert max(ahead) == 2
     monkeypatch.setattr(ReadAhead, "_make", lambda source, ready, idle: None)
     for one, other in zip(slow, Loader(opened(dataset), "cpu", PAIR), strict=True):

@@ -40,12 +40,12 @@ def test_the_next_window_is_fetched_while_one_is_read(web, server, wait_until) -
     wait_until(lambda: len(server.gets("train/joint")) >= 6)
     stream.batch(0, 4)
     wait_until(lambda: len(server.gets("train/joint")) >= 8)
-    stream.batch(0, 6)  # the last window: the next epoch's first one is fetched, which is not here any more
+    stream.batch(0, 6)  # the last window: the first one of the next epoch was released and is fetched again
     wait_until(lambda: all(server.count()[server.shard(n)] == 2 for n in _after(seed, 1)[0]))
 
 
 def test_a_resumed_run_reads_nothing_of_what_went_before(web, server, wait_until) -> None:
-    """Its first batch needs one window; neither the epochs before nor the windows before are asked for."""
+    """Its first batch needs one window; neither earlier epochs nor earlier windows are fetched."""
     stream = Stream(Dataset.open(web), "train", ["joint"], 3, window=1, seed=5)
     stream.load_state({**stream.state(), "epoch": 7, "step": 4})
     next(iter(stream))

@@ -58,8 +58,8 @@ def test_order_is_a_permutation_with_few_shards_open(seed: int, sizes: list[int]
     assert sorted(order.tolist()) == list(range(sum(sizes)))
     shard_of = np.repeat(np.arange(len(sizes)), sizes)[order]
     spans = [np.flatnonzero(shard_of == s)[[0, -1]] for s in range(len(sizes)) if sizes[s]]
-    for place in range(len(order)):  # begun and not finished: what a reader has to hold
-        assert sum(first <= place <= last for first, last in spans) <= (window or len(sizes))
+    for position in range(len(order)):  # shards that a reader has to hold: begun and not finished
+        assert sum(first <= position <= last for first, last in spans) <= (window or len(sizes))
 
 
 def test_order_changes_with_seed_epoch_and_nothing_else() -> None:
@@ -72,10 +72,10 @@ def test_order_changes_with_seed_epoch_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 1])
-def test_every_row_is_equally_likely_at_every_place(window: int | None) -> None:
+def test_every_row_is_equally_likely_at_every_position(window: int | None) -> None:
     rows, epochs = 8, 2000
     counts = np.zeros((rows, rows))
-    for epoch in range(epochs):  # eight shards of one row: with window 1 it is the shards that are shuffled
+    for epoch in range(epochs):  # eight shards of one row: with window 1 the shards are shuffled
         counts[np.arange(rows), epoch_order(5, epoch, [1] * rows, window)] += 1
     expected = epochs / rows
     chi_square = ((counts - expected) ** 2 / expected).sum()  # (rows-1)^2 = 49 degrees of freedom
@@ -139,7 +139,7 @@ def test_without_shuffle_every_epoch_is_in_row_order(memory_dataset: Any) -> Non
         assert [b.index.tolist() for b in batches] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-def test_batch_reads_only_what_it_is_given_room_for(memory_dataset: Any) -> None:
+def test_batch_reads_only_the_views_of_out(memory_dataset: Any) -> None:
     dataset = memory_dataset([9])
     stream = Stream(dataset, "train", ["joint", "motion"], 4, drop_last=False)
     room = np.full((4, *dataset.shape), np.nan, np.float32)

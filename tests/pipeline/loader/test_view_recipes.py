@@ -65,9 +65,9 @@ def test_mixing_joints_first_joins_two_people_at_the_border(memory_dataset: Any,
         later = MIX.apply(batch.query, MIX.sample(draws(batch, 1), batch.query.shape))
         differ = (batch.mixed != later).any(1).any(3).any(0)
         inside = batch.mixed_mask[0].repeat_interleave(4, 0)
-        if view == "bone":  # only where child and parent come from different people
+        if view == "bone":  # the only bones whose child and parent are of different people
             border = inside != inside[:, list(KINECT.parents)]
-        else:  # only where a frame and the next do
+        else:  # the only motion between frames of different people
             border = torch.zeros_like(inside)
             border[:-1] = inside[:-1] != inside[1:]
         assert torch.equal(differ, border)
