@@ -1,4 +1,4 @@
-"""`prepare`: raw recordings to a dataset: what is planned, who does the work, and who writes the result where."""
+"""Writing datasets: the plan from raw files, the engines that run it, the writers, and copies."""
 
 from skelpipe.prepare.run import FORMATS, Options, Outcome, prepare, survey
 

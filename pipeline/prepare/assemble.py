@@ -1,4 +1,4 @@
-"""The last step of `prepare`: receipts of the shards to anchors, sample table, README and card."""
+"""The last step of `prepare`: from the receipts of the shards to anchors, sample table, README and card."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,28 +29,28 @@ __all__ = ["assemble"]
 
 def assemble(
     manifest: Manifest,
-    made_with: Mapping[str, Any],
+    options: Mapping[str, Any],
     plan: Plan,
     jobs: Sequence[ShardJob],
     video_jobs: Sequence[VideoJob],
     formats: Sequence[str],
-    outlet: DatasetWriter,
+    writer: DatasetWriter,
 ) -> dict[str, Any]:
     """Gather the receipts; write anchors, sample table, README and, last, the card. Return the card.
 
-    `made_with` are the options that decide the content, as plain values; `formats` the containers to leave.
+    `options` are those that decide the content, as plain values; `formats` are the containers to keep.
     """
-    gathered = _gather(plan, jobs, outlet)
-    out = outlet.folder
+    gathered = _gather(plan, jobs, writer)
+    out = writer.folder
     shape, dtype = jobs[0].shape, jobs[0].dtype
-    profile = PROFILES[made_with["profile"]]
+    profile = PROFILES[options["profile"]]
     card: dict[str, Any] = {
         "format": FORMAT,
         "generator": f"skelpipe {__version__}",
         "name": manifest.name,
         "title": manifest.title,
-        "split": made_with["split"],
-        "options": dict(made_with),
+        "split": options["split"],
+        "options": dict(options),
         "formats": list(formats),
         "profile": {"name": profile.name, "version": profile.version},
         "shape": list(shape),
@@ -64,47 +64,47 @@ def assemble(
         "samples": write_samples(out / SAMPLES, gathered.rows),
         "dropped": dict(sorted(Counter(row.reason for row in gathered.rows if row.reason).items())),
         "noted": sum(bool(row.note) for row in gathered.rows),
-        "published": dict(manifest.split(made_with["split"]).published),
-        "definition": manifest.definition(made_with["split"]),
+        "published": dict(manifest.split(options["split"]).published),
+        "definition": manifest.definition(options["split"]),
         "raw_fingerprint": plan.fingerprint(),
         "units": manifest.units,
         "terms": manifest.terms,
         "homepage": manifest.homepage,
     }
     if video_jobs:
-        card["untrimmed"] = gather_videos(video_jobs, outlet.read_receipts(video_jobs))
+        card["untrimmed"] = gather_videos(video_jobs, writer.read_receipts(video_jobs))
     card["samples_file"] = {"sha256": size_and_hash(out / SAMPLES)[1]}
     card["digest"] = card_digest(card)
     if "hdf5" in formats:
-        card["hdf5"] = outlet.hdf5(card)
+        card["hdf5"] = writer.hdf5(card)
     with replacing(out / README) as file:
         file.write(dataset_readme(manifest, card).encode())
-    outlet.publish(card)
+    writer.publish(card)
     return card
 
 
 @dataclass
 class _Gathered:
-    """What the receipts say: the sample table, the card's entries a subset, the sum of the training clips."""
+    """The content of the receipts: the sample table, the card's entry per subset, the sum of training clips."""
 
     rows: list[Row]
     splits: dict[str, Any]
     joint_sum: np.ndarray
 
 
-def _gather(plan: Plan, jobs: Sequence[ShardJob], outlet: DatasetWriter) -> _Gathered:
+def _gather(plan: Plan, jobs: Sequence[ShardJob], writer: DatasetWriter) -> _Gathered:
     splits: dict[str, Any] = {subset: {"samples": 0, "shards": []} for subset in SUBSETS}
     found = _Gathered([_row(drop, reason=drop.reason) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
-    for job, receipt in zip(jobs, outlet.read_receipts(jobs), strict=True):
+    for job, receipt in zip(jobs, writer.read_receipts(jobs), strict=True):
         if receipt is None:
             gone = shard_file(Path(), job.shard.subset, "*", job.shard.name)
-            raise SkelpipeError(f"{outlet}/{gone}: files are gone; run prepare again")
+            raise SkelpipeError(f"{writer}/{gone}: files are missing; run prepare again")
         by_id = {sample.id: sample for sample in job.shard.samples}
         found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
         for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
             found.rows.append(_row(by_id[id_], frames, bodies, job.shard.name, row, note=note or None))
-        if not receipt["samples"]:  # every recording of it was dropped: a shard of nothing helps no reader
-            outlet.drop(job)
+        if not receipt["samples"]:  # every recording of it was dropped; an empty shard would be useless
+            writer.drop(job)
             continue
         facts = splits[job.shard.subset]
         facts["samples"] += len(receipt["samples"])
@@ -117,9 +117,9 @@ def _gather(plan: Plan, jobs: Sequence[ShardJob], outlet: DatasetWriter) -> _Gat
 
 
 def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path) -> dict[str, Any]:
-    """Write the mean training clip of each view (ActCLR's static anchor, eq. 2); return their hashes.
+    """Write the mean training clip of each view (the static anchor of ActCLR, eq. 2); return their hashes.
 
-    Bone and motion are linear in the joints, so their means are the views of the mean joint clip.
+    Bone and motion are linear in the joints, so their means are the bone and motion of the mean joint clip.
     """
     if not count:
         return {"absent": "the training side is empty"}

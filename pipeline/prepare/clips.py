@@ -1,4 +1,4 @@
-"""From planned samples to clips: raw files read, cut and preprocessed, damaged ones left out or refused."""
+"""From planned samples to clips: read, cut and preprocess raw files; skip or refuse damaged ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,15 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
 from skelpipe.preprocess import CROSCLR, profile_writer
-from skelpipe.raw.readers import READERS
+from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
-from skelpipe.raw.source import RawFile, TextBuffer
 
-__all__ = ["ClipReader", "Kept", "RecordingReader", "own_name"]
+__all__ = ["ClipReader", "Kept"]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A sample that became a clip: frames and largest number of bodies of its raw piece, and what is odd."""
+    """A sample that became a clip: its frames and largest number of bodies in the recording, and a note."""
 
     sample: Sample
     frames: int
@@ -27,33 +26,8 @@ class Kept:
     note: str
 
 
-class RecordingReader:
-    """Reads recordings; the last one stays at hand, since the clips of a video follow each other."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._read = READERS[manifest.reader]
-        self._joints = len(manifest.layout)
-        self._y_down = manifest.y_down
-        self._text = TextBuffer()
-        self._last: tuple[str, Recording | RawError] | None = None
-
-    def read(self, file: RawFile) -> Recording:
-        """Return the recording in a file; RawError where it is damaged."""
-        if self._last is None or self._last[0] != file.path:
-            try:
-                recording = self._read(self._text.read_raw(file), file.path, self._joints)
-                if self._y_down:
-                    recording.xyz[:, :, 1] *= -1
-                self._last = file.path, recording
-            except RawError as error:
-                self._last = file.path, error
-        if isinstance(self._last[1], RawError):
-            raise self._last[1]
-        return self._last[1]
-
-
 class ClipReader:
-    """Makes the clips of samples in a row. `drops` gathers (id, reason) of those that were left out."""
+    """Turn samples into clips. `drops` collects (id, reason) of the samples that were skipped."""
 
     def __init__(
         self,
@@ -70,7 +44,7 @@ class ClipReader:
         self._recordings = RecordingReader(manifest)
         self._shape = shape
         self._dtype = dtype
-        # The views are differences of two stored values.
+        # Bone and motion are differences of two stored values.
         self._largest = float(np.finfo(dtype).max) / 2
         self._profile = profile
         self._write = profile_writer(profile, second_body)
@@ -79,7 +53,7 @@ class ClipReader:
     def read(self, samples: Sequence[Sample]) -> tuple[list[Kept], np.ndarray]:
         """Return the samples that became clips, and the clips, float32 [n,C,T,V,M].
 
-        Raises RawError for a damaged one, or notes it in `drops` when bad ones are to be skipped.
+        Raises RawError for a damaged sample, or adds it to `drops` if damaged ones are to be skipped.
         """
         clips = np.empty((len(samples), *self._shape), np.float32)
         kept: list[Kept] = []
@@ -89,30 +63,30 @@ class ClipReader:
             except RawError as error:
                 if not self._skip_bad:
                     raise RawError(f"{error}; repair or move the file, or pass --on-error skip") from None
-                self.drops.append((sample.id, own_name(str(error), sample)))
+                self.drops.append((sample.id, _without_folders(str(error), sample)))
         return kept, clips[: len(kept)]
 
     def _clip(self, sample: Sample, out: np.ndarray) -> Kept:
-        place = sample.cut.origin if sample.cut else sample.file.path
+        where = sample.cut.origin if sample.cut else sample.file.path
         recording, note = _cut(self._recordings.read(sample.file), sample)
         if not recording.bodies:
-            raise RawError(f"{place}: no body in any of its {recording.frames} frames")
+            raise RawError(f"{where}: no body in any of its {recording.frames} frames")
         _, frames, _, bodies = self._shape
         try:
             self._write(recording, self._layout, frames, bodies, out)
         except RawError as error:
-            raise RawError(f"{place}: {error}") from None
+            raise RawError(f"{where}: {error}") from None
         if not out.any():
             joint = self._layout.joints[0]
-            raise RawError(f"{place}: nothing is left of it: body 1, or its {joint}, is at the origin throughout")
+            raise RawError(f"{where}: nothing is left of it: body 1, or its {joint}, is at the origin throughout")
         if not max(-float(out.min()), float(out.max())) <= self._largest:
-            raise RawError(f"{place}: a coordinate is too large for {self._dtype}")
+            raise RawError(f"{where}: a coordinate is too large for {self._dtype}")
         return Kept(
             sample, recording.frames, recording.bodies, "; ".join(filter(None, [note, self._unused(recording)]))
         )
 
     def _unused(self, recording: Recording) -> str:
-        """Note frames that `crosclr` does not count though body 1 is there (its L, spec A10, looks at joint 0)."""
+        """Return a note if `crosclr` does not count some frames that show body 1 (its L counts joint 0 only)."""
         if self._profile != CROSCLR:
             return ""
         if recording.xyz[:, 0].any(axis=1).all():
@@ -126,7 +100,7 @@ class ClipReader:
 
 
 def _cut(recording: Recording, sample: Sample) -> tuple[Recording, str]:
-    """Return the sample's piece of a recording, and its note."""
+    """Return the sample's frames of a recording, and its note."""
     cut = sample.cut
     if cut is None:
         return recording, sample.note
@@ -144,8 +118,8 @@ def _cut(recording: Recording, sample: Sample) -> tuple[Recording, str]:
     return recording.cut(first, last), "; ".join(notes)
 
 
-def own_name(reason: str, sample: Sample) -> str:
-    """Return a reason without the folders of this machine: the dataset is not of this machine."""
+def _without_folders(reason: str, sample: Sample) -> str:
+    """Return a reason without the folders of this machine, so that digests do not depend on them."""
     paths = [sample.file.path]
     if sample.cut:
         paths.append(sample.cut.origin.rpartition(":")[0])

@@ -1,4 +1,4 @@
-"""`copy`: a dataset from one place to another, every byte checked against the card, the card itself last."""
+"""Copy a dataset between filesystems: every byte is checked against the card, and the card is written last."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import PART, size_and_hash_of
 from skelpipe.manifest import SUBSETS
 from skelpipe.prepare.folder_lock import README, WORK
-from skelpipe.prepare.remote_lock import NOTE
+from skelpipe.prepare.remote_lock import WORK_PREFIX
 from skelpipe.progress import progress
 from skelpipe.storage.deadlines import give_up_when
 from skelpipe.storage.filesystem import Filesystem
@@ -25,7 +25,7 @@ from skelpipe.views import VIEWS
 __all__ = ["CopyReport", "copy_dataset"]
 
 _SUBSET, _VIEW = "|".join(SUBSETS), "|".join(VIEWS)
-DATA_FILE = re.compile(  # what --overwrite may remove: names that data files of any dataset have
+DATA_FILE = re.compile(  # the names of data files of any dataset, which --overwrite may remove
     rf"({_SUBSET})/({_VIEW})/[^/]+\.(tar|idx)|untrimmed/({_SUBSET})/[^/]+\.tar|anchors/({_VIEW})\.npy"
     rf"|({_SUBSET})\.h5|{re.escape(SAMPLES)}"
 )
@@ -33,7 +33,7 @@ DATA_FILE = re.compile(  # what --overwrite may remove: names that data files of
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What a copy did: files and bytes copied, and files that were at the target already."""
+    """The result of a copy: files and bytes copied, and files that the target already had."""
 
     source: str
     target: str
@@ -50,12 +50,12 @@ class CopyReport:
 def copy_dataset(
     source: Filesystem, target: Filesystem, *, workers: int = 1, overwrite: bool = False, quiet: bool = False
 ) -> CopyReport:
-    """Copy the dataset at `source` to `target`, `workers` files at a time; go on where a cut-off copy stopped.
+    """Copy the dataset at `source` to `target`, `workers` files at a time; continue a copy that was interrupted.
 
-    Each file is hashed on its way and read back at the target; one that is there with the card's bytes stays.
-    `overwrite` replaces another dataset at the target and leaves other files there alone. Raises DatasetError
-    where the source is damaged, UsageError where the target holds something else, SkelpipeError where a place
-    cannot be read or written.
+    Each file is hashed while it is copied, and read back from the target; a file that the target already has with
+    the hash of the card is skipped. `overwrite` replaces another dataset at the target and keeps other files.
+    Raises DatasetError if the source is damaged, UsageError if the target holds something else, SkelpipeError if a
+    filesystem cannot be read or written.
     """
     _refuse_same(source, target)
     card_bytes, card = _read_card(source)
@@ -77,9 +77,9 @@ def copy_dataset(
 
 
 def _refuse_same(source: Filesystem, target: Filesystem) -> None:
-    # of object stores one URL can name two places: the same place is then found complete
+    # two URLs may name one object store: the copy then finds its target complete
     if source.is_local and target.is_local and source.local_path.resolve() == target.local_path.resolve():
-        raise UsageError(f"{target}: is the place to copy from")
+        raise UsageError(f"{target}: is the source of the copy")
 
 
 def _read_card(source: Filesystem) -> tuple[bytes, dict[str, Any]]:
@@ -97,19 +97,19 @@ def _settle(
     *,
     overwrite: bool,
 ) -> frozenset[str]:
-    """Make the target ready, or refuse it; return the names of what it holds.
+    """Prepare the target for the copy, or refuse it; return the names of its files.
 
-    A card that is not the source's goes first, so that it never stands over the files of two datasets.
+    A card that is not the source's is removed first, so that it never describes files of two datasets.
     """
     present = target.names()
-    if any(name.startswith((f"{WORK}/", NOTE)) for name in present):
-        raise UsageError(f"{target}: a prepare is unfinished there: let it finish or choose another place")
+    if any(name.startswith((f"{WORK}/", WORK_PREFIX)) for name in present):
+        raise UsageError(f"{target}: a prepare is unfinished there: let it finish or choose another target")
     standing = target.read(CARD) if CARD in present else None
     if standing == card_bytes:
         return frozenset(present)
     ours = {file.name for file in files} | {CARD}
     if README in present and (not ours.isdisjoint(present) or target.read(README) == readme):
-        ours.add(README)  # data files come before it: beside none it is some other folder's
+        ours.add(README)  # data files are copied before it; without them it belongs to another folder
     foreign = [name for name in present if name.removesuffix(PART) not in ours]
     if not overwrite:
         _refuse(target, standing, digest, foreign)
@@ -126,12 +126,12 @@ def _refuse(target: Filesystem, standing: bytes | None, digest: str, foreign: Se
     if other != digest:
         raise UsageError(
             f"{target} holds another dataset (digest {other[:12]}, to copy is {digest[:12]}):"
-            " choose another place or pass --overwrite"
+            " choose another target or pass --overwrite"
         )
     if foreign:
         raise UsageError(
             f"{target} holds files that are not of this dataset, the first {foreign[0]}:"
-            " choose an empty place or pass --overwrite"
+            " choose an empty target or pass --overwrite"
         )
 
 
@@ -150,9 +150,9 @@ def _copy_files(
     workers: int,
     quiet: bool,
 ) -> list[int]:
-    """Copy the files that are not there yet; return the size of each one copied.
+    """Copy the files that the target does not have yet; return the size of each one copied.
 
-    The first failure ends the others at their next piece.
+    The first failure stops the other files at their next piece.
     """
     stop = Event()
     with ThreadPoolExecutor(workers, "skelpipe-copy", give_up_when, (stop.is_set,)) as pool:
@@ -168,26 +168,26 @@ def _copy_files(
 
 
 def _copy_file(source: Filesystem, target: Filesystem, file: DataFile, is_there: bool, stop: Event) -> int | None:
-    """Copy a file and read it back; return its size, None where it was there with the card's bytes."""
+    """Copy a file and read it back; return its size, or None if the target already had it with the card's hash."""
     if is_there and file.size in (None, target.size(file.name)):
         _, sha256 = size_and_hash_of(_until(stop, target.stream(file.name)))
         if sha256 == file.sha256:
             return None
-    target.write(file.name, _vouched(source, file, stop))
+    target.write(file.name, _checked(source, file, stop))
     size, sha256 = size_and_hash_of(_until(stop, target.stream(file.name)))
     _refuse_unless(sha256 == file.sha256, target, file.name)
     return size
 
 
 def _refuse_unless(same: bool, target: Filesystem, name: str) -> None:
-    """Take back a file that reads otherwise than it was written, and say so."""
+    """Remove a file that does not read back as it was written, and raise SkelpipeError."""
     if not same:
         target.remove(name)
-        raise SkelpipeError(f"{target}/{name}: reads back otherwise than it was written: run copy again")
+        raise SkelpipeError(f"{target}/{name}: does not read back as it was written: run copy again")
 
 
-def _vouched(source: Filesystem, file: DataFile, stop: Event) -> Iterator[bytes]:
-    """Yield a file's pieces; DatasetError at its end where they were not the card's."""
+def _checked(source: Filesystem, file: DataFile, stop: Event) -> Iterator[bytes]:
+    """Yield a file's pieces; DatasetError at its end if their hash is not the card's."""
     hasher = hashlib.sha256()
     size = 0
     for piece in _until(stop, source.stream(file.name)):

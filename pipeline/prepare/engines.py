@@ -1,6 +1,6 @@
-"""Who does the work of `prepare`: this process, processes of this machine, or a dask cluster.
+"""The engines that run the jobs of `prepare`: this process, worker processes, or a dask cluster.
 
-Jobs are independent, write files of their own and may be run twice: whoever does them, the files are the same.
+Jobs are independent, write separate files and may be repeated; the files do not depend on the engine.
 """
 
 import logging
@@ -24,11 +24,11 @@ CONNECT_SECONDS = 20
 
 @contextmanager
 def workers_ready(count: int) -> Iterator[Executor | None]:
-    """Start worker processes while the caller looks for work; None for a single one.
+    """Start worker processes while the caller plans the work; yields None if `count` is 1.
 
-    They are forked from a process that has loaded what they need, once for all, and holds no threads or locks;
-    a thread waits until it has. Ctrl-C, which a terminal sends to all of them, reaches a worker in its jobs alone:
-    anywhere else it would end with a traceback.
+    The workers are forked from a process that has loaded everything they need and has no threads or locks; a
+    thread waits until it is ready. A terminal sends Ctrl-C to all processes; it reaches a worker only while it
+    runs a job, since anywhere else the worker would print a traceback.
     """
     if count == 1:
         yield None
@@ -45,9 +45,9 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
 
 
 def _start(pool: Executor, count: int) -> None:
-    """Have the pool start its processes, which it does when it gets work. They block what this thread blocks."""
+    """Make the pool start its processes by giving it work. They inherit the blocked signals of this thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    with suppress(Exception):  # whoever gives it real work is told the same
+    with suppress(Exception):  # the caller gets the same error for real work
         for _ in range(count):
             pool.submit(_nothing)
 
@@ -57,7 +57,7 @@ def _nothing() -> None:
 
 
 def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
-    """Do the jobs on this machine, yielding after each; the first error ends the work, finished jobs stay."""
+    """Run the jobs on this machine and yield after each; the first error ends the work, finished jobs stay."""
     if pool is None or len(jobs) <= 1:
         for job in jobs:
             yield job()
@@ -67,7 +67,9 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
-        raise SkelpipeError("a worker process was killed (out of memory?); run prepare again to go on") from None
+        raise SkelpipeError(
+            "a worker process was killed (out of memory?); run prepare again to continue"
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -81,10 +83,9 @@ def _interruptible(job: Job) -> None:
 
 
 def _begin(environment: dict[str, str]) -> None:
-    """Take over the environment, which may name credentials, and end when the parent is gone.
+    """Set the environment, which may hold credentials, and make the worker end when its parent ends.
 
-    The process that this one was forked from knows only what was set when it began; and a parent that is killed
-    outright cannot end its workers itself.
+    The fork server has only the environment of its start. And a parent that is killed cannot stop its workers.
     """
     os.environ.clear()
     os.environ.update(environment)
@@ -99,10 +100,10 @@ def _begin(environment: dict[str, str]) -> None:
 
 
 def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
-    """Do the jobs on a dask.distributed cluster, yielding after each.
+    """Run the jobs on a dask.distributed cluster and yield after each.
 
-    Jobs of a worker that is lost are done again by others. Workers need skelpipe, the raw files and the dataset's
-    folder under the same paths. Raises UsageError without the `dask` extra or where no scheduler answers.
+    The jobs of a lost worker are repeated by others. Workers need skelpipe, and the raw files and the dataset's
+    folder under the same paths. Raises UsageError without the `dask` extra or if no scheduler answers.
     """
     try:
         from distributed import Client
@@ -112,7 +113,7 @@ def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise UsageError("--engine dask needs the extra: pip install 'skelpipe[dask]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it has to say, the errors below say shorter
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the errors below are shorter than its messages
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
@@ -125,10 +126,10 @@ def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
             if not all(future.done() and future.status == "finished" for future in futures):
                 raise CommClosedError
         except (CommClosedError, FutureCancelledError, CancelledError):
-            raise SkelpipeError(f"{scheduler}: the dask cluster was lost; run prepare again to go on") from None
+            raise SkelpipeError(f"{scheduler}: the dask cluster was lost; run prepare again to continue") from None
         except KilledWorker:
             raise SkelpipeError(
-                "several dask workers were lost over the same shard; run prepare again to go on"
+                "several dask workers were lost on the same shard; run prepare again to continue"
             ) from None
         finally:
             client.cancel(futures)

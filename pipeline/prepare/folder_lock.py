@@ -1,4 +1,4 @@
-"""Claiming an output folder: one prepare at a time, cut-off work is continued, other options are refused."""
+"""The lock of an output folder: one prepare at a time; unfinished work is continued, other options are refused."""
 
 import fcntl
 import json
@@ -13,12 +13,12 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
 from skelpipe.manifest import SUBSETS
 
-__all__ = ["README", "SETTINGS", "WORK", "locked", "made_with", "refuse_unless"]
+__all__ = ["README", "SETTINGS", "WORK", "locked", "refuse_unless", "settings_of"]
 
 README = "README.md"
 WORK = ".prepare"
 SETTINGS = "settings.json"
-# Settings that say nothing to people, and what it means when one differs.
+# Settings that are hashes, and what a difference means.
 HASHES = {
     "definition": "the dataset's definition or its split's lists have changed since",
     "raw_fingerprint": "the raw files have changed since",
@@ -30,13 +30,12 @@ HASHES = {
 def locked(
     out: Path, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = "", newest: int = 0
 ) -> Iterator[Path | None]:
-    """Hold the folder `out` for one prepare; yield its work folder, or None if it already holds this dataset.
+    """Lock the folder `out` for one prepare; yield its work folder, or None if it already holds this dataset.
 
-    It does when its card has the same settings and is not older than `newest`, the time in ns at which the last
-    raw file was written. `raw_times` stands for the times of all of them; while work is cut off none may change.
-
-    The work folder keeps the settings and the receipts of finished shards until the caller is through; then it
-    goes. `overwrite` removes a dataset, finished or not, that was made with other settings.
+    It does if its card has the same settings and is not older than `newest`, the time in ns of the last change of
+    a raw file. `raw_times` is a hash of the times of all raw files; unfinished work is continued only if it is the
+    same. The work folder keeps the settings and the receipts of finished shards until the caller is done, and is
+    then removed. `overwrite` removes a dataset with other settings, finished or not.
     """
     work = out / WORK
     try:
@@ -47,9 +46,11 @@ def locked(
                 yield None
                 return
             if out.exists() and not (out / CARD).exists() and any(out.iterdir()):
-                raise UsageError(f"--out {out}: holds files that are no dataset of ours: choose an empty folder")
+                raise UsageError(
+                    f"--out {out}: holds files that are not of a skelpipe dataset: choose an empty folder"
+                )
             if (out / CARD).exists():
-                refuse_unless(overwrite, out, made_with(read_card(out)), settings)
+                refuse_unless(overwrite, out, settings_of(read_card(out)), settings)
         work.mkdir(parents=True, exist_ok=True)
         with open(work / "lock", "wb") as lock:
             try:
@@ -66,29 +67,29 @@ def locked(
 
 
 def _remove_parts(out: Path) -> None:
-    """Remove what a killed prepare, or a lost worker of this one, left half-written."""
+    """Remove incomplete files of a killed prepare, or of a lost worker of this one."""
     for part in out.rglob(f"*{PART}"):
         part.unlink(missing_ok=True)
 
 
 def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:
-    """Say whether a finished dataset of these settings, younger than its raw files, lies in the folder."""
+    """Return whether the folder holds a finished dataset with these settings, newer than its raw files."""
     if not (out / CARD).exists():
         return False
-    return made_with(read_card(out)) == settings and newest <= (out / CARD).stat().st_mtime_ns
+    return settings_of(read_card(out)) == settings and newest <= (out / CARD).stat().st_mtime_ns
 
 
-def made_with(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a card tells."""
+def settings_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a card holds."""
     return {**card["options"], **{key: card[key] for key in ("definition", "raw_fingerprint", "formats")}}
 
 
 def _settle(
     out: Path, work: Path, settings: Mapping[str, Any], raw_times: str, newest: int, overwrite: bool
 ) -> bool:
-    """Compare the settings with those of a cut-off prepare, if there was one, and note them down.
+    """Compare the settings with those of an unfinished prepare, if there is one, and save them.
 
-    Return whether there is nothing left to do, since the folder already holds the dataset.
+    Return whether the folder already holds the dataset, so that nothing is left to do.
     """
     path = work / SETTINGS
     now = {**settings, "raw_times": raw_times}
@@ -101,7 +102,7 @@ def _settle(
     elif (out / CARD).exists():
         if _holds(out, settings, newest):
             return True
-        refuse_unless(overwrite, out, made_with(read_card(out)), settings)
+        refuse_unless(overwrite, out, settings_of(read_card(out)), settings)
         _remove(out)
     for receipt in work.glob("*-*.*"):
         receipt.unlink()
@@ -110,7 +111,7 @@ def _settle(
 
 
 def refuse_unless(overwrite: bool, out: object, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raise UsageError that tells how the settings of what `out` holds differ, unless it may be overwritten."""
+    """Raise UsageError that lists how the settings differ from those of `out`, unless `overwrite`."""
     if overwrite:
         return
     differing = [
@@ -119,15 +120,16 @@ def refuse_unless(overwrite: bool, out: object, before: Mapping[str, Any], setti
         if before.get(key) != settings.get(key)
     ]
     if not differing:
-        differing = [said for key, said in HASHES.items() if before.get(key) != settings.get(key)][:1]
+        differing = [meaning for key, meaning in HASHES.items() if before.get(key) != settings.get(key)][:1]
     differing = differing or [HASHES["raw_times"]]  # an edited file of the same name and size
     raise UsageError(
-        f"{out} holds a dataset made otherwise ({'; '.join(differing)}): choose another --out or pass --overwrite"
+        f"{out} holds a dataset with other settings ({'; '.join(differing)}):"
+        " choose another --out or pass --overwrite"
     )
 
 
 def _remove(out: Path) -> None:
-    """Remove a dataset's files, the card first, and nothing else that may lie there."""
+    """Remove the files of a dataset, the card first; keep all other files."""
     for name in (CARD, SAMPLES, README, *(f"{subset}.h5" for subset in SUBSETS)):
         (out / name).unlink(missing_ok=True)
     for name in (*SUBSETS, "anchors", "untrimmed"):

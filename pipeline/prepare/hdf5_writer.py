@@ -1,8 +1,7 @@
-"""Writes the clips of one subset as one HDF5 file (`skelpipe.dataset.hdf5` says how it is laid out and reads it).
+"""Write the clips of one subset as one HDF5 file (`skelpipe.dataset.hdf5` describes its layout and reads it).
 
-HDF5 lays the file out in memory, with holes for the chunks of clips. The clips are then written into these holes
-as plain bytes: a full disk is then the ordinary error of a write, where HDF5 could neither finish nor close the
-file.
+HDF5 writes a file in memory with gaps for the chunks of clips. The clips are then written into these gaps as plain
+bytes. So a full disk gives an ordinary write error; HDF5 itself could neither finish nor close the file.
 """
 
 import json
@@ -30,10 +29,10 @@ __all__ = ["remove_shards", "write_hdf5", "write_hdf5_subsets"]
 
 AT_ONCE = 256  # rows copied from shards to HDF5
 CHUNK_BYTES = 1 << 20
-ALIGNMENT = 64  # of chunks, in bytes: what numpy and memory like, and neighbours stay neighbours
-READABLE_BY = ("v108", "v108")  # files that HDF5 1.8 (2008) and whatever is built on it open
+ALIGNMENT = 64  # of chunks, in bytes: fast for numpy, and chunks stay adjacent
+READABLE_BY = ("v108", "v108")  # HDF5 1.8 (2008) and all later versions open such files
 AXES = "sample channel frame joint body"
-# What the attribute `card` repeats: neither lists of shards nor anything that depends on a library's version.
+# The card's keys in the attribute `card`: no lists of shards, nothing that depends on the version of a library.
 FACTS = (
     "name",
     "title",
@@ -53,9 +52,9 @@ FACTS = (
 
 
 def write_hdf5_subsets(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Write `train.h5` and `test.h5` from the tar shards of a finished dataset; return the card's entry of them.
+    """Write `train.h5` and `test.h5` from the tar shards of a finished dataset; return their entry in the card.
 
-    `card` lacks nothing but that entry.
+    `card` is complete except for that entry.
     """
     written: dict[str, Any] = {}
     shards = {**card, "formats": ["shards"]}
@@ -74,14 +73,14 @@ def write_hdf5_subsets(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def remove_shards(card: Mapping[str, Any], folder: Path) -> None:
-    """Remove the tar shards of a dataset that has its clips in HDF5 files."""
+    """Remove the tar shards of a dataset whose clips are in HDF5 files."""
     for subset in SUBSETS:
         if card["splits"][subset]["samples"]:
             shutil.rmtree(folder / subset)
 
 
 def _table(path: Path, subset: str) -> tuple[list[str], np.ndarray]:
-    """Ids and labels of a subset in row order, which is the order of shard and row."""
+    """Return ids and labels of a subset, sorted by shard and row."""
     table = read_parquet(path.read_bytes(), ["id", "label", "split", "shard", "row"])
     rows = [row for row in table.to_pylist() if row["split"] == subset and row["shard"] is not None]
     rows.sort(key=lambda row: (row["shard"], row["row"]))
@@ -105,11 +104,11 @@ def write_hdf5(
     *,
     subset: str,
 ) -> None:
-    """Write one subset, whole or not at all; the same content gives the same bytes with the same h5py.
+    """Write one subset, completely or not at all; equal content gives equal bytes with the same h5py.
 
-    `labels` int64 [N]; a view is an iterable of blocks [n,C,T,V,M] with N rows in all, of which one chunk is held
-    in memory. `card` is the dataset's card, `subset` "train" or "test". Raises DatasetError where ids, labels and
-    clips do not fit together, SkelpipeError where the file cannot be written.
+    `labels` is int64 [N]; a view is an iterable of blocks [n,C,T,V,M] with N rows in total, of which one chunk is
+    in memory at a time. `card` is the dataset's card, `subset` "train" or "test". Raises DatasetError if ids,
+    labels and clips do not fit together, SkelpipeError if the file cannot be written.
     """
     if len(labels) != len(ids):
         raise DatasetError(f"{path}: {len(ids)} ids, {len(labels)} labels")
@@ -131,7 +130,7 @@ def write_hdf5(
 
 
 def _chunk_rows(count: int, row_bytes: int) -> int:
-    """Return how many rows a chunk holds: about 1 MiB, and where that is possible a multiple of ALIGNMENT."""
+    """Return the number of rows of a chunk: about 1 MiB, if possible a multiple of ALIGNMENT bytes."""
     rows = max(1, CHUNK_BYTES // row_bytes)
     step = ALIGNMENT // math.gcd(row_bytes, ALIGNMENT)
     if rows > step:
@@ -140,7 +139,7 @@ def _chunk_rows(count: int, row_bytes: int) -> int:
 
 
 def _write_facts(file: h5py.File, card: Mapping[str, Any], subset: str) -> None:
-    """Write what the data is as attributes of the root: text, lists of text and whole numbers."""
+    """Write the description of the data as attributes of the root: texts, lists of texts and integers."""
     layout = card["layout"]
     file.attrs.update(
         {
@@ -170,8 +169,8 @@ def _write_table(file: h5py.File, ids: Sequence[str], labels: np.ndarray) -> Non
 
 
 def _reserve(file: h5py.File, view: str, shape: tuple[int, ...], dtype: np.dtype, rows: int) -> None:
-    """Create a view whose chunks all have their place but whose bytes HDF5 does not write."""
-    if shape[0] == 0:  # HDF5 knows no chunks of nothing
+    """Create a view with all its chunks allocated, but not written by HDF5."""
+    if shape[0] == 0:  # HDF5 has no chunks in an empty dataset
         file.create_dataset(view, shape, dtype)
         return
     reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -180,12 +179,12 @@ def _reserve(file: h5py.File, view: str, shape: tuple[int, ...], dtype: np.dtype
     file.create_dataset(view, shape, dtype, chunks=(rows, *shape[1:]), dcpl=reserved)
 
 
-def _chunks(blocks: Iterable[np.ndarray], count: int, chunk: np.ndarray, place: str) -> Iterator[np.ndarray]:
-    """Yield blocks' rows cut anew into full chunks, each time in the array `chunk`; zeros fill up the last."""
+def _chunks(blocks: Iterable[np.ndarray], count: int, chunk: np.ndarray, where: str) -> Iterator[np.ndarray]:
+    """Yield the rows of all blocks as full chunks, always in the array `chunk`; zeros fill up the last one."""
     total = filled = 0
     for block in blocks:
         if block.shape[1:] != chunk.shape[1:]:
-            raise DatasetError(f"{place}: clips {list(block.shape[1:])}, {list(chunk.shape[1:])} expected")
+            raise DatasetError(f"{where}: clips {list(block.shape[1:])}, {list(chunk.shape[1:])} expected")
         total += len(block)
         if total > count:
             break
@@ -198,7 +197,7 @@ def _chunks(blocks: Iterable[np.ndarray], count: int, chunk: np.ndarray, place: 
                 yield chunk
                 filled = 0
     if total != count:
-        raise DatasetError(f"{place}: {total} clips or more, {count} ids")
+        raise DatasetError(f"{where}: {total} clips or more, {count} ids")
     if filled:
         chunk[filled:] = 0
         yield chunk

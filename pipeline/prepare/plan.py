@@ -1,4 +1,4 @@
-"""What `prepare` is going to do: clips to make, their shards, and what is left out and why."""
+"""The plan of `prepare`: clips to write, their shards, and what is left out and why."""
 
 import hashlib
 from collections import Counter
@@ -15,7 +15,7 @@ __all__ = ["Cut", "Drop", "Found", "Plan", "Sample", "ShardPlan", "Video", "coun
 
 @dataclass(frozen=True)
 class Found:
-    """A recording's file, and what its name says."""
+    """The file of a recording, the fields of its name, and its subset."""
 
     file: RawFile
     fields: Fields
@@ -24,9 +24,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Cut:
-    """Which frames of an untrimmed recording are a clip: `start` to `end`, from 1, both included.
+    """The frames of an untrimmed recording that are a clip: `start` to `end`, from 1, both inclusive.
 
-    `origin` is the row that says so, for messages.
+    Of more than `longest` frames the middle is kept. `origin` is the file and line of the label row, for messages.
     """
 
     recording: str
@@ -38,9 +38,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip to prepare. `fields` are what its recording's name says, `label` counts from 0.
+    """One clip to prepare. `fields` are those of its recording's name, `label` counts from 0.
 
-    `cut` is None for a clip that is a whole recording; `note` tells what is odd but no damage.
+    `cut` is None for a clip that is a whole recording; `note` describes what is unusual but not damaged.
     """
 
     id: str
@@ -86,16 +86,16 @@ class ShardPlan:
 
 @dataclass
 class Plan:
-    """What `prepare` is going to do. Samples, drops and videos are sorted by id."""
+    """The plan of `prepare`. Samples, drops and videos are sorted by id."""
 
     samples: list[Sample] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)
-    outside: Counter[str] = field(default_factory=Counter)  # recordings left aside, by reason
-    others: int = 0  # files that are no recordings
+    outside: Counter[str] = field(default_factory=Counter)  # number of ignored recordings, by reason
+    others: int = 0  # number of files that are not recordings
 
     def shards(self, size: int) -> list[ShardPlan]:
-        """Cut each subset into shards of `size` samples, the last one shorter."""
+        """Cut each subset into shards of `size` samples; the last one may be shorter."""
         shards = []
         for subset in SUBSETS:
             chosen = [sample for sample in self.samples if sample.subset == subset]
@@ -105,13 +105,13 @@ class Plan:
 
     @property
     def newest(self) -> int:
-        """When the last of the samples' files was written, in ns."""
+        """The time of the last change of a sample's file, in ns."""
         return max((sample.file.changed for sample in self.samples), default=0)
 
     def fingerprint(self, *, times: bool = False) -> str:
-        """A hash of the ids and sizes of all recordings found; with `times` also of when they were written.
+        """Return a hash of the ids and sizes of all recordings; with `times` also of their times of change.
 
-        Times are of this machine: they tell a cut-off prepare that a file was edited, and never leave it.
+        Times are valid on this machine only: they show whether a file was edited while a prepare was unfinished.
         """
         hasher = hashlib.sha256()
         for sample in self.samples:
@@ -123,13 +123,13 @@ class Plan:
         return hasher.hexdigest()
 
     def refuse(self, drop: Drop, message: str, *, skip_bad: bool) -> None:
-        """Note a drop or, unless bad recordings are to be skipped, raise a RawError with the message."""
+        """Add a drop if damaged recordings are to be skipped, else raise a RawError with the message."""
         if not skip_bad:
-            raise RawError(f"{message}; mend it, move it away or pass --on-error skip")
+            raise RawError(f"{message}; repair it, move it away or pass --on-error skip")
         self.drops.append(drop)
 
 
 def counts(samples: Sequence[Sample] | Sequence[Drop]) -> dict[str, int]:
-    """Return how many of them fall on each subset."""
+    """Return the number of samples in each subset."""
     found = Counter(sample.subset for sample in samples)
     return {subset: found[subset] for subset in SUBSETS}

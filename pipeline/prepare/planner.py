@@ -1,11 +1,11 @@
-"""From file names (and label files) to a plan: what is kept, in which subset of the split, and what is not."""
+"""From file names (and label files) to a plan: which recordings are kept, in which subset of the split."""
 
 from collections.abc import Iterable
 
 from skelpipe.dataset.tar_shard import LONGEST_NAME
 from skelpipe.manifest import Manifest, Split
-from skelpipe.prepare.cutting import plan_segments, split_label_files
 from skelpipe.prepare.plan import Drop, Found, Plan, Sample
+from skelpipe.prepare.untrimmed_planner import plan_segments, split_label_files
 from skelpipe.raw.source import RawFile
 
 __all__ = ["make_plan"]
@@ -21,10 +21,10 @@ ON_NO_LIST = "on neither list of the split"
 
 
 def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, skip_bad: bool) -> Plan:
-    """Sort the files into samples, drops and strangers; untrimmed recordings are cut by their label files.
+    """Sort the files into samples, drops and other files; cut untrimmed recordings by their label files.
 
-    A misnamed recording, one of an unknown class or an id found twice is a RawError that names the files; with
-    `skip_bad` it is a drop. Of an id found twice none is taken then: which one is right would be a guess.
+    A recording with a wrong name or an unknown class, or an id found twice, is a RawError that names the files, or
+    a drop with `skip_bad`. Of an id found twice no file is used then, since either may be the right one.
     """
     plan = Plan()
     split = manifest.split(split_name)
@@ -49,7 +49,7 @@ def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, 
 def _find(
     manifest: Manifest, split: Split, files: Iterable[RawFile], plan: Plan, *, skip_bad: bool
 ) -> dict[str, Found]:
-    """Return the recordings by id; whatever else lies there is noted in the plan."""
+    """Return the recordings by id; add drops and the numbers of other files to the plan."""
     found: dict[str, Found] = {}
     twice: set[str] = set()
     for file in files:
@@ -85,7 +85,7 @@ def _find(
 
 
 def _wrong_with(identity: str) -> str | None:
-    """Say what keeps an id from naming a sample: webdataset's rules and the room in a tar's header."""
+    """Return why an id cannot name a sample (WebDataset's rules, the length of a tar header), or None."""
     if "." in identity:
         return DOTTED
     if _printable(identity) != identity:
@@ -96,7 +96,7 @@ def _wrong_with(identity: str) -> str | None:
 
 
 def _printable(text: str) -> str:
-    """Write what is no printable character, such as a byte that is no UTF-8, as an escape."""
+    """Replace unprintable characters, such as bytes that are not UTF-8, by escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode-escape", "replace").decode() for c in text)

@@ -1,6 +1,6 @@
-"""What workers are forked from: imported once by the fork server, it loads all that writing a shard takes.
+"""The module that the fork server of the workers imports once: it loads everything that writing a shard needs.
 
-Compiled code brings half of numba along at its first call, half a second that every worker would spend again.
+The first call of compiled code imports half of numba; that takes half a second, which each worker would repeat.
 """
 
 import numpy as np

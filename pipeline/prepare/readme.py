@@ -1,4 +1,4 @@
-"""The README.md of a dataset: for people, and with front matter for the Hugging Face hub and `datasets`."""
+"""The README.md of a dataset, with front matter for the Hugging Face hub and its library `datasets`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["dataset_readme"]
 
 
 def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
-    """Return the text: what the dataset is, how it was made, how to read it, and the terms of its source."""
+    """Return the text: what the dataset is, how it was prepared, how to read it, and the terms of its source."""
     subsets = {subset: card["splits"][subset] for subset in SUBSETS if card["splits"][subset]["samples"]}
     front: dict[str, Any] = {
         "pretty_name": f"{manifest.title}, {card['split']}",
@@ -51,11 +51,11 @@ Skeleton clips {source}as arrays `[C,T,V,M]` = [{channels},{frames},{joints},{bo
 |---|---|---|
 {counts}
 
-Made by skelpipe with preprocessing profile `{card["profile"]["name"]}` version {card["profile"]["version"]};
+Prepared by skelpipe with preprocessing profile `{card["profile"]["name"]}` version {card["profile"]["version"]};
 digest `{card["digest"]}`.
 {note}
 {"".join(_READING[name] for name in _READING if name in card["formats"] or name in card)}
-`samples.parquet` has a row a recording or clip, dropped ones with their reason; {anchors};
+`samples.parquet` has one row per recording or clip, dropped ones with their reason; {anchors};
 `dataset.json` is the card with class names, skeleton layout and the sha256 of every data file.
 
 ## Terms of the source
@@ -64,7 +64,7 @@ digest `{card["digest"]}`.
 
 
 _READING = {
-    "shards": """Each shard `SIDE/VIEW/NNNNNN.tar` is a WebDataset of `ID.cls` (label, from 0) and `ID.VIEW.npy`:
+    "shards": """Each shard `SUBSET/VIEW/NNNNNN.tar` is a WebDataset of `ID.cls` (label, from 0) and `ID.VIEW.npy`:
 
 ```python
 import webdataset
@@ -84,7 +84,7 @@ with h5py.File("train.h5") as file:
     print(file["id"][0], file["label"][0], file["joint"].shape)
 ```
 """,
-    "untrimmed": """`untrimmed/SIDE/NNNNNN.tar` hold whole videos, `ID.joint.npy` (raw joints `[C,F,V,M]`) and
-`ID.label.npy` (a class a frame, from 1; 0 is background).
+    "untrimmed": """`untrimmed/SUBSET/NNNNNN.tar` hold whole videos, `ID.joint.npy` (raw joints `[C,F,V,M]`) and
+`ID.label.npy` (one class per frame, from 1; 0 is background).
 """,
 }

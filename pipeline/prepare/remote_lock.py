@@ -1,6 +1,6 @@
-"""Claiming a place elsewhere for `prepare`: the rules of a folder here, without a lock, which buckets do not have.
+"""The lock of a remote filesystem for `prepare`: the rules of `folder_lock`, but without file locks.
 
-Settings and receipts lie at the place as well, so that a rerun goes on with what was cut off, wherever it runs.
+The settings and receipts are at the target, so that a rerun on any machine continues unfinished work.
 """
 
 import json
@@ -11,80 +11,82 @@ from typing import Any
 from skelpipe.dataset.card import CARD, SAMPLES, parse_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import SUBSETS
-from skelpipe.prepare.folder_lock import README, SETTINGS, WORK, made_with, refuse_unless
+from skelpipe.prepare.folder_lock import README, SETTINGS, WORK, refuse_unless, settings_of
 from skelpipe.storage.filesystem import Filesystem
 from skelpipe.storage.reread import read_parsed
 
-__all__ = ["NOTE", "Lock", "lock_filesystem", "release", "still_locked"]
+__all__ = ["WORK_PREFIX", "Lock", "lock_filesystem", "release", "still_locked"]
 
-NOTE = f"{WORK}-"  # starts their names; removing files from a folder of a bucket leaves the folder there, empty
-NOTED = f"{NOTE}{SETTINGS}"
+WORK_PREFIX = f"{WORK}-"  # of settings and receipts: a folder would stay in a bucket, empty
+SETTINGS_FILE = f"{WORK_PREFIX}{SETTINGS}"
 
-OURS = (NOTE, *(f"{subset}/" for subset in SUBSETS), "anchors/", "untrimmed/")
-OURS_TOO = (SAMPLES, README, *(f"{subset}.h5" for subset in SUBSETS))
+DATASET_PREFIXES = (WORK_PREFIX, *(f"{subset}/" for subset in SUBSETS), "anchors/", "untrimmed/")
+DATASET_FILES = (SAMPLES, README, *(f"{subset}.h5" for subset in SUBSETS))
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What a locked place holds: the bytes of its settings, and the names of its files."""
+    """A locked target: the bytes of its settings, and the names of its files."""
 
     settings: bytes
     names: frozenset[str]
 
 
 def lock_filesystem(
-    place: Filesystem, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = ""
+    target: Filesystem, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = ""
 ) -> Lock | dict[str, Any]:
-    """Note the settings down at the place and return what it holds; its card where it holds this dataset already.
+    """Save the settings at the target and return its lock, or its card if it already holds this dataset.
 
-    It does when the card has the same settings; the clocks of stores are not compared with this machine's, so
-    that the raw files count by name and size. `raw_times` stands for the times of all of them: while work is cut
-    off none may change. `overwrite` removes a dataset, finished or not, that was made with other settings.
-    Raises UsageError where the place holds something else.
+    It does if its card has the same settings. The clocks of stores are not compared with this machine's, so the
+    raw files are compared by name and size only. `raw_times` is a hash of the times of all raw files; unfinished
+    work is continued only if it is the same. `overwrite` removes a dataset with other settings, finished or not.
+    Raises UsageError if the target holds something else.
     """
-    names = frozenset(place.names())
+    names = frozenset(target.names())
     content = json.dumps({**settings, "raw_times": raw_times}, sort_keys=True).encode()
-    if NOTED in names:
-        before, parsed = read_parsed(place, NOTED, lambda noted: _parsed(noted, place))
+    if SETTINGS_FILE in names:
+        before, parsed = read_parsed(target, SETTINGS_FILE, lambda content: _parsed(content, target))
         if before == content:
             return Lock(content, names)
-        refuse_unless(overwrite, place, parsed, json.loads(content))
+        refuse_unless(overwrite, target, parsed, json.loads(content))
     elif CARD in names:
-        _, card = read_parsed(place, CARD, lambda content: parse_card(content, place))
-        if made_with(card) == settings:
-            release(place, names)
+        _, card = read_parsed(target, CARD, lambda content: parse_card(content, target))
+        if settings_of(card) == settings:
+            release(target, names)
             return card
-        refuse_unless(overwrite, place, made_with(card), settings)
-    elif any(not name.startswith(NOTE) for name in names):
-        raise UsageError(f"--out {place}: holds files that are no dataset of ours: choose an empty prefix")
-    _remove_dataset(place, names)
-    place.write(NOTED, [content])
+        refuse_unless(overwrite, target, settings_of(card), settings)
+    elif any(not name.startswith(WORK_PREFIX) for name in names):
+        raise UsageError(f"--out {target}: holds files that are not of a skelpipe dataset: choose an empty prefix")
+    _remove_dataset(target, names)
+    target.write(SETTINGS_FILE, [content])
     return Lock(content, frozenset())
 
 
-def still_locked(place: Filesystem, settings: bytes) -> None:
-    """Raise SkelpipeError where another prepare has taken the place over, or has finished there."""
-    if place.size(NOTED) is None or place.read(NOTED) != settings:
-        raise SkelpipeError(f"{place}: another prepare writes there: let one finish, then run the command again")
+def still_locked(target: Filesystem, settings: bytes) -> None:
+    """Raise SkelpipeError if another prepare has locked the target since, or has finished there."""
+    if target.size(SETTINGS_FILE) is None or target.read(SETTINGS_FILE) != settings:
+        raise SkelpipeError(
+            f"{target}: another prepare is writing there: let one finish, then run the command again"
+        )
 
 
-def release(place: Filesystem, names: frozenset[str] | None = None) -> None:
-    """Remove the notes about a finished dataset, the settings first: receipts alone are only in the way."""
-    for name in sorted(place.names() if names is None else names, key=lambda name: name != NOTED):
-        if name.startswith(NOTE):
-            place.remove(name)
+def release(target: Filesystem, names: frozenset[str] | None = None) -> None:
+    """Remove settings and receipts of a finished dataset, the settings first: receipts alone have no effect."""
+    for name in sorted(target.names() if names is None else names, key=lambda name: name != SETTINGS_FILE):
+        if name.startswith(WORK_PREFIX):
+            target.remove(name)
 
 
-def _parsed(settings: bytes, place: Filesystem) -> dict[str, Any]:
+def _parsed(settings: bytes, target: Filesystem) -> dict[str, Any]:
     try:
         before: dict[str, Any] = json.loads(settings)
         return before
     except ValueError:
-        raise SkelpipeError(f"{place}/{NOTED}: is damaged: remove it") from None
+        raise SkelpipeError(f"{target}/{SETTINGS_FILE}: is damaged: remove it") from None
 
 
-def _remove_dataset(place: Filesystem, names: frozenset[str]) -> None:
-    """Remove a dataset's files, the card first, and nothing else that may lie there."""
+def _remove_dataset(target: Filesystem, names: frozenset[str]) -> None:
+    """Remove the files of a dataset, the card first; keep all other files."""
     for name in sorted(names, key=lambda name: name != CARD):
-        if name == CARD or name in OURS_TOO or name.startswith(OURS):
-            place.remove(name)
+        if name == CARD or name in DATASET_FILES or name.startswith(DATASET_PREFIXES):
+            target.remove(name)

@@ -1,4 +1,4 @@
-"""What `prepare` has to tell: found, dropped with reason, and what the complete dataset would hold."""
+"""The report of `prepare`: clips found, clips dropped and why, and what the complete dataset would hold."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ __all__ = ["plan_report", "preparation_report"]
 
 
 def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) -> dict[str, Any]:
-    """Return counts a subset, drops and strangers by reason, and which published recordings are not here."""
+    """Return counts per subset, dropped and ignored recordings by reason, and missing published recordings."""
     card = outcome.card
     table = parse_samples(out.read(SAMPLES), card, out).select(["id", "recording", "note"]).to_pydict()
     recordings = [
@@ -35,7 +35,7 @@ def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) ->
 
 
 def plan_report(manifest: Manifest, split: str, out: Filesystem, plan: Plan) -> dict[str, Any]:
-    """Return the same of a plan, from file names (and label files) alone: no recording has been read."""
+    """Return the same report for a plan, from file names (and label files) only: no recording has been read."""
     clips: list[Sample | Drop] = [*plan.samples, *plan.drops]
     found = {clip.cut.recording if clip.cut else clip.id: clip.fields for clip in clips}
     dropped = Counter(drop.reason for drop in plan.drops)
@@ -55,7 +55,7 @@ def _report(
 ) -> dict[str, Any]:
     absent = sorted(identity for identity, _ in manifest.expected() if identity not in found)
     published = dict(manifest.split(split).published) or None
-    # Without a list of all recordings only their number is known.
+    # Without a grid of all recordings only their number is known.
     missing = len(absent)
     if published and not manifest.recordings:
         missing = sum(max(0, published[subset] - kept[subset]) for subset in SUBSETS)
@@ -80,9 +80,9 @@ def _report(
 
 
 def _unmatched(manifest: Manifest, split: str, found: Mapping[str, Fields]) -> list[str]:
-    """Return the values of a split's lists that no recording has: a slip of the pen sends the others astray.
+    """Return the values in a split's lists that no recording has; they may be typing errors.
 
-    Nothing where the grid of recordings is known: then what is absent is told anyway.
+    Empty if the grid of recordings is known, since absent recordings are then reported anyway.
     """
     rule = manifest.split(split)
     if manifest.recordings:

@@ -1,8 +1,8 @@
-"""`prepare`: raw recordings to a dataset, shard by shard, in bounded memory, on any number of processes.
+"""`prepare`: from raw recordings to a dataset, shard by shard, in bounded memory, on any number of processes.
 
-The bytes do not depend on the number of workers, on who does the work, on the order in which folders are listed,
-or on how often the work was cut off: shards take their names when they are whole, receipts remember them, and the
-card comes last.
+The bytes do not depend on the number of workers, the engine, the order in which folders are listed, or the number
+of interruptions: a shard gets its name when it is complete, receipts record finished shards, and the card is
+written last.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides the content of a dataset beside the raw files."""
+    """Everything beside the raw files that decides the content of a dataset."""
 
     split: str
     frames: int = 64
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What prepare did: the card, recordings left aside by reason, and whether it was all done before."""
+    """The result of prepare: the card, ignored recordings by reason, whether the dataset was complete before."""
 
     card: dict[str, Any]
     outside: dict[str, int]
@@ -72,48 +72,48 @@ def prepare(
 ) -> Outcome:
     """Write the dataset `out` from the recordings in the folders and .zip archives `raw`; return its card.
 
-    `out` is a folder or the URL of a bucket; to the latter go shards from scratch folders under `work` (None: the
-    folder for temporary files), one at a time a worker. `formats` are its containers, one or both of "shards" and
-    "hdf5"; the digest is the same. The work is done by `workers` processes or, where a `scheduler` is named, by
-    its dask cluster. A prepare that was cut off goes on where it stopped; one of other options or other raw files
-    is refused. Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and
-    SkelpipeError where a place cannot be read or written.
+    `out` is a folder or the URL of a bucket. For a bucket, each worker writes one shard at a time into a scratch
+    folder under `work` (None: the folder for temporary files) and uploads it. `formats` are the containers, one or
+    both of "shards" and "hdf5"; the digest is the same. The work is done by `workers` processes or by the dask
+    cluster of `scheduler`. An unfinished prepare is continued; one with other options or other raw files is
+    refused. Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and
+    SkelpipeError if a folder or bucket cannot be read or written.
     """
-    place = open_filesystem(out) if isinstance(out, str | Path) else out
-    if scheduler:  # a cluster's workers have a current folder of their own
+    target = open_filesystem(out) if isinstance(out, str | Path) else out
+    if scheduler:  # the workers of a cluster have another current folder
         raw, work = [Path(folder).resolve() for folder in raw], work and work.resolve()
-        place = open_filesystem(place.local_path.resolve()) if place.is_local else place
-    finished = not overwrite and place.size(CARD) is not None  # then there is most likely nothing to do
+        target = open_filesystem(target.local_path.resolve()) if target.is_local else target
+    finished = not overwrite and target.size(CARD) is not None  # probably there is nothing to do
     with workers_ready(1 if scheduler or finished else workers) as pool:
         plan = survey(manifest, raw, options, skip_bad=skip_bad)
-        made_with = {"dataset": manifest.name, **asdict(options)}
+        plain_options = {"dataset": manifest.name, **asdict(options)}
         settings = {
-            **made_with,
+            **plain_options,
             "definition": manifest.definition(options.split),
             "raw_fingerprint": plan.fingerprint(),
             "formats": sorted(formats),
         }
         times = plan.fingerprint(times=True)
-        lock = open_writer(place, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
+        lock = open_writer(target, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
         with lock as writer:
             if isinstance(writer, dict):
                 return Outcome(writer, dict(plan.outside), was_complete=True)
-            decided = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
-            jobs, video_jobs = _jobs(manifest, plan, options, writer, skip_bad, decided)
-            every: list[ShardJob | VideoJob] = [*jobs, *video_jobs]
-            receipts = writer.read_receipts(every)
-            waiting = [writer.task(job) for job, done in zip(every, receipts, strict=True) if done is None]
+            settings_hash = hashlib.sha256(canonical_json({**settings, "raw_times": times})).hexdigest()
+            jobs, video_jobs = _jobs(manifest, plan, options, writer, skip_bad, settings_hash)
+            all_jobs: list[ShardJob | VideoJob] = [*jobs, *video_jobs]
+            receipts = writer.read_receipts(all_jobs)
+            waiting = [writer.task(job) for job, done in zip(all_jobs, receipts, strict=True) if done is None]
             finishing = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
-            for _ in progress(finishing, f"prepare {place}: shards", len(waiting), quiet=quiet):
+            for _ in progress(finishing, f"prepare {target}: shards", len(waiting), quiet=quiet):
                 pass
-            card = assemble(manifest, made_with, plan, jobs, video_jobs, settings["formats"], writer)
+            card = assemble(manifest, plain_options, plan, jobs, video_jobs, settings["formats"], writer)
     return Outcome(card, dict(plan.outside), was_complete=False)
 
 
 def _jobs(
     manifest: Manifest, plan: Plan, options: Options, writer: DatasetWriter, skip_bad: bool, settings: str
 ) -> tuple[list[ShardJob], list[VideoJob]]:
-    """Return the shards and the tars of videos to write; `settings` is a hash of all that decides them."""
+    """Return the jobs for all shards and tars of videos; `settings` is a hash of everything that decides them."""
     shape = (3, options.frames, len(manifest.layout), options.bodies)
     where = (writer.folder, writer.receipts)
     how = (*where, shape, options.dtype, options.profile, options.second_body, skip_bad, settings)
@@ -123,17 +123,19 @@ def _jobs(
 
 
 def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:
-    """Look at the names of all raw files (and at label files) and return what prepare would do.
+    """Return the plan of prepare from the names of all raw files (and from label files).
 
-    Raises UsageError for options that do not go together, SkelpipeError where there is nothing to prepare.
+    Raises UsageError for options that exclude each other, SkelpipeError if there is nothing to prepare.
     """
-    profile_writer(options.profile, options.second_body)  # refuses what does not go together
+    profile_writer(options.profile, options.second_body)  # refuses options that exclude each other
     if options.untrimmed and not manifest.segments:
-        raise UsageError(f"--untrimmed: the recordings of {manifest.name} are single actions, no untrimmed videos")
+        raise UsageError(
+            f"--untrimmed: the recordings of {manifest.name} are single actions, not untrimmed videos"
+        )
     plan = make_plan(manifest, options.split, find_raw_files(raw), skip_bad=skip_bad)
     if not plan.samples:
         places = ", ".join(map(str, raw))
-        raise SkelpipeError(f"no recording of {manifest.name} lies under {places} ({_others(plan)})")
+        raise SkelpipeError(f"no recording of {manifest.name} is found under {places} ({_others(plan)})")
     return plan
 
 

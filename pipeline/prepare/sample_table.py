@@ -13,7 +13,7 @@ from skelpipe.files import canonical_json, replacing
 
 __all__ = ["Row", "write_samples"]
 
-# The columns every sample table has; a field of a dataset's names that is not among them is a column of its own.
+# The columns of every sample table; any other field of a dataset's names gets a column of its own.
 COLUMNS = {
     "id": pa.string(),
     "label": pa.int32(),
@@ -32,15 +32,15 @@ COLUMNS = {
     "reason": pa.string(),
     "note": pa.string(),
 }
-LARGEST = 2**31 - 1  # of an int32 column: a field with larger numbers, such as a time, becomes texts
+LARGEST = 2**31 - 1  # of an int32 column; a field with larger numbers, such as a time, becomes a column of texts
 FIELDS = ("subject", "camera", "setup", "replication")
 
 
 class Row(NamedTuple):
     """One row of the sample table. A dropped sample has a reason and neither shard nor row.
 
-    `fields` are what the recording's name says. A clip of an untrimmed `recording` has `start` and `end`, frames
-    from 1, both included; `note` tells what is odd about it.
+    `fields` are those of the recording's name. A clip of an untrimmed `recording` has `start` and `end`, frames
+    from 1, both inclusive; `note` describes what is unusual about it.
     """
 
     id: str
@@ -66,8 +66,8 @@ def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     for name in schema:
         if name in FIELDS or name not in COLUMNS:
             columns[name] = [row.fields.get(name) for row in rows]
-            said = {value for value in columns[name] if value is not None}
-            if any(isinstance(value, str) or abs(value) > LARGEST for value in said):
+            known = {value for value in columns[name] if value is not None}
+            if any(isinstance(value, str) or abs(value) > LARGEST for value in known):
                 schema[name] = pa.string()
                 columns[name] = [None if value is None else str(value) for value in columns[name]]
         else:
@@ -84,7 +84,7 @@ def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Return a column of texts or int32 with nulls.
 
-    `pa.array` would do, but imports pandas where there is one, which takes half a second.
+    `pa.array` would do the same, but imports pandas if it is installed, which takes half a second.
     """
     if kind == pa.string():
         builder = pa.lib.StringBuilder()

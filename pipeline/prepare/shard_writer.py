@@ -1,4 +1,4 @@
-"""Writes one shard of every view from its raw recordings: the unit of work of `prepare`."""
+"""Write one shard of every view from its raw recordings: the unit of work of `prepare`."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ from skelpipe.views import VIEWS, derive
 
 __all__ = ["ShardJob", "index_text", "new_block", "read_receipt", "shard_file", "write_shard"]
 
-AT_ONCE = 16  # samples in memory: few enough to stay in the cache from the first view to the last hash
+AT_ONCE = 16  # samples in memory; so few stay in the cache of the CPU from the first view to the last hash
 
 
 @dataclass(frozen=True)
 class ShardJob:
     """One shard to write into the dataset folder `out`; its receipt goes to `receipts`.
 
-    `settings` is a hash of all that decides the dataset: a receipt of another one does not count.
+    `settings` is a hash of everything that decides the dataset; a receipt with another hash is ignored.
     """
 
     manifest: Manifest
@@ -54,16 +54,16 @@ class ShardJob:
 
 
 def shard_file(out: Path, subset: str, view: str, name: str) -> Path:
-    """Return where a shard of a dataset lies; its index lies beside it."""
+    """Return the path of a shard's tar; its index is beside it."""
     return out / subset / view / f"{name}.tar"
 
 
 def write_shard(job: ShardJob) -> None:
-    """Write the shard's tars and indices, then its receipt; nothing half-written is left behind.
+    """Write the shard's tars and indices, then its receipt; no incomplete file is left.
 
-    The receipt lists samples in row order as [id, frames, bodies, note], drops as [id, reason], and a tar's size
-    and hashes a view; beside it lies the float64 sum of the joint clips, from which the anchors are made.
-    Raises RawError for a damaged recording unless `skip_bad`.
+    The receipt lists samples in row order as [id, frames, bodies, note], drops as [id, reason], and per view the
+    size and the hashes of its tar. Beside it is the float64 sum of the joint clips, from which the anchors are
+    computed. Raises RawError for a damaged recording unless `skip_bad`.
     """
     keep_freed_memory()
     total = np.zeros(job.shape)
@@ -100,9 +100,9 @@ def write_shard(job: ShardJob) -> None:
 
 
 def read_receipt(job: ShardJob) -> dict[str, Any] | None:
-    """Return the receipt of a shard written earlier, or None where the shard must be written (again).
+    """Return the receipt of a shard written earlier, or None if the shard must be written (again).
 
-    A shard with drops does not count where drops are not wanted: its damaged recordings must be heard of.
+    A shard with drops must be written again if drops are not allowed, so that its damaged recordings are reported.
     """
     if not job.receipt.is_file() or not job.joint_sum.is_file():
         return None
@@ -123,7 +123,7 @@ def _write_block(
     geometries: dict[str, Geometry],
     writers: dict[str, HashingWriter],
 ) -> np.ndarray:
-    """Write some samples of every view; return the float64 sum of their joint clips as stored."""
+    """Write some samples of every view; return the float64 sum of the stored joint clips."""
     ids = [row.sample.id for row in rows]
     labels = [row.sample.label for row in rows]
     for view in VIEWS:
@@ -132,7 +132,7 @@ def _write_block(
         stored[:] = derive(clips, view, manifest.layout)
         writers[view].write(block.data.cast("B"))
         if view == "joint":
-            clips = stored.astype(np.float32, copy=False)  # bone and motion are views of what is stored
+            clips = stored.astype(np.float32, copy=False)  # bone and motion are computed from the stored joints
     return clips.sum(axis=0, dtype=np.float64)
 
 
@@ -150,7 +150,7 @@ def new_block(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> 
 
 
 def index_text(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> str:
-    """Return DALI's index of a shard (version 1.2): a line a sample, `extension offset size name` a member."""
+    """Return DALI's index of a shard, version 1.2: a line per sample, `extension offset size name` per member."""
     lines = [f"v1.2 {len(ids)}"]
     extension = f"{geometry.view}.npy"
     for row, (id_, label) in enumerate(zip(ids, labels, strict=True)):

@@ -1,4 +1,4 @@
-"""A file in memory of which only what was written takes room."""
+"""A file in memory that needs memory only for the parts that were written."""
 
 import io
 from typing import IO, Any
@@ -6,11 +6,11 @@ from typing import IO, Any
 __all__ = ["SparseFile"]
 
 PAGE = 1 << 16
-Buffer = Any  # whatever memoryview takes; collections.abc.Buffer is younger than Python 3.11
+Buffer = Any  # anything that memoryview accepts; collections.abc.Buffer needs Python 3.12
 
 
 class SparseFile(io.RawIOBase):
-    """A readable, writable, seekable file of any size; what was never written reads as zeros."""
+    """A readable, writable, seekable file of any size; parts that were never written read as zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,26 +43,26 @@ class SparseFile(io.RawIOBase):
         return self._size
 
     def readinto(self, buffer: Buffer, /) -> int:
-        wanted = memoryview(buffer).cast("B")
-        wanted = wanted[: max(0, self._size - self._at)]
+        target = memoryview(buffer).cast("B")
+        target = target[: max(0, self._size - self._at)]
         done = 0
-        while done < len(wanted):
+        while done < len(target):
             number, start = divmod(self._at, PAGE)
-            count = min(PAGE - start, len(wanted) - done)
+            count = min(PAGE - start, len(target) - done)
             page = self._pages.get(number)
-            wanted[done : done + count] = page[start : start + count] if page else bytes(count)
+            target[done : done + count] = page[start : start + count] if page else bytes(count)
             done += count
             self._at += count
         return done
 
     def write(self, content: Buffer, /) -> int:
-        given = memoryview(content).cast("B")
+        source = memoryview(content).cast("B")
         done = 0
-        while done < len(given):
+        while done < len(source):
             number, start = divmod(self._at, PAGE)
-            count = min(PAGE - start, len(given) - done)
+            count = min(PAGE - start, len(source) - done)
             page = self._pages.setdefault(number, bytearray(PAGE))
-            page[start : start + count] = given[done : done + count]
+            page[start : start + count] = source[done : done + count]
             done += count
             self._at += count
         if done:
@@ -70,7 +70,7 @@ class SparseFile(io.RawIOBase):
         return done
 
     def save(self, out: IO[bytes]) -> None:
-        """Give `out`, new and empty, this content and size; gaps stay gaps where the file system has them."""
+        """Write content and size to `out`, new and empty; gaps stay gaps if the filesystem supports them."""
         for number, page in sorted(self._pages.items()):
             out.seek(number * PAGE)
             out.write(page)

@@ -1,4 +1,4 @@
-"""Split files as PKU-MMD's download has them: a header, training ids with commas, a header, validation ids."""
+"""Split files as in PKU-MMD's download: a header, training ids with commas, a header, validation ids."""
 
 import re
 from pathlib import Path
@@ -7,28 +7,28 @@ from skelpipe.errors import UsageError
 
 __all__ = ["read_split_file"]
 
-# Words only, up to a colon or the end of the line: an id that starts with "test" is no header.
-HEADER = re.compile(r"\s*(?P<side>(train|valid|test)[a-z]*)(\s+[a-z]+)*\s*(:|$)(?P<rest>.*)", re.IGNORECASE)
+# Words only, up to a colon or the end of the line, so that an id that starts with "test" is not a header.
+HEADER = re.compile(r"\s*(?P<subset>(train|valid|test)[a-z]*)(\s+[a-z]+)*\s*(:|$)(?P<rest>.*)", re.IGNORECASE)
 
 
 def read_split_file(path: str | Path) -> tuple[frozenset[str], frozenset[str]]:
     """Return the ids for training and for testing.
 
-    Ids are separated by commas or blanks, on one line or several. UsageError names file and line where the
-    layout is another, an id is listed on both subsets, or a subset is empty.
+    Ids are separated by commas or blanks, on one line or several. Raises UsageError, with file and line, for any
+    other layout, an id in both lists, or an empty list.
     """
     try:
         lines = Path(path).read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"--split-file {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--split-file {path}: is no text") from None
+        raise UsageError(f"--split-file {path}: is not text") from None
     subsets: list[set[str]] = []
     for number, line in enumerate(lines, 1):
         header = HEADER.match(line)
         if header:
-            if len(subsets) == 2 or header["side"].lower().startswith("train") != (not subsets):
-                raise UsageError(f"--split-file {path}:{number}: the header {line.strip()!r} is out of turn")
+            if len(subsets) == 2 or header["subset"].lower().startswith("train") != (not subsets):
+                raise UsageError(f"--split-file {path}:{number}: the header {line.strip()!r} is not expected here")
             subsets.append(set())
         words = (header["rest"] if header else line).replace(",", " ").split()
         if words and not subsets:
@@ -39,5 +39,5 @@ def read_split_file(path: str | Path) -> tuple[frozenset[str], frozenset[str]]:
         raise UsageError(f"--split-file {path}: a training and a validation list with headers are expected")
     train, test = map(frozenset, subsets)
     if both := sorted(train & test):
-        raise UsageError(f"--split-file {path}: {both[0]} is on both lists")
+        raise UsageError(f"--split-file {path}: {both[0]} is in both lists")
     return train, test

@@ -1,4 +1,4 @@
-"""Writes the untrimmed videos of a dataset beside its clips, tar by tar, with `prepare --untrimmed`."""
+"""Write the untrimmed videos of a dataset beside its clips, tar by tar, with `prepare --untrimmed`."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from skelpipe.dataset.untrimmed import JOINT, LABEL, VideoEntry, array_head, tar
 from skelpipe.errors import DatasetError, RawError, SkelpipeError
 from skelpipe.files import HashingWriter, replacing, write_json
 from skelpipe.manifest import SUBSETS, Manifest
-from skelpipe.prepare.clips import RecordingReader
 from skelpipe.prepare.plan import Video
+from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "write_videos",
 ]
 
-VIDEOS_A_TAR = 32  # of some 3 MB each
+VIDEOS_PER_TAR = 32  # of about 3 MB each
 LARGEST_CLASS = int(np.iinfo(LABEL).max)
 
 
@@ -71,14 +71,15 @@ def video_shards(videos: Sequence[Video]) -> list[VideoShard]:
     shards = []
     for subset in SUBSETS:
         chosen = [video for video in videos if video.subset == subset]
-        for number, start in enumerate(range(0, len(chosen), VIDEOS_A_TAR)):
-            shards.append(VideoShard(subset, f"{number:06d}", tuple(chosen[start : start + VIDEOS_A_TAR])))
+        for number, start in enumerate(range(0, len(chosen), VIDEOS_PER_TAR)):
+            shards.append(VideoShard(subset, f"{number:06d}", tuple(chosen[start : start + VIDEOS_PER_TAR])))
     return shards
 
 
 def _write(job: VideoJob) -> None:
-    """Write the tar, then its receipt. A damaged video is an error, or left out when bad ones are to be skipped:
-    its clips' rows tell the reason.
+    """Write the tar, then its receipt.
+
+    A damaged video is an error, or is skipped with `skip_bad`: the rows of its clips hold the reason.
     """
     written = write_videos(job.tar, _arrays(job))
     tar = {"bytes": written.bytes, "sha256": written.sha256, "videos": [asdict(v) for v in written.videos]}
@@ -98,7 +99,7 @@ def _arrays(job: VideoJob) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def read_video_receipt(job: VideoJob) -> dict[str, Any] | None:
-    """Return bytes, sha256 and videos of a tar written earlier, or None where it must be written (again)."""
+    """Return bytes, sha256 and videos of a tar written earlier, or None if it must be written (again)."""
     if not job.receipt.is_file():
         return None
     receipt = json.loads(job.receipt.read_bytes())
@@ -109,11 +110,11 @@ def read_video_receipt(job: VideoJob) -> dict[str, Any] | None:
 
 
 def gather_videos(jobs: Sequence[VideoJob], receipts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Return the card's entry of all tars, a subset, from the receipt of each."""
+    """Return the card's entry of all tars, by subset, from their receipts."""
     card: dict[str, Any] = {subset: {"videos": 0, "frames": 0, "shards": []} for subset in SUBSETS}
     for job, receipt in zip(jobs, receipts, strict=True):
         if receipt is None:
-            raise SkelpipeError(f"{job.tar}: the file is gone; run prepare again")
+            raise SkelpipeError(f"{job.tar}: the file is missing; run prepare again")
         facts = card[job.shard.subset]
         facts["videos"] += len(receipt["videos"])
         facts["frames"] += sum(video["frames"] for video in receipt["videos"])
@@ -123,7 +124,7 @@ def gather_videos(jobs: Sequence[VideoJob], receipts: Sequence[Mapping[str, Any]
 
 @dataclass(frozen=True)
 class VideoTar:
-    """What a written tar holds, its size and the sha256 of its bytes."""
+    """The videos of a written tar, its size and the sha256 of its bytes."""
 
     videos: tuple[VideoEntry, ...]
     bytes: int
@@ -142,9 +143,9 @@ class LabelRow(Protocol):
 
 
 def frame_labels(segments: Iterable[LabelRow], frames: int) -> np.ndarray:
-    """Return the class of each frame, int16 [frames]; 0 where no row says anything.
+    """Return the class of each frame, int16 [frames]; 0 for frames of no row.
 
-    Rows are clipped to the video. Where two overlap the later row wins, whatever frames they start at.
+    Rows are cut at the ends of the video. In a frame of two rows the later row in the file counts.
     """
     labels = np.zeros(frames, LABEL)
     for segment in segments:
@@ -155,7 +156,7 @@ def frame_labels(segments: Iterable[LabelRow], frames: int) -> np.ndarray:
 
 
 def as_array(recording: Recording, bodies: int) -> np.ndarray:
-    """Return a recording's joint positions, float32 [3,F,V,bodies], as they are; zeros where a body is absent.
+    """Return a recording's joint positions, float32 [3,F,V,bodies], unchanged; zeros where a body is absent.
 
     The n-th body that a frame lists fills slot n, as in profile `crosclr`; more than `bodies` are left out.
     """
@@ -170,10 +171,10 @@ def as_array(recording: Recording, bodies: int) -> np.ndarray:
 
 
 def write_videos(path: Path, videos: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> VideoTar:
-    """Write videos (id, joints float32 [3,F,V,M], labels [F]) as a tar, whole or not at all.
+    """Write videos (id, joints float32 [3,F,V,M], labels [F]) as a tar, completely or not at all.
 
-    One video is in memory at a time; the same videos give the same bytes anywhere. Raises DatasetError for a video
-    without frames, one whose arrays do not fit together, or an id that no tar header takes.
+    One video is in memory at a time; the same videos give the same bytes on every machine. Raises DatasetError for
+    a video without frames, arrays that do not fit together, or an id that does not fit into a tar header.
     """
     entries = []
     with replacing(path, shared=True) as file:
@@ -187,11 +188,11 @@ def write_videos(path: Path, videos: Iterable[tuple[str, np.ndarray, np.ndarray]
     return VideoTar(tuple(entries), writer.size, writer.sha256)
 
 
-def _check_video(place: str, joint: np.ndarray, label: np.ndarray) -> None:
+def _check_video(where: str, joint: np.ndarray, label: np.ndarray) -> None:
     if joint.ndim != 4 or label.shape != joint.shape[1:2] or not len(label):
-        raise DatasetError(f"{place}: joints {list(joint.shape)} and labels {list(label.shape)} do not fit")
+        raise DatasetError(f"{where}: joints {list(joint.shape)} and labels {list(label.shape)} do not fit")
     if label.min() < 0 or label.max() > LARGEST_CLASS:
-        raise DatasetError(f"{place}: labels go from 0 to {LARGEST_CLASS}")
+        raise DatasetError(f"{where}: labels go from 0 to {LARGEST_CLASS}")
 
 
 def _add(writer: HashingWriter, name: str, array: np.ndarray) -> int:

@@ -1,7 +1,7 @@
-"""Files of this machine to a place elsewhere: each read back before it counts, through a scratch folder that goes.
+"""Upload files to a remote filesystem through a scratch folder; each file is read back.
 
-A worker of `prepare --out URL` writes a shard into a scratch folder of its own, uploads it and removes the folder:
-no more than one shard a worker is ever on the local disk.
+A worker of `prepare --out URL` writes a shard into a scratch folder, uploads it and removes the folder, so that
+the local disk never holds more than one shard per worker.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from pathlib import Path
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import size_and_hash, size_and_hash_of
 from skelpipe.prepare.folder_lock import WORK
-from skelpipe.prepare.remote_lock import NOTE, still_locked
+from skelpipe.prepare.remote_lock import WORK_PREFIX, still_locked
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
@@ -25,69 +25,71 @@ __all__ = ["UploadJob", "clear_scratch", "name_of", "put", "scratch_folder"]
 
 SCRATCH = "skelpipe-prepare-"
 LOCK = "lock"
-CHUNK = 8 << 20  # bytes a write: a part of an upload each
+CHUNK = 8 << 20  # bytes per write, each one part of the upload
 
 
 @dataclass(frozen=True)
 class UploadJob:
-    """A shard to write into a scratch folder under `work` (None: the machine's own) and upload to `place`.
+    """A shard to write into a scratch folder under `work` (None: the folder for temporary files) and to upload.
 
-    `claim` are the settings noted down at the place while this prepare may write there.
+    `settings` is the content of the settings file at `target` while this prepare holds its lock.
     """
 
     job: ShardJob | VideoJob
-    place: Filesystem = field(repr=False)
-    claim: bytes = field(repr=False)
+    target: Filesystem = field(repr=False)
+    settings: bytes = field(repr=False)
     work: Path | None
 
     def __call__(self) -> None:
         with scratch_folder(self.work) as folder:
             replace(self.job, out=folder, receipts=folder / WORK)()
-            still_locked(self.place, self.claim)
+            still_locked(self.target, self.settings)
             names = [name for name in LocalFilesystem(folder).names() if name != LOCK]
-            for name in sorted(names, key=_turn):
-                put(self.place, name_of(name), folder / name)
+            for name in sorted(names, key=_upload_order):
+                put(self.target, name_of(name), folder / name)
 
 
 def name_of(name: str) -> str:
-    """Return a file's name at the place: what the work folder holds here is a note there."""
-    return NOTE + name.removeprefix(f"{WORK}/") if name.startswith(f"{WORK}/") else name
+    """Return the name at the target: files of the work folder get the prefix `WORK_PREFIX` instead."""
+    return WORK_PREFIX + name.removeprefix(f"{WORK}/") if name.startswith(f"{WORK}/") else name
 
 
-def _turn(name: str) -> tuple[bool, bool, str]:
-    """Tars and indices first, then what the receipt goes with, the receipt last."""
+def _upload_order(name: str) -> tuple[bool, bool, str]:
+    """Sort tars and indices first, then the files beside the receipt, the receipt last."""
     return name.startswith(f"{WORK}/"), name.endswith(".json"), name
 
 
-def put(place: Filesystem, name: str, path: Path) -> None:
-    """Upload a file and read it back; tried again where the line breaks, SkelpipeError where that is no help."""
+def put(target: Filesystem, name: str, path: Path) -> None:
+    """Upload a file and read it back; retry if the connection breaks, then raise SkelpipeError."""
 
     def attempt() -> None:
         with open(path, "rb", buffering=0) as file:
-            place.write(name, iter(lambda: file.read(CHUNK), b""))
+            target.write(name, iter(lambda: file.read(CHUNK), b""))
 
     try:
         expected = size_and_hash(path)
         Retries().call(attempt)
     except OSError as error:
         raise SkelpipeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if size_and_hash_of(place.stream(name)) != expected:
-        place.remove(name)
-        raise SkelpipeError(f"{place}/{name}: reads back otherwise than it was written: run prepare again")
+    if size_and_hash_of(target.stream(name)) != expected:
+        target.remove(name)
+        raise SkelpipeError(f"{target}/{name}: does not read back as it was written: run prepare again")
 
 
 @contextmanager
 def scratch_folder(work: Path | None) -> Iterator[Path]:
-    """Yield a new folder under `work` (None: the folder for temporary files); it goes with the context.
+    """Yield a new folder under `work` (None: the folder for temporary files), which is removed with the context.
 
-    Of a process that is killed it stays, unlocked, for `clear_scratch`. SkelpipeError where it cannot be made.
+    The folder of a killed process stays, unlocked, for `clear_scratch`. SkelpipeError if it cannot be created.
     """
     try:
         if work is not None:
             work.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=work))
     except OSError as error:
-        raise SkelpipeError(f"{work or tempfile.gettempdir()}: no work folder here: {error.strerror}") from error
+        raise SkelpipeError(
+            f"{work or tempfile.gettempdir()}: cannot create a work folder here: {error.strerror}"
+        ) from error
     with open(folder / LOCK, "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -97,7 +99,7 @@ def scratch_folder(work: Path | None) -> Iterator[Path]:
 
 
 def clear_scratch(work: Path | None) -> None:
-    """Remove the scratch folders that killed workers left under `work`; those in use are locked and stay."""
+    """Remove the scratch folders of killed workers under `work`; those in use are locked and stay."""
     for folder in (work or Path(tempfile.gettempdir())).glob(f"{SCRATCH}*"):
         with suppress(OSError), open(folder / LOCK, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

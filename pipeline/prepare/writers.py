@@ -1,4 +1,4 @@
-"""Where `prepare` leaves what it makes: a folder here, or a place elsewhere by way of a scratch folder."""
+"""The writers of `prepare`: into a local folder, or into a remote filesystem through a scratch folder."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,44 +30,44 @@ __all__ = ["DatasetWriter", "open_writer"]
 
 T = TypeVar("T")
 
-AT_ONCE = 8  # receipts fetched side by side
+AT_ONCE = 8  # receipts fetched at the same time
 
 
 class DatasetWriter(Protocol):
-    """The target of one prepare. Jobs are made for `folder` and `receipts`; tasks are what workers do."""
+    """The writer of one prepare. Jobs write into `folder` and `receipts`; workers run their tasks."""
 
     def __str__(self) -> str:
-        """The target's name, for messages."""
+        """The name of the target, for messages."""
 
     @property
     def folder(self) -> Path:
-        """Where the sample table, the anchors and README.md are written."""
+        """The folder into which the sample table, the anchors and README.md are written."""
 
     @property
     def receipts(self) -> Path: ...
 
     def task(self, job: ShardJob | VideoJob) -> Job:
-        """Return what a worker has to do for this job."""
+        """Return the task of a worker for this job."""
 
     def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
-        """Return the receipt of each job whose files are whole at the target, None for each to do (again).
+        """Return the receipt of each job whose files are complete at the target, None for each other job.
 
-        The sum of a shard's clips is then at hand as well, as `job.joint_sum`.
+        With a shard's receipt, the file `job.joint_sum` exists too.
         """
 
     def drop(self, job: ShardJob) -> None:
         """Remove a shard's files."""
 
     def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the HDF5 files beside the shards; return the card's entry of them."""
+        """Write the HDF5 files beside the shards; return their entry in the card."""
 
     def publish(self, card: Mapping[str, Any]) -> None:
-        """Bring what lies in `folder` to the target and, when all is there, the card."""
+        """Write the files in `folder` to the target and, when they are complete, the card."""
 
 
 @contextmanager
 def open_writer(
-    place: Filesystem,
+    target: Filesystem,
     settings: Mapping[str, Any],
     *,
     overwrite: bool,
@@ -75,29 +75,29 @@ def open_writer(
     newest: int,
     work: Path | None = None,
 ) -> Iterator[DatasetWriter | dict[str, Any]]:
-    """Hold the target for one prepare; yield the way to it, or the card of the dataset that is there already.
+    """Lock the target for one prepare; yield its writer, or its card if it already holds the dataset.
 
-    Settings and times as `locked` has them. `work` is where scratch folders for a place elsewhere are made.
+    Settings and times are those of `locked`. `work` is the folder of the scratch folders for a remote target.
     """
-    if place.is_local:
-        out = place.local_path
+    if target.is_local:
+        out = target.local_path
         with locked(out, settings, overwrite=overwrite, raw_times=raw_times, newest=newest) as receipts:
             yield read_card(out) if receipts is None else FolderWriter(out, receipts)
         return
     if settings["formats"] != ["shards"]:
-        raise UsageError(f"--out {place}: --format hdf5 and both need a local folder; copy it then: skelpipe copy")
+        raise UsageError(f"--out {target}: --format hdf5 and both need a local folder; then use skelpipe copy")
     clear_scratch(work)
-    lock = lock_filesystem(place, settings, overwrite=overwrite, raw_times=raw_times)
+    lock = lock_filesystem(target, settings, overwrite=overwrite, raw_times=raw_times)
     if not isinstance(lock, Lock):
         yield lock
         return
     with scratch_folder(work) as folder:
-        yield RemoteWriter(place, lock, folder, work)
+        yield RemoteWriter(target, lock, folder, work)
 
 
 @dataclass(frozen=True)
 class FolderWriter:
-    """A folder of this machine, which jobs write into."""
+    """The writer of a local folder, into which jobs write directly."""
 
     folder: Path
     receipts: Path
@@ -119,7 +119,7 @@ class FolderWriter:
         return write_hdf5_subsets(card, self.folder)
 
     def publish(self, card: Mapping[str, Any]) -> None:
-        for data in inventory(card):  # whatever the card promises is on disk before the card is
+        for data in inventory(card):  # every file that the card lists is on disk before the card
             flush_to_disk(self.folder / data.name)
         write_json(self.folder / CARD, card, durable=True)
         if "shards" not in card["formats"]:
@@ -128,30 +128,30 @@ class FolderWriter:
 
 @dataclass(frozen=True)
 class RemoteWriter:
-    """A locked place, to which workers upload shard by shard; `folder` keeps small files only."""
+    """The writer of a locked remote target; workers upload shard by shard, `folder` keeps small files only."""
 
-    place: Filesystem
+    target: Filesystem
     lock: Lock
     folder: Path
     work: Path | None
 
     def __str__(self) -> str:
-        return str(self.place)
+        return str(self.target)
 
     @property
     def receipts(self) -> Path:
         return self.folder / WORK
 
     def task(self, job: ShardJob | VideoJob) -> Job:
-        return UploadJob(job, self.place, self.lock.settings, self.work)
+        return UploadJob(job, self.target, self.lock.settings, self.work)
 
     def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
-        present = frozenset(self.place.names())  # one request, not one a file
+        present = frozenset(self.target.names())  # one request, not one per file
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(lambda job: self._read_receipt(job, present), jobs))
 
     def _read_receipt(self, job: ShardJob | VideoJob, present: frozenset[str]) -> dict[str, Any] | None:
-        """Return a receipt; it went up after the files it tells of, and they had been read back."""
+        """Return the receipt of a job; it was uploaded after its files, which had been read back."""
         names = [self._name(job.receipt)]
         names += [*_shard_names(job), self._name(job.joint_sum)] if isinstance(job, ShardJob) else []
         if not present.issuperset(names):
@@ -160,7 +160,7 @@ class RemoteWriter:
             receipt: dict[str, Any] = self._fetched(job.receipt, json.loads)
             if isinstance(job, ShardJob):
                 self._fetched(job.joint_sum, _array)
-        except ValueError:  # damaged: made again
+        except ValueError:  # damaged: written again
             return None
         if receipt["settings"] != job.settings:
             return None
@@ -171,8 +171,8 @@ class RemoteWriter:
         return None if receipt["drops"] and not job.skip_bad else receipt
 
     def _fetched(self, path: Path, parse: Callable[[bytes], T]) -> T:
-        """Return what `parse` makes of a note at the place, or raise its error; keep the bytes at `path`."""
-        content, parsed = read_parsed(self.place, self._name(path), parse)
+        """Return the parsed content of a file at the target, or raise `parse`'s error; save it at `path`."""
+        content, parsed = read_parsed(self.target, self._name(path), parse)
         with replacing(path) as file:
             file.write(content)
         return parsed
@@ -182,35 +182,35 @@ class RemoteWriter:
 
     def drop(self, job: ShardJob) -> None:
         for name in _shard_names(job):
-            self.place.remove(name)
+            self.target.remove(name)
 
     def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        raise UsageError(f"{self.place}: HDF5 files are written to a folder only")
+        raise UsageError(f"{self.target}: HDF5 files are written to a folder only")
 
     def publish(self, card: Mapping[str, Any]) -> None:
         small = {SAMPLES, README, *(f"anchors/{view}.npy" for view in VIEWS)}
         for name in LocalFilesystem(self.folder).names():
             if name in small:
-                put(self.place, name, self.folder / name)
-        still_locked(self.place, self.lock.settings)
+                put(self.target, name, self.folder / name)
+        still_locked(self.target, self.lock.settings)
         write_json(self.folder / CARD, card)
-        put(self.place, CARD, self.folder / CARD)
-        release(self.place)
+        put(self.target, CARD, self.folder / CARD)
+        release(self.target)
 
 
 def _array(content: bytes) -> np.ndarray:
-    """Return the array of a .npy file; ValueError where it is cut or too long."""
+    """Return the array of a .npy file; ValueError if it is too short or too long."""
     file = BytesIO(content)
     try:
         array: np.ndarray = np.load(file, allow_pickle=False)
     except EOFError:
-        raise ValueError("an empty file is no array") from None
+        raise ValueError("the file is empty") from None
     if file.read(1):
         raise ValueError("there are bytes after the array")
     return array
 
 
 def _shard_names(job: ShardJob) -> list[str]:
-    """Return the names of a shard's tars and indices within the dataset."""
+    """Return the names of a shard's tars and indices in the dataset."""
     tars = [shard_file(Path(), job.shard.subset, view, job.shard.name) for view in VIEWS]
     return [path.as_posix() for tar in tars for path in (tar, tar.with_suffix(".idx"))]

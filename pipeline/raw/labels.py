@@ -51,7 +51,7 @@ def _segment(row: bytes, where: str, line: int) -> Segment:
     for word, column in zip(words, COLUMNS, strict=False):
         if not _WHOLE.fullmatch(word):
             spelling = word[:LONGEST_WORD].decode("ascii", "backslashreplace")
-            raise RawError(f"{where}: the {column} must be a whole number, found {spelling!r}")
+            raise RawError(f"{where}: the {column} is to be a whole number, found {spelling!r}")
     return Segment(line, *(int(word) for word in words[:FEWEST_COLUMNS]))
 
 

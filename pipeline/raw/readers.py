@@ -1,16 +1,19 @@
-"""The file formats by the name that a manifest gives them."""
+"""The readers by the name that a manifest gives them, and reading the recordings of a dataset."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from skelpipe.errors import RawError
+from skelpipe.manifest import Manifest
 from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.pku import read_pku
 from skelpipe.raw.recording import Recording
+from skelpipe.raw.source import RawFile, TextBuffer
 
-__all__ = ["READERS"]
+__all__ = ["READERS", "RecordingReader"]
 
 # The values of a manifest's key `reader`. Each reader takes the bytes of a file (as `TextBuffer` returns them),
 # the file's name for error messages, and the number of joints.
@@ -20,3 +23,28 @@ READERS: dict[str, Callable[[np.ndarray, str, int], Recording]] = {
     "msr-text": read_msr,
     "npy": read_npy,
 }
+
+
+class RecordingReader:
+    """Read the recordings of a dataset; keeps the last one, since all clips of a video are read in turn."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._read = READERS[manifest.reader]
+        self._joints = len(manifest.layout)
+        self._y_down = manifest.y_down
+        self._text = TextBuffer()
+        self._last: tuple[str, Recording | RawError] | None = None
+
+    def read(self, file: RawFile) -> Recording:
+        """Return the recording in a file, y upwards; RawError if it is damaged."""
+        if self._last is None or self._last[0] != file.path:
+            try:
+                recording = self._read(self._text.read_raw(file), file.path, self._joints)
+                if self._y_down:
+                    recording.xyz[:, :, 1] *= -1
+                self._last = file.path, recording
+            except RawError as error:
+                self._last = file.path, error
+        if isinstance(self._last[1], RawError):
+            raise self._last[1]
+        return self._last[1]

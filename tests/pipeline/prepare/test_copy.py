@@ -23,17 +23,17 @@ from skelpipe.storage import open_filesystem
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, skeleton_text, moving_bodies, ntu_names) -> Callable[[str], Path]:
-    """A dataset of each split, made once; tests work on copies made by other means."""
+    """A dataset per split, prepared once; tests work on copies that shutil has made."""
     raw = tmp_path_factory.mktemp("raw")
     for seed, name in enumerate(ntu_names()):
         (raw / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(seed)))
 
-    def made(split: str) -> Path:
+    def of_split(split: str) -> Path:
         out = raw.parent / f"copy-source-{split}"
         prepare(load_manifest("ntu60"), [raw], out, Options(split, 8, 2, 5), quiet=True)
         return out
 
-    return made
+    return of_split
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_finished_copy_is_left_alone(source, target) -> None:
 
 def test_another_dataset_at_the_target_is_refused_or_replaced(prepared, source, target) -> None:
     shutil.copytree(prepared("xview"), target)
-    (target / "train/joint/000077.tar").write_bytes(b"a shard more than the new one has")
+    (target / "train/joint/000077.tar").write_bytes(b"one shard more than the new dataset has")
     mine = {"train/run.py": b"code", "notes.txt": b"text", "anchors/mine.txt": b"text"}
     for name, content in mine.items():
         (target / name).write_bytes(content)
@@ -122,7 +122,7 @@ def test_the_same_content_in_other_containers_is_not_mixed_in(source, target) ->
 
 
 def test_every_container_a_card_names_is_copied(source, target) -> None:
-    extra = {"train.h5": b"hdf5 of the training side" * 99, "untrimmed/test/000000.tar": b"videos" * 999}
+    extra = {"train.h5": b"hdf5 of the train subset" * 99, "untrimmed/test/000000.tar": b"videos" * 999}
     for name, content in extra.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content)
@@ -135,10 +135,10 @@ def test_every_container_a_card_names_is_copied(source, target) -> None:
     assert files_under(target) == files_under(source)
 
 
-def test_places_that_hold_no_dataset_or_cannot_take_one(source, target, tmp_path) -> None:
+def test_sources_without_a_dataset_and_targets_that_cannot_hold_one(source, target, tmp_path) -> None:
     with pytest.raises(DatasetError, match=rf"^{tmp_path}/none: no dataset\.json here"):
         copied(tmp_path / "none", target)
-    with pytest.raises(UsageError, match="is the place to copy from"):
+    with pytest.raises(UsageError, match="is the source of the copy"):
         copied(source, source / ".." / "source")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match=r"/file: is a file"):
@@ -184,7 +184,7 @@ def run() -> Callable:
     return lambda *words: CliRunner().invoke(copy_command, list(map(str, words)))
 
 
-def test_the_command_tells_what_it_did(run, source, target) -> None:
+def test_the_command_reports_what_it_did(run, source, target) -> None:
     digest, total = Dataset.open(source).digest, len(files_under(source))
     size = sum(map(len, files_under(source).values()))
     (target / "train/joint").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Copying through damage, kills and places that fail: never half a dataset with a card, and a rerun mends it."""
+"""Copies with damage, kills and failing filesystems: no card without all files, and a rerun completes the copy."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from skelpipe.storage import open_filesystem
 from skelpipe.storage.filesystem import LocalFilesystem
 
 
-def made(raw_folder: Callable[..., Path], names: Sequence[str], out: Path) -> Path:
+def prepared(raw_folder: Callable[..., Path], names: Sequence[str], out: Path) -> Path:
     """A dataset of recordings with these names."""
     raw = raw_folder(names, folder=f"raw-{out.name}")
     prepare(load_manifest("ntu60"), [raw], out, Options("xsub", 8, 2, 5), quiet=True)
@@ -30,7 +30,7 @@ def made(raw_folder: Callable[..., Path], names: Sequence[str], out: Path) -> Pa
 
 @pytest.fixture
 def source(raw_folder, ntu_names, tmp_path) -> Path:
-    return made(raw_folder, ntu_names(), tmp_path / "source")
+    return prepared(raw_folder, ntu_names(), tmp_path / "source")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ class CutOffError(Exception):
 
 
 class Failing(LocalFilesystem):
-    """A folder that takes `files` files and then fails in the middle of one."""
+    """A folder that accepts `files` files and then fails in the middle of one."""
 
     def __init__(self, folder: Path, files: int) -> None:
         super().__init__(folder)
@@ -69,7 +69,7 @@ class Failing(LocalFilesystem):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("files", [0, 1, 7, -2, -1])
-def test_a_cut_off_copy_goes_on_where_it_stopped(source, target, files, workers) -> None:
+def test_an_interrupted_copy_is_continued(source, target, files, workers) -> None:
     total = len(files_under(source))
     with pytest.raises(CutOffError):
         copy_dataset(open_filesystem(source), Failing(target, files % total), workers=workers, quiet=True)
@@ -102,7 +102,7 @@ copy_dataset(open_filesystem(sys.argv[1]), Killed(open_filesystem(sys.argv[2]).l
 
 
 @pytest.mark.parametrize("files", [1, 9, -1])
-def test_a_killed_copy_goes_on_where_it_stopped(source, target, files) -> None:
+def test_a_killed_copy_is_continued(source, target, files) -> None:
     total = len(files_under(source))
     words = [sys.executable, "-c", KILLED, str(source), str(target), str(files % total)]
     done = subprocess.run(words, check=False, capture_output=True, timeout=120)
@@ -118,7 +118,7 @@ def test_a_killed_copy_goes_on_where_it_stopped(source, target, files) -> None:
 
 @pytest.mark.parametrize("name", ["train/joint/000001.tar", "test/bone/000000.idx", "samples.parquet"])
 @pytest.mark.parametrize("damage", ["flip", "shorten", "lengthen", "remove"])
-def test_damage_at_the_source_is_named_and_not_carried_over(source, target, name, damage) -> None:
+def test_damage_at_the_source_is_reported_and_not_copied(source, target, name, damage) -> None:
     content = bytearray((source / name).read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
@@ -137,7 +137,7 @@ def test_damage_at_the_source_is_named_and_not_carried_over(source, target, name
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_damage_at_the_target_is_mended(source, target, finished) -> None:
+def test_damage_at_the_target_is_repaired(source, target, finished) -> None:
     shutil.copytree(source, target)
     if not finished:
         (target / "dataset.json").unlink()
@@ -153,7 +153,7 @@ def test_damage_at_the_target_is_mended(source, target, finished) -> None:
 
 
 class Rotten(LocalFilesystem):
-    """A folder that keeps other bytes than it was given, for one file."""
+    """A folder that stores wrong bytes for one file."""
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         super().write(name, [b"rotten"] if name == self.rotten else chunks)
@@ -161,16 +161,16 @@ class Rotten(LocalFilesystem):
 
 @pytest.mark.parametrize("name", ["train/joint/000001.tar", "anchors/joint.npy", "README.md", "dataset.json"])
 def test_what_is_written_is_read_back(source, target, name) -> None:
-    place = Rotten(target)
-    place.rotten = name
-    with pytest.raises(SkelpipeError, match=rf"^{target}/{name}: reads back otherwise than it was written"):
-        copy_dataset(open_filesystem(source), place, quiet=True)
+    filesystem = Rotten(target)
+    filesystem.rotten = name
+    with pytest.raises(SkelpipeError, match=rf"^{target}/{name}: does not read back as it was written"):
+        copy_dataset(open_filesystem(source), filesystem, quiet=True)
     assert not (target / name).exists()
     assert not (target / "dataset.json").exists()
 
 
-def test_the_old_card_goes_before_its_files_do(raw_folder, source, target) -> None:
-    made(raw_folder, ["S001C001P001R001A001", "S001C001P003R001A001"], target)
+def test_the_old_card_is_removed_before_its_files(raw_folder, source, target) -> None:
+    prepared(raw_folder, ["S001C001P001R001A001", "S001C001P003R001A001"], target)
     with pytest.raises(CutOffError):
         copy_dataset(open_filesystem(source), Failing(target, 3), overwrite=True, quiet=True)
     assert not (target / "dataset.json").exists()
@@ -179,7 +179,7 @@ def test_the_old_card_goes_before_its_files_do(raw_folder, source, target) -> No
 
 
 def test_memory_does_not_grow_with_the_size_of_a_file(source, target) -> None:
-    """Four files of 96 MiB go side by side through pieces of 8 MiB."""
+    """Four files of 96 MiB are copied at the same time in pieces of 8 MiB."""
     size, names = 96 << 20, ("000000", "000001", "000002", "000003")
     sha256 = hashlib.sha256(bytes(size)).hexdigest()
     for name in names:

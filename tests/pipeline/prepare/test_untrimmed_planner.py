@@ -1,4 +1,4 @@
-"""`prepare` of untrimmed recordings (PKU-MMD): cutting by label files, split files, videos with frame labels."""
+"""`prepare` of untrimmed recordings (PKU-MMD): clips by label files, split files, videos with frame labels."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ ROWS = "5,1,30,2\n51,25,60,1\n7,61,100,2\n"  # the first two overlap
 
 
 def video(seed: int, frames: int = 120, second: slice = slice(0, 0)) -> np.ndarray:
-    """Two bodies [F,2,25,3]; the second is there in the frames `second` only."""
+    """Two bodies [F,2,25,3]; the second is present in the frames `second` only."""
     rng = np.random.default_rng(seed)
     xyz = np.zeros((frames, 2, 25, 3))
     walk = np.cumsum(rng.normal(0, 0.01, (frames, 2, 25, 3)), axis=0) + rng.normal(0, 0.4, (2, 25, 3)) + [0, 0, 3]
@@ -37,7 +37,7 @@ def video(seed: int, frames: int = 120, second: slice = slice(0, 0)) -> np.ndarr
 
 @pytest.fixture
 def pku(tmp_path: Path) -> Callable[..., Path]:
-    """A maker of a folder of videos: `{id: (positions, label rows)}`, in the download's way of naming."""
+    """Write a folder of videos, `{id: (positions, label rows)}`, with file names as in the download."""
 
     def make(videos: dict[str, tuple[np.ndarray, str]], folder: str = "raw", alike: bool = True) -> Path:
         root = tmp_path / folder
@@ -61,7 +61,7 @@ def rows_of(folder: Path) -> dict[str, dict]:
 
 
 def expected_clip(xyz: np.ndarray, start: int, end: int) -> np.ndarray:
-    """The clip of frames start to end (from 1, both included) through crosclr, from the arrays themselves."""
+    """The clip of frames start to end (from 1, both inclusive) by profile crosclr, from the arrays."""
     piece = xyz[start - 1 : end]
     counts = np.where(piece[:, 1].reshape(len(piece), -1).sum(1) != 0, 2, 1).astype(np.int32)
     bodies = np.concatenate([frame[:count] for frame, count in zip(piece, counts, strict=True)])
@@ -79,8 +79,8 @@ def test_clips_are_the_rows_of_the_label_files(pku, tmp_path, alike) -> None:
     assert dataset.ids("test") == ["0291-M_001", "0291-M_002", "0291-M_003"]  # 0291 is on the built-in test list
     assert dataset.labels("train").tolist() == [4, 50, 6]
     assert len(dataset.classes) == 51
-    for side, name in (("train", "0002-L"), ("test", "0291-M")):
-        clips = dataset.reader(side, "joint").gather(np.arange(3))
+    for subset, name in (("train", "0002-L"), ("test", "0291-M")):
+        clips = dataset.reader(subset, "joint").gather(np.arange(3))
         for clip, (start, end) in zip(clips, [(1, 30), (25, 60), (61, 100)], strict=True):
             np.testing.assert_allclose(clip, expected_clip(two_videos()[name][0], start, end), atol=1e-6)
     rows = rows_of(tmp_path / "ds")
@@ -98,11 +98,13 @@ def test_the_middle_300_frames_of_a_long_clip_are_kept(pku, tmp_path) -> None:
     raw = pku({"0002-L": (long, "3,5,405,2\n")})
     prepare(PART1, [raw], tmp_path / "ds", SMALL, quiet=True)
     clip = Dataset.open(tmp_path / "ds").reader("train", "joint").gather(np.arange(1))[0]
-    np.testing.assert_allclose(clip, expected_clip(long, 55, 354), atol=1e-6)  # 401 frames: 50 off, 300, 51 off
+    np.testing.assert_allclose(
+        clip, expected_clip(long, 55, 354), atol=1e-6
+    )  # 401 frames: 50 removed, 300 kept, 51 removed
     assert rows_of(tmp_path / "ds")["0002-L_001"]["frames"] == 300
 
 
-def test_rows_that_leave_the_video_are_cut_and_noted(pku, tmp_path) -> None:
+def test_rows_beyond_the_video_are_cut_and_noted(pku, tmp_path) -> None:
     raw = pku({"0002-L": (video(1), "1,-3,20,2\n2,100,125,1\n")})
     prepare(PART1, [raw], tmp_path / "ds", SMALL, quiet=True)
     rows = rows_of(tmp_path / "ds")
@@ -120,7 +122,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_damaged_label_rows_fail_or_are_left_out(pku, tmp_path, fault) -> None:
+def test_damaged_label_rows_fail_or_are_skipped(pku, tmp_path, fault) -> None:
     labels, message = FAULTS[fault]
     raw = pku({**two_videos(), "0002-L": (video(1), labels)})
     with pytest.raises(RawError, match=message):
@@ -152,7 +154,7 @@ def test_videos_and_label_files_without_each_other(pku, tmp_path) -> None:
         prepare(PART1, [raw], tmp_path / "c", SMALL, quiet=True)
 
 
-def test_149_columns(pku, tmp_path) -> None:
+def test_a_line_of_149_columns_is_refused(pku, tmp_path) -> None:
     raw = pku(two_videos())
     path = raw / "skeleton" / "0291-M.txt"
     lines = path.read_text().splitlines()
@@ -169,7 +171,7 @@ def test_149_columns(pku, tmp_path) -> None:
         skip_bad=True,
     ).card
     assert card["splits"]["test"]["samples"] == 0
-    assert sum(card["dropped"].values()) == 3  # every clip of the video tells why
+    assert sum(card["dropped"].values()) == 3  # every clip of the video has the reason
 
 
 def test_archives_and_folders_are_the_same_dataset(pku, tmp_path) -> None:
@@ -185,7 +187,7 @@ def test_archives_and_folders_are_the_same_dataset(pku, tmp_path) -> None:
     assert prepare(PART1, archives, tmp_path / "b", SMALL, quiet=True).card["digest"] == digest
 
 
-def test_a_split_that_is_not_built_in_asks_for_the_downloads_file(pku, tmp_path) -> None:
+def test_a_split_that_is_not_built_in_needs_a_split_file(pku, tmp_path) -> None:
     raw = pku(two_videos())
     with pytest.raises(UsageError, match=r"--split-file with the file cross-view\.txt of the dataset's download"):
         prepare(PART1, [raw], tmp_path / "ds", Options("xview", frames=10), quiet=True)
@@ -204,23 +206,7 @@ def test_a_split_that_is_not_built_in_asks_for_the_downloads_file(pku, tmp_path)
     assert outcome.outside == {"on neither list of the split": 1}
 
 
-BAD_LISTS = {
-    "no header": ("0002-L,\n", ":1: a header"),
-    "one list": ("Training videos:\n0002-L,\n", "a training and a validation list"),
-    "both": ("Training videos:\n0002-L,\nValidation videos:\n0002-L,\n", "0002-L is on both lists"),
-    "turned round": ("Validation videos:\n0002-L,\nTraining videos:\n0003-L\n", ":1: the header .* out of turn"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_LISTS)
-def test_broken_split_files_are_told_what_is_wrong(tmp_path, case) -> None:
-    text, message = BAD_LISTS[case]
-    (tmp_path / "split.txt").write_text(text)
-    with pytest.raises(UsageError, match=message):
-        read_split_file(tmp_path / "split.txt")
-
-
-def test_untrimmed_videos_are_stored_with_a_label_a_frame(pku, tmp_path) -> None:
+def test_untrimmed_videos_are_stored_with_one_label_per_frame(pku, tmp_path) -> None:
     raw = pku(two_videos())
     options = Options("xsub", frames=10, shard_size=4, untrimmed=True)
     card = prepare(PART1, [raw], tmp_path / "ds", options, quiet=True, workers=2).card
@@ -229,17 +215,17 @@ def test_untrimmed_videos_are_stored_with_a_label_a_frame(pku, tmp_path) -> None
     assert card["splits"] == plain["splits"]
     dataset = Dataset.open(tmp_path / "ds")
     assert damages(dataset, quiet=True) == []
-    wanted = np.zeros(120, int)
-    wanted[0:30], wanted[24:60], wanted[60:100] = 5, 51, 7  # where rows overlap the later one holds
+    expected = np.zeros(120, int)
+    expected[0:30], expected[24:60], expected[60:100] = 5, 51, 7  # in a frame of two rows the later row counts
     xyz = two_videos()["0291-M"][0].transpose(3, 0, 2, 1)
     videos = dataset.videos("test")
     assert videos.ids == ["0291-M"]
     np.testing.assert_allclose(videos.joint(0), xyz, atol=1e-6)
-    assert videos.label(0).tolist() == wanted.tolist()
+    assert videos.label(0).tolist() == expected.tolist()
     with tarfile.open(tmp_path / "ds" / "untrimmed" / "test" / "000000.tar") as tar:
         members = {member.name: np.load(io.BytesIO(tar.extractfile(member).read())) for member in tar}
     np.testing.assert_allclose(members["0291-M.joint.npy"], xyz, atol=1e-6)
-    assert members["0291-M.label.npy"].tolist() == wanted.tolist()
+    assert members["0291-M.label.npy"].tolist() == expected.tolist()
     with pytest.raises(DatasetError, match="prepare it with --untrimmed"):
         Dataset.open(tmp_path / "plain").videos("test")
     with pytest.raises(UsageError, match="--untrimmed: the recordings of ntu60 are single actions"):

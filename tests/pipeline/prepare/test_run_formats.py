@@ -1,4 +1,4 @@
-"""`prepare` into HDF5, float16 and the ctrgcn profile; and datasets as other programs read them."""
+"""`prepare` with HDF5, float16 and profile `ctrgcn`; and datasets read by other programs."""
 
 import json
 from pathlib import Path
@@ -30,8 +30,8 @@ def make(raw: Path, out: Path, options: Options = SMALL, formats: str = "shards"
     return Dataset.open(out)
 
 
-def every_clip(dataset: Dataset, side: str, view: str) -> np.ndarray:
-    return dataset.reader(side, view).gather(np.arange(dataset.count(side)))
+def every_clip(dataset: Dataset, subset: str, view: str) -> np.ndarray:
+    return dataset.reader(subset, view).gather(np.arange(dataset.count(subset)))
 
 
 def test_hdf5_holds_the_same_dataset_as_the_shards(raw_folder, ntu_names, tmp_path) -> None:
@@ -40,18 +40,18 @@ def test_hdf5_holds_the_same_dataset_as_the_shards(raw_folder, ntu_names, tmp_pa
     assert shards.digest == hdf5.digest == both.digest
     assert not list((tmp_path / "hdf5").rglob("*.tar"))
     assert len(list((tmp_path / "both").rglob("*.tar"))) == len(list((tmp_path / "shards").rglob("*.tar")))
-    for side in ("train", "test"):
-        assert shards.ids(side) == hdf5.ids(side)
-        with h5py.File(tmp_path / "hdf5" / f"{side}.h5") as file:  # another program's view of it
+    for subset in ("train", "test"):
+        assert shards.ids(subset) == hdf5.ids(subset)
+        with h5py.File(tmp_path / "hdf5" / f"{subset}.h5") as file:  # as another program reads it
             assert set(file) == {"id", "label", *VIEWS}
-            assert [id_.decode() for id_ in file["id"][:]] == shards.ids(side)
-            assert file["label"][:].tolist() == shards.labels(side).tolist()
+            assert [id_.decode() for id_ in file["id"][:]] == shards.ids(subset)
+            assert file["label"][:].tolist() == shards.labels(subset).tolist()
             assert file.attrs["digest"] == shards.digest
             for view in VIEWS:
-                assert np.array_equal(file[view][:], every_clip(shards, side, view))
+                assert np.array_equal(file[view][:], every_clip(shards, subset, view))
                 assert file[view].chunks is not None
         for view in VIEWS:
-            assert np.array_equal(every_clip(hdf5, side, view), every_clip(shards, side, view))
+            assert np.array_equal(every_clip(hdf5, subset, view), every_clip(shards, subset, view))
     assert damages(hdf5, quiet=True) == damages(both, quiet=True) == []
     assert prepare(NTU60, [raw], tmp_path / "hdf5", SMALL, formats=["hdf5"], quiet=True).was_complete
     with pytest.raises(UsageError, match=r"formats was \['hdf5'\], is \['shards'\]"):
@@ -70,7 +70,7 @@ def test_streams_of_either_container_are_the_same(raw_folder, ntu_names, tmp_pat
     assert len(seen[0]) == 6
 
 
-def test_truncated_hdf5_is_named(raw_folder, ntu_names, tmp_path) -> None:
+def test_truncated_hdf5_is_reported(raw_folder, ntu_names, tmp_path) -> None:
     dataset = make(raw_folder(ntu_names()), tmp_path / "ds", formats="hdf5")
     path = tmp_path / "ds" / "train.h5"
     path.write_bytes(path.read_bytes()[:-1000])
@@ -130,7 +130,7 @@ def test_a_coordinate_beyond_float16(raw_folder, ntu_names, tmp_path) -> None:
         make(raw, tmp_path / "ds", Options("xsub", frames=16, dtype="float16"))
 
 
-def test_ctrgcn_clips_and_what_it_refuses(raw_folder, ntu_names, tmp_path) -> None:
+def test_clips_of_ctrgcn_and_its_errors(raw_folder, ntu_names, tmp_path) -> None:
     names = ntu_names()
     raw = raw_folder(names, bodies=1, frames=20)
     dataset = make(raw, tmp_path / "ds", Options("xsub", frames=16, profile="ctrgcn"))
@@ -138,11 +138,11 @@ def test_ctrgcn_clips_and_what_it_refuses(raw_folder, ntu_names, tmp_path) -> No
     copied = make(raw, tmp_path / "copied", Options("xsub", frames=16, profile="ctrgcn", second_body="copy"))
     assert copied.digest != dataset.digest
     for row, id_ in enumerate(dataset.ids("test")):
-        wanted = np.empty((3, 16, 25, 2), np.float32)
+        expected = np.empty((3, 16, 25, 2), np.float32)
         recording = read_skeleton(TextBuffer().read(str(raw / f"{id_}.skeleton")), id_)
-        ctrgcn(recording, layout("kinect-v2-25"), 16, 2, wanted)
+        ctrgcn(recording, layout("kinect-v2-25"), 16, 2, expected)
         clip = dataset.reader("test", "joint").gather(np.array([row]))[0]
-        assert np.array_equal(clip, wanted)
+        assert np.array_equal(clip, expected)
         assert not clip[..., 1].any()
         twin = copied.reader("test", "joint").gather(np.array([row]))[0]
         assert np.array_equal(twin[..., 1], twin[..., 0])
@@ -150,7 +150,7 @@ def test_ctrgcn_clips_and_what_it_refuses(raw_folder, ntu_names, tmp_path) -> No
         make(raw, tmp_path / "no", Options("xsub", frames=16, second_body="copy"))
 
 
-def test_a_recording_that_ctrgcn_has_no_clip_for_is_damage(raw_folder, ntu_names, tmp_path) -> None:
+def test_a_recording_without_a_clip_in_ctrgcn_is_damaged(raw_folder, ntu_names, tmp_path) -> None:
     names = ntu_names()
     raw = raw_folder(names, frames=20)
     short = raw_folder(["S001C001P001R001A005"], "short", frames=5, bodies=2)
@@ -163,29 +163,29 @@ def test_a_recording_that_ctrgcn_has_no_clip_for_is_damage(raw_folder, ntu_names
     assert reason == "S001C001P001R001A005.skeleton: no body is seen in more than 11 frames"
 
 
-def test_hugging_face_datasets_reads_it(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
+def test_hugging_face_datasets_reads_a_dataset(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
     ours = make(raw_folder(ntu_names()), tmp_path / "ds")
-    files = {side: str(tmp_path / "ds" / side / "bone" / "*.tar") for side in ("train", "test")}
+    files = {subset: str(tmp_path / "ds" / subset / "bone" / "*.tar") for subset in ("train", "test")}
     theirs = datasets.load_dataset("webdataset", data_files=files, cache_dir=str(tmp_path / "cache"))
-    assert {side: len(theirs[side]) for side in files} == {"train": 12, "test": 12}
+    assert {subset: len(theirs[subset]) for subset in files} == {"train": 12, "test": 12}
     for row, sample in enumerate(theirs["train"].with_format("numpy")):
         assert sample["__key__"].endswith(ours.ids("train")[row])
         assert int(sample["cls"]) == ours.labels("train")[row]
         clip = ours.reader("train", "bone").gather(np.array([row]))[0]
         assert np.array_equal(np.asarray(sample["bone.npy"], np.float32), clip)
     card = datasets.load_dataset(str(tmp_path / "ds"), "motion", cache_dir=str(tmp_path / "cache"))
-    assert len(card["test"]) == 12  # the README's front matter says what is where
+    assert len(card["test"]) == 12  # by the front matter of README.md
 
 
-def test_the_readme_tells_what_it_is(raw_folder, ntu_names, tmp_path) -> None:
+def test_the_readme_describes_the_dataset(raw_folder, ntu_names, tmp_path) -> None:
     dataset = make(raw_folder(ntu_names()), tmp_path / "ds", formats="hdf5")
     text = (tmp_path / "ds" / "README.md").read_text()
     assert text.startswith("---\n")
-    for said in (dataset.digest, "12 |", "`crosclr` version 1", "h5py.File", NTU60.terms, NTU60.homepage):
-        assert said in text
+    for text_part in (dataset.digest, "12 |", "`crosclr` version 1", "h5py.File", NTU60.terms, NTU60.homepage):
+        assert text_part in text
     assert "webdataset.WebDataset" not in text
     card = json.loads((tmp_path / "ds" / "dataset.json").read_text())
     assert set(card["hdf5"]) == {"train", "test"}

@@ -1,4 +1,4 @@
-"""`prepare --engine dask` on a real cluster of this machine, one worker of which is killed at work."""
+"""`prepare --engine dask` on a real cluster of this machine; one worker is killed while it works."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from distributed import LocalCluster
 
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.verify import damages
@@ -25,7 +25,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
+def cluster() -> Iterator[Any]:
+    from distributed import LocalCluster  # here, as it takes seconds to import
+
     with LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
     ) as running:
@@ -33,13 +35,13 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def on_dask(raw: Path, out: Path, scheduler: str, *extra: str) -> subprocess.Popen[bytes]:
-    places = ["--raw", str(raw), "--out", str(out), "--scheduler", scheduler]
-    command = [sys.executable, "-m", "skelpipe", "prepare", *OPTIONS, *places, *extra]
+    paths = ["--raw", str(raw), "--out", str(out), "--scheduler", scheduler]
+    command = [sys.executable, "-m", "skelpipe", "prepare", *OPTIONS, *paths, *extra]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_lost_worker_changes_nothing(raw_folder, ntu_names, tmp_path, cluster) -> None:
-    """The same bytes as one process writes, though a worker is killed as soon as shards appear."""
+    """The bytes equal those of one process, although a worker is killed as soon as shards appear."""
     raw = raw_folder(ntu_names(actions=15), frames=100)
     prepare(load_manifest("ntu60"), [raw], tmp_path / "one", Options("xsub", frames=16, shard_size=3), quiet=True)
     process = on_dask(raw, tmp_path / "dask", cluster.scheduler_address)
@@ -55,7 +57,7 @@ def test_a_lost_worker_changes_nothing(raw_folder, ntu_names, tmp_path, cluster)
     assert damages(Dataset.open(tmp_path / "dask"), quiet=True) == []
 
 
-def test_a_damaged_recording_is_named_through_the_cluster(raw_folder, ntu_names, tmp_path, cluster) -> None:
+def test_a_damaged_recording_is_reported_through_the_cluster(raw_folder, ntu_names, tmp_path, cluster) -> None:
     names = ntu_names()
     raw = raw_folder(names)
     (raw / f"{names[3]}.skeleton").write_text("")
@@ -69,7 +71,7 @@ def test_a_damaged_recording_is_named_through_the_cluster(raw_folder, ntu_names,
     assert Dataset.open(tmp_path / "ds").count("train") + Dataset.open(tmp_path / "ds").count("test") == 23
 
 
-def test_no_scheduler_and_no_extra_are_one_line(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
+def test_a_missing_scheduler_or_extra_is_reported(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
     raw = raw_folder(ntu_names())
     monkeypatch.setattr("skelpipe.prepare.engines.CONNECT_SECONDS", 1)
     options = Options("xsub", frames=16)

@@ -1,4 +1,4 @@
-"""`prepare` from raw folders: content, reproducibility, faults, and being cut off."""
+"""`prepare` from raw folders: content, sample table, anchors, reproducibility."""
 
 import json
 import os
@@ -33,25 +33,25 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_every_clip_is_its_recordings(raw_folder, ntu_names, tmp_path) -> None:
+def test_every_clip_is_that_of_its_recording(raw_folder, ntu_names, tmp_path) -> None:
     names = ntu_names()
     raw = raw_folder(names, bodies=2)
     make(raw, tmp_path / "ds")
     dataset = Dataset.open(tmp_path / "ds")
     seen = []
-    for split in ("train", "test"):
-        ids, labels = dataset.ids(split), dataset.labels(split)
+    for subset in ("train", "test"):
+        ids, labels = dataset.ids(subset), dataset.labels(subset)
         assert ids == sorted(ids)
         seen += ids
         for view in VIEWS:
-            clips = dataset.reader(split, view).gather(np.arange(len(ids)))
+            clips = dataset.reader(subset, view).gather(np.arange(len(ids)))
             for id_, label, clip in zip(ids, labels, clips, strict=True):
-                wanted = np.empty((3, 16, 25, 2), np.float32)
+                expected = np.empty((3, 16, 25, 2), np.float32)
                 recording = read_skeleton(TextBuffer().read(str(raw / f"{id_}.skeleton")), id_)
-                crosclr(recording, KINECT, 16, 2, wanted)
-                assert np.array_equal(clip, derive(wanted, view, KINECT))
+                crosclr(recording, KINECT, 16, 2, expected)
+                assert np.array_equal(clip, derive(expected, view, KINECT))
                 assert label == int(id_[-3:]) - 1
-                assert (split == "train") == (int(id_[9:12]) == 1)  # subject 1 trains, subject 3 tests
+                assert (subset == "train") == (id_[9:12] == "001")  # subject 1 is for training, 3 for testing
     assert sorted(seen) == names
 
 
@@ -81,9 +81,9 @@ def test_same_bytes_for_any_workers_folders_and_listing_order(
     names = ntu_names()
     raw = raw_folder(names)
     make(raw, tmp_path / "one")
-    wanted = files_of(tmp_path / "one")
+    expected = files_of(tmp_path / "one")
     make(raw, tmp_path / "two", workers=2)
-    assert files_of(tmp_path / "two") == wanted
+    assert files_of(tmp_path / "two") == expected
     nested = tmp_path / "nested" / "deep"
     nested.mkdir(parents=True)
     for number, name in enumerate(names):
@@ -92,8 +92,8 @@ def test_same_bytes_for_any_workers_folders_and_listing_order(
     walk = os.walk
     monkeypatch.setattr(os, "walk", lambda *a, **k: ((d, s, f[::-1]) for d, s, f in walk(*a, **k)))
     make(tmp_path / "nested", tmp_path / "three")
-    assert files_of(tmp_path / "three") == wanted
-    assert {name.split("/")[-1] for name in wanted} >= {
+    assert files_of(tmp_path / "three") == expected
+    assert {name.split("/")[-1] for name in expected} >= {
         "dataset.json",
         "samples.parquet",
         "README.md",
@@ -101,7 +101,7 @@ def test_same_bytes_for_any_workers_folders_and_listing_order(
     }
 
 
-def test_digest_follows_content_and_options(raw_folder, ntu_names, tmp_path) -> None:
+def test_the_digest_depends_on_content_and_options(raw_folder, ntu_names, tmp_path) -> None:
     raw = raw_folder(ntu_names())
     digests = [make(raw, tmp_path / "a")["digest"]]
     digests.append(make(raw, tmp_path / "b", Options("xsub", frames=15, shard_size=5))["digest"])
@@ -113,7 +113,7 @@ def test_digest_follows_content_and_options(raw_folder, ntu_names, tmp_path) -> 
     assert len(set(digests)) == 4
 
 
-def test_empty_training_side_is_a_dataset_without_anchors(raw_folder, ntu_names, tmp_path) -> None:
+def test_empty_train_subset_is_a_dataset_without_anchors(raw_folder, ntu_names, tmp_path) -> None:
     card = make(raw_folder(ntu_names(subjects=[3])), tmp_path / "ds")
     assert card["splits"]["train"]["samples"] == 0
     assert card["anchors"] == {"absent": "the training side is empty"}
@@ -124,7 +124,7 @@ def test_empty_training_side_is_a_dataset_without_anchors(raw_folder, ntu_names,
     assert damages(dataset, quiet=True) == []
 
 
-def test_card_tells_the_whole_story(raw_folder, ntu_names, tmp_path) -> None:
+def test_the_card_describes_the_dataset(raw_folder, ntu_names, tmp_path) -> None:
     card = make(raw_folder(ntu_names()), tmp_path / "ds")
     assert json.loads((tmp_path / "ds" / "dataset.json").read_text()) == json.loads(json.dumps(card))
     assert card["published"] == {"train": 40091, "test": 16487}

@@ -1,4 +1,4 @@
-"""`prepare` when something changed between two runs: definitions, leftovers of a kill, processes left behind."""
+"""`prepare` when something changed between two runs: definitions, files of a killed run, remaining processes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ GYM = {
     "splits": {"xsub": {"field": "subject", "train": ["ada", "bob"]}},
 }
 EDITS = {
-    "another side": {"splits": {"xsub": {"field": "subject", "train": ["ada"]}}},
+    "another subset": {"splits": {"xsub": {"field": "subject", "train": ["ada"]}}},
     "another order of classes": {"classes": ["lunge", "squat"]},
     "another layout": {"layout": {"joints": [f"j{n}" for n in range(17)], "centre": "j0"}},
     "y downwards": {"y": "down"},
@@ -66,10 +66,10 @@ def digest(manifest, folder: Path, out: str, **kwargs) -> str:
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_manifest_is_another_dataset(gym, edit, monkeypatch) -> None:
-    """Of a finished dataset and of one that was cut off: never taken for the old one, never mixed with it."""
+    """Neither a finished nor an unfinished dataset is mistaken for, or mixed with, that of the edited manifest."""
     before = digest(gym_manifest(gym), gym, "finished")
     with monkeypatch.context() as patch:
-        patch.setattr("skelpipe.prepare.assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("skelpipe.prepare.run.assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             digest(gym_manifest(gym), gym, "cut-off")
     edited = gym_manifest(gym, **EDITS[edit])
@@ -82,8 +82,8 @@ def test_an_edited_manifest_is_another_dataset(gym, edit, monkeypatch) -> None:
         assert damages(Dataset.open(gym / out), quiet=True) == []
 
 
-def test_receipts_of_other_settings_do_not_count(raw_folder, ntu_names, tmp_path) -> None:
-    """What a kill while the work folder is removed may leave: receipts, and no settings to compare."""
+def test_receipts_of_other_settings_are_ignored(raw_folder, ntu_names, tmp_path) -> None:
+    """A kill while the work folder is removed may leave receipts, but no settings to compare."""
     names = ntu_names()
     raw = raw_folder(names, frames=20)
     last = raw / f"{names[-1]}.skeleton"
@@ -140,7 +140,7 @@ def alive(pid: str) -> bool:
         return False
 
 
-def test_another_datasets_sample_table(raw_folder, ntu_names, tmp_path) -> None:
+def test_the_sample_table_of_another_dataset_is_refused(raw_folder, ntu_names, tmp_path) -> None:
     raw = raw_folder(ntu_names())
     for name, size in (("a", 5), ("b", 100)):
         prepare(NTU60, [raw], tmp_path / name, Options("xsub", frames=8, shard_size=size), quiet=True)
@@ -150,7 +150,7 @@ def test_another_datasets_sample_table(raw_folder, ntu_names, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("key", ["formats", "published", "samples_file", "classes"])
-def test_a_card_that_lost_a_key(raw_folder, ntu_names, tmp_path, key) -> None:
+def test_a_card_without_a_key_is_refused(raw_folder, ntu_names, tmp_path, key) -> None:
     prepare(NTU60, [raw_folder(ntu_names())], tmp_path / "ds", SMALL, quiet=True)
     path = tmp_path / "ds" / "dataset.json"
     card = json.loads(path.read_bytes())
@@ -162,8 +162,8 @@ def test_a_card_that_lost_a_key(raw_folder, ntu_names, tmp_path, key) -> None:
         Dataset.open(tmp_path / "ds")
 
 
-def test_places_elsewhere_do_not_show_their_secrets(tmp_path, monkeypatch) -> None:
-    """Neither where wrong usage is refused (2) nor where nobody answers (1)."""
+def test_urls_do_not_show_their_secrets(tmp_path, monkeypatch) -> None:
+    """Neither for wrong usage (2) nor if nobody answers (1)."""
     monkeypatch.chdir(tmp_path)
     url = "s3://AKIA:topsecret@bucket/x?endpoint_override=127.0.0.1:1&scheme=http"
     prefix = ["prepare", "--dataset", "ntu60", "--split", "xsub"]

@@ -1,4 +1,4 @@
-"""`prepare` in bounded memory, however many recordings there are."""
+"""`prepare` needs bounded memory for any number of recordings."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from skelpipe.manifest_file import load_manifest
 RECORDINGS = 5000
 MOST_MB = 400
 
-# ru_maxrss of children is that of the largest one: a worker. That of the process itself would count in the memory
-# of the test's own process, from which it was started; the high-water mark starts with the program.
+# ru_maxrss of children is that of the largest one, a worker. ru_maxrss of the process itself would include the
+# memory of the test process that started it; the high-water mark VmHWM does not.
 MEASURED = """
 import json, resource, sys
 from skelpipe.cli import main
@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 
 def test_peak_memory_of_5000_recordings(raw_folder, ntu_names, tmp_path) -> None:
-    """Names are many, files few: links to recordings of a real size (300 kB)."""
+    """Many names are links to a few recordings of a real size (300 kB)."""
     sources = [
         raw_folder(ntu_names()[:4], "sources", frames=90, bodies=1) / f"{name}.skeleton"
         for name in ntu_names()[:4]

@@ -1,4 +1,4 @@
-"""Untrimmed recordings: which files are label files, and the clips that their rows cut out."""
+"""Planning of untrimmed recordings: which files are label files, and the clips of their rows."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from skelpipe.raw.source import RawFile, TextBuffer
 __all__ = ["plan_segments", "split_label_files"]
 
 LARGEST_LABELS = 1 << 16  # bytes; a larger file is a recording, a smaller one may be either
-HEAD = 4096  # bytes that tell which
+HEAD = 4096  # bytes that decide between the two
 NO_LABELS = "there is no label file of this video"
 NO_VIDEO = "there is no video of this label file"
 DOUBLED_LABELS = "its label file is found more than once"
@@ -22,10 +22,10 @@ DOUBLED_LABELS = "its label file is found more than once"
 def split_label_files(
     manifest: Manifest, segments: Segments, files: Iterable[RawFile]
 ) -> tuple[list[RawFile], list[tuple[str, RawFile]]]:
-    """Return recordings (and strangers), and label files with the id of their recording.
+    """Return recordings (and other files), and label files with the id of their recording.
 
-    Where a recording and its label file have the same name, the content tells; of two files of that name which
-    both look like no labels, the small one is the label file, so that it is the one to be complained of.
+    If a recording and its label file have the same name, their content decides. If neither of two such files looks
+    like labels, the smaller one is taken as the label file, so that the error message names it.
     """
     others: list[RawFile] = []
     labels: list[tuple[str, RawFile]] = []
@@ -56,7 +56,7 @@ def _holds_labels(file: RawFile, text: TextBuffer) -> bool:
         return False
     try:
         return looks_like_labels(bytes(text.read_raw(file)[:-1][:HEAD]))
-    except RawError:  # told when it is read in earnest
+    except RawError:  # reported when the file is read completely
         return False
 
 
@@ -70,10 +70,10 @@ def plan_segments(
     *,
     skip_bad: bool,
 ) -> None:
-    """Add the videos and their clips to the plan. A clip's id is the video's and the row's line, `0002-L_007`.
+    """Add the videos and their clips to the plan. The id of a clip is video and line of the row, `0002-L_007`.
 
-    A video without label file, a label file without video or with a damaged row, and a second label file are
-    RawErrors that name the file (and line); with `skip_bad` they are drops.
+    A video without a label file, a label file without a video or with a damaged row, and a second label file are
+    RawErrors that name the file (and line), or drops with `skip_bad`.
     """
     labels: dict[str, RawFile] = {}
     for identity, file in label_files:
@@ -122,7 +122,7 @@ def _plan_video(
         if row.start < 1:
             notes.append(f"frames {row.start} to {row.end}: cut at the video's first")
         plan.samples.append(Sample(clip, one.subset, label, one.fields, one.file, cut, "; ".join(notes)))
-    if len(good) == len(rows):  # frames of a row that says nothing would pass for background
+    if len(good) == len(rows):  # the frames of a damaged row would count as background
         numbered = tuple(replace(row, action=row.action - manifest.first_label + 1) for row in rows)
         plan.videos.append(Video(identity, one.subset, one.fields, one.file, numbered))
 
