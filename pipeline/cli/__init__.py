@@ -1,4 +1,4 @@
-"""The `skelpipe` command. Commands import what is heavy when they run, so that help answers at once."""
+"""The `skelpipe` command. Commands import heavy packages only when they run, so that help answers at once."""
 
 import click
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 FRAMES = 50
-CLIPS = 2048  # of the synthetic dataset
+CLIPS = 2048  # in the synthetic dataset
 
 
 @click.command(epilog="Example: skelpipe bench --what augment --frames 50 --seconds 1")
@@ -32,13 +32,13 @@ CLIPS = 2048  # of the synthetic dataset
     type=click.Choice(["augment", "stream", "loader", "all"]),
     default="all",
     show_default=True,
-    help="Views made in memory, batches read, or both in a loader.",
+    help="Augmentation of clips in memory (augment), reading of batches (stream), or both (loader).",
 )
 @unresolved_shards_option
 @click.option(
     "--frames",
     type=click.IntRange(min=8),
-    help=f"Use synthetic clips of this many frames, and read no dataset [default, where none is found: {FRAMES}].",
+    help=f"Use synthetic clips of so many frames and no dataset [default, if no dataset is found: {FRAMES}].",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Clips per batch.")
 @device_option
@@ -50,7 +50,7 @@ CLIPS = 2048  # of the synthetic dataset
     help="CPU threads that torch uses.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Time to measure each row for."
+    "--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Measuring time per row."
 )
 @json_option
 @errors_as_messages
@@ -67,8 +67,9 @@ def bench(
 ) -> None:
     """Measure augmentation and reading on this machine, each against a simple reference.
 
-    Both take turns, and the medians are printed: on a busy machine trust the ratios. The clips are those of a
-    dataset or, where none is found, synthetic ones in a temporary folder that is removed at the end.
+    Both are measured in turns, and the medians are printed. On a busy machine only the ratios are reliable. The
+    clips are those of a dataset or, if none is found, synthetic ones in a temporary folder that is removed at the
+    end.
     """
     from skelpipe.bench.augmentations import augment_rows, graph_rows
     from skelpipe.bench.streams import loader_rows, stream_rows
@@ -101,14 +102,14 @@ def bench(
 
 @contextmanager
 def _clips(shards: str | None, frames: int | None, count: int) -> Iterator[tuple["Dataset", str]]:
-    """Open the dataset to measure with; yield it and its name in words."""
+    """Open the dataset for the measurement; yield it and its name."""
     from skelpipe.bench.synthetic_clips import synthetic_clips
     from skelpipe.dataset import Dataset
     from skelpipe.errors import UsageError
 
     if shards is not None and frames is not None:
         raise UsageError(
-            "--frames asks for synthetic clips, --shards (or SKELPIPE_SHARDS) names a dataset to read: not both"
+            "--frames means synthetic clips, --shards (or SKELPIPE_SHARDS) a dataset to read: give one of them"
         )
     found = None
     if frames is None:

@@ -16,17 +16,17 @@ __all__ = ["copy"]
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace another dataset at DST; other files there stay.",
+    help="Replace another dataset at DST; other files at DST stay.",
 )
 @workers_option
 @json_option
 @errors_as_messages
 def copy(*, source: str, target: str, overwrite: bool, workers: int, as_json: bool) -> None:
-    """Copy a dataset between folders, file://, s3:// and gs://, checking every byte against its card.
+    """Copy a dataset between folders, file://, s3:// and gs://, and check every byte against its card.
 
     A URL takes options, as in "s3://bucket/ntu60-xsub?endpoint_override=127.0.0.1:9000&scheme=http" (also region,
-    anonymous=true); credentials come from the environment. Cut off or interrupted, the same command goes on where
-    it stopped. A dataset's card arrives last: before that there is no dataset at DST.
+    anonymous=true); credentials come from the environment. After an interruption, the same command continues where
+    it stopped. The card of the dataset is written last; before that there is no dataset at DST.
     """
     from skelpipe.prepare.copy import copy_dataset
     from skelpipe.storage import open_filesystem

@@ -16,7 +16,7 @@ __all__ = ["info"]
 @json_option
 @errors_as_messages
 def info(*, shards: str, as_json: bool) -> None:
-    """Print what a dataset is: its source, split, shape, counts and digest."""
+    """Print the description of a dataset: source, split, shape, counts and digest."""
     from skelpipe.dataset import Dataset
     from skelpipe.manifest import SUBSETS
 
@@ -31,7 +31,7 @@ def info(*, shards: str, as_json: bool) -> None:
         for subset in SUBSETS
     }
     content = {
-        "shards": str(dataset.filesystem),  # the URL without what may be a secret in it
+        "shards": str(dataset.filesystem),  # the URL without secrets
         "name": dataset.name,
         "title": card["title"],
         "split": dataset.split,
@@ -62,7 +62,7 @@ def info(*, shards: str, as_json: bool) -> None:
     for subset, facts in subsets.items():
         published = f" ({card['published'][subset]:,} published)" if card["published"] else ""
         click.echo(
-            f"{subset:<9} {facts['samples']:,} clips in {facts['shards']:,} shards a view,"
+            f"{subset:<9} {facts['samples']:,} clips in {facts['shards']:,} shards per view,"
             f" {facts['bytes'] / 1e6:,.1f} MB{published}"
         )
     for reason, count in card["dropped"].items():
@@ -77,7 +77,7 @@ def info(*, shards: str, as_json: bool) -> None:
 
 
 def _bytes(card: Mapping[str, Any], subset: str) -> int:
-    """Bytes of a subset's clips and videos, in all containers."""
+    """Return the bytes of a subset's clips and videos in all containers."""
     tars = (facts["bytes"] for shard in card["splits"][subset]["shards"] for facts in shard["views"].values())
     shards = sum(tars) if "shards" in card["formats"] else 0
     hdf5 = card.get("hdf5", {}).get(subset, {"bytes": 0})["bytes"]

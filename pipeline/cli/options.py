@@ -1,4 +1,4 @@
-"""Options shared by every command: the same name, help and default everywhere."""
+"""Options that commands share: the same name, help and default everywhere."""
 
 import functools
 import os
@@ -28,13 +28,13 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 CARD = "dataset.json"
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def resolve_shards(value: str | None) -> str:
-    """Return the dataset to read: `value`, else the one in the current folder or the only one under `data/`.
+    """Return the dataset to read: `value`, else the one in the current folder, else the only one under `data/`.
 
-    `$SKELPIPE_SHARDS` has already been tried by click.
+    click has already replaced an absent value by `$SKELPIPE_SHARDS`.
     """
     if value:
         return value
@@ -44,7 +44,7 @@ def resolve_shards(value: str | None) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"several datasets lie under data/: name one with --shards: {', '.join(found)}")
+        raise UsageError(f"there are several datasets under data/: name one with --shards: {', '.join(found)}")
     raise UsageError("no dataset found: name one with --shards (or set SKELPIPE_SHARDS)")
 
 
@@ -60,16 +60,16 @@ _shards = functools.partial(
     "--shards",
     envvar="SKELPIPE_SHARDS",
     metavar="URL",
-    help="Dataset to read [default: $SKELPIPE_SHARDS, the dataset here, or the only one under data/].",
+    help="Dataset to read [default: $SKELPIPE_SHARDS, the current folder, or the only dataset under data/].",
 )
 shards_option = _shards(callback=_resolved)
-unresolved_shards_option = _shards()  # for commands that may do without: they call resolve_shards
+unresolved_shards_option = _shards()  # for commands that can run without a dataset; they call resolve_shards
 view_option = click.option(
     "--view",
     type=click.Choice(["joint", "bone", "motion"]),
     default="joint",
     show_default=True,
-    help="Stream to read.",
+    help="View to read.",
 )
 
 
@@ -84,7 +84,7 @@ class Bytes(click.ParamType):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", str(value).strip().upper())
         size = float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " ") if found else 0
         if found is None or size < 1 or (found[3] and not found[2]):
-            self.fail(f"{value!r} is no size: write it as 200GB, 512MiB or in bytes", param, ctx)
+            self.fail(f"{value!r} is not a size: write it as 200GB, 512MiB or in bytes", param, ctx)
         return int(size)
 
 
@@ -93,40 +93,40 @@ _cache_folder = click.option(
     envvar="SKELPIPE_CACHE",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Keep what is fetched from a URL here, shared by all processes [default: $SKELPIPE_CACHE, else none].",
+    help="Folder that keeps files from a URL for all processes [default: $SKELPIPE_CACHE, else none].",
 )
 _cache_size = click.option(
     "--cache-size",
     envvar="SKELPIPE_CACHE_SIZE",
     type=Bytes(),
     metavar="SIZE",
-    help="What is fetched may take, such as 500GB [default: 200GB in --cache; without it 8GB of temporary files].",
+    help="Most space for files from a URL, such as 500GB [default: 200GB in --cache, else 8GB of temp files].",
 )
 
 
 def cache_options(command: F) -> F:
-    """Give a command `cache: Path | None` and `cache_size: int | None`, as `Dataset.open` takes them."""
+    """Add the options `cache: Path | None` and `cache_size: int | None`, as `Dataset.open` takes them."""
     return _cache_folder(_cache_size(command))
 
 
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="Where tensors live: auto, cpu, cuda, cuda:N."
+    "--device", default="auto", show_default=True, help="Device of tensors: auto, cpu, cuda, cuda:N."
 )
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=os.cpu_count() or 1,
-    show_default="one a core",
-    help="How many work side by side; the result does not depend on it.",
+    show_default="one per core",
+    help="Number of parallel workers; the result does not depend on it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
 def errors_as_messages(command: F) -> F:
-    """Turn a user's error into one line on stderr and exit code 1 (2 for wrong usage), without a traceback.
+    """Turn a SkelpipeError into one line on stderr and exit code 1 (2 for wrong usage), without a traceback.
 
-    Ctrl-C ends with a line as well, and exit code 130.
+    Ctrl-C also prints one line, and gives exit code 130.
     """
 
     @functools.wraps(command)
@@ -137,7 +137,7 @@ def errors_as_messages(command: F) -> F:
             click.echo(f"Error: {error}", err=True)
             sys.exit(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
-            click.echo("Interrupted: what is finished is kept; see --help for how to go on.", err=True)
+            click.echo("Interrupted: finished work is kept; see --help for how to continue.", err=True)
             sys.exit(INTERRUPTED)
 
     return wrapped  # type: ignore[return-value]

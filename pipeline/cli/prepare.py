@@ -27,55 +27,55 @@ SHOWN = 5
     "--split",
     required=True,
     metavar="SPLIT",
-    help="Protocol: xsub; also xview (ntu60, pkummd1, pkummd2), xset (ntu120), or one of your .yaml.",
+    help="Protocol: xsub; also xview (ntu60, pkummd1, pkummd2), xset (ntu120), or a split of your .yaml.",
 )
 @click.option(
     "--split-file",
     metavar="FILE",
-    help="The split's lists of training and testing ids, as in PKU-MMD's download; wins over built-in lists.",
+    help="File with the split's training and testing ids, as in PKU-MMD's download; replaces built-in lists.",
 )
 @click.option(
     "--raw",
     multiple=True,
     metavar="DIR|ZIP",
-    help="Folder of raw recordings, at any nesting, or .zip archive as downloaded; may be given more than once"
+    help="Folder of raw recordings, at any depth, or .zip archive as downloaded; may be given more than once"
     " [default: raw/DATASET].",
 )
 @click.option(
     "--out",
     metavar="DIR|URL",
-    help="Folder of the dataset, or its URL, as s3://BUCKET/PREFIX [default: data/DATASET-SPLIT].",
+    help="Folder of the dataset, or its URL, such as s3://BUCKET/PREFIX [default: data/DATASET-SPLIT].",
 )
 @click.option(
     "--work",
     metavar="DIR",
-    help="With --out URL: folder of the shards on their way, one a worker [default: that of temporary files].",
+    help="With --out URL: folder for shards before their upload, one per worker [default: the temporary folder].",
 )
-@click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames of a clip.")
-@click.option("--bodies", type=click.IntRange(1, 6), help="Bodies of a clip [default: the dataset's].")
+@click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames per clip.")
+@click.option("--bodies", type=click.IntRange(1, 6), help="Bodies per clip [default: those of the dataset].")
 @click.option(
-    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples in a shard."
+    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
 )
 @click.option(
     "--profile",
     type=click.Choice(["crosclr", "ctrgcn"]),
     default="crosclr",
     show_default=True,
-    help="Preprocessing: as the self-supervised papers do it, or as CTR-GCN does.",
+    help="Preprocessing: that of the self-supervised papers, or that of CTR-GCN.",
 )
 @click.option(
     "--second-body",
     type=click.Choice(["zeros", "copy"]),
     default="zeros",
     show_default=True,
-    help="What fills body 2 of a one-person clip (copy: profile ctrgcn only).",
+    help="Content of body 2 in a clip of one body (copy: profile ctrgcn only).",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="How numbers are stored; float16 takes half the room and rounds to about a millimetre.",
+    help="Type of the stored numbers; float16 needs half the space and rounds to about a millimetre.",
 )
 @click.option(
     "--format",
@@ -83,28 +83,30 @@ SHOWN = 5
     type=click.Choice(["shards", "hdf5", "both"]),
     default="shards",
     show_default=True,
-    help="Containers: WebDataset tars, one HDF5 file a subset, or both; the digest is the same.",
+    help="Containers: WebDataset tars, one HDF5 file per subset, or both; the digest is the same.",
 )
 @click.option(
-    "--untrimmed", is_flag=True, help="Also store whole videos with a label a frame (PKU-MMD), for segmentation."
+    "--untrimmed",
+    is_flag=True,
+    help="Also store whole videos with one label per frame (PKU-MMD), for segmentation.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),
     default="fail",
     show_default=True,
-    help="What a damaged recording does: end the work, or become a row with its reason.",
+    help="For a damaged recording: stop, or skip it and list it with its reason in samples.parquet.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Only report what would be prepared, from file names and label files."
 )
-@click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that was made otherwise.")
+@click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings.")
 @click.option(
     "--engine",
     type=click.Choice(["processes", "dask"]),
     default="processes",
     show_default=True,
-    help="Who does the work: --workers processes here, or the dask cluster of --scheduler (needs skelpipe[dask]).",
+    help="Engine: --workers processes on this machine, or the dask cluster of --scheduler (needs skelpipe[dask]).",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Scheduler of --engine dask, such as tcp://10.0.0.1:8786.")
 @workers_option
@@ -134,11 +136,11 @@ def prepare(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Turn raw recordings into a dataset of shards, once.
+    """Turn raw recordings into a dataset of shards.
 
-    Cut off or interrupted, the same command goes on where it stopped. At a URL the card arrives last, as in a
-    folder: before that there is no dataset there. Credentials come from the environment; let one prepare at a time
-    write to a URL.
+    After an interruption, the same command continues where it stopped. The card is written last, in a folder and
+    at a URL; before that there is no dataset. Credentials come from the environment. Only one prepare at a time
+    may write to a URL.
     """
     from skelpipe.errors import UsageError
     from skelpipe.manifest_file import load_manifest
@@ -155,22 +157,20 @@ def prepare(
     manifest.split(split)
     target = open_filesystem(out or f"data/{manifest.name}-{split}")
     if work is not None and target.is_local:
-        raise UsageError(
-            "--work is for a dataset elsewhere; --out names a folder, where shards are written at once"
-        )
-    places = [local_folder(place, "--raw") for place in raw or (f"raw/{manifest.name}",)]
+        raise UsageError("--work is for --out URL; --out names a folder, into which shards are written directly")
+    folders = [local_folder(path, "--raw") for path in raw or (f"raw/{manifest.name}",)]
     options = Options(
         split, frames, bodies or manifest.bodies, shard_size, profile, dtype, second_body, untrimmed=untrimmed
     )
     if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
         raise UsageError(f"--out {target}: is a file")
     if dry_run:
-        plan = survey(manifest, places, options, skip_bad=on_error == "skip")
+        plan = survey(manifest, folders, options, skip_bad=on_error == "skip")
         _show(plan_report(manifest, split, target, plan), as_json)
         return
     outcome = prepare(
         manifest,
-        places,
+        folders,
         target,
         options,
         formats=FORMATS[container],
@@ -198,7 +198,7 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
     if (more := len(report["dropped"]) - SHOWN) > 0:
         click.echo(f"dropped for {more:,} more reasons, see samples.parquet")
     for reason, count in report["outside"].items():
-        click.echo(f"left aside {count:,}: {reason}")
+        click.echo(f"ignored {count:,}: {reason}")
     for identity, note in list(report["notes"].items())[:SHOWN]:
         click.echo(f"noted {identity}: {note}")
     if (more := len(report["notes"]) - SHOWN) > 0:
@@ -209,7 +209,7 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
         expected = f"{published['train']:,} training and {published['test']:,} test clips are published"
         if report["absent"]:
             first = f", first {report['first_absent']}" if report["first_absent"] else ""
-            click.echo(f"{expected}; {report['absent']:,} {report['unit']} are not here{first}")
+            click.echo(f"{expected}; {report['absent']:,} {report['unit']} are missing{first}")
         else:
             click.echo(f"{expected}: {'not these' if report['too_many'] else 'complete'}")
     for subset, count in report["too_many"].items():

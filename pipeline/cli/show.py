@@ -38,28 +38,34 @@ MIXES = ("skelemix", "skeletonmix", "mats")
 )
 @click.argument("raw_file", required=False)
 @unresolved_shards_option
-@click.option("--id", "identity", metavar="ID", help="Sample of the dataset [default: the first for testing].")
+@click.option(
+    "--id", "identity", metavar="ID", help="Sample of the dataset [default: the first of the test subset]."
+)
 @view_option
 @click.option("--out", metavar="FILE", help="Page (.html) or animation (.gif) to write [default: ID.html].")
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Dataset that RAW_FILE is of, or the .yaml of your own [default: told by the file's name].",
+    help="Dataset of RAW_FILE, or the .yaml of your own dataset [default: by the file's name].",
 )
 @click.option(
     "--augment",
     type=click.Choice([*CHAINS, *MIXES]),
-    help="Draw the clip before and after this augmentation, with what was drawn for it in words.",
+    help="Draw the clip before and after this augmentation, and list its random parameters in words.",
 )
 @click.option(
     "--variant",
     type=click.Choice(["paper", "released"]),
     default="paper",
     show_default=True,
-    help="The augmentation as its paper has it, or as its code was released.",
+    help="The augmentation of the paper, or that of its released code.",
 )
 @click.option(
-    "--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Epoch of the draws, from 0."
+    "--epoch",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Epoch of the random parameters, from 0.",
 )
 @seed_option
 @cache_options
@@ -81,19 +87,19 @@ def show(
     cache_size: int | None,
     as_json: bool,
 ) -> None:
-    """Draw one clip as a page to turn and play, or as an animated GIF.
+    """Draw one clip as an interactive page, or as an animated GIF.
 
-    The clip is a sample of a dataset, as stored, or RAW_FILE, in the camera's coordinates. With --augment it is
-    drawn twice, as training reads it and as training sees it at this seed and epoch.
+    The clip is a sample of a dataset, as stored, or RAW_FILE, in camera coordinates. With --augment it is drawn
+    twice: as training reads it, and augmented as in training with this seed and epoch.
     """
     from skelpipe.errors import UsageError
 
     if out is not None and Path(out).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {out}: clips are drawn as {' or '.join(SUFFIXES)}")
+        raise UsageError(f"--out {out}: a clip is drawn as {' or '.join(SUFFIXES)}")
     if raw_file is not None and identity is not None:
-        raise UsageError("a raw file is drawn, or with --id a sample of a dataset, not both")
+        raise UsageError("give a raw file, or --id for a sample of a dataset, not both")
     if raw_file is None and dataset is not None:
-        raise UsageError("--dataset says how to read a raw file, and none is given; --shards names a dataset")
+        raise UsageError("--dataset is for a raw file, and none is given; --shards names a prepared dataset")
     opened = partial(_dataset, shards, cache, cache_size)
     if augment is None:
         _refuse_without_augment()
@@ -177,4 +183,4 @@ def _refuse_without_augment() -> None:
     context = click.get_current_context()
     for name in ("variant", "epoch", "seed"):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{name} says what an augmentation draws: name one with --augment")
+            raise UsageError(f"--{name} is for an augmentation: name one with --augment")

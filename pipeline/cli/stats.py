@@ -18,7 +18,7 @@ AGREEMENT = 1e-6  # metres
 @click.option(
     "--average-motion",
     is_flag=True,
-    help="Recompute the mean training clip of every view from the shards and compare it with the stored anchor.",
+    help="Compute the mean training clip of every view from the shards and compare it with the stored anchor.",
 )
 @click.option("--plot", metavar="PNG", help="Draw the average motion into this file (needs skelpipe[plot]).")
 @cache_options
@@ -33,7 +33,7 @@ def stats(
     cache_size: int | None,
     as_json: bool,
 ) -> None:
-    """Print clips a class and subset; with --average-motion, check and draw the dataset's mean clip."""
+    """Print clips per class and subset; with --average-motion, check and draw the mean training clip."""
     import numpy as np
 
     from skelpipe.dataset import Dataset
@@ -43,8 +43,8 @@ def stats(
     from skelpipe.manifest import SUBSETS
 
     dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
-    place = str(dataset.filesystem)  # the URL without what may be a secret in it
-    content: dict[str, Any] = {"shards": place, "digest": dataset.digest, "sides": {}}
+    url = str(dataset.filesystem)  # without secrets
+    content: dict[str, Any] = {"shards": url, "digest": dataset.digest, "sides": {}}
     for subset in SUBSETS:
         counts = label_counts(dataset.labels(subset), len(dataset.classes))
         present = counts[counts > 0]
@@ -56,7 +56,7 @@ def stats(
         }
         if not as_json:
             click.echo(
-                "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} a class".format(
+                "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} per class".format(
                     subset, **content["sides"][subset]
                 )
             )
@@ -71,7 +71,7 @@ def stats(
                     f"average {view}: recomputed from the shards, within {difference:.1e} of the stored anchor"
                 )
             if difference > AGREEMENT:
-                raise DatasetError(f"{place}: the stored anchor of view {view} is off by {difference:.1e}")
+                raise DatasetError(f"{url}: the stored anchor of view {view} is off by {difference:.1e}")
     if plot:
         from skelpipe.drawing.plot import draw_average_motion
 

@@ -1,4 +1,4 @@
-"""`skelpipe synth`: make raw recordings."""
+"""`skelpipe synth`."""
 
 import json
 from dataclasses import astuple
@@ -17,14 +17,14 @@ __all__ = ["synth"]
     type=click.Choice(["ntu60", "ntu120", "pkummd1", "pkummd2", "msr-action3d"]),
     default="ntu60",
     show_default=True,
-    help="Dataset whose names, ranges and file format the recordings have.",
+    help="Dataset whose names, ranges and file format are used.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=None,
     metavar="FOLDER",
-    help="Folder to write, without other recordings in it [default: raw/DATASET].",
+    help="Folder to write, without other recordings [default: raw/DATASET].",
 )
 @click.option("--subjects", type=click.IntRange(min=1), default=8, show_default=True, help="Number of people.")
 @click.option(
@@ -43,14 +43,14 @@ __all__ = ["synth"]
     type=float,
     default=1.0,
     show_default=True,
-    help="Strength of what varies (viewpoint, tempo, style, timing, noise, faults), 0 (clean, aligned) to 3.",
+    help="Strength of all variation (viewpoint, pace, style, timing, noise, faults), 0 (none) to 3.",
 )
 @click.option(
     "--frames",
     type=int,
     default=80,
     show_default=True,
-    help="Mean length of a performance, at 30 frames a second.",
+    help="Mean length of a performance, at 30 frames per second.",
 )
 @workers_option
 @json_option
@@ -69,10 +69,10 @@ def synth(
 ) -> None:
     """Write synthetic raw recordings in a dataset's real format.
 
-    Every performance, SUBJECTS x ACTIONS x REPEATS of them, is a file of each of the three cameras (ntu60, ntu120)
-    or of the only one (msr-action3d). For pkummd1 and pkummd2 about six of them by one subject make an untrimmed
-    video, with three files of skeletons and three of labels; the dataset's split files come with them. Same
-    arguments, same bytes; a rerun completes what was cut off.
+    There are SUBJECTS x ACTIONS x REPEATS performances. Each is one file per camera: three for ntu60 and ntu120,
+    one for msr-action3d. For pkummd1 and pkummd2 about six performances by one subject are an untrimmed video,
+    with three skeleton files and three label files; the split files of the dataset are written too. Equal
+    arguments give equal bytes; a rerun completes an interrupted run.
     """
     from skelpipe.progress import progress
     from skelpipe.synth.options import SynthOptions

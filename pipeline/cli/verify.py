@@ -16,20 +16,20 @@ __all__ = ["verify"]
 @json_option
 @errors_as_messages
 def verify(*, shards: str, workers: int, as_json: bool) -> None:
-    """Check every file of a dataset against its card and print the digest to compare with others.
+    """Check every file of a dataset against its card and print its digest, to compare it with others.
 
-    A dataset at a URL is read there, whatever a cache holds of it.
+    A dataset at a URL is read from there; caches are not used.
     """
     from skelpipe.dataset import Dataset
     from skelpipe.dataset.verify import damages
 
     dataset = Dataset.open(shards)
-    place = str(dataset.filesystem)  # the URL without what may be a secret in it
+    url = str(dataset.filesystem)  # without secrets
     found = damages(dataset, workers=workers, quiet=as_json)
     if as_json:
-        click.echo(json.dumps({"shards": place, "digest": dataset.digest, "damages": found}))
+        click.echo(json.dumps({"shards": url, "digest": dataset.digest, "damages": found}))
     elif not found:
-        click.echo(f"{place}: every file is as the card says")
+        click.echo(f"{url}: every file is as the card says")
         click.echo(f"digest {dataset.digest}")
     for damage in found:
         click.echo(f"Error: {damage}", err=True)

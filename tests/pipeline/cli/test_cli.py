@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, defaults, exit codes, JSON."""
+"""The command line: help, defaults, exit codes, JSON."""
 
 import json
 import subprocess
@@ -37,14 +37,14 @@ def test_shared_options_are_the_same_everywhere() -> None:
     seen: dict[str, tuple] = {}
     for command in main.commands.values():
         for option in command.params:
-            if option.name in {"shards", "split_side", "view", "seed", "device", "workers", "as_json"}:
+            if option.name in {"shards", "view", "seed", "device", "workers", "as_json"}:
                 facts = (option.opts, option.help, option.default, option.envvar)
                 assert seen.setdefault(option.name, facts) == facts
     assert {"shards", "workers", "as_json"} <= set(seen)
 
 
 def test_help_answers_at_once() -> None:
-    """No heavy import on the way to the help (a count of modules, not a timing)."""
+    """The help imports no heavy package; this checks the modules, not the time."""
     code = (
         "import sys; from skelpipe.cli import main\n"
         "try: main(['--help'])\n"
@@ -74,7 +74,7 @@ def test_prepare_to_info_with_defaults_only(run, raw_folder, ntu_names, tmp_path
     assert json.loads(run("verify", "--json").stdout)["damages"] == []
 
 
-def test_json_is_one_object_and_nothing_else(run, raw_folder, ntu_names) -> None:
+def test_json_is_one_object_only(run, raw_folder, ntu_names) -> None:
     raw_folder([*ntu_names(), "S020C001P008R001A061", "S001C002P005R002A008"], folder="raw/ntu60")
     report = json.loads(run(*PREPARE, "--json").stdout)
     assert (report["train"], report["test"]) == (12, 12)
@@ -84,9 +84,9 @@ def test_json_is_one_object_and_nothing_else(run, raw_folder, ntu_names) -> None
     assert report["absent"] == 56578 - 18  # subject 1 is in no published recording of setup 2
 
 
-def test_dry_run_tells_and_writes_nothing(run, raw_folder, ntu_names, tmp_path) -> None:
+def test_a_dry_run_reports_and_writes_nothing(run, raw_folder, ntu_names, tmp_path) -> None:
     raw = raw_folder([*ntu_names(), "S020C001P008R001A061", "S001C002P005R002A008"], folder="raw/ntu60")
-    (raw / f"{ntu_names()[0]}.skeleton").write_text("damaged, but names are all that is looked at")
+    (raw / f"{ntu_names()[0]}.skeleton").write_text("damaged, but only the name is used")
     report = json.loads(run(*PREPARE, "--dry-run", "--json").stdout)
     assert report["dry_run"] is True
     assert not (tmp_path / "data").exists()
@@ -97,7 +97,7 @@ def test_dry_run_tells_and_writes_nothing(run, raw_folder, ntu_names, tmp_path) 
     assert {key: report[key] for key in same} == {key: done[key] for key in same}
 
 
-def test_which_dataset_is_meant(run, raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
+def test_the_default_dataset(run, raw_folder, ntu_names, tmp_path, monkeypatch) -> None:
     result = run("info")
     assert result.exit_code == 2
     assert "no dataset found" in result.output
@@ -138,17 +138,17 @@ def test_exit_codes_and_no_tracebacks(run, raw_folder, ntu_names, tmp_path) -> N
     assert run("info", "--shards", "data/ntu60-xsub").exit_code == 1
 
 
-def test_empty_training_side_is_a_warning(run, raw_folder, ntu_names) -> None:
+def test_an_empty_train_subset_is_a_warning(run, raw_folder, ntu_names) -> None:
     raw_folder(ntu_names(subjects=[3]), folder="raw/ntu60")
     result = run(*PREPARE)
     assert result.exit_code == 0
     assert "Warning: the train subset of split xsub is empty" in result.output
     result = run("stats", "--average-motion")
     assert result.exit_code == 1
-    assert "the train side is empty" in result.output
+    assert "the train subset is empty" in result.output
 
 
-def test_average_motion_is_drawn_and_a_wrong_anchor_is_found(run, raw_folder, ntu_names, tmp_path) -> None:
+def test_average_motion_is_drawn_and_a_wrong_anchor_is_reported(run, raw_folder, ntu_names, tmp_path) -> None:
     import numpy as np
 
     raw_folder(ntu_names(), folder="raw/ntu60")
@@ -163,7 +163,7 @@ def test_average_motion_is_drawn_and_a_wrong_anchor_is_found(run, raw_folder, nt
     assert "anchor of view bone is off by 1.0e-04" in result.output
 
 
-def test_real_recordings_as_the_readme_has_them(run, shared, tmp_path) -> None:
+def test_real_recordings_as_in_the_readme(run, shared, tmp_path) -> None:
     command = ["prepare", "--dataset", "ntu60", "--split", "xview", "--raw", shared / "data" / "ntu"]
     result = run(*command, "--out", "real", "--frames", "50")
     assert result.exit_code == 0
