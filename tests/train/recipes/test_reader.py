@@ -1,0 +1,235 @@
+"""Reading, overriding and comparing recipes, and what is said about one that is wrong."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+import yaml
+
+from skelpipe.errors import UsageError
+from skelpipe.models import build, encoders
+from skelpipe.models.method import Method
+from skelpipe.models.settings import Amount, BackboneSettings, Count, Whole, flat
+from skelpipe.train.recipes.reader import (
+    builtin_recipes,
+    differences,
+    load_recipe,
+    parse_recipe,
+    to_yaml,
+    with_overrides,
+)
+from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe
+
+SKELETONCLR = load_recipe("skeletonclr")
+
+
+def text_with(**changes: object) -> str:
+    return yaml.safe_dump(SKELETONCLR.content() | changes)
+
+
+def test_a_recipe_may_say_no_more_than_what_differs() -> None:
+    short = parse_recipe("method: skeletonclr\nepochs: 7\nencoder: {width: 8}\n", "short")
+    assert short == with_overrides(PretrainRecipe(), ["encoder.width=8"], epochs=7)
+    mixed = parse_recipe("method: skelemixclr\nskelemixclr: {repeats: 3}\n", "short")
+    assert (mixed.settings.repeats, mixed.settings.parts) == (3, [2, 3])
+    tuned = parse_recipe("protocol: finetune\noptimiser: {lr: 0.05}\n", "short", FinetuneRecipe)
+    assert (tuned.optimiser.lr, tuned.optimiser.warmup, tuned.encoder) == (0.05, 10, None)
+    scratch = parse_recipe("encoder: {name: dsta, heads: 2}", "short", FinetuneRecipe)
+    assert flat(scratch.content())["encoder.width"] == 64
+    assert parse_recipe("epochs: 2", "short", LinearRecipe).optimiser.lr == 3.0
+
+
+def test_a_path_is_a_recipe_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text_with(epochs=7))
+    assert load_recipe(str(path)).epochs == 7
+    path.write_bytes(b"epochs: \xff")
+    with pytest.raises(UsageError, match=r"mine\.yaml: cannot be read"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("kind", [PretrainRecipe, FinetuneRecipe, LinearRecipe])
+def test_unknown_name_lists_the_known(kind: type) -> None:
+    with pytest.raises(UsageError, match=rf"'skeletonlcr'.*{builtin_recipes(kind)[0]}"):
+        load_recipe("skeletonlcr", kind)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'\\? known: .*frames, epochs"),
+        ({"encoder": {"wdith": 3}}, "unknown key 'encoder.wdith'; did you mean 'encoder.width'"),
+        ({"optimiser": {"rate": 3}}, "unknown key 'optimiser.rate'; .*optimiser.lr"),
+        ({"encoder": 3}, "encoder must be a section of `key: value` lines, not 3"),
+        ({"head": None}, "head must be a section of `key: value` lines, not nothing"),
+        ({"epochs": "many"}, "epochs must be a whole number, not 'many'"),
+        ({"epochs": 3.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"temperature": 0}, "temperature is 0; it must be above 0"),
+        ({"temperature": ".nan"}, "temperature must be a number"),
+        ({"temperature": float("inf")}, "temperature must be a number"),
+        ({"momentum": 1.5}, "momentum is 1.5; it must be at most 1"),
+        ({"momentum": -1}, "momentum is -1; it must be at least 0"),
+        ({"method": "simclr"}, "method is 'simclr'; known: skeletonclr"),
+        ({"variant": "papper"}, "variant is 'papper'; known: paper, released"),
+        ({"head": {"batch_norm": 1}}, "head.batch_norm must be true or false"),
+        ({"optimiser": {"milestones": [3, "x"]}}, "optimiser.milestones must be a list of whole numbers"),
+        ({"optimiser": {"milestones": 3}}, "optimiser.milestones must be a list of whole numbers, not 3"),
+        ({"optimiser": {"milestones": [0]}}, "optimiser.milestones is 0; it must be at least 1"),
+        ({"reported": 3}, "reported must be the recipe's name in the papers' tables, not 3"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^recipe here: .*{message}"):
+        parse_recipe(text_with(**changes), "here")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (FinetuneRecipe, "epoch: 3", "unknown key 'epoch'; did you mean 'epochs'"),
+        (FinetuneRecipe, "protocol: linear", "protocol is 'linear'; known: finetune"),
+        (FinetuneRecipe, "encoder: {name: resnet}", "encoder.name is 'resnet'; known: stgcn"),
+        (FinetuneRecipe, "modes: evil", "modes is 'evil'; known: train, eval"),
+        (LinearRecipe, "colour: red", "unknown key 'colour'; known: protocol, epochs"),
+        (LinearRecipe, "optimiser: {nesterov: true}", "unknown key 'optimiser.nesterov'"),
+        (PretrainRecipe, "epochs: 3", "missing: method"),
+    ],
+)
+def test_what_is_wrong_with_other_kinds(kind: type, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^recipe here: .*{message}"):
+        parse_recipe(text, "here", kind)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "!!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize("kind", [PretrainRecipe, FinetuneRecipe, LinearRecipe])
+def test_no_recipe_at_all(text: str, kind: type) -> None:
+    with pytest.raises(UsageError, match=r"^recipe here"):
+        parse_recipe(text, "here", kind)
+
+
+@pytest.mark.parametrize("kind", [PretrainRecipe, FinetuneRecipe, LinearRecipe])
+def test_a_key_that_stands_twice_is_refused(kind: type) -> None:
+    with pytest.raises(UsageError, match=r"recipe here:2: .*'epochs' is given twice"):
+        parse_recipe("epochs: 3\nepochs: 4\n", "here", kind)
+    with pytest.raises(UsageError, match="'lr' is given twice"):
+        parse_recipe("optimiser:\n  lr: 1\n  lr: 2\n", "here", kind)
+
+
+def test_overrides() -> None:
+    recipe = with_overrides(
+        SKELETONCLR,
+        ["encoder.width=8", "optimiser.weight_decay=1e-5", "optimiser.milestones=[2, 4]", "head.batch_norm=true"],
+        epochs=5,
+        batch_size=None,
+        lr=1,
+    )
+    before, now = flat(SKELETONCLR.content()), flat(recipe.content())
+    assert {key: value for key, value in now.items() if value != before[key]} == {
+        "encoder.width": 8,
+        "optimiser.weight_decay": 1e-5,
+        "optimiser.milestones": [2, 4],
+        "head.batch_norm": True,
+        "epochs": 5,
+        "optimiser.lr": 1.0,
+    }
+    assert SKELETONCLR.epochs == 300
+    assert recipe.reported == "skeletonclr"
+    linear = with_overrides(LinearRecipe(), ["optimiser.milestones=[3, 5]"], epochs=7, lr=0.5)
+    assert (linear.epochs, linear.optimiser.lr, linear.optimiser.milestones) == (7, 0.5, [3, 5])
+    scratch = with_overrides(FinetuneRecipe(), ["encoder.name=dsta", "encoder.heads=2"])
+    assert flat(scratch.content())["encoder.heads"] == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSettings(BackboneSettings):
+    name: Literal["deep"] = "deep"
+    depth: Count = 3
+    rate: Amount = 0.5
+
+
+class Deep:
+    Settings: ClassVar[type] = DeepSettings
+
+
+def test_another_encoder_brings_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encoders.ENCODERS, "deep", Deep)
+    changed = with_overrides(SKELETONCLR, ["encoder.rate=0.1", "encoder.name=deep"])
+    assert changed.content()["encoder"] == {"name": "deep", "depth": 3, "rate": 0.1}
+    assert parse_recipe(to_yaml(changed), "copy") == changed
+    with pytest.raises(UsageError, match="unknown key 'encoder.width'.*encoder.depth"):
+        with_overrides(SKELETONCLR, ["encoder.name=deep", "encoder.width=8"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningSettings:
+    start: Whole = 150
+    kind: Literal["hard", "soft"] = "hard"
+    bounds: list[Count] = field(default_factory=lambda: [1, 2])
+
+
+class Mining(Method):
+    name = "mining"
+    Settings: ClassVar[type] = MiningSettings
+
+
+def test_a_method_owns_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(build.METHODS, "mining", Mining)
+    section: dict[str, Any] = {"start": 10, "kind": "soft"}
+    recipe = parse_recipe(text_with(method="mining", mining=section), "here")
+    assert recipe.settings == MiningSettings(start=10, kind="soft")
+    assert recipe.content()["mining"] == {**section, "bounds": [1, 2]}
+    assert with_overrides(recipe, ["mining.kind=hard"]).settings.kind == "hard"
+    assert parse_recipe(text_with(method="mining"), "here").settings == MiningSettings()
+    for changes, message in (
+        ({"mining": {**section, "end": 3}}, "unknown key 'mining.end'; .*mining.start, mining.kind"),
+        ({"mining": {**section, "kind": "odd"}}, "mining.kind is 'odd'; known: hard, soft"),
+        ({"mining": {**section, "start": -1}}, "mining.start is -1; it must be at least 0"),
+        ({"mining": 3}, "mining must be a section"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_recipe(text_with(method="mining", **changes), "here")
+    with pytest.raises(UsageError, match="unknown key 'mining'"):
+        parse_recipe(text_with(mining=section), "here")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("method=aimclr", "give --method or --recipe"),
+        ("encoder.name=x", "known: stgcn"),
+        ("width=3", "unknown key 'width'"),
+        ("epochs.x=3", "unknown key 'epochs.x'"),
+        ("queue", "expected KEY=VALUE"),
+        ("queue=lots", "queue must be"),
+        ("queue=[", "is no YAML"),
+    ],
+)
+def test_wrong_overrides(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"--set.*{message}"):
+        with_overrides(SKELETONCLR, [setting])
+
+
+def test_a_wrong_option_is_named_as_it_was_given() -> None:
+    with pytest.raises(UsageError, match=r"^--batch-size: batch_size is 0; it must be at least 1"):
+        with_overrides(SKELETONCLR, batch_size=0)
+    with pytest.raises(UsageError, match=r"^--lr: optimiser\.lr is -1; it must be at least 0"):
+        with_overrides(LinearRecipe(), lr=-1)
+
+
+def test_differences_name_each_value() -> None:
+    assert differences(SKELETONCLR, SKELETONCLR) == []
+    other = with_overrides(SKELETONCLR, ["queue=64"], epochs=2)
+    assert differences(SKELETONCLR, other) == ["epochs: 300, now 2", "queue: 32768, now 64"]
+
+
+def test_recipes_of_earlier_versions_mean_what_they_meant() -> None:
+    """`predictors` could not be set once, and followed the variant; figures stood under `reported`."""
+    content = load_recipe("skeattnclr").content()
+    del content["skeattnclr"]["predictors"]
+    old = parse_recipe(yaml.safe_dump(content), "old")
+    assert old.settings.predictors == "variant"
+    assert with_overrides(old, ["skeattnclr.predictors=three"]).settings.predictors == "three"
+    assert parse_recipe(text_with(reported={"knn": {"source": "x", "joint": {"a": 1.0}}}), "old").reported == ""
