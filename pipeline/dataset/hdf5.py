@@ -39,8 +39,8 @@ def map_hdf5(path: Path, view: str, ids: Sequence[str], shape: Shape, dtype: str
     """Map one view's clips into memory: arrays [rows,C*T*V*M] of `dtype`, read-only, in row order.
 
     Each array is a run of adjacent chunks; together they have one row for each of `ids`. Raises DatasetError where
-    the file is missing, damaged or cut off, has other ids, shapes or types, or another layout than the module
-    says.
+    the file is missing, damaged or cut off, has other ids, shapes or types, or another layout than described
+    above.
     """
     try:
         mapped = np.memmap(path, np.uint8, mode="r").view(np.ndarray)

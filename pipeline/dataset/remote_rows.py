@@ -78,9 +78,7 @@ class RemoteRows:
             self._pieces.copy(rows + self._shift[shard], out)
             return
         needed = np.flatnonzero(np.bincount(shard)).tolist()
-        for first in range(
-            0, len(needed), self._shards_at_once
-        ):  # in parts, where more are needed than may be local at once
+        for first in range(0, len(needed), self._shards_at_once):  # more may be needed than fit at once
             some = needed[first : first + self._shards_at_once]
             self._prepare(some)
             if len(some) == len(needed):
@@ -135,9 +133,7 @@ class RemoteRows:
         self._pieces = Pieces(arrays, self._dtype)
         self._is_open = np.zeros(len(self._starts) - 1, bool)
         self._is_open[shards] = True
-        self._shift = np.zeros(
-            len(self._starts) - 1, np.int64
-        )  # from row numbers of all shards to those of the open ones
+        self._shift = np.zeros(len(self._starts) - 1, np.int64)  # from rows of all shards to rows of open ones
         self._shift[shards] = starts - self._starts[shards]
         self.is_whole = bool(self._is_open.all())
 

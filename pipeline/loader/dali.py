@@ -202,7 +202,7 @@ def _pipeline(
             ext=[f"{geometry.view}.npy"],
             paths=tars,
             index_paths=indices,
-            lazy_init=True,  # opened at the first run, not in Python's main thread
+            lazy_init=True,  # opened at the first run by DALI's threads, not by the calling thread
             tensor_init_bytes=geometry.npy_bytes,
             missing_component_behavior="error",
         )

@@ -137,7 +137,7 @@ class BucketFilesystem:
         return size
 
     def _refuse_missing_bucket(self) -> None:
-        """Raise SkelpipeError where the bucket does not exist; not where we may not ask."""
+        """Raise SkelpipeError where the bucket does not exist; nothing where asking for it is not allowed."""
         from pyarrow import ArrowException
         from pyarrow.fs import FileType
 

@@ -1,4 +1,4 @@
-"""URLs to filesystems: `open_filesystem` is the only entry, and no other module parses a URL.
+"""URLs to filesystems: `open_filesystem` is the only entry. Only this module and `http` parse URLs.
 
 The `str` of a filesystem is its URL without user-info and query: no message, card or log can show a secret of it.
 """

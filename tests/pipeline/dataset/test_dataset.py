@@ -1,6 +1,8 @@
 """Open datasets: gathering rows, and the messages for damaged files."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +145,12 @@ def test_wrong_names(folder) -> None:
         dataset.reader("train", "velocity")
     with pytest.raises(UsageError, match="supported are"):
         Dataset.open("ftp://host/ds")
+
+
+def test_importing_the_reader_loads_no_writer_and_no_raw_parser() -> None:
+    code = "import sys, skelpipe.dataset; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    rooms = {"prepare", "raw", "preprocess", "drawing", "synth", "augment", "loader", "cli"}
+    loaded = {name.split(".")[1] for name in done.stdout.split() if name.startswith("skelpipe.")}
+    assert "dataset" in loaded
+    assert not rooms & loaded
