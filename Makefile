@@ -4,17 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLAIN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-# The object store that the tests run: an environment of its own, since its libraries are nobody else's.
+# The object store that the tests run: an environment of its own, since nothing else needs its libraries.
 SWIFT := .venv-swift/.installed
 # Compiling all of torch's modules takes longer than the demo imports; Python compiles what it uses.
 PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 
-.PHONY: help venv demo test lint bench clean
+# What `make check` runs: all but the tests that start servers, groups of processes or whole training runs.
+CHECK := tests
+
+.PHONY: help venv demo check test lint bench clean
 
 help:
-	@echo "make demo   raw recordings to a judged encoder, in a few minutes"
-	@echo "make test   the whole test suite"
-	@echo "make lint   ruff and mypy"
+	@echo "make demo   raw recordings to an evaluated encoder, in a few minutes"
+	@echo "make check  the fast half of the tests: most mistakes, in two minutes on two cores"
+	@echo "make test   all tests, in about a quarter of an hour"
+	@echo "make lint   ruff, mypy, and the order of imports (import-linter)"
 	@echo "make bench  the benchmarks behind BENCHMARKS.md"
 
 venv: $(DEV)
@@ -42,7 +46,7 @@ demo: $(PLAIN)
 test: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests
 
-# mypy cannot follow the folder mapping of an editable install, so it checks the installed wheel.
+# mypy and import-linter cannot follow the folder mapping of an editable install: they check the installed wheel.
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,6 +54,7 @@ lint: $(DEV)
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target $(VENV)/lint .
 	rm -rf build
 	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p skelpipe
+	PYTHONPATH=$(VENV)/lint $(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py

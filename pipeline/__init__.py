@@ -1,3 +1,3 @@
 """skelpipe: from raw skeleton recordings to datasets, streams and augmented batches."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
