@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelpipe.models.actionlets import Actionlets, difference_gradient, judging
+from skelpipe.models.actionlets import Actionlets, difference_gradient, evaluation_mode
 from skelpipe.models.parts import projection_head
 from skelpipe.skeleton import layout
 
@@ -128,12 +128,12 @@ def test_autocast_changes_nothing(parts: Any) -> None:
     assert torch.equal(cast, regions.of(features, M, head, anchor))
 
 
-def test_judging_restores_the_mode() -> None:
+def test_evaluation_mode_restores_the_mode() -> None:
     one, two = nn.Sequential(nn.Dropout()), nn.Dropout().eval()
     modes = []
 
     def fail() -> None:
-        with judging(one, two):
+        with evaluation_mode(one, two):
             modes.extend([one.training, one[0].training, two.training])
             raise KeyError
 

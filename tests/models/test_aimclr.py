@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -168,7 +168,7 @@ def test_the_drop_is_not_idle_in_either_variant() -> None:
         built, batch = method(variant), clips()
         _, whole, rest = built._queries(batch, "joint")
         assert float((whole - rest).detach().abs().max()) > 1e-4
-        built.options["kappa"] = 2.0
+        built.settings = replace(built.settings, kappa=2.0)
         _, whole, rest = built._queries(batch, "joint")
         assert torch.equal(whole, rest)
 

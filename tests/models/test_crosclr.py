@@ -98,7 +98,7 @@ def expected(built: CrosSCLR, batch: Clips, mining: bool, moving: tuple[str, ...
         for v in others:
             logits = torch.cat([s[u], s[u][:, 1:] * s[v][:, 1:]], 1) / TAU
             for i, row in enumerate(logits.log_softmax(1)):
-                near = s[v][i, 1:].argsort(descending=True)[: built.top_k]
+                near = s[v][i, 1:].argsort(descending=True)[: built.settings.top_k]
                 terms = [row[0], *row[1 + near], *row[1 + K + near]]
                 loss = loss - sum(terms) / len(terms) / len(logits) / len(others)
     return loss, q, k

@@ -1,5 +1,6 @@
-"""What every backbone offers to methods, whatever the skeleton, the number of frames and of persons."""
+"""What every backbone offers to methods, whatever the skeleton, the number of frames and of bodies."""
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from skelpipe.errors import UsageError
 from skelpipe.models import build_encoder, build_method
 from skelpipe.models.encoders import ENCODERS, initialise
+from skelpipe.models.settings import nested
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
 
@@ -27,29 +29,30 @@ def test_all_backbones_are_tried() -> None:
 
 @pytest.mark.parametrize("name", list(SMALL))
 @pytest.mark.parametrize(
-    ("body", "frames", "persons"), [("kinect-v2-25", 50, 2), ("coco-17", 9, 1), ("kinect-v1-20", 16, 3)]
+    ("name_of_layout", "frames", "bodies"), [("kinect-v2-25", 50, 2), ("coco-17", 9, 1), ("kinect-v1-20", 16, 3)]
 )
-def test_features_pool_to_h(name: str, body: str, frames: int, persons: int) -> None:
-    skeleton = layout(body)
+def test_features_pool_to_h(name: str, name_of_layout: str, frames: int, bodies: int) -> None:
+    skeleton = layout(name_of_layout)
     encoder = build_encoder({"name": name, **SMALL[name]}, skeleton).eval()
-    x = torch.randn(4, 3, frames, len(skeleton), persons)
+    x = torch.randn(4, 3, frames, len(skeleton), bodies)
     features = encoder.features(x)
     assert features.shape[1] == encoder.feature_dim
-    assert len(features) in (4, 4 * persons)
+    assert len(features) in (4, 4 * bodies)
     assert features.shape[3] == (len(skeleton) if encoder.joint_map else 1)
     h = encoder(x)
     assert h.shape == (4, encoder.feature_dim)
-    assert torch.equal(encoder.pool(features, persons), h)
+    assert torch.equal(encoder.pool(features, bodies), h)
     assert torch.allclose(encoder(x[1:3]), h[1:3], atol=1e-5)
     assert encoder.layout is skeleton
 
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_settings_are_the_constructors(name: str) -> None:
-    defaults = ENCODERS[name].defaults()
-    checked = {key: ENCODERS[name].settings[key].check(key, value, "here") for key, value in defaults.items()}
-    assert checked == defaults
-    with pytest.raises(UsageError, match=r"unknown key 'encoder.depth'; known: "):
+    parameters = inspect.signature(ENCODERS[name]).parameters
+    settings = nested(ENCODERS[name].Settings())
+    assert settings.pop("name") == name
+    assert {key: parameters[key].default for key in settings} == settings
+    with pytest.raises(UsageError, match=r"unknown key 'encoder.depth'; .*known: "):
         build_encoder({"name": name, "depth": 3}, layout("coco-17"))
 
 

@@ -13,7 +13,6 @@ from skelpipe.models.losses import (
     contrastive_logits,
     info_nce,
     info_nce_hard_negative,
-    mixed_keys,
     nearest_mining,
     positive_first,
     similarity_mining,
@@ -216,27 +215,3 @@ def test_mining_gradients_reach_the_query_alone_and_autocast_changes_nothing(rel
         cast = loss()
     assert cast.dtype == torch.float32
     assert torch.equal(cast, loss())
-
-
-def test_mixed_keys() -> None:
-    torch.manual_seed(0)
-    keys, donor = unit_rows(3, 0), torch.tensor([2, 0, 1])
-    mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
-    share = (torch.rand(3, 4, 5) > 0.6).float()
-    found = mixed_keys(keys, mask, keys[donor], mask[donor], share)
-    for i in range(3):
-        j = int(donor[i])
-        host, guest = ((mask[each] / 0.1).exp() / (mask[each] / 0.1).exp().sum() for each in (i, j))
-        p = sum(float(guest[t, v].sum()) for t in range(4) for v in range(5) if share[i, t, v])
-        c = sum(float(host[t, v].sum()) for t in range(4) for v in range(5) if not share[i, t, v])
-        expected = (c * keys[i] + p * keys[j]) / (c + p)
-        torch.testing.assert_close(found[i], expected / expected.norm(), rtol=1e-10, atol=0)
-
-
-def test_mixed_keys_of_whole_shares() -> None:
-    keys, donor = unit_rows(3, 0), torch.tensor([1, 2, 0])
-    mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
-    for share in (0.0, 0.25, 1.0):  # as Mixup does
-        found = mixed_keys(keys, mask, keys[donor], mask[donor], torch.full((3, 4, 5), share))
-        expected = F.normalize((1 - share) * keys + share * keys[donor], dim=1)
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

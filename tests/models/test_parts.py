@@ -1,5 +1,6 @@
 """The parts of a method: what a recipe says of them reaches them, and fresh ones are fresh."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.errors import UsageError
 from skelpipe.models import build, build_method
+from skelpipe.models.build import recipe_of
 from skelpipe.models.method import Method
-from skelpipe.models.parts import Parts, projection_head
-from skelpipe.models.settings import Setting
+from skelpipe.models.parts import MethodRecipe, Parts, projection_head
+from skelpipe.models.settings import Amount, Bounds
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")
@@ -29,25 +31,30 @@ RECIPE: dict[str, Any] = {
 }
 
 
+def parts_of(recipe: dict[str, Any], view: str = "joint") -> Parts:
+    return Parts(recipe_of(MethodRecipe, recipe, "recipe"), KINECT, view)
+
+
 def shapes(module: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(p.shape) for p in module.parameters()]
 
 
 def test_plain_values() -> None:
-    parts = Parts.of(RECIPE, KINECT, "bone")
-    assert (parts.layout, parts.view, parts.variant, parts.temperature) == (KINECT, "bone", "released", 0.2)
-    assert dict(parts.augment) == {"shear": 0.25, "crop": 4}
+    parts = parts_of(RECIPE, "bone")
+    assert (parts.layout, parts.view) == (KINECT, "bone")
+    assert (parts.recipe.variant, parts.recipe.temperature) == ("released", 0.2)
+    assert parts.augment == {"shear": 0.25, "crop": 4}
     assert parts.anchor is None
 
 
 def test_heads_fit_the_backbone_unless_told() -> None:
-    parts = Parts.of(RECIPE, KINECT)
+    parts = parts_of(RECIPE)
     assert shapes(parts.head()) == [(20, 24), (20,), (20,), (20,), (12, 20), (12,)]
     assert shapes(parts.head(7))[0] == (20, 7)
 
 
 def test_asking_for_the_width_draws_nothing() -> None:
-    parts = Parts.of(RECIPE, KINECT)
+    parts = parts_of(RECIPE)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -56,7 +63,7 @@ def test_asking_for_the_width_draws_nothing() -> None:
 
 
 def test_every_part_is_new() -> None:
-    parts = Parts.of(RECIPE, KINECT)
+    parts = parts_of(RECIPE)
     assert not torch.equal(parts.encoder().blocks[3].temporal.weight, parts.encoder().blocks[3].temporal.weight)
     first, second = parts.moco(), parts.moco()
     assert not torch.equal(first.queue, second.queue)
@@ -65,7 +72,7 @@ def test_every_part_is_new() -> None:
 
 
 def test_moco_takes_networks_of_ones_own() -> None:
-    parts = Parts.of(RECIPE, KINECT)
+    parts = parts_of(RECIPE)
     encoder = parts.encoder()
     head = parts.head()
     moco = parts.moco(encoder, head)
@@ -76,7 +83,7 @@ def test_moco_takes_networks_of_ones_own() -> None:
 
 def test_chains_have_the_recipes_strength() -> None:
     draws, clips = Draws(0, 0, torch.arange(4)), torch.randn(4, 3, 12, 25, 2)
-    found = Parts.of(RECIPE, KINECT).chain("normal")(clips, draws)
+    found = parts_of(RECIPE).chain("normal")(clips, draws)
     assert torch.equal(found, chain("normal", shear=0.25, crop=4)(clips, draws))
 
 
@@ -84,21 +91,27 @@ def test_chains_have_the_recipes_strength() -> None:
     ("change", "message"),
     [
         ({"variant": "best"}, "variant is 'best'; known: paper, released"),
-        ({"augment": {"sheer": 1}}, "unknown key 'augment.sheer'; known: shear, crop"),
+        ({"augment": {"sheer": 1}}, "unknown key 'augment.sheer'; did you mean 'augment.shear'"),
         ({"augment": {"crop": 0}}, "augment.crop is 0; it must be at least 1"),
         ({"head": {"batch_norm": 1}}, "head.batch_norm must be true or false"),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Parts.of({**RECIPE, **change}, KINECT)
+        parts_of({**RECIPE, **change})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchoredSettings:
+    weight: Amount = 2.0
+    steps: Bounds = field(default_factory=lambda: [1, 2])
 
 
 class Anchored(Method):
-    """Keeps what it is built with."""
+    """Keeps the arguments that it is built with."""
 
     name = "anchored"
-    settings = {"weight": Setting("float", low=0), "steps": Setting("ints", low=1)}  # noqa: RUF012
+    Settings = AnchoredSettings
 
     def __init__(self, parts: Parts, settings: Any) -> None:
         super().__init__()
@@ -118,17 +131,19 @@ def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.Monk
     recipe = {**RECIPE, "method": "anchored", "anchored": {"weight": 1, "steps": [3]}}
     built = build_method(recipe, KINECT, "motion", anchor)
     assert isinstance(built, Anchored)
-    assert built.given == {"weight": 1.0, "steps": [3]}
+    assert built.given == AnchoredSettings(weight=1.0, steps=[3])
     assert built.parts.view == "motion"
     assert built.parts.anchor is anchor
     for section, message in (
-        (None, "lacks anchored.weight, anchored.steps"),
-        ({"weight": 1}, "lacks anchored.steps"),
+        ({"weight": -1}, "anchored.weight is -1; it must be at least 0"),
         ({"weight": 1, "steps": [0]}, "anchored.steps is 0; it must be at least 1"),
-        ({"width": 1}, "unknown key 'anchored.width'; known: weight, steps"),
+        ({"width": 1}, "unknown key 'anchored.width'; did you mean 'anchored.weight'"),
     ):
         with pytest.raises(UsageError, match=message):
             build_method({**recipe, "anchored": section}, KINECT)
+    plain = build_method({**RECIPE, "method": "anchored"}, KINECT)
+    assert isinstance(plain, Anchored)
+    assert plain.given == AnchoredSettings()
 
 
 def test_plain_head_is_two_linear_maps_with_a_relu_between() -> None:

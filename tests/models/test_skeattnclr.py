@@ -89,7 +89,7 @@ def masked(features: Tensor, mask: Tensor, clip_count: int, last: bool) -> tuple
 
 
 def perceptron(network: nn.Module, x: Tensor) -> Tensor:
-    """Linear, batch normalisation by this batch, ReLU, Linear (spec C4), from the weights and sample by sample."""
+    """Linear, batch normalisation by this batch, ReLU, Linear, from the weights and sample by sample."""
     weights = dict(network.named_parameters())
     zero = torch.zeros(())
 
@@ -211,7 +211,7 @@ def test_the_papers_key_network_is_left_alone_after_the_step() -> None:
 
 
 def test_momentum_rises_over_the_run() -> None:
-    assert momentum_at(0, 100, 0.996) == pytest.approx(0.996, abs=1e-15)  # spec H9
+    assert momentum_at(0, 100, 0.996) == pytest.approx(0.996, abs=1e-15)
     assert momentum_at(50, 100, 0.996) == pytest.approx(0.998, abs=1e-15)
     assert momentum_at(100, 100, 0.996) == 1.0
     paper, released = method(momentum=0.996), method(momentum=0.996, variant="released")
@@ -221,7 +221,7 @@ def test_momentum_rises_over_the_run() -> None:
             built.advance(place)
             expected = 1 - (1 - 0.996) * (math.cos(math.pi * it / 40) + 1) / 2
             assert built.moco.momentum == pytest.approx(expected, abs=1e-15)
-    assert SkeAttnCLR.spans_run
+    assert SkeAttnCLR.depends_on_run_length
 
 
 @pytest.mark.parametrize(("variant", "biased"), [("paper", True), ("released", False)])
@@ -317,8 +317,8 @@ def test_step_under_autocast() -> None:
     [
         ({"heads": 3}, "3 attention heads cannot share 16 channels"),
         ({"mu": 1.5}, "skeattnclr.mu is 1.5"),
-        ({"predictors": "two"}, "skeattnclr.predictors is 'two'; known: variant, none, three"),
-        ({"predictors": True}, "skeattnclr.predictors must be a text, not True"),
+        ({"predictors": "two"}, "skeattnclr.predictors is 'two'; known: three, none, variant"),
+        ({"predictors": True}, "skeattnclr.predictors is True; known: three, none, variant"),
         ({"blocks": [4]}, r"skeattnclr.blocks must be \[least, most\], not \[4\]"),
     ],
 )
@@ -390,7 +390,7 @@ def test_mhsam_is_its_equations(shape: tuple[int, int, int], heads: int, sharpne
 
 def test_mhsam_has_the_size_of_the_paper() -> None:
     module = MHSAM(256)
-    assert sum(p.numel() for p in module.parameters()) == 263_680  # spec C5
+    assert sum(p.numel() for p in module.parameters()) == 263_680  # docs/methods.md
     assert (module.heads, module.sharpness) == (8, 2.0)
 
 

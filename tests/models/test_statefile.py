@@ -51,15 +51,19 @@ def test_truncated(tmp_path: Path, share: float, zipped: bool) -> None:
     torch.save(nn.Linear(30, 40).state_dict(), tmp_path / "x", _use_new_zipfile_serialization=zipped)
     content = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(SkelpipeError, match="x: damaged, or no file of PyTorch's"):
+    with pytest.raises(SkelpipeError, match="x: damaged, or not a PyTorch file"):
         read_state(tmp_path / "x")
 
 
 def test_other_content(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("some text\n" * 20)
-    with pytest.raises(SkelpipeError, match="no file of PyTorch's"):
+    with pytest.raises(SkelpipeError, match="not a PyTorch file"):
         read_state(tmp_path / "x")
-    for content, message in (([1], "no state dict"), ({}, "no state dict"), ({"a": 1, 2: 3}, "a, 2 is no tensor")):
+    for content, message in (
+        ([1], "no state dict"),
+        ({}, "no state dict"),
+        ({"a": 1, 2: 3}, "a, 2 is not a named tensor"),
+    ):
         torch.save(content, tmp_path / "x")
         with pytest.raises(SkelpipeError, match=message):
             read_state(tmp_path / "x")

@@ -99,7 +99,7 @@ def test_every_difference_is_listed_and_nothing_is_loaded(tmp_path: Path) -> Non
 def test_other_width_and_other_graph_are_refused(exported: Path) -> None:
     with pytest.raises(SkelpipeError, match=r"mismatched: blocks\.0\.spatial\.maps\.bias is"):
         load_encoder(exported, encoder(width=6))
-    with pytest.raises(SkelpipeError, match="made for another: adjacency"):
+    with pytest.raises(SkelpipeError, match="different constants: adjacency"):
         load_encoder(exported, encoder(graph="agcn"))
 
 

@@ -88,5 +88,5 @@ def test_other_networks_are_named(tmp_path: Path) -> None:
     with pytest.raises(SkelpipeError, match=r"no encoder_q\.\* among weight, bias"):
         load_released(tmp_path / "x.pt")
     torch.save({"encoder_q.backbone.encoder.gru.weight_ih_l0": torch.zeros(3, 3)}, tmp_path / "y.pt")
-    with pytest.raises(SkelpipeError, match=r"encoder_q is no ST-GCN \(it has backbone.encoder.gru"):
+    with pytest.raises(SkelpipeError, match=r"encoder_q is not an ST-GCN \(it has backbone.encoder.gru"):
         load_released(tmp_path / "y.pt")
