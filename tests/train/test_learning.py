@@ -18,10 +18,10 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.build import METHODS
 from skelpipe.prepare import Options, prepare
 from skelpipe.train.pretrain import main
-from skelpipe.train.running.networks import Networks, initialised, read_identity
+from skelpipe.train.running.networks import Networks, initialised, read_provenance
+from skelpipe.train.running.run import COLLAPSED
 from skelpipe.train.running.run_log import read_log
 from skelpipe.train.training.knn_monitor import KnnMonitor
-from skelpipe.train.training.pretraining import COLLAPSED
 
 CPU = torch.device("cpu")
 LIMBS = ([5, 6, 7, 21, 22], [9, 10, 11, 23, 24], [13, 14, 15], [17, 18, 19], [2, 3])
@@ -92,8 +92,8 @@ def test_neighbours_get_better(movements: Dataset, tmp_path: Path, method: str) 
     assert result.exit_code == 0, result.output
 
     log = read_log(tmp_path / "run" / "log.jsonl")
-    identity, _ = read_identity(tmp_path / "run" / "encoder.safetensors")
-    start = Networks.of(initialised(identity.recipe, movements.layout, identity.seed), "joint")
+    provenance, _ = read_provenance(tmp_path / "run" / "encoder.safetensors")
+    start = Networks.of(initialised(provenance.pretraining, movements.layout, provenance.seed), "joint")
     before = KnnMonitor(movements, "joint", CPU).measure(start.embedder("z"))
     assert log[-1]["knn@20"] > before + GAIN
     assert min(record["std"] for record in log) > 3 * COLLAPSED

@@ -5,6 +5,7 @@ A method in `METHODS` is tested without a change here. Settings that count epoch
 
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from safetensors import safe_open
 
 from skelpipe.dataset import Dataset
 from skelpipe.models.build import METHODS
-from skelpipe.train.recipes.recipe import load_recipe
-from skelpipe.train.running.networks import initialised, load_networks, read_identity
+from skelpipe.train.recipes.reader import load_recipe
+from skelpipe.train.running.networks import initialised, load_networks, read_provenance
+from skelpipe.train.running.run import COLLAPSED
 from skelpipe.train.running.run_log import read_log
-from skelpipe.train.training.pretraining import COLLAPSED
 
 EPOCHS, STAGE = 3, 1  # of a run, and before its second stage
 Train = Callable[..., Result]
@@ -36,7 +37,8 @@ def train(dataset: Dataset, pretrain_small: Train) -> Train:
     def run(method: str, variant: str, out: Path, *options: str) -> Result:
         # The papers' initial weights leave networks this small on a plateau.
         given = {"variant": variant, "init": "default"}
-        given |= {f"{method}.{key}": str(STAGE) for key in METHODS[method].settings if "epoch" in key}
+        names = [each.name for each in fields(METHODS[method].Settings)]
+        given |= {f"{method}.{name}": str(STAGE) for name in names if "epoch" in name}
         settings = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
         arguments = ["--method", method, "--epochs", str(EPOCHS), "--lr", "0.01", "--save-every", "1"]
         return pretrain_small(dataset, out, *arguments, "--knn-every", str(EPOCHS), *settings, *options)
@@ -63,7 +65,7 @@ def whole(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 def test_the_recipe_is_named_like_the_method(method: str) -> None:
     recipe = load_recipe(method)
     assert recipe.method == method
-    assert recipe["variant"] == "paper"
+    assert recipe.variant == "paper"
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -79,14 +81,14 @@ def test_trains_through_its_stages(
     assert len(gauges) >= EPOCHS
     assert min(gauges) > COLLAPSED
 
-    identity, epoch = read_identity(run / "encoder.safetensors")
+    provenance, epoch = read_provenance(run / "encoder.safetensors")
     assert epoch == EPOCHS
-    start = initialised(identity.recipe, dataset.layout, identity.seed, identity.view)
-    for stream in start.streams(identity.view):
-        end = "" if stream == identity.view else f"-{stream}"
+    start = initialised(provenance.pretraining, dataset.layout, provenance.seed, provenance.view)
+    for stream in start.streams(provenance.view):
+        end = "" if stream == provenance.view else f"-{stream}"
         assert [f"knn@20{end}" in record for record in log] == [False, False, True]
         weights = run / f"encoder{end}.safetensors"
-        networks = load_networks(weights, identity, dataset.layout, stream)
+        networks = load_networks(weights, provenance, dataset.layout, stream)
         moved = zip(networks.encoder.parameters(), start.networks(stream)[0].parameters(), strict=True)
         assert not any(torch.equal(now, before) for now, before in moved if now.numel() > 1), "not all has learned"
         with safe_open(weights, framework="pt") as file:

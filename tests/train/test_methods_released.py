@@ -1,4 +1,4 @@
-"""ActCLR's released settings against what is known of the authors' configuration (spec D9, G11), and its start."""
+"""ActCLR's released settings against the authors' configuration (divergence `actclr-training`), and its start."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from torch import Tensor
 
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Progress
+from skelpipe.models.settings import flat
 from skelpipe.skeleton import layout
 from skelpipe.train.pretrain import choose_recipe
-from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.running.networks import initialised
 
 SMALL = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=8", "queue=20"]
@@ -45,20 +46,20 @@ def built(name: str, *settings: str) -> ActCLR:
 
 
 def test_the_recipe_has_the_authors_values() -> None:
-    recipe = choose_recipe("actclr", "actclr-released")
-    assert {key: recipe[key] for key in AUTHORS} == AUTHORS
+    values = flat(choose_recipe("actclr", "actclr-released").content())
+    assert {key: values[key] for key in AUTHORS} == AUTHORS
 
 
 def test_the_recipes_differ_where_paper_and_code_do() -> None:
-    paper, released = load_recipe("actclr"), load_recipe("actclr-released")
+    paper, released = (flat(load_recipe(name).content()) for name in ("actclr", "actclr-released"))
     assert paper["variant"] == "paper"
     training = {"epochs", "optimiser.name", "optimiser.lr", "optimiser.milestones", "queue", "actclr.moco_epochs"}
-    assert {key for key in paper.values if paper[key] != released[key]} == {"variant", *training}
+    assert {key for key in paper if paper[key] != released[key]} == {"variant", *training}
 
 
 def test_the_second_stage_begins_at_once_and_anew() -> None:
     method = built("actclr-released")
-    assert method.begins_trained()
+    assert method.needs_trained_networks()
     with torch.no_grad():
         for parameter in [*method.moco.encoder.parameters(), *method.moco.head.parameters()]:
             parameter.add_(1.0)
@@ -89,4 +90,4 @@ def test_the_second_stage_begins_at_once_and_anew() -> None:
 
 @pytest.mark.parametrize(("settings", "trained"), [([], False), (["actclr.moco_epochs=0"], True)])
 def test_only_without_a_first_stage_trained_networks_are_needed(settings: list[str], trained: bool) -> None:
-    assert built("actclr", *settings).begins_trained() == trained
+    assert built("actclr", *settings).needs_trained_networks() == trained

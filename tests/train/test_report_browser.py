@@ -139,8 +139,8 @@ def page(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     log = [{"epoch": e, "loss": 4 / e} for e in range(1, 20)]
     settings = {"key" * 30: "value " * 60, "name": NASTY}
     scored = Scores(tiny_dataset.ids("test"), labels, scores, about)
-    write_outcome(folder, scored, result, log=log, settings=settings, dataset=tiny_dataset)
-    return folder / "report.html"
+    write_outcome(folder, scored, result, log=log, settings=settings)
+    return write_report(folder, tiny_dataset)
 
 
 def complaints(browser: Browser) -> list[dict[str, Any]]:

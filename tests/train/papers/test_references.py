@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from skelpipe.train.papers.references import Reference
-from skelpipe.train.recipes.finetuning import load_tuning_recipe
-from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import FinetuneRecipe
 
 # Read off the papers' tables as section H of the methods' specification has them:
 # recipe, protocol, share of labels, stream, dataset, trained on, figures.
@@ -56,7 +56,7 @@ CELLS: list[tuple[str, str, float, str, str, str, dict[str, float]]] = [
 
 def reference(name: str, protocol: str, *settings: str, **where: Any) -> Reference | None:
     if name == "supervised":
-        return Reference.to(load_tuning_recipe(name), protocol, **where)
+        return Reference.to(load_recipe(name, FinetuneRecipe), protocol, **where)
     return Reference.to(with_overrides(load_recipe(name), settings), protocol, **where)
 
 

@@ -9,7 +9,7 @@ import yaml
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.train.papers.tables import Row, Table, builtin_papers, cells, load_paper, markdown
-from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
 
 TABLES = [(paper, key) for paper in builtin_papers() for key in load_paper(paper).tables]
 ELSEWHERE = [("aimclr", "linear-released")]  # a README's figures

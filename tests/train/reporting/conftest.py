@@ -12,6 +12,7 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.outcome import Scores, write_outcome
+from skelpipe.train.reporting.report import write_report
 
 
 class Page(HTMLParser):
@@ -83,9 +84,8 @@ def judged() -> Callable[..., np.ndarray]:
         log = [{"epoch": e, "loss": 3 / e, "lr": 3.0, "top1": 10.0 * e} for e in (1, 2, 3, 4)]
         folder.mkdir(parents=True, exist_ok=True)
         scored = Scores(dataset.ids("test"), labels, scores, about)
-        write_outcome(
-            folder, scored, result, log=log, settings={"epochs": 4, "optimiser": {"lr": 3.0}}, dataset=dataset
-        )
+        write_outcome(folder, scored, result, log=log, settings={"epochs": 4, "optimiser": {"lr": 3.0}})
+        write_report(folder, dataset)
         return counts
 
     return write

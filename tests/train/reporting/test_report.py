@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.report import main
 from skelpipe.train.reporting.report import write_report
 
@@ -41,7 +41,7 @@ def test_an_evaluation_tells_of_the_pre_training_before_it(
     own: Path, tiny_dataset: Dataset, read: Callable[[Path], Any]
 ) -> None:
     recipe = with_overrides(load_recipe("aimclr"), ["encoder.width=2", "encoder.out_channels=8", "queue=321"])
-    settings = {"epochs": 4, "optimiser": {"lr": 3.0}, "pretraining": recipe.nested()}
+    settings = {"epochs": 4, "optimiser": {"lr": 3.0}, "pretraining": recipe.content()}
     (own / "recipe.yaml").write_text(yaml.safe_dump(settings))
     page = read(write_report(own, tiny_dataset).parent)
     assert ["optimiser.lr", "3"] in page.rows
