@@ -71,9 +71,9 @@ def test_users_own_folders_do_not_shadow_ours(installed, tmp_path) -> None:
             "raise SystemExit('the user\\'s own folder was imported')\n"
         )
     code = (
-        "import skelpipe, skelpipe.models, skelpipe.train.recipes.recipe, skelpipe.manifest_file as m\n"
+        "import skelpipe, skelpipe.models, skelpipe.train.recipes.reader, skelpipe.manifest_file as m\n"
         "print(skelpipe.__file__); print(len(m.load_manifest('ntu120').missing))\n"
-        "print(skelpipe.train.recipes.recipe.load_recipe('skeletonclr')['queue'])"
+        "print(skelpipe.train.recipes.reader.load_recipe('skeletonclr').queue)"
     )
     done = python(installed, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr

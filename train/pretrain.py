@@ -9,7 +9,7 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.pretrain --shards ...`.
 
-A run's folder gets recipe.yaml (what was trained, overrides included), log.jsonl (one object an epoch),
+The run folder holds recipe.yaml (what was trained, overrides included), log.jsonl (one object per epoch),
 speed.jsonl, tensorboard/, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
 """
 
@@ -79,7 +79,7 @@ class Asked:
 
 
 def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], None]) -> PretrainRecipe:
-    """Return the recipe as this dataset allows it; each value that gives way is said in one line."""
+    """Return the recipe adapted to this dataset; each value that changes is reported in one line."""
     count, frames = dataset.count("train"), dataset.shape[1]
     if not count:
         raise DatasetError(f"{dataset.path}: the train subset is empty, there is nothing to train on")
@@ -125,7 +125,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override any value, such as encoder.width=8."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/METHOD-DATASET-VIEW].")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of the run, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Delete the run that is there and start anew.")
 @click.option(
     "--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Epochs between checkpoints."
@@ -135,7 +135,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="Epochs between kNN figures on the test split; 0 for none.",
+    help="Epochs between kNN figures on the test subset; 0 for none.",
 )
 @click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
 @click.option("--compile", is_flag=True, help="Compile the backbones with torch.compile: slow to start.")
@@ -144,7 +144,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     type=click.Choice(READERS),
     default="native",
     show_default=True,
-    help="Who reads the clips: skelpipe, or NVIDIA DALI (needs skelpipe[dali]); the batches are the same.",
+    help="Reader of the clips: skelpipe's own, or NVIDIA DALI (needs skelpipe[dali]). The batches are the same.",
 )
 @click.option(
     "--batch-norm",
@@ -161,12 +161,12 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
 def main(**given: Any) -> None:
     """Pre-train an encoder without labels on a prepared dataset.
 
-    Interrupted or killed, the same command with --resume goes on from the newest checkpoint. Under torchrun each
-    process trains on its share of every batch, on a GPU of its own; the run can go on with any number of them.
+    After an interruption, the same command with --resume continues from the newest checkpoint. Under torchrun each
+    process trains on its share of every batch, on its own GPU; a run can continue with any number of processes.
     """
     asked = Asked(**given)
     if asked.resume and asked.overwrite:
-        raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
+        raise UsageError("--resume continues a run, --overwrite deletes it: give one of them")
     console = Console()
     dataset = Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size)
     recipe = choose_recipe(asked.method, asked.recipe)
@@ -201,11 +201,11 @@ def main(**given: Any) -> None:
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
         shards, stripped = shown_url(asked.shards)
-        judge = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
+        evaluate = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
         if asked.cache is not None:
-            judge += ["--cache", str(asked.cache)]
+            evaluate += ["--cache", str(asked.cache)]
         again = " (the URL with its secret again)" if stripped else ""
-        click.echo(f"judge it with{again}: {shlex.join(judge)}")
+        click.echo(f"evaluate it with{again}: {shlex.join(evaluate)}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Whether each method learns: encoders before and after a small pre-training, judged on made recordings.
+"""Whether each method learns: encoders before and after a small pre-training, evaluated on synthetic recordings.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/learning.py --out learning
     OMP_NUM_THREADS=1 python tests/benchmarks/learning.py --out learning aimclr --seeds 1
 
-Makes the recordings, trains every method with every seed and judges the encoder that each run began with, the one
-it ended with, one with the papers' first weights, and raw coordinates: by nearest neighbours and by a linear
-classifier. Every run is printed as the command it is; one that is done already is not trained again. The result is
-`learning.json` and the table of RESULTS.md.
+Synthesises the recordings, trains every method with every seed and evaluates four features by nearest neighbours
+and by a linear classifier: those of the encoder at the start of a run and at its end, of one with the papers'
+initial weights, and raw coordinates. Every run is printed as a command; a finished run is not repeated. The result
+is `learning.json` and the table of RESULTS.md.
 """
 
 import json
@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +28,15 @@ from skelpipe.files import replacing
 from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.linear_head import fit_linear, linear_scores
 from skelpipe.train.pretrain import main as pretrain
-from skelpipe.train.running.networks import Networks, find_weights, initialised, load_networks, read_identity
+from skelpipe.train.running.networks import Networks, find_weights, initialised, load_networks, read_provenance
 from skelpipe.train.training.knn_monitor import knn_figures
 
-__all__ = ["FIGURES", "METHODS", "SMALL", "judge", "main"]
+__all__ = ["FIGURES", "METHODS", "SMALL", "evaluate", "main"]
 
-# The values below were found on recordings of seed 0; judged are others.
+# The values below were found on recordings of seed 0; others are evaluated.
 SUBJECTS, ACTIONS, REPEATS, SEED, FRAMES = 8, 8, 2, 1, 16
 CPU: Final = torch.device("cpu")
-# What suits 192 clips and a CPU; where a key is missing a method's recipe holds.
+# Settings for 192 clips and a CPU; for all other keys the method's recipe holds.
 SMALL: Final[Mapping[str, object]] = {
     "epochs": 40,
     "batch_size": 16,
@@ -52,10 +53,10 @@ SMALL: Final[Mapping[str, object]] = {
     "head.hidden": 64,
     "head.dim": 32,
 }
-# Second stages begin in the middle, mixed regions are of the papers' share of the clip. ActCLR's second stage has
-# no term that keeps embeddings apart: at the first stage's rate it collapses on a set this small. In a batch of 16
-# a normalisation in the head tells key and query apart from the others by the batch: SkeAttnCLR, whose query also
-# lends the key its mask, then learns little else.
+# Second stages begin in the middle; mixed regions cover the same share of the clip as in the papers. ActCLR's
+# second stage has no term that keeps embeddings apart: with the learning rate of the first it collapses on
+# a set this small. With batches of 16, batch normalisation in the head makes key and query recognisable by their
+# batch; SkeAttnCLR, which uses the query's mask for the key too, then learns little else.
 METHODS: Final[Mapping[str, Mapping[str, object]]] = {
     "skeletonclr": {},
     "crosclr": {"crosclr.mining_epoch": 20},
@@ -81,15 +82,15 @@ STAGES: Final[Mapping[str, str]] = {
     "start": "random, as it starts",
     "trained": "**trained**",
 }
-Judged = dict[str, float]
+Result = dict[str, float]
 
 
-def judge(networks: Mapping[str, nn.Module], dataset: Dataset, seed: int = 0) -> Judged:
+def evaluate(networks: Mapping[str, nn.Module], dataset: Dataset, seed: int = 0) -> Result:
     """Return `FIGURES` in % of the maps from joint clips to `h` and to `z`."""
-    found: Judged = {}
+    found: Result = {}
     classes = len(dataset.classes)
     for kind, network in networks.items():
-        bank, queries = (embed(network, dataset, split, "joint", device=CPU) for split in ("train", "test"))
+        bank, queries = (embed(network, dataset, subset, "joint", device=CPU) for subset in ("train", "test"))
         found[f"knn-{kind}"] = knn_figures(bank, queries, (20,), 0.1, classes, CPU)["knn@20"]
         if kind == "h":
             found["linear-raw"] = _linear(bank, queries, classes, seed)
@@ -98,13 +99,13 @@ def judge(networks: Mapping[str, nn.Module], dataset: Dataset, seed: int = 0) ->
 
 
 def _linear(bank: Embedded, queries: Embedded, classes: int, seed: int) -> float:
-    """Return the accuracy in % of a linear classifier trained as in the papers (spec E2)."""
+    """Return the accuracy in % of a linear classifier trained as in the papers (docs/methods.md)."""
     scores = linear_scores(*fit_linear(bank.features, bank.labels, classes, seed=seed), queries.features)
     return 100.0 * float((scores.argmax(dim=1) == queries.labels).double().mean())
 
 
 def _standardised(bank: Embedded, queries: Embedded) -> tuple[Embedded, Embedded]:
-    """Return features with mean 0, variance 1 / D over the training clips: random networks' hardly vary."""
+    """Return features with mean 0, variance 1 / D over training clips: those of random networks hardly vary."""
     mean, width = bank.features.mean(dim=0), bank.features.shape[1]
     deviation = bank.features.std(dim=0).clamp(min=1e-6) * width**0.5
     first, second = (Embedded((e.features - mean) / deviation, e.labels, e.ids) for e in (bank, queries))
@@ -134,7 +135,7 @@ def _prepared(out: Path) -> Dataset:
 
 
 def _train(method: str, seed: int, dataset: Dataset, out: Path, epochs: int | None) -> Path:
-    """Train where that was not done; return the run's folder."""
+    """Train unless the run is finished; return its folder."""
     run = out / f"{method}-{seed}"
     settings = {**SMALL, **METHODS[method], **({"epochs": epochs} if epochs else {})}
     given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -146,25 +147,25 @@ def _train(method: str, seed: int, dataset: Dataset, out: Path, epochs: int | No
     return run
 
 
-def _of_run(run: Path, dataset: Dataset) -> dict[str, Judged]:
-    """Judge a run's encoder as it began and as it ended, and one with the papers' first weights."""
+def _of_run(run: Path, dataset: Dataset) -> dict[str, Result]:
+    """Evaluate a run's encoder at its start and at its end, and one with the papers' initial weights."""
     weights = find_weights(str(run))
-    identity, _ = read_identity(weights)
-    recipe, seed = identity.recipe, identity.seed
-    papers = type(recipe)({**recipe.values, "init": "paper"})
-    made = {
+    provenance, _ = read_provenance(weights)
+    recipe, seed = provenance.pretraining, provenance.seed
+    papers = replace(recipe, init="paper")
+    stages = {
         "start": Networks.of(initialised(recipe, dataset.layout, seed), "joint"),
         "papers": Networks.of(initialised(papers, dataset.layout, seed), "joint"),
-        "trained": load_networks(weights, identity, dataset.layout, "joint"),
+        "trained": load_networks(weights, provenance, dataset.layout, "joint"),
     }
-    return {name: judge(_maps(networks), dataset, seed) for name, networks in made.items()}
+    return {name: evaluate(_maps(networks), dataset, seed) for name, networks in stages.items()}
 
 
-def _lines(results: Mapping[str, Mapping[str, Mapping[str, Judged]]], raw: Judged) -> list[str]:
+def _lines(results: Mapping[str, Mapping[str, Mapping[str, Result]]], raw: Result) -> list[str]:
     """Return the table: mean and range over the seeds, of results[method][seed][when]."""
     lines = ["| | " + " | ".join(FIGURES.values()) + " |", "|---" * (1 + len(FIGURES)) + "|"]
 
-    def add(name: str, cells: Sequence[Judged]) -> None:
+    def add(name: str, cells: Sequence[Result]) -> None:
         spans = []
         for figure in FIGURES:
             values = [cell[figure] for cell in cells]
@@ -185,11 +186,11 @@ def _lines(results: Mapping[str, Mapping[str, Mapping[str, Judged]]], raw: Judge
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each method.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Another number of epochs.")
 def main(methods: tuple[str, ...], out: Path, seeds: int, epochs: int | None) -> None:
-    """Train the methods named, or all, and judge what they learned."""
+    """Train the methods named, or all, and evaluate what they learned."""
     torch.set_num_threads(1)
     dataset = _prepared(out)
-    flat = judge({"h": nn.Flatten(), "z": nn.Flatten()}, dataset)
-    results: dict[str, dict[str, dict[str, Judged]]] = {}
+    flat = evaluate({"h": nn.Flatten(), "z": nn.Flatten()}, dataset)
+    results: dict[str, dict[str, dict[str, Result]]] = {}
     for seed in range(seeds):
         for method in methods or METHODS:
             run = _train(method, seed, dataset, out / "runs", epochs)

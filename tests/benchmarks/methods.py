@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/methods.py aimclr actclr --seconds 20 --json
 
 Both start from the same weights and give the same losses, which is checked before anything is measured. Each
-method has its paper's network, queue and frames, and is in its last stage; clips are one person's and already
+method has its paper's network, queue and frames, and is in its last stage; clips have one body and are already
 augmented.
 """
 
@@ -29,7 +29,8 @@ from skelpipe.memory import keep_freed_memory
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Method, Progress
-from skelpipe.train.recipes.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.loop import build_optimiser
 
 __all__ = ["RECIPES", "measure", "rows"]
@@ -45,10 +46,10 @@ RECIPES: Final = (
     "msmclr",
 )
 BATCH: Final = 8
-SECONDS: Final = 12.0  # a method, at least: each way runs a dozen times
+SECONDS: Final = 12.0  # per method, at least: each way runs a dozen times
 CPU: Final = torch.device("cpu")
 LATE: Final = 0.9  # of a run: every method is in its last stage
-STEPS, CLOSE = 3, 1e-6  # compared, and how far losses may lie apart, in float64
+STEPS, CLOSE = 3, 1e-6  # steps compared, and the largest relative difference of losses in float64
 
 
 @dataclass(frozen=True)
@@ -65,37 +66,37 @@ def rows(seconds: float = SECONDS, names: Sequence[str] = RECIPES) -> list[dict[
 
 
 def measure(name: str, seconds: float = SECONDS) -> Row:
-    """Return samples/s of a recipe's step, ours and the plain one. Raises AssertionError where losses differ."""
+    """Return samples/s of a recipe's step, ours and the plain one. Raises AssertionError if losses differ."""
     keep_freed_memory()
-    # PyTorch's first weights: with the papers' all embeddings begin so close that losses tell rounding apart.
+    # PyTorch's initial weights: with the papers' all embeddings are nearly equal, and losses show rounding errors.
     recipe = with_overrides(load_recipe(name), ["encoder.width=16", "init=default"])
     with threads(1):
         _check(name, recipe)
         ours, plain, batch = _pair(recipe, torch.float32)
         rates = compare(_ours(ours, recipe, batch), _plain(plain, recipe, batch), seconds, CPU)
-    title = f"{name} step (h=16, T={recipe['frames']}, one person)"
+    title = f"{name} step (h=16, T={recipe.frames}, one body)"
     return Row(title, "as usually written, same loss", *rates, BATCH)
 
 
-def _pair(recipe: Recipe, dtype: torch.dtype) -> tuple[Method, Plain, Clips]:
+def _pair(recipe: PretrainRecipe, dtype: torch.dtype) -> tuple[Method, Plain, Clips]:
     """Return a recipe's method, the plain one with the same weights, and a batch for both."""
     torch.manual_seed(0)
     ours = _method(recipe).to(dtype)
     plain = Plain(ours, PLAIN[recipe.method]).to(dtype)
-    return ours, plain, _batch(ours, recipe["frames"], dtype)
+    return ours, plain, _batch(ours, recipe.frames, dtype)
 
 
-def _method(recipe: Recipe) -> Method:
-    frames = recipe["frames"]
+def _method(recipe: PretrainRecipe) -> Method:
+    frames = recipe.frames
     layout = skeleton.layout("kinect-v2-25")
-    method = build_method(recipe.nested(), layout, "joint", lambda: torch.randn(3, frames, len(layout), 1))
+    method = build_method(recipe, layout, "joint", lambda: torch.randn(3, frames, len(layout), 1))
     method.train()
-    method.advance(Progress(round(LATE * recipe["epochs"]), recipe["epochs"], 0, 1))
+    method.advance(Progress(round(LATE * recipe.epochs), recipe.epochs, 0, 1))
     return method
 
 
 def _batch(method: Method, frames: int, dtype: torch.dtype) -> Clips:
-    """Return clips of noise for the method's views, with what comes with mixed ones."""
+    """Return clips of noise for the method's views, with masks and donors of mixed ones."""
     views, extras = {}, {}
     for name, entry in method.views().items():
         views[name] = torch.randn(BATCH, 3, frames, 25, 1, dtype=dtype)
@@ -106,12 +107,12 @@ def _batch(method: Method, frames: int, dtype: torch.dtype) -> Clips:
     return Clips(views, extras)
 
 
-def _ours(method: Method, recipe: Recipe, batch: Clips) -> Way:
-    optimiser = build_optimiser(method, recipe)
+def _ours(method: Method, recipe: PretrainRecipe, batch: Clips) -> Way:
+    optimiser = build_optimiser(method, recipe.optimiser)
 
     def work() -> int:
         seen = batch
-        if isinstance(method, ActCLR):  # what the loader does when it hands a batch out
+        if isinstance(method, ActCLR):  # what the loader does when it yields a batch
             act, non = batch.views["act"], batch.views["non"]
             mask = method.actionlet(act).movedim(3, 1)
             query = mats(act, non, to_frames(mask, act.shape[2]).movedim(1, 3))
@@ -127,8 +128,8 @@ def _ours(method: Method, recipe: Recipe, batch: Clips) -> Way:
     return work
 
 
-def _plain(plain: Plain, recipe: Recipe, batch: Clips) -> Way:
-    optimiser = build_optimiser(plain, recipe)
+def _plain(plain: Plain, recipe: PretrainRecipe, batch: Clips) -> Way:
+    optimiser = build_optimiser(plain, recipe.optimiser)
 
     def work() -> int:
         loss = plain(batch.views, batch.extras)
@@ -141,7 +142,7 @@ def _plain(plain: Plain, recipe: Recipe, batch: Clips) -> Way:
     return work
 
 
-def _check(name: str, recipe: Recipe) -> None:
+def _check(name: str, recipe: PretrainRecipe) -> None:
     """Take a few steps of both ways in float64 and without dropout, whose masks differ, and compare the losses."""
     ours, plain, batch = _pair(recipe, torch.float64)
     for module in (*ours.modules(), *plain.modules()):

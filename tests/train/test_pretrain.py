@@ -13,9 +13,9 @@ from safetensors import safe_open
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError
 from skelpipe.train.pretrain import fit_recipe, main
-from skelpipe.train.recipes.recipe import load_recipe
+from skelpipe.train.recipes.reader import load_recipe
+from skelpipe.train.running import run
 from skelpipe.train.running.run_log import read_log
-from skelpipe.train.training import pretraining
 
 Pretrain = Callable[..., Result]
 
@@ -38,8 +38,8 @@ def test_a_run_leaves_what_it_should(finished: Path, tiny_dataset: Dataset) -> N
     assert len(read_log(finished / "speed.jsonl")) == 6
 
     recipe = load_recipe(str(finished / "recipe.yaml"))
-    assert recipe["queue"] == 20
-    assert recipe["frames"] == 8
+    assert recipe.queue == 20
+    assert recipe.frames == 8
     with safe_open(finished / "encoder.safetensors", framework="pt") as file:
         metadata = file.metadata()
         names = {name.split(".")[0] for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -99,7 +99,7 @@ def test_a_learning_rate_that_explodes_ends_the_run_clearly(
 def test_a_collapse_is_said_once(
     tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrain_small: Pretrain
 ) -> None:
-    monkeypatch.setattr(pretraining, "COLLAPSED", 10.0)
+    monkeypatch.setattr(run, "COLLAPSED", 10.0)
     result = pretrain_small(tiny_dataset, tmp_path / "x", "--epochs", "3", "--knn-every", "0")
     assert result.stderr.count("collapsed to one point") == 1
 
@@ -107,7 +107,7 @@ def test_a_collapse_is_said_once(
 def test_the_recipe_gives_way_to_the_dataset(tiny_dataset: Dataset) -> None:
     said: list[str] = []
     fitted = fit_recipe(load_recipe("skeletonclr"), tiny_dataset, said.append)
-    assert (fitted["frames"], fitted["batch_size"], fitted["queue"]) == (8, 24, 32768)
+    assert (fitted.frames, fitted.batch_size, fitted.queue) == (8, 24, 32768)
     assert len(said) == 3
     assert "50 frames" in said[0]
     assert "training on 8" in said[0]
@@ -122,7 +122,7 @@ def test_no_training_clips_is_an_error(
     make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
 ) -> None:
     only_test = make_dataset(ntu_names(actions=1, subjects=(3,)))
-    with pytest.raises(DatasetError, match="the training split is empty"):
+    with pytest.raises(DatasetError, match="the train subset is empty"):
         fit_recipe(load_recipe("demo"), only_test, print)
 
 
@@ -135,7 +135,7 @@ def test_no_test_clips_is_only_a_line(
     only_training = make_dataset(ntu_names(actions=3, subjects=(1,)))
     result = pretrain_small(only_training, tmp_path / "run", "--epochs", "1")
     assert result.exit_code == 0, result.output
-    assert "no kNN monitor: the test split is empty" in result.stderr
+    assert "no kNN monitor: the test subset is empty" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_default_recipe_and_folder(
     arguments = ["--shards", str(tiny_dataset.path), "--epochs", "1", *small_settings]
     assert CliRunner().invoke(main, arguments).exit_code == 0
     recipe = load_recipe("runs/skeletonclr-ntu60-xsub-joint/recipe.yaml")
-    assert recipe["temperature"] == 0.07  # skeletonclr's, not the demo's
+    assert recipe.temperature == 0.07  # skeletonclr's, not the demo's
 
 
 def test_help_as_a_module(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints that resume bit for bit: written whole or not at all, read without running any code in them."""
+"""Checkpoints for bit-identical resuming: written whole or not at all, read without running code in them."""
 
 import io
 import zipfile
@@ -22,10 +22,10 @@ KEEP = 3  # newest checkpoints of a run that stay
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `epoch` whole epochs: all that the next one depends on, whatever the number of ranks.
+    """A run after `epoch` whole epochs: all that the next epoch depends on, for any number of ranks.
 
-    `identity` is `Identity.metadata()`, `model` holds the queue and the key network too, `loader` is
-    `Loader.state()`, `rng` what `capture_rng` returns, `best` the best kNN figure so far and its epoch.
+    `identity` is `Provenance.metadata()`, `model` includes the queue and the key network, `loader` is
+    `Loader.state()`, `rng` what `capture_rng` returns, `best` the best figure so far and its epoch.
     """
 
     identity: dict[str, str]
@@ -44,7 +44,7 @@ def capture_rng(device: torch.device) -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any], device: torch.device) -> None:
-    """Set torch's global generators back. A state taken on another kind of device restores the CPU's only."""
+    """Set torch's global generators back. A state from another kind of device restores only the CPU's."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)
@@ -99,8 +99,8 @@ def newest_checkpoint(
 ) -> tuple[Path, Checkpoint] | None:
     """Return the newest whole checkpoint of a run and its path, or None where there is none.
 
-    A damaged one is named through `say` and passed over; when all are damaged that is an error. Of a team rank 0
-    reads and sends it to the others, whose machines may not have the folder.
+    A damaged one is reported through `say` and skipped; it is an error if all are damaged. With several ranks,
+    rank 0 reads it and sends it to the others, whose machines may not have the folder.
     """
     if team.world == 1:
         return _newest(folder, say)
@@ -126,14 +126,14 @@ def _newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint]
         try:
             return path, read_checkpoint(path)
         except SkelpipeError as error:
-            say(f"passing over {error}")
+            say(f"skipping {error}")
     if paths:
         raise SkelpipeError(f"{folder}: none of its {len(paths)} checkpoints can be read")
     return None
 
 
 def _paths(folder: Path) -> list[Path]:
-    """Return a run's checkpoints, oldest first. What a killed write left behind has another suffix."""
+    """Return a run's checkpoints, oldest first. What an interrupted write left behind has another suffix."""
     return sorted(folder.glob("epoch-*.pt"), key=lambda path: (len(path.name), path.name))
 
 

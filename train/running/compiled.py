@@ -11,8 +11,8 @@ __all__ = ["compile_networks"]
 def compile_networks(method: Method, backend: str = "inductor") -> int:
     """Compile the feature maps of all backbones of a method, key networks' too; return how many there are.
 
-    Compilation happens at the first batch of each shape. Only the function is replaced, on the module itself:
-    the names of weights and their export stay as they are.
+    Compilation happens at the first batch of each shape. Only the function on the module is replaced: the names of
+    weights and their export do not change.
     """
     encoders = [module for module in method.modules() if isinstance(module, Encoder)]
     for encoder in encoders:

@@ -1,4 +1,4 @@
-"""The training loop every method shares."""
+"""The training loop of one epoch, which all methods share."""
 
 import math
 import time
@@ -19,34 +19,34 @@ from skelpipe.train.running.ranks import ALONE, Ranks
 
 __all__ = ["EpochResult", "build_optimiser", "check_weights", "due", "learning_rate", "train_epoch", "updates"]
 
-CHECK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
-NAMED = 8  # samples an error names
+CHECK_EVERY = 50  # steps between checks of the loss on a GPU, where each check waits for the device
+NAMED = 8  # samples that an error names
 
 
 def due(epoch: int, every: int, last: int) -> bool:
-    """Say whether something done every so many epochs (0: never), and after the last, is due."""
+    """Say whether something that is done `every` so many epochs (0: never) and after the last one is due."""
     return every > 0 and (epoch % every == 0 or epoch == last)
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """`learned` is the same for equal runs; `speed` is this machine's."""
+    """`learned` is the same for equal runs; `speed` depends on the machine."""
 
     learned: dict[str, float]
     speed: dict[str, float]
 
 
 def learning_rate(base: float, milestones: Sequence[int], epoch: int, warmup: int = 0) -> float:
-    """Return the rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on (spec D).
+    """Return the learning rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on.
 
-    In the first `warmup` epochs it rises linearly, to base * epoch / warmup (spec E3).
+    In the first `warmup` epochs it rises linearly: base * epoch / warmup.
     """
     rise = epoch / warmup if epoch < warmup else 1.0
     return base * rise / 10 ** sum(epoch > milestone for milestone in milestones)
 
 
 def updates(batches: int, accumulate: int) -> int:
-    """Return how often the optimiser steps in an epoch: the last step may have fewer batches than others."""
+    """Return the optimiser's steps per epoch; the last step may have fewer batches than the others."""
     return math.ceil(batches / accumulate)
 
 
@@ -76,15 +76,16 @@ def train_epoch(
     working: Callable[[int, float], None],
     team: Ranks = ALONE,
 ) -> EpochResult:
-    """Train on the loader's next epoch, after `method.advance(start)`; `ids` names its samples by index in errors.
+    """Train on the loader's next epoch, after `method.advance(start)`; `ids` are its samples' names by index.
 
-    A step of the optimiser follows the mean gradient of `accumulate` batches: each enters its keys into the
-    queue, the key network moves once. `working(batches done, samples/s)` is called after every look at the
-    loss: each batch on a CPU, now and then on a GPU. Raises SkelpipeError at the first loss that is not finite.
+    A step of the optimiser follows the mean gradient of `accumulate` batches: each batch enters its keys into the
+    queue, and the key network moves once. `working(batches done, samples/s)` is called after every check of the
+    loss: after each batch on a CPU, less often on a GPU. Raises SkelpipeError at the first loss that is not
+    finite.
 
-    Of a `team` each rank trains on its share of every batch, all batches being of one size: the gradients are
-    those of the global batch, and so are the loss and the logs (means over its clips, but for `std`, which is the
-    mean of the shares' own). Times are those of this rank, samples those of all.
+    In a `team` of several ranks each trains on its share of every batch; all batches have one size. Gradients,
+    loss and logs are those of the global batch (means over its clips, except `std`, the mean of the shares' own).
+    Times are those of this rank, samples those of all ranks.
     """
     watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY, team, partial(_damaged, loader))
     share = 1.0
@@ -126,7 +127,7 @@ def _share_keys(method: Method, gather: Callable[[Tensor], Tensor]) -> None:
 
 
 def _over_ranks(means: dict[str, float], team: Ranks, share: float, device: torch.device) -> dict[str, float]:
-    """Return the means over all ranks, each with the `share` of the clips that it has."""
+    """Return the means over all ranks, each weighted by its `share` of the clips."""
     if team.world == 1:
         return means
     values = torch.tensor(list(means.values()), dtype=torch.float64, device=device)
@@ -134,9 +135,9 @@ def _over_ranks(means: dict[str, float], team: Ranks, share: float, device: torc
 
 
 class Stepper:
-    """What surrounds the forward pass of each batch: gradients are summed up, then the optimiser steps.
+    """The work before and after the forward pass of each batch: gradients are summed, then the optimiser steps.
 
-    A rank of a team has `share` of every batch; its loss counts so much, and the gradients of all are added.
+    A rank has `share` of every batch: its loss is weighted by that, and the gradients of all ranks are added.
     """
 
     def __init__(
@@ -186,7 +187,7 @@ class Stepper:
 
 
 def check_weights(method: nn.Module, epoch: int) -> None:
-    """Raise SkelpipeError where a weight is no longer finite: such a state must not be saved."""
+    """Raise SkelpipeError if a weight is no longer finite: such a state must not be saved."""
     broken = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
     if broken:
         raise SkelpipeError(
@@ -195,7 +196,7 @@ def check_weights(method: nn.Module, epoch: int) -> None:
 
 
 class LossWatch:
-    """Keeps the losses of an epoch on the device and looks at them every `every` steps, with the whole team."""
+    """Keeps the losses of an epoch on the device and checks them every `every` steps, together with all ranks."""
 
     def __init__(
         self,
@@ -213,7 +214,7 @@ class LossWatch:
         self._pending: list[tuple[int, int, Tensor]] = []
 
     def add(self, epoch: int, step: int, loss: Tensor, index: Tensor) -> bool:
-        """Note the loss of one step; return whether this step looked at it."""
+        """Add the loss of one step; return whether the losses were checked at this step."""
         self._losses.append(loss)
         self._pending.append((epoch, step, index))
         if len(self._pending) < self._every:
@@ -222,7 +223,7 @@ class LossWatch:
         return True
 
     def finish(self) -> float:
-        """Look at what is left and return the mean loss of the epoch."""
+        """Check the remaining losses and return the mean loss of the epoch."""
         self._look()
         return float(torch.stack(self._losses).double().mean())
 
@@ -234,12 +235,12 @@ class LossWatch:
         bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
         first = self._team.gather(torch.tensor([bad]), [1] * self._team.world).tolist()
         if min(first) < len(losses):
-            text = self._tell(bad, losses[bad]) if bad < len(losses) else ""
+            text = self._message(bad, losses[bad]) if bad < len(losses) else ""
             raise SkelpipeError(self._team.send(text.encode(), first.index(min(first))).decode())
         self._pending.clear()
 
-    def _tell(self, place: int, loss: float) -> str:
-        epoch, step, index = self._pending[place]
+    def _message(self, number: int, loss: float) -> str:
+        epoch, step, index = self._pending[number]
         where = f"the loss is {loss} in epoch {epoch}, step {step}"
         damaged = index[:0] if self._damaged is None else self._damaged(index)
         if len(damaged):

@@ -1,4 +1,4 @@
-"""What ranks that train one network exchange: gradients after each step, states now and then."""
+"""What the ranks that train one network exchange: gradients after each step, and states to compare."""
 
 import hashlib
 
@@ -14,10 +14,10 @@ __all__ = ["check_equal", "seed_ranks", "sum_gradients"]
 def sum_gradients(network: nn.Module, team: Ranks) -> None:
     """Add up the gradients of all ranks, in one message.
 
-    Each rank's loss must already count by its share of the clips. One message after backward, where
-    DistributedDataParallel sends many during it: methods call parts of their networks several times a step,
-    outside of any one `forward`, some parts not at all; and with networks of one to four million weights there is
-    nothing to win from sending early.
+    Each rank's loss must already be weighted by its share of the clips. One message is sent after backward, where
+    DistributedDataParallel sends many during it: methods call parts of their networks several times per step,
+    outside of any one `forward`, and some parts not at all. With networks of one to four million weights nothing
+    is gained by sending early.
     """
     if team.world == 1:
         return
@@ -28,7 +28,7 @@ def sum_gradients(network: nn.Module, team: Ranks) -> None:
 
 
 def check_equal(network: nn.Module, team: Ranks) -> None:
-    """Raise SkelpipeError, on all ranks, where one has other numbers than rank 0 in any parameter or buffer."""
+    """Raise SkelpipeError, on all ranks, if a parameter or buffer of one differs from that of rank 0."""
     if team.world == 1:
         return
     state = network.state_dict()
@@ -43,10 +43,10 @@ def check_equal(network: nn.Module, team: Ranks) -> None:
 
 
 def seed_ranks(seed: int, epoch: int, rank: int | None, team: Ranks) -> None:
-    """Seed torch's generators for an epoch, from which dropout draws: each rank's own, or (None) all alike.
+    """Seed torch's generators, from which dropout draws, for an epoch: per rank, or (None) alike on all ranks.
 
-    The state is a function of seed, epoch and rank, so that a checkpoint need not hold one of every rank. A
-    process that is alone draws on as it was.
+    The state is a function of seed, epoch and rank, so a checkpoint need not store one per rank. A single process
+    keeps its generator as it is.
     """
     if team.world == 1:
         return

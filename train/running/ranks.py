@@ -1,7 +1,7 @@
-"""The processes that train or judge together, one a GPU: who they are, what they exchange, how they end.
+"""The processes that train or evaluate together, one per GPU: their ranks, their messages, how they end.
 
-They are told by torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT); without it a
-process is alone, and nothing here costs anything.
+The environment of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) describes them. Without it
+there is a single process, and nothing here costs anything.
 """
 
 import functools
@@ -22,17 +22,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.train.running.sigterm import telling_of_sigterm
+from skelpipe.train.running.sigterm import ending_on_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TIMEOUT = timedelta(minutes=10)  # what a rank waits for the others: they load, compile and save at their own pace
+TIMEOUT = timedelta(minutes=10)  # a rank waits so long for others, which load, compile and save at their own pace
 SPOKEN = "skelpipe/spoken"
 LINGER_SECONDS = 3.0
-GO_ON = "--resume goes on from the newest checkpoint, with any number of ranks"
-TOLD_TO_END = "told to end (SIGTERM): another rank has ended, or the whole run is to; the launcher says which"
+GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
+TOLD_TO_END = "ended by SIGTERM: another rank has ended, or the whole run was stopped; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -44,8 +44,8 @@ class RankLostError(SkelpipeError):
 class Ranks:
     """Process `rank` of `world`. All ranks call the same methods in the same order.
 
-    Tensors are exchanged where they are: by gloo on a CPU, by NCCL on GPUs. Alone, every method returns at once
-    what went in. What another rank's end, or `TIMEOUT`, breaks off is a RankLostError.
+    Tensors are exchanged on their device: by gloo on a CPU, by NCCL on GPUs. In a single process every method
+    returns its input at once. A RankLostError is raised where another rank has ended, or after `TIMEOUT`.
     """
 
     rank: int = 0
@@ -54,19 +54,19 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone writes and prints."""
+        """Whether this is rank 0, the only one that writes and prints."""
         return self.rank == 0
 
     def shares(self, size: int) -> list[int]:
-        """Return how many of `size` consecutive things each rank has, as `skelpipe.loader.Stream` cuts a batch."""
+        """Return how many of `size` consecutive items each rank has, as `Stream` divides a batch."""
         return [size * (r + 1) // self.world - size * r // self.world for r in range(self.world)]
 
     def own(self, size: int) -> range:
-        """Return which of `size` things are this rank's."""
+        """Return which of `size` items are this rank's."""
         return range(size * self.rank // self.world, size * (self.rank + 1) // self.world)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Add up all ranks' `x`, in place; every rank has the same bits afterwards."""
+        """Add up `x` of all ranks, in place; afterwards it is bit-identical on every rank."""
         if self.world > 1:
             with _reaching_others():
                 dist.all_reduce(x)
@@ -75,7 +75,7 @@ class Ranks:
     def gather(self, x: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         """Return all ranks' rows x [n_r, ...], joined in the order of ranks.
 
-        `counts` are all n_r, where they are known beforehand; otherwise they are exchanged first.
+        `counts` are all n_r, if they are known; otherwise they are exchanged first.
         """
         if self.world == 1:
             return x
@@ -103,7 +103,7 @@ class Ranks:
         return sent.numpy().tobytes()
 
     def from_main(self, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` returns on rank 0, where alone it is called; its SkelpipeErrors are raised by all."""
+        """Return what `make` returns on rank 0, the only one that calls it; all ranks raise its SkelpipeErrors."""
         if self.world == 1:
             return make()
         made, said, failed = b"", b"", None
@@ -122,7 +122,7 @@ class Ranks:
         return self.send(made)
 
     def on_main(self, action: Callable[[], None]) -> None:
-        """Have rank 0 do something alone; all go on when it is done, or raise its SkelpipeError."""
+        """Run `action` on rank 0 only; the others wait for it, and all raise its SkelpipeError."""
 
         def make() -> bytes:
             action()
@@ -131,7 +131,7 @@ class Ranks:
         self.from_main(make)
 
     def agree(self, what: str, content: str) -> None:
-        """Raise SkelpipeError, on all ranks, where one has other `content` than rank 0."""
+        """Raise SkelpipeError, on all ranks, if the `content` of one differs from that of rank 0."""
         if self.world == 1:
             return
         digest = hashlib.sha256(content.encode()).digest()
@@ -145,16 +145,16 @@ class Ranks:
         self.sum(torch.zeros(1))
 
     def speaks(self) -> bool:
-        """Say whether this rank is the first that something happened to, and so the one to tell."""
+        """Say whether this rank is the first to report an error, and so the one that prints it."""
         if self.world == 1 or self._store is None:
             return True
         try:
             return int(self._store.add(SPOKEN, 1)) == 1
-        except RuntimeError:  # the store went with the rank that held it
+        except RuntimeError:  # the store was lost with the rank that held it
             return True
 
     def linger(self) -> None:
-        """Let the others ask `speaks` before this rank, which may hold what they ask, ends."""
+        """Let the others call `speaks` before this rank, which may hold the store, ends."""
         until = time.monotonic() + LINGER_SECONDS
         while self.is_main and self._store is not None and time.monotonic() < until:
             if int(self._store.add(SPOKEN, 0)) >= self.world:
@@ -174,9 +174,9 @@ ALONE = Ranks()
 
 @functools.cache
 def ranks() -> Ranks:
-    """Return this process's place among those that torchrun started; the first call meets the others.
+    """Return this process's rank among those that torchrun started; the first call connects to the others.
 
-    Raises UsageError where the environment says half of what it must, RankLostError where the others do not come.
+    Raises UsageError if the environment is incomplete, RankLostError if the others do not connect.
     """
     world = _number("WORLD_SIZE", 1)
     if world <= 1:
@@ -196,16 +196,16 @@ def ranks() -> Ranks:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     with _reaching_others():
         store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
-        # torchrun keeps its store, with what an earlier attempt left in it.
+        # torchrun keeps its store, with the entries of an earlier attempt.
         store = dist.PrefixStore(f"skelpipe/{attempt}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     return Ranks(rank, world, store)
 
 
 def together(command: F) -> F:
-    """Have a command run as one of several ranks: rank 0 alone prints, and one failing ends all with one line.
+    """Run a command as one of several ranks: only rank 0 prints, and if one fails all end with one line.
 
-    Stands below `errors_as_messages`, which prints the line.
+    Place it below `errors_as_messages`, which prints the line.
     """
 
     @functools.wraps(command)
@@ -214,7 +214,7 @@ def together(command: F) -> F:
         if team.world == 1:
             return command(*args, **kwargs)
         where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
-        with telling_of_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.speaks) as ending:
+        with ending_on_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.speaks) as ending:
             try:
                 with _speaking(team):
                     result = command(*args, **kwargs)
@@ -240,7 +240,7 @@ def together(command: F) -> F:
 
 @contextmanager
 def _speaking(team: Ranks) -> Iterator[None]:
-    """Have nothing printed but by rank 0."""
+    """Let only rank 0 print."""
     if team.is_main:
         yield
         return
@@ -252,7 +252,7 @@ def _speaking(team: Ranks) -> Iterator[None]:
 def _reaching_others() -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # torch has no one kind for what goes wrong between processes
+    except (RuntimeError, ValueError) as error:  # torch has no single kind of error between processes
         reason = re.sub(r"^\[[^]]*\]\s*", "", str(error)).partition("\n")[0].partition(". ")[0][:200]
         raise RankLostError(
             f"another rank has ended or cannot be reached ({reason}); its message, or the launcher's, says why. "

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from skelpipe.dataset import Dataset
-from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.dataset.card import read_card
+from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
 from skelpipe.models.globalnorm import average_statistics, use_global_batch
@@ -28,7 +29,6 @@ from skelpipe.train.running.checkpoint import (
     save_checkpoint,
 )
 from skelpipe.train.running.compiled import compile_networks
-from skelpipe.train.running.dataset_unchanged import check_unchanged
 from skelpipe.train.running.loop import (
     EpochResult,
     build_optimiser,
@@ -157,7 +157,7 @@ class Run:
 
     def _run_epoch(self, log: RunLog | None, console: Console) -> None:
         """Train on every clip once, then measure and save where that is due."""
-        self.team.on_main(lambda: check_unchanged(self._whole))
+        self.team.on_main(lambda: _check_unchanged(self._whole))
         epoch, last, measurement = self.epoch + 1, self.recipe.epochs, self.measurement
         rate = self._set_rate(epoch)
         result = self._train_epoch(console.steps(epoch, last, len(self.loader)))
@@ -258,3 +258,20 @@ class Run:
         self.epoch, self.best = saved.epoch, dict(saved.best)
         console.say(f"resuming from {path}: {saved.epoch} epochs are done")
         return saved.epoch
+
+
+def _check_unchanged(dataset: Dataset) -> None:
+    """Read the card again; DatasetError if it is missing or another dataset's.
+
+    A remote dataset with a cache is not asked: the cache does not change, and each fetch checks the card.
+    """
+    if dataset.remote is not None:
+        if dataset.remote.cache is None:
+            dataset.remote.confirm(now=True)
+        return
+    now = read_card(dataset.filesystem.local_path)["digest"]
+    if now != dataset.digest:
+        raise DatasetError(
+            f"{dataset.path}: was replaced during the run: its digest is {now}, the run trains on "
+            f"{dataset.digest}. Put that dataset back and continue with --resume, or start another run"
+        )

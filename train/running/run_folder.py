@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and when it may be written to."""
+"""The folder of a run: its files, and when it may be written to."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        """The resolved recipe, overrides included. Its presence marks a folder as a run."""
+        """The resolved recipe, overrides included. A folder that has it is a run."""
         return self.path / "recipe.yaml"
 
     @property
     def log(self) -> Path:
-        """One JSON object an epoch: what was learned. Two equal runs write equal bytes."""
+        """One JSON object per epoch: what was learned. Equal runs write equal bytes."""
         return self.path / "log.jsonl"
 
     @property
     def speed(self) -> Path:
-        """One JSON object an epoch: how long it took on this machine."""
+        """One JSON object per epoch: how long it took on this machine."""
         return self.path / "speed.jsonl"
 
     @property
@@ -49,18 +49,18 @@ class RunFolder:
 
     @property
     def classifier(self) -> Path:
-        """The network and linear layer that a finished evaluation trained with labels."""
+        """The network and linear layer that a finished training with labels leaves."""
         return self.path / CLASSIFIER
 
     def weights_of(self, stream: str) -> Path:
-        """The weights for one view of a run that trained networks for several, beside those for its own view."""
+        """The weights for another view, of a run that trained networks for several views."""
         return self.path / f"encoder-{stream}.safetensors"
 
     def is_run(self) -> bool:
         return self.recipe.is_file()
 
     def open(self, *, resume: bool, overwrite: bool, also: Sequence[str] = ()) -> None:
-        """Make the folder ready; a UsageError where that would cost somebody their files.
+        """Make the folder ready; UsageError if files would be lost.
 
         `overwrite` removes an earlier run's own files, those named by `also` among them, and nothing else.
         """

@@ -24,7 +24,7 @@ PLAIN_LINE_EVERY = 10.0  # seconds between lines about an epoch in progress
 
 
 class Console:
-    """Lines for people, always on stderr. `working` overwrites itself on a terminal and is rare elsewhere."""
+    """Lines for people, on stderr. Those of `working` overwrite each other on a terminal and are few elsewhere."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -37,7 +37,7 @@ class Console:
         self._half_line = False
 
     def working(self, text: str) -> None:
-        """Show how far the work is."""
+        """Show the progress of the work."""
         now = time.monotonic()
         if now - self._last < (0.2 if self._terminal else PLAIN_LINE_EVERY):
             return
@@ -49,7 +49,7 @@ class Console:
             click.echo(text, err=True)
 
     def steps(self, epoch: int, last: int, steps: int) -> Callable[[int, float], None]:
-        """Return what shows, told a step and the samples a second, how far an epoch of so many steps is."""
+        """Return a function that shows the progress of an epoch, given a step and the samples per second."""
 
         def show(step: int, rate: float) -> None:
             if step < steps:
@@ -59,10 +59,10 @@ class Console:
 
 
 class RunLog:
-    """Appends one record an epoch to `log.jsonl` and `speed.jsonl` and draws both in TensorBoard.
+    """Appends one record per epoch to `log.jsonl` and `speed.jsonl` and writes both to TensorBoard.
 
-    `done` is the number of epochs that count: records after it come from a run that was cut off before its next
-    checkpoint, and are removed, since those epochs are trained again.
+    `done` is the number of epochs that count. Records after it come from a run that was interrupted before its
+    next checkpoint; they are removed, since those epochs are trained again.
     """
 
     def __init__(self, folder: RunFolder, done: int) -> None:
@@ -96,13 +96,13 @@ class RunLog:
         self._writer.flush()
 
     def sync(self) -> None:
-        """Put the records on disk: before a checkpoint that builds on them."""
+        """Write the records to disk, before a checkpoint that relies on them."""
         for file in self._files:
             os.fsync(file.fileno())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the whole records of a JSON-lines file; a last line that a kill cut short is left out."""
+    """Return the complete records of a JSON-lines file; a last line that was cut short is left out."""
     records: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):

@@ -1,4 +1,4 @@
-"""What a rank does when it is told to end: torchrun sends SIGTERM to those that are left when one has died."""
+"""How a rank ends on SIGTERM, which torchrun sends to the other ranks when one has died."""
 
 import os
 import signal
@@ -6,21 +6,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["telling_of_sigterm"]
+__all__ = ["ending_on_sigterm"]
 
 TERMINATED = 128 + signal.SIGTERM
-PATIENCE_SECONDS = 5.0  # for a message of its own that is on its way
+PATIENCE_SECONDS = 5.0  # for the process to print a message of its own
 
-_pipes: set[int] = set()  # that tell of signals: one, while there is a context
-_before = threading.local()  # the signals that this thread blocked before it forked
+_pipes: set[int] = set()  # that report signals: one, while a context is open
+_before = threading.local()  # the signals that this thread had blocked before it forked
 
 
 @contextmanager
-def telling_of_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    """On SIGTERM print `line` on stderr, if this rank `speaks()`, and end with 143, whatever the process does.
+def ending_on_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """On SIGTERM print `line` on stderr, if this rank `speaks()`, and exit with 143, whatever the process does.
 
-    Yields what is to be called once the process ends by itself, with a message of its own: SIGTERM then gives it
-    some seconds for that. Outside the main thread, which alone may handle signals, nothing changes.
+    Yields a function to call when the process is about to end with a message of its own: SIGTERM then waits some
+    seconds for it. Outside the main thread, which alone may handle signals, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -30,7 +30,7 @@ def telling_of_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callab
     os.set_blocking(telling, False)
 
     def watch() -> None:
-        """A thread, because the main one may be in a call that waits for the rank that has died."""
+        """Wait on a thread: the main one may be in a call that waits for the rank that has died."""
         while number := os.read(told, 1):
             if number[0] == signal.SIGTERM:
                 if ending.is_set() and over.wait(PATIENCE_SECONDS):
@@ -55,7 +55,7 @@ def telling_of_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callab
 
 
 def _hold() -> None:
-    """Let no SIGTERM reach a forked process before it has forgotten: it would end its parent instead."""
+    """Block SIGTERM in a forked process until `_forget`: it would end its parent instead."""
     if _pipes:
         _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
@@ -67,7 +67,7 @@ def _release() -> None:
 
 
 def _forget() -> None:
-    """A forked process ends by SIGTERM as any other, and does not end its parent."""
+    """Let SIGTERM end a forked process as usual, and not its parent."""
     if _pipes:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

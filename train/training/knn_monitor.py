@@ -31,7 +31,7 @@ class KnnMonitor:
         temperature: float = 0.1,
         suffix: str = "",
     ) -> None:
-        """Read `view` of both splits; `suffix` tells the figure's name from those of other monitors."""
+        """Read `view` of both subsets; `suffix` ends the figure's name, where there are several monitors."""
         self._dataset = dataset
         self._view = view
         self._device = device
@@ -41,13 +41,13 @@ class KnnMonitor:
 
     def missing(self) -> str | None:
         """Say why there is nothing to measure on, or return None."""
-        empty = [split for split in ("train", "test") if not self._dataset.count(split)]
-        return f"no kNN monitor: the {empty[0]} split is empty" if empty else None
+        empty = [subset for subset in ("train", "test") if not self._dataset.count(subset)]
+        return f"no kNN monitor: the {empty[0]} subset is empty" if empty else None
 
     def measure(self, network: nn.Module) -> float:
         """Return the top-1 accuracy of `network` (clips to embeddings) in %; the network is left as it was."""
         bank, queries = (
-            embed(network, self._dataset, split, self._view, device=self._device) for split in ("train", "test")
+            embed(network, self._dataset, subset, self._view, device=self._device) for subset in ("train", "test")
         )
         classes = len(self._dataset.classes)
         figures = knn_figures(bank, queries, (self._k,), self._temperature, classes, self._device)

@@ -21,7 +21,7 @@ from skelpipe.train.running.released_networks import read_released, released_pro
 __all__ = ["UNTRAINED", "start_from"]
 
 PREDICTORS = "skeattnclr.predictors"  # part of that method's head
-UNTRAINED = "this recipe of {} is for networks that have learned, and these have not: name some with --checkpoint"
+UNTRAINED = "this recipe of {} starts from trained networks, and these are not: name some with --checkpoint"
 
 
 def start_from(
@@ -32,15 +32,13 @@ def start_from(
     view: str,
     say: Callable[[str], None],
 ) -> str:
-    """Give a new method's query networks, encoder and head, the weights in what `--checkpoint` names.
+    """Fill a new method's query networks, encoder and head, with the weights that `--checkpoint` names.
 
-    `recipe` is what the method was made from.
-
-    That is a run's folder, its encoder.safetensors, one of its checkpoints or a released pre-training file. Key
-    networks become copies of the query's; queues and torch's global generator stay as they are. Returns what the
-    weights are, with a digest of their numbers. Raises UsageError, field by field, where they were trained on
+    `recipe` is the method's. The weights are those of a run folder, an encoder.safetensors, a checkpoint or a
+    released pre-training file. Key networks become copies of the query's; queues and torch's global generator do
+    not change. Returns a description of the weights with a digest of their numbers. Raises UsageError, field by field, where they were trained on
     other clips (view, frames, bodies, layout, profile; the dataset may be another), have no projection head or
-    are of other networks than the recipe's, and SkelpipeError listing the tensors where that does not tell.
+    are of other networks than the recipe's; SkelpipeError that lists the tensors where settings do not tell.
     """
     read: dict[str, Networks] = {}
     names: list[str] = []
@@ -66,7 +64,7 @@ def start_from(
 
 @dataclass(frozen=True)
 class _Start:
-    """A file's networks for a view, what to call them, the views that the file names, and their settings."""
+    """A file's networks for a view, their description, the views that the file names, and their settings."""
 
     networks: Networks
     name: str
@@ -100,7 +98,7 @@ def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]
 
 
 def _of_networks(recipe: PretrainRecipe) -> dict[str, Any]:
-    """Return the settings that decide which weights a recipe's encoder and head have."""
+    """Return the settings that decide the shapes of a recipe's encoder and head."""
     values = flat(recipe.content())
     shaping = {key: value for key, value in values.items() if key.startswith(("encoder.", "head."))}
     shaping.pop("encoder.dropout", None)

@@ -13,8 +13,8 @@ from skelpipe.dataset import Dataset
 from skelpipe.models import build_method
 from skelpipe.models.method import Method
 from skelpipe.skeleton import layout
+from skelpipe.train.running import run
 from skelpipe.train.running.compiled import compile_networks
-from skelpipe.train.training import pretraining
 
 RECIPE = {
     "method": "skeletonclr",
@@ -58,7 +58,7 @@ def test_a_compiled_run_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiled: list[Method] = []
-    monkeypatch.setattr(pretraining, "compile_networks", compiled.append)  # the real one takes its time
+    monkeypatch.setattr(run, "compile_networks", compiled.append)  # the real one takes its time
     result = pretrain_small(tiny_dataset, tmp_path / "run", "--epochs", "1", "--compile")
     assert result.exit_code == 0, result.output
     assert [method.name for method in compiled] == ["skeletonclr"]

@@ -3,12 +3,12 @@ import torch
 from torch import nn
 
 from skelpipe.errors import SkelpipeError
-from skelpipe.train.recipes.recipe import load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.running.loop import LossWatch, build_optimiser, check_weights, learning_rate
 
 
 def test_a_milestone_acts_from_the_next_epoch_on() -> None:
-    # Spec D: milestone 250 of 300 epochs, counted from 1.
+    # Guo et al. 2022, "Experimental Settings": milestone 250 of 300 epochs, counted from 1.
     rates = {epoch: learning_rate(0.1, [250], epoch) for epoch in (1, 249, 250, 251, 300)}
     assert rates == {1: 0.1, 249: 0.1, 250: 0.1, 251: 0.01, 300: 0.01}
     assert [learning_rate(3.0, [2, 3], epoch) for epoch in (1, 2, 3, 4)] == [3.0, 3.0, 0.3, 0.03]
@@ -16,7 +16,7 @@ def test_a_milestone_acts_from_the_next_epoch_on() -> None:
 
 
 def test_warm_up_rises_to_the_rate() -> None:
-    # Spec E3: lr * epoch / 10 in the first ten epochs, /10 at 50 and 70.
+    # Chen et al. 2022, "Finetune Protocol": lr * epoch / 10 in the first ten epochs, /10 at 50 and 70.
     rates = {epoch: learning_rate(0.1, [50, 70], epoch, warmup=10) for epoch in (1, 5, 9, 10, 11, 50, 51, 71)}
     wanted = {1: 0.01, 5: 0.05, 9: 0.09, 10: 0.1, 11: 0.1, 50: 0.1, 51: 0.01, 71: 0.001}
     assert rates == pytest.approx(wanted, rel=1e-12)
@@ -26,7 +26,7 @@ def test_one_step_is_plain_sgd_with_decay_on_every_weight() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     frozen = nn.Linear(2, 2).requires_grad_(False)
     recipe = with_overrides(load_recipe("skeletonclr"), ["optimiser.weight_decay=0.01"], lr=0.5)
-    optimiser = build_optimiser(nn.ModuleList([net, frozen]), recipe)
+    optimiser = build_optimiser(nn.ModuleList([net, frozen]), recipe.optimiser)
     velocity = [torch.zeros_like(p) for p in net.parameters()]
     expected = [p.detach().clone() for p in net.parameters()]
     for _ in range(3):
@@ -49,7 +49,7 @@ def test_adam_is_the_papers() -> None:
     recipe = with_overrides(
         load_recipe("skeletonclr"), ["optimiser.name=adam", "optimiser.weight_decay=0.01"], lr=0.1
     )
-    optimiser = build_optimiser(net, recipe)
+    optimiser = build_optimiser(net, recipe.optimiser)
     expected = [p.detach().clone() for p in net.parameters()]
     first = [torch.zeros_like(p) for p in expected]
     second = [torch.zeros_like(p) for p in expected]

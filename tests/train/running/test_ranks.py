@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.pretrain import main
+from skelpipe.train.running import run as running
 from skelpipe.train.running.ranks import Ranks, ranks, together
 from skelpipe.train.running.run_log import read_log
-from skelpipe.train.training import pretraining
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 SCRIPT = Path(__file__).parents[3] / "train" / "pretrain.py"
@@ -317,7 +317,7 @@ def test_a_dataset_that_is_replaced_ends_the_run(
     shards, out, whole = tmp_path / "set", tmp_path / "run", tmp_path / "whole"
     shutil.copytree(tiny_dataset.path, shards)
     card = (shards / "dataset.json").read_bytes()
-    plain = pretraining.save_checkpoint
+    plain = running.save_checkpoint
 
     def replacing(folder: Path, checkpoint: Any) -> Path:
         (shards / "dataset.json").write_bytes((other.path / "dataset.json").read_bytes())
@@ -327,14 +327,14 @@ def test_a_dataset_that_is_replaced_ends_the_run(
         given = ["--shards", str(shards), "--out", str(out), *small_options, *RUN]
         return CliRunner().invoke(main, [*given, *options])
 
-    monkeypatch.setattr(pretraining, "save_checkpoint", replacing)
+    monkeypatch.setattr(running, "save_checkpoint", replacing)
     stopped = run(out)
     assert stopped.exit_code == 1
-    assert "was replaced while the run was on" in stopped.stderr
+    assert "was replaced during the run" in stopped.stderr
     assert tiny_dataset.digest in stopped.stderr
     assert other.digest in stopped.stderr
     assert [record["epoch"] for record in read_log(out / "log.jsonl")] == [1]
-    monkeypatch.setattr(pretraining, "save_checkpoint", plain)
+    monkeypatch.setattr(running, "save_checkpoint", plain)
     assert run(out, "--resume").exit_code != 0  # it is not that dataset yet
     (shards / "dataset.json").write_bytes(card)
     assert run(out, "--resume").exit_code == 0

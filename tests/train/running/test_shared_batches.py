@@ -20,7 +20,8 @@ from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Mats
 from skelpipe.models.globalnorm import use_global_batch
 from skelpipe.models.method import Method, Progress
-from skelpipe.train.recipes.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.loop import LossWatch, build_optimiser, train_epoch
 from skelpipe.train.running.networks import initialised
 from skelpipe.train.running.rank_sync import check_equal
@@ -143,10 +144,10 @@ class Joined:
         return SimpleNamespace(views=views, extras=extras, index=index, epoch=parts[0].epoch, step=parts[0].step)
 
 
-def train(method: Method, recipe: Recipe, loader: Any, **more: Any) -> dict[str, float]:
+def train(method: Method, recipe: PretrainRecipe, loader: Any, **more: Any) -> dict[str, float]:
     start = Progress(EPOCH, 6, 0, len(loader))
     method.advance(start)
-    optimiser = build_optimiser(method, recipe)
+    optimiser = build_optimiser(method, recipe.optimiser)
     given = {"device": CPU, "amp": False, "accumulate": 1, "ids": ["a"] * 100, "working": lambda step, rate: None}
     return train_epoch(method, optimiser, cast(Loader, loader), start, **given, **more).learned
 

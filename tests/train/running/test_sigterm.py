@@ -8,14 +8,14 @@ import pytest
 
 BEGIN = """
 import ctypes, os, signal, sys, threading, time
-from skelpipe.train.running.sigterm import telling_of_sigterm
+from skelpipe.train.running.sigterm import ending_on_sigterm
 speaks = sys.argv[1] == "True"
 def hang():
     "In C, where no handler of Python runs: a mutex that this thread holds already."
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
-with telling_of_sigterm("rank 1 was told to end", lambda: speaks) as ending:
+with ending_on_sigterm("rank 1 was told to end", lambda: speaks) as ending:
     print("ready", flush=True)
 """
 FORK = """

@@ -4,7 +4,8 @@ that was not."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,26 +20,33 @@ from skelpipe.dataset import Dataset
 from skelpipe.loader.view_recipes import On
 from skelpipe.models import build
 from skelpipe.models.losses import info_nce
-from skelpipe.models.method import Method, Parts, Progress, Setting, Step, ViewBatch, ViewRecipes
+from skelpipe.models.method import Method, Parts, Progress, Step, ViewBatch, ViewRecipes
+from skelpipe.models.settings import Amount, Whole
 from skelpipe.train.knn import main as knn
-from skelpipe.train.recipes.recipe import load_recipe
+from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.running.run_log import read_log
 from skelpipe.train.training import pretraining
 from skelpipe.views import derive
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToySettings:
+    late: Whole = 0
+    weight: Amount = 1.0
+
+
 class Toy(Method):
     name: ClassVar[str] = "toy"
-    settings: ClassVar[Mapping[str, Setting]] = {"late": Setting("int", low=0), "weight": Setting("float", low=0)}
-    spans_run: ClassVar[bool] = True
+    Settings: ClassVar[type] = ToySettings
+    depends_on_run_length: ClassVar[bool] = True
     stop_at: ClassVar[int | None] = None  # batches after which it is interrupted
     momenta: ClassVar[list[float]] = []
     seen: Tensor
     common: Tensor
 
-    def __init__(self, parts: Parts, late: int, weight: float) -> None:
+    def __init__(self, parts: Parts, settings: ToySettings) -> None:
         super().__init__()
-        self.parts, self.late, self.weight = parts, late, weight
+        self.parts, self.late, self.weight = parts, settings.late, settings.weight
         self.joint, self.bone = parts.moco(), parts.moco()
         self.augmentation = parts.chain("normal")
         self.mining = False
@@ -46,8 +54,8 @@ class Toy(Method):
         self.register_buffer("common", torch.zeros(parts.dim))
 
     @classmethod
-    def build(cls, parts: Parts, settings: Mapping[str, Any]) -> Self:
-        return cls(parts, **settings)
+    def build(cls, parts: Parts, settings: ToySettings) -> Self:
+        return cls(parts, settings)
 
     def views(self) -> ViewRecipes:
         pair = {"query": self.augmentation, "key": self.augmentation}
@@ -103,7 +111,7 @@ def known() -> Any:
 def train(
     tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory, pretrain_small: Callable[..., Result]
 ) -> Callable[..., Result]:
-    content = load_recipe("skeletonclr").nested() | {"method": "toy", "toy": {"late": 2, "weight": 0.5}}
+    content = load_recipe("skeletonclr").content() | {"method": "toy", "toy": {"late": 2, "weight": 0.5}}
     content["init"], content["optimiser"]["lr"] = "default", 0.02
     recipe = tmp_path_factory.mktemp("recipe") / "toy.yaml"
     recipe.write_text(yaml.safe_dump(content))

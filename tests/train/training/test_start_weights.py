@@ -16,13 +16,14 @@ from skelpipe.models.method import Method
 from skelpipe.models.released.keys import stgcn_key
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
-from skelpipe.train.recipes.recipe import Recipe, load_recipe, with_overrides
+from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.networks import initialised
 from skelpipe.train.running.run_log import read_log
 from skelpipe.train.training.start_weights import start_from
 
 Train = Callable[..., Result]
-Started = tuple[Method, Recipe]
+Started = tuple[Method, PretrainRecipe]
 RELEASED = ["--recipe", "actclr-released", "--set", "actclr.blocks=[1, 2]", "--set", "init=default"]
 
 
@@ -185,4 +186,4 @@ def test_networks_that_have_not_learned_are_said(
 ) -> None:
     result = pretrain_small(tiny_dataset, tmp_path / "run", *RELEASED, "--epochs", "1", "--knn-every", "0")
     assert result.exit_code == 0, result.output
-    assert "is for networks that have learned, and these have not: name some with --checkpoint" in result.stderr
+    assert "starts from trained networks, and these have not: name some with --checkpoint" in result.stderr
