@@ -36,9 +36,10 @@ def start_from(
 
     `recipe` is the method's. The weights are those of a run folder, an encoder.safetensors, a checkpoint or a
     released pre-training file. Key networks become copies of the query's; queues and torch's global generator do
-    not change. Returns a description of the weights with a digest of their numbers. Raises UsageError, field by field, where they were trained on
-    other clips (view, frames, bodies, layout, profile; the dataset may be another), have no projection head or
-    are of other networks than the recipe's; SkelpipeError that lists the tensors where settings do not tell.
+    not change. Returns a description of the weights with a digest of their numbers. Raises UsageError, field by
+    field, where they were trained on other clips (view, frames, bodies, layout, profile; the dataset may be
+    another), have no projection head or are of other networks than the recipe's; SkelpipeError that lists the
+    tensors where settings do not tell.
     """
     read: dict[str, Networks] = {}
     names: list[str] = []
