@@ -76,7 +76,7 @@ def test_what_a_bucket_cannot_have_is_refused(prepared, store, tmp_path) -> None
     assert "--format hdf5 and both need a local folder" in hdf5.stderr
     work = run(*prepared.arguments(str(tmp_path / "ds")), "--work", str(tmp_path))
     assert (work.exit_code, work.stderr.count("\n")) == (2, 1)
-    assert "--work is for a dataset elsewhere" in work.stderr
+    assert "--work is for --out URL" in work.stderr
     assert store.files() == {}
 
 
