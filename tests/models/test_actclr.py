@@ -1,4 +1,4 @@
-"""ActCLR of the paper: its two stages, its views and its step, taken apart and put together by hand."""
+"""The paper's ActCLR: its two stages, its views, and its step against one computed part by part."""
 
 import copy
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ def method(epoch: int = 2, view: str = "joint", **changes: Any) -> ActCLR:
 
 
 def shaken(built: ActCLR) -> ActCLR:
-    """The method after training has parted the query from the key network and moved the statistics."""
+    """The method with different query and key networks and moved running statistics, as after training."""
     with torch.no_grad():
         for parameter in [*built.moco.encoder.parameters(), *built.moco.head.parameters()]:
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -75,7 +75,7 @@ def shaken(built: ActCLR) -> ActCLR:
 
 
 def batch_of(built: ActCLR, joints: Tensor, view: str = "joint", epoch: int = 2) -> Clips:
-    """The method's views of clips, made as the loader makes them."""
+    """The method's views of clips, as the loader makes them."""
     scene, index = BatchInProgress(joints, lambda x: derive(x, view, KINECT)), torch.arange(len(joints))
     with torch.no_grad():
         for slot, (name, entry) in enumerate(view_recipes(built.views()).items()):
@@ -86,7 +86,7 @@ def batch_of(built: ActCLR, joints: Tensor, view: str = "joint", epoch: int = 2)
 
 
 def masks(encoder: Any, head: nn.Module, features: Tensor, zbar: Tensor) -> Tensor:
-    """Actionlets [N*M,T',V] of feature maps by the plain text of eq. 3 to 5 and half of the maximum."""
+    """Actionlets [N*M,T',V] of feature maps by eq. 3 to 5 as printed, with half of the maximum as threshold."""
     leaf = features.detach().requires_grad_()
     z = head(encoder.pool(leaf, 2))
     similarity = (z * zbar).sum(1) / (z.norm(dim=1) * zbar.norm())
@@ -124,7 +124,7 @@ def test_the_step_of_the_second_stage() -> None:
     p_k, p_q = (k @ before.queue.T / 0.04).softmax(1), (q @ before.queue.T / 0.1).softmax(1)
     expected = -(p_k * p_q.log()).sum(1).mean()
 
-    torch.manual_seed(3)  # the dropout's
+    torch.manual_seed(3)  # for dropout
     step = built(batch)
     assert float(step.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
     assert torch.allclose(step.embeddings, q, atol=1e-5)
@@ -190,12 +190,12 @@ def test_the_query_joins_two_views_by_the_key_networks_actionlet(view: str) -> N
     expected = share * act + (1 - share) * batch.views["non"]
     assert torch.allclose(batch.views["query"], expected, atol=1e-5)
     assert 0.02 < float(wide.mean()) < 0.98
-    # It is a look, not a step: nothing has moved, and the key network trains on.
+    # Nothing has changed, and the key network is in training mode again.
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
     assert built.moco.key_encoder.training
 
 
-def test_resumed_steps_are_the_same_bits() -> None:
+def test_resumed_steps_are_bit_identical() -> None:
     built, other = shaken(method()), method()
     built(batch_of(built, torch.randn(5, 3, FRAMES, 25, 2))).loss.backward()
     assert "anchor" not in built.state_dict()
@@ -236,9 +236,9 @@ def test_an_anchor_is_needed_where_actionlets_are() -> None:
     built = build_method(RECIPE, KINECT)
     assert isinstance(built, ActCLR)
     assert built.networks("joint") == (built.moco.encoder, built.moco.head)
-    built.advance(Progress(0, 2, 0, 3))  # MoCo to the end
+    built.advance(Progress(0, 2, 0, 3))  # a run of the first stage only
     with pytest.raises(UsageError, match="static anchor"):
-        built.advance(Progress(0, 3, 0, 3))  # said at once, not when the second stage begins
+        built.advance(Progress(0, 3, 0, 3))  # refused at once, not when the second stage begins
     with pytest.raises(UsageError, match="no static anchor"):
         built.actionlet(torch.zeros(2, 3, FRAMES, 25, 2))
     build_method({**RECIPE, "variant": "released"}, KINECT).advance(Progress(2, 4, 0, 3))

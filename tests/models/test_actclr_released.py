@@ -151,10 +151,10 @@ def test_the_step(built: ActCLR) -> None:
     assert all(p.grad is None for p in built.moco.key_encoder.parameters())
 
 
-def test_the_queries_masks_leave_no_trace_in_the_query_network(built: ActCLR) -> None:
+def test_masks_of_the_queries_do_not_change_the_query_network(built: ActCLR) -> None:
     built(batch_of(built))
     counts = [b for name, b in built.moco.encoder.named_buffers() if name.endswith("num_batches_tracked")]
-    assert {int(count) for count in counts} == {4}  # one of the fixture, three queries
+    assert {int(count) for count in counts} == {4}  # one in the fixture, three queries
     assert built.moco.encoder.training
 
 
@@ -178,7 +178,7 @@ def test_the_stage_starts_with_a_copy_and_an_empty_queue(built: ActCLR) -> None:
         assert all(torch.equal(value, state[name]) for name, value in query.state_dict().items())
 
 
-def test_resumed_steps_are_the_same_bits(built: ActCLR) -> None:
+def test_resumed_steps_are_bit_identical(built: ActCLR) -> None:
     other = build_method(RECIPE, KINECT)
     built(batch_of(built)).loss.backward()
     other.load_state_dict(built.state_dict())
@@ -239,7 +239,7 @@ def test_mixed_keys() -> None:
         torch.testing.assert_close(found[i], expected / expected.norm(), rtol=1e-10, atol=0)
 
 
-def test_mixed_keys_of_whole_shares() -> None:
+def test_mixed_keys_of_clips_mixed_as_a_whole() -> None:
     keys, donor = unit_rows(3), torch.tensor([1, 2, 0])
     mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
     for share in (0.0, 0.25, 1.0):  # as Mixup does

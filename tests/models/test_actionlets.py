@@ -1,4 +1,4 @@
-"""Actionlets found by a network: the gradient behind them in three ways, the masks number by number."""
+"""Actionlets: the gradient computed in three ways, the masks number by number."""
 
 import copy
 from typing import Any
@@ -18,7 +18,7 @@ N, M, D, T, V, DIM = 3, 2, 8, 4, 25, 5
 
 @pytest.fixture
 def parts() -> tuple[Tensor, nn.Module, Tensor]:
-    """Feature maps [N*M,D,T',V], a head, the anchor's embedding; in float64."""
+    """Feature maps [N*M,D,T',V], a head and the anchor's embedding in float64."""
     torch.manual_seed(1)
     features = torch.randn(N * M, D, T, V, dtype=torch.float64)
     return features, projection_head(D, 16, DIM).double(), torch.randn(1, DIM, dtype=torch.float64)
@@ -28,7 +28,7 @@ def dense_gradient(features: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:
     """d(-sim)/dh_ctv by autograd, with every position a variable (eq. 3 and 4), for each clip alone."""
     leaf = features.clone().requires_grad_()
     for n in range(N):
-        h = leaf[n * M : (n + 1) * M].mean(dim=(2, 3)).mean(dim=0)  # over positions, then persons
+        h = leaf[n * M : (n + 1) * M].mean(dim=(2, 3)).mean(dim=0)  # over positions, then bodies
         z = head(h[None])[0]
         similarity = (z * anchor[0]).sum() / (z.norm() * anchor.norm())
         (-similarity).backward()
@@ -84,8 +84,8 @@ def test_actionlets_of_the_paper(parts: Any, inner: bool, threshold: float) -> N
 
 def test_actionlets_as_released(parts: Any) -> None:
     features, head, anchor = parts
-    features[1] = 1e-9 * features[1].abs()  # so little that the division by 1e-8 does not fill the scale
-    dense = dense_gradient(features, head, anchor) / N  # that of the mean over the batch
+    features[1] = 1e-9 * features[1].abs()  # so small that the division by 1e-8 stays below the clip at 1
+    dense = dense_gradient(features, head, anchor) / N  # the gradient of the mean over the batch
     alpha = dense.mean(dim=(2, 3))
     cam = (alpha[:, :, None, None] * features).mean(dim=1).clamp(min=0) / 1e-8
     wanted = torch.zeros(N * M, T, V, dtype=torch.float64)
@@ -96,7 +96,7 @@ def test_actionlets_as_released(parts: Any) -> None:
     assert 0 < float(found[0, 1].max()) < 1
 
 
-def test_nothing_is_left_behind(parts: Any) -> None:
+def test_no_gradients_or_statistics_are_left_behind(parts: Any) -> None:
     features, head, anchor = parts
     features = features.requires_grad_()
     with torch.no_grad():

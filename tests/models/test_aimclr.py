@@ -1,4 +1,4 @@
-"""An AimCLR step against its parts taken one by one, in both stages, as in the paper and as released."""
+"""An AimCLR step against one computed part by part, in both stages and variants; EADM, D3M, NNM."""
 
 import copy
 import math
@@ -72,13 +72,13 @@ def method(variant: str = "paper", epoch: int = 0, view: str = "joint", **change
     with torch.no_grad():
         for name in built.names:
             for parameter in built.moco(name).encoder.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))  # so that updates move the key networks
+                parameter.add_(0.05 * torch.randn_like(parameter))  # so that updates change the key networks
     built.advance(Progress(epoch, 8, 0, 3))
     return built
 
 
 def dropped(x: Tensor, released: bool, kappa: float, margin: bool = False) -> Tensor:
-    """The masks of algorithm 1 applied: the paper's keep a share of joints and frames, or have a margin."""
+    """Apply the masks of algorithm 1: the paper's keep a share of joints and frames, or have a margin."""
     mu, sigma = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, correction=int(released))
     alpha = torch.sigmoid(((x - mu) ** 2 + 2 * sigma + 2e-4) / (4 * (sigma + 1e-4))).detach()
     joints, frames = alpha.mean((1, 2)), alpha.mean((1, 3))
@@ -97,7 +97,7 @@ def dropped(x: Tensor, released: bool, kappa: float, margin: bool = False) -> Te
 
 
 def similarities(moco: MoCo, views: dict[str, Tensor], released: bool, kappa: float = 0.7) -> list[Tensor]:
-    """Move the key network and return [u.z ; u.Q] for z_hat, z_tilde and z_drop."""
+    """Update the key network and return [u.z ; u.Q] for z_hat, z_tilde and z_drop."""
     z = [moco.head(moco.encoder(views["query"]))]
     maps = moco.encoder.features(views["extreme"])
     for each in (maps, dropped(maps, released, kappa)):
@@ -112,16 +112,16 @@ def similarities(moco: MoCo, views: dict[str, Tensor], released: bool, kappa: fl
 
 
 def losses(s: list[Tensor], mining: bool, top_k: int, mean: bool) -> tuple[Tensor, Tensor]:
-    """Return eq. 1 or eq. 9, and eq. 7 and 8 halved and summed, clip by clip."""
+    """Return eq. 1 or eq. 9, and eq. 7 and 8 halved and added, clip by clip."""
     logs = [(each / TAU).log_softmax(1) for each in s]
-    alike = taught = torch.zeros((), dtype=torch.float64)
+    info = distribution = torch.zeros((), dtype=torch.float64)
     for i in range(len(logs[0])):
         near = {int(j) for each in s for j in each[i, 1:].argsort(descending=True)[:top_k]} if mining else set()
         terms = [logs[0][i, 0], *(logs[0][i, 1 + j] for j in near)]
-        alike = alike - sum(terms) / (len(terms) if mean else 1)
+        info = info - sum(terms) / (len(terms) if mean else 1)
         for each in logs[1:]:
-            taught = taught - (logs[0][i].exp().detach() * each[i]).sum() / 2
-    return alike / len(logs[0]), taught / len(logs[0])
+            distribution = distribution - (logs[0][i].exp().detach() * each[i]).sum() / 2
+    return info / len(logs[0]), distribution / len(logs[0])
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -139,13 +139,13 @@ def test_a_step(variant: str, epoch: int, changes: dict[str, Any]) -> None:
     built, batch = method(variant, epoch, **changes), clips()
     before, options = copy.deepcopy(built), {**RECIPE["aimclr"], **changes}
     s = similarities(before.moco("joint"), batch.views, variant == "released", options["kappa"])
-    alike, taught = losses(s, epoch >= 4, options["top_k"], options["neighbours"] == "mean")
-    wanted = options["alpha"] * alike + options["beta"] * taught
+    info, distribution = losses(s, epoch >= 4, options["top_k"], options["neighbours"] == "mean")
+    wanted = options["alpha"] * info + options["beta"] * distribution
 
     step = built(batch)
     assert float(step.loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
-    assert float(step.logs["info"]) == pytest.approx(float(alike.detach()), rel=1e-5)
-    assert float(step.logs["d3m"]) == pytest.approx(float(taught.detach()), rel=1e-5)
+    assert float(step.logs["info"]) == pytest.approx(float(info.detach()), rel=1e-5)
+    assert float(step.logs["d3m"]) == pytest.approx(float(distribution.detach()), rel=1e-5)
     assert float(step.logs["top1"]) == float((s[0].argmax(1) == 0).float().mean())
     assert set(step.logs) == {"loss", "info", "d3m", "top1", "std"}
     assert not any(value.requires_grad or value.ndim for value in step.logs.values())
@@ -163,7 +163,7 @@ def test_a_step(variant: str, epoch: int, changes: dict[str, Any]) -> None:
     assert all(p.grad is None for p in built.moco("joint").key_encoder.parameters())
 
 
-def test_the_drop_is_not_idle_in_either_variant() -> None:
+def test_eadm_drops_features_in_both_variants() -> None:
     for variant in ("paper", "released"):
         built, batch = method(variant), clips()
         _, whole, rest = built._queries(batch, "joint")
@@ -187,12 +187,12 @@ def test_the_margin_of_the_paper_s_masks_can_be_absolute() -> None:
     assert torch.equal(*released)
 
 
-def test_the_normal_view_is_a_teacher() -> None:
+def test_no_gradient_flows_into_the_normal_view() -> None:
     built, batch = method(alpha=0.0), clips()
     for view in batch.views.values():
         view.requires_grad_(True)
     built(batch).loss.backward()
-    # The networks' gradient through z_hat is none: the clips it came from feel nothing, nor do the keys'.
+    # No gradient flows through z_hat: the clips of the query have none, nor have those of the key.
     assert not batch.views["query"].grad.any()
     assert batch.views["key"].grad is None
     assert batch.views["extreme"].grad.abs().sum() > 0
@@ -203,7 +203,7 @@ def test_views(variant: str) -> None:
     built = method(variant, view="motion", augment={"shear": 0.25, "crop": 4})
     views = built.views()
     assert tuple(views) == NAMES
-    assert views is built.views()  # so that the loader stays
+    assert views is built.views()  # so that the loop keeps its loader
     normal, extreme = (list(views[name].ops) for name in ("query", "extreme"))
     assert views["key"] is views["query"]
     assert [(op.ratio if i == 0 else op.amplitude) for i, op in enumerate(normal)] == [4, 0.25]
@@ -217,7 +217,7 @@ def test_views(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 @pytest.mark.parametrize(("epoch", "views"), [(3, 1), (4, 1), (4, 3)])
-def test_resumed_steps_are_the_same_bits(variant: str, epoch: int, views: int) -> None:
+def test_resumed_steps_are_bit_identical(variant: str, epoch: int, views: int) -> None:
     built, other = method(variant, epoch, views=views), method(variant, views=views)
     built(clips())
     other.load_state_dict(built.state_dict())
@@ -229,7 +229,7 @@ def test_resumed_steps_are_the_same_bits(variant: str, epoch: int, views: int) -
 
 
 @pytest.mark.parametrize("epoch", [3, 4])
-def test_views_that_mine_in_each_other_s_queues(epoch: int) -> None:
+def test_views_mine_in_each_other_s_queues(epoch: int) -> None:
     built, batch = method(epoch=epoch, views=3, alpha=0.5), clips()
     before = copy.deepcopy(built)
     s = {}
@@ -237,8 +237,8 @@ def test_views_that_mine_in_each_other_s_queues(epoch: int) -> None:
     for name in built.streams("joint"):
         views = {view: derive(x, name, KINECT) for view, x in batch.views.items()}
         s[name] = similarities(before.moco(name), views, released=False)
-        alike, taught = losses(s[name], epoch >= 4, 2, mean=True)
-        wanted = wanted + 0.5 * alike + taught
+        info, distribution = losses(s[name], epoch >= 4, 2, mean=True)
+        wanted = wanted + 0.5 * info + distribution
     if epoch >= 4:
         wanted = wanted + 0.5 * cross_view({name: each[0] / TAU for name, each in s.items()}, 2, TAU)
     step = built(batch)
@@ -356,7 +356,7 @@ def test_eadm_is_algorithm_1(kappa: float, relative: bool, released: bool) -> No
 
 def test_eadm_scales_by_the_whole_batch() -> None:
     x = feature_maps(rows=2, channels=8)
-    x[1] = 1.0  # all alike: nothing of this row is dropped
+    x[1] = 1.0  # all info: nothing of this row is dropped
     y = eadm(x, 0.67)
     dropped = (y[0] == 0) & (x[0] != 0)
     assert dropped.any()

@@ -49,16 +49,16 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 def normalised(encoder: BIGRU, clip: np.ndarray) -> np.ndarray:
     """[T, V*C*M], index (v * C + c) * M + m, batch-normalised by the running statistics."""
-    channels, frames, joints, persons = clip.shape
-    poses = np.zeros((frames, joints * channels * persons))
+    channels, frames, joints, bodies = clip.shape
+    poses = np.zeros((frames, joints * channels * bodies))
     norm = encoder.input_norm
     mean, var = array(norm.running_mean), array(norm.running_var)
     weight, bias = array(norm.weight), array(norm.bias)
     for t in range(frames):
         for v in range(joints):
             for c in range(channels):
-                for m in range(persons):
-                    i = (v * channels + c) * persons + m
+                for m in range(bodies):
+                    i = (v * channels + c) * bodies + m
                     x = clip[c, t, v, m]
                     poses[t, i] = (x - mean[i]) / np.sqrt(var[i] + 1e-5) * weight[i] + bias[i]
     return poses
@@ -81,7 +81,7 @@ def both_ways(encoder: BIGRU, clip: np.ndarray) -> np.ndarray:
 
 
 def frame_by_frame(encoder: BIGRU, clip: np.ndarray) -> np.ndarray:
-    """[T, D] as the released code has it: one frame through all layers, the states are handed on."""
+    """[T, D] as in the released code: each frame passes all layers before the next."""
     states = {(layer, way): np.zeros(5) for layer in range(3) for way in ("", "_reverse")}
     outputs = []
     for frame in normalised(encoder, clip):
@@ -137,7 +137,7 @@ def test_published_parameter_count() -> None:
     assert not encoder.joint_map
 
 
-def test_fewer_persons_are_zeros_and_more_are_refused() -> None:
+def test_fewer_bodies_are_zeros_and_more_are_refused() -> None:
     encoder = small(persons=3)
     x = torch.randn(2, 3, 5, 4, 2)
     filled = torch.cat([x, torch.zeros(2, 3, 5, 4, 1)], dim=4)
@@ -161,6 +161,8 @@ def test_weights_start_xavier_uniform_and_the_papers_init_leaves_the_recurrent_o
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_gradients_reach_every_weight(variant: str) -> None:
-    encoder = small(variant, "mean").train()  # the last output has no use for the last layer's way back
+    encoder = small(
+        variant, "mean"
+    ).train()  # with "last", the second direction of the last layer sees one frame only
     encoder(torch.randn(4, 3, 6, 4, 2)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in encoder.parameters())

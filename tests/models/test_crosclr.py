@@ -1,4 +1,4 @@
-"""A CrosSCLR step against its parts taken one by one, in both stages, as in the paper and as released."""
+"""A CrosSCLR step against one computed part by part, in both stages and variants; cross-view loss."""
 
 import copy
 import itertools
@@ -53,7 +53,7 @@ def method(variant: str = "paper", epoch: int = 0, view: str = "joint", **change
     with torch.no_grad():
         for name in built.names:
             for parameter in built.moco(name).encoder.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))  # so that updates move the key networks
+                parameter.add_(0.05 * torch.randn_like(parameter))  # so that updates change the key networks
     built.advance(Progress(epoch, 8, 0, 3))
     return built
 
@@ -77,7 +77,7 @@ def follow(moco: MoCo) -> None:
 
 
 def expected(built: CrosSCLR, batch: Clips, mining: bool, moving: tuple[str, ...]) -> tuple[Tensor, dict, dict]:
-    """Return loss, queries and keys; the key networks of `moving` follow their queries."""
+    """Return loss, queries and keys; updates the key networks of `moving`."""
     q, k, s = {}, {}, {}
     for view in built.names:
         moco = built.moco(view)
@@ -178,7 +178,7 @@ def test_where_key_networks_start(variant: str, same: bool) -> None:
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 @pytest.mark.parametrize("epoch", [3, 4])
-def test_resumed_steps_are_the_same_bits(variant: str, epoch: int) -> None:
+def test_resumed_steps_are_bit_identical(variant: str, epoch: int) -> None:
     built, other = method(variant, epoch), method(variant)
     built(clips())
     other.load_state_dict(built.state_dict())
@@ -189,7 +189,7 @@ def test_resumed_steps_are_the_same_bits(variant: str, epoch: int) -> None:
     assert all(torch.equal(value, state[name]) for name, value in built.state_dict().items())
 
 
-def test_queues_keep_step_through_odd_batches() -> None:
+def test_queues_stay_aligned_with_odd_batches() -> None:
     built = method(epoch=4)
     for n in (5, 3, 13, 1):
         assert built(clips(n)).loss.isfinite()

@@ -1,4 +1,4 @@
-"""DSTA against a plain float64 transcription of spec C3, and its published size."""
+"""DSTA against a plain float64 transcription, and its published size."""
 
 import math
 
@@ -18,7 +18,7 @@ BLOCKS = [(64, 64, 16, 1), (64, 128, 32, 2), (128, 128, 32, 1), (128, 256, 64, 2
 
 
 def shaken(encoder: DSTA) -> DSTA:
-    """Give every parameter and running statistic a value of its own, so that none can be mistaken."""
+    """Give every parameter and running statistic a random value, so that swapped ones are found."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -59,7 +59,7 @@ def code(position: int, channels: int) -> Tensor:
     return values
 
 
-def around(x: Tensor, module: nn.Module, training: bool) -> Tensor:
+def shortcut(x: Tensor, module: nn.Module, training: bool) -> Tensor:
     if isinstance(module, nn.Identity):
         return x
     return norm(conv(x, module[0]), module[1], training)
@@ -77,9 +77,9 @@ def spatial(unit: AttentionUnit, x: Tensor, training: bool) -> Tensor:
         att = att + unit.shared[s].double()
         heads.append(torch.einsum("rctu,ruv->rctv", x, att))
     y = norm(conv(torch.cat(heads, dim=1), unit.gather), unit.gather_norm, training)
-    y = leaky(around(x, unit.around_gather, training) + y)
+    y = leaky(shortcut(x, unit.around_gather, training) + y)
     y = norm(conv(y, unit.feed), unit.feed_norm, training)
-    return leaky(around(x, unit.around_feed, training) + y)
+    return leaky(shortcut(x, unit.around_feed, training) + y)
 
 
 def temporal(unit: AttentionUnit, y: Tensor, stride: int, training: bool) -> Tensor:
@@ -92,7 +92,7 @@ def temporal(unit: AttentionUnit, y: Tensor, stride: int, training: bool) -> Ten
         att = torch.tanh(torch.einsum("rctv,rcuv->rtu", q, k) / (unit.inner * joints)) * unit.alpha[s].double()
         heads.append(torch.einsum("rctv,rtu->rcuv", y, att))
     z = norm(conv(torch.cat(heads, dim=1), unit.gather), unit.gather_norm, training)
-    z = leaky(around(y, unit.around_gather, training) + z)
+    z = leaky(shortcut(y, unit.around_gather, training) + z)
     z = norm(conv(z, unit.feed)[:, :, ::stride], unit.feed_norm, training)
     if isinstance(unit.around_feed, nn.Identity):
         return leaky(y + z)
@@ -101,19 +101,19 @@ def temporal(unit: AttentionUnit, y: Tensor, stride: int, training: bool) -> Ten
 
 
 def plain(encoder: DSTA, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-    clips, axes, frames, joints, persons = x.shape
-    y = x.double().permute(0, 4, 1, 2, 3).reshape(clips * persons, axes, frames, joints)
+    clips, axes, frames, joints, bodies = x.shape
+    y = x.double().permute(0, 4, 1, 2, 3).reshape(clips * bodies, axes, frames, joints)
     y = leaky(norm(conv(y, encoder.stem), encoder.stem_norm, training))
     for block, (_, _, _, stride) in zip(encoder.blocks, BLOCKS, strict=True):
         y = temporal(block.temporal, spatial(block.spatial, y, training), stride, training)
-    return y, y.mean((2, 3)).view(clips, persons, -1).mean(1)
+    return y, y.mean((2, 3)).view(clips, bodies, -1).mean(1)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_matches_plain_network(training: bool) -> None:
     encoder = shaken(DSTA(CHAIN, width=8, heads=2, in_channels=2)).train(training)
     x = torch.randn(3, 2, 10, 4, 2)
-    x[0, ..., 1] = 0  # a missing second person
+    x[0, ..., 1] = 0  # an absent second body
     with torch.no_grad():
         maps, expected = plain(encoder, x, training)
         size = max(1.0, float(maps.abs().max()))
@@ -156,7 +156,7 @@ def test_rows_are_clip_major() -> None:
     assert torch.allclose(encoder.features(x)[1 * 2 + 1], encoder.features(x[1:2, ..., 1:])[0], atol=1e-5)
 
 
-def test_position_code_is_interleaved() -> None:
+def test_position_encoding_is_interleaved() -> None:
     found = sinusoid(6, 8, torch.zeros((), dtype=torch.float64))
     wanted = torch.stack([code(p, 8) for p in range(6)], dim=1)
     assert torch.allclose(found, wanted, atol=1e-12)
@@ -190,7 +190,7 @@ def test_wrong_skeleton_and_width_are_named() -> None:
 
 def test_half_precision_stays_close() -> None:
     torch.manual_seed(2)
-    encoder = DSTA(CHAIN, width=8)  # in training mode: untrained, it needs the batch's statistics
+    encoder = DSTA(CHAIN, width=8)  # in training mode, as an untrained network has no running statistics of use
     x = torch.randn(8, 3, 12, 4, 2)
     with torch.autocast("cpu", torch.bfloat16):
         low = encoder(x)

@@ -1,4 +1,4 @@
-"""What every backbone offers to methods, whatever the skeleton, the number of frames and of bodies."""
+"""The interface of every backbone, with any skeleton, number of frames and of bodies; initial weights."""
 
 import inspect
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def test_all_backbones_are_tried() -> None:
+def test_all_backbones_are_tested() -> None:
     assert set(SMALL) == set(ENCODERS)
 
 
@@ -110,7 +110,7 @@ def test_initial_weights_are_those_of_the_papers() -> None:
     assert abs(float(kernel.std()) - 0.02) < 1e-4
     assert abs(float(scale.mean()) - 1) < 2e-3
     assert abs(float(scale.std()) - 0.02) < 2e-3
-    # every layer was drawn, none kept PyTorch's uniform values (bounded by 1/sqrt(fan in))
+    # every layer was drawn again, none kept PyTorch's uniform values (bounded by 1/sqrt(fan in))
     assert all(abs(float(k.std()) - 0.02) < 0.004 for k in kernels)
 
 

@@ -15,7 +15,7 @@ SIZES = (2, 5, 3)  # clips of each process
 
 
 def adding(world: int) -> Callable[[int], Callable[[Tensor], Tensor]]:
-    """Return what makes a thread's own `total`."""
+    """Return a function that gives each thread its `total`."""
     values: list[Any] = [None] * world
     barrier = threading.Barrier(world, timeout=600)
 
@@ -51,7 +51,7 @@ def test_the_shares_are_normalised_as_the_whole(shape: tuple[int, ...], momentum
         whole[0].weight.normal_()
         whole[0].bias.normal_()
     batches = [torch.randn(sum(SIZES), *shape, dtype=torch.float64) * 3 + 10 for _ in range(2)]
-    weights = torch.randn(sum(SIZES), *shape, dtype=torch.float64)  # of a loss that differs from clip to clip
+    weights = torch.randn(sum(SIZES), *shape, dtype=torch.float64)  # of a loss that differs between clips
     ours = [copy.deepcopy(whole) for _ in SIZES]
     slopes: list[list[Tensor]] = [[] for _ in SIZES]
 
@@ -94,7 +94,7 @@ def test_half_precision_keeps_its_statistics() -> None:
     torch.testing.assert_close(y.float(), nn.BatchNorm1d(3)(x.float()), atol=0.02, rtol=0.02)
 
 
-def test_small_spreads_about_large_means_survive() -> None:
+def test_small_variances_around_large_means() -> None:
     layer = nn.BatchNorm1d(1).train()
     use_global_batch(layer, lambda x: x)
     x = 1000 + torch.tensor([[0.0], [1.0], [2.0], [3.0]]) * 1e-2
@@ -103,7 +103,7 @@ def test_small_spreads_about_large_means_survive() -> None:
     torch.testing.assert_close(layer(x).double(), expected, atol=0.02, rtol=0.02)
 
 
-def test_statistics_kept_apart_become_their_mean() -> None:
+def test_separate_statistics_become_their_mean() -> None:
     layers = [nn.BatchNorm1d(2) for _ in SIZES]
     for rank, layer in enumerate(layers):
         assert layer.running_mean is not None

@@ -64,7 +64,7 @@ def test_unknown_variant_lists_the_known() -> None:
 
 def tree(parents: list[int]) -> Layout:
     return Layout(
-        name="made",
+        name="tree",
         joints=tuple(f"joint {v}" for v in range(len(parents))),
         parents=tuple(parents),
         centre=0,
@@ -81,16 +81,16 @@ trees = st.integers(2, 12).flatmap(
 )
 
 
-@given(made=trees, cap=st.sampled_from([None, 1]))
-def test_partition_follows_the_definition_on_any_tree(made: Layout, cap: int | None) -> None:
-    joints = len(made)
+@given(tree_layout=trees, cap=st.sampled_from([None, 1]))
+def test_partition_follows_the_definition_on_any_tree(tree_layout: Layout, cap: int | None) -> None:
+    joints = len(tree_layout)
     links = np.eye(joints)
-    for child, parent in enumerate(made.parents):
+    for child, parent in enumerate(tree_layout.parents):
         links[child, parent] = links[parent, child] = 1
     # hop(v): the smallest power of the link matrix that reaches the centre
     hop = [math.inf] * joints
     for power in range(joints, -1, -1):
-        for v in np.flatnonzero(np.linalg.matrix_power(links, power)[:, made.centre]):
+        for v in np.flatnonzero(np.linalg.matrix_power(links, power)[:, tree_layout.centre]):
             hop[v] = power if cap is None or power <= cap else math.inf
     expected = np.zeros((3, joints, joints))
     for v in range(joints):
@@ -103,4 +103,4 @@ def test_partition_follows_the_definition_on_any_tree(made: Layout, cap: int | N
             else:
                 expected[2, v, w] = share
     variant = "stgcn_full" if cap is None else "stgcn_capped"
-    assert np.allclose(adjacency(made, variant).numpy(), expected, atol=1e-7)
+    assert np.allclose(adjacency(tree_layout, variant).numpy(), expected, atol=1e-7)

@@ -1,4 +1,4 @@
-"""InfoNCE against the formula written out as loops in float64."""
+"""Losses against their formulas written as loops in float64."""
 
 import math
 
@@ -19,11 +19,11 @@ from skelpipe.models.losses import (
 )
 
 
-def unit(rows: int, dim: int) -> Tensor:
+def random_rows(rows: int, dim: int) -> Tensor:
     return F.normalize(torch.randn(rows, dim), dim=1)
 
 
-def looped(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> float:
+def naive_info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> float:
     """-1/N sum_i log( e(q_i.k_i) / (e(q_i.k_i) + sum_j e(q_i.Q_j)) ), e(s) = exp(s / t)."""
     a, b, c = q.tolist(), k.tolist(), queue.tolist()
     total = 0.0
@@ -43,21 +43,21 @@ def looped(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> float:
     temperature=st.sampled_from([0.05, 0.07, 0.2, 1.0]),
     seed=st.integers(0, 999),
 )
-def test_is_the_formula(clips: int, size: int, dim: int, temperature: float, seed: int) -> None:
+def test_info_nce_is_its_formula(clips: int, size: int, dim: int, temperature: float, seed: int) -> None:
     torch.manual_seed(seed)
-    q, k, queue = unit(clips, dim), unit(clips, dim), unit(size, dim)
+    q, k, queue = random_rows(clips, dim), random_rows(clips, dim), random_rows(size, dim)
     found = float(info_nce(q, k, queue, temperature))
-    assert found == pytest.approx(looped(q, k, queue, temperature), rel=1e-5, abs=1e-6)
+    assert found == pytest.approx(naive_info_nce(q, k, queue, temperature), rel=1e-5, abs=1e-6)
 
 
-def test_collapsed_embeddings_cost_the_log_of_the_choices() -> None:
+def test_info_nce_of_equal_embeddings_is_the_log_of_their_number() -> None:
     same = F.normalize(torch.ones(4, 8), dim=1)
     assert float(info_nce(same, same, same[:1].expand(511, -1), 0.07)) == pytest.approx(math.log(512), rel=1e-5)
 
 
 def test_gradients_reach_the_queries_only_and_are_the_softmax() -> None:
     torch.manual_seed(0)
-    q, k, queue = (unit(n, 5).requires_grad_() for n in (3, 3, 7))
+    q, k, queue = (random_rows(n, 5).requires_grad_() for n in (3, 3, 7))
     info_nce(q, k, queue, 0.2).backward()
     assert k.grad is None
     assert queue.grad is None
@@ -70,7 +70,7 @@ def test_gradients_reach_the_queries_only_and_are_the_softmax() -> None:
 
 def test_logits_put_the_positive_first() -> None:
     torch.manual_seed(0)
-    q, k, queue = unit(3, 5), unit(3, 5), unit(4, 5)
+    q, k, queue = random_rows(3, 5), random_rows(3, 5), random_rows(4, 5)
     logits = contrastive_logits(q, k, queue, 0.5)
     assert logits.shape == (3, 5)
     assert float(logits[1, 0]) == pytest.approx(2 * float(q[1] @ k[1]), abs=1e-6)
@@ -79,7 +79,7 @@ def test_logits_put_the_positive_first() -> None:
 
 def test_float32_under_autocast() -> None:
     torch.manual_seed(0)
-    q, k, queue = unit(8, 64), unit(8, 64), unit(256, 64)
+    q, k, queue = random_rows(8, 64), random_rows(8, 64), random_rows(256, 64)
     expected = info_nce(q, k, queue, 0.07)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = info_nce(q, k, queue, 0.07)
@@ -88,8 +88,8 @@ def test_float32_under_autocast() -> None:
     assert torch.equal(found, expected)
 
 
-def test_half_precision_input_is_raised() -> None:
-    q, k, queue = (unit(n, 16).bfloat16() for n in (3, 3, 5))
+def test_half_precision_input_gives_float32() -> None:
+    q, k, queue = (random_rows(n, 16).bfloat16() for n in (3, 3, 5))
     assert info_nce(q, k, queue, 0.07).dtype == torch.float32
 
 
@@ -182,7 +182,7 @@ def test_similarity_mining_of_equal_embeddings_is_the_entropy() -> None:
 @pytest.mark.parametrize("nearest", [1, 5, 12, 8192])
 def test_nearest_mining(nearest: int) -> None:
     q, k, bank = unit_rows(3, 0), unit_rows(3, 1), unit_rows(12, 2)
-    bank[4] = k[1]  # more alike than the ceiling: never a neighbour of its own
+    bank[4] = k[1]  # above the ceiling: never among the nearest
     bank[7] = F.normalize(k[2] + 0.02, dim=0)
     expected = 0.0
     for i in range(3):

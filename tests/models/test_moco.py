@@ -1,4 +1,4 @@
-"""The queue against a deque, the momentum update against its formula, and who has gradients."""
+"""The queue against a deque, the momentum update against its formula, gradients, and shared batches."""
 
 from collections import deque
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import projection_head
@@ -36,7 +36,7 @@ def test_queue_is_a_ring_of_the_last_keys(size: int, batches: list[int]) -> None
         assert [tuple(row) for row in in_order.tolist()] == list(model)
 
 
-def test_first_queue_is_spread_noise() -> None:
+def test_first_queue_is_noise_on_the_unit_sphere() -> None:
     torch.manual_seed(0)
     queue = small(4000, dim=16).queue
     assert float(queue.mean(0).norm()) < 0.1
@@ -91,7 +91,7 @@ def test_update_is_the_moving_average_of_parameters_only(momentum: float) -> Non
     assert not moco.key_encoder[2].running_mean.any()
 
 
-def test_a_held_key_network_stays() -> None:
+def test_a_held_key_network_does_not_change() -> None:
     moco = small(momentum=0.5)
     with torch.no_grad():
         moco.head[0].weight.normal_()
@@ -132,3 +132,38 @@ def test_projection_is_float32_under_autocast() -> None:
         z = small().query(torch.randn(3, 6))
     assert z.dtype == torch.float32
     assert torch.allclose(z.norm(dim=1), torch.ones(3), atol=1e-6)
+
+
+def queue_of(size: int) -> MoCo:
+    torch.manual_seed(0)
+    return MoCo(nn.Linear(3, 3), nn.Linear(3, 2), dim=2, queue_size=size, momentum=0.9)
+
+
+@given(size=st.integers(1, 12), shares=st.lists(st.lists(st.integers(1, 4), min_size=3, max_size=3), max_size=4))
+def test_every_process_writes_all_keys_in_order(size: int, shares: list[list[int]]) -> None:
+    """`shares` are the numbers of keys of three processes per batch; the oracle gets whole batches."""
+    alone, processes = queue_of(size), [queue_of(size) for _ in range(3)]
+    key = 0
+    for counts in shares:
+        keys = torch.arange(key, key + sum(counts), dtype=torch.float32)[:, None] + torch.tensor([0.0, 0.5])
+        key += sum(counts)
+        alone.enqueue(keys)
+        parts = keys.split(counts)
+        for moco, own in zip(processes, parts, strict=True):
+
+            def gather(given: Tensor, own: Tensor = own, keys: Tensor = keys) -> Tensor:
+                assert given is own, "gather must get the process's own keys"
+                return keys
+
+            moco.gather = gather
+            moco.enqueue(own)
+    for moco in processes:
+        assert torch.equal(moco.queue, alone.queue)
+        assert torch.equal(moco.pointer, alone.pointer)
+
+
+def test_gather_is_not_in_a_checkpoint() -> None:
+    plain, shared = queue_of(4), queue_of(4)
+    shared.gather = lambda keys: torch.cat([keys, keys])
+    assert plain.state_dict().keys() == shared.state_dict().keys()
+    plain.load_state_dict(shared.state_dict())

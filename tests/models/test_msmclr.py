@@ -1,4 +1,4 @@
-"""An MsMCLR step against its parts taken one by one, in float64 where it is only numbers."""
+"""An MsMCLR step against one computed part by part; MsM attention against its steps in float64."""
 
 import copy
 import math
@@ -31,7 +31,7 @@ RECIPE = {
     "init": "default",
     "msmclr": OPTIONS,
 }
-# The joints of Kinect v2, counted from 1, as MsMCLR's code groups them (spec A6).
+# The joints of Kinect v2, counted from 1, in the groups of MsMCLR's code.
 PARTS = [[1, 2, 21], [3, 4], [5, 6, 7], [8, 22, 23], [9, 10, 11], [12, 24, 25], [13, 14], [15, 16], [17, 18]]
 PARTS += [[19, 20]]
 BODY = [[5, 6, 7, 8, 22, 23], [9, 10, 11, 12, 24, 25], [13, 14, 15, 16], [17, 18, 19, 20], [1, 2, 3, 4, 21]]
@@ -61,11 +61,11 @@ def at(epoch: int) -> Progress:
 
 
 def embeddings(before: MsMCLR, batch: Clips) -> tuple[Tensor, list[Tensor], Tensor]:
-    """z_hat, z at the three scales, and z of the key network after it moved; `before` is used up."""
+    """z_hat, z at the three scales, and z of the key network after its update; changes `before`."""
     moco = before.moco
     q = F.normalize(moco.head(moco.encoder(batch.views["query"])), dim=1)
     maps = before.attention(moco.encoder.features(batch.views["strong"]))
-    pooled = [each.reshape(len(q), 2, *each.shape[1:]).mean(dim=(1, 3, 4)) for each in maps]  # persons too
+    pooled = [each.reshape(len(q), 2, *each.shape[1:]).mean(dim=(1, 3, 4)) for each in maps]  # over bodies too
     scales = [F.normalize(moco.head(each), dim=1) for each in pooled]
     with torch.no_grad():
         for query, key in ((moco.encoder, moco.key_encoder), (moco.head, moco.key_head)):
@@ -76,7 +76,7 @@ def embeddings(before: MsMCLR, batch: Clips) -> tuple[Tensor, list[Tensor], Tens
 
 
 def looped(q: Tensor, scales: list[Tensor], k: Tensor, queue: Tensor, mined: bool) -> tuple[float, float]:
-    """L_Info, or L_N over the nearest of all views, and L_Ms (spec D7), one clip and one entry at a time."""
+    """L_Info, or L_N over the nearest of all views, and L_Ms, one clip and one entry at a time."""
 
     def chances(u: list[float], positive: list[float]) -> list[float]:
         choices = [positive, *queue.tolist()]
@@ -102,7 +102,7 @@ def test_step_follows_the_order_of_the_method(variant: str, epoch: int, n: int) 
     batch.views = {name: view.double() for name, view in batch.views.items()}
     with torch.no_grad():
         for parameter in built.moco.encoder.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # so that the update moves the key network
+            parameter.add_(0.05 * torch.randn_like(parameter))  # so that the update changes the key network
     before = copy.deepcopy(built)
     queue = built.moco.queue.clone()
     q, scales, k = embeddings(before, batch)
@@ -122,7 +122,7 @@ def test_step_follows_the_order_of_the_method(variant: str, epoch: int, n: int) 
     assert float(step.logs["ms"]) == pytest.approx(taught)
 
 
-def test_gradients_are_those_of_the_loss_with_a_fixed_teacher() -> None:
+def test_gradients_are_those_of_the_loss_with_a_fixed_target() -> None:
     built, batch = method(), clips()
     before = copy.deepcopy(built)
     queue = built.moco.queue.clone()
@@ -141,7 +141,7 @@ def test_gradients_are_those_of_the_loss_with_a_fixed_teacher() -> None:
 
 
 def test_counts_of_weights() -> None:
-    """1.8735 M as the paper's code has them without its unused block: the attention once for either network."""
+    """1.8735 M, as in the released code without its unused block and with one attention per network."""
     encoder = {"name": "stgcn", "width": 16, "out_channels": 256, "dropout": 0.5}
     built = method(encoder=encoder, head={"hidden": 256, "dim": 128}, options={"reduction": 8})
     attention = sum(p.numel() for p in built.attention.parameters())
@@ -160,7 +160,7 @@ def test_variants_of_the_attention(variant: str, zero_pad: bool, over: str, pads
     assert (built.attention.motion.over, built.attention.motion.zero_pad) == (over, pads)
 
 
-def test_key_networks_start_as_copies_or_elsewhere() -> None:
+def test_key_networks_start_as_copies_or_not() -> None:
     for variant, same in (("paper", True), ("released", False)):
         moco = method(variant=variant, init="paper").moco
         pairs = zip(moco.encoder.state_dict().values(), moco.key_encoder.state_dict().values(), strict=True)
@@ -182,13 +182,13 @@ def test_views(variant: str) -> None:
     assert all(built.views()[name] is view for name, view in views.items())
 
 
-def test_the_networks_to_judge_are_the_querys() -> None:
+def test_evaluation_uses_the_query_networks() -> None:
     built = method()
     assert built.networks("bone") == (built.moco.encoder, built.moco.head)
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_resumed_steps_are_the_same_bits(variant: str) -> None:
+def test_resumed_steps_are_bit_identical(variant: str) -> None:
     built, other = method(variant=variant), method(variant=variant)
     built.advance(at(0))
     built(clips())
@@ -214,7 +214,7 @@ def test_odd_batches_go_around_the_queue(variant: str) -> None:
     built = method(variant=variant)
     built.advance(at(5))
     kept: list[Tensor] = []
-    for n in (1, 5, 13, 3, 7):  # 13 are more than the queue holds
+    for n in (1, 5, 13, 3, 7):  # 13 keys are more than the queue has room for
         step = built(clips(n))
         assert bool(step.loss.isfinite())
         kept = [*kept, *step.keys][-12:]
@@ -283,7 +283,7 @@ def naive_attention(tokens: list[list[float]]) -> list[list[float]]:
 
 
 def naive_weighted(module: MotionAttention, x: Tensor) -> Tensor:
-    """H = W X + X of maps [R, T, V, D] by spec D7, steps 1 to 8."""
+    """H = W X + X of maps [R, T, V, D], by the steps of docs/methods.md."""
     y = torch.einsum("rtvd,cd->rtvc", x, module.down.weight) + module.down.bias
     mean = y.mean(dim=2, keepdim=True)
     normal = (y - mean) / torch.sqrt(((y - mean) ** 2).mean(dim=2, keepdim=True) + 1e-5)
@@ -344,7 +344,7 @@ def test_attention_has_the_weights_of_the_paper() -> None:
 
 @pytest.mark.parametrize("over", ["frames", "rows"])
 def test_attention_stays_within_a_row_or_eight_rows(over: str) -> None:
-    """Row r's output depends on itself alone, or on the rows of its eight."""
+    """Row r's output depends on itself alone, or on the eight rows of its group."""
     torch.manual_seed(0)
     module = MotionAttention(8, 2, over=over)
     x = torch.randn(19, 3, 5, 8, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The parts of a method: what a recipe says of them reaches them, and fresh ones are fresh."""
+"""Parts of a method: the recipe's values reach them, and each is new."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,13 +47,13 @@ def test_plain_values() -> None:
     assert parts.anchor is None
 
 
-def test_heads_fit_the_backbone_unless_told() -> None:
+def test_heads_fit_the_backbone_by_default() -> None:
     parts = parts_of(RECIPE)
     assert shapes(parts.head()) == [(20, 24), (20,), (20,), (20,), (12, 20), (12,)]
     assert shapes(parts.head(7))[0] == (20, 7)
 
 
-def test_asking_for_the_width_draws_nothing() -> None:
+def test_feature_dim_draws_nothing() -> None:
     parts = parts_of(RECIPE)
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -71,7 +71,7 @@ def test_every_part_is_new() -> None:
     assert first.momentum == 0.99
 
 
-def test_moco_takes_networks_of_ones_own() -> None:
+def test_moco_takes_given_networks() -> None:
     parts = parts_of(RECIPE)
     encoder = parts.encoder()
     head = parts.head()

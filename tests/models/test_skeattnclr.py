@@ -74,7 +74,7 @@ def loss_of(rows: Tensor, keys: Tensor, queue: Tensor, other: Tensor | None = No
 
 
 def masked(features: Tensor, mask: Tensor, clip_count: int, last: bool) -> tuple[Tensor, Tensor]:
-    """Eq. 5 to 7 position by position, then the mean over the rows of a clip; `last`: of frames the last."""
+    """Eq. 5 to 7 position by position, then the mean over a clip's rows; `last`: the last frame, not the mean."""
     results = []
     for share in (mask, torch.ones_like(mask) - mask):
         rows = []
@@ -104,7 +104,7 @@ def perceptron(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def naive(before: SkeAttnCLR, batch: Clips, mu: float, last: bool, predicts: bool) -> tuple[Tensor, Tensor]:
-    """Return loss and keys of a step; moves the key network of the paper's variant."""
+    """Return loss and keys of a step; updates the key network in the paper's variant."""
     moco, n = before.moco, len(batch.views["query"])
 
     def predicted(h: Tensor, which: str) -> Tensor:
@@ -202,7 +202,7 @@ def test_the_released_key_network_follows_after_the_step_with_its_statistics() -
     assert any(not torch.equal(after[name], before[name]) for name in running)
 
 
-def test_the_papers_key_network_is_left_alone_after_the_step() -> None:
+def test_the_papers_key_network_does_not_change_after_the_step() -> None:
     built = method()
     built(clips())
     before = copy.deepcopy(built.moco.state_dict())
@@ -230,7 +230,7 @@ def test_predictors_are_a_setting_of_their_own(variant: str, biased: bool) -> No
     assert without.networks("joint") == (without.moco.encoder, without.moco.head)
     three = method({"predictors": "three"}, variant=variant)
     keys = sum(p.numel() for name, p in three.moco.named_parameters() if name.startswith("key_head"))
-    assert keys == (16 * 16 + 2 * 16 + 16 * 8) + (16 + 8 if biased else 0)  # the keys have none
+    assert keys == (16 * 16 + 2 * 16 + 16 * 8) + (16 + 8 if biased else 0)  # the key network has no predictors
     each = [sum(p.numel() for p in predictor.parameters()) for predictor in three.predictors.values()]
     assert each == [(8 * 16 + 2 * 16 + 16 * 8) + (16 + 8 if biased else 0)] * 3
     assert all(p.requires_grad for p in three.predictors.parameters())
@@ -254,7 +254,7 @@ def test_heads_of_the_variants() -> None:
         assert isinstance(predictor[1], nn.BatchNorm1d)
     for part in (released.moco.head, released.moco.key_head, released.predictors):
         assert all(layer.bias is None for layer in linear(part))
-    # What is judged is the z that is trained.
+    # Evaluation uses the z that is trained.
     batch = clips()
     encoder, head = released.networks("joint")
     z = F.normalize(head(encoder(batch.views["query"])), dim=1)
@@ -283,9 +283,9 @@ def test_views_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_resumed_steps_are_the_same_bits(variant: str) -> None:
+def test_resumed_steps_are_bit_identical(variant: str) -> None:
     built, other = method(variant=variant), method(variant=variant)
-    for epoch, n in enumerate((5, 3, 7)):  # more than once round the queue
+    for epoch, n in enumerate((5, 3, 7)):  # more keys than the queue has rows
         built.advance(Progress(epoch, epochs=4, step=0, steps=1))
         built(clips(n))
         built.finish()
@@ -337,7 +337,7 @@ def test_learns_to_tell_clips_apart() -> None:
         step.loss.backward()
         optimiser.step()
         losses.append(float(step.loss.detach()))
-    assert losses[-1] < 0.75 * losses[4]  # the first steps have a queue of noise
+    assert losses[-1] < 0.75 * losses[4]  # the queue of the first steps is noise
 
 
 def naive_mhsam(module: MHSAM, row: Tensor, heads: int, sharpness: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A SkeleMixCLR step against its equations in float64, its views, and what it refuses."""
+"""A SkeleMixCLR step against its equations in float64, its views and its errors."""
 
 import copy
 import math
@@ -44,7 +44,7 @@ def method(own: Mapping[str, Any] = {}, **changes: Any) -> SkeleMixCLR:
     assert isinstance(built, SkeleMixCLR)
     with torch.no_grad():
         for parameter in built.moco.encoder.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))  # so that momentum moves the key network
+            parameter.add_(0.1 * torch.randn_like(parameter))  # so that updates change the key network
     return built
 
 
@@ -61,7 +61,7 @@ def clips(built: SkeleMixCLR, n: int = 5, frames: int = 12, dtype: torch.dtype =
 
 
 def by_region(features: Tensor, mask: Tensor, inside: bool) -> Tensor:
-    """Eq. 3 for one person's map [D, T', V] and one mask, by loops."""
+    """Eq. 3 for one body's map [D, T', V] and one mask, by loops."""
     total, count = torch.zeros(features.shape[0], dtype=features.dtype), 0
     for t in range(mask.shape[0]):
         for v in range(mask.shape[1]):
@@ -80,7 +80,7 @@ def loss_of(rows: Tensor, keys: Tensor, queue: Tensor, other: Tensor | None, t: 
 
 
 def naive(moco: MoCo, batch: Clips, names: list[str], weight: float, average: bool) -> tuple[Tensor, Tensor]:
-    """Return loss and keys of a step; moves the key network."""
+    """Return loss and keys of a step; updates the key network."""
     q = F.normalize(moco.head(moco.encoder(batch.views["query"])), dim=1)
     with torch.no_grad():
         for query, key in ((moco.encoder, moco.key_encoder), (moco.head, moco.key_head)):
@@ -125,7 +125,7 @@ def test_step_is_the_papers_equations(variant: str, repeats: int, n: int) -> Non
     assert all(not value.requires_grad and value.ndim == 0 for value in step.logs.values())
     assert float(step.logs["info"] + 0.7 * step.logs["mix"]) == pytest.approx(float(step.loss.detach()))
 
-    # Backward after the queue was written gives the gradients of the loss before it was, halves detached.
+    # Backward after the queue was written gives the gradients of the loss before; hard negatives are detached.
     learned = [*before.encoder.parameters(), *before.head.parameters()]
     wanted = torch.autograd.grad(expected, learned)
     step.loss.backward()
@@ -169,9 +169,9 @@ def test_backbones_with_a_map_of_joints(encoder: dict[str, Any]) -> None:
     assert all(torch.isfinite(p.grad).all() for p in built.moco.encoder.parameters() if p.grad is not None)
 
 
-def test_resumed_steps_are_the_same_bits() -> None:
+def test_resumed_steps_are_bit_identical() -> None:
     built, other = method({"repeats": 3}), method({"repeats": 3})
-    for n in (5, 3, 7):  # more than once round the queue
+    for n in (5, 3, 7):  # more keys than the queue has rows
         built(clips(built, n))
     other.load_state_dict(built.state_dict())
     batch = clips(built, 3)
@@ -201,7 +201,7 @@ def test_learns_to_tell_clips_apart() -> None:
         step.loss.backward()
         optimiser.step()
         losses.append(float(step.loss.detach()))
-    assert losses[-1] < 0.75 * losses[4]  # the first steps have a queue of noise
+    assert losses[-1] < 0.75 * losses[4]  # the queue of the first steps is noise
     assert math.isfinite(losses[-1])
 
 

@@ -1,4 +1,4 @@
-"""A SkeletonCLR step against its parts taken one by one in the order of the method."""
+"""A SkeletonCLR step against one computed part by part, in the order of the method."""
 
 import copy
 import math
@@ -49,7 +49,7 @@ def test_step_follows_the_order_of_the_method() -> None:
     built, batch = method(), clips()
     with torch.no_grad():
         for parameter in built.moco.encoder.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # so that the update moves the key network
+            parameter.add_(0.05 * torch.randn_like(parameter))  # so that the update changes the key network
     before = copy.deepcopy(built.moco)
 
     q = F.normalize(before.head(before.encoder(batch.views["query"])), dim=1)
@@ -91,7 +91,7 @@ def test_both_views_are_normally_augmented() -> None:
         assert torch.equal(view(clips, draws), wanted)
 
 
-def test_the_networks_to_judge_are_the_querys() -> None:
+def test_evaluation_uses_the_query_networks() -> None:
     built = method()
     assert built.networks("joint") == (built.moco.encoder, built.moco.head)
     assert built.streams("bone") == ("bone",)
@@ -115,7 +115,7 @@ def test_learns_to_tell_clips_apart() -> None:
         optimiser.zero_grad()
         step.loss.backward()
         optimiser.step()
-    # The queue holds each clip four times, so the least is ln 5 = 1.6 and not 0; ln 65 = 4.2 tells nothing.
+    # The queue holds each clip four times: the least loss is ln 5 = 1.6, and without learning it is ln 65 = 4.2.
     assert math.log(5) - 0.2 < float(step.loss.detach()) < 2.2
     assert float(step.logs["std"]) > 0.8
 
@@ -129,7 +129,7 @@ def test_step_under_autocast() -> None:
     assert all(torch.isfinite(p.grad).all() for p in built.moco.encoder.parameters())
 
 
-def test_resumed_steps_are_the_same_bits() -> None:
+def test_resumed_steps_are_bit_identical() -> None:
     built, other = method(), method(momentum=0.9)
     built(clips())
     other.load_state_dict(built.state_dict())
@@ -138,7 +138,7 @@ def test_resumed_steps_are_the_same_bits() -> None:
     assert torch.equal(built.moco.queue, other.moco.queue)
 
 
-def test_collapse_gauge() -> None:
+def test_spread_measures_collapse() -> None:
     torch.manual_seed(0)
     even = F.normalize(torch.randn(5000, 64), dim=1)
     assert float(spread(even)) == pytest.approx(1, abs=0.02)

@@ -1,4 +1,4 @@
-"""Files of PyTorch's are read without running what is in them."""
+"""PyTorch files are read without running code in them."""
 
 import os
 from pathlib import Path

@@ -89,10 +89,10 @@ def norm(x: Tensor, module: nn.Module, training: bool) -> Tensor:
 
 def plain(encoder: STGCN, x: Tensor, training: bool) -> Tensor:
     """h [N, D]: convolve with 3 x C_out channels, contract with the graph, BN, ReLU, 9x1, BN, add, ReLU."""
-    clips, axes, frames, joints, persons = x.shape
-    y = x.double().permute(0, 4, 3, 1, 2).reshape(clips * persons, joints * axes, frames)
+    clips, axes, frames, joints, bodies = x.shape
+    y = x.double().permute(0, 4, 3, 1, 2).reshape(clips * bodies, joints * axes, frames)
     y = norm(y, encoder.input_norm, training)
-    y = y.view(clips * persons, joints, axes, frames).permute(0, 2, 3, 1)
+    y = y.view(clips * bodies, joints, axes, frames).permute(0, 2, 3, 1)
     for number, block in enumerate(encoder.blocks):
         stride = 2 if number in (4, 7) else 1
         maps, temporal = block.spatial.maps, block.temporal
@@ -109,11 +109,11 @@ def plain(encoder: STGCN, x: Tensor, training: bool) -> Tensor:
         elif number > 0:
             z = z + y
         y = F.relu(z)
-    return y.mean((2, 3)).view(clips, persons, -1).mean(1)
+    return y.mean((2, 3)).view(clips, bodies, -1).mean(1)
 
 
 def shaken(encoder: STGCN) -> STGCN:
-    """Give every parameter and running statistic a value of its own, so that none can be mistaken."""
+    """Give every parameter and running statistic a random value, so that swapped ones are found."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -141,7 +141,7 @@ def test_matches_plain_network(
     encoder = STGCN(body, graph, width, out, dropout=0.0, in_channels=shape[1])
     encoder = shaken(encoder).train(training)
     x = torch.randn(shape)
-    x[0, ..., -1] = 0  # a missing last person
+    x[0, ..., -1] = 0  # an absent last body
     with torch.no_grad():
         expected = plain(encoder, x, training)
         assert (encoder(x) - expected).abs().max() < 1e-5 * max(1.0, float(expected.abs().max()))
@@ -154,7 +154,7 @@ def test_matches_plain_network(
         assert (gradient - wanted).abs().max() <= 1e-9 * max(1.0, float(wanted.abs().max()))
 
 
-def test_rows_are_clip_major_and_pool_averages_persons_last() -> None:
+def test_rows_are_clip_major_and_pool_averages_bodies_last() -> None:
     encoder = STGCN(KINECT, width=4, out_channels=16).eval()
     x = torch.randn(3, 3, 20, 25, 2)
     maps = encoder.features(x)
@@ -189,7 +189,7 @@ def test_dropout_keeps_its_share_and_the_mean(p: float) -> None:
     kept = y != 0
     assert torch.allclose(y[kept], torch.tensor(1 / (1 - p)))
     assert abs(float(kept.float().mean()) - (1 - p)) < 4 * math.sqrt(p * (1 - p) / size)
-    # each of the eight bytes of a random word, by itself: a biased byte would hide in the mean
+    # each of the eight bytes of a random word by itself, as the mean would hide a biased byte
     for column in kept[: size // 8 * 8].view(-1, 8).float().mean(0):
         assert abs(float(column) - (1 - p)) < 5 * math.sqrt(p * (1 - p) / (size // 8))
 
@@ -203,7 +203,7 @@ def test_dropout_gradient_is_its_mask_and_eval_is_identity() -> None:
     assert torch.equal(dropout.eval()(x), x)
 
 
-def test_dropout_draws_anew_and_repeats_with_the_seed() -> None:
+def test_dropout_draws_again_and_repeats_with_the_seed() -> None:
     dropout, x = Dropout(0.5), torch.ones(1000)
     torch.manual_seed(5)
     first, second = dropout(x), dropout(x)
@@ -217,11 +217,11 @@ def test_no_dropout_in_the_first_block() -> None:
     assert rates == [0.0] + [0.5] * 9
 
 
-# ---- the authors' trained network on real recordings
+# ---- the released network on real recordings
 
 
 def renamed(theirs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Names of the authors' AimCLR code -> names here."""
+    """Names of AimCLR's released code by names here."""
     parts = {
         "gcn.conv": "spatial.maps",
         "tcn.0": "spatial_norm",
@@ -247,11 +247,11 @@ def renamed(theirs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         yield name, tensor
 
 
-def test_authors_checkpoint_gives_the_authors_logits() -> None:
+def test_released_checkpoint_gives_the_released_logits() -> None:
     checkpoint = SHARED / "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
     golden = SHARED / "facts/golden_ntu.npz"
     if not (checkpoint.exists() and golden.exists()):
-        pytest.skip(f"needs the authors' checkpoint and golden clips under {SHARED}")
+        pytest.skip(f"needs the released checkpoint and golden clips under {SHARED}")
     weights = dict(renamed(torch.load(checkpoint, weights_only=True)))
     classifier = nn.Linear(256, 60)
     classifier.load_state_dict({"weight": weights.pop("fc.weight").flatten(1), "bias": weights.pop("fc.bias")})

@@ -1,4 +1,4 @@
-"""Exported encoders: whole, strict, with metadata, and never unpickled."""
+"""Exported encoders: complete files with metadata, strict loading, and no unpickling."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def encoder(width: int = 4, graph: str = "stgcn_capped") -> STGCN:
 
 @pytest.mark.parametrize("length", [0x280, 0x380, 0x480])
 def test_headers_of_any_length(tmp_path: Path, length: int) -> None:
-    """A header's length opens the file: these begin with the bytes that a pickle begins with."""
+    """A file begins with the length of its header: these lengths look like the first bytes of a pickle."""
     source, target = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     for padding in range(length):
         export_encoder(tmp_path / "e.safetensors", source, {"recipe": "x" * padding})
@@ -44,11 +44,11 @@ def exported(tmp_path: Path) -> Path:
 def test_round_trip(tmp_path: Path) -> None:
     source, target = encoder(), encoder()
     x = torch.randn(2, 3, 16, 25, 1)
-    source(x)  # moves the running statistics, which must travel too
+    source(x)  # changes the running statistics, which the file must hold too
     export_encoder(tmp_path / "e.safetensors", source, FACTS)
     assert load_encoder(tmp_path / "e.safetensors", target) == FACTS
     assert torch.equal(source.eval()(x), target.eval()(x))
-    # and for any other reader
+    # and with safetensors itself
     assert set(safetensors.torch.load_file(tmp_path / "e.safetensors")) == set(source.state_dict())
 
 

@@ -1,4 +1,4 @@
-"""Released checkpoints: files in the released code's names, made by a plain network of its own, load and agree."""
+"""Released checkpoints: files with the released code's names load and agree; wrong keys are named."""
 
 import copy
 from collections.abc import Callable
@@ -10,16 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelpipe.errors import UsageError
+from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models import load_released
+from skelpipe.models.released.keys import stgcn_key
+from skelpipe.models.stgcn import STGCN
+from skelpipe.skeleton import layout
 
 BONES = [(1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11)]
 BONES += [(13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8)]
 BONES += [(24, 25), (25, 12)]
+X = torch.randn(3, 3, 13, 25, 2, generator=torch.Generator().manual_seed(1))
 
 
 def capped() -> Tensor:
-    """The graph of CrosSCLR, AimCLR and ActCLR, from spec A7: only joints 2, 3, 5, 9 are one bone from 21."""
+    """The graph of CrosSCLR, AimCLR and ActCLR, where only joints 2, 3, 5, 9 are one bone from 21."""
     near = {1, 2, 4, 8}
     rank = [0 if v == 20 else 1 if v in near else 2 for v in range(25)]
     links = np.eye(25)
@@ -71,7 +75,7 @@ class Block(nn.Module):
 
 
 class Plain(nn.Module):
-    """ST-GCN of the released code, as its checkpoints name it; `fc` is what the file ends with."""
+    """A plain ST-GCN with the names of released checkpoints; `fc` is the head or classifier."""
 
     def __init__(self, graph: Tensor, width: int, fc: nn.Module, out: int = 32) -> None:
         super().__init__()
@@ -85,12 +89,12 @@ class Plain(nn.Module):
         self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones(3, 25, 25)) for _ in steps)
 
     def pooled(self, x: Tensor) -> Tensor:
-        clips, axes, frames, joints, persons = x.shape
-        y = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(clips * persons, joints * axes, frames))
-        y = y.view(clips * persons, joints, axes, frames).permute(0, 2, 3, 1)
+        clips, axes, frames, joints, bodies = x.shape
+        y = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(clips * bodies, joints * axes, frames))
+        y = y.view(clips * bodies, joints, axes, frames).permute(0, 2, 3, 1)
         for block, importance in zip(self.st_gcn_networks, self.edge_importance, strict=True):
             y = block(y, self.A * importance)
-        return y.mean((2, 3)).view(clips, persons, -1).mean(1)
+        return y.mean((2, 3)).view(clips, bodies, -1).mean(1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.pooled(x)
@@ -107,7 +111,7 @@ def mlp(*, norm: bool = False, conv: bool = False, out: int = 32, dim: int = 12)
 
 
 def shaken(module: nn.Module) -> nn.Module:
-    """Give every number that a file holds, but for graphs, a value of its own."""
+    """Give every number in the file, except in graphs, a random value."""
     torch.manual_seed(7)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -144,11 +148,8 @@ def saved(path: Path, model: nn.Module) -> Path:
     return path
 
 
-X = torch.randn(3, 3, 13, 25, 2, generator=torch.Generator().manual_seed(1))
-
-
-def close(found: Tensor, wanted: Tensor) -> bool:
-    return bool((found - wanted).abs().max() <= 1e-4 * max(1.0, float(wanted.detach().abs().max())))
+def close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= 1e-4 * max(1.0, float(expected.detach().abs().max())))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_pretraining_files(
     assert (loaded.kind, loaded.method, loaded.frames, loaded.width) == ("pretrain", name, frames, 4)
     assert loaded.graph == ("agcn" if graph is agcn else "stgcn_capped")
     assert (loaded.classes, loaded.views) == (None, ())
-    branch = loaded.branch("bone")  # a file of one encoder does not say its view
+    branch = loaded.branch("bone")  # a file with one encoder does not say its view
     assert close(branch.encoder(X), model.encoder_q.pooled(X))
     assert close(branch.head(branch.encoder(X)), model.encoder_q(X))
     assert branch.classifier is None
@@ -202,7 +203,7 @@ def test_linear_file_saved_from_data_parallel_in_the_old_format(tmp_path: Path) 
 def test_crosclr_keeps_its_three_encoders_apart(tmp_path: Path) -> None:
     joint = Plain(capped(), 4, mlp())
     others = {}
-    for view in ("motion", "bone"):  # each ends in the joint encoder's whole head (spec G9)
+    for view in ("motion", "bone"):  # each ends in the joint encoder's whole head
         query = Plain(capped(), 4, nn.Sequential(nn.Linear(32, 32), nn.ReLU(), joint.fc))
         others[f"encoder_q_{view}"], others[f"encoder_k_{view}"] = query, copy.deepcopy(query)
     model = pair(joint, **others)
@@ -265,7 +266,7 @@ def test_skeattnclr(tmp_path: Path, endings: tuple[str, str]) -> None:
     assert close(loaded.branch().classifier(loaded.branch().encoder(X)), model.encoder_q.backbone(X))
 
 
-def test_loading_leaves_the_generator_alone(tmp_path: Path) -> None:
+def test_loading_draws_nothing(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", only(Plain(capped(), 4, nn.Linear(32, 60))))
     torch.manual_seed(3)
     load_released(path)
@@ -282,3 +283,82 @@ def test_the_real_file(shared: Path) -> None:
     with np.load(shared / "facts/golden_ntu.npz") as facts, torch.no_grad():
         logits = branch.classifier(branch.encoder(torch.from_numpy(facts["clip"])))
         assert np.abs(logits.numpy() - facts["aimclr_linear_logits"]).max() < 1e-4
+
+
+def encoder(name: str) -> dict[str, Tensor]:
+    state = STGCN(layout("kinect-v2-25"), width=4, out_channels=32).state_dict()
+    found = {f"{name}.{stgcn_key(key)}": value for key, value in state.items()}
+    return {key: value[..., None, None] if value.ndim == 2 else value for key, value in found.items()}
+
+
+def linear() -> dict[str, Tensor]:
+    return {**encoder("encoder_q"), "encoder_q.fc.weight": torch.rand(60, 32), "encoder_q.fc.bias": torch.rand(60)}
+
+
+def pretraining() -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name in ("encoder_q", "encoder_k"):
+        state |= encoder(name)
+        for layer, rows in ((0, 32), (2, 12)):
+            state[f"{name}.fc.{layer}.weight"] = torch.rand(rows, 32)
+            state[f"{name}.fc.{layer}.bias"] = torch.rand(rows)
+    return {**state, "queue": torch.rand(12, 64), "queue_ptr": torch.zeros(1, dtype=torch.long)}
+
+
+@pytest.mark.parametrize("make", [linear, pretraining])
+def test_files_without_wrong_keys_load(tmp_path: Path, make: object) -> None:
+    torch.save(make(), tmp_path / "x.pt")  # type: ignore[operator]
+    assert load_released(tmp_path / "x.pt").width == 4
+
+
+def test_every_wrong_key_is_named(tmp_path: Path) -> None:
+    state = pretraining()
+    del state["encoder_q.st_gcn_networks.3.tcn.2.bias"], state["encoder_q.edge_importance.9"]
+    del state["encoder_k.data_bn.weight"], state["encoder_q.fc.2.bias"]
+    state["encoder_q.attention.weight"] = torch.zeros(2)
+    state["teacher.weight"] = torch.zeros(2)
+    state["predictor.mlp.0.weight"] = torch.zeros(2, 2, 1)
+    state["encoder_q.data_bn.bias"] = torch.zeros(60)
+    state["encoder_q.st_gcn_networks.0.gcn.conv.weight"] = torch.zeros(12, 3, 9, 1)
+    path = tmp_path / "x.pt"
+    torch.save(state, path)
+    with pytest.raises(SkelpipeError) as caught:
+        load_released(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    missing, unexpected, mismatched = message.split("; ")
+    for name in ("q.st_gcn_networks.3.tcn.2.bias", "q.edge_importance.9", "k.data_bn.weight", "q.fc.2.bias"):
+        assert f"encoder_{name}" in missing
+    for name in ("encoder_q.attention.weight", "teacher.weight", "predictor.mlp.0.weight"):
+        assert name in unexpected
+    assert "encoder_q.data_bn.bias is float32[60], not float32[75]" in mismatched
+    assert "encoder_q.st_gcn_networks.0.gcn.conv.weight is float32[12, 3, 9, 1]" in mismatched
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder_q.A": torch.rand(3, 25, 25)}, "A is float32.3, 25, 25., none of the graphs stgcn_capped, agcn"),
+        ({"encoder_q.A": torch.rand(3, 17, 17)}, "none of the graphs"),
+        ({"encoder_q.fc.weight": torch.rand(60, 48)}, "fc.weight is float32.60, 48., not a map from 32 channels"),
+        ({"encoder_q.fc.weight": torch.rand(60, 32, 3, 1)}, "not a map from 32 channels"),
+        ({"encoder_q.fc.bias": torch.rand(59)}, r"fc.bias is float32\[59\], not float32\[60\]"),
+        ({"encoder_q.fc.1.weight": torch.rand(60, 48)}, "unexpected: .*fc.1.weight.*fc.bias"),
+        ({"encoder_q.data_bn.bias": torch.rand(75).half()}, r"float16\[75\], not float32\[75\]"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Tensor], message: str) -> None:
+    state = linear()
+    torch.save({**state, **change}, tmp_path / "x.pt")
+    with pytest.raises(SkelpipeError, match=message):
+        load_released(tmp_path / "x.pt")
+
+
+def test_other_networks_are_named(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "x.pt")
+    with pytest.raises(SkelpipeError, match=r"no encoder_q\.\* among weight, bias"):
+        load_released(tmp_path / "x.pt")
+    torch.save({"encoder_q.backbone.encoder.gru.weight_ih_l0": torch.zeros(3, 3)}, tmp_path / "y.pt")
+    with pytest.raises(SkelpipeError, match=r"encoder_q is not an ST-GCN \(it has backbone.encoder.gru"):
+        load_released(tmp_path / "y.pt")
