@@ -1,12 +1,12 @@
-"""Seconds that the evaluation of a split of NTU-60's size takes, on features that are in memory.
+"""Seconds that evaluation takes on the features of a dataset as large as NTU-60 xsub, which are in memory.
 
     python tests/benchmarks/evaluation.py
     python tests/benchmarks/evaluation.py linear --threads 2 --json
 
-Features are made up: 256 numbers a clip, 60 classes. `linear` trains 100 epochs on 56,578 clips, beside the same
-training by torch's own modules, autograd and optimiser on one thread, from a tenth of an epoch. `knn` holds 16,487
-queries against 40,091 clips, beside torch's bare matrix product of the two in float64. On a machine that does
-other work as well, the processor's seconds and the ratio tell more than those of the clock.
+Features are synthetic: 256 numbers per clip, 60 classes. `linear` trains 100 epochs on 56,578 clips, beside the
+same training by torch's own modules, autograd and optimiser on one thread, from a tenth of an epoch. `knn` holds
+16,487 queries against 40,091 clips, beside torch's bare matrix product of the two in float64. On a machine that
+does other work as well, the processor's seconds and the ratio tell more than those of the clock.
 """
 
 import json
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from skelpipe.train.evaluation.linear_head import batches, fit_linear, linear_scores, one_thread
-from skelpipe.train.evaluation.neighbours import knn_predict
+from skelpipe.train.evaluation.knn import knn_predict
 
 CLASSES, WIDTH = 60, 256
 TRAIN, TEST = 40_091, 16_487
@@ -28,8 +28,8 @@ TARGETS = {"linear": 120.0, "knn": 60.0}
 PLAIN = {"linear": "torch.nn and torch.optim", "knn": "the bare product"}
 
 
-def made_up(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return features [count,256] around a centre a class, as a ReLU leaves them, and labels."""
+def synthetic_features(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return features [count,256], as after a ReLU, around one centre per class, and labels."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(CLASSES, (count,), generator=generator)
     centres = torch.randn(CLASSES, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -37,7 +37,7 @@ def made_up(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds of the clock and of the processor (all threads) that some work takes."""
+    """Return the wall-clock seconds and the processor seconds (of all threads) that some work takes."""
     start, busy = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - start, time.process_time() - busy
@@ -45,7 +45,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 def bench_linear() -> dict[str, float]:
     """Train with the code that evaluation uses, and with torch's own."""
-    features, labels = made_up(TRAIN + TEST, 1)
+    features, labels = synthetic_features(TRAIN + TEST, 1)
 
     def ours() -> None:
         weight, bias = fit_linear(features, labels, CLASSES, epochs=EPOCHS, batch_size=BATCH, lr=RATE)
@@ -70,8 +70,8 @@ def bench_linear() -> dict[str, float]:
 
 def bench_knn() -> dict[str, float]:
     """Classify with k of 1, 5 and 20, and only multiply."""
-    bank, labels = made_up(TRAIN, 1)
-    queries, _ = made_up(TEST, 2)
+    bank, labels = synthetic_features(TRAIN, 1)
+    queries, _ = synthetic_features(TEST, 2)
     seconds, cpu = timed(lambda: knn_predict(bank, labels, queries, (1, 5, 20), classes=CLASSES))
     few, double = queries[:1024].double(), bank.double()
     plain = timed(lambda: few @ double.T)[1] * TEST / len(few)

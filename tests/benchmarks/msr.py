@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/msr.py --raw ../shared/data/msr_action3d --out msr --at-once 2
 
-Pre-trains SkeletonCLR, AimCLR and SkeleMixCLR on each stream and judges them by nearest neighbours, a linear
-classifier, fine-tuning with all and with a tenth of the labels, and fusion; beside them supervised training, raw
-coordinates and networks that learned nothing. Every run is printed as the command that it is; what is done already
-is not run again. No setting was chosen by test clips: those of pre-training are the ones of learning.py, those of
-training with labels were chosen by leaving out a subject.
+Pre-trains SkeletonCLR, AimCLR and SkeleMixCLR on each stream and evaluates them by nearest neighbours, a linear
+classifier, fine-tuning with all and with a tenth of the labels, and fusion. Beside them stand supervised training,
+raw coordinates and untrained networks. Every run is printed as a command; a finished run is not repeated. No
+setting was chosen on test clips: those of pre-training are the ones of learning.py, those of training with labels
+were chosen by leaving out a subject.
 """
 
 import json
@@ -27,7 +27,7 @@ __all__ = ["METHODS", "Runs", "main"]
 
 FRAMES, VIEWS, SEEDS = 32, ("joint", "bone", "motion"), 3
 EPOCHS, TUNING_EPOCHS, FEW_EPOCHS = 40, 20, 100
-# 291 clips: the queue holds no more than a quarter of them. Where a key is missing a method's recipe holds.
+# For 291 clips: the queue holds at most a quarter of them. For all other keys the method's recipe holds.
 SMALL: Final[Mapping[str, object]] = {
     "epochs": EPOCHS,
     "batch_size": 16,
@@ -41,7 +41,7 @@ SMALL: Final[Mapping[str, object]] = {
     "encoder.dropout": 0.0,
 }
 NETWORK: Final[Mapping[str, object]] = {"encoder.width": 8, "encoder.out_channels": 128}
-# Second stages begin in the middle; mixed regions are of the papers' share of the clip.
+# Second stages begin in the middle; mixed regions cover the same share of the clip as in the papers.
 METHODS: Final[Mapping[str, Mapping[str, object]]] = {
     "skeletonclr": {},
     "aimclr": {"aimclr.mining_epoch": 20},
@@ -60,7 +60,7 @@ FUSED = ("linear", "tune-1.0", "tune-0.1")
 
 @dataclass(frozen=True)
 class Runs:
-    """The folder of all runs, and the commands that make them."""
+    """The folder of all runs, and the commands that produce them."""
 
     out: Path
     raw: Path
@@ -76,7 +76,7 @@ class Runs:
             self.command(f"train.{name}", *arguments, "--out", out, *(again if out.exists() else []))
 
     def command(self, module: str, *arguments: object) -> None:
-        """Run a module and print it; CalledProcessError, with what it said, where it fails."""
+        """Run a module and print the command; print its errors and raise CalledProcessError if it fails."""
         given = list(map(str, arguments))
         shown = f"python {module.replace('.', '/')}.py" if "." in module else module
         print(f"$ {shown} {shlex.join(given)}", file=sys.stderr, flush=True)
@@ -108,8 +108,8 @@ def options(values: Mapping[str, object], name: str = "--set") -> list[object]:
     return [part for key, value in values.items() for part in (name, f"{key}={value}")]
 
 
-def judge(runs: Runs, name: str, subject: Sequence[object], view: str, seed: int) -> None:
-    """Judge what `subject` names by neighbours and by a linear classifier."""
+def evaluate(runs: Runs, name: str, subject: Sequence[object], view: str, seed: int) -> None:
+    """Evaluate what the options `subject` name by nearest neighbours and by a linear classifier."""
     common = [*runs.shards, *subject, "--view", view, "--seed", seed, "--device", "cpu"]
     for features in ("h",) if name == "raw" else ("h", "z"):
         folder = runs.folder("knn", features, name, view, seed)
@@ -128,19 +128,19 @@ def tune(runs: Runs, name: str, start: Sequence[object], view: str, seed: int) -
 
 
 def learn(runs: Runs, method: str, view: str, seed: int) -> None:
-    """Train a method on a stream and judge it by everything."""
+    """Train a method on a stream and evaluate it by every protocol."""
     folder = runs.folder(method, view, seed)
     given = options({**SMALL, **NETWORK, **METHODS[method]})
     which = ["--method", method, "--view", view, "--seed", seed, "--device", "cpu", "--knn-every", 0]
     runs.script("pretrain", folder, *runs.shards, *which, *given)
-    judge(runs, method, ["--checkpoint", folder], view, seed)
+    evaluate(runs, method, ["--checkpoint", folder], view, seed)
     tune(runs, method, ["--checkpoint", folder], view, seed)
 
 
 def baselines(runs: Runs, view: str, seed: int) -> None:
-    """Judge raw coordinates and random networks: with PyTorch's first weights, and the papers'."""
+    """Evaluate raw coordinates and random networks, with the initial weights of PyTorch and of the papers."""
     if seed == 0:
-        judge(runs, "raw", ["--baseline", "raw"], view, seed)
+        evaluate(runs, "raw", ["--baseline", "raw"], view, seed)
     for init in ("default", "paper"):
         name = f"random-{init}"
         common = [*runs.shards, "--baseline", "random", "--view", view, "--seed", seed, "--device", "cpu"]
@@ -177,7 +177,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def tables(runs: Runs) -> Iterable[str]:
-    """Yield the lines of a table a stream: mean, and least and most over the seeds where there are several."""
+    """Yield the lines of one table per stream: the mean over seeds, with the range where there are several."""
     names = {"raw": "raw coordinates", "random-default": "random, PyTorch's weights"}
     names |= {"random-paper": "random, N(0, 0.02)", **{name: f"**{name}**" for name in LEARNED}}
     for view in VIEWS:
@@ -196,11 +196,11 @@ def tables(runs: Runs) -> Iterable[str]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--raw", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of recordings.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for dataset and runs.")
-@click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side.")
+@click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at the same time.")
 @click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, help="Of every stream.")
 @click.option("--table-only", is_flag=True, help="Run nothing, print what is there.")
 def main(raw: Path, out: Path, at_once: int, seeds: int, table_only: bool) -> None:
-    """Train and judge everything, the first seed of all streams first."""
+    """Train and evaluate everything, the first seed of all streams first."""
     runs = Runs(out, raw)
     chains = [(view, seed) for seed in range(seeds) for view in VIEWS]
 

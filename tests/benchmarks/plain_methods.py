@@ -1,7 +1,7 @@
 """The methods as they are usually written, on the plain ST-GCN; ours give the same losses.
 
-Queues have a column a key and a pointer that is read back, key networks follow parameter by parameter, attention
-and losses are spelled out.
+Queues have one column per key and a pointer that is read back, key networks are updated parameter by parameter,
+attention and losses are written out.
 """
 
 import copy
@@ -70,8 +70,8 @@ class Plain(nn.Module):
     def __init__(self, ours: Any, step: Callable[["Plain", Views, Views], Tensor]) -> None:
         super().__init__()
         self.ours: list[Method] = [ours]  # in a list, so that its weights are not this module's
-        made = ours.mocos if hasattr(ours, "mocos") else {"joint": ours.moco}
-        self.mocos = nn.ModuleDict({name: PlainMoCo(moco, ours.temperature) for name, moco in made.items()})
+        mocos = ours.mocos if hasattr(ours, "mocos") else {"joint": ours.moco}
+        self.mocos = nn.ModuleDict({name: PlainMoCo(moco, ours.temperature) for name, moco in mocos.items()})
         self.attention = copy.deepcopy(getattr(ours, "attention", None))
         self.predictors = copy.deepcopy(getattr(ours, "predictors", None))
         self._step = step
@@ -109,7 +109,7 @@ def crosclr(plain: Plain, views: Views, extras: Views) -> Tensor:
         for v in mocos:
             if u == v:
                 continue
-            near = scores[v][:, 1:].topk(method.top_k, dim=1).indices
+            near = scores[v][:, 1:].topk(method.settings.top_k, dim=1).indices
             positives = torch.zeros_like(scores[v][:, 1:]).scatter_(1, near, 1)
             mask = torch.cat([torch.ones_like(positives[:, :1]), positives, positives], dim=1)
             context = scores[u][:, 1:] * scores[v][:, 1:]
@@ -121,23 +121,23 @@ def crosclr(plain: Plain, views: Views, extras: Views) -> Tensor:
 
 
 def aimclr(plain: Plain, views: Views, extras: Views) -> Tensor:
-    moco, options = plain.moco, cast(Any, plain.ours[0]).options
+    moco, settings = plain.moco, cast(Any, plain.ours[0]).settings
     normal = moco.query(views["query"])
     maps = moco.encoder.features(views["extreme"])
-    persons = views["extreme"].shape[4]
-    whole = moco.project(moco.encoder.pool(maps, persons))
-    dropped = moco.project(moco.encoder.pool(_drop(maps, options["kappa"], options["energy_lambda"]), persons))
+    bodies = views["extreme"].shape[4]
+    whole = moco.project(moco.encoder.pool(maps, bodies))
+    dropped = moco.project(moco.encoder.pool(_drop(maps, settings.kappa, settings.energy_lambda), bodies))
     moco.follow()
     k = moco.key(views["key"])
     logits = [moco.logits(z, k) for z in (normal, whole, dropped)]
     mask = torch.zeros_like(logits[0])
     mask[:, 0] = 1
     for each in logits:
-        mask.scatter_(1, each[:, 1:].topk(options["top_k"], dim=1).indices + 1, 1)
+        mask.scatter_(1, each[:, 1:].topk(settings.top_k, dim=1).indices + 1, 1)
     alike = -((F.log_softmax(logits[0], dim=1) * mask).sum(1) / mask.sum(1)).mean()
-    taught = (_taught(logits[0], logits[1]) + _taught(logits[0], logits[2])) / 2
+    mining = (_d3m(logits[0], logits[1]) + _d3m(logits[0], logits[2])) / 2
     moco.enqueue(k)
-    return options["alpha"] * alike + options["beta"] * taught
+    return settings.alpha * alike + settings.beta * mining
 
 
 def skelemixclr(plain: Plain, views: Views, extras: Views) -> Tensor:
@@ -152,7 +152,7 @@ def skelemixclr(plain: Plain, views: Views, extras: Views) -> Tensor:
         inside, outside = (maps * mask).sum((3, 4)), (maps * (1 - mask)).sum((3, 4))
         p = moco.project((inside / mask.sum((3, 4))).mean(1))
         g = moco.project((outside / (1 - mask).sum((3, 4))).mean(1))
-        mixed = (_opposed(moco, p, k[extras[f"{name}_donor"]], g) + _opposed(moco, g, k, p)) / 2
+        mixed = (_hard_negative(moco, p, k[extras[f"{name}_donor"]], g) + _hard_negative(moco, g, k, p)) / 2
         loss = loss + cast(Any, plain.ours[0]).weight * mixed
     moco.enqueue(k)
     return loss
@@ -160,24 +160,24 @@ def skelemixclr(plain: Plain, views: Views, extras: Views) -> Tensor:
 
 def actclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     method, moco = cast(Any, plain.ours[0]), plain.moco
-    anchor, persons = method.anchor[None], views["key"].shape[4]
-    zbar = _judged(moco, anchor)
+    anchor, bodies = method.anchor[None], views["key"].shape[4]
+    zbar = _embedded(moco, anchor)
     moco.key_encoder.eval()
     with torch.no_grad():
         maps = moco.key_encoder.features(views["act"])
     moco.key_encoder.train()
-    mask = _actionlet(moco, method, maps, zbar, persons)
+    mask = _actionlet(moco, method, maps, zbar, bodies)
     wide = F.interpolate(mask[:, None].float(), views["act"].shape[2:4], mode="bilinear", align_corners=True)
-    wide = wide.to(mask.dtype).unflatten(0, (-1, persons)).permute(0, 2, 3, 4, 1)  # [N,1,T,V,M]
+    wide = wide.to(mask.dtype).unflatten(0, (-1, bodies)).permute(0, 2, 3, 4, 1)  # [N,1,T,V,M]
     q = moco.query(wide * views["act"] + (1 - wide) * views["non"])
     moco.follow()
-    zbar = _judged(moco, anchor)
+    zbar = _embedded(moco, anchor)
     with torch.no_grad():
         maps = moco.key_encoder.features(views["key"])
-    mask = _actionlet(moco, method, maps, zbar, persons)
+    mask = _actionlet(moco, method, maps, zbar, bodies)
     with torch.no_grad():
         moving = (maps * mask[:, None]).sum((2, 3)) / (mask.sum((1, 2)) + 1e-5)[:, None]
-        k = F.normalize(moco.key_head(moving.unflatten(0, (-1, persons)).mean(1)), dim=1)
+        k = F.normalize(moco.key_head(moving.unflatten(0, (-1, bodies)).mean(1)), dim=1)
     bank = moco.queue.clone().detach()
     wanted = F.softmax(k @ bank / method.losses.key_temperature, dim=1)
     found = F.log_softmax(q @ bank / method.losses.query_temperature, dim=1)
@@ -188,7 +188,7 @@ def actclr(plain: Plain, views: Views, extras: Views) -> Tensor:
 def skeattnclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     method, moco, attention = cast(Any, plain.ours[0]), plain.moco, cast(Any, plain.attention)
     predictors = cast(Any, plain.predictors)
-    persons = views["query"].shape[4]
+    bodies = views["query"].shape[4]
     q = F.normalize(predictors["z"](moco.head(moco.encoder(views["query"]))), dim=1)
     maps = moco.encoder.features(views["mixed"])
     tokens = maps.flatten(2).transpose(1, 2)
@@ -198,16 +198,20 @@ def skeattnclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     mask = torch.sigmoid(attention.sharpness * found).transpose(1, 2).reshape(maps.shape)
     rest = torch.ones_like(mask) - mask
     q_s, q_ns = (
-        F.normalize(predictors[which](moco.head(moco.encoder.pool(maps * share, persons))), dim=1)
+        F.normalize(predictors[which](moco.head(moco.encoder.pool(maps * share, bodies))), dim=1)
         for which, share in (("s", mask), ("ns", rest))
     )
     moco.follow()
     with torch.no_grad():
         maps = moco.key_encoder.features(views["key"])
-        pooled = [moco.key_encoder.pool(x, persons) for x in (maps, maps * mask, maps * rest)]
+        pooled = [moco.key_encoder.pool(x, bodies) for x in (maps, maps * mask, maps * rest)]
         k, k_s, k_ns = (F.normalize(moco.key_head(h), dim=1) for h in pooled)
     loss = _first(moco.logits(q, k))
-    loss = loss + method.mu * _opposed(moco, q_s, k_s, q_ns) + (1 - method.mu) * _opposed(moco, q_ns, k_ns, q_s)
+    loss = (
+        loss
+        + method.mu * _hard_negative(moco, q_s, k_s, q_ns)
+        + (1 - method.mu) * _hard_negative(moco, q_ns, k_ns, q_s)
+    )
     moco.enqueue(k)
     return loss
 
@@ -221,12 +225,12 @@ def msmclr(plain: Plain, views: Views, extras: Views) -> Tensor:
     for level in ("part", "body"):
         merged = [maps[..., list(joints)].mean(3) for joints in layout.levels[level].values()]
         scales.append(torch.stack(merged, dim=3))
-    strong = [moco.project(moco.encoder.pool(_moving(attention, x), views["strong"].shape[4])) for x in scales]
+    strong = [moco.project(moco.encoder.pool(_attended(attention, x), views["strong"].shape[4])) for x in scales]
     moco.follow()
     k = moco.key(views["key"])
     logits = [moco.logits(z, k) for z in (q, *strong)]
     moco.enqueue(k)
-    return _first(logits[0]) + sum(_taught(logits[0], each) for each in logits[1:]) / 3
+    return _first(logits[0]) + sum(_d3m(logits[0], each) for each in logits[1:]) / 3
 
 
 PLAIN: Mapping[str, Callable[[Plain, Views, Views], Tensor]] = {
@@ -238,11 +242,11 @@ def _first(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
 
 
-def _taught(teacher: Tensor, logits: Tensor) -> Tensor:
+def _d3m(teacher: Tensor, logits: Tensor) -> Tensor:
     return -(F.softmax(teacher.detach(), dim=1) * F.log_softmax(logits, dim=1)).sum(1).mean()
 
 
-def _opposed(moco: PlainMoCo, q: Tensor, k: Tensor, other: Tensor) -> Tensor:
+def _hard_negative(moco: PlainMoCo, q: Tensor, k: Tensor, other: Tensor) -> Tensor:
     hard = torch.einsum("nc,nc->n", q, other.detach()).unsqueeze(-1) / moco.temperature
     return _first(torch.cat([moco.logits(q, k), hard], dim=1))
 
@@ -273,18 +277,18 @@ def _drop(x: Tensor, kappa: float, lam: float) -> Tensor:
 
 
 @torch.no_grad()
-def _judged(moco: PlainMoCo, clip: Tensor) -> Tensor:
-    """The key network's embedding of a clip that is no batch."""
+def _embedded(moco: PlainMoCo, clip: Tensor) -> Tensor:
+    """The key network's embedding of one clip, in eval mode."""
     moco.key_encoder.eval()
     z: Tensor = moco.key_head(moco.key_encoder(clip))
     moco.key_encoder.train()
     return z
 
 
-def _actionlet(moco: PlainMoCo, method: Any, maps: Tensor, zbar: Tensor, persons: int) -> Tensor:
+def _actionlet(moco: PlainMoCo, method: Any, maps: Tensor, zbar: Tensor, bodies: int) -> Tensor:
     """Masks [R,T',V] by the gradient at the feature maps (Lin et al. 2023, eq. 3 to 5)."""
     leaf = maps.detach().requires_grad_()
-    similarity = F.cosine_similarity(moco.key_head(moco.key_encoder.pool(leaf, persons)), zbar, dim=1)
+    similarity = F.cosine_similarity(moco.key_head(moco.key_encoder.pool(leaf, bodies)), zbar, dim=1)
     (gradient,) = torch.autograd.grad(-similarity.sum(), leaf)
     weights = gradient.mean((2, 3), keepdim=True)
     cam = F.relu((weights * maps.detach()).sum(1))
@@ -295,7 +299,7 @@ def _actionlet(moco: PlainMoCo, method: Any, maps: Tensor, zbar: Tensor, persons
     return (cam > method.regions.threshold * cam.amax((1, 2), keepdim=True)).to(maps.dtype)
 
 
-def _moving(attention: MsMAttention, x: Tensor) -> Tensor:
+def _attended(attention: MsMAttention, x: Tensor) -> Tensor:
     """W X + X of a map [R,D,T',V_s] (Wu et al., eq. 1 and 2)."""
     motion = attention.motion
     y = F.conv2d(x, motion.down.weight[:, :, None, None], motion.down.bias)

@@ -1,4 +1,4 @@
-"""ST-GCN as it is usually written: 1x1 convolution, einsum with the graph, direct 9x1 convolution (spec C1)."""
+"""ST-GCN as it is usually written: 1x1 convolution, einsum with the graph, direct 9x1 convolution."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ from skelpipe.models.stgcn import STGCN
 
 __all__ = ["PlainSTGCN"]
 
-# What our modules call what is called otherwise here.
+# From the names of our parameters to those used here.
 NAMES = {
     "spatial.maps": "spatial",
     "spatial.importance": "importance",
@@ -74,15 +74,15 @@ class PlainSTGCN(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the feature map [N*M,256,T',25]."""
-        clips, channels, frames, joints, persons = x.shape
-        y = x.permute(0, 4, 3, 1, 2).reshape(clips * persons, joints * channels, frames)
+        clips, channels, frames, joints, bodies = x.shape
+        y = x.permute(0, 4, 3, 1, 2).reshape(clips * bodies, joints * channels, frames)
         y = self.input_norm(y).unflatten(1, (joints, channels)).permute(0, 2, 3, 1)
         for block in self.blocks:
             y = block(y, self.graph)
         return y
 
-    def pool(self, features: Tensor, persons: int) -> Tensor:
-        return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
+    def pool(self, features: Tensor, bodies: int) -> Tensor:
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.features(x), x.shape[4])

@@ -20,7 +20,7 @@ from skelpipe.raw.source import TextBuffer
 __all__ = ["bench_parse", "bench_pku", "bench_prepare", "bench_workers", "bench_zip"]
 
 ROUNDS = 5
-RECORDINGS = 40000  # of which two workers make the most
+RECORDINGS = 40000  # enough that starting two workers counts for little
 BUSY = """
 import hashlib, time
 block, count, end = bytes(1 << 16), 0, time.perf_counter() + 1
@@ -29,11 +29,11 @@ while time.perf_counter() < end:
     count += 1
 print(count)
 """
-PLAIN_FILES = 4  # the plain reader takes its time
+PLAIN_FILES = 4  # the plain reader is slow
 
 
 def read_line_by_line(path: Path) -> list[list[tuple[list[float], list[tuple[float, ...]]]]]:
-    """Read a `.skeleton` file as research code does: line by line, every value through float()."""
+    """Read a `.skeleton` file as research code does: line by line, with float() for every value."""
     with open(path) as file:
         frames = []
         for _ in range(int(file.readline())):
@@ -49,17 +49,17 @@ def read_line_by_line(path: Path) -> list[list[tuple[list[float], list[tuple[flo
 
 
 def bench_parse(raw: Path) -> Row:
-    """Strict parse of .skeleton text against a line-by-line reader, files a second."""
+    """Strict parse of .skeleton text against a line-by-line reader, in files/s."""
     paths = sorted(raw.glob("*.skeleton"))[:40]
     buffer = TextBuffer()
     ours = _median(lambda: [read_skeleton(buffer.read(str(path)), path.name) for path in paths]) / len(paths)
     size = sum(path.stat().st_size for path in paths) / len(paths)
     what = f"parse a .skeleton file of {size / 1e3:.0f} kB ({1e3 * ours:.2f} ms, {size / ours / 1e6:.0f} MB/s)"
-    return Row(what, "line by line, float() a value", 1 / ours, 1 / _plain(raw), 1)
+    return Row(what, "line by line, float() per value", 1 / ours, 1 / _plain(raw), 1)
 
 
 def bench_pku(raw: Path) -> Row:
-    """Strict parse of a PKU-MMD video's text against numpy's loadtxt, videos a second."""
+    """Strict parse of a PKU-MMD video's text against numpy's loadtxt, in videos/s."""
     path = raw / "0002-L.txt"
     rng = np.random.default_rng(0)
     np.savetxt(path, rng.normal(size=(5000, 150)), fmt="%.6f")
@@ -73,7 +73,7 @@ def bench_pku(raw: Path) -> Row:
 
 
 def bench_prepare(raw: Path) -> Row:
-    """`prepare`, end to end with three views from a folder, one process, files a second."""
+    """`prepare`, end to end with three views from a folder, one process, in files/s."""
     return _bench_prepare(raw, raw, "a folder")
 
 
@@ -87,16 +87,16 @@ def bench_zip(raw: Path) -> Row:
 def _bench_prepare(raw: Path, source: Path, kind: str) -> Row:
     count = len(list(raw.glob("*.skeleton")))
     taken = statistics.median(_prepare(source) for _ in range(ROUNDS)) / count
-    what = f"prepare {count} files from {kind} ({1e3 * taken:.2f} ms a file and core)"
+    what = f"prepare {count} files from {kind} ({1e3 * taken:.2f} ms per file and core)"
     return Row(what, "only reading the files line by line", 1 / taken, 1 / _plain(raw), 1)
 
 
 def bench_workers(raw: Path) -> Row:
-    """`skelpipe prepare` with two workers against one, in turn, from the command to its end, files a second.
+    """`skelpipe prepare` with two workers against one, in turns, each a whole command, in files/s.
 
-    The recordings are linked under many names, so that starting two processes counts for little, and lie in
-    memory where there is room: two workers are to share the work, not a disk. How much two processes that share
-    nothing make of one, in the same minutes, is told beside it: on a virtual machine that is seldom two.
+    The recordings are linked under many names, so that starting two processes counts for little, and are kept in
+    memory where there is room, so that the disk does not limit two workers. The row also states how much faster
+    two independent busy processes are than one in the same minutes: on a virtual machine seldom twice.
     """
     manifest = load_manifest("ntu60")
     memory = Path("/dev/shm")
@@ -122,7 +122,7 @@ def bench_workers(raw: Path) -> Row:
 
 
 def _busy(processes: int) -> int:
-    """Return how many blocks that many processes hash in a second, together."""
+    """Return how many blocks so many processes hash per second, together."""
     command = [sys.executable, "-c", BUSY]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     return sum(int(process.communicate()[0]) for process in running)

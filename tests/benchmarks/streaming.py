@@ -2,7 +2,7 @@
 
     make .venv-swift/.installed && OMP_NUM_THREADS=1 python tests/benchmarks/streaming.py
 
-The server is OpenStack Swift, which is not fast: what counts is how near we come to its own rate in the same run.
+The server is OpenStack Swift, which is not fast: compare with its own rate in the same run.
 """
 
 import json
@@ -32,10 +32,10 @@ from skelpipe.storage import open_filesystem
 sys.path.append(str(Path(__file__).parents[1] / "swift"))
 
 BATCH = 64
-SECONDS = 20.0  # a row
-AT_ONCE = 4  # requests side by side, as many as we make
+SECONDS = 20.0  # per row
+AT_ONCE = 4  # simultaneous requests, as many as ours
 CPU = torch.device("cpu")
-LINK = 2.0  # times the rate that training needs
+LINK = 2.0  # rate of the link, in multiples of what training needs
 
 
 def joints(dataset: Dataset) -> Stream:
@@ -48,11 +48,11 @@ def read(stream: Stream) -> int:
 
 
 def whole_objects(url: str, names: list[str], clips: int) -> Callable[[], int]:
-    """The server's own rate: every shard in one request, several side by side, and nothing done with the bytes."""
-    place = open_filesystem(url)
+    """The server's own rate: each shard in one request, several at a time, and the bytes are not used."""
+    filesystem = open_filesystem(url)
 
     def fetch(name: str) -> int:
-        return sum(map(len, place.stream(name, 1 << 30)))
+        return sum(map(len, filesystem.stream(name, 1 << 30)))
 
     def work() -> int:
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -77,10 +77,10 @@ def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> Row:
 
 
 def bench_link(server: Any, path: str, seconds: float) -> Row:
-    """Steps that take a while, over a link of twice the rate they need: is any kept waiting for its data?
+    """Steps of a fixed duration over a link of twice the rate they need: does any step wait for its data?
 
-    A window is one of eight shards: while it is trained on, the next one comes. The first step is not counted:
-    there is nothing to do while its window comes.
+    A window is one of eight shards; the next one is read while it is trained on. The first step is not counted, as
+    nothing can be done while its window is read.
     """
     from proxy import FaultProxy
 
@@ -103,7 +103,7 @@ def bench_link(server: Any, path: str, seconds: float) -> Row:
 
 
 def _waits(loader: Loader, step: float) -> Iterator[float]:
-    """Take an epoch's steps; yield how long each waited for its batch, in seconds."""
+    """Take the steps of an epoch; yield how long each waited for its batch, in seconds."""
     batches = iter(loader)
     while True:
         start = time.perf_counter()
@@ -114,10 +114,10 @@ def _waits(loader: Loader, step: float) -> Iterator[float]:
 
 
 @click.command()
-@click.option("--seconds", type=float, default=SECONDS, show_default=True, help="Seconds a row.")
+@click.option("--seconds", type=float, default=SECONDS, show_default=True, help="Seconds per row.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def main(seconds: float, as_json: bool) -> None:
-    """Start a server, put a dataset there and read it in every way."""
+    """Start a server, copy a dataset to it and read it in every way."""
     import server
 
     with tempfile.TemporaryDirectory() as folder, threads(1):

@@ -108,6 +108,4 @@ def test_every_operator_of_a_chain_has_a_name() -> None:
     for name in CHAINS:
         for variant in ("paper", "released"):
             for op in chain(name, layout=KINECT, variant=variant).ops:
-                assert (
-                    title(op) == "SkeleMix" or title(op) != type(op).__name__
-                )  # not the name of the class
+                assert title(op) == "SkeleMix" or title(op) != type(op).__name__  # not the name of the class
