@@ -6,8 +6,8 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.embed --shards ...`.
 
-Spec E7: the classes are drawn by --seed alone, so that every method is shown the same ones. NMI compares the
-labels with k-means clusters, as many as classes, of the features and of their places in the picture.
+The classes are drawn by --seed alone, so that the same ones are shown for every method. NMI compares the labels
+with k-means clusters, as many as classes, of the features and of their points in the picture (docs/evaluation.md).
 """
 
 import csv
@@ -31,28 +31,25 @@ from skelpipe.cli.options import (
     shards_option,
 )
 from skelpipe.dataset import Dataset
-from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.manifest import SUBSETS
+from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
 from skelpipe.train.evaluation.clusters import (
     PERPLEXITY,
     cluster,
     draw_classes,
     normalised_mutual_information,
-    plane,
+    plane_points,
     usable_perplexity,
 )
+from skelpipe.train.evaluation.dataset_rows import labelled_rows
 from skelpipe.train.evaluation.embedding import Embedded, embed
-from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject, default_folder
-from skelpipe.train.evaluation.labelled_share import labelled_subset
-from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, open_folder, write_features
+from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, metadata_of, write_features
 from skelpipe.train.evaluation.scatter_plot import draw_scatter
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.script_options import features_option, overwrite_option, subject_options
+from skelpipe.train.running.script_options import features_option, network_options, overwrite_option
 
 __all__ = ["main"]
 
@@ -60,63 +57,70 @@ PROTOCOL = "embed"
 TABLE = "embedding.csv"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(EvaluationOptions):
+    """The command line, one field per option; without `actions` so many classes are drawn."""
+
+    subset: str
+    classes: int
+    actions: tuple[int, ...]
+    share: float
+    perplexity: float
+
+
 @dataclass(frozen=True)
 class Arrangement:
-    """The clips that are shown: embeddings, and the cluster (int64 [N]) and place (float64 [N,2]) of each."""
+    """The clips that are shown: their embeddings, the cluster (int64 [N]) and point (float64 [N,2]) of each."""
 
     clips: Embedded
     clusters: np.ndarray
-    places: np.ndarray
+    points: np.ndarray
 
 
-def choose_rows(
-    dataset: Dataset, split: str, count: int, actions: Sequence[int], share: float, seed: int
-) -> np.ndarray:
-    """Return the rows of the clips to show, int64 [n]: of the actions (from 1), else of `count` drawn classes."""
-    labels = np.asarray(dataset.labels(split), np.int64)
+def choose_rows(dataset: Dataset, options: EmbedOptions) -> np.ndarray:
+    """Return the rows of the clips to show, int64 [n]: of the actions (from 1), or else of drawn classes."""
+    subset = options.subset
+    labels = np.asarray(dataset.labels(subset), np.int64)
     if not len(labels):
-        raise DatasetError(f"{dataset.path}: the {split} split is empty: there is nothing to show")
+        raise DatasetError(f"{dataset.path}: the {subset} subset is empty: there is nothing to show")
     present = np.unique(labels).tolist()
-    if absent := [action for action in actions if action - 1 not in present]:
-        raise UsageError(f"--actions {absent[0]}: the {split} split of {dataset.path} has no clip of it")
-    chosen = [action - 1 for action in actions] or draw_classes(present, count, seed)
+    if absent := [action for action in options.actions if action - 1 not in present]:
+        raise UsageError(f"--actions {absent[0]}: the {subset} subset of {dataset.path} has no clip of it")
+    chosen = [action - 1 for action in options.actions] or draw_classes(present, options.classes, options.seed)
     rows = np.flatnonzero(np.isin(labels, chosen))
-    ids = dataset.ids(split)
-    part = labelled_subset([ids[row] for row in rows], labels[rows], share, seed)
-    return rows[part]
+    ids = dataset.ids(subset)
+    return rows[labelled_rows([ids[row] for row in rows], labels[rows], options.share, options.seed)]
 
 
-def arrange(
-    dataset: Dataset, split: str, subject: Subject, rows: np.ndarray, perplexity: float, seed: int, device: str
-) -> Arrangement:
-    """Embed the clips, place and cluster them; projections z are brought to length 1, as their loss sees them."""
-    place = resolve_device(device)
-    clips = embed(subject.network.to(place), dataset, split, subject.view, device=place, rows=rows, quiet=False)
-    if subject.features == "z":
+def arrange(evaluation: Evaluation, subset: str, rows: np.ndarray, perplexity: float) -> Arrangement:
+    """Embed clips, give each a point and a cluster; projections z are brought to length 1, as for their loss."""
+    network, seed = evaluation.network, evaluation.options.seed
+    clips = embed(
+        network.embedder,
+        evaluation.dataset,
+        subset,
+        network.view,
+        device=evaluation.device,
+        rows=rows,
+        quiet=False,
+    )
+    if network.features == "z":
         clips = replace(clips, features=torch.nn.functional.normalize(clips.features, dim=1))
     numbers = clips.features.numpy()
     clusters = cluster(numbers, len(clips.labels.unique()), seed)
-    return Arrangement(clips, clusters, plane(numbers, perplexity, seed))
+    return Arrangement(clips, clusters, plane_points(numbers, perplexity, seed))
 
 
-def summary(
-    dataset: Dataset, split: str, subject: Subject, shown: Arrangement, used: Mapping[str, Any]
-) -> dict[str, Any]:
+def summary(evaluation: Evaluation, subset: str, shown: Arrangement, used: Mapping[str, Any]) -> dict[str, Any]:
     """Return what --json prints; `used` are the options that shaped the result."""
     labels = shown.clips.labels.numpy()
     classes, clips = np.unique(labels, return_counts=True)
-    in_plane = cluster(shown.places, len(classes), used["seed"])
+    in_plane = cluster(shown.points, len(classes), used["seed"])
     return {
-        "protocol": PROTOCOL,
-        "what": subject.name,
-        "dataset": dataset_name(dataset),
-        "digest": dataset.digest,
-        "split": split,
-        "view": subject.view,
-        "features": subject.features,
-        "clips": {split: len(labels)},
+        **evaluation.facts(subset),
+        "clips": {subset: len(labels)},
         "classes": [
-            {"label": label, "name": dataset.classes[label], "clips": count}
+            {"label": label, "name": evaluation.dataset.classes[label], "clips": count}
             for label, count in zip(classes.tolist(), clips.tolist(), strict=True)
         ],
         **used,
@@ -128,11 +132,11 @@ def summary(
 
 
 def write_table(path: Path, shown: Arrangement, names: Sequence[str]) -> None:
-    """Write each clip's id, label (from 0), class name, cluster and place in the picture as CSV."""
+    """Write each clip's id, label (from 0), class name, cluster and point in the picture as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "label", "name", "cluster", "x", "y"))
-    both = zip(shown.clips.ids, shown.clips.labels.tolist(), shown.clusters, shown.places, strict=True)
+    both = zip(shown.clips.ids, shown.clips.labels.tolist(), shown.clusters, shown.points, strict=True)
     writer.writerows(
         (id_, label, names[label], found, f"{x:.6g}", f"{y:.6g}") for id_, label, found, (x, y) in both
     )
@@ -140,28 +144,26 @@ def write_table(path: Path, shown: Arrangement, names: Sequence[str]) -> None:
         file.write(text.getvalue().encode())
 
 
-def write(folder: Path, dataset: Dataset, shown: Arrangement, result: Mapping[str, Any], console: Console) -> None:
+def write(evaluation: Evaluation, folder: Path, shown: Arrangement, result: Mapping[str, Any]) -> None:
     """Write the folder of an embedding: picture, table, features, the result and a report."""
-    figures = result["figures"]
+    dataset, figures = evaluation.dataset, result["figures"]
     title = f"{result['what']}\n{result['features']} features, {result['view']} view, {result['split']} clips of "
     title += f"{result['dataset']}; NMI {figures['nmi']:.4f}, in this plane {figures['nmi_plane']:.4f}"
     labels = shown.clips.labels.numpy()
-    if not draw_scatter(shown.places, labels, dataset.classes, title, folder / EMBEDDING):
-        console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
+    if not draw_scatter(shown.points, labels, dataset.classes, title, folder / EMBEDDING):
+        evaluation.console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
     write_table(folder / TABLE, shown, dataset.classes)
-    about = {key: str(result[key]) for key in ("protocol", "dataset", "digest", "split", "view", "what")}
-    about["classes"] = json.dumps(list(dataset.classes))
-    write_features(folder / FEATURES, shown.clips, about)
+    write_features(folder / FEATURES, shown.clips, metadata_of(result, dataset.classes))
     write_json(folder / RESULT, dict(result))
     write_report(folder, dataset)
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """Return the result as lines for people."""
-    split = result["split"]
+    subset = result["split"]
     return [
         f"{result['what']}: {result['features']} features, {result['view']} view, "
-        f"{result['clips'][split]} {split} clips of {result['dataset']}",
+        f"{result['clips'][subset]} {subset} clips of {result['dataset']}",
         *(f"  {entry['label'] + 1:>3}  {entry['name']} ({entry['clips']})" for entry in result["classes"]),
         f"NMI           {result['figures']['nmi']:.4f}   k-means on the features",
         f"NMI in plane  {result['figures']['nmi_plane']:.4f}   k-means on the picture, "
@@ -183,29 +185,39 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
 )
 @shards_option
 @cache_options
-@subject_options
+@network_options(earlier_names=True)
 @click.option(
-    "--split", type=click.Choice(list(SUBSETS)), default="test", show_default=True, help="Clips to show."
+    "--split",
+    "subset",
+    type=click.Choice(list(SUBSETS)),
+    default="test",
+    show_default=True,
+    help="Subset to show.",
 )
 @features_option("h")
 @click.option(
     "--classes",
-    "count",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Classes shown, drawn by --seed.",
+    help="Number of classes to show, drawn by --seed.",
 )
-@click.option("--actions", metavar="A[,A...]", callback=_parse_actions, help="These instead, numbered from 1.")
+@click.option(
+    "--actions", metavar="A[,A...]", callback=_parse_actions, help="Show these actions instead, numbered from 1."
+)
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
-    help="Part of each class's clips.",
+    help="Share of each class's clips to show.",
 )
 @click.option(
-    "--perplexity", type=click.FloatRange(min=1), default=PERPLEXITY, show_default=True, help="Of t-SNE."
+    "--perplexity",
+    type=click.FloatRange(min=1),
+    default=PERPLEXITY,
+    show_default=True,
+    help="Perplexity of t-SNE.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/embed-DATASET-VIEW-NAME].")
 @overwrite_option
@@ -214,52 +226,22 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
 @json_option
 @errors_as_messages
 @together
-def main(
-    shards: str,
-    cache: Path | None,
-    cache_size: int | None,
-    checkpoint: str | None,
-    baseline: str | None,
-    recipe: str | None,
-    settings: tuple[str, ...],
-    view: str | None,
-    split: str,
-    features: str,
-    count: int,
-    actions: tuple[int, ...],
-    share: float,
-    perplexity: float,
-    out: Path | None,
-    overwrite: bool,
-    device: str,
-    seed: int,
-    as_json: bool,
-) -> None:
+def main(**given: Any) -> None:
     """Draw the embeddings of some classes and measure how well they cluster."""
-    console, team = Console(), ranks()
-    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
-    rows = choose_rows(dataset, split, count, actions, share, seed)
-    subject = choose_subject(
-        dataset,
-        checkpoint=checkpoint,
-        baseline=baseline,
-        recipe=recipe,
-        settings=settings,
-        view=view,
-        features=features,
-        seed=seed,
-        console=console,
-    )
-    folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline)
-    team.on_main(lambda: open_folder(folder, overwrite=overwrite, also=(EMBEDDING, TABLE)))
-    usable = usable_perplexity(perplexity, len(rows))
-    if usable < perplexity:
-        console.say(f"perplexity {perplexity:g} is too much for {len(rows)} clips: {usable:.3g} is taken")
-    shown = arrange(dataset, split, subject, rows, usable, seed, device)
-    result = summary(dataset, split, subject, shown, {"share": share, "perplexity": usable, "seed": seed})
-    result["run"] = str(folder)
-    team.on_main(lambda: write(folder, dataset, shown, result, console))
-    click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
+    options = EmbedOptions(**given)
+    evaluation = begin(PROTOCOL, options)
+    rows = choose_rows(evaluation.dataset, options)
+    folder = evaluation.open_folder(also=(EMBEDDING, TABLE))
+    perplexity = usable_perplexity(options.perplexity, len(rows))
+    if perplexity < options.perplexity:
+        evaluation.console.say(
+            f"perplexity {options.perplexity:g} is too much for {len(rows)} clips: {perplexity:.3g} is taken"
+        )
+    shown = arrange(evaluation, options.subset, rows, perplexity)
+    used = {"share": options.share, "perplexity": perplexity, "seed": options.seed}
+    result = summary(evaluation, options.subset, shown, used) | {"run": str(folder)}
+    ranks().on_main(lambda: write(evaluation, folder, shown, result))
+    click.echo(json.dumps(result) if options.as_json else "\n".join(lines(result)))
 
 
 if __name__ == "__main__":

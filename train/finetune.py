@@ -8,9 +8,9 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.finetune --shards ...`.
 
-A new linear layer with as many classes as the dataset has goes on top, so a checkpoint of another dataset is
+The encoder gets a new linear layer with as many classes as the dataset has, so a checkpoint of another dataset is
 transfer. The scores of the test clips, the log, all figures and the trained network (classifier.safetensors, for
-train/predict.py and further evaluation) are left in the run's folder.
+train/predict.py and further evaluation) are written to the run's folder.
 """
 
 import json
@@ -32,12 +32,12 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
-from skelpipe.train.evaluation.checks import check_splits
+from skelpipe.train.evaluation.beginning import check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
 from skelpipe.train.evaluation.metrics import topk_accuracy
-from skelpipe.train.evaluation.outcome import Scores, write_outcome
-from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome
+from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.reporting.report import write_report
@@ -51,14 +51,14 @@ from skelpipe.train.training import finetuning
 from skelpipe.train.training.finetuning import Finetuned
 from skelpipe.train.training.finetuning_start import Request, Start, choose_start
 
-__all__ = ["Job", "finetune", "main"]
+__all__ = ["main"]
 
-PROTOCOL = "finetune"  # by which the papers' tables call fine-tuning with any share of the labels, or from scratch
+PROTOCOL = "finetune"  # in the papers' tables: fine-tuning with any share of the labels, and from scratch
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The command line, one field an option; None where the recipe or a default decides."""
+class FinetuneOptions:
+    """The command line, one field per option; None where the recipe or a default decides."""
 
     shards: str
     cache: Path | None
@@ -86,8 +86,8 @@ class Asked:
         """Return the part that says what is trained."""
         return Request(**{each.name: getattr(self, each.name) for each in fields(Request)})
 
-    def options(self, out: Path) -> RunOptions:
-        """Return the part that says how a run in the folder `out` goes on."""
+    def run_options(self, out: Path) -> RunOptions:
+        """Return the part that says how to run; `out` is the default of the folder."""
         return RunOptions(
             out=self.out or out,
             device=resolve_device(self.device),
@@ -99,110 +99,107 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is trained, and on which clips: `part` is `dataset`, or its training side divided."""
+class LabelledTraining:
+    """What is trained, and on which clips: `rows` is `dataset`, or the part of it that is used."""
 
     dataset: Dataset
-    part: Dataset
+    rows: Dataset
     start: Start
     seed: int
     labels: float
     holdout_subject: int | None
 
     @classmethod
-    def of(cls, dataset: Dataset, asked: Asked, console: Console) -> "Job":
+    def of(cls, dataset: Dataset, options: FinetuneOptions, console: Console) -> "LabelledTraining":
         """Choose the clips (a training subject held out, then a share of the labels) and the network."""
-        part = dataset if asked.holdout_subject is None else without_subject(dataset, asked.holdout_subject)
-        part = labelled(part, asked.labels, asked.seed)
-        check_splits(part, console.say)
-        start = choose_start(dataset, asked.request(), console)
-        start = replace(start, recipe=fit_recipe(start.recipe, part, console.say))
-        return cls(dataset, part, start, asked.seed, asked.labels, asked.holdout_subject)
+        rows = dataset if options.holdout_subject is None else without_subject(dataset, options.holdout_subject)
+        rows = labelled(rows, options.labels, options.seed)
+        check_subsets(rows, console.say)
+        start = choose_start(dataset, options.request(), console)
+        start = replace(start, recipe=fit_recipe(start.recipe, rows, console.say))
+        return cls(dataset, rows, start, options.seed, options.labels, options.holdout_subject)
 
     @property
-    def whole(self) -> bool:
-        """Whether the test split is tested on."""
+    def on_test_subset(self) -> bool:
+        """Whether the test subset is tested on, not a training subject held out."""
         return self.holdout_subject is None
 
     @property
-    def split(self) -> str:
-        """The clips that are tested on."""
-        return "test" if self.whole else f"train, subject {self.holdout_subject}"
+    def tested(self) -> str:
+        """The name of the clips that are tested on."""
+        return "test" if self.on_test_subset else f"train, subject {self.holdout_subject}"
 
     @property
     def out(self) -> Path:
-        """The folder of the run where none is named."""
-        start, held = self.start, "" if self.whole else f"-without-{self.holdout_subject}"
+        """The default folder of the run."""
+        start, held = self.start, "" if self.on_test_subset else f"-without-{self.holdout_subject}"
         return Path("runs") / f"{start.protocol}-{dataset_name(self.dataset)}-{start.view}-{start.name}{held}"
 
 
-def fit_recipe(recipe: FinetuneRecipe, part: Dataset, say: Callable[[str], None]) -> FinetuneRecipe:
-    """Return the recipe with a batch no larger than what there is to train on; a change is said in one line."""
-    count = part.count("train")
+def fit_recipe(recipe: FinetuneRecipe, rows: Dataset, say: Callable[[str], None]) -> FinetuneRecipe:
+    """Return the recipe with a batch no larger than the number of training clips; a change is said in one line."""
+    count = rows.count("train")
     if count >= recipe.batch_size:
         return recipe
     say(f"batch_size {recipe.batch_size} lowered to {count}: there are no more training clips")
     return replace(recipe, batch_size=count)
 
 
-def finetune(job: Job, options: RunOptions, amp: bool, console: Console) -> dict[str, Any]:
-    """Train, leave the run's folder behind and return what --json prints."""
-    start, part = job.start, job.part
-    provenance = finetuning.provenance_of(part, start.classifier, start.recipe, start.view, job.seed, amp)
+def finetune(training: LabelledTraining, options: RunOptions, amp: bool, console: Console) -> dict[str, Any]:
+    """Train, write the run's folder and return what --json prints."""
+    start, dataset, rows = training.start, training.dataset, training.rows
+    provenance = finetuning.provenance_of(rows, start.classifier, start.recipe, start.view, training.seed, amp)
     console.say(
-        f"{start.subject.name}, recipe {start.recipe_name}, on {dataset_name(job.dataset)} ({start.view}): "
-        f"{part.count('train')} training clips, {part.count('test')} to test ({job.split}), {options.device}, "
-        f"run {options.out}"
+        f"{start.network.name}, recipe {start.recipe_name}, on {dataset_name(dataset)} ({start.view}): "
+        f"{rows.count('train')} training clips, {rows.count('test')} to test ({training.tested}), "
+        f"{options.device}, run {options.out}"
     )
-    done = finetuning.finetune(part, start.classifier, provenance, options, console)
-    about = {
-        "protocol": start.protocol,
-        "dataset": dataset_name(job.dataset),
-        "digest": job.dataset.digest,
-        "split": job.split,
-        "view": start.view,
-        "what": start.subject.name,
-    }
-    held = reference(job.dataset, start.subject, PROTOCOL, job.labels) if job.whole else None
+    done = finetuning.finetune(rows, start.classifier, provenance, options, console)
+    held = reference(dataset, start.network, PROTOCOL, training.labels) if training.on_test_subset else None
     result = {
-        **about,
+        "protocol": start.protocol,
+        "dataset": dataset_name(dataset),
+        "digest": dataset.digest,
+        "split": training.tested,
+        "view": start.view,
+        "what": start.network.name,
         "run": str(options.out),
         "recipe": start.recipe_name,
-        "labels": job.labels,
-        "seed": job.seed,
+        "labels": training.labels,
+        "seed": training.seed,
         "epochs": done.epoch,
-        "clips": {side: part.count(side) for side in ("train", "test")},
+        "clips": {subset: rows.count(subset) for subset in ("train", "test")},
         **_figures(done),
-        "chance": 100.0 / len(set(part.labels("train").tolist())),
-        "reported": reported(held, published(job.dataset)),
+        "chance": 100.0 / len(set(rows.labels("train").tolist())),
+        "reported": reported(held, published(dataset)),
     }
-    about |= {"classes": json.dumps(list(job.dataset.classes)), **told_by_scores(held, job.dataset)}
+    about = metadata_of(result, dataset.classes) | reference_metadata(held, dataset)
     scores = Scores(done.tested.ids, done.tested.labels.numpy(), done.tested.features.numpy(), about)
 
     def write() -> None:
         network = done.classifier
-        origin = _origin(job, result, amp)
+        origin = _origin(training, result, amp)
         export_classifier(RunFolder(options.out).classifier, network.encoder, network.head, origin)
         write_outcome(options.out, scores, result)
-        write_report(options.out, job.dataset)
+        write_report(options.out, dataset)
 
     ranks().on_main(write)
     return result
 
 
-def _origin(job: Job, result: Mapping[str, Any], amp: bool) -> Origin:
-    start, where = job.start, dataset_name(job.dataset)
+def _origin(training: LabelledTraining, result: Mapping[str, Any], amp: bool) -> Origin:
+    start, where = training.start, dataset_name(training.dataset)
     return Origin.of(
-        job.dataset,
+        training.dataset,
         protocol=start.protocol,
-        what=start.subject.name + ("" if start.from_scratch else f", then with labels on {where}"),
-        method=start.subject.method or "",
+        what=start.network.name + ("" if start.from_scratch else f", then with labels on {where}"),
+        method=start.network.method or "",
         trained_on=where,
         view=start.view,
-        seed=job.seed,
+        seed=training.seed,
         amp=amp,
         epoch=result["epochs"],
-        encoder=start.subject.architecture or {},
+        encoder=start.network.architecture or {},
         recipe=start.recipe.content(),
     )
 
@@ -254,7 +251,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     "--holdout-subject",
     type=int,
     metavar="N",
-    help="Leave training subject N out and test on it, not on the test split: for choosing settings.",
+    help="Leave training subject N out and test on it, not on the test subset: for choosing settings.",
 )
 @own_view_option
 @training_options
@@ -287,13 +284,14 @@ def main(**given: Any) -> None:
 
     Interrupted or killed, the same command with --resume goes on from the newest checkpoint.
     """
-    asked = Asked(**given)
-    if asked.resume and asked.overwrite:
+    options = FinetuneOptions(**given)
+    if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
     console = Console()
-    job = Job.of(Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size), asked, console)
-    result = finetune(job, asked.options(job.out), asked.amp, console)
-    click.echo(json.dumps(result) if asked.as_json else "\n".join(_lines(result)))
+    dataset = Dataset.open(options.shards, cache=options.cache, cache_size=options.cache_size)
+    training = LabelledTraining.of(dataset, options, console)
+    result = finetune(training, options.run_options(training.out), options.amp, console)
+    click.echo(json.dumps(result) if options.as_json else "\n".join(_lines(result)))
 
 
 if __name__ == "__main__":

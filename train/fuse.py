@@ -1,4 +1,4 @@
-"""Fuse the scores of several streams, joined by sample id, and judge the sum.
+"""Fuse the scores of several streams, joined by sample id, and evaluate the sum.
 
     python train/fuse.py runs/linear-ntu60-xsub-joint runs/linear-ntu60-xsub-bone runs/linear-ntu60-xsub-motion
     python train/fuse.py joint/scores.parquet motion/scores.parquet --weights joint=0.6,motion=0.4
@@ -6,8 +6,9 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.fuse ...`.
 
-Spec D8: raw scores times the stream's weight, added up. The weights of the papers are tried side by side; those of
---weights, else AimCLR's (for SkeleMixCLR its own, equal ones), are what is written and counts.
+Raw scores are multiplied by the stream's weight and added. The weights of all papers are tried (divergence
+`fusion-weights`); the result is that of --weights, or else of AimCLR's weights (for SkeleMixCLR of its own, which
+are equal).
 """
 
 import json
@@ -23,11 +24,11 @@ import yaml
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.train.evaluation.dataset_of_scores import find_dataset
 from skelpipe.train.evaluation.fusion import (
     Weights,
     align,
     equal_weights,
+    find_dataset,
     fuse,
     fused_view,
     named_weights,
@@ -38,7 +39,7 @@ from skelpipe.train.evaluation.metrics import confusion, topk_accuracy
 from skelpipe.train.evaluation.outcome import SCORES, SETTINGS, Scores, open_folder, read_scores, write_outcome
 from skelpipe.train.evaluation.segmentation_metrics import segmentation_figures
 from skelpipe.train.papers.references import Reference
-from skelpipe.train.papers.reported import HELD_AGAINST, PUBLISHED, published, reported, reported_text
+from skelpipe.train.papers.reported import PUBLISHED, REFERENCE, published, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.run_log import Console
@@ -50,10 +51,10 @@ SEGMENT = "segment"  # the protocol whose samples are frames
 
 
 def read_streams(sources: Sequence[str], console: Console) -> list[Scores]:
-    """Read the scores in folders or files, joined by sample id; see `align` for what is refused."""
+    """Read the scores in folders or files, joined by sample id; see `align` for the errors."""
     paths = [Path(source) / SCORES if Path(source).is_dir() else Path(source) for source in sources]
-    for place, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:place]]:
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
             raise UsageError(f"{path} is given twice: it would be fused with itself")
     streams = align([read_scores(path) for path in paths], [str(path) for path in paths])
     if len(protocols := _protocols(streams)) > 1:
@@ -66,7 +67,7 @@ def _protocols(streams: Sequence[Scores]) -> list[str]:
 
 
 def stream_names(sources: Sequence[str], streams: Sequence[Scores]) -> list[str]:
-    """Return what to call each stream: its view and, where one comes twice, its protocol, or else its source."""
+    """Return a name for each stream: its view and, where a view comes twice, its protocol, or else its source."""
     views = [stream.about["view"] for stream in streams]
     if len(set(views)) == len(views):
         return views
@@ -83,22 +84,22 @@ def figures(protocol: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, 
     return {f"top{k}": topk_accuracy(scores, labels, k) for k in (1, 5)}
 
 
-def judge(
+def evaluate(
     sources: Sequence[str],
     streams: Sequence[Scores],
     given: str | None,
     method: str | None,
     dataset: Dataset | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
-    """Fuse aligned streams by all weights; return the scores that count, and what --json prints.
+    """Fuse aligned streams by all weights; return the scores by the chosen ones, and what --json prints.
 
-    `method` is the one whose networks made all of them, if there is one; `dataset` theirs, where it is at hand.
+    `method` is the one whose networks gave all scores, if there is one; `dataset` theirs, where it was found.
     """
     about = streams[0].about
     views = [stream.about["view"] for stream in streams]
     protocol = "+".join(_protocols(streams))
-    alike = protocol == about["protocol"]
-    sets = papers_weights(about["dataset"], views) if alike else [equal_weights(len(views))]
+    one_protocol = protocol == about["protocol"]
+    sets = papers_weights(about["dataset"], views) if one_protocol else [equal_weights(len(views))]
     if given is not None:
         sets = [parse_weights(given, views), *sets]
     chosen = sets[0] if given is not None else named_weights(sets, method)
@@ -107,13 +108,13 @@ def judge(
         fused = fuse(streams, weights.values)
         tried.append(_entry(weights, figures(protocol, fused, labels), weights is chosen))
         if weights is chosen:
-            counted = fused
+            summed = fused
     view = fused_view(views)
     what = " + ".join(dict.fromkeys(stream.about["what"] for stream in streams))
     held = _held(streams, view)
-    told = {key: value for key, value in about.items() if key != HELD_AGAINST}
-    told |= {"protocol": protocol, "view": view, "what": what}
-    scores = replace(streams[0], scores=counted, about=told | ({HELD_AGAINST: held.text()} if held else {}))
+    kept = {key: value for key, value in about.items() if key != REFERENCE}
+    kept |= {"protocol": protocol, "view": view, "what": what}
+    scores = replace(streams[0], scores=summed, about=kept | ({REFERENCE: held.text()} if held else {}))
     result = {
         "protocol": protocol,
         "what": what,
@@ -152,21 +153,21 @@ def _entry(weights: Weights, found: Mapping[str, float], counts: bool) -> dict[s
 
 
 def common_method(streams: Sequence[Scores]) -> str | None:
-    """Return the method whose networks made all the scores, where their descriptions begin with one."""
+    """Return the method whose networks gave all scores, where all descriptions begin with the same one."""
     words = {stream.about["what"].partition(",")[0].partition(" ")[0] for stream in streams}
     word = words.pop()
     return word if not words and word in builtin_recipes() else None
 
 
 def _held(streams: Sequence[Scores], view: str) -> Reference | None:
-    """Return where in the papers' tables the fusion stands, if all its streams are of one network's places."""
-    texts = [stream.about.get(HELD_AGAINST) for stream in streams]
-    places = {Reference.of_text(text).with_stream(view).text() for text in texts if text is not None}
-    return Reference.of_text(places.pop()) if len(places) == 1 and None not in texts else None
+    """Return the entry of the papers' tables for the fusion, if its streams' entries differ in the view only."""
+    texts = [stream.about.get(REFERENCE) for stream in streams]
+    entries = {Reference.of_text(text).with_stream(view).text() for text in texts if text is not None}
+    return Reference.of_text(entries.pop()) if len(entries) == 1 and None not in texts else None
 
 
 def _augmentation(sources: Sequence[str]) -> dict[str, Any]:
-    """Return the `augment` section of the recipes that all streams were trained by, where it is one."""
+    """Return the `augment` section of the recipes of all streams, where it is the same in all."""
     found = []
     for source in sources:
         recipe = Path(source) / SETTINGS
@@ -177,18 +178,18 @@ def _augmentation(sources: Sequence[str]) -> dict[str, Any]:
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """Return the result as lines for people."""
-    split = result["split"]
+    subset = result["split"]
     names = list(result["figures"])
     width = max(len(_label(entry)) for entry in (*result["streams"], *result["fusions"])) + 2
     protocol = result["protocol"].replace("+", " and ")
-    head = f"{protocol} scores of {result['clips'][split]:,} {split} samples of {result['dataset']}, %"
+    head = f"{protocol} scores of {result['clips'][subset]:,} {subset} samples of {result['dataset']}, %"
     text = [head, " " * (width + 2) + "".join(f"{name:>8}" for name in names)]
     for entry in (*result["streams"], *result["fusions"]):
         row = "".join(f"{entry['figures'][name]:8.2f}" for name in names)
         note = f"  {entry['source']}" if "source" in entry else ""
         text.append(f"{'*' if entry.get('counts') else ' '} {_label(entry):{width}}{row}{note}")
     names_of = ":".join(entry["name"] for entry in result["streams"])
-    text.append(f"weights are {names_of}; * is the one that counts")
+    text.append(f"weights are {names_of}; * marks the result")
     said = ((name, reported_text(result, name).strip()) for name in names)
     text += [f"{name} of {result['view']} {words}" for name, words in said if words]
     return [*text, f"written to {result['run']}"]
@@ -239,7 +240,7 @@ def main(
     streams = read_streams(sources, console)
     method = common_method(streams)
     dataset = find_dataset(shards, streams[0].about["digest"], cache, cache_size)
-    scores, result = judge(sources, streams, given, method, dataset)
+    scores, result = evaluate(sources, streams, given, method, dataset)
     folder = out or default_folder(result, method)
     result["run"] = str(folder)
     open_folder(folder, overwrite=overwrite)

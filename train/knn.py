@@ -1,16 +1,17 @@
-"""Judge an encoder by its nearest neighbours: training clips vote on test clips, nothing is trained.
+"""Evaluate an encoder by its nearest neighbours: training clips vote on test clips, nothing is trained.
 
     python train/knn.py --shards data/ntu60-xsub --checkpoint runs/skeletonclr-ntu60-xsub-joint
     python train/knn.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --k 1,5,20 --features h
-    python train/knn.py --shards data/ntu60-xsub --baseline random
+    python train/knn.py --shards data/ntu60-xsub --baseline random --network aimclr
     python train/knn.py --shards data/ntu60-xsub --baseline raw --json
     python train/knn.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint --out runs/knn-aimclr
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.knn --shards ...`.
 
-Cosine similarity in float64, each neighbour voting with exp(similarity / temperature). Without --augment clips are
-as they are; the released code of SkeleMixCLR, SkeAttnCLR and ActCLR crops and shears those of both splits once.
-With --out the votes, figures a class, confusion matrix and a report are written to a folder.
+Cosine similarity in float64; each neighbour votes with weight exp(similarity / temperature). Clips are not
+augmented; with --augment those of both subsets are cropped and sheared once, as in the released code of
+SkeleMixCLR, SkeAttnCLR and ActCLR (divergence `knn-augmented-clips`). With --out the votes, figures per class,
+confusion matrix and a report are written to a folder.
 """
 
 import json
@@ -31,116 +32,104 @@ from skelpipe.cli.options import (
     seed_option,
     shards_option,
 )
-from skelpipe.dataset import Dataset
-from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.augmented_features import embed_augmented
-from skelpipe.train.evaluation.checks import check_splits
+from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.embedding import Embedded, embed
-from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject
-from skelpipe.train.evaluation.knn_votes import all_votes, figures_of
-from skelpipe.train.evaluation.outcome import SPLIT_FEATURES, Scores, open_folder, write_features, write_outcome
-from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.evaluation.knn import accuracies, all_votes
+from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
+from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.run_log import Console
 from skelpipe.train.running.script_options import (
     features_option,
+    network_options,
     overwrite_option,
     save_features_option,
-    subject_options,
 )
 
-__all__ = ["Judged", "judge", "main", "rounded"]
+__all__ = ["main", "rounded"]
 
 PROTOCOL = "knn"
 PAPER_K = 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnnOptions(EvaluationOptions):
+    """The command line, one field per option; without `out` nothing is written."""
+
+    ks: tuple[int, ...]
+    temperature: float
+    augment: bool
+    save_features: bool
+
+
 @dataclass(frozen=True)
-class Judged:
-    """What --json prints, the votes for each k, float64[N,K], and both splits' features."""
+class KnnOutcome:
+    """What --json prints, the votes for each k, float64[N,K], and the features of both subsets."""
 
     result: dict[str, Any]
     votes: Mapping[int, Tensor]
     clips: Mapping[str, Embedded]
 
 
-def judge(
-    dataset: Dataset,
-    subject: Subject,
-    ks: tuple[int, ...],
-    temperature: float,
-    device: str,
-    console: Console,
-    *,
-    augment: bool = False,
-    seed: int = 0,
-) -> Judged:
-    """Embed both splits, with `augment` cropped and sheared, and let the training clips vote on the test clips."""
-    check_splits(dataset, console.say)
-    place = resolve_device(device)
-    network = subject.network.to(place)
+def evaluate(evaluation: Evaluation, options: KnnOptions) -> KnnOutcome:
+    """Embed both subsets, cropped and sheared with `augment`, and let training clips vote on test clips."""
+    dataset, network, device = evaluation.dataset, evaluation.network, evaluation.device
     clips = {
-        split: embed_augmented(network, dataset, split, subject.view, device=place, seed=seed, quiet=False)
-        if augment
-        else embed(network, dataset, split, subject.view, device=place, quiet=False)
-        for split in ("train", "test")
+        subset: embed_augmented(
+            network.embedder, dataset, subset, network.view, device=device, seed=options.seed, quiet=False
+        )
+        if options.augment
+        else embed(network.embedder, dataset, subset, network.view, device=device, quiet=False)
+        for subset in ("train", "test")
     }
     bank, queries = clips["train"], clips["test"]
-    for k in ks:
+    for k in options.ks:
         if k > len(bank.ids):
-            console.say(f"k={k} is more than the {len(bank.ids)} training clips: all of them vote")
-    votes = all_votes(bank, queries, ks, temperature, len(dataset.classes), place)
+            evaluation.console.say(f"k={k} is more than the {len(bank.ids)} training clips: all of them vote")
+    votes = all_votes(bank, queries, options.ks, options.temperature, len(dataset.classes), device)
     result = {
-        "protocol": PROTOCOL,
-        "what": subject.name,
-        "dataset": dataset_name(dataset),
-        "digest": dataset.digest,
-        "split": "test",
-        "view": subject.view,
-        "features": subject.features,
-        "augmented": augment,
-        "temperature": temperature,
-        "seed": seed,
+        **evaluation.facts(),
+        "augmented": options.augment,
+        "temperature": options.temperature,
+        "seed": options.seed,
         "clips": {"train": len(bank.ids), "test": len(queries.ids)},
-        "figures": figures_of(votes, queries.labels),
+        "figures": accuracies(votes, queries.labels),
         "chance": 100.0 / len(set(bank.labels.tolist())),
-        "reported": reported(reference(dataset, subject, PROTOCOL), published(dataset)),
+        "reported": reported(reference(dataset, network, PROTOCOL), published(dataset)),
     }
-    return Judged(result, votes, clips)
+    return KnnOutcome(result, votes, clips)
 
 
 def rounded(votes: Tensor) -> np.ndarray:
-    """Return votes float64[N,K] as float32 with the same class ahead: where rounding makes it equal to another, or
-    overtaken by one, it gets the next higher number."""
+    """Return votes float64[N,K] as float32 with the same winner in each row.
+
+    Where rounding makes another class equal to the winner, or greater, the winner gets the next higher number.
+    """
     scores = votes.float().numpy()
-    rows, ahead = np.arange(len(scores)), votes.argmax(dim=1).numpy()
-    changed = scores.argmax(axis=1) != ahead
-    scores[rows[changed], ahead[changed]] = np.nextafter(scores[changed].max(axis=1), np.float32(np.inf))
+    rows, winners = np.arange(len(scores)), votes.argmax(dim=1).numpy()
+    changed = scores.argmax(axis=1) != winners
+    scores[rows[changed], winners[changed]] = np.nextafter(scores[changed].max(axis=1), np.float32(np.inf))
     return scores
 
 
-def save(folder: Path, dataset: Dataset, subject: Subject, judged: Judged, *, with_features: bool) -> None:
+def save(folder: Path, evaluation: Evaluation, options: KnnOptions, outcome: KnnOutcome) -> None:
     """Write the outcome: the votes of k=20 where that was asked for, of the largest k otherwise."""
-    ks = judged.votes.keys()
-    k = PAPER_K if PAPER_K in ks else max(ks)
-    queries = judged.clips["test"]
-    names = ("protocol", "dataset", "digest", "split", "view", "what")
-    about = {name: str(judged.result[name]) for name in names}
-    about |= {"classes": json.dumps(list(dataset.classes)), "features": subject.features, "k": str(k)}
-    about |= told_by_scores(reference(dataset, subject, PROTOCOL), dataset)
-    if with_features:
-        for split, embedded in judged.clips.items():
-            write_features(folder / SPLIT_FEATURES[split], embedded, about | {"split": split})
-    scores = Scores(queries.ids, queries.labels.numpy(), rounded(judged.votes[k]), about)
-    settings = {name: judged.result[name] for name in ("protocol", "features", "augmented", "temperature", "seed")}
-    settings["k"] = list(ks)
-    if judged.result["augmented"]:
+    dataset, network, result = evaluation.dataset, evaluation.network, outcome.result
+    k = PAPER_K if PAPER_K in options.ks else max(options.ks)
+    queries = outcome.clips["test"]
+    about = metadata_of(result, dataset.classes) | {"features": network.features, "k": str(k)}
+    about |= reference_metadata(reference(dataset, network, PROTOCOL), dataset)
+    if options.save_features:
+        write_subset_features(folder, outcome.clips, about)
+    scores = Scores(queries.ids, queries.labels.numpy(), rounded(outcome.votes[k]), about)
+    settings = {name: result[name] for name in ("protocol", "features", "augmented", "temperature", "seed")}
+    settings["k"] = list(options.ks)
+    if options.augment:
         settings["augment"] = {"name": "normal"}
-    settings |= subject.pretraining()
-    write_outcome(folder, scores, judged.result, settings=settings)
+    settings |= network.pretraining()
+    write_outcome(folder, scores, result, settings=settings)
     write_report(folder, dataset)
 
 
@@ -175,7 +164,7 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 )
 @shards_option
 @cache_options
-@subject_options
+@network_options(earlier_names=True)
 @features_option(None)
 @click.option(
     "--k",
@@ -191,9 +180,9 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     type=click.FloatRange(min=0, min_open=True),
     default=0.1,
     show_default=True,
-    help="A vote weighs exp(similarity / temperature).",
+    help="A vote has the weight exp(similarity / temperature).",
 )
-@click.option("--augment", is_flag=True, help="Crop and shear the clips of both splits once, before embedding.")
+@click.option("--augment", is_flag=True, help="Crop and shear the clips of both subsets once, before embedding.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write the outcome to [default: nowhere].")
 @overwrite_option
 @save_features_option
@@ -202,51 +191,20 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @json_option
 @errors_as_messages
 @together
-def main(
-    shards: str,
-    cache: Path | None,
-    cache_size: int | None,
-    checkpoint: str | None,
-    baseline: str | None,
-    recipe: str | None,
-    settings: tuple[str, ...],
-    view: str | None,
-    features: str | None,
-    ks: tuple[int, ...],
-    temperature: float,
-    augment: bool,
-    out: Path | None,
-    overwrite: bool,
-    save_features: bool,
-    device: str,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Judge an encoder by weighted k-nearest neighbours."""
-    if out is None and (overwrite or save_features):
+def main(**given: Any) -> None:
+    """Evaluate an encoder by weighted k-nearest neighbours."""
+    options = KnnOptions(**given)
+    if options.out is None and (options.overwrite or options.save_features):
         raise UsageError("--overwrite and --save-features are about the folder that --out names")
-    console = Console()
-    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
-    subject = choose_subject(
-        dataset,
-        checkpoint=checkpoint,
-        baseline=baseline,
-        recipe=recipe,
-        settings=settings,
-        view=view,
-        features=features,
-        seed=seed,
-        console=console,
-    )
-    if out is not None:
-        folder = out
-        ranks().on_main(lambda: open_folder(folder, overwrite=overwrite))
-    judged = judge(dataset, subject, ks, temperature, device, console, augment=augment, seed=seed)
-    if out is not None:
-        judged.result["run"] = str(out)
+    evaluation = begin(PROTOCOL, options)
+    check_subsets(evaluation.dataset, evaluation.console.say)
+    folder = None if options.out is None else evaluation.open_folder()
+    outcome = evaluate(evaluation, options)
+    if folder is not None:
+        outcome.result["run"] = str(folder)
         if ranks().is_main:
-            save(out, dataset, subject, judged, with_features=save_features)
-    click.echo(json.dumps(judged.result) if as_json else "\n".join(_lines(judged.result)))
+            save(folder, evaluation, options, outcome)
+    click.echo(json.dumps(outcome.result) if options.as_json else "\n".join(_lines(outcome.result)))
 
 
 if __name__ == "__main__":

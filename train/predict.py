@@ -1,4 +1,4 @@
-"""Say which actions raw recordings show, with a classifier that was trained with labels.
+"""Name the actions that raw recordings show, with a classifier that was trained with labels.
 
     python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr S001C001P001R001A001.skeleton
     python train/predict.py --checkpoint runs/finetune-ntu60-xsub-joint-aimclr --json recordings/*.skeleton
@@ -6,8 +6,8 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
 
-The classifier is that of a run of train/linear.py or train/finetune.py, or of a linear evaluation by the papers'
-code. Recordings are preprocessed as its clips were: profile, frames and bodies.
+The classifier is that of a run of train/linear.py or train/finetune.py, or a released checkpoint of a linear
+evaluation. Recordings are preprocessed as its training clips were: profile, frames and bodies.
 """
 
 import json
@@ -36,9 +36,9 @@ TOP = 5
 
 
 def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
-    """Return the recordings in raw files as joint clips, float32 [n,3,T,V,M], made as a classifier's own were.
+    """Return the recordings in raw files as joint clips, float32 [n,3,T,V,M], made like a classifier's own clips.
 
-    RawError, naming the file, where one is missing or damaged or shows nobody.
+    RawError, naming the file, where one is missing or damaged or has no body.
     """
     layout, frames, bodies = recogniser.manifest.layout, recogniser.frames, recogniser.bodies
     clips = np.empty((len(paths), 3, frames, len(layout), bodies), np.float32)
@@ -55,7 +55,7 @@ def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
 
 
 def predict(recogniser: Recogniser, paths: Sequence[str], device: torch.device) -> list[dict[str, Any]]:
-    """Return an entry a recording: its id and the likeliest actions, counted from 1, with name and probability."""
+    """Return one entry per recording: its id and the likeliest actions with number (from 1), name, probability."""
     recogniser.networks.to(device)
     entries = []
     starts = range(0, len(paths), BATCH)
@@ -109,7 +109,7 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
 @click.option(
     "--view",
     type=click.Choice(list(VIEWS)),
-    help="Stream it was trained on [default: what the file says, else joint].",
+    help="View it was trained on [default: what the file says, else joint].",
 )
 @click.option(
     "--frames",

@@ -1,4 +1,4 @@
-"""Segment untrimmed videos: a class, or background, for every frame, judged by ACC, MACC, FWIoU and mIoU.
+"""Segment untrimmed videos: a class, or background, for every frame, measured by ACC, MACC, FWIoU and mIoU.
 
     python train/segment.py --shards data/pkummd2-xview --checkpoint runs/actclr-ntu60-xview-joint
     python train/segment.py --shards data/pkummd2-xview --checkpoint encoder.safetensors --finetune
@@ -6,16 +6,16 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.segment --shards ...`.
 
-The dataset must have been prepared with --untrimmed. Spec E6: the window of 64 frames around a frame is a clip
-like the dataset's own; the encoder stays as it is and a linear layer learns, on windows drawn at random from the
-training videos, the class of the frame in the middle.
+The dataset must have been prepared with --untrimmed. The window of 64 frames around a frame is a clip like the
+dataset's own. The encoder stays as it is, and a linear layer learns the class of the frame in the middle, on
+windows drawn at random from the training videos (docs/segmentation.md).
 """
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,83 +30,76 @@ from skelpipe.cli.options import (
     seed_option,
     shards_option,
 )
-from skelpipe.dataset import Dataset
-from skelpipe.devices import resolve_device
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
-from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject, default_folder
+from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
 from skelpipe.train.evaluation.metrics import confusion
-from skelpipe.train.evaluation.outcome import TIMELINES, Scores, open_folder, write_outcome
+from skelpipe.train.evaluation.outcome import TIMELINES, Scores, metadata_of, write_outcome
 from skelpipe.train.evaluation.segmentation_metrics import runs, segmentation_figures
-from skelpipe.train.evaluation.segmenter import Plan, frame_scores, train_segmenter
+from skelpipe.train.evaluation.segmenter import SegmenterSettings, frame_scores, train_segmenter
 from skelpipe.train.evaluation.timeline_plot import Timeline, draw_timelines
 from skelpipe.train.evaluation.weights_hash import WeightsHash
 from skelpipe.train.evaluation.windows import WINDOW, Windows
-from skelpipe.train.papers.reported import published, reference, reported, reported_text, told_by_scores
+from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.script_options import overwrite_option, subject_options
+from skelpipe.train.running.script_options import network_options, overwrite_option
 
 __all__ = ["main"]
 
 PROTOCOL = "segment"
 BACKGROUND = "background"
 SEGMENTS = "segments.csv"
+TRAINING = ("epochs", "batch_size", "lr", "milestones", "windows", "window", "finetune")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions(EvaluationOptions):
+    """The command line without the segmenter's options; `videos` counts those drawn, `named` are their ids."""
+
+    features: str | None = "h"
+    stride: int
+    videos: int
+    named: tuple[str, ...]
 
 
 def segment(
-    dataset: Dataset, subject: Subject, plan: Plan, stride: int, device: str, console: Console
+    evaluation: Evaluation, settings: SegmenterSettings, stride: int
 ) -> tuple[Windows, Scores, list[dict[str, Any]]]:
     """Train on the training videos and score every frame of the test videos."""
-    train, test = (Windows(dataset, split, subject.view, plan.window) for split in ("train", "test"))
-    place = resolve_device(device)
-    encoder = subject.encoder.to(place)
-    names = [BACKGROUND, *dataset.classes]
+    dataset, network, device = evaluation.dataset, evaluation.network, evaluation.device
+    train, test = (Windows(dataset, subset, network.view, settings.window) for subset in ("train", "test"))
+    encoder, names, console = network.encoder, [BACKGROUND, *dataset.classes], evaluation.console
 
     def say(record: Mapping[str, Any]) -> None:
-        text = f"epoch {record['epoch']}/{plan.epochs}: loss {record['loss']:.4f}"
-        (console.say if record["epoch"] == plan.epochs else console.working)(text)
+        text = f"epoch {record['epoch']}/{settings.epochs}: loss {record['loss']:.4f}"
+        (console.say if record["epoch"] == settings.epochs else console.working)(text)
 
-    seal = WeightsHash.of(encoder)
-    head, log = train_segmenter(encoder, subject.feature_dim, len(names), train, plan, place, say)
-    scores = frame_scores(encoder, head, test, place, stride=stride, quiet=False)
-    if not plan.finetune:
-        seal.check(encoder)
-    about = {
-        "protocol": PROTOCOL,
-        "dataset": dataset_name(dataset),
-        "digest": dataset.digest,
-        "split": "test",
-        "view": subject.view,
-        "what": subject.name,
-        "classes": json.dumps(names),
-    }
-    about |= told_by_scores(reference(dataset, subject, PROTOCOL), dataset)
+    weights_hash = WeightsHash.of(encoder)
+    head, log = train_segmenter(encoder, network.feature_dim, len(names), train, settings, device, say)
+    scores = frame_scores(encoder, head, test, device, stride=stride, quiet=False)
+    if not settings.finetune:
+        weights_hash.check(encoder)
+    about = metadata_of(evaluation.facts(), names)
+    about |= reference_metadata(reference(dataset, network, PROTOCOL), dataset)
     return test, Scores(test.names(), test.labels, scores, about), log
 
 
-def summary(dataset: Dataset, subject: Subject, plan: Plan, stride: int, scores: Scores) -> dict[str, Any]:
+def summary(evaluation: Evaluation, settings: SegmenterSettings, stride: int, scores: Scores) -> dict[str, Any]:
     """Return what --json prints."""
-    videos = {split: dataset.videos(split) for split in ("train", "test")}
+    dataset = evaluation.dataset
+    videos = {subset: dataset.videos(subset) for subset in ("train", "test")}
     matrix = confusion(scores.labels, scores.predicted, len(scores.classes))
     return {
-        "protocol": PROTOCOL,
-        "what": subject.name,
-        "dataset": dataset_name(dataset),
-        "digest": dataset.digest,
-        "split": "test",
-        "view": subject.view,
-        "features": subject.features,
-        "encoder": "finetuned" if plan.finetune else "frozen",
-        "window": plan.window,
+        **evaluation.facts(),
+        "encoder": "finetuned" if settings.finetune else "frozen",
+        "window": settings.window,
         "stride": stride,
-        "videos": {split: len(found) for split, found in videos.items()},
-        "frames": {split: int(found.frames.sum()) for split, found in videos.items()},
+        "videos": {subset: len(found) for subset, found in videos.items()},
+        "frames": {subset: int(found.frames.sum()) for subset, found in videos.items()},
         "figures": segmentation_figures(matrix),
         "background": 100.0 * float((scores.labels == 0).mean()),
-        "reported": reported(reference(dataset, subject, PROTOCOL), published(dataset)),
+        "reported": reported(reference(dataset, evaluation.network, PROTOCOL), published(dataset)),
     }
 
 
@@ -125,7 +118,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def write_segments(path: Path, windows: Windows, scores: Scores) -> None:
-    """Write the runs of equal classes, true and predicted, as CSV; frames count from 1, both within."""
+    """Write the runs of equal classes, true and predicted, as CSV; frames count from 1, the last one included."""
     names, predicted = scores.classes, scores.predicted
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -138,10 +131,10 @@ def write_segments(path: Path, windows: Windows, scores: Scores) -> None:
         file.write(text.getvalue().encode())
 
 
-def picture(path: Path, windows: Windows, scores: Scores, wanted: Sequence[int], title: str) -> bool:
-    """Draw these videos; see `draw_timelines`."""
+def picture(path: Path, windows: Windows, scores: Scores, videos: Sequence[int], title: str) -> bool:
+    """Draw these videos, by their numbers; see `draw_timelines`."""
     predicted = scores.predicted
-    chosen = [(windows.ids[video], windows.frames_of(video)) for video in wanted]
+    chosen = [(windows.ids[video], windows.frames_of(video)) for video in videos]
     timelines = [Timeline(id_, scores.labels[own], predicted[own]) for id_, own in chosen]
     return draw_timelines(timelines, scores.classes, title, path)
 
@@ -151,18 +144,18 @@ def save(
     windows: Windows,
     scores: Scores,
     result: Mapping[str, Any],
-    wanted: Sequence[int],
-    console: Console,
+    videos: Sequence[int],
+    say: Callable[[str], None],
 ) -> None:
-    """Write what only a segmentation has: its segments and the timelines of the `wanted` videos."""
+    """Write what only a segmentation has: its segments and the timelines of these videos."""
     title = f"{result['what']}, {result['view']}: mIoU {result['figures']['miou']:.2f} %"
-    if wanted and not picture(folder / TIMELINES, windows, scores, wanted, title):
-        console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
+    if videos and not picture(folder / TIMELINES, windows, scores, videos, title):
+        say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
     write_segments(folder / SEGMENTS, windows, scores)
 
 
 def pick(ids: Sequence[str], count: int, named: Sequence[str]) -> list[int]:
-    """Return the places of the named videos, else of `count` spread evenly over all.
+    """Return the numbers of the named videos, or else of `count` videos spread evenly over all.
 
     Raises UsageError for a name that is not among `ids`.
     """
@@ -188,24 +181,42 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 )
 @shards_option
 @cache_options
-@subject_options
+@network_options(earlier_names=True)
 @click.option("--finetune", is_flag=True, help="Train the encoder too, in training mode.")
-@click.option("--epochs", type=click.IntRange(min=1), default=Plan.epochs, show_default=True, help="Of training.")
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), default=Plan.batch_size, show_default=True, help="Windows."
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=SegmenterSettings.epochs,
+    show_default=True,
+    help="Epochs of training.",
 )
 @click.option(
-    "--lr", type=click.FloatRange(min=0, min_open=True), default=Plan.lr, show_default=True, help="Of SGD."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=SegmenterSettings.batch_size,
+    show_default=True,
+    help="Windows per batch.",
 )
 @click.option(
-    "--milestones", default="40", show_default=True, callback=_milestones, help="Epochs after which lr is a tenth."
+    "--lr",
+    type=click.FloatRange(min=0, min_open=True),
+    default=SegmenterSettings.lr,
+    show_default=True,
+    help="Learning rate of SGD.",
+)
+@click.option(
+    "--milestones",
+    default="40",
+    show_default=True,
+    callback=_milestones,
+    help="Epochs after which lr is divided by 10.",
 )
 @click.option(
     "--windows",
     type=click.IntRange(min=1),
-    default=Plan.windows,
+    default=SegmenterSettings.windows,
     show_default=True,
-    help="Drawn a video and epoch.",
+    help="Windows drawn per video and epoch.",
 )
 @click.option(
     "--window", type=click.IntRange(min=2), default=WINDOW, show_default=True, help="Frames of a window."
@@ -215,12 +226,12 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Classify one frame in so many, for all of them.",
+    help="Classify one frame of every so many; its class stands for all of them.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/segment-DATASET-VIEW-NAME].")
 @overwrite_option
 @click.option(
-    "--videos", type=click.IntRange(min=0), default=8, show_default=True, help="Test videos that are drawn."
+    "--videos", type=click.IntRange(min=0), default=8, show_default=True, help="Number of test videos to draw."
 )
 @click.option("--video", "named", multiple=True, metavar="ID", help="Draw this test video instead.")
 @device_option
@@ -228,58 +239,28 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 @json_option
 @errors_as_messages
 @together
-def main(
-    shards: str,
-    cache: Path | None,
-    cache_size: int | None,
-    checkpoint: str | None,
-    baseline: str | None,
-    recipe: str | None,
-    settings: tuple[str, ...],
-    view: str | None,
-    stride: int,
-    out: Path | None,
-    overwrite: bool,
-    videos: int,
-    named: tuple[str, ...],
-    device: str,
-    as_json: bool,
-    **planned: Any,
-) -> None:
+def main(**given: Any) -> None:
     """Segment the test videos of a dataset frame by frame."""
-    console = Console()
-    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size)
-    plan = Plan(**planned)
-    wanted = pick(dataset.videos("test").ids, videos, named)
-    subject = choose_subject(
-        dataset,
-        checkpoint=checkpoint,
-        baseline=baseline,
-        recipe=recipe,
-        settings=settings,
-        view=view,
-        features="h",
-        seed=plan.seed,
-        console=console,
-    )
-    tuned = "-finetuned" if plan.finetune else ""
-    folder = out or default_folder(PROTOCOL, dataset, subject.view, checkpoint, baseline, tuned)
-    ranks().on_main(lambda: open_folder(folder, overwrite=overwrite, also=(TIMELINES, SEGMENTS)))
-    windows, scores, log = segment(dataset, subject, plan, stride, device, console)
-    result = summary(dataset, subject, plan, stride, scores) | {"run": str(folder)}
+    training = {name: given.pop(name) for name in TRAINING}
+    options, settings = SegmentOptions(**given), SegmenterSettings(seed=given["seed"], **training)
+    evaluation = begin(PROTOCOL, options)
+    drawn = pick(evaluation.dataset.videos("test").ids, options.videos, options.named)
+    folder = evaluation.open_folder("-finetuned" * settings.finetune, also=(TIMELINES, SEGMENTS))
+    windows, scores, log = segment(evaluation, settings, options.stride)
+    result = summary(evaluation, settings, options.stride, scores) | {"run": str(folder)}
 
     def write() -> None:
-        save(folder, windows, scores, result, wanted, console)
-        used = {"protocol": PROTOCOL, **_plain(plan), "stride": stride, **subject.pretraining()}
-        write_outcome(folder, scores, result, log=log, settings=used)
-        write_report(folder, dataset)
+        save(folder, windows, scores, result, drawn, evaluation.console.say)
+        used = {"protocol": PROTOCOL, **_plain(settings), "stride": options.stride}
+        write_outcome(folder, scores, result, log=log, settings=used | evaluation.network.pretraining())
+        write_report(folder, evaluation.dataset)
 
     ranks().on_main(write)
-    click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
+    click.echo(json.dumps(result) if options.as_json else "\n".join(lines(result)))
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan).items()}
+def _plain(settings: SegmenterSettings) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Features of clips that are augmented afresh, or of more than memory should hold, through the loader."""
+"""Features through the loader: of clips that are augmented afresh, or of more clips than memory should hold."""
 
 from collections.abc import Iterator
 
@@ -16,22 +16,22 @@ from skelpipe.train.running.ranks import ranks
 
 __all__ = ["FeatureLoader", "embed_augmented"]
 
-SHEAR, CROP = 0.5, 6  # the normal augmentation of all methods (spec B1)
-CLIPS = 256  # a batch of `embed_augmented`
+SHEAR, CROP = 0.5, 6  # the normal augmentation of all methods (docs/augmentation.md)
+CLIPS = 256  # per batch of `embed_augmented`
 
 
 class FeatureLoader:
     """Batches of a frozen network's features, epoch after epoch, on the network's device.
 
     With `augment` each clip is cropped in time and sheared afresh every epoch, by draws of (seed, epoch, clip),
-    and the view derived from the result. Of several ranks each embeds its share of a batch, and all get all.
+    and the view derived from the result. Each of several ranks embeds its share of a batch, and all get all.
     """
 
     def __init__(
         self,
         network: nn.Module,
         dataset: Dataset,
-        split: str,
+        subset: str,
         view: str,
         batch_size: int,
         *,
@@ -40,13 +40,13 @@ class FeatureLoader:
         seed: int = 0,
         shuffle: bool = True,
     ) -> None:
-        """Read `split`; with `shuffle` in another order each epoch, without its last, shorter batch."""
+        """Read `subset`; with `shuffle` in another order each epoch, without its last, shorter batch."""
         self._network, self._team = network, ranks()
-        self._ids = dataset.ids(split)
+        self._ids = dataset.ids(subset)
         stored = not augment and view in dataset.views
         stream = Stream(
             dataset,
-            split,
+            subset,
             [view if stored else "joint"],
             batch_size,
             seed=seed,
@@ -63,7 +63,7 @@ class FeatureLoader:
         return len(self._loader)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the next epoch's batches: features [n,D], labels int64[n] and rows of the split int64[n].
+        """Yield the next epoch's batches: features [n,D], labels int64[n] and rows of the subset int64[n].
 
         Raises SkelpipeError at the first features that are not finite.
         """
@@ -80,7 +80,7 @@ class FeatureLoader:
             yield features, self._team.gather(batch.label), index
 
     def _all(self, mine: Tensor) -> Tensor:
-        """Return all ranks' features; a rank without clips does not know how wide they are."""
+        """Return the features of all ranks; a rank without clips does not know their width."""
         if self._team.world == 1:
             return mine
         width = int(self._team.gather(torch.tensor([mine.shape[1]])).max())
@@ -90,18 +90,18 @@ class FeatureLoader:
 def embed_augmented(
     network: nn.Module,
     dataset: Dataset,
-    split: str,
+    subset: str,
     view: str,
     *,
     device: torch.device,
     seed: int = 0,
     quiet: bool = True,
 ) -> Embedded:
-    """Embed every clip of `split` once, cropped and sheared, in row order; the network is left as it was."""
+    """Embed every clip of `subset` once, cropped and sheared, in row order; the network is left as it was."""
     loader = FeatureLoader(
-        network, dataset, split, view, CLIPS, device=device, augment=True, seed=seed, shuffle=False
+        network, dataset, subset, view, CLIPS, device=device, augment=True, seed=seed, shuffle=False
     )
-    batches = progress(loader.epoch(), f"embedding {split}, augmented", len(loader), quiet=quiet)
+    batches = progress(loader.epoch(), f"embedding {subset}, augmented", len(loader), quiet=quiet)
     parts = [(features.cpu(), labels.cpu()) for features, labels, _ in batches]
     features, labels = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-    return Embedded(features, labels, list(dataset.ids(split)))
+    return Embedded(features, labels, list(dataset.ids(subset)))

@@ -28,9 +28,9 @@ class Origin:
     """Where a classifier comes from, and all that is needed to use it on other recordings.
 
     `what` describes its encoder in a line for people, `method` is the one that pre-trained it, `trained_on` the
-    dataset whose clips made the encoder what it is; both are empty where there is none. With `provenance.clips`
-    `manifest`, `second_body` and `dtype` say how clips are made. `encoder` is the section that `build_encoder`
-    takes, `recipe` says how the training went, `classes` are the names of the scores.
+    dataset that the encoder was trained on; both are empty where there is none. `provenance.clips`, `manifest`,
+    `second_body` and `dtype` say how clips are made. `encoder` is the section that `build_encoder` takes, `recipe`
+    says how the classifier was trained, `classes` are the names of the scores.
     """
 
     provenance: Provenance
@@ -48,7 +48,7 @@ class Origin:
 
     @classmethod
     def of(cls, dataset: Dataset, *, view: str, seed: int, amp: bool = False, **more: Any) -> "Origin":
-        """Return the origin of a classifier of a dataset's clips; `more` are the fields that it does not tell."""
+        """Return the origin of a classifier of a dataset's clips; `more` are the remaining fields."""
         return cls(
             provenance=Provenance(clips=ClipFacts.of(dataset), view=view, views=(view,), seed=seed, amp=amp),
             manifest=dataset.name,
@@ -60,15 +60,15 @@ class Origin:
 
     def metadata(self) -> dict[str, str]:
         """Return it as plain texts, for the header of a safetensors file."""
-        made = self.provenance
-        how = {"view": made.view, "seed": json.dumps(made.seed), "amp": json.dumps(made.amp)}
+        provenance = self.provenance
+        how = {"view": provenance.view, "seed": json.dumps(provenance.seed), "amp": json.dumps(provenance.amp)}
         own = {name: getattr(self, name) for name in OWN}
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
-        return {"kind": KIND, **texts, **made.clips.texts(), **how}
+        return {"kind": KIND, **texts, **provenance.clips.texts(), **how}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Origin":
-        """Read the texts of `metadata` back; SkelpipeError, in which `where` names the file, for what is wrong."""
+        """Read back what `metadata` returned; SkelpipeError for what is wrong, in which `where` names the file."""
         if missing := [name for name in (*OWN, *CLIPS, "view", "seed", "amp") if name not in metadata]:
             raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
         found: dict[str, Any] = {name: metadata[name] for name in OWN}
@@ -99,7 +99,7 @@ def _json(metadata: Mapping[str, str], name: str) -> Any:
 
 
 def export_classifier(path: Path, encoder: nn.Module, layer: nn.Linear, origin: Origin) -> None:
-    """Write a classifier as safetensors: `layer` maps the encoder's h to a score a class.
+    """Write a classifier as safetensors: `layer` maps the encoder's h to one score per class.
 
     The file appears under its name only when it is whole.
     """
@@ -119,9 +119,9 @@ def read_origin(path: Path) -> Origin | None:
 
 
 def load_classifier(path: Path, origin: Origin, layout: Layout) -> Networks:
-    """Return encoder and linear layer (`head`); SkelpipeError naming what does not fit, UsageError for its origin.
+    """Return encoder and linear layer (`head`) of a file; SkelpipeError naming what does not fit its origin.
 
-    torch's global generator stays where it is.
+    UsageError for an encoder section that is wrong. torch's global generator is not touched.
     """
     with torch.random.fork_rng(devices=()):
         encoder = build_encoder(origin.encoder, layout, "default")

@@ -10,20 +10,20 @@ from skelpipe.errors import UsageError
 
 __all__ = ["draw_confusion"]
 
-NAMED = 30  # classes whose names still have room beside the rows
+NAMED = 30  # up to so many classes there is room for names beside the rows
 
 
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: Path) -> bool:
     """Draw counts int[K,K] as shares of each true class's clips; without matplotlib draw nothing, return False.
 
-    Beside them is each class's accuracy. Rows are true classes, columns predicted ones; classes without clips that
-    nothing was taken for are left out.
+    Beside them is each class's accuracy. Rows are true classes, columns predicted ones; classes that are neither
+    the true nor the predicted class of a clip are left out.
     """
     shown = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     matrix, count = matrix[np.ix_(shown, shown)], len(shown)
-    side = float(np.clip(0.12 * count + 3, 5, 16))
+    edge = float(np.clip(0.12 * count + 3, 5, 16))
     try:
-        figure = new_figure(side + (3 if count <= NAMED else 1.8), side + 0.6)
+        figure = new_figure(edge + (3 if count <= NAMED else 1.8), edge + 0.6)
     except UsageError:
         return False
     clips = matrix.sum(axis=1, keepdims=True)

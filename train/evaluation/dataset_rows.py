@@ -1,7 +1,7 @@
-"""A dataset seen through some of its rows: a labelled share of the training side, a training subject left out."""
+"""A dataset reduced to some of its rows: a labelled share of the train subset, a training subject left out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,62 +9,61 @@ import numpy as np
 from skelpipe.dataset import Dataset, Reader
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.manifest import SUBSETS
-from skelpipe.train.evaluation.labelled_share import labelled_subset
 
-__all__ = ["Division", "labelled", "undivided", "without_subject"]
+__all__ = ["DatasetRows", "labelled", "labelled_rows", "whole_dataset", "without_subject"]
 
-Part = tuple[str, np.ndarray]  # a side of the whole dataset and rows of it, int64, ascending
+Rows = tuple[str, np.ndarray]  # a subset of the whole dataset and rows of it, int64, ascending
 
 
-class Division(Dataset):
-    """Some rows of a dataset under the names of its sides, for streams, loaders and `embed`.
+class DatasetRows(Dataset):
+    """Some rows of a dataset under the names of its subsets, for streams, loaders and `embed`.
 
     Rows are numbered anew, from 0, in the order of the whole. The digest is one of its own: neither a training
-    state nor figures go from one division to another, or to the whole.
+    state nor figures of other rows, or of the whole, are taken for those of these rows.
     """
 
-    def __init__(self, whole: Dataset, parts: Mapping[str, Part]) -> None:
-        """Show `parts[side]` as each side of `whole`."""
-        self.__dict__.update(whole.__dict__)  # all that is not told apart by rows stays
+    def __init__(self, whole: Dataset, rows: Mapping[str, Rows]) -> None:
+        """Let each subset consist of `rows[subset]`."""
+        self.__dict__.update(whole.__dict__)  # all that does not depend on the rows stays
         self.whole = whole
-        self.parts = dict(parts)
+        self.rows = dict(rows)
         text = hashlib.sha256(whole.digest.encode())
-        for side in SUBSETS:
-            source, rows = self.parts[side]
-            text.update(f" {side}={source}:".encode() + np.asarray(rows, "<i8").tobytes())
+        for subset in SUBSETS:
+            source, chosen = self.rows[subset]
+            text.update(f" {subset}={source}:".encode() + np.asarray(chosen, "<i8").tobytes())
         self.digest = text.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Division, (self.whole, self.parts)
+        return DatasetRows, (self.whole, self.rows)
 
-    def shard_sizes(self, split: str) -> np.ndarray:
+    def shard_sizes(self, subset: str) -> np.ndarray:
         """Return how many chosen samples each shard of the source has, int64 [S]."""
-        source, rows = self._part(split)
+        source, rows = self._rows(subset)
         ends = np.cumsum(self.whole.shard_sizes(source))
         shards = np.searchsorted(ends, rows, side="right")
         return np.bincount(shards, minlength=len(ends)).astype(np.int64)
 
-    def labels(self, split: str) -> np.ndarray:
-        source, rows = self._part(split)
+    def labels(self, subset: str) -> np.ndarray:
+        source, rows = self._rows(subset)
         chosen: np.ndarray = self.whole.labels(source)[rows]
         return chosen
 
-    def ids(self, split: str) -> list[str]:
-        source, rows = self._part(split)
+    def ids(self, subset: str) -> list[str]:
+        source, rows = self._rows(subset)
         names = self.whole.ids(source)
         return [names[row] for row in rows.tolist()]
 
-    def reader(self, split: str, view: str) -> Reader:
-        source, rows = self._part(split)
-        return _Chosen(self.whole.reader(source, view), rows)
+    def reader(self, subset: str, view: str) -> Reader:
+        source, rows = self._rows(subset)
+        return _RowsReader(self.whole.reader(source, view), rows)
 
-    def _part(self, split: str) -> Part:
-        if split not in self.parts:
-            raise UsageError(f"there is no side {split!r}; there are: {', '.join(self.parts)}")
-        return self.parts[split]
+    def _rows(self, subset: str) -> Rows:
+        if subset not in self.rows:
+            raise UsageError(f"there is no subset {subset!r}; there are: {', '.join(self.rows)}")
+        return self.rows[subset]
 
 
-class _Chosen(Reader):
+class _RowsReader(Reader):
     """Rows of another reader."""
 
     def __init__(self, reader: Reader, rows: np.ndarray) -> None:
@@ -82,21 +81,44 @@ class _Chosen(Reader):
 
 
 def labelled(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """Return the dataset with round(share * n) training samples of each class of n (spec E4), all where it is 1.
+    """Return the dataset with a share of the training samples, see `labelled_rows`, and all test samples.
 
-    Raises UsageError for a share outside (0,1] and where no class has enough samples for one.
+    With a share of 1 it is the dataset itself. Raises UsageError for a share outside (0,1] and where no class has
+    enough samples for one.
     """
     if share == 1:
         return dataset
-    rows = labelled_subset(dataset.ids("train"), dataset.labels("train"), share, seed)
-    return Division(dataset, {"train": ("train", rows), "test": ("test", _all(dataset, "test"))})
+    rows = labelled_rows(dataset.ids("train"), dataset.labels("train"), share, seed)
+    everything = np.arange(dataset.count("test"), dtype=np.int64)
+    return DatasetRows(dataset, {"train": ("train", rows), "test": ("test", everything)})
 
 
-def without_subject(dataset: Dataset, subject: int) -> Division:
-    """Return the training side divided: one subject's samples are tested on, the others' trained on.
+def labelled_rows(ids: Sequence[str], labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Return the rows of round(share * n) samples of each class of n, int64, ascending (docs/evaluation.md).
 
-    For choosing settings: the test side, and with it the test subjects, is out of reach. Raises UsageError where
-    the training side has no such subject, and DatasetError where it has no other.
+    Rounding is Python's (half to even). A sample's rank within its class is a hash of the seed and its id: the
+    choice is the same on every machine, at any shard size, in any order of the rows. Raises UsageError for a share
+    outside (0,1] and where nothing would be left.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"--labels {share}: a share of the labels above 0 and up to 1 is expected")
+    ranks = [hashlib.sha256(f"{seed} {identity}".encode()).digest() for identity in ids]
+    order = np.array(sorted(range(len(ids)), key=ranks.__getitem__), np.int64)
+    chosen = []
+    for label in np.unique(labels):
+        of_class = order[labels[order] == label]
+        chosen.append(of_class[: round(share * len(of_class))])
+    rows = np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+    if not len(rows):
+        raise UsageError(f"--labels {share}: no class has enough clips for one of them")
+    return rows
+
+
+def without_subject(dataset: Dataset, subject: int) -> DatasetRows:
+    """Return the train subset divided: the clips of one subject to test on, those of the others to train on.
+
+    For choosing settings: the test subset, and with it the test subjects, is not used at all. Raises UsageError
+    where the train subset has no such subject, and DatasetError where it has no other.
     """
     subjects = _subjects(dataset, "train")
     known = sorted(set(subjects.tolist()))
@@ -106,27 +128,24 @@ def without_subject(dataset: Dataset, subject: int) -> Division:
     if len(known) == 1:
         raise DatasetError(f"{dataset.path}: all training clips are of subject {subject}: none would be left")
     held = subjects == subject
-    return Division(dataset, {"train": ("train", np.flatnonzero(~held)), "test": ("train", np.flatnonzero(held))})
+    rows = {"train": ("train", np.flatnonzero(~held)), "test": ("train", np.flatnonzero(held))}
+    return DatasetRows(dataset, rows)
 
 
-def undivided(dataset: Dataset) -> Dataset:
-    """Return the dataset as it was prepared, of which this one may be a division."""
-    return undivided(dataset.whole) if isinstance(dataset, Division) else dataset
+def whole_dataset(dataset: Dataset) -> Dataset:
+    """Return the dataset as it was prepared, of which this one may have only some rows."""
+    return whole_dataset(dataset.whole) if isinstance(dataset, DatasetRows) else dataset
 
 
-def _all(dataset: Dataset, split: str) -> np.ndarray:
-    return np.arange(dataset.count(split), dtype=np.int64)
-
-
-def _subjects(dataset: Dataset, split: str) -> np.ndarray:
-    """Return the subject of each sample of a side, int64 [N], in row order."""
+def _subjects(dataset: Dataset, subset: str) -> np.ndarray:
+    """Return the subject of each sample of a subset, int64 [N], in row order."""
     table = dataset.table().select(["id", "subject", "split"]).to_pydict()
     of = {
         id_: subject
-        for id_, subject, side in zip(table["id"], table["subject"], table["split"], strict=True)
-        if side == split
+        for id_, subject, each in zip(table["id"], table["subject"], table["split"], strict=True)
+        if each == subset
     }
-    found = [of[id_] for id_ in dataset.ids(split)]
+    found = [of[id_] for id_ in dataset.ids(subset)]
     if None in found:
         raise DatasetError(f"{dataset.path}: does not say which subject each clip shows")
     return np.array(found, np.int64)

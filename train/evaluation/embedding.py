@@ -1,4 +1,4 @@
-"""Embedding clips of a split with a frozen network."""
+"""Embedding the clips of a subset with a frozen network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +42,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def embed(
     network: nn.Module,
     dataset: Dataset,
-    split: str,
+    subset: str,
     view: str,
     *,
     device: torch.device,
@@ -50,36 +50,36 @@ def embed(
     rows: np.ndarray | None = None,
     quiet: bool = True,
 ) -> Embedded:
-    """Embed clips of `split`, without augmentation; the network is left as it was.
+    """Embed clips of `subset`, without augmentation; the network is left as it was.
 
-    All of them in row order, or those of `rows` int64[n], in that order; no other is read.
+    All of them in row order, or those of `rows` int64[n], in that order; no other clip is read.
 
     `network` maps clips [n,C,T,V,M] to [n,D]. A view that the dataset does not store is derived from its joints,
-    which for clips without augmentation is the same. Of several ranks each embeds its share of the batches, whole
-    batches so that the result is that of one rank to the bit, and all get everything. Raises SkelpipeError where
-    an embedding is not finite.
+    which for clips without augmentation is the same. Each of several ranks embeds a share of the batches, whole
+    batches so that the result is bit-identical to that of one rank, and all ranks get all embeddings. Raises
+    SkelpipeError where an embedding is not finite.
     """
     team = ranks()
     stored = view in dataset.views
-    reader = dataset.reader(split, view if stored else "joint")
-    every, labels = dataset.ids(split), torch.as_tensor(np.asarray(dataset.labels(split)), dtype=torch.int64)
+    reader = dataset.reader(subset, view if stored else "joint")
+    every, labels = dataset.ids(subset), torch.as_tensor(np.asarray(dataset.labels(subset)), dtype=torch.int64)
     chosen = np.arange(len(reader)) if rows is None else rows
     count, ids = len(chosen), [every[row] for row in chosen.tolist()]
     batches = team.own(-(-count // batch_size))
     starts = range(batches.start * batch_size, batches.stop * batch_size, batch_size)
     parts: list[Tensor] = []
     with frozen(network):
-        for start in progress(starts, f"embedding {split}", len(starts), quiet=quiet):
+        for start in progress(starts, f"embedding {subset}", len(starts), quiet=quiet):
             clips = torch.from_numpy(reader.gather(chosen[start : start + batch_size])).to(device)
             part = network(clips if stored else derive(clips, view, dataset.layout))
             parts.append(part.flatten(1).float().cpu())
-    features = _of_all(torch.cat(parts) if parts else torch.empty(0, 0), team)
+    features = _gathered(torch.cat(parts) if parts else torch.empty(0, 0), team)
     _check_finite(features, ids)
     return Embedded(features, labels[torch.from_numpy(chosen)], ids)
 
 
-def _of_all(features: Tensor, team: Ranks) -> Tensor:
-    """Return all ranks' rows; one that has none does not know how wide they are."""
+def _gathered(features: Tensor, team: Ranks) -> Tensor:
+    """Return the rows of all ranks; a rank that has none does not know their width."""
     width = int(team.gather(torch.tensor([features.shape[1]])).max())
     return team.gather(features if len(features) else torch.empty(0, width))
 
@@ -87,4 +87,4 @@ def _of_all(features: Tensor, team: Ranks) -> Tensor:
 def _check_finite(features: Tensor, ids: list[str]) -> None:
     bad = (~features.isfinite().all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        raise SkelpipeError(f"the embeddings of {len(bad)} clips are not finite, of {ids[bad[0]]} to begin with")
+        raise SkelpipeError(f"the embeddings of {len(bad)} clips are not finite, the first is {ids[bad[0]]}")

@@ -1,6 +1,6 @@
-"""What an evaluation judges: a checkpoint, released weights, a random network or raw coordinates."""
+"""What is evaluated: a checkpoint, a released checkpoint, a random network or raw coordinates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,24 @@ from skelpipe.train.running.networks import (
     load_networks,
     read_provenance,
 )
-from skelpipe.train.running.provenance import Provenance, dataset_name
+from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.released_networks import default_view, embedder, read_released, released_provenance
-from skelpipe.train.running.run_log import Console
 
-__all__ = ["Subject", "choose_subject", "default_folder"]
+__all__ = ["EvaluatedNetwork", "NetworkOptions", "choose_network"]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is judged: maps from clips [N,C,T,V,M] to features, the view they read and how to call it.
+class EvaluatedNetwork:
+    """Maps from clips [N,C,T,V,M] to features, the view they read and how to call them.
 
-    `network` gives the features asked for, `encoder` the pooled ones h [N,`feature_dim`], with shared weights.
-    `recipe` is there when the network came out of pre-training: its paper's figures then have a meaning;
-    `method` where a method is known, also for random networks and released files; `trained_on` is the dataset
-    (`ntu60-xsub`) where a checkpoint names it; `architecture` is what `build_encoder` makes the encoder of.
+    `embedder` gives the features asked for, `encoder` the pooled ones h [N,`feature_dim`]; they share weights.
+    `recipe` is there only where that recipe alone trained the network: the papers' figures then apply. `method` is
+    the method where it is known, also of random networks and released checkpoints; `trained_on` is the dataset
+    (`ntu60-xsub`) where a checkpoint names it; `architecture` is the section from which `build_encoder` makes the
+    encoder.
     """
 
-    network: nn.Module
+    embedder: nn.Module
     encoder: nn.Module
     feature_dim: int
     name: str
@@ -53,75 +53,72 @@ class Subject:
     architecture: Mapping[str, Any] | None = None
 
     def pretraining(self) -> dict[str, Any]:
-        """Return what an evaluation's recipe.yaml tells of pre-training, nothing where there was none."""
+        """Return what an evaluation's recipe.yaml says of pre-training; nothing where there was none."""
         return {} if self.recipe is None else {"pretraining": self.recipe.content()}
 
 
-def choose_subject(
-    dataset: Dataset,
-    *,
-    checkpoint: str | None,
-    baseline: str | None,
-    recipe: str | None,
-    settings: tuple[str, ...],
-    view: str | None,
-    features: str | None,
-    seed: int,
-    console: Console,
-) -> Subject:
-    """Return what the options ask to judge; the parameters are the options of `train/knn.py`.
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Which network is evaluated; each field is an option of the scripts.
 
-    `features` None means z, or h where a checkpoint has no projection head, which is said.
+    `network` and `network_settings` are the recipe of a random network and values that override it. `features`
+    None means z, or h where a checkpoint has no projection head.
+    """
+
+    checkpoint: str | None = None
+    baseline: str | None = None
+    network: str | None = None
+    network_settings: tuple[str, ...] = ()
+    view: str | None = None
+    features: str | None = None
+    seed: int = 0
+
+
+def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str], None]) -> EvaluatedNetwork:
+    """Return the network that the options name.
 
     Raises UsageError where options contradict each other, and one that names every field in which a checkpoint
-    does not fit the dataset: view, frames, persons, layout, preprocessing profile. Dataset, classes and split may
+    does not fit the dataset: view, frames, bodies, layout, preprocessing profile. Dataset, classes and split may
     differ: that is transfer.
     """
-    if settings and baseline != "random":
-        raise UsageError("--set changes the recipe of a random network: it needs --baseline random")
+    checkpoint, baseline, view, features = options.checkpoint, options.baseline, options.view, options.features
+    if options.network_settings and baseline != "random":
+        raise UsageError("--network-set changes the recipe of a random network: it needs --baseline random")
     if baseline == "raw":
-        if checkpoint or recipe:
-            raise UsageError("--baseline raw judges coordinates: it takes neither --checkpoint nor --recipe")
+        if checkpoint or options.network:
+            raise UsageError("--baseline raw evaluates coordinates: it takes neither --checkpoint nor --network")
         flat = nn.Flatten()
-        return Subject(flat, flat, _width(flat, dataset), "raw coordinates", view or "joint", "raw")
+        return EvaluatedNetwork(flat, flat, _width(flat, dataset), "raw coordinates", view or "joint", "raw")
     if checkpoint is None:
         if baseline is None:
-            raise UsageError("say what to judge: --checkpoint RUN, --baseline random or --baseline raw")
-        chosen = with_overrides(load_recipe(recipe or "skeletonclr"), settings)
-        return _random(chosen, dataset, view or "joint", features or "z", seed)
-    if recipe is not None:
-        raise UsageError("--recipe describes a random network; a checkpoint brings its own")
+            raise UsageError("name what to evaluate: --checkpoint RUN, --baseline random or --baseline raw")
+        recipe = with_overrides(load_recipe(options.network or "skeletonclr"), options.network_settings)
+        return _random(recipe, dataset, view or "joint", features or "z", options.seed)
+    if options.network is not None:
+        raise UsageError("--network describes a random network; a checkpoint brings its own")
     path = find_weights(checkpoint, view)
     released = read_released(path)
     if baseline == "random":
         if released is not None or read_origin(path) is not None:
-            raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --recipe NAME alone")
+            raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --network NAME alone")
         provenance = _fitting(path, dataset, view)[0]
-        chosen = with_overrides(provenance.pretraining, settings)
-        return _random(chosen, dataset, view or provenance.views[0], features or "z", seed)
+        recipe = with_overrides(provenance.pretraining, options.network_settings)
+        return _random(recipe, dataset, view or provenance.views[0], features or "z", options.seed)
     labelled = read_origin(path) is not None
     if features is None and (labelled or (released is not None and released.branch().head is None)):
-        console.say(f"{path} has no projection head: its pooled features h are judged")
+        say(f"{path} has no projection head: its pooled features h are evaluated")
         features = "h"
     features = features or "z"
     if released is not None:
-        return _released(released, dataset, view or default_view(released, console.say), features)
+        return _released(released, dataset, view or default_view(released, say), features)
     if labelled:
         return _labelled(path, dataset, view, features)
     return _pretrained(path, dataset, view, features)
 
 
-def default_folder(
-    protocol: str, dataset: Dataset, view: str, checkpoint: str | None, baseline: str | None, more: str = ""
-) -> Path:
-    """Return `runs/PROTOCOL-DATASET-VIEW-NAME`, NAME being the run or file judged, and the baseline."""
-    name = "-".join(filter(None, (checkpoint and Path(checkpoint).stem, baseline)))
-    return Path("runs") / f"{protocol}-{dataset_name(dataset)}-{view}-{name}{more}"
-
-
-def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, seed: int) -> Subject:
+def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, seed: int) -> EvaluatedNetwork:
     networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
-    return Subject(
+    return EvaluatedNetwork(
         networks.embedder(features),
         networks.encoder,
         _width(networks.encoder, dataset),
@@ -133,24 +130,24 @@ def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, 
     )
 
 
-def _released(loaded: ReleasedCheckpoint, dataset: Dataset, view: str, features: str) -> Subject:
-    released_provenance(loaded, view).check(loaded.path, dataset, view)
-    encoder = loaded.branch(view).encoder
-    settings = {"graph": loaded.graph, "width": loaded.width, "out_channels": encoder.feature_dim}
-    return Subject(
-        embedder(loaded, view, features),
+def _released(released: ReleasedCheckpoint, dataset: Dataset, view: str, features: str) -> EvaluatedNetwork:
+    released_provenance(released, view).check(released.path, dataset, view)
+    encoder = released.branch(view).encoder
+    settings = {"graph": released.graph, "width": released.width, "out_channels": encoder.feature_dim}
+    return EvaluatedNetwork(
+        embedder(released, view, features),
         encoder,
         _width(encoder, dataset),
-        f"{loaded.method} as released ({loaded.path.name})",
+        f"{released.method} as released ({released.path.name})",
         view,
         features,
-        method=loaded.method,
+        method=released.method,
         architecture={"name": "stgcn", **settings},
     )
 
 
-def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> Subject:
-    """Return the network under a classifier that was trained with labels."""
+def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> EvaluatedNetwork:
+    """Return the encoder of a classifier that was trained with labels."""
     origin = read_origin(path)
     assert origin is not None
     view = view or origin.provenance.view
@@ -158,7 +155,7 @@ def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> 
     if features == "z":
         raise UsageError(f"{path}: was trained with labels and has no projection head: pass --features h")
     encoder = load_classifier(path, origin, dataset.layout).encoder
-    return Subject(
+    return EvaluatedNetwork(
         encoder,
         encoder,
         _width(encoder, dataset),
@@ -172,17 +169,17 @@ def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> 
 
 
 def _fitting(path: Path, dataset: Dataset, view: str | None) -> tuple[Provenance, int]:
-    """Return what the weights of a pre-training come from, and its epochs; see `choose_subject` for what fits."""
+    """Return provenance and epochs of pre-trained weights, which must fit the dataset; see `choose_network`."""
     provenance, epoch = read_provenance(path)
     provenance.check(path, dataset, view or provenance.views[0])
     return provenance, epoch
 
 
-def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -> Subject:
+def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -> EvaluatedNetwork:
     provenance, epoch = _fitting(path, dataset, view)
     view, recipe = view or provenance.views[0], provenance.pretraining
     networks = load_networks(path, provenance, dataset.layout, view)
-    return Subject(
+    return EvaluatedNetwork(
         networks.embedder(features),
         networks.encoder,
         _width(networks.encoder, dataset),
@@ -197,6 +194,6 @@ def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -
 
 
 def _width(encoder: nn.Module, dataset: Dataset) -> int:
-    """Return how many numbers an encoder makes of a clip of this dataset, by giving it one."""
+    """Return the number of features per clip of this dataset; one clip of zeros tells."""
     with frozen(encoder):
         return int(encoder(torch.zeros(1, *dataset.shape)).flatten(1).shape[1])

@@ -1,4 +1,7 @@
-"""A linear classifier on the features of a frozen network: the head of linear evaluation (spec E2)."""
+"""A linear classifier on the features of a frozen network: the head of linear evaluation.
+
+Guo et al. 2022, "Experimental Settings"; docs/evaluation.md, "Linear".
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from skelpipe.train.running.loop import learning_rate
 
 __all__ = ["LinearHead", "batches", "fit_linear", "linear_scores", "one_thread"]
 
-DEVIATION = 0.02  # of the first weights, N(0, 0.02); biases 0 (spec C1)
+DEVIATION = 0.02  # of the first weights, N(0, 0.02); biases 0
 SCORED = 4096  # features scored at a time
 
 Batch = tuple[Tensor, Tensor]  # features [n,D], labels int64[n]
@@ -32,10 +35,10 @@ def fit_linear(
 ) -> tuple[Tensor, Tensor]:
     """Return weight float32[K,D] and bias float32[K] of a linear classifier trained with SGD and cross entropy.
 
-    `features` float[N,D] and `labels` int64[N] in 0..classes-1 may lie on any device; the result lies there too.
-    The defaults are AimCLR's linear evaluation (spec E2). Equal arguments give equal bits on one device; torch's
-    global generator is not touched. A batch larger than N is one of N clips. Raises SkelpipeError where features
-    are not finite or training diverges.
+    `features` float[N,D] and `labels` int64[N] in 0..classes-1 may be on any device; the result is there too.
+    The defaults are those of AimCLR's linear evaluation. Equal arguments give bit-identical results on one device;
+    torch's global generator is not touched. A batch larger than N is one of N clips. Raises SkelpipeError where
+    features are not finite or training diverges.
     """
     if not len(features):
         raise UsageError("a linear classifier needs at least one clip")
@@ -53,7 +56,7 @@ def fit_linear(
 def batches(features: Tensor, labels: Tensor, size: int, seed: int, epoch: int) -> Iterator[Batch]:
     """Yield an epoch's batches in an order of (seed, epoch); the last, shorter one is dropped, as in the papers.
 
-    A split smaller than `size` is one batch.
+    Fewer than `size` clips are one batch.
     """
     generator = torch.Generator().manual_seed(((seed << 20) + epoch) % 2**63)
     order = torch.randperm(len(features), generator=generator).to(features.device)
@@ -63,9 +66,9 @@ def batches(features: Tensor, labels: Tensor, size: int, seed: int, epoch: int) 
 
 
 class LinearHead:
-    """A linear layer [D -> K] under SGD with momentum, as `torch.optim.SGD` without Nesterov has it.
+    """A linear layer [D -> K] and SGD with momentum, the same as `torch.optim.SGD` without Nesterov.
 
-    Gradients are written out: for a model this small autograd and optimiser take longer than the arithmetic.
+    Gradients are computed here: for a model this small autograd and optimiser take longer than the arithmetic.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class LinearHead:
 def linear_scores(weight: Tensor, bias: Tensor, features: Tensor) -> Tensor:
     """Return the scores float32[N,K] of features [N,D] under a linear classifier.
 
-    Summed up in float64: however many clips are scored at once, each gets the same float32.
+    Summed in float64: a clip gets the same float32, however many clips are scored at once.
     """
     weights, biases = weight.double().T, bias.double()
     parts = [torch.addmm(biases, part.double(), weights).float() for part in features.split(SCORED) if len(part)]
@@ -133,7 +136,7 @@ def linear_scores(weight: Tensor, bias: Tensor, features: Tensor) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: what a second one gains on matrices this small, waiting for it costs."""
+    """Compute on one thread: on matrices this small a second one gains no more than waiting for it costs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -10,7 +10,7 @@ BLOCK = 2**24  # scores compared at a time
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Return how often each class was taken for each: int64[K,K], one row a true class.
+    """Return how often each class was predicted for each true class: int64[K,K], one row per true class.
 
     `labels` and `predicted` are int[N] in 0..K-1; SkelpipeError where they are not, or differ in length.
     """
@@ -35,12 +35,12 @@ def predictions(scores: np.ndarray) -> np.ndarray:
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     """Return in percent how often the true class is among the k highest of the scores [N,K].
 
-    Equal scores rank in class order, lowest first; with k >= K everything is right. Raises SkelpipeError where
+    Equal scores rank in class order, lowest first; with k >= K every clip is right. Raises SkelpipeError where
     there is no clip, a score is NaN, or a label is none of the classes.
     """
     scores, labels = np.asarray(scores), np.asarray(labels, np.int64)
     if not len(labels):
-        raise SkelpipeError("there is no clip to judge")
+        raise SkelpipeError("there is no clip to evaluate")
     if scores.ndim != 2 or len(scores) != len(labels):
         raise SkelpipeError(f"scores of shape {list(scores.shape)} do not fit {len(labels)} labels")
     _refuse_nan(scores)
@@ -64,9 +64,7 @@ def per_class(matrix: np.ndarray) -> np.ndarray:
 
 
 def _refuse_nan(scores: np.ndarray) -> None:
-    """A NaN compares as no higher than anything and would count as right."""
+    """Raise SkelpipeError for NaN: no score is higher than NaN, so it would count as right."""
     bad = np.isnan(scores).any(axis=1)
     if bad.any():
-        raise SkelpipeError(
-            f"the scores of {int(bad.sum())} clips are NaN, of row {int(bad.argmax())} to begin with"
-        )
+        raise SkelpipeError(f"the scores of {int(bad.sum())} clips are NaN, the first is row {int(bad.argmax())}")

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: scores and features with sample ids, per-class figures, one result.json.
+"""The outcome of an evaluation as files: scores and features with sample ids, figures per class, result.json.
 
 Every protocol writes the same folder, `runs/PROTOCOL-DATASET-VIEW-NAME`; fusion and reports read nothing else.
 """
@@ -35,40 +35,42 @@ __all__ = [
     "EMBEDDING",
     "FEATURES",
     "LOG",
-    "OWN",
+    "OUTCOME_FILES",
     "PICTURE",
     "REPORT",
     "RESULT",
     "SCORES",
     "SETTINGS",
-    "SPLIT_FEATURES",
+    "SUBSET_FEATURES",
     "TIMELINES",
     "Scores",
+    "metadata_of",
     "open_folder",
     "read_features",
     "read_scores",
     "write_features",
     "write_outcome",
     "write_scores",
+    "write_subset_features",
 ]
 
 RESULT, SCORES, FEATURES = "result.json", "scores.parquet", "features.parquet"
-SPLIT_FEATURES = {split: f"features-{split}.parquet" for split in ("train", "test")}
+SUBSET_FEATURES = {subset: f"features-{subset}.parquet" for subset in ("train", "test")}
 CLASSES, CONFUSION, PICTURE = "classes.csv", "confusion.csv", "confusion.png"
 EMBEDDING = "embedding.png"
 TIMELINES = "timelines.png"
 LOG, SETTINGS, REPORT = "log.jsonl", "recipe.yaml", "report.html"
-TABLES = (SCORES, FEATURES, *SPLIT_FEATURES.values(), CLASSES, CONFUSION)
-OWN = (RESULT, *TABLES, PICTURE, LOG, SETTINGS, REPORT, CLASSIFIER)
-ABOUT = ("protocol", "dataset", "digest", "split", "view", "what", "classes")  # what scores say of themselves
+TABLES = (SCORES, FEATURES, *SUBSET_FEATURES.values(), CLASSES, CONFUSION)
+OUTCOME_FILES = (RESULT, *TABLES, PICTURE, LOG, SETTINGS, REPORT, CLASSIFIER)
+ABOUT = ("protocol", "dataset", "digest", "split", "view", "what", "classes")  # metadata of all scores
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a split: `ids` of length N, `labels` int64[N], `scores` float32[N,K] (logits or votes).
+    """The scores of a subset: `ids` of length N, `labels` int64[N], `scores` float32[N,K] (logits or votes).
 
-    `about` says where they come from: protocol, dataset (`ntu60-xsub`), digest, split, view, what (a line for
-    people) and classes (the K names as a JSON list); more keys are kept.
+    `about` says where they come from: protocol, dataset (`ntu60-xsub`), digest, split (the subset), view, what (a
+    line for people) and classes (the K names as a JSON list); more keys are kept.
     """
 
     ids: list[str]
@@ -88,12 +90,12 @@ class Scores:
 
 
 def open_folder(folder: Path, *, overwrite: bool, also: Sequence[str] = ()) -> None:
-    """Make the folder of an evaluation ready before the work starts; UsageError where that would cost files.
+    """Empty or create the folder of an evaluation before the work starts; UsageError where files would be lost.
 
     A finished evaluation (it has `result.json`) is removed with `overwrite` only, the rest of an interrupted one
-    always, and nothing else ever. `also` names further files that a protocol writes.
+    always, any other file never. `also` names further files that a protocol writes.
     """
-    own = {*OWN, *also}
+    own = {*OUTCOME_FILES, *also}
     try:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file: name another folder with --out")
@@ -122,10 +124,10 @@ def write_outcome(
 ) -> None:
     """Write an evaluation's folder: scores, per-class accuracy, confusion matrix and result.
 
-    `log` has one record an epoch, `settings` what the evaluation was run with; both are left out where None.
-    classes.csv numbers classes from 0, as `label` in scores.parquet; an accuracy without clips stays empty. The
-    picture needs matplotlib (skelpipe[plot]) and is left out without.
-    Under several ranks only one may call this.
+    `log` has one record per epoch, `settings` are the values that the evaluation used; both are left out where
+    None. classes.csv numbers classes from 0, as `label` in scores.parquet; the accuracy of a class without clips
+    stays empty. The picture needs matplotlib (skelpipe[plot]) and is left out without it. Of several ranks only
+    one may call this.
     """
     names = scores.classes
     matrix = confusion(scores.labels, scores.predicted, len(names))
@@ -143,8 +145,14 @@ def write_outcome(
     write_json(folder / RESULT, dict(result))
 
 
+def metadata_of(result: Mapping[str, Any], classes: Sequence[str], *more: str) -> dict[str, str]:
+    """Return the metadata of scores and features: entries of a result, also those in `more`, and class names."""
+    names = (*(name for name in ABOUT if name != "classes"), *more)
+    return {name: str(result[name]) for name in names} | {"classes": json.dumps(list(classes))}
+
+
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write scores as Parquet: id, label, predicted, score (a list of K float32); `about` is its metadata.
+    """Write scores as Parquet: id, label, predicted, score (a list of K float32); `about` is the file's metadata.
 
     Raises SkelpipeError where the parts do not fit each other, an id comes twice, or a score is NaN.
     """
@@ -171,8 +179,17 @@ def read_scores(path: Path) -> Scores:
     return scores
 
 
+def write_subset_features(
+    folder: Path, embedded: "Mapping[str, Embedded | None]", about: Mapping[str, str]
+) -> None:
+    """Write the features of each subset that has them to its file in an evaluation's folder."""
+    for subset, each in embedded.items():
+        if each is not None:
+            write_features(folder / SUBSET_FEATURES[subset], each, {**about, "split": subset})
+
+
 def write_features(path: Path, embedded: "Embedded", about: Mapping[str, str]) -> None:
-    """Write a split's embeddings as Parquet: id, label, feature (a list of D float32); `about` is its metadata."""
+    """Write embeddings as Parquet: id, label, feature (a list of D float32); `about` is the file's metadata."""
     columns = {"id": embedded.ids, "label": embedded.labels.numpy()}
     _write_table(path, columns, "feature", embedded.features.numpy(), about)
 
@@ -199,7 +216,7 @@ def _check(scores: Scores, where: str) -> None:
     except (KeyError, ValueError, TypeError):
         raise SkelpipeError(f"{where}: `classes` is no JSON list of names") from None
     if len(names) != shape[1]:
-        raise SkelpipeError(f"{where}: {shape[1]} scores a clip, but {len(names)} classes")
+        raise SkelpipeError(f"{where}: {shape[1]} scores per clip, but {len(names)} classes")
     if count and not 0 <= scores.labels.min() <= scores.labels.max() < len(names):
         raise SkelpipeError(f"{where}: a label is none of the {len(names)} classes")
     if len(set(scores.ids)) < count:

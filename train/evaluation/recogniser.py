@@ -1,4 +1,4 @@
-"""Classifiers for raw recordings: of a run here, or of a linear evaluation by the papers' code."""
+"""Classifiers for raw recordings: of a run, or released ones of the papers' linear evaluations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +26,9 @@ BY_CLASSES = {60: "ntu60", 120: "ntu120"}
 class Recogniser:
     """A classifier and how its clips are made.
 
-    `networks` map clips of a view, by its name, to scores [n, classes]; several vote. `manifest` says how raw
-    files are read, `write` makes a clip of a recording; `frames`, `bodies` and `dtype` are the stored clips'.
+    `networks` map clips of a view, by its name, to scores [n, classes]; those of several are averaged. `manifest`
+    says how raw files are read, `write` makes a clip from a recording; `frames`, `bodies` and `dtype` are those of
+    the clips that it was trained on.
     """
 
     path: Path
@@ -41,10 +42,10 @@ class Recogniser:
 
     @torch.no_grad()
     def scores(self, clips: Tensor) -> Tensor:
-        """Return the scores [n, classes] of joint clips [n,3,T,V,M], their mean over several views."""
+        """Return the scores [n, classes] of joint clips [n,3,T,V,M], the mean over its views."""
         layout = self.manifest.layout
-        total = [network(derive(clips, view, layout)) for view, network in self.networks.items()]
-        return torch.stack(total).mean(dim=0)
+        scores = [network(derive(clips, view, layout)) for view, network in self.networks.items()]
+        return torch.stack(scores).mean(dim=0)
 
 
 def open_recogniser(
@@ -52,8 +53,8 @@ def open_recogniser(
 ) -> Recogniser:
     """Return the classifier in a run's folder or a file.
 
-    `dataset`, `view` and `frames` stand in for what a released file does not tell. Raises UsageError where there
-    is no classifier, and where what it tells of itself is contradicted.
+    `dataset`, `view` and `frames` give what a released checkpoint does not say. Raises UsageError where there is
+    no classifier, and where they contradict what it says.
     """
     path = Path(checkpoint)
     if not path.exists():
@@ -63,19 +64,19 @@ def open_recogniser(
     origin = read_origin(path) if path.is_file() else None
     if origin is not None:
         return _of_run(path, origin, dataset, view, frames)
-    loaded = read_released(path) if path.is_file() else None
-    if loaded is None or loaded.kind != "linear":
+    released = read_released(path) if path.is_file() else None
+    if released is None or released.kind != "linear":
         raise UsageError(
             f"{checkpoint}: holds no classifier, so it cannot name actions: pass a finished run of "
             "train/linear.py or train/finetune.py, or the file of a linear evaluation by the papers' code"
         )
-    return _of_paper(loaded, dataset, (view,) if view else loaded.views or (default_view(loaded, say),), frames)
+    views = (view,) if view else released.views or (default_view(released, say),)
+    return _released(released, dataset, views, frames)
 
 
 def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, frames: int | None) -> Recogniser:
-    made = origin.provenance
-    clips = made.clips
-    for name, said, asked in (("view", made.view, view), ("frames", clips.frames, frames)):
+    provenance, clips = origin.provenance, origin.provenance.clips
+    for name, said, asked in (("view", provenance.view, view), ("frames", clips.frames, frames)):
         if asked is not None and asked != said:
             raise UsageError(f"{path}: {name}: trained on {said}, asked for {asked}")
     try:
@@ -90,7 +91,7 @@ def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, f
     networks = load_classifier(path, origin, manifest.layout).eval()
     return Recogniser(
         path,
-        nn.ModuleDict({made.view: nn.Sequential(networks.encoder, networks.head)}),
+        nn.ModuleDict({provenance.view: nn.Sequential(networks.encoder, networks.head)}),
         origin.classes,
         manifest,
         profile_writer(clips.profile, origin.second_body),
@@ -100,29 +101,29 @@ def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, f
     )
 
 
-def _of_paper(
-    loaded: ReleasedCheckpoint, dataset: str | None, views: tuple[str, ...], frames: int | None
+def _released(
+    released: ReleasedCheckpoint, dataset: str | None, views: tuple[str, ...], frames: int | None
 ) -> Recogniser:
-    """Return a released classifier; the number of its classes tells which of NTU's datasets it is for."""
-    name = dataset or BY_CLASSES.get(loaded.classes or 0)
+    """Return a released classifier; the number of its classes says which NTU dataset it is for."""
+    name = dataset or BY_CLASSES.get(released.classes or 0)
     if name is None:
         raise UsageError(
-            f"{loaded.path}: of which dataset are its {loaded.classes} classes? Name it with --dataset"
+            f"{released.path}: of which dataset are its {released.classes} classes? Name it with --dataset"
         )
     manifest = load_manifest(name)
-    if len(manifest.classes) != loaded.classes:
+    if len(manifest.classes) != released.classes:
         raise UsageError(
-            f"{loaded.path}: has {loaded.classes} classes, {manifest.name} has {len(manifest.classes)}"
+            f"{released.path}: has {released.classes} classes, {manifest.name} has {len(manifest.classes)}"
         )
-    _check_layout(loaded.path, loaded.layout.name, manifest)
+    _check_layout(released.path, released.layout.name, manifest)
     networks = nn.ModuleDict()
     for view in views:
-        branch = loaded.branch(view)
+        branch = released.branch(view)
         assert branch.classifier is not None
         networks[view] = nn.Sequential(branch.encoder, branch.classifier)
     write = profile_writer(CROSCLR)
     return Recogniser(
-        loaded.path, networks, manifest.classes, manifest, write, frames or loaded.frames, BODIES, "float32"
+        released.path, networks, manifest.classes, manifest, write, frames or released.frames, BODIES, "float32"
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of a segmentation, one class a frame: pure functions of labels and their confusion matrix (spec E6)."""
+"""Figures of a segmentation, one class per frame: pure functions of labels and their confusion matrix."""
 
 from collections.abc import Iterator
 
@@ -12,17 +12,17 @@ FIGURES = ("acc", "macc", "fwiou", "miou")
 
 
 def segmentation_figures(matrix: np.ndarray) -> dict[str, float]:
-    """Return ACC, MACC, FWIoU and mIoU in percent of a confusion matrix [K,K], one row a true class (spec E6).
+    """Return ACC, MACC, FWIoU and mIoU in percent of a confusion matrix [K,K], one row per true class.
 
     acc: the share of right frames; macc: the mean of the classes' own accuracies; miou: the mean of their
-    intersections over unions, and fwiou that mean weighted by the classes' frames. Means are over the classes
-    that have frames; what is taken for another class still counts against the class it is taken for. Raises
-    SkelpipeError where there is no frame.
+    intersections over unions; fwiou: that mean weighted by the classes' frames. Means are over the classes that
+    have frames; a frame with a wrong prediction also counts in the union of the predicted class. Raises
+    SkelpipeError where there is no frame (docs/segmentation.md).
     """
     counts = np.asarray(matrix, np.float64)
     truth = counts.sum(axis=1)
     if not truth.sum():
-        raise SkelpipeError("there is no frame to judge")
+        raise SkelpipeError("there is no frame to evaluate")
     seen = truth > 0
     right = counts.diagonal()[seen]
     overlap = intersection_over_union(counts)[seen]
@@ -44,7 +44,7 @@ def intersection_over_union(matrix: np.ndarray) -> np.ndarray:
 
 
 def runs(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Yield (first frame, last frame, class) of each run of equal labels [F]; frames count from 0, both within."""
+    """Yield (first frame, last frame, class) of each run of equal labels [F]; frames count from 0."""
     if not len(labels):
         return
     firsts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist()]

@@ -1,4 +1,4 @@
-"""A class for every frame: an encoder on the window around it, a linear layer on top (spec E6)."""
+"""A class for every frame: an encoder on the window around it, and a linear layer (docs/segmentation.md)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from skelpipe.train.evaluation.windows import WINDOW, Windows
 from skelpipe.train.running.loop import learning_rate
 from skelpipe.train.running.ranks import ranks
 
-__all__ = ["Plan", "frame_scores", "train_segmenter"]
+__all__ = ["SegmenterSettings", "frame_scores", "train_segmenter"]
 
 SCORED = 256  # windows scored at a time
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a segmenter is trained; the defaults are spec E6's.
+class SegmenterSettings:
+    """How a segmenter is trained; docs/segmentation.md says where the defaults come from.
 
     Every epoch sees `windows` frames of each training video, drawn anew. With `finetune` the encoder is trained
     with the head, in training mode; without, it stays as it is.
@@ -48,32 +48,32 @@ def train_segmenter(
     width: int,
     classes: int,
     windows: Windows,
-    plan: Plan,
+    settings: SegmenterSettings,
     device: torch.device,
     say: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> tuple[nn.Linear, list[dict[str, Any]]]:
-    """Train a linear layer on an encoder's features [n, width] of windows; return it and a record an epoch.
+    """Train a linear layer on an encoder's features [n, width] of windows; return it and one record per epoch.
 
-    `classes` counts the background. The encoder lies on `device` and is changed with `plan.finetune` only. The
-    same arguments give the same bits on one device. Of several ranks each trains on all the windows and has rank
-    0's layer in the end; an encoder is trained by one alone. Raises UsageError where it is not alone, and
+    `classes` includes the background. The encoder is on `device` and is changed with `settings.finetune` only. The
+    same arguments give bit-identical results on one device. Each of several ranks trains on all windows and gets
+    rank 0's layer in the end; with `finetune` there must be one rank. Raises UsageError where there are more, and
     SkelpipeError when the loss is no longer finite.
     """
-    if plan.finetune and ranks().world > 1:
+    if settings.finetune and ranks().world > 1:
         raise UsageError("--finetune trains on one device: start it without torchrun")
     log = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(plan.seed)  # the head's first weights; dropout, where the encoder is trained
+        torch.manual_seed(settings.seed)  # the head's first weights; dropout, where the encoder is trained
         head = nn.Linear(width, classes)
         draw_weights(head, "paper")
         head.to(device)
-        learned = [*head.parameters(), *(encoder.parameters() if plan.finetune else ())]
-        optimiser = torch.optim.SGD(learned, lr=plan.lr, momentum=plan.momentum)
-        for epoch in range(1, plan.epochs + 1):
-            rate = learning_rate(plan.lr, plan.milestones, epoch)
+        learned = [*head.parameters(), *(encoder.parameters() if settings.finetune else ())]
+        optimiser = torch.optim.SGD(learned, lr=settings.lr, momentum=settings.momentum)
+        for epoch in range(1, settings.epochs + 1):
+            rate = learning_rate(settings.lr, settings.milestones, epoch)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss = _train_epoch(head, optimiser, _batches(encoder, windows, plan, epoch, device))
+            loss = _train_epoch(head, optimiser, _batches(encoder, windows, settings, epoch, device))
             if not abs(loss) < float("inf"):
                 raise SkelpipeError(f"the loss is {loss} in epoch {epoch}: a lower --lr may help")
             log.append({"epoch": epoch, "loss": loss, "lr": rate})
@@ -98,7 +98,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def _take_from_main(head: nn.Linear) -> None:
-    """Give every rank the numbers of rank 0: GPUs may differ in the last bit."""
+    """Copy the weights of rank 0 to every rank: GPUs may differ in the last bit."""
     team = ranks()
     for parameter in head.parameters():
         if not team.is_main:
@@ -107,18 +107,18 @@ def _take_from_main(head: nn.Linear) -> None:
 
 
 def _batches(
-    encoder: nn.Module, windows: Windows, plan: Plan, epoch: int, device: torch.device
+    encoder: nn.Module, windows: Windows, settings: SegmenterSettings, epoch: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield features [n,D] and labels int64[n] of an epoch's windows, in an order of (seed, epoch)."""
-    rows = windows.draw(plan.windows, plan.seed, epoch)
-    rows = rows[epoch_order(plan.seed, epoch, [len(rows)])]
-    if plan.finetune:
+    rows = windows.draw(settings.windows, settings.seed, epoch)
+    rows = rows[epoch_order(settings.seed, epoch, [len(rows)])]
+    if settings.finetune:
         encoder.train()
-    for first in range(0, len(rows), plan.batch_size):
-        chosen = rows[first : first + plan.batch_size]
+    for first in range(0, len(rows), settings.batch_size):
+        chosen = rows[first : first + settings.batch_size]
         labels = torch.from_numpy(windows.labels[chosen]).to(device)
         clips = windows.clips(chosen).to(device)
-        if plan.finetune:
+        if settings.finetune:
             yield encoder(clips).flatten(1), labels
         else:
             with frozen(encoder):
@@ -131,8 +131,8 @@ def frame_scores(
 ) -> np.ndarray:
     """Return the scores of every frame, float32 [frames of all videos, K].
 
-    With a `stride` the middle frame of every so many stands for all of them. Of several ranks each scores its
-    share of the batches, whole ones so that the result is that of one rank, and all get everything.
+    With a `stride` the middle one of every `stride` frames stands for all of them. Each of several ranks scores a
+    share of the batches, whole ones so that the result is that of one rank, and all ranks get all scores.
     """
     rows, which = windows.spread(stride)
     team = ranks()

@@ -1,4 +1,4 @@
-"""Segmentations as a picture: what each video shows and what was predicted, one coloured bar above the other."""
+"""Segmentations as a picture: per video a coloured bar of the true classes above one of the predicted classes."""
 
 import colorsys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ BACKGROUND = "#e8e8e8"
 DARK = 0.45  # luminance below which numbers are written in white
 GOLDEN = 0.6180339887  # of a turn: successive hues are far apart, however many there are
 SHADES = ((0.75, 0.85), (0.45, 0.95), (0.9, 0.6), (0.35, 0.7))  # saturation and value
-WIDE = 0.02  # of the longest video: what has room for the number of its class
+WIDE = 0.02  # share of the longest video from which a run has room for the number of its class
 LEGEND_COLUMNS = 5
 WIDTH = 12.0  # inches
 
@@ -33,9 +33,9 @@ class Timeline:
 
 
 def draw_timelines(timelines: Sequence[Timeline], names: Sequence[str], title: str, path: Path) -> bool:
-    """Draw videos one under another to one scale of frames; without matplotlib draw nothing, return False.
+    """Draw videos below each other, all to one scale; without matplotlib draw nothing, return False.
 
-    `names` are the classes' [K], background first; a class has the same colour in every picture.
+    `names` are the K classes, background first; a class has the same colour in every picture.
     """
     shown = sorted(set().union(*(np.union1d(one.truth, one.predicted).tolist() for one in timelines)))
     legend_rows = -(-len(shown) // LEGEND_COLUMNS)

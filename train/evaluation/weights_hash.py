@@ -1,4 +1,4 @@
-"""Proof that a frozen network stayed as it was: a hash of every tensor it holds, before and after."""
+"""Proof that a frozen network did not change: a hash of each of its tensors, before and after."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class WeightsHash:
 
     @classmethod
     def of(cls, network: nn.Module) -> "WeightsHash":
-        """Take the hashes of a network as it is now. Type and shape enter them, the device does not."""
+        """Return the hashes of a network as it is now. Type and shape enter them, the device does not."""
         return cls({name: _hash(tensor) for name, tensor in _tensors(network)})
 
     @property
@@ -33,7 +33,7 @@ class WeightsHash:
         ).hexdigest()
 
     def check(self, network: nn.Module) -> None:
-        """Raise SkelpipeError naming each tensor of a network that is not what it was, or has come or gone."""
+        """Raise SkelpipeError naming each tensor of a network that changed, was added or was removed."""
         now = WeightsHash.of(network).hashes
         both = [*self.hashes, *(name for name in now if name not in self.hashes)]
         changed = [name for name in both if self.hashes.get(name) != now.get(name)]
@@ -44,7 +44,7 @@ class WeightsHash:
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield everything, also the buffers that a state_dict leaves out."""
+    """Yield all parameters and buffers, also those that a state_dict leaves out."""
     yield from network.named_parameters(remove_duplicate=False)
     yield from network.named_buffers(remove_duplicate=False)
 

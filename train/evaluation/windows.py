@@ -1,4 +1,7 @@
-"""Windows over untrimmed videos: a clip around every frame, preprocessed as the dataset's own clips (spec E6)."""
+"""Windows over untrimmed videos: a clip around every frame, preprocessed like the dataset's own clips.
+
+docs/segmentation.md describes them.
+"""
 
 from functools import cached_property
 
@@ -19,17 +22,17 @@ WINDOW = 64  # frames
 
 
 class Windows:
-    """The frames of a split's videos, numbered through all of them from 0, and the window around each.
+    """The frames of a subset's videos, numbered from 0 over all videos, and the window around each.
 
-    A window is `length` frames with the frame in the middle, moved where it would leave the video, so that the
-    frames at a video's end share one; a video of fewer frames is one window.
+    A window is `length` frames with the frame in the middle. Where it would leave the video it is moved inside, so
+    that the frames at a video's ends share one; a video of fewer frames is one window.
     """
 
-    def __init__(self, dataset: Dataset, split: str, view: str, length: int = WINDOW) -> None:
-        """Open the videos; DatasetError where the dataset has none in this split."""
-        self._videos = dataset.videos(split)
+    def __init__(self, dataset: Dataset, subset: str, view: str, length: int = WINDOW) -> None:
+        """Open the videos; DatasetError where the dataset has none in this subset."""
+        self._videos = dataset.videos(subset)
         if not len(self._videos):
-            raise DatasetError(f"{dataset.path}: there is no untrimmed video in the {split} split")
+            raise DatasetError(f"{dataset.path}: there is no untrimmed video in the {subset} subset")
         self.length = length
         self.ids = self._videos.ids
         self.frames = self._videos.frames  # of each video, int64 [videos]
@@ -47,22 +50,22 @@ class Windows:
         return np.concatenate([self._videos.label(video) for video in range(len(self.ids))]).astype(np.int64)
 
     def frames_of(self, video: int) -> slice:
-        """Return where the frames of a video stand among all."""
+        """Return the numbers of a video's frames."""
         return slice(int(self._ends[video] - self.frames[video]), int(self._ends[video]))
 
     def names(self) -> list[str]:
-        """Return an id for every frame: its video's and its number in it, from 1, `A01N02-L:17`."""
+        """Return an id for every frame: the video's id and the frame's number in it, from 1: `A01N02-L:17`."""
         return [
             f"{id_}:{n}" for id_, frames in zip(self.ids, self.frames, strict=True) for n in range(1, frames + 1)
         ]
 
     def middles(self, rows: np.ndarray) -> np.ndarray:
-        """Return the frame in the middle of each frame's window, int64 [n]: the frame itself but at the ends."""
+        """Return the middle frame of each frame's window, int64 [n]: the frame itself except at the ends."""
         video, start, stop = self._spans(rows)
         return self._ends[video] - self.frames[video] + (start + stop) // 2
 
     def draw(self, each: int, seed: int, epoch: int) -> np.ndarray:
-        """Return `each` frames a video, drawn evenly with repetition: int64 [videos * each], middles of windows.
+        """Return `each` frames per video, drawn uniformly with repetition: int64 [videos * each], window middles.
 
         The draws are a hash of seed, epoch and the video's number: the same on every machine.
         """
@@ -71,7 +74,7 @@ class Windows:
         return self.middles((frame + (self._ends - self.frames)[:, None]).ravel())
 
     def spread(self, stride: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the middle frame of every `stride`, int64 [n], and for every frame which of these it is with."""
+        """Return the middle one of every `stride` frames, int64 [n], and for every frame the index of its own."""
         rows, which, count = [], [], 0
         for end, frames in zip(self._ends, self.frames, strict=True):
             first = np.arange(0, frames, stride)
@@ -88,12 +91,12 @@ class Windows:
             recording = _recording(self._joints[video][:, start:stop])
             try:
                 self._write(recording, self._layout, frames, bodies, clip)
-            except RawError:  # nobody is there in all of the window
+            except RawError:  # no body in the whole window
                 clip[:] = 0
         return derive(torch.from_numpy(out), self._view, self._layout)
 
     def _spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return of each frame its video and that video's frames which are its window: from, up to."""
+        """Return for each frame its video, and first and end frame of its window in that video."""
         video = np.searchsorted(self._ends, rows, side="right")
         frames = self.frames[video]
         frame = rows - (self._ends[video] - frames)
@@ -102,7 +105,7 @@ class Windows:
 
 
 def _recording(joint: np.ndarray) -> Recording:
-    """Return stored joints [3,F,V,M], an absent body zeros, as a recording: `untrimmed.as_array` undone."""
+    """Return joints [3,F,V,M], absent bodies zeros, as a recording: the inverse of `untrimmed.as_array`."""
     bodies = np.ascontiguousarray(joint.transpose(1, 3, 2, 0))
     here = bodies.reshape(*bodies.shape[:2], -1).any(axis=2)
     xyz = bodies[here].astype(np.float64)

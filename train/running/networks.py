@@ -1,4 +1,4 @@
-"""Networks to be judged: exported weights, training checkpoints and freshly initialised ones."""
+"""Networks to evaluate: exported weights, training checkpoints and newly initialised ones."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ INITIALISERS = {"paper": "N(0, 0.02) weights, zero biases", "default": "PyTorch'
 
 
 class Networks(nn.Module):
-    """The two halves of a method's query network: clips -> h -> z."""
+    """The two parts of a method's query network: clips -> h -> z."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ def initialised(
 
 
 def export(folder: RunFolder, method: Method, provenance: Provenance, epoch: int) -> None:
-    """Write each view's query encoder and head with all that evaluation must know of them, as safetensors."""
-    for stream in provenance.views:
-        path = folder.weights if stream == provenance.view else folder.weights_of(stream)
-        metadata = replace(provenance, views=(stream,)).metadata()
-        export_encoder(path, Networks.of(method, stream), {**metadata, "epoch": str(epoch)})
+    """Write each view's query encoder and head with their provenance, as safetensors."""
+    for view in provenance.views:
+        path = folder.weights if view == provenance.view else folder.weights_of(view)
+        metadata = replace(provenance, views=(view,)).metadata()
+        export_encoder(path, Networks.of(method, view), {**metadata, "epoch": str(epoch)})
 
 
 def find_weights(source: str, view: str | None = None) -> Path:
@@ -87,7 +87,7 @@ def find_weights(source: str, view: str | None = None) -> Path:
 
 
 def read_provenance(path: Path) -> tuple[Provenance, int]:
-    """Return what the weights of a pre-training were trained on, and for how many epochs.
+    """Return the provenance of pre-trained weights, and for how many epochs they were trained.
 
     Raises UsageError for a checkpoint of a training with labels, whose network is exported when it is finished.
     """
@@ -95,8 +95,8 @@ def read_provenance(path: Path) -> tuple[Provenance, int]:
         checkpoint = read_checkpoint(path)
         if LABELLED in checkpoint.identity:
             raise UsageError(
-                f"{path}: is of a training with labels that goes on: finish it with --resume, its run then has a "
-                f"{CLASSIFIER}"
+                f"{path}: is of a training with labels that is not finished: finish it with --resume, its run "
+                f"then has a {CLASSIFIER}"
             )
         return Provenance.from_metadata(checkpoint.identity, str(path)), checkpoint.epoch
     try:
@@ -109,15 +109,15 @@ def read_provenance(path: Path) -> tuple[Provenance, int]:
     return Provenance.from_metadata(metadata, str(path)), int(metadata.get("epoch", "0"))
 
 
-def load_networks(path: Path, provenance: Provenance, layout: Layout, stream: str) -> Networks:
-    """Build the networks for one view and fill them from a file; weights that do not fit are an error."""
+def load_networks(path: Path, provenance: Provenance, layout: Layout, view: str) -> Networks:
+    """Build the networks for one view and load their weights from a file; SkelpipeError where they do not fit."""
     method = build_method(provenance.pretraining, layout, provenance.view)
     if is_torch_file(path):
         try:
             method.load_state_dict(read_checkpoint(path).model)
         except RuntimeError as error:
             raise SkelpipeError(f"{path}: does not fit its own recipe: {' '.join(str(error).split())}") from None
-        return Networks.of(method, stream)
-    networks = Networks.of(method, stream)
+        return Networks.of(method, view)
+    networks = Networks.of(method, view)
     load_encoder(path, networks)
     return networks

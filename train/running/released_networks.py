@@ -1,4 +1,4 @@
-"""Files of the papers' authors, where a script takes a checkpoint."""
+"""Released checkpoints of the papers, where a script takes a checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +13,11 @@ from skelpipe.train.running.provenance import ClipFacts, Provenance
 
 __all__ = ["BODIES", "default_view", "embedder", "read_released", "released_provenance"]
 
-BODIES = 2  # of every clip the papers train on
+BODIES = 2  # in every clip that the papers train on
 
 
 def read_released(path: Path) -> ReleasedCheckpoint | None:
-    """Return what a file of the papers' code holds, or None for one of our own; see `load_released`."""
+    """Return what a released checkpoint holds, or None for a file that skelpipe wrote; see `load_released`."""
     if not is_torch_file(path):
         return None
     content = read_content(path)
@@ -26,27 +26,27 @@ def read_released(path: Path) -> ReleasedCheckpoint | None:
     return load_released(path)
 
 
-def default_view(loaded: ReleasedCheckpoint, say: Callable[[str], None]) -> str:
-    """Return the file's first view. A file of one encoder names none: joint is then taken on trust, and said."""
-    if loaded.views:
-        return loaded.views[0]
-    say(f"{loaded.path} does not say which view it was trained on: taken as joint (--view says otherwise)")
+def default_view(released: ReleasedCheckpoint, say: Callable[[str], None]) -> str:
+    """Return the file's first view. A file of one encoder names none: then joint is assumed, and said."""
+    if released.views:
+        return released.views[0]
+    say(f"{released.path} does not say which view it was trained on: taken as joint (--view says otherwise)")
     return "joint"
 
 
-def embedder(loaded: ReleasedCheckpoint, view: str, features: str) -> nn.Module:
+def embedder(released: ReleasedCheckpoint, view: str, features: str) -> nn.Module:
     """Return the map from clips to `h` or `z`; UsageError where the file has no head that makes z."""
-    branch = loaded.branch(view)
+    branch = released.branch(view)
     if features == "h":
         return branch.encoder
     if branch.head is None:
         raise UsageError(
-            f"{loaded.path}: comes from a linear evaluation and has no projection head: pass --features h"
+            f"{released.path}: comes from a linear evaluation and has no projection head: pass --features h"
         )
     return nn.Sequential(branch.encoder, branch.head)
 
 
-def released_provenance(loaded: ReleasedCheckpoint, view: str) -> Provenance:
-    """Return what is known of a file's weights; they are those of `view` where the file names no view."""
-    clips = ClipFacts(profile=CROSCLR, layout=loaded.layout.name, frames=loaded.frames, bodies=BODIES)
-    return Provenance(clips=clips, view=view, views=loaded.views or (view,))
+def released_provenance(released: ReleasedCheckpoint, view: str) -> Provenance:
+    """Return what is known of the weights; they are those of `view` where the file names no view."""
+    clips = ClipFacts(profile=CROSCLR, layout=released.layout.name, frames=released.frames, bodies=BODIES)
+    return Provenance(clips=clips, view=view, views=released.views or (view,))

@@ -1,4 +1,8 @@
-"""Options that the evaluation scripts share, beside those of `skelpipe.cli.options`."""
+"""Options that the scripts share, beside those of `skelpipe.cli.options`.
+
+Each means the same in all scripts: `--recipe` and `--set` say how what the script trains is trained, `--network`
+and `--network-set` which recipe of pre-training a random network is built by.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -8,54 +12,74 @@ import click
 from skelpipe.views import VIEWS
 
 __all__ = [
-    "baseline_option",
-    "checkpoint_option",
     "features_option",
+    "network_options",
     "overwrite_option",
     "own_view_option",
     "save_features_option",
     "start_option",
-    "subject_options",
     "training_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
 
-checkpoint_option = click.option("--checkpoint", metavar="RUN|FILE", help=f"{FILES}.")
 start_option = click.option(
     "--checkpoint", metavar="RUN|FILE", help=f"{FILES} to start from [default: from scratch]."
 )
-baseline_option = click.option(
-    "--baseline",
-    type=click.Choice(["random", "raw"]),
-    help="Judge a freshly initialised network (of the checkpoint's recipe, if one is given), or raw coordinates.",
-)
 own_view_option = click.option(
-    "--view", type=click.Choice(list(VIEWS)), help="Stream to read [default: the checkpoint's, else joint]."
+    "--view", type=click.Choice(list(VIEWS)), help="View to read [default: the checkpoint's, else joint]."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation in that folder.")
 save_features_option = click.option(
-    "--save-features", is_flag=True, help="Write both splits' features there as well, as Parquet."
+    "--save-features", is_flag=True, help="Write the features of both subsets there as well, as Parquet."
 )
-_random_recipe = click.option(
-    "--recipe", metavar="NAME|FILE", help="The random network's recipe [default: skeletonclr]."
-)
-_random_settings = click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of that recipe."
+_checkpoint = click.option("--checkpoint", metavar="RUN|FILE", help=f"{FILES}.")
+_baseline = click.option(
+    "--baseline",
+    type=click.Choice(["random", "raw"]),
+    help="Evaluate a new random network (by the checkpoint's recipe, if one is given), or raw coordinates.",
 )
 _epochs = click.option("--epochs", type=int, help="Override the recipe's epochs.")
 _batch_size = click.option("--batch-size", type=int, help="Override the recipe's batch size.")
 _rate = click.option("--lr", type=float, help="Override the recipe's learning rate.")
 
 
-def subject_options(command: F) -> F:
-    """Give a command `checkpoint`, `baseline`, `recipe`, `settings` and `view`, as `choose_subject` takes them."""
-    return checkpoint_option(baseline_option(_random_recipe(_random_settings(own_view_option(command)))))
+class _WithEarlierName(click.Option):
+    """An option whose second name, that of earlier versions, is accepted but not shown in the help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        shown, earlier = self.opts
+        return None if record is None else (record[0].replace(f"{shown}, {earlier}", shown), record[1])
+
+
+def network_options(*, earlier_names: bool) -> Callable[[F], F]:
+    """Return what gives a command the options of `NetworkOptions`, but for `--features` and `--seed`.
+
+    With `earlier_names` also `--recipe` and `--set` describe the random network, as they did in the scripts that
+    train nothing by a recipe.
+    """
+    recipe, settings = (["--recipe"], ["--set"]) if earlier_names else ([], [])
+    kind = _WithEarlierName if earlier_names else click.Option
+    network = click.option(
+        *("--network", *recipe, "network"),
+        cls=kind,
+        metavar="NAME|FILE",
+        help="Recipe of pre-training by which a random network is built [default: skeletonclr].",
+    )
+    network_settings = click.option(
+        *("--network-set", *settings, "network_settings"),
+        cls=kind,
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a value of the random network's recipe, such as init=default.",
+    )
+    return lambda command: _checkpoint(_baseline(network(network_settings(own_view_option(command)))))
 
 
 def features_option(default: str | None) -> Callable[[F], F]:
-    """Return what gives a command `features`, h or z; without a default None, which `choose_subject` settles."""
+    """Return what gives a command `features`, h or z; without a default None, which `choose_network` settles."""
     return click.option(
         "--features",
         type=click.Choice(["h", "z"]),

@@ -1,6 +1,6 @@
-"""A backbone under a linear layer on its pooled feature h, trained with labels (spec E3).
+"""A backbone with a linear layer on its pooled feature h, trained with labels.
 
-To the training loop it is a method like the others: one view of a batch, and cross-entropy for its loss.
+For the training loop it is a method like the others: one view of a batch, and cross-entropy as its loss.
 """
 
 from typing import Any, ClassVar, Self
@@ -23,8 +23,8 @@ CLIP = "clip"  # the one view of a batch
 class Classifier(Method):
     """Scores of clips: `head(encoder(clips))`, the head a linear layer from h [N, D] to scores [N, classes].
 
-    `fixed_modes` keeps the encoder in evaluation mode while it is trained (spec G24: what the code derived from
-    CrosSCLR's does): batch normalisation then uses the statistics of pre-training, and nothing is dropped out.
+    `fixed_modes` keeps the encoder in evaluation mode while it is trained, as code derived from CrosSCLR does
+    (divergence `finetune-eval-mode`): batch normalisation uses the statistics of pre-training, without dropout.
     """
 
     name: ClassVar[str] = "classifier"
@@ -39,7 +39,7 @@ class Classifier(Method):
         init: str = "paper",
         fixed_modes: bool = False,
     ) -> None:
-        """Put a new layer on `encoder`, whose h has `features` channels; its weights are drawn as `init` says."""
+        """Put a new layer on `encoder`, whose h has `features` channels; `init` names the draw of its weights."""
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(features, classes)
@@ -49,7 +49,7 @@ class Classifier(Method):
 
     @classmethod
     def build(cls, parts: Any, settings: Any) -> Self:
-        """Refuse: a classifier is no method to pre-train by."""
+        """Raise UsageError: a classifier is not a method of pre-training."""
         raise UsageError("a classifier is trained by train/finetune.py")
 
     def views(self) -> ViewRecipes:
@@ -63,12 +63,12 @@ class Classifier(Method):
         return self
 
     def scores(self) -> nn.Module:
-        """Return the map from clips [N,C,T,V,M] to scores [N, classes], weights shared."""
+        """Return the map from clips [N,C,T,V,M] to scores [N, classes]; it shares the weights."""
         return nn.Sequential(self.encoder, self.head)
 
     def forward(self, batch: ViewBatch) -> Step:
         """Return the cross-entropy of a labelled batch; its log has the accuracy in % and the spread of h."""
-        assert isinstance(batch, Batch)  # the loader's: methods without labels see less of it
+        assert isinstance(batch, Batch)  # the loader's batch, which has labels; other methods need none
         h: Tensor = self.encoder(batch.views[CLIP])
         scores = self.head(h).float()
         loss = F.cross_entropy(scores, batch.label)

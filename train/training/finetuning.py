@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.evaluation.dataset_rows import undivided
+from skelpipe.train.evaluation.dataset_rows import whole_dataset
 from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.metrics import topk_accuracy
-from skelpipe.train.evaluation.outcome import OWN
+from skelpipe.train.evaluation.outcome import OUTCOME_FILES
 from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.running.provenance import ClipFacts, Provenance
 from skelpipe.train.running.run import Measurement, Run, RunOptions
@@ -55,7 +55,7 @@ def finetune(
 ) -> Finetuned:
     """Train to the recipe's last epoch on the train subset; the scores of the test subset are in row order."""
     run, test = finetuning_run(dataset, classifier, provenance, options)
-    run.train(run.begin(console, also=OWN), console)
+    run.train(run.begin(console, also=OUTCOME_FILES), console)
     return Finetuned(classifier, test(run.epoch), run.best, run.epoch)
 
 
@@ -72,7 +72,7 @@ def finetuning_run(
 
     measurement = Measurement("top1", take, _epoch_line, COLLAPSE)
     classifier = classifier.to(options.device)
-    whole = undivided(dataset)
+    whole = whole_dataset(dataset)
     run = Run(dataset, classifier, provenance, options, measurement, whole=whole, keep=KEPT)
     return run, test
 

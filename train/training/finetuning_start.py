@@ -1,4 +1,4 @@
-"""What training with labels starts from: a checkpoint's encoder or a new one, under a new linear layer."""
+"""What training with labels starts from: a checkpoint's encoder or a new one, with a new linear layer."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from skelpipe.errors import UsageError
 from skelpipe.models.encoders import build_encoder
 from skelpipe.models.settings import flat, nested
 from skelpipe.skeleton import Layout
-from skelpipe.train.evaluation.evaluated_network import Subject, choose_subject
+from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork, NetworkOptions, choose_network
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.running.provenance import dataset_name
@@ -55,12 +55,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Start:
-    """What training starts from: `subject`, whose encoder is in `classifier`, and the recipe to train it by.
+    """What training starts from: `network`, whose encoder is in `classifier`, and the recipe to train it by.
 
-    `name` is for the run's folder, `protocol` where the subject's recipe lists reported figures.
+    `name` is for the run's folder; `protocol` is what the outcome calls the training, such as `semi-10`.
     """
 
-    subject: Subject
+    network: EvaluatedNetwork
     classifier: Classifier
     recipe_name: str
     recipe: FinetuneRecipe
@@ -69,8 +69,8 @@ class Start:
 
     @property
     def view(self) -> str:
-        """The stream that is read."""
-        return self.subject.view
+        """The view that is read."""
+        return self.network.view
 
     @property
     def from_scratch(self) -> bool:
@@ -78,10 +78,10 @@ class Start:
 
 
 def choose_start(dataset: Dataset, request: Request, console: Console) -> Start:
-    """Return the network a request asks for, under a new layer with a score a class, and its recipe.
+    """Return the network that a request asks for, with a new layer with one score per class, and its recipe.
 
-    Raises UsageError for what contradicts itself and, field by field, where a checkpoint does not fit the
-    dataset (view, frames, bodies, layout, profile) or the `encoder.*` settings.
+    Raises UsageError for options that contradict each other and, field by field, where a checkpoint does not fit
+    the dataset (view, frames, bodies, layout, profile) or the `encoder.*` settings.
     """
     if request.checkpoint is None:
         return _from_scratch(dataset, request)
@@ -97,7 +97,7 @@ def _from_scratch(dataset: Dataset, request: Request) -> Start:
         )
     torch.manual_seed(request.seed)
     encoder = build_encoder(recipe.encoder, dataset.layout, recipe.init)
-    subject = Subject(
+    network = EvaluatedNetwork(
         encoder,
         encoder,
         encoder.feature_dim,
@@ -108,35 +108,26 @@ def _from_scratch(dataset: Dataset, request: Request) -> Start:
         trained_on=dataset_name(dataset),
         architecture=nested(recipe.encoder),
     )
-    classifier = _classifier(subject, dataset, recipe)
-    return Start(subject, classifier, name, recipe, name=name, protocol=f"{SUPERVISED}{request.share}")
+    classifier = _classifier(network, dataset, recipe)
+    return Start(network, classifier, name, recipe, name=name, protocol=f"{SUPERVISED}{request.share}")
 
 
 def _from_checkpoint(dataset: Dataset, request: Request, checkpoint: str, console: Console) -> Start:
     name, recipe = request.load("finetune" if request.labels == 1 else "finetune-semi")
-    subject = choose_subject(
-        dataset,
-        checkpoint=checkpoint,
-        baseline=None,
-        recipe=None,
-        settings=(),
-        view=request.view,
-        features="h",
-        seed=request.seed,
-        console=console,
-    )
-    _check_encoder(subject, recipe, request)
+    options = NetworkOptions(checkpoint=checkpoint, view=request.view, features="h", seed=request.seed)
+    network = choose_network(dataset, options, console.say)
+    _check_encoder(network, recipe, request)
     recipe = replace(recipe, encoder=None)
     torch.manual_seed(request.seed)
-    classifier = _classifier(subject, dataset, recipe)
+    classifier = _classifier(network, dataset, recipe)
     protocol = f"semi{request.share}" if request.share else "finetune"
-    return Start(subject, classifier, name, recipe, name=Path(checkpoint).stem, protocol=protocol)
+    return Start(network, classifier, name, recipe, name=Path(checkpoint).stem, protocol=protocol)
 
 
-def _classifier(subject: Subject, dataset: Dataset, recipe: FinetuneRecipe) -> Classifier:
+def _classifier(network: EvaluatedNetwork, dataset: Dataset, recipe: FinetuneRecipe) -> Classifier:
     return Classifier(
-        subject.encoder.requires_grad_(True),
-        subject.feature_dim,
+        network.encoder.requires_grad_(True),
+        network.feature_dim,
         len(dataset.classes),
         _augmentation(recipe, dataset.layout),
         init=recipe.init,
@@ -151,11 +142,11 @@ def _augmentation(recipe: FinetuneRecipe, layout: Layout) -> Chain | None:
     return chain(augment.name, layout=layout, shear=augment.shear, crop=augment.crop)
 
 
-def _check_encoder(subject: Subject, recipe: FinetuneRecipe, request: Request) -> None:
+def _check_encoder(network: EvaluatedNetwork, recipe: FinetuneRecipe, request: Request) -> None:
     """Raise UsageError where --set asks for an encoder that is not the checkpoint's."""
     keys = [text.partition("=")[0].strip() for text in request.settings]
     asked = flat(recipe.content())
-    has = {f"{ENCODER}{key}": value for key, value in (subject.architecture or {}).items()}
+    has = {f"{ENCODER}{key}": value for key, value in (network.architecture or {}).items()}
     others = [
         f"{key}: trained with {has.get(key, 'no such setting')}, asked for {asked[key]}"
         for key in keys

@@ -7,7 +7,7 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.embedding import Embedded, embed
-from skelpipe.train.evaluation.knn_votes import all_votes, figures_of
+from skelpipe.train.evaluation.knn import accuracies, all_votes
 
 __all__ = ["KnnMonitor", "knn_figures"]
 
@@ -16,7 +16,7 @@ def knn_figures(
     bank: Embedded, queries: Embedded, ks: Sequence[int], temperature: float, classes: int, device: torch.device
 ) -> dict[str, float]:
     """Return top-1 accuracies in % by name, `knn@20` for k = 20."""
-    return figures_of(all_votes(bank, queries, ks, temperature, classes, device), queries.labels)
+    return accuracies(all_votes(bank, queries, ks, temperature, classes, device), queries.labels)
 
 
 class KnnMonitor:
