@@ -25,7 +25,7 @@ from skelpipe.train.evaluation.clusters import (
     cluster,
     draw_classes,
     normalised_mutual_information,
-    plane,
+    plane_points,
     usable_perplexity,
 )
 from skelpipe.train.evaluation.outcome import read_features
@@ -88,20 +88,20 @@ def test_clusters_find_what_is_apart(blobs: tuple[np.ndarray, np.ndarray]) -> No
 
 def test_the_plane_keeps_neighbours_together(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     points, labels = blobs
-    places = plane(points, 15.0, seed=0)
-    assert places.shape == (120, 2)
-    gaps = ((places[:, None] - places[None]) ** 2).sum(2) + np.diag(np.full(120, np.inf))
+    points_in_plane = plane_points(points, 15.0, seed=0)
+    assert points_in_plane.shape == (120, 2)
+    gaps = ((points_in_plane[:, None] - points_in_plane[None]) ** 2).sum(2) + np.diag(np.full(120, np.inf))
     assert (labels[gaps.argmin(1)] == labels).all()
-    np.testing.assert_array_equal(places, plane(points, 15.0, seed=0))
+    np.testing.assert_array_equal(points_in_plane, plane_points(points, 15.0, seed=0))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
-def test_few_points_have_places_of_their_own(count: int) -> None:
+def test_few_points_have_points_in_plane_of_their_own(count: int) -> None:
     points = np.random.default_rng(count).normal(size=(count, 5))
-    places = plane(points, usable_perplexity(30, count), seed=0)
-    assert places.shape == (count, 2)
-    assert np.isfinite(places).all()
-    assert len({tuple(place) for place in places.tolist()}) == count
+    points_in_plane = plane_points(points, usable_perplexity(30, count), seed=0)
+    assert points_in_plane.shape == (count, 2)
+    assert np.isfinite(points_in_plane).all()
+    assert len({tuple(place) for place in points_in_plane.tolist()}) == count
 
 
 def test_perplexity_fits_the_number_of_points() -> None:
@@ -111,7 +111,7 @@ def test_perplexity_fits_the_number_of_points() -> None:
 
 def test_a_collapsed_network_is_named() -> None:
     with pytest.raises(SkelpipeError, match="all 9 embeddings are equal"):
-        plane(np.ones((9, 4)), 2.0, seed=0)
+        plane_points(np.ones((9, 4)), 2.0, seed=0)
 
 
 def test_classes_are_drawn_by_seed_alone() -> None:
@@ -179,7 +179,7 @@ def test_named_actions_and_a_share_of_them(tiny_dataset: Dataset, tmp_path: Path
     assert "brushing teeth (4)" in result.stdout
     absent = run(tiny_dataset, tmp_path / "b", "--baseline", "raw", "--actions", "1,9")
     assert absent.exit_code == 2
-    assert "--actions 9: the test split of" in absent.stderr
+    assert "--actions 9: the test subset of" in absent.stderr
     assert run(tiny_dataset, tmp_path / "b", "--baseline", "raw", "--actions", "1,x").exit_code == 2
 
 
@@ -201,13 +201,13 @@ def test_without_scikit_learn_one_line_says_what_to_install(
     assert "need scikit-learn: pip install 'skelpipe[plot]'" in result.stderr
 
 
-def test_an_empty_split_is_an_error(
+def test_an_empty_subset_is_an_error(
     make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     dataset = make_dataset(ntu_names(actions=1, subjects=(1,)))
     result = run(dataset, tmp_path / "a", "--baseline", "raw")
     assert result.exit_code == 1
-    assert "the test split is empty" in result.stderr
+    assert "the test subset is empty" in result.stderr
 
 
 def test_the_released_network_on_real_recordings(shared: Path, tmp_path: Path) -> None:

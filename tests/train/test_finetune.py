@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.train import finetune
 from skelpipe.train.evaluation import outcome
-from skelpipe.train.evaluation.labelled_share import labelled_subset
+from skelpipe.train.evaluation.dataset_rows import labelled_rows
 from skelpipe.train.finetune import main
 from skelpipe.train.running.checkpoint import read_checkpoint
-from skelpipe.train.running.networks import find_weights, load_networks, read_identity
+from skelpipe.train.running.networks import find_weights, load_networks, read_provenance
 from skelpipe.train.running.run_log import Console, read_log
 from skelpipe.train.training.finetuning_start import Request, choose_start
 
@@ -49,7 +50,7 @@ def few_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Draw matrix and report in one test: they take longer than all else here."""
     if "outcome" not in request.node.name:
         monkeypatch.setattr(outcome, "draw_confusion", lambda *_: None)
-        monkeypatch.setattr(outcome, "_report", lambda *_: None)
+        monkeypatch.setattr(finetune, "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_a_small_network_learns_what_tells_the_actions_apart(
     assert {record["epoch"]: record["lr"] for record in log}[16] == pytest.approx(1e-3)
 
 
-def test_resumed_equals_uninterrupted_to_the_bit(tiny_dataset: Dataset, tmp_path: Path) -> None:
+def test_resumed_is_bit_identical_to_uninterrupted(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """Dropout, augmentation, momentum, a milestone and the best figure all go on as they were."""
     options = ["--set", "augment.name=normal", "--set", "optimiser.milestones=[3]", "--test-every", "1"]
     options += ["--save-every", "2", "--set", "optimiser.warmup=2"]
@@ -168,7 +169,7 @@ def test_training_starts_from_the_checkpoint_and_changes_all_of_it(
 ) -> None:
     start = choose_start(tiny_dataset, Request(checkpoint=str(finished)), Console())
     path = find_weights(str(finished))
-    exported = load_networks(path, read_identity(path)[0], tiny_dataset.layout, "joint").encoder.state_dict()
+    exported = load_networks(path, read_provenance(path)[0], tiny_dataset.layout, "joint").encoder.state_dict()
     state = start.classifier.encoder.state_dict()
     assert state.keys() == exported.keys()
     assert all(torch.equal(state[name], exported[name]) for name in exported)
@@ -213,7 +214,7 @@ def test_few_labels_are_those_of_the_subset(tiny_dataset: Dataset, finished: Pat
     assert (told["protocol"], told["recipe"], told["clips"]["train"]) == ("semi-25", "finetune-semi", 6)
     assert told["clips"]["test"] == 24
     saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "epoch-0001.pt")
-    rows = labelled_subset(tiny_dataset.ids("train"), tiny_dataset.labels("train"), 0.25, 3)
+    rows = labelled_rows(tiny_dataset.ids("train"), tiny_dataset.labels("train"), 0.25, 3)
     assert len(rows) == 6
     assert saved.loader["digest"] == saved.identity["digest"] != tiny_dataset.digest
     empty = run(tiny_dataset, tmp_path / "none", "--checkpoint", str(finished), "--labels", "0.01")
@@ -242,11 +243,11 @@ def test_a_subject_held_out_keeps_the_test_clips_out_of_sight(tiny_dataset: Data
     assert "subjects: 1, 2" in unknown.stderr
 
 
-def test_a_dataset_without_a_test_side_is_refused(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_a_dataset_without_a_test_subset_is_refused(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     alone = make_dataset([f"S001C001P{p:03}R001A001" for p in (1, 2)])
     refused = run(alone, tmp_path / "x", "--recipe", "supervised", *SMALL)
     assert refused.exit_code == 1
-    assert "the test split is empty" in refused.stderr
+    assert "the test subset is empty" in refused.stderr
     assert scratch(alone, tmp_path / "y", "--epochs", "1", "--holdout-subject", "2")["clips"]["test"] == 1
 
 

@@ -14,7 +14,7 @@ from skelpipe.train.evaluation.fusion import align, fuse, fused_view, named_weig
 from skelpipe.train.evaluation.outcome import Scores, read_scores, write_scores
 from skelpipe.train.fuse import main
 from skelpipe.train.papers.references import Reference
-from skelpipe.train.recipes.recipe import load_recipe
+from skelpipe.train.recipes.reader import load_recipe
 
 STREAMS = ("joint", "bone", "motion")
 CLASSES = 7
@@ -24,7 +24,7 @@ def held(view: str, **more: object) -> str:
     """What an evaluation of AimCLR says of its place in the papers' tables."""
     recipe = load_recipe("aimclr")
     where = {"dataset": "ntu60-xview", "stream": view, "trained_on": "ntu60-xview", **more}
-    found = Reference.to(recipe, "linear", **where)
+    found = Reference.of_recipe(recipe, "linear", **where)
     assert found is not None
     return found.text()
 
@@ -176,7 +176,7 @@ def test_given_weights_count(written: list[Path]) -> None:
         ("1,-1,1", "'-1' is no weight"),
         ("1,nan,1", "'nan' is no weight"),
         ("joint=1,1,1", "either all weights have names or none"),
-        ("0,0,0", "no stream counts"),
+        ("0,0,0", "all weights are 0"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(text: str, said: str) -> None:
@@ -323,10 +323,10 @@ def test_clips_that_are_missing_are_told_without_the_dataset(
     for seed, (view, folder) in enumerate(zip(STREAMS, written, strict=True)):
         write_scores(folder / "scores.parquet", stream(view, seed, published=json.dumps(clips)))
     found = run(written)
-    said = "top1 of 3s reported 83.8 % (AimCLR, table 2; on all 37,646 + 18,932 clips, which this dataset is not)"
-    assert said in found.stdout
+    clips_reported = "on all 37,646 + 18,932 clips, which this dataset does not have"
+    assert f"top1 of 3s reported 83.8 % (AimCLR, table 2; {clips_reported})" in found.stdout
     page = (written[0].parent / "fused" / "report.html").read_text()
-    assert "It trains on 37646 and tests on 18932 clips, which this dataset is not." in page
+    assert "It trains on 37646 and tests on 18932 clips, which this dataset does not have." in page
 
 
 def test_what_cannot_be_fused_is_one_line(written: list[Path], tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_what_cannot_be_fused_is_one_line(written: list[Path], tmp_path: Path) -
     assert "nothing: there is no such file" in missing.stderr
 
 
-def test_frames_are_judged_as_a_segmentation(tmp_path: Path, stream: Callable[..., Scores]) -> None:
+def test_frames_are_evaluated_as_a_segmentation(tmp_path: Path, stream: Callable[..., Scores]) -> None:
     for seed, view in enumerate(("joint", "motion")):
         (tmp_path / view).mkdir()
         write_scores(tmp_path / view / "scores.parquet", stream(view, seed, protocol="segment"))

@@ -19,8 +19,9 @@ from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.train import linear
-from skelpipe.train.evaluation import lineartrainer
+from skelpipe.train.evaluation import linear as protocol
 from skelpipe.train.evaluation.embedding import embed
+from skelpipe.train.evaluation.evaluated_network import NetworkOptions, choose_network
 from skelpipe.train.evaluation.linear_head import LinearHead
 from skelpipe.train.evaluation.outcome import read_features, read_scores
 from skelpipe.train.linear import main
@@ -29,7 +30,7 @@ SHORT = ["--epochs", "4", "--batch-size", "8", "--lr", "0.3"]
 
 
 @pytest.fixture
-def judge(tiny_dataset: Dataset, tmp_path: Path) -> Callable[..., Result]:
+def evaluate(tiny_dataset: Dataset, tmp_path: Path) -> Callable[..., Result]:
     """`train/linear.py` in this process, into tmp_path/out."""
 
     def run(*options: str, dataset: Dataset = tiny_dataset, out: str = "out") -> Result:
@@ -45,10 +46,10 @@ def found(result: Result) -> dict[str, Any]:
 
 
 def test_raw_coordinates_equal_plain_formulas(
-    judge: Callable[..., Result], tiny_dataset: Dataset, tmp_path: Path
+    evaluate: Callable[..., Result], tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     options = ["--baseline", "raw", "--view", "bone", "--epochs", "7", "--batch-size", "24", "--lr", "0.2"]
-    given = found(judge(*options, "--set", "optimiser.milestones=[4]", "--set", "test_every=2"))
+    given = found(evaluate(*options, "--set", "optimiser.milestones=[4]", "--set", "test_every=2"))
     clips = {
         split: tiny_dataset.reader(split, "bone").gather(np.arange(24)).reshape(24, -1).astype(float)
         for split in ("train", "test")
@@ -80,8 +81,8 @@ def test_raw_coordinates_equal_plain_formulas(
     assert [record["lr"] for record in log] == pytest.approx([0.2] * 4 + [0.02] * 3)
 
 
-def test_the_folder_says_what_was_done(judge: Callable[..., Result], finished: Path, tmp_path: Path) -> None:
-    given = found(judge("--checkpoint", str(finished), *SHORT, "--save-features", "--seed", "5"))
+def test_the_folder_says_what_was_done(evaluate: Callable[..., Result], finished: Path, tmp_path: Path) -> None:
+    given = found(evaluate("--checkpoint", str(finished), *SHORT, "--save-features", "--seed", "5"))
     folder = tmp_path / "out"
     assert json.loads((folder / "result.json").read_text()) == given
     assert given["figures"].keys() == {"top1", "top5", "best_top1"}
@@ -98,10 +99,10 @@ def test_the_folder_says_what_was_done(judge: Callable[..., Result], finished: P
     assert about["split"] == "train"
     assert (folder / "report.html").is_file()
 
-    refused = judge("--checkpoint", str(finished), *SHORT)
+    refused = evaluate("--checkpoint", str(finished), *SHORT)
     assert refused.exit_code == 2
     assert "give --overwrite" in refused.stderr
-    again = found(judge("--checkpoint", str(finished), *SHORT, "--seed", "5", "--overwrite"))
+    again = found(evaluate("--checkpoint", str(finished), *SHORT, "--seed", "5", "--overwrite"))
     assert again == given  # equal seeds, equal runs
 
 
@@ -112,17 +113,17 @@ def test_people_get_lines_with_the_papers_figure(
     options = ["--shards", str(tiny_dataset.path), "--checkpoint", str(finished), "--device", "cpu", *SHORT]
     text = CliRunner().invoke(main, options).stdout
     assert "reported 68.3 % (" in text
-    assert "which this dataset is not" in text
+    assert "which this dataset does not have" in text
     assert f"written to runs/linear-ntu60-xsub-joint-{finished.name}" in text
     assert (tmp_path / "runs" / f"linear-ntu60-xsub-joint-{finished.name}" / "result.json").is_file()
 
 
 @pytest.mark.parametrize("kind", ["weight", "statistic"])
 def test_a_tensor_that_is_touched_fails_the_run(
-    judge: Callable[..., Result], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    evaluate: Callable[..., Result], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     touched: dict[str, nn.Module] = {}
-    plain_embed, plain_train = lineartrainer.embed, LinearHead.train
+    plain_embed, plain_train = protocol.embed, LinearHead.train
 
     def noting(network: nn.Module, *rest: Any, **more: Any) -> Any:
         touched["network"] = network
@@ -134,9 +135,9 @@ def test_a_tensor_that_is_touched_fails_the_run(
             (norm.weight if kind == "weight" else norm.running_var)[0] += 1e-6
         return plain_train(self, *rest)
 
-    monkeypatch.setattr(lineartrainer, "embed", noting)
+    monkeypatch.setattr(protocol, "embed", noting)
     monkeypatch.setattr(LinearHead, "train", meddling)
-    result = judge("--checkpoint", str(finished), *SHORT)
+    result = evaluate("--checkpoint", str(finished), *SHORT)
     assert result.exit_code == 1
     assert "the frozen network changed while it was evaluated, in " in result.stderr
     assert ("norm.weight" if kind == "weight" else "running_var") in result.stderr
@@ -144,15 +145,11 @@ def test_a_tensor_that_is_touched_fails_the_run(
 
 
 def test_features_do_not_depend_on_the_batch(tiny_dataset: Dataset, finished: Path) -> None:
-    from skelpipe.train.evaluation.evaluated_network import choose_subject
-    from skelpipe.train.running.run_log import Console
-
-    given = {"checkpoint": str(finished), "baseline": None, "recipe": None, "settings": (), "view": None}
-    subject = choose_subject(tiny_dataset, **given, features="h", seed=0, console=Console())
-    subject.encoder.train()  # an evaluation that forgot its mode would mix the clips of a batch
+    network = choose_network(tiny_dataset, NetworkOptions(checkpoint=str(finished), features="h"), print)
+    network.encoder.train()  # an evaluation that forgot its mode would mix the clips of a batch
     cpu = torch.device("cpu")
     sizes = [
-        embed(subject.encoder, tiny_dataset, "test", "joint", device=cpu, batch_size=size).features
+        embed(network.encoder, tiny_dataset, "test", "joint", device=cpu, batch_size=size).features
         for size in (24, 1, 7)
     ]
     for other in sizes[1:]:
@@ -160,12 +157,12 @@ def test_features_do_not_depend_on_the_batch(tiny_dataset: Dataset, finished: Pa
 
 
 def test_streamed_features_are_those_in_memory(
-    judge: Callable[..., Result], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Callable[..., Result], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--checkpoint", str(finished), "--epochs", "3", "--batch-size", "24", "--lr", "0.3"]
-    held = found(judge(*options, out="held"))
-    monkeypatch.setattr(lineartrainer, "CACHED", 0)
-    result = judge(*options, out="streamed")
+    held = found(evaluate(*options, out="held"))
+    monkeypatch.setattr(protocol, "IN_MEMORY", 0)
+    result = evaluate(*options, out="streamed")
     streamed = found(result)
     assert "clips are read anew every epoch" in result.stderr
     a, b = (read_scores(tmp_path / name / "scores.parquet").scores for name in ("held", "streamed"))
@@ -174,10 +171,13 @@ def test_streamed_features_are_those_in_memory(
 
 
 def test_augmented_clips_differ_every_epoch_and_agree_between_runs(
-    judge: Callable[..., Result], finished: Path, tmp_path: Path
+    evaluate: Callable[..., Result], finished: Path, tmp_path: Path
 ) -> None:
     options = ["--checkpoint", str(finished), "--epochs", "3", "--batch-size", "24", "--lr", "0"]
-    plain, augmented = found(judge(*options, out="plain")), found(judge(*options, "--augment", out="augmented"))
+    plain, augmented = (
+        found(evaluate(*options, out="plain")),
+        found(evaluate(*options, "--augment", out="augmented")),
+    )
     assert augmented["augmented"] is True
     assert augmented["frozen"] == plain["frozen"]
     losses = [
@@ -187,17 +187,25 @@ def test_augmented_clips_differ_every_epoch_and_agree_between_runs(
     # Nothing is learned at rate 0: the losses tell the clips of one epoch from those of another.
     assert losses[0] == pytest.approx([losses[0][0]] * 3, rel=1e-6)
     assert len(set(losses[1])) == 3
-    found(judge(*options, "--augment", out="again"))
+    found(evaluate(*options, "--augment", out="again"))
     assert (tmp_path / "again" / "log.jsonl").read_bytes() == (tmp_path / "augmented" / "log.jsonl").read_bytes()
 
 
+def test_a_random_network_has_a_recipe_of_its_own(evaluate: Callable[..., Result]) -> None:
+    """--recipe and --set are those of the classifier, --network and --network-set those of the network."""
+    options = ["--baseline", "random", "--network", "demo", "--network-set", "init=paper"]
+    given = found(evaluate(*options, *SHORT, "--recipe", "linear-skeattnclr", "--set", "optimiser.lr=0.1"))
+    assert given["recipe"] == "linear-skeattnclr"
+    assert "N(0, 0.02)" in given["what"]
+
+
 def test_transfer_to_another_dataset(
-    judge: Callable[..., Result], finished: Path, raw_folder: Callable[..., Path], tmp_path: Path
+    evaluate: Callable[..., Result], finished: Path, raw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     names = [f"S{s:03}C001P{p:03}R001A{a:03}" for s in (18, 19) for p in (41, 42, 45, 46) for a in (61, 62, 120)]
     options = Options(split="xsub", frames=8, bodies=1, shard_size=10)
     prepare(load_manifest("ntu120"), [raw_folder(names)], tmp_path / "set", options, quiet=True)
-    result = judge("--checkpoint", str(finished), *SHORT, dataset=Dataset.open(tmp_path / "set"))
+    result = evaluate("--checkpoint", str(finished), *SHORT, dataset=Dataset.open(tmp_path / "set"))
     given = found(result)
     assert (given["dataset"], given["trained_on"]) == ("ntu120-xsub", "ntu60-xsub")
     assert given["reported"] is None  # the paper's figure for NTU-120 is of pre-training on NTU-120
@@ -205,10 +213,10 @@ def test_transfer_to_another_dataset(
 
 
 def test_a_class_without_test_clips_is_said(
-    judge: Callable[..., Result], make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
+    evaluate: Callable[..., Result], make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
 ) -> None:
     names = [name for name in ntu_names(actions=3) if not (name.endswith("A003") and "P003" in name)]
-    result = judge("--baseline", "raw", "--epochs", "1", "--lr", "0.01", dataset=make_dataset(names))
+    result = evaluate("--baseline", "raw", "--epochs", "1", "--lr", "0.01", dataset=make_dataset(names))
     given = found(result)
     assert "no test clip is of the class" in result.stderr
     assert given["chance"] == pytest.approx(100 / 3)
@@ -216,7 +224,7 @@ def test_a_class_without_test_clips_is_said(
     assert rows[3].endswith(",0,0,")
 
 
-def test_a_classifier_that_tells_nothing_apart_is_said(tiny_dataset: Dataset) -> None:
+def test_a_classifier_that_predicts_one_class_is_said(tiny_dataset: Dataset) -> None:
     scores = np.zeros((5, 60))
     scores[:, 2] = [1, 2, 3, 4, 5]
     assert "all 5 test clips are given the class 'brushing teeth'" in linear.one_class(scores, tiny_dataset)
@@ -225,18 +233,18 @@ def test_a_classifier_that_tells_nothing_apart_is_said(tiny_dataset: Dataset) ->
     assert linear.one_class(scores[:1], tiny_dataset) == ""  # of one clip that means nothing
 
 
-def test_an_empty_side_is_an_error(
-    judge: Callable[..., Result], make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
+def test_an_empty_subset_is_an_error(
+    evaluate: Callable[..., Result], make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
 ) -> None:
     for subject, empty in ((3, "train"), (1, "test")):
         dataset = make_dataset(ntu_names(actions=1, subjects=(subject,)))
-        result = judge("--baseline", "raw", dataset=dataset)
+        result = evaluate("--baseline", "raw", dataset=dataset)
         assert result.exit_code == 1
-        assert f"the {empty} split is empty" in result.stderr
+        assert f"the {empty} subset is empty" in result.stderr
 
 
 def test_features_that_are_not_finite_are_named(
-    judge: Callable[..., Result], finished: Path, tiny_dataset: Dataset, tmp_path: Path
+    evaluate: Callable[..., Result], finished: Path, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     with safe_open(finished / "encoder.safetensors", framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -244,10 +252,10 @@ def test_features_that_are_not_finite_are_named(
     name = next(name for name in state if name.endswith("running_mean"))
     state[name][0] = float("nan")
     save_file(state, tmp_path / "broken.safetensors", metadata)
-    result = judge("--checkpoint", str(tmp_path / "broken.safetensors"), *SHORT)
+    result = evaluate("--checkpoint", str(tmp_path / "broken.safetensors"), *SHORT)
     assert result.exit_code == 1
-    assert f"of 24 clips are not finite, of {tiny_dataset.ids('test')[0]}" in result.stderr
-    result = judge("--checkpoint", str(finished), "--lr", "1e38", "--epochs", "5")
+    assert f"of 24 clips are not finite, the first is {tiny_dataset.ids('test')[0]}" in result.stderr
+    result = evaluate("--checkpoint", str(finished), "--lr", "1e38", "--epochs", "5")
     assert result.exit_code == 1
     assert "a lower learning rate may help" in result.stderr
 
@@ -255,27 +263,27 @@ def test_features_that_are_not_finite_are_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say what to judge"),
+        ([], "name what to evaluate"),
         (["--baseline", "raw", "--recipe", "nothing"], "there is no recipe 'nothing'"),
         (["--baseline", "raw", "--set", "epoch=3"], "unknown key 'epoch'; known: protocol, epochs"),
         (["--baseline", "raw", "--set", "epochs"], "expected KEY=VALUE"),
         (["--baseline", "raw", "--epochs", "0"], "--epochs: epochs is 0; it must be at least 1"),
-        (["--baseline", "raw", "--network", "aimclr"], "goes with --baseline random alone"),
+        (["--baseline", "raw", "--network", "aimclr"], "takes neither --checkpoint nor --network"),
         (["--baseline", "raw", "--network-set", "init=default"], "needs --baseline random"),
     ],
 )
-def test_wrong_usage(judge: Callable[..., Result], options: list[str], message: str, tmp_path: Path) -> None:
-    result = judge(*options)
+def test_wrong_usage(evaluate: Callable[..., Result], options: list[str], message: str, tmp_path: Path) -> None:
+    result = evaluate(*options)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_two_ranks_give_what_one_gives(
-    judge: Callable[..., Result], finished: Path, tiny_dataset: Dataset, tmp_path: Path, single: dict[str, str]
+    evaluate: Callable[..., Result], finished: Path, tiny_dataset: Dataset, tmp_path: Path, single: dict[str, str]
 ) -> None:
     options = ["--checkpoint", str(finished), "--epochs", "2", "--batch-size", "9", "--lr", "0.3", "--augment"]
-    alone = found(judge(*options, out="alone"))
+    alone = found(evaluate(*options, out="alone"))
     common = ["--shards", str(tiny_dataset.path), "--device", "cpu", "--out", str(tmp_path / "both"), "--json"]
     port = str(20000 + os.getpid() % 20000)
     where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

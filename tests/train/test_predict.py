@@ -87,7 +87,7 @@ def test_the_real_recordings_are_what_they_show(shared: Path, tmp_path: Path) ->
             assert action["probability"] == pytest.approx(wanted[action["action"] - 1], abs=2e-3)
 
 
-def test_the_real_scores_are_the_authors(shared: Path) -> None:
+def test_the_real_scores_are_those_of_the_released_code(shared: Path) -> None:
     recogniser = opened(shared / REAL)
     paths = [str(shared / "data/ntu" / f"{name}.skeleton") for name in RECORDINGS]
     clips = clips_of(paths, recogniser)

@@ -12,10 +12,10 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train import segment
-from skelpipe.train.evaluation.evaluated_network import Subject
+from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
 from skelpipe.train.evaluation.outcome import read_scores
 from skelpipe.train.papers.reported import published, reference, reported
-from skelpipe.train.recipes.recipe import load_recipe
+from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.running.ranks import Ranks
 from skelpipe.train.segment import main
 
@@ -60,11 +60,13 @@ def test_the_papers_figures_stand_beside(outcome: tuple[Path, Result], untrimmed
     """ActCLR, table 6: pre-trained on NTU-60 xview, segmenting PKU-MMD II xview."""
     there = Dataset(untrimmed.path, {**untrimmed.card, "name": "pkummd2", "split": "xview"})
     flat = nn.Flatten()
-    subject = Subject(flat, flat, 1, "x", "joint", "h", recipe=load_recipe("actclr"), trained_on="ntu60-xview")
-    found = reported(reference(there, subject, "segment"), published(there))
+    network = EvaluatedNetwork(
+        flat, flat, 1, "x", "joint", "h", recipe=load_recipe("actclr"), trained_on="ntu60-xview"
+    )
+    found = reported(reference(there, network, "segment"), published(there))
     assert found is not None
     assert (found["acc"], found["macc"], found["fwiou"], found["miou"]) == (51.29, 31.97, 35.24, 21.38)
-    assert reference(untrimmed, subject, "segment").figures() is None
+    assert reference(untrimmed, network, "segment").figures() is None
     text = segment.lines({**json.loads(outcome[1].stdout), "reported": found})
     assert any(line.startswith("miou") and "reported 21.38 % (ActCLR, table 6" in line for line in text)
     assert "\n".join(text).count("reported") == 4

@@ -1,4 +1,4 @@
-"""Some rows of a dataset as a dataset: what streams, loaders and figures see of them."""
+"""Some rows of a dataset as a dataset: what streams, loaders and figures see; which rows a share of labels has."""
 
 import pickle
 from collections.abc import Callable
@@ -11,8 +11,18 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import Loader
 from skelpipe.loader.stream import Stream
-from skelpipe.train.evaluation.dataset_rows import Division, labelled, without_subject
+from skelpipe.manifest_file import load_manifest
+from skelpipe.train.evaluation.dataset_rows import DatasetRows, labelled, labelled_rows, without_subject
 from skelpipe.train.evaluation.embedding import embed
+
+# 1 % and 10 % of the train subset (docs/evaluation.md, "Semi-supervised"), counted from the name lists.
+TOTALS = {
+    ("ntu60", "xsub"): (419, 4009),
+    ("ntu60", "xview"): (360, 3763),
+    ("ntu120", "xsub"): (659, 6288),
+    ("ntu120", "xset"): (540, 5448),
+}
+
 
 SUBJECTS = (1, 2, 3, 6)  # of `tiny_dataset`; 1 and 2 are trained on in xsub
 
@@ -29,8 +39,8 @@ def test_a_subject_left_out_is_tested_on_and_no_test_clip_is_seen(tiny_dataset: 
     assert part.ids("test") == [name for name in whole if subject(name) == 2]
     assert part.count("train") + part.count("test") == tiny_dataset.count("train")
     labels = dict(zip(whole, tiny_dataset.labels("train").tolist(), strict=True))
-    for side in ("train", "test"):
-        assert part.labels(side).tolist() == [labels[name] for name in part.ids(side)]
+    for subset in ("train", "test"):
+        assert part.labels(subset).tolist() == [labels[name] for name in part.ids(subset)]
 
 
 @pytest.mark.parametrize("view", ["joint", "bone"])
@@ -38,9 +48,9 @@ def test_rows_are_those_of_the_whole(tiny_dataset: Dataset, view: str) -> None:
     part = without_subject(tiny_dataset, 1)
     whole = tiny_dataset.reader("train", view)
     everything = whole.gather(np.arange(len(whole)))
-    for side in ("train", "test"):
-        rows = [tiny_dataset.ids("train").index(name) for name in part.ids(side)]
-        reader = part.reader(side, view)
+    for subset in ("train", "test"):
+        rows = [tiny_dataset.ids("train").index(name) for name in part.ids(subset)]
+        reader = part.reader(subset, view)
         backwards = np.arange(len(reader))[::-1]
         assert np.array_equal(reader.gather(backwards), everything[rows][::-1])
         out = np.empty((2, *part.shape), np.float32)
@@ -51,7 +61,7 @@ def test_rows_are_those_of_the_whole(tiny_dataset: Dataset, view: str) -> None:
 
 def test_shards_hold_the_rows_chosen_of_them(tiny_dataset: Dataset) -> None:
     rows = np.array([0, 1, 9, 10, 22])  # shards of ten, ten and four
-    part = Division(tiny_dataset, {"train": ("train", rows), "test": ("test", np.array([5]))})
+    part = DatasetRows(tiny_dataset, {"train": ("train", rows), "test": ("test", np.array([5]))})
     assert part.shard_sizes("train").tolist() == [3, 1, 1]
     assert part.shard_sizes("test").tolist() == [1, 0, 0]
     assert part.count("train") == 5
@@ -81,8 +91,8 @@ def test_embedding_a_part_equals_embedding_the_whole(tiny_dataset: Dataset) -> N
     assert torch.equal(held.features, torch.stack([of[name] for name in held.ids]))
 
 
-def test_a_labelled_share_keeps_the_test_side(tiny_dataset: Dataset) -> None:
-    part = labelled(tiny_dataset, 0.25, seed=3)  # of eight clips a class
+def test_a_labelled_share_keeps_the_test_subset(tiny_dataset: Dataset) -> None:
+    part = labelled(tiny_dataset, 0.25, seed=3)  # of eight clips per class
     assert np.bincount(part.labels("train"))[:3].tolist() == [2, 2, 2]
     assert part.ids("test") == tiny_dataset.ids("test")
     assert labelled(tiny_dataset, 0.25, seed=3).ids("train") == part.ids("train")
@@ -93,7 +103,7 @@ def test_a_labelled_share_keeps_the_test_side(tiny_dataset: Dataset) -> None:
     assert np.bincount(both.labels("train"))[:3].tolist() == [2, 2, 2]
 
 
-def test_each_division_has_a_digest_of_its_own(tiny_dataset: Dataset) -> None:
+def test_each_choice_of_rows_has_a_digest_of_its_own(tiny_dataset: Dataset) -> None:
     parts = [without_subject(tiny_dataset, 1), without_subject(tiny_dataset, 2), labelled(tiny_dataset, 0.5, 0)]
     assert len({part.digest for part in [tiny_dataset, *parts]}) == 4
     assert without_subject(tiny_dataset, 1).digest == parts[0].digest
@@ -102,7 +112,7 @@ def test_each_division_has_a_digest_of_its_own(tiny_dataset: Dataset) -> None:
         Stream(parts[1], "train", ["joint"], 4).load_state(state)
 
 
-def test_a_division_sent_to_another_process_stays_one(tiny_dataset: Dataset) -> None:
+def test_chosen_rows_are_the_same_in_another_process(tiny_dataset: Dataset) -> None:
     part = without_subject(tiny_dataset, 2)
     sent = pickle.loads(pickle.dumps(part))
     assert (sent.digest, sent.ids("train"), sent.ids("test")) == (part.digest, part.ids("train"), part.ids("test"))
@@ -116,3 +126,45 @@ def test_what_cannot_be_left_out_is_named(tiny_dataset: Dataset, make_dataset: C
         without_subject(alone, 1)
     with pytest.raises(UsageError, match="--labels 0.01"):
         labelled(tiny_dataset, 0.01, 0)
+
+
+@pytest.mark.parametrize(("dataset", "split"), TOTALS)
+def test_totals_from_names_alone(dataset: str, split: str) -> None:
+    manifest = load_manifest(dataset)
+    rule = manifest.split(split)
+    training = [
+        (id_, fields["action"] - 1) for id_, fields in manifest.expected() if rule.subset(fields) == "train"
+    ]
+    ids, labels = [id_ for id_, _ in training], np.array([label for _, label in training])
+    assert (len(labelled_rows(ids, labels, 0.01)), len(labelled_rows(ids, labels, 0.1))) == TOTALS[dataset, split]
+
+
+def test_a_draw_is_one_of_the_class_and_knows_no_row_order() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(7), [5, 15, 25, 35, 100, 3, 45])
+    ids = [f"clip{n:03}" for n in range(len(labels))]
+    rows = labelled_rows(ids, labels, 0.1, seed=4)
+    # half to even: 0.5 -> 0, 1.5 -> 2, 2.5 -> 2, 3.5 -> 4, 4.5 -> 4
+    assert np.bincount(labels[rows], minlength=7).tolist() == [0, 2, 2, 4, 10, 0, 4]
+    assert (np.diff(rows) > 0).all()
+    order = rng.permutation(len(ids))
+    moved = labelled_rows([ids[n] for n in order], labels[order], 0.1, seed=4)
+    assert {ids[order[n]] for n in moved} == {ids[n] for n in rows}
+    assert set(labelled_rows(ids, labels, 0.1, seed=5)) != set(rows)
+    assert labelled_rows(ids, labels, 1.0).tolist() == list(range(len(ids)))
+
+
+def test_every_sample_has_the_same_chance() -> None:
+    labels = np.zeros(20, np.int64)
+    ids = [f"S{n:03}" for n in range(20)]
+    hits = np.zeros(20)
+    for seed in range(2000):
+        hits[labelled_rows(ids, labels, 0.25, seed)] += 1
+    # binomial(2000, 1/4): five standard deviations are 97
+    assert np.abs(hits - 500).max() < 97
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, 0.01])
+def test_a_share_of_nothing_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match="--labels"):
+        labelled_rows(["a", "b"], np.array([0, 1]), share)

@@ -24,8 +24,8 @@ class Net(nn.Module):
         return self.out(self.drop(self.norm(x.flatten(3))).mean(dim=(2, 3)))
 
 
-def clips(dataset: Dataset, split: str, view: str) -> np.ndarray:
-    return dataset.reader(split, view).gather(np.arange(dataset.count(split)))
+def clips(dataset: Dataset, subset: str, view: str) -> np.ndarray:
+    return dataset.reader(subset, view).gather(np.arange(dataset.count(subset)))
 
 
 @pytest.mark.parametrize("view", ["joint", "bone", "motion"])
@@ -89,7 +89,7 @@ def test_not_a_number_is_an_error_that_names_a_clip(tiny_dataset: Dataset) -> No
             return z
 
     name = tiny_dataset.ids("test")[3]
-    with pytest.raises(SkelpipeError, match=f"1 clips are not finite, of {name} to begin with"):
+    with pytest.raises(SkelpipeError, match=f"1 clips are not finite, the first is {name}"):
         embed(Broken(), tiny_dataset, "test", "joint", device=CPU)
 
 

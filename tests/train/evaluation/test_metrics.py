@@ -71,14 +71,14 @@ def test_a_class_without_clips_has_no_accuracy() -> None:
 @pytest.mark.parametrize("k", [1, 2])
 def test_nan_is_refused_and_never_right(k: int) -> None:
     scores = np.array([[1.0, 0.0], [np.nan, np.nan]])
-    with pytest.raises(SkelpipeError, match="scores of 1 clips are NaN, of row 1"):
+    with pytest.raises(SkelpipeError, match="scores of 1 clips are NaN, the first is row 1"):
         topk_accuracy(scores, np.array([0, 1]), k)
     with pytest.raises(SkelpipeError, match="NaN"):
         predictions(scores)
 
 
-def test_nothing_to_judge_is_an_error() -> None:
-    with pytest.raises(SkelpipeError, match="no clip to judge"):
+def test_nothing_to_evaluate_is_an_error() -> None:
+    with pytest.raises(SkelpipeError, match="no clip to evaluate"):
         topk_accuracy(np.empty((0, 3)), np.empty(0, np.int64))
     with pytest.raises(SkelpipeError, match="do not fit 3 classes"):
         topk_accuracy(np.eye(3), np.array([0, 1, 3]))

@@ -1,4 +1,4 @@
-"""Classifiers that runs leave behind: naming raw recordings, and being judged further."""
+"""The classifiers of runs: naming the actions of raw recordings, and evaluated further."""
 
 import json
 from collections.abc import Callable
@@ -21,9 +21,8 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.train import embed, finetune, knn, linear, predict, report
 from skelpipe.train.evaluation.classifier_file import read_origin
-from skelpipe.train.evaluation.evaluated_network import choose_subject
-from skelpipe.train.running.networks import find_weights, read_identity
-from skelpipe.train.running.run_log import Console
+from skelpipe.train.evaluation.evaluated_network import NetworkOptions, choose_network
+from skelpipe.train.running.networks import find_weights, read_provenance
 
 SCRATCH = ["--recipe", "supervised", "--set", "encoder.width=2", "--set", "encoder.out_channels=8"]
 SHORT = ["--epochs", "2", "--batch-size", "8"]
@@ -144,17 +143,16 @@ def test_what_a_run_tells_of_itself_is_not_contradicted(
         assert (result.exit_code, said in result.stderr) == (1, True), result.output
 
 
-def test_trained_networks_are_judged_further(
+def test_trained_networks_are_evaluated_further(
     runs: dict[str, Path], tiny_dataset: Dataset, finished: Path, tmp_path: Path
 ) -> None:
     """The encoder under a linear classifier is the checkpoint's own; the one that was fine-tuned is another."""
-    common = {"baseline": None, "recipe": None, "settings": (), "view": None, "features": "h", "seed": 0}
 
     def embedded(run: Path, view: str = "joint") -> torch.Tensor:
-        subject = choose_subject(tiny_dataset, checkpoint=str(run), console=Console(), **common)
+        network = choose_network(tiny_dataset, NetworkOptions(checkpoint=str(run), features="h"), print)
         clips = torch.from_numpy(tiny_dataset.reader("test", view).gather(np.arange(24)))
         with torch.no_grad():
-            return subject.encoder.eval()(clips)
+            return network.encoder.eval()(clips)
 
     before = embedded(finished)
     assert torch.equal(embedded(runs["linear"]), before)
@@ -217,6 +215,6 @@ def test_an_unfinished_run_has_no_network_yet(runs: dict[str, Path], tmp_path: P
         (tmp_path / "cut" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "cut" / name).write_bytes((runs["finetune"] / name).read_bytes())
     with pytest.raises(UsageError, match=r"finish it with --resume, its run then has a classifier\.safetensors"):
-        read_identity(find_weights(str(tmp_path / "cut")))
+        read_provenance(find_weights(str(tmp_path / "cut")))
     done_report = CliRunner().invoke(report.main, [str(tmp_path / "cut")])
     assert done_report.exit_code == 0, done_report.output

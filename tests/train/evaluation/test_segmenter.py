@@ -10,7 +10,7 @@ from torch import nn
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.evaluation import segmenter
-from skelpipe.train.evaluation.segmenter import Plan, frame_scores, train_segmenter
+from skelpipe.train.evaluation.segmenter import SegmenterSettings, frame_scores, train_segmenter
 from skelpipe.train.evaluation.windows import Windows
 from skelpipe.train.running.ranks import Ranks
 
@@ -39,8 +39,8 @@ def bits(module: nn.Module) -> dict[str, bytes]:
 def test_training_is_sgd_on_the_drawn_windows(untrimmed: Dataset) -> None:
     windows = Windows(untrimmed, "train", "joint")
     encoder = Tiny().eval()
-    plan = Plan(epochs=3, batch_size=10, lr=0.5, milestones=(2,), windows=7, seed=5)
-    head, log = train_segmenter(encoder, 12, 52, windows, plan, CPU)
+    settings = SegmenterSettings(epochs=3, batch_size=10, lr=0.5, milestones=(2,), windows=7, seed=5)
+    head, log = train_segmenter(encoder, 12, 52, windows, settings, CPU)
 
     torch.manual_seed(5)
     fresh = nn.Linear(12, 52)
@@ -73,16 +73,16 @@ def test_the_encoder_moves_only_when_it_is_finetuned(untrimmed: Dataset) -> None
     windows = Windows(untrimmed, "train", "joint")
     encoder = Tiny()
     before = bits(encoder)
-    train_segmenter(encoder, 12, 52, windows, Plan(epochs=1, windows=4), CPU)
+    train_segmenter(encoder, 12, 52, windows, SegmenterSettings(epochs=1, windows=4), CPU)
     assert bits(encoder) == before
-    train_segmenter(encoder, 12, 52, windows, Plan(epochs=1, windows=4, finetune=True), CPU)
+    train_segmenter(encoder, 12, 52, windows, SegmenterSettings(epochs=1, windows=4, finetune=True), CPU)
     assert {name for name, value in bits(encoder).items() if value != before[name]} == set(before)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(untrimmed: Dataset) -> None:
     windows = Windows(untrimmed, "train", "joint")
     with pytest.raises(SkelpipeError, match=r"in epoch \d+: a lower --lr may help"):
-        train_segmenter(nn.Flatten(), 1500, 52, windows, Plan(epochs=9, windows=9, lr=1e38), CPU)
+        train_segmenter(nn.Flatten(), 1500, 52, windows, SegmenterSettings(epochs=9, windows=9, lr=1e38), CPU)
 
 
 def test_every_frame_gets_the_scores_of_its_window(untrimmed: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,4 +122,4 @@ def test_an_encoder_is_finetuned_by_one_process(
     monkeypatch.setattr(segmenter, "ranks", lambda: one_of_two(0))
     windows = Windows(untrimmed, "train", "joint")
     with pytest.raises(UsageError, match="start it without torchrun"):
-        train_segmenter(Tiny(), 12, 52, windows, Plan(finetune=True), CPU)
+        train_segmenter(Tiny(), 12, 52, windows, SegmenterSettings(finetune=True), CPU)

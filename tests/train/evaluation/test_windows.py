@@ -96,8 +96,8 @@ def test_a_stride_takes_the_middle_of_each_block(untrimmed: Dataset, stride: int
     assert which.tolist() == block_of
 
 
-def test_a_split_without_videos_is_an_error(untrimmed: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subset_without_videos_is_an_error(untrimmed: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = {"videos": 0, "frames": 0, "shards": []}
     monkeypatch.setitem(untrimmed.card["untrimmed"], "train", empty)
-    with pytest.raises(DatasetError, match="no untrimmed video in the train split"):
+    with pytest.raises(DatasetError, match="no untrimmed video in the train subset"):
         Windows(untrimmed, "train", "joint")

@@ -1,4 +1,4 @@
-"""Released files where `train/knn.py` takes a checkpoint."""
+"""Released checkpoints where `train/knn.py` takes a checkpoint."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def fifty(make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[st
     return make_dataset(ntu_names(actions=3), frames=50, bodies=2)
 
 
-def judge(dataset: Dataset, *options: str) -> Result:
+def evaluate(dataset: Dataset, *options: str) -> Result:
     return CliRunner().invoke(main, ["--shards", str(dataset.path), "--device", "cpu", "--k", "3", *options])
 
 
@@ -66,7 +66,7 @@ def by_hand(dataset: Dataset, network: Callable[[torch.Tensor], torch.Tensor]) -
 @pytest.mark.parametrize("features", ["h", "z"])
 def test_knn_takes_a_pretraining_file(fifty: Dataset, tmp_path: Path, features: str) -> None:
     encoder, head = pretraining(tmp_path / "aimclr_pretext.pt")
-    result = judge(fifty, "--checkpoint", str(tmp_path / "aimclr_pretext.pt"), "--features", features, "--json")
+    result = evaluate(fifty, "--checkpoint", str(tmp_path / "aimclr_pretext.pt"), "--features", features, "--json")
     assert result.exit_code == 0, result.output
     assert "does not say which view it was trained on: taken as joint" in result.stderr
     found = json.loads(result.stdout)
@@ -77,31 +77,31 @@ def test_knn_takes_a_pretraining_file(fifty: Dataset, tmp_path: Path, features: 
 
 
 def test_knn_takes_the_real_file_for_h_and_says_why_not_for_z(fifty: Dataset, shared: Path) -> None:
-    result = judge(fifty, "--checkpoint", str(shared / REAL), "--features", "h", "--view", "joint")
+    result = evaluate(fifty, "--checkpoint", str(shared / REAL), "--features", "h", "--view", "joint")
     assert result.exit_code == 0, result.output
     assert "aimclr as released" in result.stdout
     assert "does not say" not in result.stderr
-    chosen = judge(fifty, "--checkpoint", str(shared / REAL), "--view", "joint")
-    assert "has no projection head: its pooled features h are judged" in chosen.stderr
+    chosen = evaluate(fifty, "--checkpoint", str(shared / REAL), "--view", "joint")
+    assert "has no projection head: its pooled features h are evaluated" in chosen.stderr
     assert chosen.stdout == result.stdout
-    result = judge(fifty, "--checkpoint", str(shared / REAL), "--features", "z")
+    result = evaluate(fifty, "--checkpoint", str(shared / REAL), "--features", "z")
     assert result.exit_code == 2
     assert "has no projection head: pass --features h" in result.stderr
 
 
 def test_other_clips_are_refused_field_by_field(tiny_dataset: Dataset, tmp_path: Path) -> None:
     pretraining(tmp_path / "x.pt")
-    result = judge(tiny_dataset, "--checkpoint", str(tmp_path / "x.pt"))
+    result = evaluate(tiny_dataset, "--checkpoint", str(tmp_path / "x.pt"))
     assert result.exit_code == 2
-    assert "frames: trained on 50, asked for 8; persons: trained on 2, asked for 1" in result.stderr
+    assert "frames: trained on 50, asked for 8; bodies: trained on 2, asked for 1" in result.stderr
     assert "layout" not in result.stderr
 
 
 def test_a_random_network_needs_a_recipe(fifty: Dataset, tmp_path: Path) -> None:
     pretraining(tmp_path / "x.pt")
-    result = judge(fifty, "--checkpoint", str(tmp_path / "x.pt"), "--baseline", "random")
+    result = evaluate(fifty, "--checkpoint", str(tmp_path / "x.pt"), "--baseline", "random")
     assert result.exit_code == 2
-    assert "pass --baseline random --recipe NAME alone" in result.stderr
+    assert "pass --baseline random --network NAME alone" in result.stderr
 
 
 class Payload:
@@ -112,7 +112,7 @@ class Payload:
 def test_a_file_with_code_is_one_line(fifty: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"encoder_q.A": Payload()}, "x.pt")
-    result = judge(fifty, "--checkpoint", "x.pt")
+    result = evaluate(fifty, "--checkpoint", "x.pt")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: x.pt: holds the Python object posix.mkdir beside tensors")
     assert result.stderr.count("\n") == 1

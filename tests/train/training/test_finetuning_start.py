@@ -33,7 +33,7 @@ def test_a_checkpoint_that_does_not_fit_is_told_field_by_field(
     longer = make_dataset(ntu_names(actions=2), frames=12, bodies=2)
     refused = run(longer, tmp_path / "x", "--checkpoint", str(finished), "--view", "bone")
     assert refused.exit_code == 2
-    for words in ("view: trained on joint, asked for bone", "frames: trained on 8, asked for 12", "persons:"):
+    for words in ("view: trained on joint, asked for bone", "frames: trained on 8, asked for 12", "bodies:"):
         assert words in refused.stderr
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe.errors import UsageError
-from skelpipe.train.evaluation import neighbours
-from skelpipe.train.evaluation.neighbours import accuracy, knn_predict, nearest
+from skelpipe.train.evaluation import knn
+from skelpipe.train.evaluation.knn import accuracy, knn_predict, nearest
 
 
 def naive(
@@ -22,7 +22,7 @@ def naive(
     temperature: float,
     classes: int,
 ) -> list[int]:
-    """Spec E1 word for word, in Python's own floats."""
+    """The protocol of docs/evaluation.md ("kNN") in loops, in Python's own floats."""
     predictions = []
     for query in queries:
         similar = []
@@ -53,7 +53,7 @@ def test_equals_naive_loops(seed: int, count: int, asked: int, chunk: int, rows:
     labels = rng.integers(0, 4, count)
     ks = (1, 3, 20, 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "BLOCK_BYTES", rows * 8 * max(chunk, 5))  # blocks of `rows` bank rows
+        patch.setattr(knn, "BLOCK_BYTES", rows * 8 * max(chunk, 5))  # blocks of `rows` bank rows
         found = knn_predict(
             torch.from_numpy(bank),
             torch.from_numpy(labels),
@@ -98,7 +98,7 @@ def test_ties_rank_in_bank_order_across_blocks(monkeypatch: pytest.MonkeyPatch) 
     bank = torch.eye(4).repeat(6, 1)
     queries = torch.eye(4)
     for rows in (1, 3, 5, 24):
-        monkeypatch.setattr(neighbours, "BLOCK_BYTES", rows * 8 * 4)
+        monkeypatch.setattr(knn, "BLOCK_BYTES", rows * 8 * 4)
         similarity, index = nearest(bank, queries, 9, chunk=2)
         for axis in range(4):
             own = [row for row in range(24) if row % 4 == axis]
@@ -145,13 +145,13 @@ def test_accuracy_is_in_percent() -> None:
 
 MEMORY = """
 import resource, torch
-from skelpipe.train.evaluation import neighbours
-neighbours.BLOCK_BYTES = 4 * 2**20
+from skelpipe.train.evaluation import knn
+knn.BLOCK_BYTES = 4 * 2**20
 bank, queries = torch.randn(40000, 8), torch.randn(1000, 8)
 labels = torch.randint(0, 60, (40000,))
-neighbours.knn_predict(bank[:100], labels[:100], queries, [20], classes=60)
+knn.knn_predict(bank[:100], labels[:100], queries, [20], classes=60)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-neighbours.knn_predict(bank, labels, queries, [20], classes=60, chunk=128)
+knn.knn_predict(bank, labels, queries, [20], classes=60, chunk=128)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

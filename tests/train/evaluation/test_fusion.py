@@ -1,4 +1,4 @@
-"""Fused scores whose dataset is found, and those whose is not."""
+"""Fused scores with and without their dataset; how it is found."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.train import knn, linear
-from skelpipe.train.evaluation.dataset_of_scores import find_dataset
+from skelpipe.train.evaluation.fusion import find_dataset
 from skelpipe.train.evaluation.outcome import Scores, write_scores
 from skelpipe.train.fuse import main
 
@@ -22,7 +22,7 @@ AUGMENT = {"name": "normal", "shear": 0.5, "crop": 6}
 
 @pytest.fixture
 def folders(tiny_dataset: Dataset, tmp_path: Path) -> list[str]:
-    """The scores of two streams for the test clips, with mistakes, and the recipes they were made by."""
+    """Scores of two streams for the test clips, with mistakes, and the recipes of their training."""
     labels = np.asarray(tiny_dataset.labels("test"), np.int64)
     made = []
     for seed, view in enumerate(("joint", "bone")):
@@ -59,7 +59,7 @@ def drawings(page: str, dataset: Dataset) -> tuple[int, int]:
     return len(clips), sum("as training" in text for text in labels)
 
 
-def test_clips_of_a_dataset_that_is_named_are_drawn(fuse: Callable[..., tuple], tiny_dataset: Dataset) -> None:
+def test_clips_of_a_named_dataset_are_drawn(fuse: Callable[..., tuple], tiny_dataset: Dataset) -> None:
     result, page = fuse("--shards", str(tiny_dataset.path))
     assert result.exit_code == 0, result.output
     assert drawings(page, tiny_dataset) == (3, 1)  # its three classes all have mistakes; one view is augmented
