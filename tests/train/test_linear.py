@@ -265,7 +265,10 @@ def test_features_that_are_not_finite_are_named(
     [
         ([], "name what to evaluate"),
         (["--baseline", "raw", "--recipe", "nothing"], "there is no recipe 'nothing'"),
-        (["--baseline", "raw", "--set", "epoch=3"], "unknown key 'epoch'; known: protocol, epochs"),
+        (
+            ["--baseline", "raw", "--set", "epoch=3"],
+            "unknown key 'epoch'; did you mean 'epochs'? known: protocol, epochs",
+        ),
         (["--baseline", "raw", "--set", "epochs"], "expected KEY=VALUE"),
         (["--baseline", "raw", "--epochs", "0"], "--epochs: epochs is 0; it must be at least 1"),
         (["--baseline", "raw", "--network", "aimclr"], "takes neither --checkpoint nor --network"),

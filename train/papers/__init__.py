@@ -1,1 +1,1 @@
-"""The result tables of the papers as data, and what of them a network may be held against."""
+"""The result tables of the papers: as data, and as the figures that a measured network is compared with."""

@@ -1,78 +1,80 @@
-"""The papers' figures beside measured ones."""
+"""What the papers report for a network, to be shown beside the measured figures."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.evaluation.evaluated_network import Subject
+from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
 from skelpipe.train.papers.references import Reference
 from skelpipe.train.running.provenance import Provenance, dataset_name
 
 __all__ = [
-    "HELD_AGAINST",
     "PUBLISHED",
+    "REFERENCE",
     "published",
     "reference",
+    "reference_metadata",
     "reported",
     "reported_knn",
     "reported_text",
-    "told_by_scores",
 ]
 
-HELD_AGAINST = "held_against"  # what scores say of a network's place in the papers' tables
-PUBLISHED = "published"  # and of the clips that those were measured on
+REFERENCE = "held_against"  # key in the metadata of scores: the reference of their network
+PUBLISHED = "published"  # key in the metadata of scores: what `published` returns
 
 
-def reference(dataset: Dataset, subject: Subject, protocol: str, labels: float = 1.0) -> Reference | None:
-    """Return where in the papers' tables an evaluation stands, or None for a network that is none of theirs.
+def reference(
+    dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels: float = 1.0
+) -> Reference | None:
+    """Return what an evaluation is compared with, or None if the papers have no rows of the network's recipe.
 
-    `protocol` is one of `published.PROTOCOLS`, `labels` the share of the training labels. A network that was
-    pre-trained on another dataset is held against figures for transfer from that one.
+    `protocol` is one of `tables.PROTOCOLS`, `labels` the share of the training labels. If the network was
+    pre-trained on another dataset, it is compared with figures for transfer from that dataset.
     """
-    if subject.recipe is None:
+    if network.recipe is None:
         return None
-    where = {"dataset": dataset_name(dataset), "stream": subject.view, "trained_on": subject.trained_on}
-    return Reference.to(subject.recipe, protocol, **where, labels=labels)
+    where = {"dataset": dataset_name(dataset), "stream": network.view, "trained_on": network.trained_on}
+    return Reference.of_recipe(network.recipe, protocol, **where, labels=labels)
 
 
 def published(dataset: Dataset) -> dict[str, Any]:
-    """Return how many clips each side of the published split has, and whether all of them are here."""
+    """Return the clip counts of the published split's subsets, and whether this dataset has all these clips."""
     clips = dict(dataset.card["published"])
-    complete = bool(clips) and all(dataset.count(side) == count for side, count in clips.items())
+    complete = bool(clips) and all(dataset.count(subset) == count for subset, count in clips.items())
     return {"clips": clips, "complete": complete}
 
 
-def told_by_scores(held: Reference | None, dataset: Dataset) -> dict[str, str]:
-    """Return what scores say of themselves for fusion, which may lack the dataset; nothing without `held`."""
-    return {HELD_AGAINST: held.text(), PUBLISHED: json.dumps(published(dataset))} if held is not None else {}
+def reference_metadata(found: Reference | None, dataset: Dataset) -> dict[str, str]:
+    """Return the metadata from which fusion, which has no dataset, knows a reference; empty for None."""
+    return {REFERENCE: found.text(), PUBLISHED: json.dumps(published(dataset))} if found is not None else {}
 
 
-def reported(held: Reference | None, clips: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the papers report for an evaluation, or None where they have nothing.
+def reported(found: Reference | None, clips: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the papers report for an evaluation, or None if they report nothing.
 
-    Accuracies in % stand under the names of the figures, beside them their source and `clips`, see `published`;
-    empty where they are not known.
+    The result has the accuracies in % by the figures' names, their `source` and the content of `clips`: what
+    `published` returns, or nothing where that is not known.
     """
-    found = held.figures() if held is not None else None
-    return {**found[0], "source": found[1], **clips} if found is not None else None
+    figures = found.figures() if found is not None else None
+    return {**figures[0], "source": figures[1], **clips} if figures is not None else None
 
 
 def reported_knn(provenance: Provenance) -> dict[str, Any] | None:
-    """Return what the papers report for the nearest neighbours of a pre-trained network, as `reported` does."""
+    """Return what the papers report for the nearest neighbours of a pre-trained network; see `reported`."""
     dataset = provenance.clips.dataset
     where = {"dataset": dataset, "stream": provenance.view, "trained_on": dataset}
-    return reported(Reference.to(provenance.pretraining, "knn", **where), {})
+    return reported(Reference.of_recipe(provenance.pretraining, "knn", **where), {})
 
 
 def reported_text(result: Mapping[str, Any], figure: str) -> str:
-    """Return what to print after a measured figure: the paper's, or nothing."""
-    said = result["reported"]
-    if not said or figure not in said:
+    """Return the text to print after a measured figure: the paper's figure, or nothing if there is none."""
+    found = result["reported"]
+    if not found or figure not in found:
         return ""
-    clips, more = said.get("clips"), ""
-    if clips and not said["complete"]:
-        more = f"; on all {clips['train']:,} + {clips['test']:,} clips, which this dataset is not"
-    value = said[figure]
+    clips, more = found.get("clips"), ""
+    if clips and not found["complete"]:
+        more = f"; on all {clips['train']:,} + {clips['test']:,} clips, which this dataset does not have"
+    value = found[figure]
     digits = 1 if round(value, 1) == round(value, 2) else 2
-    return f"   reported {value:.{digits}f} % ({said['source']}{more})"
+    return f"   reported {value:.{digits}f} % ({found['source']}{more})"

@@ -1,6 +1,6 @@
-"""The result tables of the papers as data, and as Markdown with what was measured beside what they report.
+"""The result tables of the papers as data, and as Markdown with reported and measured figures side by side.
 
-Built-in papers are `papers/NAME.yaml`; a file of your own has the same form.
+Built-in papers are `papers/NAME.yaml`; a user's own file has the same form.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from skelpipe.errors import UsageError
 from skelpipe.views import VIEWS
+from skelpipe.yaml_reader import parse_yaml
 
 __all__ = [
     "PROTOCOLS",
@@ -27,7 +26,7 @@ __all__ = [
     "markdown",
 ]
 
-PROTOCOLS: Mapping[str, tuple[str, ...]] = {  # the figures that each prints
+PROTOCOLS: Mapping[str, tuple[str, ...]] = {  # the figures of each
     "knn": ("knn@20",),
     "linear": ("top1",),
     "finetune": ("top1",),
@@ -43,12 +42,12 @@ Measured = Mapping[tuple[int, str], Figures]  # by the number of the row and the
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: what the paper calls the method, and how it is made here.
+    """One row of a table: the paper's name for the method, its figures, and how to run it.
 
-    `stream` is a view, views with `+`, or `3s`; `recipe` the recipe that is pre-trained, None for training from
-    scratch, `settings` what is set in it; `together`: one run trains the networks of all views. `options`,
-    `name=value`, go to the protocol's script: a paper's own schedule for its own methods. `figures` maps a
-    dataset (`ntu60-xsub`) to the paper's figures by name.
+    `stream` is a view, views joined with `+`, or `3s`. `recipe` is the recipe of pre-training, None for training
+    from scratch, and `settings` are the values to change in it. With `together` one run trains the networks of all
+    views. `options` are `name=value` options of the protocol's script, for a paper's own schedule. `figures` maps
+    a dataset (`ntu60-xsub`) to the paper's figures by name.
     """
 
     name: str
@@ -61,16 +60,16 @@ class Row:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views that the row needs; several are fused."""
+        """The views that the row needs; the scores of several are fused."""
         return ("joint", "bone", "motion") if self.stream == ALL_STREAMS else tuple(self.stream.split("+"))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper: who reports it (`source`), its number there and the section it is in.
+    """A table of a paper: who reports it (`source`), its number and its section there.
 
-    `fusion` weighs the views of a fused row, `labels` is the share of the training labels, `pretrained` maps a
-    dataset to the one that pre-training takes place on, else it is the same.
+    `fusion` holds the weights of the views for fused rows, `labels` is the share of the training labels.
+    `pretrained` maps a dataset to the dataset of pre-training where that is another one.
     """
 
     key: str
@@ -97,7 +96,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper's own method (`recipes`, the first is the main one) and its tables by key."""
+    """A paper: the recipes of its own method, the main one first, and its tables by key."""
 
     name: str
     cite: str
@@ -105,7 +104,7 @@ class Paper:
     tables: Mapping[str, Table]
 
     def table(self, key: str) -> Table:
-        """Return a table; UsageError, which lists all, where there is none of that name."""
+        """Return the table with this key; UsageError that lists all keys if there is none."""
         if key not in self.tables:
             raise UsageError(f"{self.name} has no table {key!r}; known: {', '.join(self.tables)}")
         return self.tables[key]
@@ -113,7 +112,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table: the paper's, and what was measured, None where nothing was."""
+    """One figure of a table: the paper's, the measured one and the best of any epoch; None where there is none."""
 
     row: int
     name: str
@@ -126,13 +125,13 @@ class Cell:
 
 
 def builtin_papers() -> list[str]:
-    """Return the names of the papers whose tables travel with the package."""
+    """Return the names of the papers whose tables are part of the package."""
     folder = files("skelpipe.train").joinpath("papers")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_paper(name: str) -> Paper:
-    """Load a built-in paper by name, or any by the path of its YAML file; UsageError names what is wrong."""
+    """Load a built-in paper by name, or another by the path of its YAML file; UsageError says what is wrong."""
     if name in builtin_papers():
         text = files("skelpipe.train").joinpath("papers", f"{name}.yaml").read_text("utf-8")
     else:
@@ -143,17 +142,14 @@ def load_paper(name: str) -> Paper:
             raise UsageError(
                 f"there is no paper {name!r}: give the path of a YAML file or one of: {known}"
             ) from None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"paper {name}: no valid YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(text, f"paper {name}")
     _require(content, ("name", "cite", "recipe", "fusion", "tables"), f"paper {name}")
     tables = {str(key): _table(str(key), table, content, name) for key, table in content["tables"].items()}
     return Paper(content["name"], content["cite"], (content["recipe"], *content.get("also", [])), tables)
 
 
 def cells(table: Table, measured: Measured, datasets: Iterable[str]) -> list[Cell]:
-    """Return the figures of these datasets, row by row; the best of an evaluation's epochs is beside its last."""
+    """Return the figures of these datasets, row by row."""
     found = []
     for number, row in enumerate(table.rows):
         for dataset in datasets:
@@ -167,9 +163,9 @@ def cells(table: Table, measured: Measured, datasets: Iterable[str]) -> list[Cel
 
 
 def markdown(table: Table, found: Sequence[Cell]) -> str:
-    """Return cells as a Markdown table: for each dataset the paper's figures and, beside them, those measured.
+    """Return cells as a Markdown table: for each dataset the paper's and the measured figures side by side.
 
-    A figure that an evaluation reached in an earlier epoch than its last stands in brackets.
+    The best figure of an evaluation stands in brackets if it is of an earlier epoch than the last.
     """
     several = len(PROTOCOLS[table.protocol]) > 1
     columns = list(dict.fromkeys((cell.dataset, cell.figure) for cell in found))
@@ -198,17 +194,17 @@ def _measured(cell: Cell) -> str:
     return f"{cell.measured:.2f}" + (f" ({cell.best:.2f})" if better else "")
 
 
-def _table(key: str, content: Any, paper: Mapping[str, Any], where: str) -> Table:
-    place = f"paper {where}: table {key}"
-    _require(content, TABLE_KEYS, place)
+def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table:
+    where = f"paper {name}: table {key}"
+    _require(content, TABLE_KEYS, where)
     protocol, labels = content["protocol"], content.get("labels", 1.0)
     if protocol not in PROTOCOLS:
-        raise UsageError(f"{place}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+        raise UsageError(f"{where}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     if not isinstance(labels, int | float) or not 0 < labels <= 1:
-        raise UsageError(f"{place}: labels must be a share above 0 and up to 1, not {labels!r}")
+        raise UsageError(f"{where}: labels must be a share above 0 and up to 1, not {labels!r}")
     own = (paper["recipe"], *paper.get("also", []))
     options = tuple(map(str, content.get("options", [])))
-    rows = tuple(_row(row, protocol, f"{place}: row {number}") for number, row in enumerate(content["rows"], 1))
+    rows = tuple(_row(row, protocol, f"{where}: row {number}") for number, row in enumerate(content["rows"], 1))
     rows = tuple(replace(row, options=options) if row.recipe in own else row for row in rows)
     return Table(
         key,
@@ -225,15 +221,15 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], where: str) -> Tabl
     )
 
 
-def _row(content: Any, protocol: str, place: str) -> Row:
-    _require(content, ("name", "stream", "figures"), place)
+def _row(content: Any, protocol: str, where: str) -> Row:
+    _require(content, ("name", "stream", "figures"), where)
     figures = {}
     for dataset, given in content["figures"].items():
         named = given if isinstance(given, dict) else {PROTOCOLS[protocol][0]: given}
         if not all(isinstance(value, int | float) and 0 <= value <= 100 for value in named.values()):
-            raise UsageError(f"{place}: figures of {dataset} must be numbers from 0 to 100")
+            raise UsageError(f"{where}: figures of {dataset} must be numbers from 0 to 100")
         if unknown := named.keys() - set(PROTOCOLS[protocol]):
-            raise UsageError(f"{place}: {protocol} has no figure {', '.join(sorted(unknown))}")
+            raise UsageError(f"{where}: {protocol} has no figure {', '.join(sorted(unknown))}")
         figures[str(dataset)] = {name: float(value) for name, value in named.items()}
     settings = tuple(map(str, content.get("settings", [])))
     row = Row(
@@ -245,12 +241,12 @@ def _row(content: Any, protocol: str, place: str) -> Row:
         content.get("together", False),
     )
     if unknown := set(row.views) - set(VIEWS):
-        raise UsageError(f"{place}: unknown stream {', '.join(sorted(unknown))}; known: {', '.join(VIEWS)}, 3s")
+        raise UsageError(f"{where}: unknown stream {', '.join(sorted(unknown))}; known: {', '.join(VIEWS)}, 3s")
     return row
 
 
-def _require(content: Any, keys: Sequence[str], place: str) -> None:
+def _require(content: Any, keys: Sequence[str], where: str) -> None:
     if not isinstance(content, dict):
-        raise UsageError(f"{place}: expected `key: value` lines")
+        raise UsageError(f"{where}: expected `key: value` lines")
     if missing := [key for key in keys if key not in content]:
-        raise UsageError(f"{place}: missing: {', '.join(missing)}")
+        raise UsageError(f"{where}: missing: {', '.join(missing)}")

@@ -164,7 +164,7 @@ def _source(reported: Mapping[str, Any]) -> Markup | None:
     clips = reported.get("clips")
     if isinstance(clips, Mapping) and not reported.get("complete", True):
         sizes = f"{clips.get('train')} and tests on {clips.get('test')} clips"
-        words += f" It trains on {sizes}, which this dataset is not."
+        words += f" It trains on {sizes}, which this dataset does not have."
     return el("p", words, class_="quiet")
 
 

@@ -1,4 +1,4 @@
-"""The figures that stand beside measured ones, against tables copied by hand."""
+"""The papers' figures that a network is compared with, against tables copied by hand."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from skelpipe.train.papers.references import Reference
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe
 
-# Read off the papers' tables as section H of the methods' specification has them:
+# Copied by hand from the papers' tables:
 # recipe, protocol, share of labels, stream, dataset, trained on, figures.
 CELLS: list[tuple[str, str, float, str, str, str, dict[str, float]]] = [
     ("skeletonclr", "linear", 1, "joint", "ntu60-xsub", "ntu60-xsub", {"top1": 68.3}),
@@ -56,14 +56,14 @@ CELLS: list[tuple[str, str, float, str, str, str, dict[str, float]]] = [
 
 def reference(name: str, protocol: str, *settings: str, **where: Any) -> Reference | None:
     if name == "supervised":
-        return Reference.to(load_recipe(name, FinetuneRecipe), protocol, **where)
-    return Reference.to(with_overrides(load_recipe(name), settings), protocol, **where)
+        return Reference.of_recipe(load_recipe(name, FinetuneRecipe), protocol, **where)
+    return Reference.of_recipe(with_overrides(load_recipe(name), settings), protocol, **where)
 
 
 def figures(name: str, protocol: str, *settings: str, **where: Any) -> dict[str, float] | None:
-    held = reference(name, protocol, *settings, **where)
-    found = held.figures() if held else None
-    return dict(found[0]) if found else None
+    found = reference(name, protocol, *settings, **where)
+    reported = found.figures() if found else None
+    return dict(reported[0]) if reported else None
 
 
 @pytest.mark.parametrize(("name", "protocol", "labels", "stream", "dataset", "trained_on", "expected"), CELLS)
@@ -78,9 +78,9 @@ def test_cells_copied_by_hand(
 ) -> None:
     where = {"dataset": dataset, "stream": stream, "trained_on": trained_on, "labels": labels}
     assert figures(name, protocol, **where) == expected
-    held = reference(name, protocol, **where)
-    assert held is not None
-    assert Reference.of_text(held.text()) == held
+    found = reference(name, protocol, **where)
+    assert found is not None
+    assert Reference.of_text(found.text()) == found
 
 
 def at(dataset: str, stream: str = "joint", trained_on: str | None = None) -> dict[str, str]:
@@ -99,8 +99,8 @@ def test_another_network_of_the_same_recipe_has_figures_of_its_own() -> None:
     assert figures("aimclr", "linear", "aimclr.views=3", **here) is None
 
 
-def test_reruns_and_ablations_are_not_what_a_plain_run_is_held_against() -> None:
-    """SkeletonCLR's figure is the original one, not one of a rerun with other settings."""
+def test_a_plain_run_is_not_compared_with_reruns_and_ablations() -> None:
+    """SkeletonCLR's figure is the original one, not that of a run repeated with other settings."""
     for settings in ([], ["temperature=0.2"], ["epochs=3", "queue=64"]):
         assert figures("skeletonclr", "linear", *settings, **at("ntu60-xsub")) == {"top1": 68.3}
 
@@ -125,9 +125,9 @@ def test_figures_that_are_most_likely_of_another_split_are_left_out() -> None:
 
 def test_the_source_says_who_reports_it() -> None:
     def source(name: str, protocol: str, **where: Any) -> str:
-        held = reference(name, protocol, **where)
-        found = held.figures() if held else None
-        return found[1] if found else ""
+        found = reference(name, protocol, **where)
+        reported = found.figures() if found else None
+        return reported[1] if reported else ""
 
     assert source("aimclr", "linear", **at("ntu60-xsub")) == "AimCLR, table 2"
     assert source("aimclr", "knn", **at("ntu60-xsub")) == "Hua et al. (SkeAttnCLR), IJCAI 2023, table 4"

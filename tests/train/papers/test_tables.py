@@ -203,5 +203,5 @@ def test_unknown_names_list_the_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="AimCLR has no table 'nope'; known: linear"):
         load_paper("aimclr").table("nope")
     (tmp_path / "bad.yaml").write_text("a: [")
-    with pytest.raises(UsageError, match="no valid YAML"):
+    with pytest.raises(UsageError, match="bad.yaml:1: is no YAML"):
         load_paper(str(tmp_path / "bad.yaml"))
