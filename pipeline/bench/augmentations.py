@@ -24,7 +24,7 @@ Reference: TypeAlias = Callable[[Workload, ViewSet], tuple[str, Way]]
 
 
 def copies(workload: Workload, views: ViewSet) -> tuple[str, Way]:
-    """Return the reference that copies each batch in memory once per view: no augmentation can be faster."""
+    """Return the reference that copies each batch in memory once per view, which writes as many bytes."""
     batches = cycle(workload.batches(IN_MEMORY, views.multiple))
 
     def copy() -> int:

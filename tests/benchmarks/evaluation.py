@@ -18,8 +18,8 @@ import click
 import torch
 from torch import Tensor
 
-from skelpipe.train.evaluation.linear_head import batches, fit_linear, linear_scores, one_thread
 from skelpipe.train.evaluation.knn import knn_predict
+from skelpipe.train.evaluation.linear_head import batches, fit_linear, linear_scores, one_thread
 
 CLASSES, WIDTH = 60, 256
 TRAIN, TEST = 40_091, 16_487
