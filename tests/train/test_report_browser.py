@@ -1,4 +1,4 @@
-"""Reports in a real headless browser: nothing is fetched, nothing is refused, it fits narrow and wide windows."""
+"""Reports in a headless browser: nothing is fetched or refused, and the page fits narrow and wide windows."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """A headless Chromium that is spoken to in the DevTools protocol, through pipes."""
+    """A headless Chromium, controlled by the DevTools protocol through pipes."""
 
     def __init__(self, program: str, profile: Path) -> None:
         to_child, self._write = os.pipe()
@@ -60,7 +60,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer to a command; events that come meanwhile are kept."""
+        """Return the answer to a command; events that arrive before it are kept."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if getattr(self, "_session", None):
@@ -87,7 +87,7 @@ class Browser:
             self.events.append(self._next())
 
     def value(self, expression: str) -> Any:
-        """Return what a JavaScript expression comes to in the page."""
+        """Return the value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -128,7 +128,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of an evaluation with a class and a method of hostile names."""
+    """The report of an evaluation in which a class and the method have names that are HTML."""
     folder = tmp_path_factory.mktemp("browser")
     labels, names = tiny_dataset.labels("test"), list(tiny_dataset.classes)
     names[59] = NASTY
@@ -144,7 +144,7 @@ def page(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def complaints(browser: Browser) -> list[dict[str, Any]]:
-    """What the browser found wrong: refused or failed content, errors of scripts, broken rules."""
+    """The browser's complaints: content that was refused or failed, errors of scripts, broken rules."""
     wrong = ("Runtime.exceptionThrown", "Log.entryAdded", "Audits.issueAdded")
     return [event for event in browser.events if event.get("method") in wrong]
 
@@ -175,7 +175,7 @@ def test_the_picture_of_an_embedding_is_shown(browser: Browser, tmp_path: Path) 
 def test_the_page_fits_the_window_and_wide_tables_scroll(browser: Browser, page: Path, width: int) -> None:
     browser.open(page, width)
     assert browser.value("document.documentElement.scrollWidth") <= width
-    # Only what may scroll is wider than its room.
+    # Only elements that may scroll have content wider than themselves.
     wide = (
         "[...document.querySelectorAll('main *')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth"
     )
@@ -183,14 +183,14 @@ def test_the_page_fits_the_window_and_wide_tables_scroll(browser: Browser, page:
     assert browser.value(f"{wide}{inside}.map(e => e.tagName + e.className)") == []
 
 
-def test_clips_play_by_themselves_and_stop_at_a_press(browser: Browser, page: Path) -> None:
+def test_clips_play_until_the_button_is_pressed(browser: Browser, page: Path) -> None:
     browser.open(page, 1024)
     button = "document.getElementById('still')"
     playing = "[...document.querySelectorAll('svg.clip')].map(e => !e.animationsPaused())"
     assert browser.value(f"{button}.textContent") == "Pause the clips"
     assert browser.value(playing)
     assert all(browser.value(playing))
-    # The path that shows is another one a little later: a clip of 8 frames at 20 a second loops in 0.4 s.
+    # The visible path changes from frame to frame: a clip of 8 frames at 20 per second repeats after 0.4 s.
     moving = """(async () => {
       const clip = document.querySelector('svg.clip'), seen = new Set();
       clip.pauseAnimations();
@@ -207,13 +207,13 @@ def test_clips_play_by_themselves_and_stop_at_a_press(browser: Browser, page: Pa
     assert browser.value(f"{button}.textContent") == "Play the clips"
 
 
-def test_clips_stand_still_for_who_wants_no_motion(browser: Browser, page: Path) -> None:
+def test_clips_do_not_move_if_the_system_asks_for_reduced_motion(browser: Browser, page: Path) -> None:
     browser.open(page, 1024, still=True)
     assert browser.value("[...document.querySelectorAll('svg.clip')].every(e => e.animationsPaused())")
     assert browser.value("document.getElementById('still').getAttribute('aria-pressed')") == "true"
 
 
-def test_a_cell_of_the_matrix_is_told_under_the_pointer(browser: Browser, page: Path) -> None:
+def test_a_cell_of_the_matrix_is_described_under_the_pointer(browser: Browser, page: Path) -> None:
     browser.open(page, 1024)
     data = browser.value("JSON.parse(document.getElementById('matrix').textContent)")
     counts = np.array(data["counts"])
@@ -225,7 +225,7 @@ def test_a_cell_of_the_matrix_is_told_under_the_pointer(browser: Browser, page: 
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     share = 100 * counts[row, column] / counts[row].sum()
     assert browser.value("document.getElementById('cell').textContent") == (
-        f"{data['names'][row]} taken for {data['names'][column]}: "
+        f"{data['names'][row]} predicted as {data['names'][column]}: "
         f"{counts[row, column]} of {counts[row].sum()} clips ({share:.1f} %)"
     )
 

@@ -80,7 +80,7 @@ class Reference:
 
 @cache
 def _rows(of: str) -> tuple[tuple[Paper, Table, Row], ...]:
-    """Return every row of a recipe with its table and paper; those in the paper of the method itself come first."""
+    """Return every row of a recipe with its table and paper; those of its own paper come first."""
 
     def found() -> Iterator[tuple[Paper, Table, Row]]:
         papers = [load_paper(name) for name in builtin_papers()]

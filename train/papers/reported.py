@@ -24,9 +24,7 @@ REFERENCE = "held_against"  # key in the metadata of scores: the reference of th
 PUBLISHED = "published"  # key in the metadata of scores: what `published` returns
 
 
-def reference(
-    dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels: float = 1.0
-) -> Reference | None:
+def reference(dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels: float = 1.0) -> Reference | None:
     """Return what an evaluation is compared with, or None if the papers have no rows of the network's recipe.
 
     `protocol` is one of `tables.PROTOCOLS`, `labels` the share of the training labels. If the network was

@@ -1,1 +1,1 @@
-"""The parts of a run's report: what is read, how it is drawn, and the page that holds it."""
+"""The report of a run: reading its folder, drawing what is in it, and the page that shows it."""

@@ -10,17 +10,9 @@ __all__ = ["curves", "number", "ticks"]
 
 WIDTH, HEIGHT = 360, 196
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 36
-DOTTED = 40  # points that still get a dot each
-FIRST = (
-    "loss",
-    "train_loss",
-    "knn",
-    "top1",
-    "top5",
-    "accuracy",
-    "std",
-    "lr",
-)  # the order of curves, by beginnings
+DOTTED = 40  # a curve of at most so many points has a dot for each
+# The order of the curves, by the beginnings of their names.
+FIRST = ("loss", "train_loss", "knn", "top1", "top5", "accuracy", "std", "lr")
 
 Points = list[tuple[float, float]]
 
@@ -28,9 +20,9 @@ Points = list[tuple[float, float]]
 def curves(
     log: Sequence[Mapping[str, Any]], references: Mapping[str, tuple[float, str]] | None = None
 ) -> list[Markup]:
-    """Return a chart for each number that the records of a log hold beside `epoch`, loss first.
+    """Return one chart per number in the records of a log, without `epoch`; the loss is first.
 
-    `references` gives a value to draw across the chart of that name, and what it is.
+    `references` maps the name of a chart to a value, which is drawn as a dashed line, and to what it is.
     """
     names = dict.fromkeys(name for record in log for name in record if name != "epoch")
     series = {name: _series(log, name) for name in names}
@@ -39,14 +31,14 @@ def curves(
 
 
 def number(value: float) -> str:
-    """Return a number as people read it: few digits, never an exponent of moderate size."""
+    """Return a number in four digits; with an exponent only if it is very large or very small."""
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.4g}" if 1e-3 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Return about so many round numbers from low to high; both where they are the same."""
+    """Return about `wanted` round numbers from low to high, or low if the two are equal."""
     if not high > low:
         return [low]
     rough = (high - low) / wanted
@@ -86,17 +78,17 @@ def _chart(name: str, points: Points, reference: tuple[float, str] | None) -> Ma
     drawn.append(el("polyline", class_="curve", points=" ".join(f"{x},{y}" for x, y in spots)))
     if len(spots) <= DOTTED:
         drawn += [el("circle", class_="dot", cx=x, cy=y, r=2.5) for x, y in spots]
-    said = _said(points)
+    words = _description(points)
     picture = el(
-        "svg", *drawn, class_="chart", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{name}: {said}"
+        "svg", *drawn, class_="chart", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{name}: {words}"
     )
     line = f"dashed: {reference[1]}, {number(reference[0])}" if reference else None
-    caption = el("figcaption", el("b", name), " ", el("span", said), el("span", line) if line else None)
+    caption = el("figcaption", el("b", name), " ", el("span", words), el("span", line) if line else None)
     return el("figure", caption, picture, class_="card")
 
 
 def _span(values: Sequence[float], margin: float) -> tuple[float, float]:
-    """Return the least and the greatest value, a little apart where they are the same."""
+    """Return the limits of an axis: the least and the greatest value, with a margin; never equal."""
     low, high = min(values), max(values)
     if low == high:
         room = abs(low) * 0.1 or 1.0
@@ -117,8 +109,8 @@ def _grid(place: Any, epochs: tuple[float, float], values: tuple[float, float]) 
     return drawn
 
 
-def _said(points: Points) -> str:
-    """Say a curve in words: where it begins, ends, and is lowest and highest."""
+def _description(points: Points) -> str:
+    """Describe a curve in words: its last, lowest and highest value."""
     last, least, most = points[-1], min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
     if least[1] == most[1]:
         return f"{number(last[1])} throughout"

@@ -1,4 +1,4 @@
-"""HTML and SVG elements whose text is escaped unless it is markup already."""
+"""HTML and SVG elements. Text is escaped unless it is `Markup`."""
 
 import html
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ VOID = frozenset({"br", "col", "hr", "img", "input", "meta"})
 
 
 class Markup(str):
-    """Text that is markup and goes into a page as it is; every other text is escaped."""
+    """Text that is HTML or SVG already and is not escaped again."""
 
     __slots__ = ()
 
 
 def el(tag: str, *content: str | None, **attributes: str | float | bool | None) -> Markup:
-    """Return an element. Content None is left out, as is an attribute None or False; True is one without value.
+    """Return an element. Content None and attributes None or False are left out; True gives one without value.
 
-    In names of attributes `class_` is `class`, and other underscores are hyphens: `aria_label`, `stroke_width`.
+    In the names of attributes `class_` becomes `class`, and other underscores become hyphens: `aria_label`.
     """
     start = f"<{tag}{''.join(_attribute(name, value) for name, value in attributes.items())}>"
     inner = joined(content)
@@ -25,7 +25,7 @@ def el(tag: str, *content: str | None, **attributes: str | float | bool | None) 
 
 
 def joined(content: Iterable[str | None]) -> Markup:
-    """Return texts and markup one after another as markup."""
+    """Return texts, escaped, and markup, as it is, one after another as markup."""
     return Markup("".join(text if isinstance(text, Markup) else html.escape(text) for text in content if text))
 
 

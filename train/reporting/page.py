@@ -1,4 +1,4 @@
-"""The page of a report: sections in a template that needs nothing else, no network, no library, no other file."""
+"""The page of a report: one file that needs no network, no library and no other file."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ __all__ = ["Section", "filled"]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: `name` is its anchor, `title` its heading and its word in the list of contents."""
+    """A section of the page: `name` is its anchor, `title` its heading and its link in the list of contents."""
 
     name: str
     title: str
@@ -22,7 +22,7 @@ class Section:
 
 
 def filled(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page's text. Its policy lets run the one script and the one style that come with the template."""
+    """Return the page as text. Its content policy allows only the script and the style of the template."""
     style, script = _text("page.css"), _text("page.js")
     body = [
         el("section", el("h2", each.title, id=f"{each.name}-title"), each.content, id=each.name,
@@ -39,7 +39,7 @@ def filled(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         "script": script,
         "script_hash": _hash(script),
     }
-    # In one pass, so that braces in a value stay what they are.
+    # In one pass, so that braces within a value are not replaced.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _text("page.html"))
 
 

@@ -1,4 +1,4 @@
-"""Clips in a report: one of each of the hardest classes, and what the recipe's augmentations make of one."""
+"""Drawings of clips in a report: one of each of the hardest classes, and one before and after augmentation."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.previewed import Preview, preview
 from skelpipe.drawing.sources import dataset_scene
 from skelpipe.drawing.svg import looping_svg
-from skelpipe.loader.view_recipes import ViewRecipes as Views
+from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.method import Progress
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.reporting.markup import Markup, el
@@ -23,35 +23,35 @@ SHOWN = 6  # classes
 
 
 def hardest(record: Record, count: int = SHOWN) -> list[ClassRow]:
-    """Return the classes with mistakes and the lowest accuracy, those with more clips first among equals."""
-    judged = [row for row in record.classes if row.right < row.clips]
-    return sorted(judged, key=lambda row: (row.right / row.clips, -row.clips, row.label))[:count]
+    """Return the classes of lowest accuracy that have mistakes; among equals, those with more clips first."""
+    mistaken = [row for row in record.classes if row.right < row.clips]
+    return sorted(mistaken, key=lambda row: (row.right / row.clips, -row.clips, row.label))[:count]
 
 
 def hardest_classes(record: Record, dataset: Dataset | None) -> list[Markup]:
-    """Return a card for each of the hardest classes: how it fared, what it was taken for, one of its clips.
+    """Return one card per hardest class: its accuracy, its most frequent wrong prediction and one of its clips.
 
-    The clip is one of the commonest mistake, where there is one. Without a dataset no clip is drawn.
+    The clip is one with that wrong prediction, if there is one. Without a dataset no clip is drawn.
     """
     found = []
     for row in hardest(record):
-        identity, fared = _example(record, row, dataset)
-        words = [f"{row.accuracy:.1f} % of {row.clips:,} test {record.judged}"]
-        if others := _taken_for(record, row):
-            words.append(f"most often taken for {others}")
+        identity, outcome = _example(record, row, dataset)
+        words = [f"{row.accuracy:.1f} % of {row.clips:,} test {record.unit}"]
+        if wrong := _most_frequent_mistake(record, row):
+            words.append(f"most often predicted as {wrong}")
         drawing = None
         if dataset is not None and identity is not None:
             drawing = Markup(
                 looping_svg(dataset_scene(dataset, identity, "joint"), label=f"{row.name}, {identity}")
             )
-            words.append(f"{identity}: {fared}" if fared else identity)
+            words.append(f"{identity}: {outcome}" if outcome else identity)
         title = el("h3", f"{row.label} {row.name}")
         found.append(el("article", title, drawing, *(el("p", text) for text in words), class_="card"))
     return found
 
 
 def augmentations(record: Record, dataset: Dataset) -> list[Markup]:
-    """Return a card for each view that the recipe makes of a clip: before, after, and what was drawn in words."""
+    """Return one card per view of the recipe: a clip before and after, and the random draws in words."""
     views, epoch = _views(record, dataset)
     if not views:
         return []
@@ -60,36 +60,36 @@ def augmentations(record: Record, dataset: Dataset) -> list[Markup]:
 
 
 def parts_legend(dataset: Dataset) -> Markup:
-    """Return which colour is which part of the body."""
+    """Return the legend of the colours of the body parts."""
     dot = '<svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="5" fill="{}"/></svg>'
     parts = (el("li", Markup(dot.format(colour)), part) for part, colour in part_colours(dataset.layout).items())
     return el("ul", *parts, class_="parts")
 
 
 def _example(record: Record, row: ClassRow, dataset: Dataset | None) -> tuple[str | None, str]:
-    """Return a clip of a class, of its commonest mistake if there is one, and how it fared, if that is known.
+    """Return the id of a clip of a class, with the class's most frequent mistake if there is one, and its outcome.
 
-    Clips that were judged come first, whatever their side; None where the class has no clip in the dataset, as the
-    background of untrimmed videos.
+    Evaluated clips of either subset come first; the outcome of others is empty. The id is None if the dataset has
+    no clip of the class, such as the background of untrimmed videos.
     """
     if dataset is None or row.name not in dataset.classes:
         return None, ""
     label, first = dataset.classes.index(row.name), None
     names = {each.label: each.name for each in record.classes}
-    for side in ("test", "train"):
-        own = [id_ for id_, of in zip(dataset.ids(side), dataset.labels(side), strict=True) if of == label]
-        taken = {id_: record.predicted[id_][1] for id_ in own if id_ in record.predicted}
-        wrong = {id_: predicted for id_, predicted in taken.items() if predicted != row.label}
+    for subset in ("test", "train"):
+        own = [id_ for id_, of in zip(dataset.ids(subset), dataset.labels(subset), strict=True) if of == label]
+        known = {id_: record.predicted[id_][1] for id_ in own if id_ in record.predicted}
+        wrong = {id_: predicted for id_, predicted in known.items() if predicted != row.label}
         if wrong:
             commonest = Counter(wrong.values()).most_common(1)[0][0]
             identity = next(id_ for id_, predicted in wrong.items() if predicted == commonest)
-            return identity, f"taken for {names[commonest]}"
+            return identity, f"predicted as {names[commonest]}"
         first = first or (own[0] if own else None)
     return first, "recognised" if first in record.predicted else ""
 
 
-def _taken_for(record: Record, row: ClassRow) -> str:
-    """Return what a class is most often taken for by mistake, with its share in %."""
+def _most_frequent_mistake(record: Record, row: ClassRow) -> str:
+    """Return the class that is most often predicted for clips of this one, with its share in %."""
     if record.confusion is None:
         return ""
     counts = record.confusion[row.label].copy()
@@ -99,10 +99,10 @@ def _taken_for(record: Record, row: ClassRow) -> str:
     return f"{record.classes[worst].name} ({share:.0f} %)" if counts[worst] else ""
 
 
-def _views(record: Record, dataset: Dataset) -> tuple[Views, int]:
-    """Return the views that training makes in its last epoch, and that epoch from 0.
+def _views(record: Record, dataset: Dataset) -> tuple[ViewRecipes, int]:
+    """Return the view recipes of the last epoch of training, and that epoch, counted from 0.
 
-    Where an evaluation makes none, they are those of the pre-training before it, if there was one.
+    For an evaluation without augmentation they are those of the pre-training of its network, if there was one.
     """
     augment = record.settings.get("augment")
     if record.recipe is None and isinstance(augment, dict) and augment.get("name", "none") != "none":
@@ -114,7 +114,7 @@ def _views(record: Record, dataset: Dataset) -> tuple[Views, int]:
     return _method_views(recipe, dataset, _seed(record)), recipe.epochs - 1
 
 
-def _method_views(recipe: PretrainRecipe, dataset: Dataset, seed: int) -> Views:
+def _method_views(recipe: PretrainRecipe, dataset: Dataset, seed: int) -> ViewRecipes:
     before = torch.get_rng_state()
     method = initialised(recipe, dataset.layout, seed, "joint", lambda: torch.from_numpy(dataset.anchor("joint")))
     torch.set_rng_state(before)

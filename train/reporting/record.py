@@ -1,4 +1,4 @@
-"""A finished or running run as its folder tells it: an evaluation, or a pre-training."""
+"""What the folder of a finished or running run holds: an evaluation, or a pre-training."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ __all__ = ["ClassRow", "Record", "read_record"]
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How one class of the test clips fared; `accuracy` in %, None for a class without clips."""
+    """The result of one class: test clips, those recognised, and `accuracy` in %, None without clips."""
 
     label: int
     name: str
@@ -46,13 +46,13 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Record:
-    """All that a report tells of a run; what the folder does not hold is empty or None.
+    """All that a report shows of a run; what the folder does not hold is empty or None.
 
-    `settings` is recipe.yaml without the papers' figures, `recipe` the same where it is one of pre-training, and
-    `pretraining` the recipe of what an evaluation judged.
-    `provenance` and `epochs` say what the weights of a pre-training were trained on and for how long. `confusion`
-    is int64[K,K], one row a true class; `predicted` has each clip's label and prediction by its id. `embedding` is
-    the picture (PNG) of an arrangement of clips, `timelines` that of videos and their frames' classes.
+    `settings` is recipe.yaml. `recipe` is the same as a recipe of pre-training, None for other runs; `pretraining`
+    is the recipe by which the network of an evaluation was pre-trained. `provenance` and `epochs` say what the
+    weights of a pre-training were trained on and for how long. `confusion` is int64[K,K], one row per true class;
+    `predicted` has each clip's label and prediction by its id. `embedding` and `timelines` are PNG files: the
+    arrangement of the clips, and the classes of the frames of untrimmed videos.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Record:
     timelines: bytes | None = None
 
     @property
-    def judged(self) -> str:
+    def unit(self) -> str:
         """What the figures count."""
         return "frames" if "segment" in str(self.result.get("protocol", "")) else "clips"
 
@@ -83,7 +83,7 @@ class Record:
 def read_record(path: Path) -> Record:
     """Read the folder of a run.
 
-    Raises UsageError where it is none, SkelpipeError where a file of it is damaged.
+    Raises UsageError if it is not one, SkelpipeError if a file in it is damaged.
     """
     folder = RunFolder(path)
     result = _json(path / RESULT)
@@ -123,7 +123,7 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 
 def _settings(path: Path) -> tuple[Mapping[str, Any], PretrainRecipe | None, PretrainRecipe | None]:
-    """Return an evaluation's settings and the recipe of the pre-training before it, or a pre-training's recipe."""
+    """Return the settings in recipe.yaml, they as a recipe of pre-training, and that of an evaluated network."""
     if not path.is_file():
         return {}, None, None
     try:
@@ -152,7 +152,7 @@ def _provenance(path: Path) -> tuple[Provenance | None, int]:
     try:
         return read_provenance(find_weights(str(path)))
     except UsageError:
-        return None, 0  # nothing is trained yet, or with labels
+        return None, 0  # nothing is trained yet, or it is trained with labels
 
 
 def _classes(path: Path) -> tuple[ClassRow, ...]:

@@ -1,4 +1,4 @@
-"""The report of a run: from the files in its folder to one page, for a browser and without network."""
+"""The report of a run: one page for a browser, made from the files in the run's folder."""
 
 import base64
 from pathlib import Path
@@ -6,29 +6,31 @@ from pathlib import Path
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
-from skelpipe.train.reporting import facts, pictures
+from skelpipe.train.evaluation.outcome import REPORT
+from skelpipe.train.reporting import pictures
 from skelpipe.train.reporting.charts import curves
+from skelpipe.train.reporting.comparison import figures, paper_table, papers_knn
 from skelpipe.train.reporting.confusion_matrix import matrix_figure, worst_pairs
 from skelpipe.train.reporting.markup import Markup, el, joined
 from skelpipe.train.reporting.page import Section, filled
 from skelpipe.train.reporting.record import Record, read_record
+from skelpipe.train.reporting.tables import log_table, pretraining_table, run_table, settings_table, table
 from skelpipe.train.running.provenance import dataset_name
 
-__all__ = ["REPORT", "report", "write_report"]
+__all__ = ["report", "write_report"]
 
-REPORT = "report.html"
 BACKGROUND = "background"  # the first class of a segmentation: the actions then count from 1
-ARRANGED = "t-SNE of the features, a colour and a marker a class; classes count from 1."
-TIMED = "Videos from left to right, what is true above what was predicted, a colour a class."
-FROM_ONE = "Class 0 is the background, so that actions count from 1 on this page and in the run's files."
+ARRANGED = "t-SNE of the features. Each class has its own colour and marker; classes count from 1."
+TIMED = "Each video from left to right: the true classes above the predicted ones, one colour per class."
+FROM_ONE = "Class 0 is the background: actions count from 1 on this page and in the run's files."
 COUNTED = "Classes count from 0 on this page and in the run's files; embed.py and predict.py count from 1."
 
 
 def write_report(folder: Path, dataset: Dataset | None = None) -> Path:
-    """Write `report.html` into the folder of a run, from the files that lie there, and return its path.
+    """Write `report.html` into the folder of a run, from the files in it, and return its path.
 
-    `dataset`, the one that was judged or trained on, is read for a few clips. Equal files give an equal page.
-    Raises UsageError where the folder is no run's or the dataset another one, SkelpipeError for a damaged file.
+    `dataset`, the run's own, is read for drawings of a few clips. Equal files give an equal page.
+    Raises UsageError if the folder is not a run's or the dataset is another one, SkelpipeError for a damaged file.
     """
     record = read_record(folder)
     if dataset is not None:
@@ -44,17 +46,17 @@ def report(record: Record, dataset: Dataset | None = None) -> str:
     """Return the page of a run as text."""
     where, view = _where(record, dataset)
     sections = [
-        _section("figures", "Figures", facts.figures(record), facts.paper_table(record, where, view)),
+        _section("figures", "Figures", figures(record), paper_table(record, where, view)),
         _section("embedding", "Embedding", _picture(record.embedding, ARRANGED)),
         _section("timelines", "Timelines", _picture(record.timelines, TIMED)),
         _section("curves", "Curves", _cards(curves(record.log, _references(record)))),
         _section("confusion", "Confusion", *_confusion(record)),
         _section("classes", "Hardest classes", *_classes(record, dataset)),
         _section("augmentation", "Augmentation", *_augmentation(record, dataset)),
-        _section("run", "Dataset and run", facts.facts(record, dataset)),
-        _section("recipe", "Recipe", facts.settings_table(record)),
-        _section("pretraining", "Recipe of pre-training", facts.pretraining_table(record)),
-        _section("log", "Log", _folded("All epochs", facts.log_table(record))),
+        _section("run", "Dataset and run", run_table(record, dataset)),
+        _section("recipe", "Recipe", settings_table(record)),
+        _section("pretraining", "Recipe of pre-training", pretraining_table(record)),
+        _section("log", "Log", _folded("All epochs", log_table(record))),
     ]
     title = " ".join(filter(None, (_kind(record), "on", where, f"({view})" if view else "")))
     return filled(title, _subtitle(record), [section for section in sections if section is not None])
@@ -72,7 +74,7 @@ def _kind(record: Record) -> str:
 
 
 def _where(record: Record, dataset: Dataset | None) -> tuple[str, str]:
-    """Return the dataset's name and the view, as far as the run's files or the dataset tell."""
+    """Return the dataset's name and the view, as far as the run's files or the dataset say them."""
     name = record.result.get("dataset") or (record.provenance.clips.dataset if record.provenance else None)
     view = record.result.get("view") or (record.provenance.view if record.provenance else "")
     return str(name or (dataset_name(dataset) if dataset else "a dataset")), str(view)
@@ -87,9 +89,9 @@ def _subtitle(record: Record) -> str:
 
 
 def _references(record: Record) -> dict[str, tuple[float, str]]:
-    """Return the values that are drawn across curves: what a paper reports."""
+    """Return by the curves' names what a paper reports, to be drawn as a dashed line."""
     if record.provenance is not None:
-        return {name: (value, "the paper") for name, value in facts.reported_knn(record).items()}
+        return {name: (value, "the paper") for name, value in papers_knn(record).items()}
     reported = record.result.get("reported") or {}
     return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
 
@@ -106,52 +108,33 @@ def _confusion(record: Record) -> list[Markup]:
         return []
     names = [row.name for row in record.classes]
     pairs = worst_pairs(record.confusion, names)
-    rows = ((truth, taken, f"{count:,}", f"{share:.1f}") for truth, taken, count, share in pairs)
-    listed = (
-        facts.table(("true class", "taken for", record.judged, f"% of its {record.judged}"), rows)
-        if pairs
-        else None
-    )
-    title = el("h3", "Most frequent confusions") if pairs else None
-    return [matrix_figure(record.confusion, names), *filter(None, (title, listed))]
+    rows = ((truth, wrong, f"{count:,}", f"{share:.1f}") for truth, wrong, count, share in pairs)
+    head = ("true class", "predicted class", record.unit, f"% of its {record.unit}")
+    listed = [el("h3", "Most frequent confusions"), table(head, rows)] if pairs else []
+    return [matrix_figure(record.confusion, names), *listed]
 
 
 def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
     if not record.classes:
         return []
-    rows = (
-        (
-            f"{row.label} {row.name}",
-            str(row.clips),
-            str(row.right),
-            "" if row.accuracy is None else f"{row.accuracy:.1f}",
-        )
-        for row in record.classes
-    )
+    percent = ("" if row.accuracy is None else f"{row.accuracy:.1f}" for row in record.classes)
+    counts = ((f"{row.label} {row.name}", str(row.clips), str(row.right)) for row in record.classes)
+    rows = ((*each, accuracy) for each, accuracy in zip(counts, percent, strict=True))
     counted = el("p", FROM_ONE if record.classes[0].name == BACKGROUND else COUNTED, class_="quiet")
-    every = _folded("All classes", facts.table(("class", record.judged, "right", "accuracy, %"), rows))
-    note = (
-        []
-        if dataset
-        else [
-            el(
-                "p",
-                f"For drawings of clips: python -m skelpipe.train.report {record.path} --shards DATASET",
-                class_="quiet",
-            )
-        ]
-    )
-    legend = [pictures.parts_legend(dataset)] if dataset else []
+    every = _folded("All classes", table(("class", record.unit, "correct", "accuracy, %"), rows))
+    advice = f"To add drawings of clips: python -m skelpipe.train.report {record.path} --shards DATASET"
+    note = None if dataset else el("p", advice, class_="quiet")
+    legend = pictures.parts_legend(dataset) if dataset else None
     cards = _cards(pictures.hardest_classes(record, dataset))
-    return [each for each in (cards, *legend, counted, *note, every) if each]
+    return [each for each in (cards, legend, counted, note, every) if each]
 
 
 def _augmentation(record: Record, dataset: Dataset | None) -> list[Markup]:
     cards = pictures.augmentations(record, dataset) if dataset is not None else []
     if not cards or dataset is None:
         return []
-    whose = "Pre-training: what" if record.is_evaluation and record.pretraining else "What"
-    words = f"{whose} the views of the last epoch make of the joints of one training clip."
+    stage = "pre-training" if record.is_evaluation and record.pretraining else "training"
+    words = f"The views of the last epoch of {stage}: the joints of one training clip before and after."
     return [el("p", words, class_="quiet"), el("div", *cards, class_="cards two"), pictures.parts_legend(dataset)]
 
 
@@ -164,7 +147,7 @@ def _folded(title: str, content: Markup | None) -> Markup | None:
 
 
 def _check(record: Record, dataset: Dataset) -> None:
-    """Raise UsageError where the clips would be another dataset's than the run's."""
+    """Raise UsageError if the run is of another dataset."""
     digest = record.result.get("digest") or (record.provenance.clips.digest if record.provenance else None)
     if digest is not None and digest != dataset.digest:
         was, now = str(digest)[:12], dataset.digest[:12]

@@ -1,4 +1,4 @@
-"""A finished evaluation, and its report taken apart."""
+"""A finished evaluation, and a parser of its report."""
 
 import json
 import shutil
@@ -51,8 +51,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def judged() -> Callable[..., np.ndarray]:
-    """Write the outcome of made scores; return their confusion matrix, counted one by one."""
+def write_evaluation() -> Callable[..., np.ndarray]:
+    """Write the evaluation of synthetic scores; return their confusion matrix, counted one by one."""
 
     def write(dataset: Dataset, folder: Path, seed: int = 0, **more: Any) -> np.ndarray:
         labels, classes = dataset.labels("test"), list(dataset.classes)
@@ -93,11 +93,11 @@ def judged() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def folder(
-    tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory, judged: Callable[..., np.ndarray]
+    tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory, write_evaluation: Callable[..., np.ndarray]
 ) -> Path:
-    """A finished evaluation; nobody writes to it."""
+    """A finished evaluation, not to be changed."""
     path = tmp_path_factory.mktemp("evaluation") / "linear-run"
-    judged(tiny_dataset, path)
+    write_evaluation(tiny_dataset, path)
     return path
 
 

@@ -37,7 +37,7 @@ def test_a_pre_training_has_a_report_too(
     assert len(page.with_class("clip")) == 2
 
 
-def test_an_evaluation_tells_of_the_pre_training_before_it(
+def test_an_evaluation_shows_the_recipe_of_pre_training(
     own: Path, tiny_dataset: Dataset, read: Callable[[Path], Any]
 ) -> None:
     recipe = with_overrides(load_recipe("aimclr"), ["encoder.width=2", "encoder.out_channels=8", "queue=321"])
@@ -49,7 +49,7 @@ def test_an_evaluation_tells_of_the_pre_training_before_it(
     assert not any(row[0].startswith("pretraining") for row in page.rows)
     cards = [text for text in page.texts["article"] if "as stored" in text]
     assert [card.split("as stored")[0].strip() for card in cards] == ["query and key", "extreme"]
-    assert any(text.startswith("Pre-training: what the views") for text in page.texts["p"])
+    assert any(text.startswith("The views of the last epoch of pre-training") for text in page.texts["p"])
 
 
 def test_a_run_that_has_only_begun_has_a_report(
@@ -103,12 +103,12 @@ def test_the_page_says_from_where_classes_count(own: Path, first: str | None, sa
     assert ("Class 0 is the background" in page) != said
 
 
-def test_the_command_writes_and_tells(own: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
+def test_the_command_writes_the_page_and_prints_its_path(own: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
     (own / "report.html").unlink()
     done = CliRunner().invoke(main, [str(own), "--shards", str(tiny_dataset.path), "--json"])
     assert done.exit_code == 0, done.output
-    told: Mapping[str, Any] = json.loads(done.output)
-    assert told == {"report": str(own / "report.html"), "bytes": (own / "report.html").stat().st_size}
+    printed: Mapping[str, Any] = json.loads(done.output)
+    assert printed == {"report": str(own / "report.html"), "bytes": (own / "report.html").stat().st_size}
     failed = CliRunner().invoke(main, [str(tmp_path / "none")])
     assert failed.exit_code == 2
     assert failed.output.startswith("Error: ")
