@@ -83,6 +83,7 @@ def test_the_supervised_baseline_leaves_a_whole_outcome(tiny_dataset: Dataset, t
     assert result["figures"]["best_top1"] == max(tested)
     assert result["best_epoch"] == 1 + tested.index(max(tested))
     assert json.loads((out / "result.json").read_text()) == result
+    assert (out / "report.html").is_file()
     assert yaml.safe_load((out / "recipe.yaml").read_text())["encoder"]["width"] == 2
     assert (result["protocol"], result["clips"]) == ("supervised", {"train": 24, "test": 24})
     assert result["chance"] == pytest.approx(100 / 3)

@@ -12,6 +12,7 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train import segment
+from skelpipe.train.evaluation import beginning
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
 from skelpipe.train.evaluation.outcome import read_scores
 from skelpipe.train.papers.reported import published, reference, reported
@@ -108,7 +109,8 @@ def test_what_cannot_be_segmented_is_one_line(untrimmed: Dataset, tiny_dataset: 
 def test_of_several_ranks_one_writes(
     untrimmed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_of_two: Callable[[int], Ranks]
 ) -> None:
-    monkeypatch.setattr(segment, "ranks", lambda: one_of_two(1))
+    for module in (segment, beginning):
+        monkeypatch.setattr(module, "ranks", lambda: one_of_two(1))
     assert run(untrimmed, tmp_path / "a", "--baseline", "raw", "--epochs", "1").exit_code == 0
     assert not (tmp_path / "a").exists()
 

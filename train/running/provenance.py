@@ -52,9 +52,8 @@ class ClipFacts:
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> "ClipFacts":
         """Read back what `texts` wrote. Raises KeyError or ValueError for what is missing or no number."""
-        named = {name: texts[NAMES.get(name, name)] for name in cls.__dataclass_fields__}
-        numbers: dict[str, Any] = {name: int(named[name]) for name in ("frames", "bodies")}
-        return cls(**named | numbers)
+        found: dict[str, Any] = {name: texts[NAMES.get(name, name)] for name in cls.__dataclass_fields__}
+        return cls(**found | {name: _whole_number(name, texts) for name in ("frames", "bodies")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +170,14 @@ PRETRAINING = ("recipe", "streams", *COMPARED)  # what the metadata of a pre-tra
 def dataset_name(dataset: Dataset) -> str:
     """Return name and split as recipes spell them: `ntu60-xsub`."""
     return f"{dataset.name}-{dataset.split}"
+
+
+def _whole_number(name: str, texts: Mapping[str, str]) -> Any:
+    key = NAMES.get(name, name)
+    try:
+        return int(texts[key])
+    except ValueError:
+        raise ValueError(f"{key} is {texts[key][:40]!r}") from None
 
 
 def _require(metadata: Mapping[str, str], names: Any, complaint: str) -> None:
