@@ -120,7 +120,7 @@ def main(out: Path, epochs: int | None, seed: int) -> None:
     ways = {
         "raw coordinates": ["--baseline", "raw"],
         "random encoder, PyTorch's weights": random,
-        "random encoder, the papers' weights": [*random, "--set", "init=paper"],
+        "random encoder, the papers' weights": [*random, "--network-set", "init=paper"],
         "trained encoder": ["--checkpoint", trained],
     }
     results = {name: json.loads(run([*judge, *way])) for name, way in ways.items()}

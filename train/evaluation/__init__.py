@@ -1,1 +1,1 @@
-"""What evaluations share: the network, its features, classifiers on them, and the folder that is left."""
+"""What evaluations share: how they begin, the network, its features, classifiers on them, and the outcome."""

@@ -86,10 +86,10 @@ def align(streams: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
 
 
 def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> np.ndarray:
-    """Return the weighted sum of aligned scores, float32[N,K]: raw, without softmax, added up in float64."""
+    """Return the weighted sum of aligned scores, float32[N,K]: raw, without softmax, added in float64."""
     total = np.zeros(streams[0].scores.shape)
     for stream, weight in zip(streams, weights, strict=True):
-        if weight:  # a stream that does not count may hold infinite scores
+        if weight:  # a stream of weight 0 may hold infinite scores
             total += weight * stream.scores.astype(np.float64)
     return total.astype(np.float32)
 
