@@ -113,7 +113,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     ]
     for name, figure in result["figures"].items():
         text.append(f"{name:8} {figure:6.2f} %{reported_text(result, name)}")
-    text.append(f"{result['background']:.2f} % of the test frames are background: the ACC of predicting nothing else")
+    text.append(f"{result['background']:.2f} % of the test frames are background: the ACC of predicting no action")
     return [*text, f"written to {result['run']}"]
 
 
