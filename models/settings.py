@@ -104,7 +104,8 @@ def checked(
             content[name] = section.get(key, default)
     for key in section:
         if key not in known:
-            raise unknown_key(where, _joined(at, key), [_joined(at, name) for name in known])
+            possible = [_joined(at, name) for name in known if not _is_empty(getattr(base, known[name]))]
+            raise unknown_key(where, _joined(at, key), possible)
     try:
         made: S = _adapter(kind).validate_python(content | inner)
         return made
@@ -138,6 +139,11 @@ def unknown_key(where: str, key: str, known: list[str]) -> UsageError:
     near = difflib.get_close_matches(key, known, 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UsageError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(known) or 'none'}")
+
+
+def _is_empty(value: Any) -> bool:
+    """Say whether a value is a section that has no keys, as that of a method without settings."""
+    return is_dataclass(value) and not fields(value)
 
 
 def _joined(at: str, key: object) -> str:
