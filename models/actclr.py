@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelpipe.augment.pooling import safp
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr
@@ -18,6 +17,7 @@ from skelpipe.models.losses import info_nce, similarity_mining
 from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
+from skelpipe.models.pooling import safp
 from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.models.skelemixclr import region_bounds
 

@@ -14,13 +14,13 @@ from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.blend import Mixed
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import mats
-from skelpipe.augment.pooling import safp
 from skelpipe.loader.view_recipes import Mats, Mixing, On
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import nearest_mining, upcast
 from skelpipe.models.method import Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
+from skelpipe.models.pooling import safp
 
 __all__ = ["BankLosses", "FromEpoch", "MixingFromEpoch", "mixed_keys", "released_step", "released_views"]
 

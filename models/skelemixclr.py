@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
-from skelpipe.augment.pooling import stmp
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
 from skelpipe.loader.view_recipes import On
@@ -16,6 +15,7 @@ from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, p
 from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
+from skelpipe.models.pooling import stmp
 from skelpipe.models.settings import Amount, Bounds, Count
 
 __all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]

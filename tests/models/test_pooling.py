@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skelpipe.augment.pooling import average, safp, stmp
+from skelpipe.models.pooling import average, safp, stmp
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
