@@ -1,4 +1,4 @@
-"""Run all that a table of a paper needs and print it with the paper's figures and those measured side by side.
+"""Run what a table of a paper needs, and print the table with the paper's and the measured figures.
 
     python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run
     python train/reproduce.py --paper aimclr --table linear --shards-root data --dataset ntu60-xsub
@@ -7,8 +7,8 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.reproduce --paper ...`.
 
-Datasets are folders NAME-SPLIT (`ntu60-xsub`) under the root. Each part is a command of its own, leaves its run in
-OUT/runs and a record in OUT/parts; what is finished is not run again, and what was interrupted goes on.
+Datasets are folders NAME-SPLIT (`ntu60-xsub`) in the root. Each part of the work is one command, with its run in
+OUT/runs and its record in OUT/parts. Finished parts are not run again, and interrupted ones continue.
 """
 
 import json
@@ -25,8 +25,8 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.storage import child_url, open_filesystem, shown_url
 from skelpipe.train.papers.tables import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
-from skelpipe.train.reproduction.work_folder import Work
-from skelpipe.train.reproduction.work_plan import Choice, Plan, make_plan
+from skelpipe.train.reproduction.work_folder import WorkFolder
+from skelpipe.train.reproduction.work_plan import Selection, WorkPlan, plan_table
 from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
@@ -37,10 +37,11 @@ __all__ = ["find_datasets", "main", "reproduce"]
 def find_datasets(
     root: str, table: Table, wanted: Sequence[str], say: Any
 ) -> tuple[list[str], dict[str, Dataset]]:
-    """Return the table's datasets that are run, in its order, and all that this takes, open, by name.
+    """Return the names of the table's datasets to run, in its order, and by name all datasets that these need.
 
-    Without `wanted` these are the ones that lie under the root; what is left out is said. Raises UsageError where
-    a wanted one is not the table's or not there, DatasetError where a folder's name is not its dataset's.
+    Without `wanted` these are the ones that exist in the root; `say` gets a line for each that is left out. Raises
+    UsageError if a wanted dataset is not in the table or does not exist, DatasetError if a folder holds another
+    dataset than its name says.
     """
     if unknown := [name for name in wanted if name not in table.datasets]:
         raise UsageError(f"table {table.key} has no {unknown[0]}; it has: {', '.join(table.datasets)}")
@@ -78,34 +79,37 @@ def _open(root: str, name: str) -> Dataset | None:
     return dataset
 
 
-def reproduce(table: Table, plan: Plan, work: Work, console: Console) -> dict[tuple[int, str], dict[str, float]]:
-    """Run a plan, part by part, and return the figures of its cells in %, by row and dataset."""
+def reproduce(
+    table: Table, plan: WorkPlan, work: WorkFolder, console: Console
+) -> dict[tuple[int, str], dict[str, float]]:
+    """Run the commands of a plan and return the figures of its cells in %, by row and dataset."""
     results = {}
-    for number, part in enumerate(plan.parts.values(), 1):
-        console.say(f"part {number} of {len(plan.parts)}: {part.name} ({work.state(part)})")
-        results[part.name] = work.run(part, console)
-    return {cell: dict(results[part.name]["figures"]) for cell, part in plan.cells.items()}
+    for number, command in enumerate(plan.commands.values(), 1):
+        console.say(f"part {number} of {len(plan.commands)}: {command.name} ({work.state(command)})")
+        results[command.name] = work.run(command, console)
+    return {cell: dict(results[command.name]["figures"]) for cell, command in plan.cells.items()}
 
 
 def _remarks(table: Table, datasets: dict[str, Dataset], asked: dict[str, Any]) -> list[str]:
-    """Return what to keep in mind when the columns are compared."""
-    said = [table.notes] if table.notes else []
+    """Return remarks on the differences between the paper's columns and the measured ones."""
+    remarks = [table.notes] if table.notes else []
     for name, dataset in datasets.items():
         published = dataset.card["published"]
-        counts = {side: dataset.count(side) for side in ("train", "test")}
+        counts = {subset: dataset.count(subset) for subset in ("train", "test")}
         if published and counts != dict(published):
             here = f"{counts['train']:,} + {counts['test']:,}"
-            said.append(f"{name}: {here} clips here, {published['train']:,} + {published['test']:,} in the paper")
+            there = f"{published['train']:,} + {published['test']:,}"
+            remarks.append(f"{name}: {here} clips here, {there} in the paper")
     for option in ("set", "pretraining", "evaluation"):
         if asked[option]:
-            said.append(f"changed with --{option}: {', '.join(asked[option])}")
+            remarks.append(f"changed with --{option}: {', '.join(asked[option])}")
     if any(row.recipe for row in table.rows):
-        said.append("papers report the best epoch on the test clips; measured is the last, the best in brackets")
-    return said
+        remarks.append("papers report the best epoch on the test clips; here it is the last, the best in brackets")
+    return remarks
 
 
 def _choose(paper: Paper, table: Table, methods: Sequence[str]) -> Sequence[str | None] | None:
-    """Return the recipes whose rows are run; None, all, for `all`. `supervised` is training from scratch."""
+    """Return the recipes whose rows are run, None for all. `supervised` is training from scratch."""
     if "all" in methods:
         return None
     known = list(dict.fromkeys(row.recipe or "supervised" for row in table.rows))
@@ -127,26 +131,34 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
     epilog="Example: python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run",
 )
 @click.option(
-    "--paper", "name", metavar="NAME|FILE", required=True, help=f"{', '.join(builtin_papers())}, or YAML."
+    "--paper", "name", metavar="NAME|FILE", required=True, help=f"{', '.join(builtin_papers())}, or a YAML file."
 )
 @click.option(
-    "--table", "key", metavar="NAME", required=True, help="Such as linear, knn, finetune, semi-1, transfer."
+    "--table",
+    "key",
+    metavar="NAME",
+    required=True,
+    help="Such as linear, knn, finetune, semi-1, transfer.",
 )
 @click.option(
     "--shards-root",
     "root",
     metavar="URL",
     required=True,
-    help="Folder of the datasets, NAME-SPLIT each. SKELPIPE_CACHE names a cache for those elsewhere.",
+    help="Folder or URL with the datasets, each named NAME-SPLIT. SKELPIPE_CACHE names a cache for a URL.",
 )
 @click.option(
-    "--dataset", "wanted", multiple=True, metavar="NAME-SPLIT", help="Run this one [default: all found]."
+    "--dataset", "wanted", multiple=True, metavar="NAME-SPLIT", help="Dataset to run [default: all found]."
 )
 @click.option(
-    "--streams", default="joint,bone,motion", show_default=True, callback=_streams, help="Run the rows of these."
+    "--streams",
+    default="joint,bone,motion",
+    show_default=True,
+    callback=_streams,
+    help="Run rows of these views.",
 )
 @click.option(
-    "--method", "methods", multiple=True, help="Recipe of rows to run, or all [default: the paper's own]."
+    "--method", "methods", multiple=True, help="Run the rows of this recipe, or all [default: the paper's own]."
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipes.")
 @click.option(
@@ -154,27 +166,27 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 )
 @click.option("--evaluation", multiple=True, metavar="NAME[=VALUE]", help="Option for the protocol's script.")
 @click.option(
-    "--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train, by torchrun."
+    "--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes, by torchrun."
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder."
 )
-@click.option("--overwrite", is_flag=True, help="Run anew what was run with other settings.")
-@click.option("--dry-run", is_flag=True, help="Print the commands and run none.")
+@click.option("--overwrite", is_flag=True, help="Replace runs with other settings.")
+@click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
 @device_option
 @seed_option
 @json_option
 @errors_as_messages
 def main(**asked: Any) -> None:
-    """Run what a table of a paper needs, and print it beside what was measured.
+    """Run what a table of a paper needs, and print the table with the paper's and the measured figures.
 
-    Interrupted, the same command goes on; what is finished is not run again.
+    After an interruption, give the same command again: it continues, and what is finished is not run again.
     """
     console = Console()
     paper = load_paper(asked["name"])
     table = paper.table(asked["key"])
     columns, datasets = find_datasets(asked["root"], table, asked["wanted"], console.say)
-    choice = Choice(
+    selection = Selection(
         datasets={name: datasets[name] for name in (*columns, *datasets)},
         recipes=_choose(paper, table, asked["methods"]),
         streams=asked["streams"],
@@ -184,11 +196,11 @@ def main(**asked: Any) -> None:
         seed=asked["seed"],
         device=asked["device"],
     )
-    plan = make_plan(table, choice)
+    plan = plan_table(table, selection)
     urls = {dataset.digest: child_url(asked["root"], name) for name, dataset in datasets.items()}
-    work = Work(asked["out"], urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
+    work = WorkFolder(asked["out"], urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
     if shown_url(asked["root"])[1]:
-        console.say("the commands shown lack the secret of --shards-root: to be run by hand they need it again")
+        console.say("the printed commands lack the secret of --shards-root: add it to run them by hand")
     if asked["dry_run"]:
         _show(plan, work, asked["as_json"])
         return
@@ -203,11 +215,11 @@ def main(**asked: Any) -> None:
     click.echo(json.dumps(result) if asked["as_json"] else text, nl=asked["as_json"])
 
 
-def _show(plan: Plan, work: Work, as_json: bool) -> None:
-    """Print the commands of a plan in order, with the state that each is in."""
+def _show(plan: WorkPlan, work: WorkFolder, as_json: bool) -> None:
+    """Print the commands of a plan in order, each with its state."""
     parts = [
-        {"name": part.name, "state": work.state(part), "command": work.command(part, shown=True)}
-        for part in plan.parts.values()
+        {"name": command.name, "state": work.state(command), "command": work.words(command, shown=True)}
+        for command in plan.commands.values()
     ]
     if as_json:
         click.echo(json.dumps({"parts": parts}))
@@ -217,9 +229,14 @@ def _show(plan: Plan, work: Work, as_json: bool) -> None:
 
 
 def _result(
-    paper: Paper, table: Table, plan: Plan, work: Work, found: Sequence[Cell], datasets: dict[str, Dataset]
+    paper: Paper,
+    table: Table,
+    plan: WorkPlan,
+    work: WorkFolder,
+    found: Sequence[Cell],
+    datasets: dict[str, Dataset],
 ) -> dict[str, Any]:
-    """Return what --json prints, but for the Markdown."""
+    """Return what --json prints, without the Markdown and the remarks."""
     return {
         "paper": paper.name,
         "table": table.key,
@@ -227,7 +244,7 @@ def _result(
         "section": table.section,
         "source": table.source,
         "cells": [vars(cell) for cell in found],
-        "runs": {part.name: str(work.run_of(part)) for part in plan.parts.values()},
+        "runs": {each.name: str(work.run_of(each)) for each in plan.commands.values()},
         "datasets": {name: {"digest": each.digest, "frames": each.frames} for name, each in datasets.items()},
     }
 

@@ -1,4 +1,4 @@
-"""A whole table on a tiny dataset: run, interrupted, gone on with, changed."""
+"""A whole table on a tiny dataset: run, interrupted, continued, changed."""
 
 import importlib
 import json
@@ -58,7 +58,7 @@ SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.
 
 @pytest.fixture
 def root(tiny_dataset: Dataset, tmp_path: Path) -> Path:
-    """A folder in which the tiny dataset has the name that reproductions look for."""
+    """A folder in which the tiny dataset has the name that `reproduce` looks for."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "ntu60-xsub").symlink_to(tiny_dataset.path)
     return tmp_path / "data"
@@ -80,8 +80,8 @@ def ask(root: Path, tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
-class Here:
-    """Runs the commands of parts in this process, which saves their start; `calls` has them all."""
+class InProcess:
+    """Runs commands in this process, which saves the start of others; `calls` has them all."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -104,70 +104,70 @@ class Here:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Here:
-    running = Here()
+def in_process(monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    running = InProcess()
     monkeypatch.setattr(work_folder.subprocess, "run", running.run)
     return running
 
 
-def test_a_table_runs_whole_goes_on_and_is_printed_beside_the_papers(
-    ask: Callable[..., Result], here: Here, tmp_path: Path
+def test_a_table_runs_continues_and_is_printed_beside_the_papers(
+    ask: Callable[..., Result], in_process: InProcess, tmp_path: Path
 ) -> None:
-    here.fails = "skelpipe.train.linear --shards"
+    in_process.fails = "skelpipe.train.linear --shards"
     failed = ask()
     assert failed.exit_code == 1
     assert "linear-ntu60-xsub-joint-demo failed with exit code 137" in failed.output
-    assert here.modules == ["pretrain", "linear"]
-    here.fails = None
-    here.calls.clear()
+    assert in_process.modules == ["pretrain", "linear"]
+    in_process.fails = None
+    in_process.calls.clear()
 
     done = ask("--json")
     assert done.exit_code == 0, done.output
-    assert here.modules == ["linear", "pretrain", "linear", "fuse"]  # the first pre-training was finished
-    told = json.loads(done.stdout)
-    assert list(told["runs"]) == PARTS
-    runs = {name: json.loads((Path(folder) / "result.json").read_text()) for name, folder in told["runs"].items()
-            if not name.startswith("pretrain")}  # fmt: skip
-    measured = {(cell["stream"], cell["dataset"]): (cell["paper"], cell["measured"]) for cell in told["cells"]}
+    assert in_process.modules == ["linear", "pretrain", "linear", "fuse"]  # the first pre-training was finished
+    printed = json.loads(done.stdout)
+    assert list(printed["runs"]) == PARTS
+    evaluated = {name: Path(folder) for name, folder in printed["runs"].items() if not name.startswith("pretrain")}
+    runs = {name: json.loads((folder / "result.json").read_text()) for name, folder in evaluated.items()}
+    measured = {(cell["stream"], cell["dataset"]): (cell["paper"], cell["measured"]) for cell in printed["cells"]}
     assert measured == {
         ("joint", "ntu60-xsub"): (50.0, runs[PARTS[1]]["figures"]["top1"]),
         ("joint+motion", "ntu60-xsub"): (60.0, runs[PARTS[4]]["figures"]["top1"]),
     }
     assert runs[PARTS[4]]["weights"] == [0.6, 0.4]
     assert runs[PARTS[1]]["epochs"] == 2
-    text = told["markdown"]
+    text = printed["markdown"]
     assert text.startswith("Me, 2024, table 1 (Results): Tiny\n\n| method | stream | ntu60-xsub paper |")
     assert f"| Mine | joint | 50.0 | {runs[PARTS[1]]['figures']['top1']:.2f}" in text
     assert "24 + 24 clips here, 40,091 + 16,487 in the paper" in text
     assert "changed with --set: encoder.width=2" in text
     assert (tmp_path / "out" / "tables" / "mine-linear.md").read_text() == text
     for name in (PARTS[1], PARTS[4]):
-        assert '<svg class="clip"' in (Path(told["runs"][name]) / "report.html").read_text()
+        assert '<svg class="clip"' in (Path(printed["runs"][name]) / "report.html").read_text()
 
-    here.calls.clear()
+    in_process.calls.clear()
     again = ask()
     assert again.exit_code == 0, again.output
-    assert here.calls == []
+    assert in_process.calls == []
     assert again.stdout == text
-    _changes(ask, here, tmp_path)
+    _changes(ask, in_process, tmp_path)
 
 
-def _changes(ask: Callable[..., Result], here: Here, tmp_path: Path) -> None:
-    """What was run with other settings is not run over, unless that is asked for; what is lost is run again."""
+def _changes(ask: Callable[..., Result], in_process: InProcess, tmp_path: Path) -> None:
+    """A run with other settings is not replaced, unless that is asked for; a run that is lost is run again."""
     (tmp_path / "out" / "runs" / PARTS[4] / "result.json").unlink()
     assert ask().exit_code == 0
-    assert here.modules == ["fuse"]
-    here.calls.clear()
+    assert in_process.modules == ["fuse"]
+    in_process.calls.clear()
     other = ask("--seed", "1")
     assert other.exit_code == 2
     assert "was run with other settings or on another dataset: give --overwrite" in other.output
-    assert here.calls == []
+    assert in_process.calls == []
     states = [line for line in ask("--seed", "1", "--dry-run").stdout.splitlines() if line.startswith("# ")]
     assert states == [f"# {name}: changed" for name in PARTS]
     done = ask("--seed", "1", "--overwrite", "--streams", "joint")
     assert done.exit_code == 0, done.output
-    assert here.modules == ["pretrain", "linear"]
-    assert all(call[-2] == "--overwrite" for call in here.calls)
+    assert in_process.modules == ["pretrain", "linear"]
+    assert all(call[-2] == "--overwrite" for call in in_process.calls)
 
 
 def test_commands_run_as_processes_of_their_own(ask: Callable[..., Result], tmp_path: Path, single: dict[str, str],
@@ -181,7 +181,7 @@ def test_commands_run_as_processes_of_their_own(ask: Callable[..., Result], tmp_
 
 
 def test_a_dry_run_prints_the_commands_and_leaves_nothing(
-    ask: Callable[..., Result], here: Here, tmp_path: Path
+    ask: Callable[..., Result], in_process: InProcess, tmp_path: Path
 ) -> None:
     done = ask("--dry-run", "--json")
     parts = json.loads(done.stdout)["parts"]
@@ -190,13 +190,13 @@ def test_a_dry_run_prints_the_commands_and_leaves_nothing(
     assert first[:3] == [sys.executable, "-m", "skelpipe.train.pretrain"]
     assert first[first.index("--out") + 1] == str(tmp_path / "out" / "runs" / PARTS[0])
     assert first[-2:] == ["--resume", "--json"]
-    assert here.calls == []
+    assert in_process.calls == []
     assert not (tmp_path / "out").exists()
     assert "ntu120-xset is left out" in done.stderr
 
 
-class Guarded(SimpleHTTPRequestHandler):
-    """Serves files to those who know the token; it is told nothing else."""
+class WithToken(SimpleHTTPRequestHandler):
+    """Serves files only for requests with the token."""
 
     def do_GET(self) -> None:
         if self.path.partition("?")[2] == f"token={SECRET}":
@@ -216,15 +216,15 @@ class Guarded(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def guarded(root: Path) -> Iterator[str]:
-    """The URL of the folder of datasets on a web server that wants a token."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Guarded, directory=str(root))) as server:
+    """The URL of the folder of datasets on a web server that needs a token."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(WithToken, directory=str(root))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/?token={SECRET}"
         server.shutdown()
 
 
-def test_datasets_are_read_from_a_url_whose_secret_is_not_told(
-    ask: Callable[..., Result], here: Here, guarded: str, tmp_path: Path
+def test_datasets_are_read_from_a_url_whose_secret_is_not_printed(
+    ask: Callable[..., Result], in_process: InProcess, guarded: str, tmp_path: Path
 ) -> None:
     there = ("--shards-root", guarded)
     planned = ask("--dry-run", *there, table="knn")
@@ -232,7 +232,7 @@ def test_datasets_are_read_from_a_url_whose_secret_is_not_told(
     done = ask(*there, table="knn")
     assert done.exit_code == 0, done.output
     url = guarded.replace("/?", "/ntu60-xsub?")
-    assert [call[call.index("--shards") + 1] for call in here.calls] == [url, url]
+    assert [call[call.index("--shards") + 1] for call in in_process.calls] == [url, url]
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(written) > 5
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
@@ -257,10 +257,10 @@ def test_several_ranks_are_started_by_torchrun(ask: Callable[..., Result]) -> No
         (["--method", "zen"], "table linear has no method zen; it has: demo, aimclr, all"),
         (["--streams", "face"], "'face' is none of joint, bone, motion"),
         (["--method", "aimclr"], "nothing of table linear is left"),
-        (["--evaluation", "view=bone"], "what --view is follows from the table"),
+        (["--evaluation", "view=bone"], "--view follows from the table"),
     ],
 )
-def test_what_cannot_be_run_is_said(ask: Callable[..., Result], words: list[str], says: str) -> None:
+def test_what_cannot_be_run_is_refused(ask: Callable[..., Result], words: list[str], says: str) -> None:
     done = ask(*words)
     assert done.exit_code == 2
     assert says in done.output
@@ -273,14 +273,14 @@ def test_a_folder_with_another_dataset_is_refused(ask: Callable[..., Result], ro
     assert "holds ntu60-xsub, its folder's name says ntu120-xset" in done.output
 
 
-def test_a_root_without_any_of_the_datasets_is_said(ask: Callable[..., Result], root: Path) -> None:
+def test_a_root_without_any_of_the_datasets_is_refused(ask: Callable[..., Result], root: Path) -> None:
     (root / "ntu60-xsub").unlink()
     done = ask()
     assert done.exit_code == 2
     assert "holds none of the datasets of table linear: ntu60-xsub, ntu120-xset" in done.output
 
 
-def test_a_part_that_prints_nothing_useful_is_named(
+def test_a_command_that_prints_no_json_is_named(
     ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:

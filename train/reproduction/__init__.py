@@ -1,1 +1,1 @@
-"""What has to be run for a table of a paper, and how far that is."""
+"""Reproducing a table of a paper: the commands that it needs, and the folder in which they run."""

@@ -1,4 +1,4 @@
-"""The folder of a reproduction: which of its parts are finished, and running those that are not."""
+"""The folder of a reproduction: it runs commands, and knows which of them are finished."""
 
 import json
 import shlex
@@ -15,20 +15,21 @@ from skelpipe.files import write_json
 from skelpipe.storage import shown_url
 from skelpipe.train.evaluation.outcome import RESULT
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Part
+from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console
 
-__all__ = ["Work"]
+__all__ = ["WorkFolder"]
 
-RESUMING = (PRETRAIN, "finetune")  # scripts that go on where they were interrupted
-SPREAD = (PRETRAIN, "finetune", "linear", "knn")  # scripts that several processes share
+RESUMING = (PRETRAIN, "finetune")  # scripts that continue from their newest checkpoint
+PARALLEL = (PRETRAIN, "finetune", "linear", "knn")  # scripts that can run in several processes
 
 
-class Work:
-    """Runs lie in `out`/runs, a record of each part in `out`/parts; `ranks` processes train, by torchrun.
+class WorkFolder:
+    """A folder with one run per command in `out`/runs and one record per command in `out`/parts.
 
-    `urls` says by its digest where a dataset is read from; one that is not there from its folder.
+    `urls` maps the digest of a dataset to the URL that commands read it from; others are read from their folder.
+    With `overwrite`, runs with other settings are replaced. `ranks` is the number of processes, by torchrun.
     """
 
     def __init__(
@@ -39,101 +40,92 @@ class Work:
         self.overwrite = overwrite
         self.ranks = ranks
 
-    def run_of(self, part: Part) -> Path:
-        """Return the folder of a part's run."""
-        return self.out / "runs" / part.name
+    def run_of(self, command: Command) -> Path:
+        """Return the folder of a command's run."""
+        return self.out / "runs" / command.name
 
-    def state(self, part: Part) -> str:
-        """Return `done`, `begun`, `changed` (what is there was run with something else) or `to do`.
+    def state(self, command: Command) -> str:
+        """Return `done`, `begun`, `changed` (the run in the folder depends on something else) or `to do`.
 
-        A part is done when its record has its key and the run's files are still there, of the same dataset.
+        A command is done if its record has its key and the run's files are still there, of the same dataset.
         """
-        record = self._record(part)
+        record = self._record(command)
         if record is None:
             return "to do"
-        if record.get("key") != part.key:
+        if record.get("key") != command.key:
             return "changed"
-        return "done" if "result" in record and self._is_whole(part) else "begun"
+        return "done" if "result" in record and self._is_complete(command) else "begun"
 
-    def command(self, part: Part, *, shown: bool = False) -> list[str]:
-        """Return the command of a part as the state it is in asks for; `shown` without what URLs hide."""
-        state = self.state(part)
+    def words(self, command: Command, *, shown: bool = False) -> list[str]:
+        """Return the words of the command line for the command's state; if `shown`, without secrets in URLs."""
         launch = [sys.executable, "-m"]
-        if self.ranks > 1 and part.module in SPREAD:
+        if self.ranks > 1 and command.module in PARALLEL:
             launch += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.ranks), "-m"]
-        words = [self._word(each, shown) for each in part.arguments]
-        anew = state == "changed" or part.module not in RESUMING
-        again = ["--overwrite"] if anew else ["--resume"]
-        return [
-            *launch,
-            f"skelpipe.train.{part.module}",
-            *words,
-            "--out",
-            str(self.run_of(part)),
-            *again,
-            "--json",
-        ]
+        arguments = [self._word(each, shown) for each in command.arguments]
+        anew = self.state(command) == "changed" or command.module not in RESUMING
+        how = ["--out", str(self.run_of(command)), "--overwrite" if anew else "--resume", "--json"]
+        return [*launch, f"skelpipe.train.{command.module}", *arguments, *how]
 
-    def run(self, part: Part, console: Console) -> dict[str, Any]:
-        """Return what a part printed; run it first if it is not done.
+    def run(self, command: Command, console: Console) -> dict[str, Any]:
+        """Return the result that a command printed; run it first if it is not done.
 
-        Raises UsageError where another run is in its place, SkelpipeError where its command fails.
+        Raises UsageError if its folder holds a run with other settings, SkelpipeError if it fails.
         """
-        state = self.state(part)
+        state = self.state(command)
         if state == "done":
-            result: dict[str, Any] = (self._record(part) or {})["result"]
+            result: dict[str, Any] = (self._record(command) or {})["result"]
             return result
         if state == "changed" and not self.overwrite:
             raise UsageError(
-                f"{self.run_of(part)} was run with other settings or on another dataset: give --overwrite to run "
-                "it anew, or another --out"
+                f"{self.run_of(command)} was run with other settings or on another dataset: give --overwrite to "
+                "replace it, or another --out"
             )
-        command, shown = self.command(part), shlex.join(self.command(part, shown=True))
-        begun = {"key": part.key, "digest": part.dataset.digest, "command": shown}
-        write_json(self._place(part), begun)
-        console.say(f"{part.name}: {shown}")
+        words, shown = self.words(command), shlex.join(self.words(command, shown=True))
+        begun = {"key": command.key, "digest": command.dataset.digest, "command": shown}
+        write_json(self._record_path(command), begun)
+        console.say(f"{command.name}: {shown}")
         start = time.monotonic()
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise SkelpipeError(
-                f"{part.name} failed with exit code {done.returncode}; the same command goes on from there"
+                f"{command.name} failed with exit code {done.returncode}; give the same command again to continue"
             )
         try:
             result = json.loads(done.stdout)
         except ValueError:
-            raise SkelpipeError(f"{part.name}: printed no JSON object: {done.stdout[:200]!r}") from None
+            raise SkelpipeError(f"{command.name}: printed no JSON object: {done.stdout[:200]!r}") from None
         seconds = round(time.monotonic() - start, 1)
-        if part.module == FUSE:  # which reads scores, and does not know where their dataset is
-            write_report(self.run_of(part), part.dataset)
-        write_json(self._place(part), {**begun, "seconds": seconds, "result": result})
+        if command.module == FUSE:  # fusion reads scores and does not know where their dataset is
+            write_report(self.run_of(command), command.dataset)
+        write_json(self._record_path(command), {**begun, "seconds": seconds, "result": result})
         return result
 
-    def _word(self, argument: str | Dataset | Part, shown: bool) -> str:
+    def _word(self, argument: str | Dataset | Command, shown: bool) -> str:
         if isinstance(argument, str):
             return argument
-        if isinstance(argument, Part):
+        if isinstance(argument, Command):
             return str(self.run_of(argument))
         url = self.urls.get(argument.digest, str(argument.path))
         return shown_url(url)[0] if shown else url
 
-    def _place(self, part: Part) -> Path:
-        return self.out / "parts" / f"{part.name}.json"
+    def _record_path(self, command: Command) -> Path:
+        return self.out / "parts" / f"{command.name}.json"
 
-    def _record(self, part: Part) -> dict[str, Any] | None:
+    def _record(self, command: Command) -> dict[str, Any] | None:
         try:
-            content = json.loads(self._place(part).read_text("utf-8"))
+            content = json.loads(self._record_path(command).read_text("utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise SkelpipeError(f"{self._place(part)}: cannot be read: {error}") from None
+            raise SkelpipeError(f"{self._record_path(command)}: cannot be read: {error}") from None
         return content if isinstance(content, dict) else {}
 
-    def _is_whole(self, part: Part) -> bool:
-        folder = self.run_of(part)
-        if part.module == PRETRAIN:
+    def _is_complete(self, command: Command) -> bool:
+        folder = self.run_of(command)
+        if command.module == PRETRAIN:
             return RunFolder(folder).weights.is_file()
         try:
             result = json.loads((folder / RESULT).read_text("utf-8"))
         except (OSError, ValueError):
             return False
-        return isinstance(result, dict) and result.get("digest") == part.dataset.digest
+        return isinstance(result, dict) and result.get("digest") == command.dataset.digest

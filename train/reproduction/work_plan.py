@@ -1,4 +1,4 @@
-"""What has to be run for a table of a paper: pre-training, evaluation and fusion as parts that need each other."""
+"""The commands that a table of a paper needs: pre-training, evaluation and fusion, in their order."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,52 +9,55 @@ from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
 from skelpipe.train.papers.tables import Row, Table
 
-__all__ = ["Choice", "Part", "Plan", "make_plan"]
+__all__ = ["Command", "Selection", "WorkPlan", "plan_table"]
 
+# Options whose values follow from the table.
 RESERVED = ("checkpoint", "json", "labels", "out", "overwrite", "recipe", "resume", "shards", "view")
 PRETRAIN, FUSE = "pretrain", "fuse"
 
 
 @dataclass(frozen=True)
-class Part:
-    """One command: `module` of skelpipe.train with `arguments`, which leaves the run `name` behind.
+class Command:
+    """One command: `module` of skelpipe.train with `arguments`, which writes the run `name`.
 
-    Arguments are texts, datasets to read and parts whose run is read. `key` says what the run is of: the
-    arguments with digests of datasets and keys of parts in their place.
+    Arguments are texts, datasets to read, and commands whose runs are read. `key` identifies what the run depends
+    on: it is a hash of the arguments, with the digests of datasets and the keys of commands in their place.
     """
 
     name: str
     module: str
-    arguments: tuple["str | Dataset | Part", ...]
+    arguments: tuple["str | Dataset | Command", ...]
 
     @property
-    def needs(self) -> tuple["Part", ...]:
-        return tuple(each for each in self.arguments if isinstance(each, Part))
+    def needs(self) -> tuple["Command", ...]:
+        return tuple(each for each in self.arguments if isinstance(each, Command))
 
     @property
     def dataset(self) -> Dataset:
-        """The dataset that is read, by this part itself or by those it needs."""
+        """The dataset that this command reads, or else that of the first command it needs."""
         own = [each for each in self.arguments if isinstance(each, Dataset)]
         return own[0] if own else self.needs[0].dataset
 
     @property
     def key(self) -> str:
-        said = [
+        parts = [
             each if isinstance(each, str) else each.digest if isinstance(each, Dataset) else each.key
             for each in self.arguments
         ]
-        return hashlib.sha256(canonical_json([self.module, *said])).hexdigest()
+        return hashlib.sha256(canonical_json([self.module, *parts])).hexdigest()
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What of a table is run, and how: options are `name=value` or a flag's `name`, without the hyphens.
+class Selection:
+    """Which parts of a table are run, and with which values.
 
-    `settings` are values of the recipes that are pre-trained, `pretraining` and `evaluation` options of scripts.
+    `recipes` are those whose rows are run, with None for training from scratch; all rows if it is None. `settings`
+    are values of the recipes of pre-training. `pretraining` and `evaluation` are options of the scripts:
+    `name=value`, or the `name` of a flag, without the hyphens.
     """
 
     datasets: Mapping[str, Dataset]
-    recipes: Sequence[str | None] | None = None  # those whose rows are run; None: all
+    recipes: Sequence[str | None] | None = None
     streams: Sequence[str] = ("joint", "bone", "motion")
     settings: Sequence[str] = ()
     pretraining: Sequence[str] = ()
@@ -64,79 +67,79 @@ class Choice:
 
 
 @dataclass
-class Plan:
-    """Parts, each after those it needs, and by row and dataset the part that has the figures."""
+class WorkPlan:
+    """Commands by name, each after those it needs, and by row and dataset the command that has the figures."""
 
-    parts: dict[str, Part] = field(default_factory=dict)
-    cells: dict[tuple[int, str], Part] = field(default_factory=dict)
+    commands: dict[str, Command] = field(default_factory=dict)
+    cells: dict[tuple[int, str], Command] = field(default_factory=dict)
 
-    def add(self, part: Part) -> Part:
-        """Return the part of that name: the one that is there, or the new one."""
-        return self.parts.setdefault(part.name, part)
+    def add(self, command: Command) -> Command:
+        """Return the command of that name that is in the plan; if there is none, add this one."""
+        return self.commands.setdefault(command.name, command)
 
 
-def make_plan(table: Table, choice: Choice) -> Plan:
-    """Return what has to be run for the rows and datasets chosen; a part that several rows need is there once.
+def plan_table(table: Table, selection: Selection) -> WorkPlan:
+    """Return the commands for the selected rows and datasets; one that several rows need is in the plan once.
 
-    Rows that need another stream than those chosen are left out. Raises UsageError where nothing is left, and
-    where a dataset that pre-training takes place on is missing.
+    Rows that need a stream which is not selected are left out. Raises UsageError if nothing is left, or if a
+    dataset for pre-training is missing.
     """
-    plan = Plan()
+    plan = WorkPlan()
     for number, row in enumerate(table.rows):
-        if choice.recipes is not None and row.recipe not in choice.recipes:
+        if selection.recipes is not None and row.recipe not in selection.recipes:
             continue
-        if not set(row.views) <= set(choice.streams):
+        if not set(row.views) <= set(selection.streams):
             continue
-        for dataset in choice.datasets:
+        for dataset in selection.datasets:
             if dataset in row.figures:
-                plan.cells[number, dataset] = _row(plan, table, row, dataset, choice)
-    if not plan.parts:
+                plan.cells[number, dataset] = _row(plan, table, row, dataset, selection)
+    if not plan.commands:
         raise UsageError(f"nothing of table {table.key} is left with these streams, methods and datasets")
     return plan
 
 
-def _row(plan: Plan, table: Table, row: Row, dataset: str, choice: Choice) -> Part:
-    """Add what a row needs on a dataset and return the part that has its figures."""
-    judged = {view: plan.add(_evaluation(plan, table, row, dataset, view, choice)) for view in row.views}
-    if len(judged) == 1:
-        return judged[row.stream]
+def _row(plan: WorkPlan, table: Table, row: Row, dataset: str, selection: Selection) -> Command:
+    """Add the commands that a row needs on a dataset and return the one that has its figures."""
+    evaluated = {view: plan.add(_evaluation(plan, table, row, dataset, view, selection)) for view in row.views}
+    if len(evaluated) == 1:
+        return evaluated[row.stream]
     name = f"{FUSE}-{_protocol(table)}-{dataset}-{'-'.join(row.views)}-{_label(row)}{_source(table, dataset)}"
     weights = ",".join(f"{table.fusion[view]:g}" for view in row.views)
-    return plan.add(Part(name, FUSE, (*judged.values(), "--weights", weights)))
+    return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", weights)))
 
 
-def _evaluation(plan: Plan, table: Table, row: Row, dataset: str, view: str, choice: Choice) -> Part:
-    arguments: list[str | Dataset | Part] = ["--shards", choice.datasets[dataset]]
+def _evaluation(plan: WorkPlan, table: Table, row: Row, dataset: str, view: str, selection: Selection) -> Command:
+    arguments: list[str | Dataset | Command] = ["--shards", selection.datasets[dataset]]
     if row.recipe is None:
         arguments += ["--recipe", "supervised"]
     else:
-        arguments += ["--checkpoint", _pretraining(plan, table, row, dataset, view, choice)]
+        arguments += ["--checkpoint", _pretraining(plan, table, row, dataset, view, selection)]
         arguments += _words(row.options)
     arguments += ["--view", view]
     if table.protocol == "finetune" and table.labels < 1:
         arguments += ["--labels", f"{table.labels:g}"]
     if table.protocol == "knn":
         arguments += ["--k", "20"]
-    arguments += _options(choice.evaluation, "--evaluation")
+    arguments += _options(selection.evaluation, "--evaluation")
     name = f"{_protocol(table)}-{dataset}-{view}-{_label(row)}{_source(table, dataset)}"
-    return Part(name, table.protocol, (*arguments, *_common(choice)))
+    return Command(name, table.protocol, (*arguments, *_common(selection)))
 
 
-def _pretraining(plan: Plan, table: Table, row: Row, dataset: str, view: str, choice: Choice) -> Part:
-    """Add and return the run that trains a row's encoder; where all views train together there is one for them."""
+def _pretraining(plan: WorkPlan, table: Table, row: Row, dataset: str, view: str, selection: Selection) -> Command:
+    """Add and return the command that trains a row's encoder; views that train together share it."""
     source = table.pretrained.get(dataset, dataset)
-    if source not in choice.datasets:
-        raise UsageError(f"{table.key} on {dataset} pre-trains on {source}, and that dataset is not there")
-    shown = "joint" if row.together else view
-    settings = [text for setting in (*row.settings, *choice.settings) for text in ("--set", setting)]
-    arguments = ["--recipe", str(row.recipe), "--view", shown, *settings]
-    arguments += [*_options(choice.pretraining, "--pretraining"), *_common(choice)]
+    if source not in selection.datasets:
+        raise UsageError(f"{table.key} on {dataset} needs pre-training on {source}, and there is no such dataset")
+    trained = "joint" if row.together else view
+    settings = [text for setting in (*row.settings, *selection.settings) for text in ("--set", setting)]
+    arguments = ["--recipe", str(row.recipe), "--view", trained, *settings]
+    arguments += [*_options(selection.pretraining, "--pretraining"), *_common(selection)]
     name = f"{PRETRAIN}-{_label(row)}-{source}-{'all' if row.together else view}"
-    return plan.add(Part(name, PRETRAIN, ("--shards", choice.datasets[source], *arguments)))
+    return plan.add(Command(name, PRETRAIN, ("--shards", selection.datasets[source], *arguments)))
 
 
 def _label(row: Row) -> str:
-    """Return the recipe's name, told from that of other settings by a few digits of their hash."""
+    """Return the recipe's name; if the row changes settings, with a few digits of their hash."""
     if row.recipe is None:
         return "supervised"
     if not row.settings:
@@ -152,18 +155,18 @@ def _source(table: Table, dataset: str) -> str:
     return f"-from-{table.pretrained[dataset]}" if dataset in table.pretrained else ""
 
 
-def _common(choice: Choice) -> list[str]:
-    return ["--seed", str(choice.seed), "--device", choice.device]
+def _common(selection: Selection) -> list[str]:
+    return ["--seed", str(selection.seed), "--device", selection.device]
 
 
-def _options(given: Sequence[str], said: str) -> list[str]:
-    """Return `name=value` texts as options of a script; UsageError for those that are the table's to choose."""
+def _options(given: Sequence[str], option: str) -> list[str]:
+    """Return `name=value` texts as options of a script; UsageError for options that follow from the table."""
     for text in given:
         name = text.partition("=")[0]
         if not name or name.startswith("-"):
-            raise UsageError(f"{said} {text}: expected NAME=VALUE or a flag's NAME, such as epochs=100")
+            raise UsageError(f"{option} {text}: expected NAME=VALUE or a flag's NAME, such as epochs=100")
         if name in RESERVED:
-            raise UsageError(f"{said} {text}: what --{name} is follows from the table")
+            raise UsageError(f"{option} {text}: --{name} follows from the table")
     return _words(given)
 
 

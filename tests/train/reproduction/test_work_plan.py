@@ -1,4 +1,4 @@
-"""The parts of a table, against what is written down by hand."""
+"""The commands of a table, against lists written by hand."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,36 +10,36 @@ import pytest
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.train.papers.tables import load_paper
-from skelpipe.train.reproduction.work_plan import Choice, Part, make_plan
+from skelpipe.train.reproduction.work_plan import Command, Selection, plan_table
 
 
-class Standin(Dataset):
-    """A dataset of which nothing but place and digest is known."""
+class NamedDataset(Dataset):
+    """A dataset that has only a path and a digest."""
 
     def __init__(self, name: str, digest: str = "d") -> None:
         self.path = Path("data") / name
         self.digest = digest
 
 
-def words(part: Part) -> list[str]:
-    """A part's command with names in place of what it reads."""
-    return [part.module, *(each if isinstance(each, str) else _name(each) for each in part.arguments)]
+def words(command: Command) -> list[str]:
+    """The words of a command, with names in place of what it reads."""
+    return [command.module, *(each if isinstance(each, str) else _name(each) for each in command.arguments)]
 
 
 def _name(each: Any) -> str:
-    return f"<{each.name}>" if isinstance(each, Part) else f"[{each.path.name}]"
+    return f"<{each.name}>" if isinstance(each, Command) else f"[{each.path.name}]"
 
 
 @pytest.fixture
-def choice() -> Callable[..., Choice]:
-    def make(*names: str, **more: Any) -> Choice:
-        return Choice(datasets={name: Standin(name) for name in names}, **more)
+def select() -> Callable[..., Selection]:
+    def make(*names: str, **more: Any) -> Selection:
+        return Selection(datasets={name: NamedDataset(name) for name in names}, **more)
 
     return make
 
 
-def test_three_streams_and_their_fusion(choice: Callable[..., Choice]) -> None:
-    plan = make_plan(load_paper("aimclr").table("linear"), choice("ntu60-xsub", recipes=["aimclr"], device="cpu"))
+def test_three_streams_and_their_fusion(select: Callable[..., Selection]) -> None:
+    plan = plan_table(load_paper("aimclr").table("linear"), select("ntu60-xsub", recipes=["aimclr"], device="cpu"))
     common = ["--seed", "0", "--device", "cpu"]
     expected: list[list[str]] = []
     for view in ("joint", "motion", "bone"):  # the order of the table's rows
@@ -50,8 +50,8 @@ def test_three_streams_and_their_fusion(choice: Callable[..., Choice]) -> None:
         ]
     scores = [f"<linear-ntu60-xsub-{view}-aimclr>" for view in ("joint", "bone", "motion")]
     expected.append(["fuse", *scores, "--weights", "0.6,0.6,0.4"])
-    assert [words(part) for part in plan.parts.values()] == expected
-    assert {cell: part.name for cell, part in plan.cells.items()} == {
+    assert [words(command) for command in plan.commands.values()] == expected
+    assert {cell: command.name for cell, command in plan.cells.items()} == {
         (1, "ntu60-xsub"): "linear-ntu60-xsub-joint-aimclr",
         (3, "ntu60-xsub"): "linear-ntu60-xsub-motion-aimclr",
         (5, "ntu60-xsub"): "linear-ntu60-xsub-bone-aimclr",
@@ -59,77 +59,77 @@ def test_three_streams_and_their_fusion(choice: Callable[..., Choice]) -> None:
     }
 
 
-def test_rows_need_all_their_streams(choice: Callable[..., Choice]) -> None:
+def test_rows_need_all_their_streams(select: Callable[..., Selection]) -> None:
     table = load_paper("aimclr").table("linear")
-    plan = make_plan(table, choice("ntu60-xsub", recipes=["aimclr"], streams=("joint", "bone")))
+    plan = plan_table(table, select("ntu60-xsub", recipes=["aimclr"], streams=("joint", "bone")))
     assert {table.rows[row].stream for row, _ in plan.cells} == {"joint", "bone"}
     with pytest.raises(UsageError, match="nothing of table semi-1 is left"):
-        make_plan(load_paper("aimclr").table("semi-1"), choice("ntu60-xsub", streams=("joint",)))
+        plan_table(load_paper("aimclr").table("semi-1"), select("ntu60-xsub", streams=("joint",)))
 
 
-def test_networks_that_train_together_are_trained_once(choice: Callable[..., Choice]) -> None:
-    plan = make_plan(load_paper("crosclr").table("linear"), choice("ntu60-xsub"))
-    trained = [words(part) for part in plan.parts.values() if part.module == "pretrain"]
+def test_networks_that_train_together_are_trained_once(select: Callable[..., Selection]) -> None:
+    plan = plan_table(load_paper("crosclr").table("linear"), select("ntu60-xsub"))
+    trained = [words(command) for command in plan.commands.values() if command.module == "pretrain"]
     assert len(trained) == 1
     assert trained[0][3:7] == ["--recipe", "crosclr", "--view", "joint"]
-    judged = [words(part) for part in plan.parts.values() if part.module == "linear"]
-    assert [line[line.index("--view") + 1] for line in judged] == ["joint", "bone", "motion"]
-    assert {line[line.index("--checkpoint") + 1] for line in judged} == {"<pretrain-crosclr-ntu60-xsub-all>"}
+    evaluated = [words(command) for command in plan.commands.values() if command.module == "linear"]
+    assert [line[line.index("--view") + 1] for line in evaluated] == ["joint", "bone", "motion"]
+    assert {line[line.index("--checkpoint") + 1] for line in evaluated} == {"<pretrain-crosclr-ntu60-xsub-all>"}
 
 
-def test_labels_supervised_rows_and_a_papers_own_schedule(choice: Callable[..., Choice]) -> None:
-    plan = make_plan(load_paper("skeattnclr").table("semi-10"), choice("ntu60-xsub", recipes=["skeattnclr"]))
-    judged = words(plan.parts["finetune-10-ntu60-xsub-bone-skeattnclr"])
-    assert judged[judged.index("--labels") + 1] == "0.1"
-    assert judged[judged.index("--recipe") + 1] == "finetune-skeattnclr"
-    plan = make_plan(
-        load_paper("actclr").table("finetune"), choice("ntu60-xsub", recipes=[None], streams=("joint",))
+def test_labels_supervised_rows_and_a_papers_own_schedule(select: Callable[..., Selection]) -> None:
+    plan = plan_table(load_paper("skeattnclr").table("semi-10"), select("ntu60-xsub", recipes=["skeattnclr"]))
+    evaluated = words(plan.commands["finetune-10-ntu60-xsub-bone-skeattnclr"])
+    assert evaluated[evaluated.index("--labels") + 1] == "0.1"
+    assert evaluated[evaluated.index("--recipe") + 1] == "finetune-skeattnclr"
+    plan = plan_table(
+        load_paper("actclr").table("finetune"), select("ntu60-xsub", recipes=[None], streams=("joint",))
     )
-    assert [words(part)[:5] for part in plan.parts.values()] == [
+    assert [words(command)[:5] for command in plan.commands.values()] == [
         ["finetune", "--shards", "[ntu60-xsub]", "--recipe", "supervised"]
     ]
 
 
-def test_transfer_trains_elsewhere(choice: Callable[..., Choice]) -> None:
+def test_transfer_trains_on_another_dataset(select: Callable[..., Selection]) -> None:
     table = load_paper("skeattnclr").table("transfer")
-    plan = make_plan(table, choice("pkummd1-xsub", "pkummd2-xsub", "ntu60-xsub"))
-    assert list(plan.parts) == [
+    plan = plan_table(table, select("pkummd1-xsub", "pkummd2-xsub", "ntu60-xsub"))
+    assert list(plan.commands) == [
         "pretrain-skeattnclr-ntu60-xsub-joint",
         "linear-pkummd1-xsub-joint-skeattnclr-from-ntu60-xsub",
         "linear-pkummd2-xsub-joint-skeattnclr-from-ntu60-xsub",
     ]
-    with pytest.raises(UsageError, match="pre-trains on ntu60-xview, and that dataset is not there"):
-        make_plan(table, choice("pkummd1-xview"))
+    with pytest.raises(UsageError, match="needs pre-training on ntu60-xview, and there is no such dataset"):
+        plan_table(table, select("pkummd1-xview"))
 
 
-def test_rows_of_one_recipe_with_other_settings_are_apart(choice: Callable[..., Choice]) -> None:
-    plan = make_plan(
-        load_paper("skelemixclr").table("ablation-weight"), choice("ntu60-xsub", settings=["epochs=2"])
+def test_rows_of_one_recipe_with_other_settings_are_apart(select: Callable[..., Selection]) -> None:
+    plan = plan_table(
+        load_paper("skelemixclr").table("ablation-weight"), select("ntu60-xsub", settings=["epochs=2"])
     )
-    trained = [words(part) for part in plan.parts.values() if part.module == "pretrain"]
+    trained = [words(command) for command in plan.commands.values() if command.module == "pretrain"]
     settings = [[line[i + 1] for i, word in enumerate(line) if word == "--set"] for line in trained]
     assert settings == [
         ["skelemixclr.weight=0.1", "epochs=2"],
         ["epochs=2"],
         ["skelemixclr.weight=10", "epochs=2"],
     ]
-    assert len(plan.parts) == 6
+    assert len(plan.commands) == 6
 
 
-def test_a_key_tells_what_a_run_is_of(choice: Callable[..., Choice]) -> None:
-    """It changes with everything that changes the run, its own or that of what it reads, and with no place."""
+def test_a_key_identifies_what_a_run_depends_on(select: Callable[..., Selection]) -> None:
+    """It changes with everything that changes the run or the runs it reads, and not with the path of a dataset."""
     table = load_paper("aimclr").table("linear")
     last = "fuse-linear-ntu60-xsub-joint-bone-motion-aimclr"
 
-    def key(given: Choice) -> str:
-        return make_plan(table, given).parts[last].key
+    def key(given: Selection) -> str:
+        return plan_table(table, given).commands[last].key
 
-    plain = choice("ntu60-xsub", recipes=["aimclr"])
-    moved = Standin("ntu60-xsub")
-    moved.path = Path("elsewhere")
+    plain = select("ntu60-xsub", recipes=["aimclr"])
+    moved = NamedDataset("ntu60-xsub")
+    moved.path = Path("another/folder")
     assert key(replace(plain, datasets={"ntu60-xsub": moved})) == key(plain)
     others = [
-        replace(plain, datasets={"ntu60-xsub": Standin("ntu60-xsub", "e")}),
+        replace(plain, datasets={"ntu60-xsub": NamedDataset("ntu60-xsub", "e")}),
         replace(plain, settings=["epochs=2"]),
         replace(plain, pretraining=["amp"]),
         replace(plain, evaluation=["epochs=2"]),
@@ -141,23 +141,23 @@ def test_a_key_tells_what_a_run_is_of(choice: Callable[..., Choice]) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"evaluation": ["out=x"]}, "--evaluation out=x: what --out is follows from the table"),
-        ({"pretraining": ["shards=x"]}, "--pretraining shards=x: what --shards is"),
+        ({"evaluation": ["out=x"]}, "--evaluation out=x: --out follows from the table"),
+        ({"pretraining": ["shards=x"]}, "--pretraining shards=x: --shards follows"),
         ({"evaluation": ["--epochs=2"]}, "expected NAME=VALUE"),
         ({"evaluation": ["=2"]}, "expected NAME=VALUE"),
     ],
 )
-def test_options_that_are_the_tables_are_refused(
-    choice: Callable[..., Choice], more: dict[str, Any], says: str
+def test_options_that_follow_from_the_table_are_refused(
+    select: Callable[..., Selection], more: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        make_plan(load_paper("aimclr").table("linear"), choice("ntu60-xsub", **more))
+        plan_table(load_paper("aimclr").table("linear"), select("ntu60-xsub", **more))
 
 
-def test_options_go_to_the_scripts_they_are_for(choice: Callable[..., Choice]) -> None:
-    given = choice("ntu60-xsub", streams=("joint",), recipes=["aimclr"], pretraining=["amp"], evaluation=["lr=3"])
-    trained, judged = map(words, make_plan(load_paper("aimclr").table("linear"), given).parts.values())
+def test_options_go_to_the_scripts_they_are_for(select: Callable[..., Selection]) -> None:
+    given = select("ntu60-xsub", streams=("joint",), recipes=["aimclr"], pretraining=["amp"], evaluation=["lr=3"])
+    trained, evaluated = map(words, plan_table(load_paper("aimclr").table("linear"), given).commands.values())
     assert "--amp" in trained
-    assert "--amp" not in judged
-    assert judged[judged.index("--lr") + 1] == "3"
+    assert "--amp" not in evaluated
+    assert evaluated[evaluated.index("--lr") + 1] == "3"
     assert "--lr" not in trained
