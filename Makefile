@@ -15,7 +15,8 @@ CHECK := $(addprefix tests/,test_layout.py test_documentation.py manifests model
 	$(addprefix pipeline/,augment raw preprocess loader dataset/test_dataset.py dataset/test_hdf5.py \
 		dataset/test_mapped_clips.py dataset/test_tar_shard.py dataset/test_untrimmed.py prepare/test_run.py \
 		prepare/test_run_formats.py cli/test_cli.py test_manifest_file.py test_skeleton.py test_views.py) \
-	$(addprefix train/,evaluation papers recipes running/test_checkpoint.py running/test_loop.py test_pretrain.py))
+	$(addprefix train/,evaluation papers recipes running/test_checkpoint.py running/test_loop.py test_pretrain.py)) \
+	$(addprefix --ignore=tests/,pipeline/loader/test_dali.py train/evaluation/test_recogniser.py)
 
 .PHONY: help venv demo check test lint bench clean
 
