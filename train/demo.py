@@ -1,9 +1,9 @@
-"""From made raw recordings to a judged encoder, through the same commands as a real run.
+"""From synthetic recordings to an evaluated encoder, with the same commands as a real run.
 
     make demo
     python train/demo.py --out demo
 
-Every step is printed as the command it is and can be repeated by hand. What the report says was measured by them.
+Each step is printed as a command that can be repeated by hand. The figures at the end come from these commands.
 """
 
 import json
@@ -30,11 +30,11 @@ __all__ = ["draw_curve", "main"]
 
 SUBJECTS, ACTIONS, REPEATS, FRAMES = 8, 10, 3, 32
 NEIGHBOURS = (1, 5, 20)
-MARK = ".skelpipe-demo"  # this folder is a demo's: it may be removed for the next one
+MARK = ".skelpipe-demo"  # a file that marks the folder of a demo, which the next demo may remove
 
 
 def run(command: Sequence[str]) -> str:
-    """Print a command as a user types it, run it, and return what it printed; SkelpipeError if it failed."""
+    """Print a command as a user types it, run it and return its output; SkelpipeError if it fails."""
     name, *rest = command
     shown = (
         ["python", f"train/{name}.py"] if (Path(__file__).parent / f"{name}.py").exists() else ["skelpipe", name]
@@ -53,7 +53,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def draw_curve(records: Sequence[Mapping[str, Any]], start: float, chance: float, path: Path) -> None:
-    """Draw loss and kNN accuracy over the epochs of a run's log; `start` is the accuracy in % before them."""
+    """Draw loss and kNN accuracy by epoch; `start` is the accuracy in % before training."""
     figure = new_figure(8, 4)
     left = figure.subplots()
     left.plot([r["epoch"] for r in records], [r["loss"] for r in records], color="#444444", label="loss (left)")
@@ -80,11 +80,11 @@ def draw_clips(dataset: Dataset, path: Path) -> None:
     draw_strips(list(dataset.reader("train", "joint").gather(np.array(rows))), titles, dataset.layout, path)
 
 
-def claim(out: Path) -> None:
-    """Empty the folder of an earlier demo; refuse one that is not a demo's."""
+def empty_folder(out: Path) -> None:
+    """Remove what an earlier demo wrote; UsageError if the folder has other files."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).exists():
-            raise UsageError(f"--out {out}: holds files that are no demo's: choose another folder")
+            raise UsageError(f"--out {out}: has files that no demo wrote: choose another folder")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
@@ -94,15 +94,20 @@ def claim(out: Path) -> None:
     epilog="Example: python train/demo.py --out demo",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write to."
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of pre-training [default: the recipe's].")
 @seed_option
 @errors_as_messages
 def main(out: Path, epochs: int | None, seed: int) -> None:
-    """Make recordings, prepare them, pre-train a small encoder and judge it, in a few minutes on two cores."""
+    """Write synthetic recordings, prepare them, pre-train a small encoder and evaluate it.
+
+    It takes a few minutes on two cores.
+    """
     start = time.monotonic()
-    claim(out)
-    # For so small a network a second thread gains little, and on a busy machine the two wait for each other.
+    empty_folder(out)
+    # A second thread gains little for a network this small, and on a busy machine the two wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     raw, shards, trained = str(out / "raw"), str(out / "ntu60-xsub"), str(out / "run")
     sizes = ["--subjects", str(SUBJECTS), "--actions", str(ACTIONS), "--repeats", str(REPEATS)]
@@ -115,23 +120,27 @@ def main(out: Path, epochs: int | None, seed: int) -> None:
     training = ["pretrain", "--shards", shards, "--recipe", "demo", "--out", trained, "--seed", str(seed)]
     run([*training, "--knn-every", "5", *(["--epochs", str(epochs)] if epochs else [])])
 
-    judge = ["knn", "--shards", shards, "--k", ",".join(map(str, NEIGHBOURS)), "--seed", str(seed), "--json"]
+    evaluate = ["knn", "--shards", shards, "--k", ",".join(map(str, NEIGHBOURS)), "--seed", str(seed), "--json"]
     random = ["--checkpoint", trained, "--baseline", "random"]
-    ways = {
+    networks = {
         "raw coordinates": ["--baseline", "raw"],
         "random encoder, PyTorch's weights": random,
         "random encoder, the papers' weights": [*random, "--network-set", "init=paper"],
         "trained encoder": ["--checkpoint", trained],
     }
-    results = {name: json.loads(run([*judge, *way])) for name, way in ways.items()}
-    start_figure = results["random encoder, PyTorch's weights"]["figures"]["knn@20"]  # the run began with these
+    results = {name: json.loads(run([*evaluate, *options])) for name, options in networks.items()}
+    start_figure = results["random encoder, PyTorch's weights"]["figures"][
+        "knn@20"
+    ]  # the initial weights of the run
     chance = results["trained encoder"]["chance"]
 
     curve, clips = out / "curve.png", out / "clips.png"
     draw_curve(read_log(Path(trained) / "log.jsonl"), start_figure, chance, curve)
     draw_clips(Dataset.open(shards), clips)
     test = results["trained encoder"]["clips"]["test"]
-    click.echo(f"\nNearest-neighbour accuracy, %, on {test} test clips of subjects never seen in training:")
+    click.echo(
+        f"\nNearest-neighbour accuracy, %, on {test} test clips, whose subjects are not in the training clips:"
+    )
     click.echo(f"  {'neighbours':<36}" + "".join(f"{k:>8}" for k in NEIGHBOURS))
     for name, result in results.items():
         click.echo(f"  {name:<36}" + "".join(f"{result['figures'][f'knn@{k}']:8.1f}" for k in NEIGHBOURS))

@@ -1,4 +1,4 @@
-"""One page that shows what a run was and what it came to, for a browser and without network.
+"""Write a report of a run: one page for a browser, which needs no network.
 
     python train/report.py runs/linear-ntu60-xsub-joint-aimclr --shards data/ntu60-xsub
     python train/report.py runs/aimclr-ntu60-xsub-joint
@@ -6,7 +6,7 @@
 An installed skelpipe needs no checkout: `python -m skelpipe.train.report RUN`.
 
 RUN is the folder of an evaluation or of a pre-training, finished or not. With the dataset the page has drawings of
-clips: of the hardest classes, and of what the recipe's augmentations do.
+clips: clips of the hardest classes, and a clip before and after the recipe's augmentations.
 """
 
 import json
@@ -26,7 +26,7 @@ __all__ = ["main"]
     epilog="Example: python train/report.py runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--shards", metavar="URL", help="The run's dataset, to draw clips of [default: no drawings].")
+@click.option("--shards", metavar="URL", help="The run's dataset, for drawings of clips [default: no drawings].")
 @cache_options
 @json_option
 @errors_as_messages
