@@ -94,9 +94,7 @@ def empty_folder(out: Path) -> None:
     epilog="Example: python train/demo.py --out demo",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write to."
-)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of pre-training [default: the recipe's].")
 @seed_option
 @errors_as_messages
@@ -129,9 +127,7 @@ def main(out: Path, epochs: int | None, seed: int) -> None:
         "trained encoder": ["--checkpoint", trained],
     }
     results = {name: json.loads(run([*evaluate, *options])) for name, options in networks.items()}
-    start_figure = results["random encoder, PyTorch's weights"]["figures"][
-        "knn@20"
-    ]  # the initial weights of the run
+    start_figure = results["random encoder, PyTorch's weights"]["figures"]["knn@20"]  # the run's first weights
     chance = results["trained encoder"]["chance"]
 
     curve, clips = out / "curve.png", out / "clips.png"
@@ -139,7 +135,7 @@ def main(out: Path, epochs: int | None, seed: int) -> None:
     draw_clips(Dataset.open(shards), clips)
     test = results["trained encoder"]["clips"]["test"]
     click.echo(
-        f"\nNearest-neighbour accuracy, %, on {test} test clips, whose subjects are not in the training clips:"
+        f"\nNearest-neighbour accuracy, %, on {test} test clips; their subjects are not in the training clips:"
     )
     click.echo(f"  {'neighbours':<36}" + "".join(f"{k:>8}" for k in NEIGHBOURS))
     for name, result in results.items():

@@ -1,4 +1,4 @@
-"""Clips that are not numbers end a run of any method with a line that says where, and nothing is saved."""
+"""A clip of NaN ends the training of any method with a message that names the clip, and nothing is saved."""
 
 import shutil
 import tarfile
@@ -22,7 +22,7 @@ OWN = {
 
 @pytest.fixture(scope="module")
 def broken(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, str]:
-    """A copy of the tiny dataset with a clip of NaN, and the clip's id."""
+    """A copy of the tiny dataset with one clip of NaN, and the clip's id."""
     folder = tmp_path_factory.mktemp("broken") / "set"
     shutil.copytree(tiny_dataset.path, folder)
     name = tiny_dataset.ids("train")[11]

@@ -1,4 +1,4 @@
-"""Every dataset, split and container: made recordings -> prepare -> verify -> an epoch of SkeletonCLR."""
+"""Every dataset, split and container: synthetic recordings -> prepare -> verify -> an epoch of SkeletonCLR."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def run(command, *words: object) -> str:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A maker of a dataset's recordings, each made once."""
+    """Write a dataset's synthetic recordings, once for each dataset."""
     root = tmp_path_factory.mktemp("raw")
 
     def make(dataset: str) -> Path:
@@ -50,11 +50,11 @@ def test_from_recordings_to_an_epoch(raw, tmp_path, dataset: str, split: str, co
     options = ["--dataset", dataset, "--split", split, "--raw", folder, "--out", out, "--format", container]
     if file := SPLIT_FILES.get((dataset, split)):
         options += ["--split-file", folder / "split" / file]
-    made = json.loads(
+    counts = json.loads(
         run(skelpipe, "prepare", *options, "--frames", 8, "--shard-size", 7, "--workers", 1, "--json")
     )
-    assert made["train"] >= 4
-    assert made["test"] >= 4
+    assert counts["train"] >= 4
+    assert counts["test"] >= 4
     assert json.loads(run(skelpipe, "verify", "--shards", out, "--json"))["damages"] == []
     tar, hdf5 = list(out.rglob("*.tar")), list(out.glob("*.h5"))
     assert (bool(tar), bool(hdf5)) == (container != "hdf5", container != "shards")

@@ -1,7 +1,7 @@
-"""The law of a stream: stopped anywhere and gone on with, it yields the batches it would have yielded anyway.
+"""The law of a stream: stopped at any step and resumed, it yields the batches that it yields without interruption.
 
-Tried over numbers of ranks before and after, readers before and after, numbers of shards (fewer than ranks, and
-one for each sample), batch sizes and places to stop; clips are compared bit for bit, augmented.
+Tested with different numbers of ranks and readers before and after, numbers of shards (fewer than ranks, and one
+per sample), batch sizes and steps to stop at. Augmented clips are compared bit by bit.
 """
 
 import json
@@ -24,7 +24,7 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 
 CPU = torch.device("cpu")
-SHARDS = {"one shard": 100, "fewer shards than ranks": 6, "a shard a sample": 1}  # by clips in a shard
+SHARDS = {"one shard": 100, "fewer shards than ranks": 6, "one shard per sample": 1}  # clips per shard
 CLIPS, SEED = 12, 5
 WORLDS = st.sampled_from([1, 2, 3, 4])
 READERS = st.sampled_from(["native", "native", "dali"])
@@ -41,7 +41,7 @@ def folder(
 ) -> Path:
     root: Path = tmp_path_factory.mktemp("law")
     (root / "raw").mkdir()
-    for seed, name in enumerate(ntu_names(actions=3, subjects=(1,))):  # all of them for training
+    for seed, name in enumerate(ntu_names(actions=3, subjects=(1,))):  # all of the train subset
         (root / "raw" / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(seed, 8)))
     options = Options(split="xsub", frames=8, bodies=1, shard_size=SHARDS[request.param])
     prepare(load_manifest("ntu60"), [root / "raw"], root / "set", options, quiet=True)
@@ -52,7 +52,7 @@ def folder(
 
 
 class Team:
-    """All ranks' loaders of a run, each on a dataset of its own as in a process of its own."""
+    """The loaders of all ranks of a run, each with its own dataset object, as in separate processes."""
 
     def __init__(self, folder: Path, world: int, reader: str, batch: int, window: int | None, drop: bool) -> None:
         self.loaders = []
@@ -73,7 +73,7 @@ class Team:
             self.loaders.append(Loader(stream, CPU, views, reader=reader))
 
     def epoch(self, steps: int | None = None) -> list[Seen]:
-        """Return what is left of an epoch, or the next `steps` batches of it, the ranks' shares joined."""
+        """Return the rest of an epoch, or its next `steps` batches, with the ranks' shares joined."""
         iterators = [iter(loader) for loader in self.loaders]
         seen: list[Seen] = []
         while steps is None or len(seen) < steps:
@@ -100,33 +100,33 @@ def joined(shares: list[Batch]) -> Seen:
 
 @settings(max_examples=12)
 @given(data=st.data(), before=WORLDS, after=WORLDS, first=READERS, second=READERS)
-def test_any_ranks_and_readers_go_on_where_others_stopped(
+def test_any_ranks_and_readers_continue_where_others_stopped(
     folder: Path, data: st.DataObject, before: int, after: int, first: str, second: str
 ) -> None:
     drop = data.draw(st.booleans(), "drop_last")
     batch = data.draw(st.integers(max(before, after), CLIPS), "batch")
     window = data.draw(st.none() | st.integers(1, 3), "window")
     alone = Team(folder, 1, "native", batch, window, drop)
-    wanted = [alone.epoch() for _ in range(3)]
-    steps = len(wanted[0])
+    expected = [alone.epoch() for _ in range(3)]
+    steps = len(expected[0])
     assert steps == (CLIPS // batch if drop else -(-CLIPS // batch))
 
     sizes = Dataset.open(folder).shard_sizes("train")
-    for epoch, batches in enumerate(wanted):  # each clip once, in the order that is told
+    for epoch, batches in enumerate(expected):  # each clip once, in the order of `epoch_order`
         rows = [row for seen, _ in batches for row in seen]
         assert rows == epoch_order(SEED, epoch, sizes, window).tolist()[: len(rows)]
         assert len(set(rows)) == len(rows) == (steps * batch if drop else CLIPS)
 
     stopped = Team(folder, before, first, batch, window, drop)
-    assert stopped.epoch() == wanted[0]
+    assert stopped.epoch() == expected[0]
     cut = data.draw(st.integers(0, steps), "cut")
-    assert stopped.epoch(cut) == wanted[1][:cut]
+    assert stopped.epoch(cut) == expected[1][:cut]
     states = [json.loads(json.dumps(loader.state())) for loader in stopped.loaders]
     assert states == [states[0]] * before, "the state depends on the rank"
     resumed = Team(folder, after, second, batch, window, drop)
     resumed.load_state(states[0])
     rest = resumed.epoch() + resumed.epoch()
-    assert rest == wanted[1][cut:] + wanted[2]
+    assert rest == expected[1][cut:] + expected[2]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""Every method learns: after a short pre-training a clip's neighbours are of its class more often than before it.
+"""Every method learns: after a short pre-training more of a clip's neighbours are of its class than before.
 
-The recordings tell five movements apart by the limb that moves; each is sheared and starts at a moment of its own,
-as the normal augmentation does, so that telling augmented clips from others is also telling movements apart.
+The recordings show five movements that differ in the limb that moves. Each is sheared and starts at any phase,
+as the normal augmentation shears and crops, so that features which ignore augmentations separate the movements.
 `tests/benchmarks/learning.py` does the same at length, on recordings of `skelpipe synth`.
 """
 
@@ -25,7 +25,7 @@ from skelpipe.train.training.knn_monitor import KnnMonitor
 
 CPU = torch.device("cpu")
 LIMBS = ([5, 6, 7, 21, 22], [9, 10, 11, 23, 24], [13, 14, 15], [17, 18, 19], [2, 3])
-EPOCHS, GAIN = 12, 15.0  # points of accuracy: chance is 20, the start 22, and the runs here gain 23 to 60
+EPOCHS, GAIN = 12, 15.0  # accuracy in points: chance is 20, the start 22, and these runs gain 23 to 60
 SMALL: Mapping[str, object] = {
     "batch_size": 16,
     "init": "default",
@@ -53,7 +53,7 @@ OWN: Mapping[str, Mapping[str, object]] = {
 
 
 def recording(rng: np.random.Generator, rest: np.ndarray, limb: int, frames: int = 24) -> np.ndarray:
-    """Joints [frames,25,3] of a body that swings a limb, sheared."""
+    """Return joints [frames,25,3] of a body that swings a limb, sheared."""
     swing = 0.6 * np.sin(2 * np.pi * (np.arange(frames) / frames + rng.uniform()))
     joints = np.repeat(rest[None], frames, axis=0)
     joints[:, LIMBS[limb], limb % 3] += swing[:, None]
@@ -99,4 +99,4 @@ def test_neighbours_get_better(movements: Dataset, tmp_path: Path, method: str) 
     assert min(record["std"] for record in log) > 3 * COLLAPSED
     begins = next((int(str(value)) for key, value in settings.items() if key.endswith(("_epoch", "_epochs"))), 0)
     stage = [record["loss"] for record in log[begins:]]
-    assert stage[-1] < 0.99 * max(stage)  # the first epochs fill the queue: its first rows are noise and easy
+    assert stage[-1] < 0.99 * max(stage)  # in the first epochs the queue still has random rows, which are easy

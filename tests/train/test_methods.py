@@ -1,6 +1,6 @@
-"""Every method there is trains from its own recipe through its stages, and goes on bit for bit when resumed.
+"""Every method trains from its own recipe through its stages, and a resumed run is bit-identical.
 
-A method in `METHODS` is tested without a change here. Settings that count epochs get a value within the run.
+A new method in `METHODS` is tested without a change here. Settings that count epochs get a value within the run.
 """
 
 import shutil
@@ -20,22 +20,22 @@ from skelpipe.train.running.networks import initialised, load_networks, read_pro
 from skelpipe.train.running.run import COLLAPSED
 from skelpipe.train.running.run_log import read_log
 
-EPOCHS, STAGE = 3, 1  # of a run, and before its second stage
+EPOCHS, STAGE = 3, 1  # epochs of a run, and of its first stage
 Train = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
 def dataset(make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]) -> Dataset:
-    """As `tiny_dataset`, with as many frames as the longest region that SkeleMix draws."""
+    """The clips of `tiny_dataset`, with as many frames as the longest region that SkeleMix draws."""
     return make_dataset(ntu_names(actions=3, subjects=(1, 2, 3, 6)), frames=44)
 
 
 @pytest.fixture(scope="module")
 def train(dataset: Dataset, pretrain_small: Train) -> Train:
-    """Train a method on three batches an epoch, as its recipe says where it is not about size."""
+    """Train a method by its recipe with three batches per epoch and small networks."""
 
     def run(method: str, variant: str, out: Path, *options: str) -> Result:
-        # The papers' initial weights leave networks this small on a plateau.
+        # With the papers' initial weights networks this small would stay on a plateau.
         given = {"variant": variant, "init": "default"}
         names = [each.name for each in fields(METHODS[method].Settings)]
         given |= {f"{method}.{name}": str(STAGE) for name in names if "epoch" in name}
@@ -48,7 +48,7 @@ def train(dataset: Dataset, pretrain_small: Train) -> Train:
 
 @pytest.fixture(scope="module")
 def whole(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Uninterrupted runs, made when they are asked for; nobody writes to them."""
+    """Uninterrupted runs, trained when first requested; not to be changed."""
     root = tmp_path_factory.mktemp("methods")
 
     def run(method: str, variant: str) -> Path:
@@ -90,7 +90,9 @@ def test_trains_through_its_stages(
         weights = run / f"encoder{end}.safetensors"
         networks = load_networks(weights, provenance, dataset.layout, stream)
         moved = zip(networks.encoder.parameters(), start.networks(stream)[0].parameters(), strict=True)
-        assert not any(torch.equal(now, before) for now, before in moved if now.numel() > 1), "not all has learned"
+        assert not any(torch.equal(now, before) for now, before in moved if now.numel() > 1), (
+            "some parameters have not changed"
+        )
         with safe_open(weights, framework="pt") as file:
             assert file.metadata()["method"] == method
 

@@ -57,7 +57,7 @@ def test_the_recipes_differ_where_paper_and_code_do() -> None:
     assert {key for key in paper if paper[key] != released[key]} == {"variant", *training}
 
 
-def test_the_second_stage_begins_at_once_and_anew() -> None:
+def test_the_second_stage_begins_in_the_first_epoch_with_a_new_key_network_and_queue() -> None:
     method = built("actclr-released")
     assert method.needs_trained_networks()
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_the_second_stage_begins_at_once_and_anew() -> None:
     with torch.no_grad():
         for parameter in method.moco.encoder.parameters():
             parameter.add_(1.0)
-    for epoch, step in ((0, 1), (1, 0)):  # later steps and epochs go on with what is there
+    for epoch, step in ((0, 1), (1, 0)):  # later steps and epochs keep the key network and the queue
         method.advance(Progress(epoch, epochs=350, step=step, steps=9))
         assert torch.equal(method.moco.queue, queue)
         key, query = method.moco.key_encoder.input_norm, method.moco.encoder.input_norm
@@ -89,5 +89,5 @@ def test_the_second_stage_begins_at_once_and_anew() -> None:
 
 
 @pytest.mark.parametrize(("settings", "trained"), [([], False), (["actclr.moco_epochs=0"], True)])
-def test_only_without_a_first_stage_trained_networks_are_needed(settings: list[str], trained: bool) -> None:
+def test_trained_networks_are_needed_only_without_a_first_stage(settings: list[str], trained: bool) -> None:
     assert built("actclr", *settings).needs_trained_networks() == trained

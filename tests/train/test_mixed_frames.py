@@ -1,4 +1,4 @@
-"""Datasets whose frames do not suit SkeleMix are refused before anything is made or deleted."""
+"""Datasets with frames that SkeleMix cannot use are refused before anything is written or deleted."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A page that needs nothing else, and in which whatever a user names stays text."""
+"""The page needs no other file, and all names in it stay text."""
 
 import base64
 import csv
@@ -21,7 +21,7 @@ NASTY = """<img src=x onerror=alert(1)> & "q" 'a' </script><script>alert(2)</scr
 EXTERNAL = {"src", "srcset", "data", "action", "poster", "formaction", "background", "style"}
 
 
-def test_the_page_needs_nothing_from_outside(folder: Path, read: Callable[[Path], Any]) -> None:
+def test_the_page_needs_no_other_file(folder: Path, read: Callable[[Path], Any]) -> None:
     text = (folder / "report.html").read_text("utf-8")
     page = read(folder)
     for tag, attributes in page.tags:
@@ -32,7 +32,7 @@ def test_the_page_needs_nothing_from_outside(folder: Path, read: Callable[[Path]
 
 
 def test_only_the_pages_own_script_and_style_may_run(folder: Path, read: Callable[[Path], Any]) -> None:
-    """The policy names the hashes of exactly the inline script and style that are there."""
+    """The policy has the hashes of exactly the inline script and style of the page."""
     text = (folder / "report.html").read_text("utf-8")
     policy = next(a["content"] for tag, a in read(folder).tags if tag == "meta" and "http-equiv" in a)
     assert policy is not None
@@ -46,7 +46,7 @@ def test_only_the_pages_own_script_and_style_may_run(folder: Path, read: Callabl
     assert not [a for _, a in read(folder).tags if any(name.startswith("on") for name in a)]
 
 
-def test_whatever_a_user_names_stays_text(own: Path, tiny_dataset: Dataset, read: Callable[[Path], Any]) -> None:
+def test_names_stay_text(own: Path, tiny_dataset: Dataset, read: Callable[[Path], Any]) -> None:
     plain = [tag for tag, _ in read(own).tags]
     path = own / "classes.csv"
     with path.open(newline="") as file:
@@ -72,7 +72,7 @@ def test_whatever_a_user_names_stays_text(own: Path, tiny_dataset: Dataset, read
     assert json.loads(data)["names"][0] == f"0 {NASTY}"
 
 
-def test_markup_escapes_all_but_markup() -> None:
+def test_elements_escape_text_and_not_markup() -> None:
     inner = el("b", "<x>")
     assert el("p", "a<b", inner, None, class_="q\"'&", hidden=True, open=False, data_x=1) == (
         '<p class="q&quot;&#x27;&amp;" hidden data-x="1">a&lt;b<b>&lt;x&gt;</b></p>'
