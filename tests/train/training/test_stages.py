@@ -178,7 +178,7 @@ def test_the_momentum_follows_the_optimisers_steps(
     monkeypatch.setattr(pretraining, "write_report", lambda *_: None)  # which sets up a method of its own
     Toy.momenta.clear()
     assert train(tmp_path / "run", accumulate, "--knn-every", "0").exit_code == 0
-    total = 4 * steps  # the schedule of MsMCLR (Wu et al., section 3.1), from 0.5
+    total = 4 * steps  # the schedule of SkeAttnCLR (Hua et al. 2023, section 3.1), from 0.5
     assert Toy.momenta == [1 - 0.5 * (math.cos(math.pi * it / total) + 1) / 2 for it in range(total)]
 
 
