@@ -34,7 +34,7 @@ from skelpipe.cli.options import (
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
-from skelpipe.loader import READERS
+from skelpipe.loader import CLIP_READERS
 from skelpipe.models.build import METHODS
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.reported import reported_knn, reported_text
@@ -141,7 +141,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
 @click.option("--compile", is_flag=True, help="Compile the backbones with torch.compile: slow to start.")
 @click.option(
     "--loader",
-    type=click.Choice(READERS),
+    type=click.Choice(CLIP_READERS),
     default="native",
     show_default=True,
     help="Reader of the clips: skelpipe's own, or NVIDIA DALI (needs skelpipe[dali]). The batches are the same.",

@@ -19,9 +19,9 @@ from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, view_recipes
 from skelpipe.memory import keep_freed_memory
 
-__all__ = ["READERS", "Augmentation", "Batch", "Loader"]
+__all__ = ["CLIP_READERS", "Augmentation", "Batch", "Loader"]
 
-READERS = ("native", "dali")
+CLIP_READERS = ("native", "dali")
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _clips(reader: str, stream: Stream, view: str, device: torch.device, shares:
         from skelpipe.loader.dali import DaliClips
 
         return DaliClips(stream, view, device, shares.rows)
-    raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(READERS)}")
+    raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(CLIP_READERS)}")
 
 
 def _usable(device: torch.device | str) -> torch.device:
