@@ -2,13 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skelpipe.dataset import Dataset, Reader
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.manifest import SUBSETS
+
+if TYPE_CHECKING:
+    from skelpipe.dataset.mapped_clips import MappedClips
 
 __all__ = ["DatasetRows", "labelled", "labelled_rows", "whole_dataset", "without_subject"]
 
@@ -73,11 +76,11 @@ class _RowsReader(Reader):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def mapped(self, rows: np.ndarray) -> "MappedClips | None":
+        return self._reader.mapped(self._rows[self._checked(rows)])
+
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise IndexError(f"rows go from 0 to {len(self) - 1}")
-        return self._reader.gather(self._rows[rows], out)
+        return self._reader.gather(self._rows[self._checked(rows)], out)
 
 
 def labelled(dataset: Dataset, share: float, seed: int) -> Dataset:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from skelpipe.augment.chain import chain
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import Loader
@@ -80,6 +81,23 @@ def test_an_epoch_is_every_chosen_clip_once(tiny_dataset: Dataset) -> None:
             assert label == part.labels("train")[index]
             seen.append(names[index])
     assert sorted(seen) == sorted(names)
+
+
+def test_augmented_clips_are_the_same_memory_mapped_and_copied(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.arange(1, 24, 2)
+    part = DatasetRows(tiny_dataset, {"train": ("train", rows), "test": ("test", rows)})
+    assert part.reader("train", "joint").mapped(np.array([3, 0])) is not None
+
+    def epoch() -> list[torch.Tensor]:
+        stream = Stream(part, "train", ["joint"], 5, drop_last=False)
+        return [batch.clip.clone() for batch in Loader(stream, "cpu", {"clip": chain("normal")})]
+
+    mapped = epoch()
+    monkeypatch.setattr(type(part.reader("train", "joint")), "mapped", lambda *_: None)
+    assert all(torch.equal(a, b) for a, b in zip(mapped, epoch(), strict=True))
+    assert sum(len(batch) for batch in mapped) == 12
 
 
 def test_embedding_a_part_equals_embedding_the_whole(tiny_dataset: Dataset) -> None:
