@@ -31,4 +31,4 @@ def test_monitor_says_which_side_is_empty(
     make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
 ) -> None:
     only_training = make_dataset(ntu_names(actions=1, subjects=(1,)))
-    assert "the test split is empty" in (KnnMonitor(only_training, "joint", CPU).missing() or "")
+    assert "the test subset is empty" in (KnnMonitor(only_training, "joint", CPU).missing() or "")
