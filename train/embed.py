@@ -22,14 +22,6 @@ import click
 import numpy as np
 import torch
 
-from skelpipe.cli.options import (
-    cache_options,
-    device_option,
-    errors_as_messages,
-    json_option,
-    seed_option,
-    shards_option,
-)
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
@@ -48,8 +40,14 @@ from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, metadata_of, write_features
 from skelpipe.train.evaluation.scatter_plot import draw_scatter
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.script_options import features_option, network_options, overwrite_option
+from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.script_options import (
+    common_options,
+    dataset_script,
+    features_option,
+    network_options,
+    overwrite_option,
+)
 
 __all__ = ["main"]
 
@@ -179,12 +177,7 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
         raise click.BadParameter("expected action numbers, such as --actions 8,9,14") from None
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/embed.py --shards data/ntu60-xsub --baseline random --classes 5",
-)
-@shards_option
-@cache_options
+@dataset_script("python train/embed.py --shards data/ntu60-xsub --baseline random --classes 5")
 @network_options(earlier_names=True)
 @click.option(
     "--split",
@@ -221,11 +214,7 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/embed-DATASET-VIEW-NAME].")
 @overwrite_option
-@device_option
-@seed_option
-@json_option
-@errors_as_messages
-@together
+@common_options
 def main(**given: Any) -> None:
     """Draw the embeddings of some classes and measure how well they cluster."""
     options = EmbedOptions(**given)

@@ -21,17 +21,8 @@ from typing import Any
 
 import click
 
-from skelpipe.cli.options import (
-    cache_options,
-    device_option,
-    errors_as_messages,
-    json_option,
-    seed_option,
-    shards_option,
-)
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
-from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.beginning import check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
@@ -42,11 +33,19 @@ from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.provenance import dataset_name
-from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.run import RunOptions
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.script_options import own_view_option, start_option, training_options
+from skelpipe.train.running.script_options import (
+    common_options,
+    dataset_script,
+    own_view_option,
+    run_options,
+    set_option,
+    start_option,
+    training_options,
+)
 from skelpipe.train.training import finetuning
 from skelpipe.train.training.finetuning import Finetuned
 from skelpipe.train.training.finetuning_start import Request, Start, choose_start
@@ -227,12 +226,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/finetune.py --shards data/ntu60-xsub --recipe supervised",
-)
-@shards_option
-@cache_options
+@dataset_script("python train/finetune.py --shards data/ntu60-xsub --recipe supervised")
 @start_option
 @click.option(
     "--recipe",
@@ -255,17 +249,11 @@ def _lines(result: dict[str, Any]) -> list[str]:
 )
 @own_view_option
 @training_options
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override any value, such as modes=eval."
-)
+@set_option("modes=eval")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run folder [default: runs/PROTOCOL-DATASET-VIEW-NAME]."
 )
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run, if there is one.")
-@click.option("--overwrite", is_flag=True, help="Delete the run that is there and start anew.")
-@click.option(
-    "--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Epochs between checkpoints."
-)
+@run_options
 @click.option(
     "--test-every",
     type=click.IntRange(min=0),
@@ -273,20 +261,13 @@ def _lines(result: dict[str, Any]) -> list[str]:
     show_default=True,
     help="Epochs between figures on the test clips; 0 for the last epoch only.",
 )
-@click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
-@device_option
-@seed_option
-@json_option
-@errors_as_messages
-@together
+@common_options
 def main(**given: Any) -> None:
     """Train all of a network with labels: fine-tuning, semi-supervised, transfer, or from scratch.
 
     Interrupted or killed, the same command with --resume goes on from the newest checkpoint.
     """
     options = FinetuneOptions(**given)
-    if options.resume and options.overwrite:
-        raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
     console = Console()
     dataset = Dataset.open(options.shards, cache=options.cache, cache_size=options.cache_size)
     training = LabelledTraining.of(dataset, options, console)

@@ -24,14 +24,6 @@ import click
 import numpy as np
 from torch import Tensor
 
-from skelpipe.cli.options import (
-    cache_options,
-    device_option,
-    errors_as_messages,
-    json_option,
-    seed_option,
-    shards_option,
-)
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.augmented_features import embed_augmented
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
@@ -40,8 +32,10 @@ from skelpipe.train.evaluation.knn import accuracies, all_votes
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
 from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import (
+    common_options,
+    dataset_script,
     features_option,
     network_options,
     overwrite_option,
@@ -158,12 +152,7 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return tuple(dict.fromkeys(ks))
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/knn.py --shards data/ntu60-xsub --baseline random",
-)
-@shards_option
-@cache_options
+@dataset_script("python train/knn.py --shards data/ntu60-xsub --baseline random")
 @network_options(earlier_names=True)
 @features_option(None)
 @click.option(
@@ -186,11 +175,7 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write the outcome to [default: nowhere].")
 @overwrite_option
 @save_features_option
-@device_option
-@seed_option
-@json_option
-@errors_as_messages
-@together
+@common_options
 def main(**given: Any) -> None:
     """Evaluate an encoder by weighted k-nearest neighbours."""
     options = KnnOptions(**given)

@@ -23,14 +23,6 @@ from typing import Any
 import click
 import numpy as np
 
-from skelpipe.cli.options import (
-    cache_options,
-    device_option,
-    errors_as_messages,
-    json_option,
-    seed_option,
-    shards_option,
-)
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
@@ -41,13 +33,16 @@ from skelpipe.train.papers.reported import published, reference, reference_metad
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.recipes.schema import LinearRecipe
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.ranks import ranks, together
+from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.run_folder import CLASSIFIER
 from skelpipe.train.running.script_options import (
+    common_options,
+    dataset_script,
     features_option,
     network_options,
     overwrite_option,
     save_features_option,
+    set_option,
     training_options,
 )
 
@@ -176,12 +171,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/linear.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint",
-)
-@shards_option
-@cache_options
+@dataset_script("python train/linear.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint")
 @network_options(earlier_names=False)
 @click.option(
     "--recipe",
@@ -189,20 +179,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
     help=f"How to train the classifier: {', '.join(builtin_recipes(LinearRecipe))}, or a YAML file "
     "[default: its paper's].",
 )
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value, such as optimiser.lr=1."
-)
+@set_option("optimiser.lr=1")
 @training_options
 @features_option("h")
 @click.option("--augment", is_flag=True, help="Crop and shear training clips afresh every epoch: slow.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/linear-DATASET-VIEW-NAME].")
 @overwrite_option
 @save_features_option
-@device_option
-@seed_option
-@json_option
-@errors_as_messages
-@together
+@common_options
 def main(**given: Any) -> None:
     """Evaluate an encoder by a linear classifier on its frozen features."""
     options = LinearOptions(**given)

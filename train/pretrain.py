@@ -23,12 +23,6 @@ from typing import Any
 import click
 
 from skelpipe.cli.options import (
-    cache_options,
-    device_option,
-    errors_as_messages,
-    json_option,
-    seed_option,
-    shards_option,
     view_option,
 )
 from skelpipe.dataset import Dataset
@@ -41,9 +35,15 @@ from skelpipe.train.papers.reported import reported_knn, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.provenance import ClipFacts, Provenance
-from skelpipe.train.running.ranks import together
 from skelpipe.train.running.run import BATCH_NORMS, RunOptions
 from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import (
+    common_options,
+    dataset_script,
+    run_options,
+    set_option,
+    training_options,
+)
 from skelpipe.train.training.pretraining import pretrain
 
 __all__ = ["choose_recipe", "fit_recipe", "main"]
@@ -102,12 +102,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     return recipe
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/pretrain.py --shards data/ntu120-xset",
-)
-@shards_option
-@cache_options
+@dataset_script("python train/pretrain.py --shards data/ntu120-xset")
 @click.option("--method", help="What to train [default: the recipe's, else skeletonclr].")
 @click.option(
     "--recipe", metavar="NAME|FILE", help=f"Values to train with: {', '.join(builtin_recipes())}, or a YAML file."
@@ -118,18 +113,10 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     help="Weights to start from: run folder, encoder.safetensors, checkpoint or released file [default: drawn].",
 )
 @view_option
-@click.option("--epochs", type=int, help="Override the recipe's epochs.")
-@click.option("--batch-size", type=int, help="Override the recipe's batch size.")
-@click.option("--lr", type=float, help="Override the recipe's learning rate.")
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override any value, such as encoder.width=8."
-)
+@training_options
+@set_option("encoder.width=8")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/METHOD-DATASET-VIEW].")
-@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of the run, if there is one.")
-@click.option("--overwrite", is_flag=True, help="Delete the run that is there and start anew.")
-@click.option(
-    "--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Epochs between checkpoints."
-)
+@run_options
 @click.option(
     "--knn-every",
     type=click.IntRange(min=0),
@@ -137,7 +124,6 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     show_default=True,
     help="Epochs between kNN figures on the test subset; 0 for none.",
 )
-@click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
 @click.option("--compile", is_flag=True, help="Compile the backbones with torch.compile: slow to start.")
 @click.option(
     "--loader",
@@ -153,11 +139,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     show_default=True,
     help="With several ranks: normalise by the whole batch, as one rank does, or by each rank's share.",
 )
-@device_option
-@seed_option
-@json_option
-@errors_as_messages
-@together
+@common_options
 def main(**given: Any) -> None:
     """Pre-train an encoder without labels on a prepared dataset.
 
@@ -165,8 +147,6 @@ def main(**given: Any) -> None:
     process trains on its share of every batch, on its own GPU; a run can continue with any number of processes.
     """
     asked = Asked(**given)
-    if asked.resume and asked.overwrite:
-        raise UsageError("--resume continues a run, --overwrite deletes it: give one of them")
     console = Console()
     dataset = Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size)
     recipe = choose_recipe(asked.method, asked.recipe)

@@ -22,14 +22,6 @@ from typing import Any
 import click
 import numpy as np
 
-from skelpipe.cli.options import (
-    cache_options,
-    device_option,
-    errors_as_messages,
-    json_option,
-    seed_option,
-    shards_option,
-)
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
@@ -42,8 +34,8 @@ from skelpipe.train.evaluation.weights_hash import WeightsHash
 from skelpipe.train.evaluation.windows import WINDOW, Windows
 from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.running.ranks import ranks, together
-from skelpipe.train.running.script_options import network_options, overwrite_option
+from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.script_options import common_options, dataset_script, network_options, overwrite_option
 
 __all__ = ["main"]
 
@@ -175,12 +167,7 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
         raise click.BadParameter("expected epochs, such as --milestones 30,50") from None
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/segment.py --shards data/pkummd2-xview --baseline random --stride 8",
-)
-@shards_option
-@cache_options
+@dataset_script("python train/segment.py --shards data/pkummd2-xview --baseline random --stride 8")
 @network_options(earlier_names=True)
 @click.option("--finetune", is_flag=True, help="Train the encoder too, in training mode.")
 @click.option(
@@ -234,11 +221,7 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
     "--videos", type=click.IntRange(min=0), default=8, show_default=True, help="Number of test videos to draw."
 )
 @click.option("--video", "named", multiple=True, metavar="ID", help="Draw this test video instead.")
-@device_option
-@seed_option
-@json_option
-@errors_as_messages
-@together
+@common_options
 def main(**given: Any) -> None:
     """Segment the test videos of a dataset frame by frame."""
     training = {name: given.pop(name) for name in TRAINING}

@@ -63,6 +63,11 @@ class RunOptions:
     reader: str = "native"
     batch_norm: str = "global"
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for what contradicts itself."""
+        if self.resume and self.overwrite:
+            raise UsageError("--resume continues a run, --overwrite deletes it: give one of them")
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -9,14 +9,27 @@ from typing import Any, TypeVar
 
 import click
 
+from skelpipe.cli.options import (
+    cache_options,
+    device_option,
+    errors_as_messages,
+    json_option,
+    seed_option,
+    shards_option,
+)
+from skelpipe.train.running.ranks import together
 from skelpipe.views import VIEWS
 
 __all__ = [
+    "common_options",
+    "dataset_script",
     "features_option",
     "network_options",
     "overwrite_option",
     "own_view_option",
+    "run_options",
     "save_features_option",
+    "set_option",
     "start_option",
     "training_options",
 ]
@@ -43,6 +56,36 @@ _baseline = click.option(
 _epochs = click.option("--epochs", type=int, help="Override the recipe's epochs.")
 _batch_size = click.option("--batch-size", type=int, help="Override the recipe's batch size.")
 _rate = click.option("--lr", type=float, help="Override the recipe's learning rate.")
+
+
+def dataset_script(example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return what makes a function a script with the options of the dataset to read; `example` ends its help."""
+    settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    make = click.command(context_settings=settings, epilog=f"Example: {example}")
+    return lambda command: make(shards_option(cache_options(command)))
+
+
+def common_options(command: F) -> F:
+    """Give a script `device`, `seed` and `as_json`; it runs on any number of ranks, and errors become messages."""
+    return device_option(seed_option(json_option(errors_as_messages(together(command)))))
+
+
+def run_options(command: F) -> F:
+    """Give a script that trains `resume`, `overwrite`, `save_every` and `amp`."""
+    resume = click.option("--resume", is_flag=True, help="Continue from the newest checkpoint, if there is one.")
+    overwrite = click.option("--overwrite", is_flag=True, help="Delete the run that is there and start anew.")
+    every = click.IntRange(min=1)
+    save = click.option(
+        "--save-every", type=every, default=10, show_default=True, help="Epochs between checkpoints."
+    )
+    amp = click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
+    return resume(overwrite(save(amp(command))))
+
+
+def set_option(example: str) -> Callable[[F], F]:
+    """Return what gives a script `settings`, texts that override values of its recipe."""
+    words = f"Override a value of the recipe, such as {example}."
+    return click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=words)
 
 
 class _WithEarlierName(click.Option):
