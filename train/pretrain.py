@@ -22,9 +22,7 @@ from typing import Any
 
 import click
 
-from skelpipe.cli.options import (
-    view_option,
-)
+from skelpipe.cli.options import view_option
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
@@ -50,8 +48,8 @@ __all__ = ["choose_recipe", "fit_recipe", "main"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The command line, one field an option; None where the recipe decides."""
+class PretrainOptions:
+    """The command line, one field per option; None where the recipe decides."""
 
     shards: str
     cache: Path | None
@@ -146,7 +144,7 @@ def main(**given: Any) -> None:
     After an interruption, the same command with --resume continues from the newest checkpoint. Under torchrun each
     process trains on its share of every batch, on its own GPU; a run can continue with any number of processes.
     """
-    asked = Asked(**given)
+    asked = PretrainOptions(**given)
     console = Console()
     dataset = Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size)
     recipe = choose_recipe(asked.method, asked.recipe)
