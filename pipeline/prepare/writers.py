@@ -1,6 +1,7 @@
 """The writers of `prepare`: into a local folder, or into a remote filesystem through a scratch folder."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ __all__ = ["DatasetWriter", "open_writer"]
 
 T = TypeVar("T")
 
+# numpy parses the header by `ast`, which in some versions of Python 3.11 fails on several threads at once.
+_PARSING = threading.Lock()
 AT_ONCE = 8  # receipts fetched at the same time
 
 
@@ -202,7 +205,8 @@ def _array(content: bytes) -> np.ndarray:
     """Return the array of a .npy file; ValueError if it is too short or too long."""
     file = BytesIO(content)
     try:
-        array: np.ndarray = np.load(file, allow_pickle=False)
+        with _PARSING:
+            array: np.ndarray = np.load(file, allow_pickle=False)
     except EOFError:
         raise ValueError("the file is empty") from None
     if file.read(1):

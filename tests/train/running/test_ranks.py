@@ -160,7 +160,7 @@ def pair(
 def test_rank_0_alone_writes_and_prints(pair: tuple[Path, Started]) -> None:
     out, started = pair
     assert json.loads(started.text(0, "out"))["epochs"] == EPOCHS
-    assert "24 clips, 3 steps of 8 an epoch" in started.text(0)
+    assert "24 clips, 3 steps of 8 per epoch" in started.text(0)
     assert "2 ranks" in started.text(0)
     assert started.text(1, "out") == started.text(1) == ""
     assert [record["epoch"] for record in read_log(out / "log.jsonl")] == [1, 2, 3]
@@ -298,7 +298,7 @@ def test_torchrun_starts_killed_ranks_again(
     assert code == 0, said
     told = [line for line in said.splitlines() if line.startswith("Error: ")]
     assert len(told) == 1
-    assert "--resume goes on" in told[0]
+    assert "--resume continues" in told[0]
     assert "resuming from" in said
     assert json.loads((tmp_path / "out").read_text())["epochs"] == EPOCHS  # nobody else printed
     same_run(pair[0], tmp_path / "run", epoch=EPOCHS)
@@ -319,9 +319,9 @@ def test_a_dataset_that_is_replaced_ends_the_run(
     card = (shards / "dataset.json").read_bytes()
     plain = running.save_checkpoint
 
-    def replacing(folder: Path, checkpoint: Any) -> Path:
+    def replacing(folder: Path, checkpoint: Any, keep: int) -> Path:
         (shards / "dataset.json").write_bytes((other.path / "dataset.json").read_bytes())
-        return plain(folder, checkpoint)
+        return plain(folder, checkpoint, keep)
 
     def run(out: Path, *options: str) -> Result:
         given = ["--shards", str(shards), "--out", str(out), *small_options, *RUN]

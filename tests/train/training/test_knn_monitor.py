@@ -27,7 +27,7 @@ def test_monitor_measures_test_clips_against_training_clips(tiny_dataset: Datase
     assert monitor.measure(nn.Flatten()) == pytest.approx(expected)
 
 
-def test_monitor_says_which_side_is_empty(
+def test_monitor_says_which_subset_is_empty(
     make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
 ) -> None:
     only_training = make_dataset(ntu_names(actions=1, subjects=(1,)))

@@ -186,4 +186,4 @@ def test_networks_that_have_not_learned_are_said(
 ) -> None:
     result = pretrain_small(tiny_dataset, tmp_path / "run", *RELEASED, "--epochs", "1", "--knn-every", "0")
     assert result.exit_code == 0, result.output
-    assert "starts from trained networks, and these have not: name some with --checkpoint" in result.stderr
+    assert "starts from trained networks, and these are not: name some with --checkpoint" in result.stderr
