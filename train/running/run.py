@@ -16,7 +16,7 @@ from skelpipe.dataset.card import read_card
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
-from skelpipe.models.globalnorm import average_statistics, use_global_batch
+from skelpipe.models.encoders import Encoder
 from skelpipe.models.method import Method, Progress, ViewRecipes
 from skelpipe.train.recipes.reader import to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
@@ -28,7 +28,7 @@ from skelpipe.train.running.checkpoint import (
     restore_rng,
     save_checkpoint,
 )
-from skelpipe.train.running.compiled import compile_networks
+from skelpipe.train.running.global_norm import average_statistics, use_global_batch
 from skelpipe.train.running.loop import (
     EpochResult,
     build_optimiser,
@@ -44,7 +44,7 @@ from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console, RunLog
 
-__all__ = ["BATCH_NORMS", "Measurement", "Run", "RunOptions"]
+__all__ = ["BATCH_NORMS", "Measurement", "Run", "RunOptions", "compile_networks"]
 
 BATCH_NORMS = ("global", "rank")  # of whose clips batch normalisation takes the statistics
 COLLAPSED = 0.01  # a `std` below this is called a collapse
@@ -263,6 +263,18 @@ class Run:
         self.epoch, self.best = saved.epoch, dict(saved.best)
         console.say(f"resuming from {path}: {saved.epoch} epochs are done")
         return saved.epoch
+
+
+def compile_networks(method: Method, backend: str = "inductor") -> int:
+    """Compile the feature maps of all backbones of a method, key networks' too; return how many there are.
+
+    Compilation happens at the first batch of each shape. Only the function on the module is replaced: the names of
+    weights and their export do not change.
+    """
+    encoders = [module for module in method.modules() if isinstance(module, Encoder)]
+    for encoder in encoders:
+        encoder.features = torch.compile(encoder.features, backend=backend)  # type: ignore[method-assign]
+    return len(encoders)
 
 
 def _check_unchanged(dataset: Dataset) -> None:

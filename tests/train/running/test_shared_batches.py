@@ -18,10 +18,10 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.loader import Loader
 from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Mats
-from skelpipe.models.globalnorm import use_global_batch
 from skelpipe.models.method import Method, Progress
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.global_norm import use_global_batch
 from skelpipe.train.running.loop import LossWatch, build_optimiser, train_epoch
 from skelpipe.train.running.networks import initialised
 from skelpipe.train.running.rank_sync import check_equal

@@ -14,7 +14,7 @@ from skelpipe.models import build_method
 from skelpipe.models.method import Method
 from skelpipe.skeleton import layout
 from skelpipe.train.running import run
-from skelpipe.train.running.compiled import compile_networks
+from skelpipe.train.running.run import compile_networks
 
 RECIPE = {
     "method": "skeletonclr",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skelpipe.models.globalnorm import average_statistics, use_global_batch
+from skelpipe.train.running.global_norm import average_statistics, use_global_batch
 
 SIZES = (2, 5, 3)  # clips of each process
 
