@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import torch
 
-from skelpipe.bench.timing import Row, Way, compare
+from skelpipe.bench.timing import BenchRow, Way, compare
 from skelpipe.bench.view_sets import ViewSet, batched_views, planned, view_sets
 from skelpipe.bench.workload import Workload
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
@@ -35,13 +35,13 @@ def copies(workload: Workload, views: ViewSet) -> tuple[str, Way]:
     return "copying the clips once per view", copy
 
 
-def augment_rows(workload: Workload, reference: Reference = copies) -> list[Callable[[], Row]]:
+def augment_rows(workload: Workload, reference: Reference = copies) -> list[Callable[[], BenchRow]]:
     """Return the measurements, one per view set, each against the reference."""
     sets = view_sets(workload.dataset.layout, workload.dataset.frames)
     return [partial(_batched, workload, views, reference) for views in sets]
 
 
-def graph_rows(workload: Workload) -> list[Callable[[], Row | None]]:
+def graph_rows(workload: Workload) -> list[Callable[[], BenchRow | None]]:
     """Return the measurement, on a CUDA device, of what a CUDA graph saves; it returns None if capturing fails.
 
     A failed capture may leave the device in an unknown state: measure this last.
@@ -66,7 +66,7 @@ def bare(workload: Workload, recipe: ViewRecipes, multiple: int = 1) -> Way:
     return lambda: len(next(iter(next(views).values())))
 
 
-def _batched(workload: Workload, views: ViewSet, reference: Reference) -> Row:
+def _batched(workload: Workload, views: ViewSet, reference: Reference) -> BenchRow:
     one_batch = bare(workload, views.recipe, views.multiple)
 
     def one_block() -> int:
@@ -77,10 +77,10 @@ def _batched(workload: Workload, views: ViewSet, reference: Reference) -> Row:
     frames = workload.dataset.frames // views.multiple * views.multiple
     drawn = f"drawn for {DRAWN_AT_ONCE} batches at once"
     what = f"augment {views.name} ({views.views}; {frames} frames; {drawn})"
-    return Row(what, against, *rates, workload.batch)
+    return BenchRow(what, against, *rates, workload.batch)
 
 
-def _captured(workload: Workload, views: ViewSet) -> Row | None:
+def _captured(workload: Workload, views: ViewSet) -> BenchRow | None:
     """Apply parameters drawn before, replayed as a CUDA graph, against the same launched one by one."""
     (clips, index), *_ = workload.batches(1, views.multiple)
     recipes = view_recipes(views.recipe)
@@ -112,4 +112,4 @@ def _captured(workload: Workload, views: ViewSet) -> Row | None:
 
     what = f"apply {views.name} as a CUDA graph ({views.views}; {clips.shape[2]} frames)"
     rates = compare(replay, make, workload.seconds, workload.device)
-    return Row(what, "the same, launched one by one", *rates, workload.batch)
+    return BenchRow(what, "the same, launched one by one", *rates, workload.batch)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe.bench.augmentations import bare
-from skelpipe.bench.timing import Row, Way, compare
+from skelpipe.bench.timing import BenchRow, Way, compare
 from skelpipe.bench.view_sets import ViewSet, view_sets
 from skelpipe.bench.workload import Workload
 from skelpipe.loader import Loader
@@ -23,18 +23,18 @@ PREFETCH = 2
 LOADED = ("normal", "aimclr")
 
 
-def stream_rows(workload: Workload) -> list[Callable[[], Row]]:
+def stream_rows(workload: Workload) -> list[Callable[[], BenchRow]]:
     """Return the measurement of `Stream`, in host memory, without augmentation."""
     return [partial(_stream, workload)]
 
 
-def loader_rows(workload: Workload) -> list[Callable[[], Row]]:
+def loader_rows(workload: Workload) -> list[Callable[[], BenchRow]]:
     """Return the measurements of `Loader`: what reading costs on top of augmentation."""
     sets = view_sets(workload.dataset.layout, workload.dataset.frames)
     return [partial(_loader, workload, views) for views in sets if views.name in LOADED]
 
 
-def _stream(workload: Workload) -> Row:
+def _stream(workload: Workload) -> BenchRow:
     against, samples = other_reader(workload)
     batches = _forever(workload.stream())
 
@@ -45,10 +45,10 @@ def _stream(workload: Workload) -> Row:
         return len(batch)
 
     rates = compare(lambda: len(next(batches).index), one_batch, workload.seconds, workload.device)
-    return Row("stream (joint clips, shuffled)", against, *rates, workload.batch)
+    return BenchRow("stream (joint clips, shuffled)", against, *rates, workload.batch)
 
 
-def _loader(workload: Workload, views: ViewSet) -> Row:
+def _loader(workload: Workload, views: ViewSet) -> BenchRow:
     loader = Loader(workload.stream(), workload.device, views.recipe, prefetch=PREFETCH)
     batches = _forever(loader)
     try:
@@ -56,7 +56,9 @@ def _loader(workload: Workload, views: ViewSet) -> Row:
         rates = compare(*ways, workload.seconds, workload.device, skip=max(PREFETCH, DRAWN_AT_ONCE) + 1)
     finally:
         loader.close()
-    return Row(f"loader {views.name} ({views.views})", "the same views of clips in memory", *rates, workload.batch)
+    return BenchRow(
+        f"loader {views.name} ({views.views})", "the same views of clips in memory", *rates, workload.batch
+    )
 
 
 def _forever(source: Iterable[Any]) -> Iterator[Any]:

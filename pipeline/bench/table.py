@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from skelpipe.bench.timing import Row
+from skelpipe.bench.timing import BenchRow
 from skelpipe.bench.workload import Workload
 
 __all__ = ["machine", "machine_lines", "table"]
@@ -41,7 +41,7 @@ def machine_lines(facts: dict[str, Any], dataset: str) -> str:
     return f"{where}; torch {facts['torch']}, Python {facts['python']}\n{what}, on {facts['device']}"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[BenchRow]) -> str:
     """Return the rows as aligned text; rates in samples/s."""
     head = ("samples/s of", "skelpipe", "reference", "ratio", "ms per batch", "the reference is")
     cells = [head, *(_cells(row) for row in rows)]
@@ -54,7 +54,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: BenchRow) -> tuple[str, ...]:
     facts = row.to_plain()
     return (
         row.what,

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import torch
 
-__all__ = ["Row", "Way", "compare", "threads"]
+__all__ = ["BenchRow", "Way", "compare", "threads"]
 
 Way: TypeAlias = Callable[[], int]  # does some work and returns the number of samples
 
@@ -17,7 +17,7 @@ TURNS: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BenchRow:
     """Two rates in samples/s: `ours` of `what`, and that of the `reference`, which `against` describes."""
 
     what: str

@@ -74,14 +74,14 @@ def bench(
     from skelpipe.bench.augmentations import augment_rows, graph_rows
     from skelpipe.bench.streams import loader_rows, stream_rows
     from skelpipe.bench.table import machine, machine_lines, table
-    from skelpipe.bench.timing import Row
+    from skelpipe.bench.timing import BenchRow
     from skelpipe.bench.timing import threads as on_threads
     from skelpipe.bench.workload import Workload
     from skelpipe.devices import resolve_device
     from skelpipe.progress import progress
 
     on = resolve_device(device)
-    makers: list[tuple[str, Callable[[Workload], Sequence[Callable[[], Row | None]]]]] = [
+    makers: list[tuple[str, Callable[[Workload], Sequence[Callable[[], BenchRow | None]]]]] = [
         ("augment", augment_rows),
         ("stream", stream_rows),
         ("loader", loader_rows),

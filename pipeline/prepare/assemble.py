@@ -17,7 +17,7 @@ from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.prepare.folder_lock import README
 from skelpipe.prepare.plan import Drop, Plan, Sample
 from skelpipe.prepare.readme import dataset_readme
-from skelpipe.prepare.sample_table import Row, write_samples
+from skelpipe.prepare.sample_table import SampleRow, write_samples
 from skelpipe.prepare.shard_writer import ShardJob, shard_file
 from skelpipe.prepare.untrimmed_writer import VideoJob, gather_videos
 from skelpipe.prepare.writers import DatasetWriter
@@ -87,7 +87,7 @@ def assemble(
 class _Gathered:
     """The content of the receipts: the sample table, the card's entry per subset, the sum of training clips."""
 
-    rows: list[Row]
+    rows: list[SampleRow]
     splits: dict[str, Any]
     joint_sum: np.ndarray
 
@@ -140,9 +140,9 @@ def _row(
     row: int | None = None,
     reason: str | None = None,
     note: str | None = None,
-) -> Row:
+) -> SampleRow:
     cut = of.cut
-    return Row(
+    return SampleRow(
         id=of.id,
         label=of.label if of.label >= 0 else None,
         fields=of.fields,

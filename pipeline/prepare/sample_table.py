@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from skelpipe.files import canonical_json, replacing
 
-__all__ = ["Row", "write_samples"]
+__all__ = ["SampleRow", "write_samples"]
 
 # The columns of every sample table; any other field of a dataset's names gets a column of its own.
 COLUMNS = {
@@ -36,7 +36,7 @@ LARGEST = 2**31 - 1  # of an int32 column; a field with larger numbers, such as 
 FIELDS = ("subject", "camera", "setup", "replication")
 
 
-class Row(NamedTuple):
+class SampleRow(NamedTuple):
     """One row of the sample table. A dropped sample has a reason and neither shard nor row.
 
     `fields` are those of the recording's name. A clip of an untrimmed `recording` has `start` and `end`, frames
@@ -58,7 +58,7 @@ class Row(NamedTuple):
     note: str | None
 
 
-def write_samples(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def write_samples(path: Path, rows: Sequence[SampleRow]) -> dict[str, Any]:
     """Write the sample table; return its columns and the hash of its rows, not of pyarrow's bytes."""
     named = {name for row in rows for name in row.fields}
     schema = dict(COLUMNS) | dict.fromkeys(sorted(named - COLUMNS.keys()), pa.int32())

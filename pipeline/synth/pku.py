@@ -16,7 +16,7 @@ from skelpipe.synth.faults import Sighting, inject_faults
 from skelpipe.synth.kinect import observe
 from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.people import Subject, subject
-from skelpipe.synth.pku_names import MOTIONS, SUBJECTS, VIEWS, Video
+from skelpipe.synth.pku_names import MOTIONS, SUBJECTS, VIEWS, VideoName
 from skelpipe.synth.pku_text import label_text, skeleton_text, split_text
 from skelpipe.synth.seeds import Draw, generator
 from skelpipe.synth.session import Session, hold_session
@@ -34,7 +34,7 @@ OVERLAP, LONGEST_OVERLAP = 0.04, 4  # share of videos with rows that overlap, at
 BEYOND, FURTHEST = 0.04, 2  # the same for videos with a row that ends after the video
 
 
-def render_jobs(options: SynthOptions, videos: Sequence[Video]) -> list[RenderJob]:
+def render_jobs(options: SynthOptions, videos: Sequence[VideoName]) -> list[RenderJob]:
     """Return the jobs: one for the split files, then one per video."""
     splits = _split_files(options, videos)
     found = [RenderJob(tuple(splits), partial(Rendered, splits, recordings=0, clips=0, frames=0))]
@@ -45,7 +45,7 @@ def render_jobs(options: SynthOptions, videos: Sequence[Video]) -> list[RenderJo
     return found
 
 
-def film(options: SynthOptions, video: Video) -> tuple[Session, dict[str, list[Sighting]]]:
+def film(options: SynthOptions, video: VideoName) -> tuple[Session, dict[str, list[Sighting]]]:
     """Simulate one video; return the session in the room, and what the camera of each view saw.
 
     A camera sees the session in parts of about the length of one recording; in each part sensor faults are as
@@ -62,7 +62,7 @@ def film(options: SynthOptions, video: Video) -> tuple[Session, dict[str, list[S
 
 
 def label_rows(
-    options: SynthOptions, video: Video, spans: Sequence[tuple[int, int]], frames: int
+    options: SynthOptions, video: VideoName, spans: Sequence[tuple[int, int]], frames: int
 ) -> list[tuple[int, int, int, int]]:
     """Return class, first and last frame (from 1, inclusive) and confidence of each performance, faults included.
 
@@ -82,7 +82,7 @@ def label_rows(
     return list(zip(video.classes, firsts, ends, confidence.tolist(), strict=True))
 
 
-def _render(options: SynthOptions, video: Video) -> Rendered:
+def _render(options: SynthOptions, video: VideoName) -> Rendered:
     session, seen = film(options, video)
     T = len(session.present)
     rows = label_rows(options, video, session.spans, T)
@@ -94,7 +94,7 @@ def _render(options: SynthOptions, video: Video) -> Rendered:
     return Rendered(files, recordings=len(seen), clips=len(seen) * len(rows), frames=len(seen) * T)
 
 
-def _split_files(options: SynthOptions, videos: Sequence[Video]) -> dict[str, bytes]:
+def _split_files(options: SynthOptions, videos: Sequence[VideoName]) -> dict[str, bytes]:
     tested = {
         video.identity(view): (video.subset == "test", view == TEST_VIEW) for video in videos for view in VIEWS
     }
@@ -106,12 +106,12 @@ def _split_files(options: SynthOptions, videos: Sequence[Video]) -> dict[str, by
     return files
 
 
-def _key(options: SynthOptions, video: Video) -> tuple[int, ...]:
+def _key(options: SynthOptions, video: VideoName) -> tuple[int, ...]:
     return (options.number, *video.key)
 
 
 def _sightings(
-    options: SynthOptions, video: Video, view: str, people: Sequence[Subject], session: Session
+    options: SynthOptions, video: VideoName, view: str, people: Sequence[Subject], session: Session
 ) -> list[Sighting]:
     camera = VIEWS[view]
     rng = generator(options.seed, Draw.CAMERA, *_key(options, video), camera)

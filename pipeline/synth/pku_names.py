@@ -9,7 +9,7 @@ from skelpipe.synth.choice import choose_classes, in_turns, require_between
 from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.seeds import Draw, generator
 
-__all__ = ["MOTIONS", "SUBJECTS", "VIEWS", "Video", "plan_videos"]
+__all__ = ["MOTIONS", "SUBJECTS", "VIEWS", "VideoName", "plan_videos"]
 
 VIEWS = {"L": 2, "M": 1, "R": 3}  # the camera of the room for each view
 SUBJECTS = {"pkummd1": 66, "pkummd2": 13}
@@ -32,7 +32,7 @@ Names = Iterator[tuple[int, str, list[tuple[int, ...]]]]
 
 
 @dataclass(frozen=True)
-class Video:
+class VideoName:
     """One video of every camera in `VIEWS`: `name` is without the view, `key` holds the numbers in the name.
 
     `subject` performs `classes` (from 1) in this order; the cameras stand as in `setup`.
@@ -49,7 +49,7 @@ class Video:
         return f"{self.name}-{view}"
 
 
-def plan_videos(options: SynthOptions, subjects: int, actions: int, repeats: int) -> list[Video]:
+def plan_videos(options: SynthOptions, subjects: int, actions: int, repeats: int) -> list[VideoName]:
     """List videos in which each subject performs each action `repeats` times, in a random order.
 
     A video holds about six performances by one subject. Subjects alternate between the subsets of the
@@ -86,10 +86,10 @@ def _order(options: SynthOptions, subject: int, classes: Sequence[int], repeats:
     return order
 
 
-def _video(key: tuple[int, ...], subset: str, subject: int, classes: tuple[int, ...]) -> Video:
+def _video(key: tuple[int, ...], subset: str, subject: int, classes: tuple[int, ...]) -> VideoName:
     if len(key) == 1:
-        return Video(f"{key[0]:04}", key, 1, subset, subject, classes)
-    return Video(f"A{key[0]:02}N{key[1]:02}", key, key[0], subset, subject, classes)
+        return VideoName(f"{key[0]:04}", key, 1, subset, subject, classes)
+    return VideoName(f"A{key[0]:02}N{key[1]:02}", key, key[0], subset, subject, classes)
 
 
 def _part_1(subjects: int, count: int) -> Names:

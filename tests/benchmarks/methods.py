@@ -23,7 +23,7 @@ from skelpipe import skeleton
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.mats import mats
 from skelpipe.bench.table import table
-from skelpipe.bench.timing import Row, Way, compare, threads
+from skelpipe.bench.timing import BenchRow, Way, compare, threads
 from skelpipe.loader.view_recipes import On
 from skelpipe.memory import keep_freed_memory
 from skelpipe.models import build_method
@@ -65,7 +65,7 @@ def rows(seconds: float = SECONDS, names: Sequence[str] = RECIPES) -> list[dict[
     return [measure(name, seconds).to_plain() for name in names]
 
 
-def measure(name: str, seconds: float = SECONDS) -> Row:
+def measure(name: str, seconds: float = SECONDS) -> BenchRow:
     """Return samples/s of a recipe's step, ours and the plain one. Raises AssertionError if losses differ."""
     keep_freed_memory()
     # PyTorch's initial weights: with the papers' all embeddings are nearly equal, and losses show rounding errors.
@@ -75,7 +75,7 @@ def measure(name: str, seconds: float = SECONDS) -> Row:
         ours, plain, batch = _pair(recipe, torch.float32)
         rates = compare(_ours(ours, recipe, batch), _plain(plain, recipe, batch), seconds, CPU)
     title = f"{name} step (h=16, T={recipe.frames}, one body)"
-    return Row(title, "as usually written, same loss", *rates, BATCH)
+    return BenchRow(title, "as usually written, same loss", *rates, BATCH)
 
 
 def _pair(recipe: PretrainRecipe, dtype: torch.dtype) -> tuple[Method, Plain, Clips]:

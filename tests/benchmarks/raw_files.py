@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelpipe.bench.timing import Row
+from skelpipe.bench.timing import BenchRow
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.ntu import read_skeleton
@@ -48,17 +48,17 @@ def read_line_by_line(path: Path) -> list[list[tuple[list[float], list[tuple[flo
     return frames
 
 
-def bench_parse(raw: Path) -> Row:
+def bench_parse(raw: Path) -> BenchRow:
     """Strict parse of .skeleton text against a line-by-line reader, in files/s."""
     paths = sorted(raw.glob("*.skeleton"))[:40]
     buffer = TextBuffer()
     ours = _median(lambda: [read_skeleton(buffer.read(str(path)), path.name) for path in paths]) / len(paths)
     size = sum(path.stat().st_size for path in paths) / len(paths)
     what = f"parse a .skeleton file of {size / 1e3:.0f} kB ({1e3 * ours:.2f} ms, {size / ours / 1e6:.0f} MB/s)"
-    return Row(what, "line by line, float() per value", 1 / ours, 1 / _plain(raw), 1)
+    return BenchRow(what, "line by line, float() per value", 1 / ours, 1 / _plain(raw), 1)
 
 
-def bench_pku(raw: Path) -> Row:
+def bench_pku(raw: Path) -> BenchRow:
     """Strict parse of a PKU-MMD video's text against numpy's loadtxt, in videos/s."""
     path = raw / "0002-L.txt"
     rng = np.random.default_rng(0)
@@ -69,29 +69,29 @@ def bench_pku(raw: Path) -> Row:
     size = path.stat().st_size
     path.unlink()
     what = f"parse a PKU-MMD video of {size / 1e6:.1f} MB ({1e3 * ours:.1f} ms, {size / ours / 1e6:.0f} MB/s)"
-    return Row(what, "numpy.loadtxt", 1 / ours, 1 / plain, 1)
+    return BenchRow(what, "numpy.loadtxt", 1 / ours, 1 / plain, 1)
 
 
-def bench_prepare(raw: Path) -> Row:
+def bench_prepare(raw: Path) -> BenchRow:
     """`prepare`, end to end with three views from a folder, one process, in files/s."""
     return _bench_prepare(raw, raw, "a folder")
 
 
-def bench_zip(raw: Path) -> Row:
+def bench_zip(raw: Path) -> BenchRow:
     """The same from a .zip archive, as the datasets are distributed."""
     with tempfile.TemporaryDirectory() as folder:
         archive = shutil.make_archive(f"{folder}/skeletons", "zip", raw)
         return _bench_prepare(raw, Path(archive), "a .zip archive")
 
 
-def _bench_prepare(raw: Path, source: Path, kind: str) -> Row:
+def _bench_prepare(raw: Path, source: Path, kind: str) -> BenchRow:
     count = len(list(raw.glob("*.skeleton")))
     taken = statistics.median(_prepare(source) for _ in range(ROUNDS)) / count
     what = f"prepare {count} files from {kind} ({1e3 * taken:.2f} ms per file and core)"
-    return Row(what, "only reading the files line by line", 1 / taken, 1 / _plain(raw), 1)
+    return BenchRow(what, "only reading the files line by line", 1 / taken, 1 / _plain(raw), 1)
 
 
-def bench_workers(raw: Path) -> Row:
+def bench_workers(raw: Path) -> BenchRow:
     """`skelpipe prepare` with two workers against one, in turns, each a whole command, in files/s.
 
     The recordings are linked under many names, so that starting two processes counts for little, and are kept in
@@ -118,7 +118,7 @@ def bench_workers(raw: Path) -> Row:
     what = (
         f"prepare {len(names):,} files with two workers (two busy loops: {statistics.median(possible):.2f} x one)"
     )
-    return Row(what, "one worker", two, one, 1)
+    return BenchRow(what, "one worker", two, one, 1)
 
 
 def _busy(processes: int) -> int:

@@ -27,7 +27,7 @@ from skelpipe.bench.augmentations import augment_rows
 from skelpipe.bench.streams import loader_rows, stream_rows
 from skelpipe.bench.synthetic_clips import synthetic_clips
 from skelpipe.bench.table import table
-from skelpipe.bench.timing import Row, Way, compare, threads
+from skelpipe.bench.timing import BenchRow, Way, compare, threads
 from skelpipe.bench.view_sets import ViewSet
 from skelpipe.bench.workload import Workload
 from skelpipe.dataset import Dataset
@@ -62,7 +62,7 @@ def one_by_one(workload: Workload, views: ViewSet) -> tuple[str, Way]:
     return "numpy, one clip at a time, one core", work
 
 
-def bench_step() -> Row:
+def bench_step() -> BenchRow:
     """Forward and backward of ST-GCN (h=16, T=50, one body) against the usual formulation, in samples/s."""
     torch.manual_seed(0)
     layout = skeleton.layout("kinect-v2-25")
@@ -78,7 +78,7 @@ def bench_step() -> Row:
     keep_freed_memory()
     ours, plain = steps(STGCN(layout)), steps(PlainSTGCN(adjacency(layout, "stgcn_capped")))
     rates = compare(ours, plain, 2 * SECONDS, CPU)
-    return Row("ST-GCN (h=16, T=50) forward and backward", "the usual formulation", *rates, 16)
+    return BenchRow("ST-GCN (h=16, T=50) forward and backward", "the usual formulation", *rates, 16)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,9 +87,9 @@ def bench_step() -> Row:
 def main(names: tuple[str, ...], as_json: bool) -> None:
     """Run the benchmarks named, or all."""
     chosen = set(names) or {*RAW, "stream", "augment", "loader", "step"}
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
 
-    def add(found: Sequence[Row]) -> None:
+    def add(found: Sequence[BenchRow]) -> None:
         rows.extend(found)
         if not as_json:
             print(table(found), flush=True)

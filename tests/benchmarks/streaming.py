@@ -20,7 +20,7 @@ import click
 import torch
 
 from skelpipe.bench.table import table
-from skelpipe.bench.timing import Row, compare, threads
+from skelpipe.bench.timing import BenchRow, compare, threads
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Loader
 from skelpipe.loader.stream import Stream
@@ -62,21 +62,21 @@ def whole_objects(url: str, names: list[str], clips: int) -> Callable[[], int]:
     return work
 
 
-def bench_cold(url: str, seconds: float) -> Row:
+def bench_cold(url: str, seconds: float) -> BenchRow:
     dataset = Dataset.open(url)
     names = [f"train/joint/{shard['name']}.tar" for shard in dataset.shards("train")]
     plain = whole_objects(url, names, dataset.count("train"))
     rates = compare(lambda: read(joints(Dataset.open(url))), plain, seconds, CPU)
-    return Row("epoch from the bucket, nothing kept", "its objects, whole", *rates, BATCH)
+    return BenchRow("epoch from the bucket, nothing kept", "its objects, whole", *rates, BATCH)
 
 
-def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> Row:
+def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> BenchRow:
     ours, near = joints(Dataset.open(url, cache=cache)), joints(Dataset.open(local))
     rates = compare(lambda: read(ours), lambda: read(near), seconds, CPU)
-    return Row("epoch from the bucket, warm cache", "the local dataset", *rates, BATCH)
+    return BenchRow("epoch from the bucket, warm cache", "the local dataset", *rates, BATCH)
 
 
-def bench_link(server: Any, path: str, seconds: float) -> Row:
+def bench_link(server: Any, path: str, seconds: float) -> BenchRow:
     """Steps of a fixed duration over a link of twice the rate they need: does any step wait for its data?
 
     A window is one of eight shards; the next one is read while it is trained on. The first step is not counted, as
@@ -99,7 +99,7 @@ def bench_link(server: Any, path: str, seconds: float) -> Row:
     trained = len(waits) * step
     rates = clips / (trained + sum(waits[1:])), clips / trained
     what = f"steps over a link of {LINK:g} times their rate (longest wait {1e3 * max(waits[1:]):.0f} ms)"
-    return Row(what, "steps that read nothing", *rates, BATCH)
+    return BenchRow(what, "steps that read nothing", *rates, BATCH)
 
 
 def _waits(loader: Loader, step: float) -> Iterator[float]:

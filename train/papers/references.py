@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from skelpipe.models.settings import flat
-from skelpipe.train.papers.tables import Paper, Row, Table, builtin_papers, load_paper
+from skelpipe.train.papers.tables import Paper, Table, TableRow, builtin_papers, load_paper
 from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 from skelpipe.yaml_reader import parse_yaml
@@ -67,7 +67,7 @@ class Reference:
                 return row.figures[self.dataset], _source(paper, table, self.dataset)
         return None
 
-    def _matches(self, table: Table, row: Row) -> bool:
+    def _matches(self, table: Table, row: TableRow) -> bool:
         trained_on = table.pretrained.get(self.dataset, self.dataset)
         if (table.protocol, table.labels, trained_on) != (self.protocol, self.labels, self.trained_on):
             return False
@@ -79,10 +79,10 @@ class Reference:
 
 
 @cache
-def _rows(of: str) -> tuple[tuple[Paper, Table, Row], ...]:
+def _rows(of: str) -> tuple[tuple[Paper, Table, TableRow], ...]:
     """Return every row of a recipe with its table and paper; those of its own paper come first."""
 
-    def found() -> Iterator[tuple[Paper, Table, Row]]:
+    def found() -> Iterator[tuple[Paper, Table, TableRow]]:
         papers = [load_paper(name) for name in builtin_papers()]
         for paper in sorted(papers, key=lambda paper: of not in paper.recipes):
             for table in paper.tables.values():

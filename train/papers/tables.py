@@ -18,8 +18,8 @@ __all__ = [
     "Cell",
     "Measured",
     "Paper",
-    "Row",
     "Table",
+    "TableRow",
     "builtin_papers",
     "cells",
     "load_paper",
@@ -41,7 +41,7 @@ Measured = Mapping[tuple[int, str], Figures]  # by the number of the row and the
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of a table: the paper's name for the method, its figures, and how to run it.
 
     `stream` is a view, views joined with `+`, or `3s`. `recipe` is the recipe of pre-training, None for training
@@ -78,7 +78,7 @@ class Table:
     section: str
     title: str
     protocol: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     fusion: Mapping[str, float]
     labels: float = 1.0
     pretrained: Mapping[str, str] = field(default_factory=dict)
@@ -221,7 +221,7 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table
     )
 
 
-def _row(content: Any, protocol: str, where: str) -> Row:
+def _row(content: Any, protocol: str, where: str) -> TableRow:
     _require(content, ("name", "stream", "figures"), where)
     figures = {}
     for dataset, given in content["figures"].items():
@@ -232,7 +232,7 @@ def _row(content: Any, protocol: str, where: str) -> Row:
             raise UsageError(f"{where}: {protocol} has no figure {', '.join(sorted(unknown))}")
         figures[str(dataset)] = {name: float(value) for name, value in named.items()}
     settings = tuple(map(str, content.get("settings", [])))
-    row = Row(
+    row = TableRow(
         content["name"],
         content["stream"],
         content.get("recipe"),

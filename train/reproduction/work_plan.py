@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
-from skelpipe.train.papers.tables import Row, Table
+from skelpipe.train.papers.tables import Table, TableRow
 
 __all__ = ["Command", "Selection", "WorkPlan", "plan_table"]
 
@@ -98,7 +98,7 @@ def plan_table(table: Table, selection: Selection) -> WorkPlan:
     return plan
 
 
-def _row(plan: WorkPlan, table: Table, row: Row, dataset: str, selection: Selection) -> Command:
+def _row(plan: WorkPlan, table: Table, row: TableRow, dataset: str, selection: Selection) -> Command:
     """Add the commands that a row needs on a dataset and return the one that has its figures."""
     evaluated = {view: plan.add(_evaluation(plan, table, row, dataset, view, selection)) for view in row.views}
     if len(evaluated) == 1:
@@ -108,7 +108,9 @@ def _row(plan: WorkPlan, table: Table, row: Row, dataset: str, selection: Select
     return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", weights)))
 
 
-def _evaluation(plan: WorkPlan, table: Table, row: Row, dataset: str, view: str, selection: Selection) -> Command:
+def _evaluation(
+    plan: WorkPlan, table: Table, row: TableRow, dataset: str, view: str, selection: Selection
+) -> Command:
     arguments: list[str | Dataset | Command] = ["--shards", selection.datasets[dataset]]
     if row.recipe is None:
         arguments += ["--recipe", "supervised"]
@@ -125,7 +127,9 @@ def _evaluation(plan: WorkPlan, table: Table, row: Row, dataset: str, view: str,
     return Command(name, table.protocol, (*arguments, *_common(selection)))
 
 
-def _pretraining(plan: WorkPlan, table: Table, row: Row, dataset: str, view: str, selection: Selection) -> Command:
+def _pretraining(
+    plan: WorkPlan, table: Table, row: TableRow, dataset: str, view: str, selection: Selection
+) -> Command:
     """Add and return the command that trains a row's encoder; views that train together share it."""
     source = table.pretrained.get(dataset, dataset)
     if source not in selection.datasets:
@@ -138,7 +142,7 @@ def _pretraining(plan: WorkPlan, table: Table, row: Row, dataset: str, view: str
     return plan.add(Command(name, PRETRAIN, ("--shards", selection.datasets[source], *arguments)))
 
 
-def _label(row: Row) -> str:
+def _label(row: TableRow) -> str:
     """Return the recipe's name; if the row changes settings, with a few digits of their hash."""
     if row.recipe is None:
         return "supervised"

@@ -8,7 +8,7 @@ import yaml
 
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
-from skelpipe.train.papers.tables import Row, Table, builtin_papers, cells, load_paper, markdown
+from skelpipe.train.papers.tables import Table, TableRow, builtin_papers, cells, load_paper, markdown
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 
 TABLES = [(paper, key) for paper in builtin_papers() for key in load_paper(paper).tables]
@@ -159,9 +159,9 @@ def test_segmentation_has_four_figures_a_dataset() -> None:
 
 
 def test_a_row_knows_its_views() -> None:
-    assert Row("a", "3s", None, {}).views == ("joint", "bone", "motion")
-    assert Row("a", "joint+motion", None, {}).views == ("joint", "motion")
-    assert Row("a", "bone", None, {}).views == ("bone",)
+    assert TableRow("a", "3s", None, {}).views == ("joint", "bone", "motion")
+    assert TableRow("a", "joint+motion", None, {}).views == ("joint", "motion")
+    assert TableRow("a", "bone", None, {}).views == ("bone",)
 
 
 def changed(**at: object) -> dict:
