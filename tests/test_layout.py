@@ -14,6 +14,28 @@ PACKAGES = sorted(
     path.parent.relative_to(ROOT) for folder in MIRRORED for path in (ROOT / folder).rglob("__init__.py")
 )
 MODULES_AT_THE_TOP = 12  # of pipeline/; the others have a room
+OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no module does it alone
+    "manifests/test_ntu_facts.py",  # the data of the manifests against publications
+    "manifests/test_other_facts.py",
+    "pipeline/augment/test_commute.py",  # every augmentation against deriving a view
+    "pipeline/cli/test_cli.py",  # all commands of the package
+    "pipeline/dataset/test_remote_faults.py",  # a remote dataset, from storage to batches
+    "pipeline/dataset/test_remote_processes.py",
+    "pipeline/dataset/test_remote_replaced.py",
+    "pipeline/dataset/test_remote_untrimmed.py",
+    "pipeline/drawing/test_marks.py",  # marked joints in GIFs and in pages
+    "pipeline/loader/test_resume.py",  # streams and loaders on any number of ranks
+    "pipeline/storage/test_interrupt.py",  # Ctrl-C during each kind of request
+    "train/running/test_shared_batches.py",  # all methods on several ranks
+    "train/test_broken_clips.py",  # a clip of NaN in all methods
+    "train/test_every_dataset.py",  # from synth to training, all datasets and splits
+    "train/test_learning.py",  # all methods learn
+    "train/test_methods.py",  # all methods with their own recipes
+    "train/test_methods_amp.py",  # all methods in bfloat16
+    "train/test_methods_released.py",  # recipe, start and stages of the released ActCLR
+    "train/training/test_resume.py",  # scripts that are killed and go on
+    "train/training/test_stages.py",  # a method with stages, from training to evaluation
+}
 
 
 def modules(package: Path) -> set[str]:
@@ -37,6 +59,23 @@ def test_a_folder_of_tests_has_a_package() -> None:
         for path in (ROOT / "tests" / each).rglob("*.py")
     }
     assert tests <= set(PACKAGES)
+
+
+def test_a_file_of_tests_is_named_after_a_module() -> None:
+    """`test_X.py` or `test_X_more.py` tests module X of the same folder; the exceptions are listed, and exist."""
+    others = set()
+    for package in PACKAGES:
+        known = modules(package)
+        for path in (ROOT / "tests" / package).glob("test_*.py"):
+            name = path.stem.removeprefix("test_")
+            if name not in known and not any(name.startswith(f"{module}_") for module in known):
+                others.add(path.relative_to(ROOT / "tests").as_posix())
+    assert others == OVER_SEVERAL_MODULES
+
+
+@pytest.mark.parametrize("script", sorted(modules(Path("train"))))
+def test_a_script_has_tests(script: str) -> None:
+    assert (ROOT / "tests" / "train" / f"test_{script}.py").exists()
 
 
 def test_few_modules_lie_at_the_top_of_the_pipeline() -> None:

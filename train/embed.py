@@ -2,7 +2,7 @@
 
     python train/embed.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
     python train/embed.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --actions 8,9,14 --features z
-    python train/embed.py --shards data/ntu60-xsub --baseline random --classes 20 --share 0.2 --split train
+    python train/embed.py --shards data/ntu60-xsub --baseline random --classes 20 --share 0.2 --subset train
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.embed --shards ...`.
 
@@ -42,6 +42,7 @@ from skelpipe.train.evaluation.scatter_plot import draw_scatter
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import (
+    WithEarlierName,
     common_options,
     dataset_script,
     features_option,
@@ -180,8 +181,10 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
 @dataset_script("python train/embed.py --shards data/ntu60-xsub --baseline random --classes 5")
 @network_options(earlier_names=True)
 @click.option(
+    "--subset",
     "--split",
     "subset",
+    cls=WithEarlierName,
     type=click.Choice(list(SUBSETS)),
     default="test",
     show_default=True,

@@ -171,16 +171,25 @@ def test_a_runs_embedding(tiny_dataset: Dataset, finished: Path, tmp_path: Path)
 
 
 def test_named_actions_and_a_share_of_them(tiny_dataset: Dataset, tmp_path: Path) -> None:
-    options = ["--baseline", "raw", "--actions", "3,1", "--share", "0.5", "--split", "train"]
+    options = ["--baseline", "raw", "--actions", "3,1", "--share", "0.5", "--subset", "train"]
     result = run(tiny_dataset, tmp_path / "a", *options)
     assert result.exit_code == 0, result.output
     labels = [int(row["label"]) for row in table(tmp_path / "a")]
     assert sorted(labels) == [0, 0, 0, 0, 2, 2, 2, 2]  # half of eight each
     assert "brushing teeth (4)" in result.stdout
+    earlier = run(tiny_dataset, tmp_path / "earlier", *options[:-2], "--split", "train")  # its name in 0.1.0
+    assert earlier.exit_code == 0, earlier.output
+    assert table(tmp_path / "earlier") == table(tmp_path / "a")
     absent = run(tiny_dataset, tmp_path / "b", "--baseline", "raw", "--actions", "1,9")
     assert absent.exit_code == 2
     assert "--actions 9: the test subset of" in absent.stderr
     assert run(tiny_dataset, tmp_path / "b", "--baseline", "raw", "--actions", "1,x").exit_code == 2
+
+
+def test_the_earlier_name_of_subset_is_not_shown() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    assert "--subset [train|test]" in shown
+    assert "--split" not in shown
 
 
 def test_classes_do_not_depend_on_the_network(tiny_dataset: Dataset, finished: Path, tmp_path: Path) -> None:

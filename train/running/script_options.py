@@ -21,6 +21,7 @@ from skelpipe.train.running.ranks import together
 from skelpipe.views import VIEWS
 
 __all__ = [
+    "WithEarlierName",
     "common_options",
     "dataset_script",
     "features_option",
@@ -88,7 +89,7 @@ def set_option(example: str) -> Callable[[F], F]:
     return click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=words)
 
 
-class _WithEarlierName(click.Option):
+class WithEarlierName(click.Option):
     """An option whose second name, that of earlier versions, is accepted but not shown in the help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -104,7 +105,7 @@ def network_options(*, earlier_names: bool) -> Callable[[F], F]:
     train nothing by a recipe.
     """
     recipe, settings = (["--recipe"], ["--set"]) if earlier_names else ([], [])
-    kind = _WithEarlierName if earlier_names else click.Option
+    kind = WithEarlierName if earlier_names else click.Option
     network = click.option(
         *("--network", *recipe, "network"),
         cls=kind,

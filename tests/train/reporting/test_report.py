@@ -3,18 +3,16 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
-from skelpipe.train.report import main
 from skelpipe.train.reporting.report import write_report
 
 
@@ -101,15 +99,3 @@ def test_the_page_says_from_where_classes_count(own: Path, first: str | None, sa
     page = write_report(own).read_text()
     assert ("Classes count from 0 on this page" in page) == said
     assert ("Class 0 is the background" in page) != said
-
-
-def test_the_command_writes_the_page_and_prints_its_path(own: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
-    (own / "report.html").unlink()
-    done = CliRunner().invoke(main, [str(own), "--shards", str(tiny_dataset.path), "--json"])
-    assert done.exit_code == 0, done.output
-    printed: Mapping[str, Any] = json.loads(done.output)
-    assert printed == {"report": str(own / "report.html"), "bytes": (own / "report.html").stat().st_size}
-    failed = CliRunner().invoke(main, [str(tmp_path / "none")])
-    assert failed.exit_code == 2
-    assert failed.output.startswith("Error: ")
-    assert "Example: python train/report.py" in CliRunner().invoke(main, ["--help"]).output

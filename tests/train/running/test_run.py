@@ -1,4 +1,4 @@
-"""Compiled backbones compute what the plain ones do and keep the names of their weights."""
+"""Compiled backbones of a run compute what the plain ones do and keep the names of their weights."""
 
 from collections.abc import Callable
 from pathlib import Path

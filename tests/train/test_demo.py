@@ -1,0 +1,32 @@
+"""The script `train/demo.py`: its help, and the folders that it refuses; `make demo` runs the whole."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from skelpipe.errors import UsageError
+from skelpipe.train.demo import MARK, empty_folder, main
+
+
+def test_help_has_an_example() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert "Example: python train/demo.py --out demo" in result.output
+
+
+def test_only_the_folder_of_an_earlier_demo_is_emptied(tmp_path: Path) -> None:
+    empty_folder(tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [MARK]
+    (tmp_path / "new" / "curve.png").touch()
+    empty_folder(tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [MARK]
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("text")
+    with pytest.raises(UsageError, match="has files that no demo wrote"):
+        empty_folder(other)
+    result = CliRunner().invoke(main, ["--out", str(other)])
+    assert result.exit_code == 2
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
