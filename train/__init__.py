@@ -1,1 +1,1 @@
-"""Thin training and evaluation scripts over one shared engine."""
+"""Training and evaluation: scripts, and the rooms that they share."""

@@ -47,7 +47,7 @@ TRAINING = ("epochs", "batch_size", "lr", "milestones", "windows", "window", "fi
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions(EvaluationOptions):
-    """The command line without the segmenter's options; `videos` counts those drawn, `named` are their ids."""
+    """Options except those of training. `videos`: how many to draw, `named`: ids to draw instead."""
 
     features: str | None = "h"
     stride: int

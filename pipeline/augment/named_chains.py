@@ -141,5 +141,7 @@ CHAINS: Final[Mapping[str, Callable[[Layout | None, Strength], list[Op]]]] = Map
 
 def _needed(layout: Layout | None) -> Layout:
     if layout is None:
-        raise UsageError("this augmentation tells left from right: it needs the layout of the skeleton")
+        raise UsageError(
+            "this augmentation treats left and right joints differently: it needs the layout of the skeleton"
+        )
     return layout

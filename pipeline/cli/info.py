@@ -18,6 +18,7 @@ __all__ = ["info"]
 def info(*, shards: str, as_json: bool) -> None:
     """Print the description of a dataset: source, split, shape, counts and digest."""
     from skelpipe.dataset import Dataset
+    from skelpipe.dataset.card import why_no_anchors
     from skelpipe.manifest import SUBSETS
 
     dataset = Dataset.open(shards)
@@ -71,7 +72,7 @@ def info(*, shards: str, as_json: bool) -> None:
         for subset in SUBSETS:
             facts = card["untrimmed"][subset]
             click.echo(f"untrimmed {subset}: {facts['videos']:,} videos, {facts['frames']:,} frames")
-    if reason := card["anchors"].get("absent"):
+    if reason := why_no_anchors(card):
         click.echo(f"anchors   none: {reason}")
     click.echo(f"digest    {dataset.digest}")
 

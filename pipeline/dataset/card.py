@@ -26,6 +26,7 @@ __all__ = [
     "parse_samples",
     "read_card",
     "read_samples",
+    "why_no_anchors",
 ]
 
 CARD = "dataset.json"
@@ -48,12 +49,21 @@ DIGESTED = (
 # Further keys that every card must have.
 UNDIGESTED = ("title", "formats", "definition", "raw_fingerprint", "samples_file", "published", "dropped", "terms")
 OPTIONAL = ("untrimmed",)  # part of the digest if present
+REWORDED = {
+    "the training side is empty": "the train subset is empty"
+}  # texts that cards keep, and the words for people
 
 
 def card_digest(card: Mapping[str, Any]) -> str:
     """Return the digest of a card's content (sha256, hex)."""
     content = {key: card[key] for key in (*DIGESTED, *(key for key in OPTIONAL if key in card))}
     return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def why_no_anchors(card: Mapping[str, Any]) -> str | None:
+    """Return why a dataset has no anchors, in words for messages; None if it has them."""
+    reason = card["anchors"].get("absent")
+    return REWORDED.get(reason, reason)
 
 
 def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples
+from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples, why_no_anchors
 from skelpipe.dataset.containers import map_subset
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
@@ -130,7 +130,7 @@ class Dataset:
 
     def anchor(self, view: str) -> np.ndarray:
         """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""
-        if reason := self.card["anchors"].get("absent"):
+        if reason := why_no_anchors(self.card):
             raise DatasetError(f"{self.path}: there is no anchor: {reason}")
         name = f"anchors/{view}.npy"
         try:

@@ -18,12 +18,12 @@ import numpy as np
 
 from skelpipe.errors import DatasetError
 
-__all__ = ["Shape", "chunk_places", "map_hdf5"]
+__all__ = ["Shape", "chunk_offsets", "map_hdf5"]
 
 Shape = tuple[int, int, int, int]
 
 
-def chunk_places(dataset: h5py.Dataset) -> dict[int, tuple[int, int, int]]:
+def chunk_offsets(dataset: h5py.Dataset) -> dict[int, tuple[int, int, int]]:
     """Return (offset in the file, bytes, mask of skipped filters) of each chunk, by its first row."""
     chunks: dict[int, tuple[int, int, int]] = {}
     if dataset.chunks is not None:
@@ -97,7 +97,7 @@ def _runs(
         raise DatasetError(
             f"{path}: view {view} is not stored in uncompressed chunks of whole clips; prepare it again"
         )
-    return _join(chunk_places(dataset), dataset.chunks[0], shape, dtype, f"{path}: view {view}")
+    return _join(chunk_offsets(dataset), dataset.chunks[0], shape, dtype, f"{path}: view {view}")
 
 
 def _join(

@@ -46,7 +46,7 @@ def check_window(views: Sequence[RemoteRows], window: int | None) -> None:
 
 
 class UpcomingShards:
-    """Tells the readers of a stream which shards its next batches need, so that they are fetched ahead."""
+    """Announces to the readers of a stream which shards its next batches need, so that they are fetched ahead."""
 
     def __init__(
         self,

@@ -85,7 +85,8 @@ def _interruptible(job: Job) -> None:
 def _begin(environment: dict[str, str]) -> None:
     """Set the environment, which may hold credentials, and make the worker end when its parent ends.
 
-    The fork server has only the environment of its start. And a parent that is killed cannot stop its workers.
+    The fork server has only the environment of its start. A killed parent cannot stop its workers, so they
+    watch it.
     """
     os.environ.clear()
     os.environ.update(environment)

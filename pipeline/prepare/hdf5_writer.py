@@ -16,7 +16,7 @@ import numpy as np
 
 from skelpipe.dataset.card import SAMPLES
 from skelpipe.dataset.containers import map_subset
-from skelpipe.dataset.hdf5 import Shape, chunk_places
+from skelpipe.dataset.hdf5 import Shape, chunk_offsets
 from skelpipe.dataset.parquet import read_parquet
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.errors import DatasetError
@@ -119,13 +119,13 @@ def write_hdf5(
         _write_table(file, ids, labels)
         for view in views:
             _reserve(file, view, (len(ids), *shape), np.dtype(dtype), rows)
-        places = {view: chunk_places(file[view]) for view in views}
+        offsets = {view: chunk_offsets(file[view]) for view in views}
     with replacing(path) as out:
         image.save(out)
         for view, blocks in views.items():
             chunks = _chunks(blocks, len(ids), np.zeros((rows, *shape), dtype), f"{path}: view {view}")
             for number, chunk in enumerate(chunks):
-                out.seek(places[view][number * rows][0])
+                out.seek(offsets[view][number * rows][0])
                 out.write(chunk.data.cast("B"))
 
 

@@ -134,8 +134,8 @@ def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, s
         )
     plan = make_plan(manifest, options.split, find_raw_files(raw), skip_bad=skip_bad)
     if not plan.samples:
-        places = ", ".join(map(str, raw))
-        raise SkelpipeError(f"no recording of {manifest.name} is found under {places} ({_others(plan)})")
+        folders = ", ".join(map(str, raw))
+        raise SkelpipeError(f"no recording of {manifest.name} is found under {folders} ({_others(plan)})")
     return plan
 
 

@@ -41,7 +41,7 @@ CAREFUL = 1 << 20  # bytes per request, once one has failed
 
 
 class Clients:
-    """The `pyarrow.fs` clients of one bucket, which `make` creates anew in each process: none survives a fork.
+    """The `pyarrow.fs` clients of one bucket, made by `make`; a forked process must create its own.
 
     `make(attempts)` is given how often the client itself tries a request: once for reads, which are repeated in
     this module, several times for writes.

@@ -33,7 +33,7 @@ class DeadlineError(Exception):
 
 
 class StoppedError(SkelpipeError):
-    """Nobody needs the result any more that this thread waits for."""
+    """The result that this thread waits for is no longer needed."""
 
 
 _is_stopped: ContextVar[Callable[[], bool] | None] = ContextVar("is_stopped", default=None)

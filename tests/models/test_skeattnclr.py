@@ -93,8 +93,8 @@ def perceptron(network: nn.Module, x: Tensor) -> Tensor:
     weights = dict(network.named_parameters())
     zero = torch.zeros(())
 
-    def linear(rows: list[Tensor], place: str) -> list[Tensor]:
-        return [weights[f"{place}.weight"] @ row + weights.get(f"{place}.bias", zero) for row in rows]
+    def linear(rows: list[Tensor], name: str) -> list[Tensor]:
+        return [weights[f"{name}.weight"] @ row + weights.get(f"{name}.bias", zero) for row in rows]
 
     rows = linear(list(x), "0")
     mean = sum(rows) / len(rows)
@@ -216,9 +216,9 @@ def test_momentum_rises_over_the_run() -> None:
     assert momentum_at(100, 100, 0.996) == 1.0
     paper, released = method(momentum=0.996), method(momentum=0.996, variant="released")
     for epoch, step in ((0, 0), (1, 3), (3, 9)):
-        place = Progress(epoch, epochs=4, step=step, steps=10)
+        progress = Progress(epoch, epochs=4, step=step, steps=10)
         for built, it in ((paper, 10 * epoch + step), (released, 10 * (epoch + 1) + step)):
-            built.advance(place)
+            built.advance(progress)
             expected = 1 - (1 - 0.996) * (math.cos(math.pi * it / 40) + 1) / 2
             assert built.moco.momentum == pytest.approx(expected, abs=1e-15)
     assert SkeAttnCLR.depends_on_run_length

@@ -1,7 +1,7 @@
 """Fixtures for storage, datasets, streams and loaders.
 
-A dataset in memory, the law that every resumable iterator must keep, and a local web server that can be told to
-fail, with a small dataset behind it.
+A dataset in memory, the check that every resumable iterator resumes exactly, and a local web server that can fail
+on request, with a small dataset behind it.
 """
 
 import json
@@ -44,7 +44,7 @@ def threads() -> Iterator[Callable[[], list[threading.Thread]]]:
 
 
 class MemoryReader:
-    """Rows of an array; counts and can be told to fail on a row."""
+    """Rows of an array; counts its reads, and can fail on a row."""
 
     def __init__(self, clips: np.ndarray) -> None:
         self.clips = clips
@@ -69,7 +69,7 @@ class MemoryReader:
 
 
 class MemoryDataset:
-    """What a stream needs of a dataset, with clips that name their row: clip i of the joint view starts at i."""
+    """A dataset whose clips contain their row number: clip i of the joint view starts at i."""
 
     def __init__(self, shard_sizes: list[int], shape: tuple[int, int, int, int] = (3, 8, 25, 2)) -> None:
         self.path = Path("data/memory")

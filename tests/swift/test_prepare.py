@@ -36,7 +36,7 @@ def test_a_bucket_gets_the_bytes_of_a_folder_and_the_card_last(prepared, store, 
     assert not outcome.was_complete
     assert store.files() == prepared.files()
     names = [request.split("?")[0].rpartition("/ds/")[2] for request in proxy.requests if request.startswith("P")]
-    assert [name for name in names if name][-1] == "dataset.json"  # no name: pyarrow notes the folder itself down
+    assert [name for name in names if name][-1] == "dataset.json"  # no name: pyarrow creates the folder itself
     assert list((tmp_path / "work").iterdir()) == []
     proxy.requests.clear()
     assert make(prepared, url).was_complete
@@ -108,7 +108,7 @@ def test_bytes_that_change_on_the_way_are_noticed(prepared, store, proxy) -> Non
     ],
 )
 def test_killed_anywhere_a_rerun_goes_on(prepared, store, proxy, tmp_path, cut, has_card) -> None:
-    """While a shard goes up, just before the card, just after it, and while its notes are removed."""
+    """While a shard is uploaded, just before the card or after it, and while receipts or settings are removed."""
     work = tmp_path / "work"
     proxy.add(cut, then="hang", sent=0, times=1000)
     words = [*prepared.arguments(store.url(port=proxy.port)), "--work", str(work), "--workers", "1"]
@@ -127,7 +127,7 @@ def test_killed_anywhere_a_rerun_goes_on(prepared, store, proxy, tmp_path, cut, 
 
 
 def test_ctrl_c_ends_a_prepare_that_waits_for_the_store(prepared, store, proxy, tmp_path) -> None:
-    """At once, with one line, as a terminal sends it: to all processes of the command."""
+    """It ends at once, with one line. The signal goes to all processes of the command, as from a terminal."""
     cut, work = r"P.* .*/train/bone/000000\.tar", tmp_path / "work"
     proxy.add(cut, then="hang", sent=0, times=1000)
     words = [*prepared.arguments(store.url(port=proxy.port)), "--work", str(work), "--workers", "2"]
@@ -159,7 +159,7 @@ def wait_until(seen, process: subprocess.Popen) -> None:
 
 
 def test_a_second_prepare_of_other_options_ends_the_first(prepared, store, proxy, tmp_path) -> None:
-    """A bucket has no locks: what one takes over, the other must not put its card on."""
+    """A bucket has no locks: the first must not publish its card after the second took over."""
     proxy.add(r"P.*/anchors/joint\.npy", delay=600)
     words = prepared.arguments(store.url(port=proxy.port))
     first = subprocess.Popen([sys.executable, "-m", "skelpipe", *words], stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""Pre-training on a dataset in a bucket: what comes of it is what comes of the local one, bit for bit."""
+"""Pre-training on a dataset in a bucket: the result equals local training, bit for bit."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def two_ranks(*words: str) -> "list[subprocess.Popen[str]]":
 def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(store, proxy, tmp_path) -> None:
     """Two ranks fetch each file once, also after a kill; a single one goes on from their cache.
 
-    That what two ranks compute is what one computes, and how runs go on, is seen to with local datasets.
+    Equality of one and two ranks, and resuming, are tested with local datasets.
     """
     far = [store.url(port=proxy.port), "--cache", str(tmp_path / "cache")]
     out = tmp_path / "far"
@@ -115,7 +115,7 @@ def shards_asked(proxy: Any) -> dict[str, int]:
 
 
 def test_ctrl_c_ends_training_that_waits_for_a_shard(store, proxy, tmp_path) -> None:
-    """At once, with one line; the thread that reads, and those that fetch, hold up nothing."""
+    """At once, with one line; the thread that reads, and those that fetch, do not delay the exit."""
     proxy.add(r"GET .*/train/joint/.*\.tar", then="hang", after=20_000, times=1000)
     words = ["--shards", store.url(port=proxy.port), "--out", str(tmp_path / "run"), *SETTINGS, "--epochs", "1"]
     with subprocess.Popen([sys.executable, str(SCRIPT), *words], stderr=subprocess.PIPE, text=True) as process:

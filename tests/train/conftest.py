@@ -171,7 +171,7 @@ def untrimmed(tmp_path_factory: pytest.TempPathFactory, positions: Callable[[int
 
 
 class OneOfTwo(Ranks):
-    """A rank that reaches nobody: what it gathers is its own."""
+    """A rank that reaches no other: it gathers only its own rows."""
 
     def gather(self, x: torch.Tensor, counts: Sequence[int] | None = None) -> torch.Tensor:
         return x

@@ -211,9 +211,9 @@ def test_few_labels_are_those_of_the_subset(tiny_dataset: Dataset, finished: Pat
     result = run(tiny_dataset, tmp_path / "run", *options, "--json")
     assert result.exit_code == 0, result.output
     assert "batch_size 128 lowered to 6" in result.stderr  # 2 of the 8 clips of each of 3 classes
-    told = json.loads(result.stdout)
-    assert (told["protocol"], told["recipe"], told["clips"]["train"]) == ("semi-25", "finetune-semi", 6)
-    assert told["clips"]["test"] == 24
+    summary = json.loads(result.stdout)
+    assert (summary["protocol"], summary["recipe"], summary["clips"]["train"]) == ("semi-25", "finetune-semi", 6)
+    assert summary["clips"]["test"] == 24
     saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "epoch-0001.pt")
     rows = labelled_rows(tiny_dataset.ids("train"), tiny_dataset.labels("train"), 0.25, 3)
     assert len(rows) == 6

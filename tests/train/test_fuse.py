@@ -140,8 +140,8 @@ def test_the_papers_figure_is_that_of_the_same_training(
 ) -> None:
     """PKU-MMD II xview has a figure for transfer of AimCLR alone."""
     for seed, (view, folder) in enumerate(zip(STREAMS, written, strict=True)):
-        told = {**json.loads(held(view)), "dataset": "pkummd2-xview", **more}
-        write_scores(folder / "scores.parquet", stream(view, seed, held_against=json.dumps(told)))
+        reference = {**json.loads(held(view)), "dataset": "pkummd2-xview", **more}
+        write_scores(folder / "scores.parquet", stream(view, seed, held_against=json.dumps(reference)))
     found = json.loads(run(written, "--json").stdout)["reported"]
     assert (found and found["top1"]) == figure
 

@@ -13,52 +13,52 @@ from skelpipe.manifest import SUBSETS
 if TYPE_CHECKING:
     from skelpipe.dataset.mapped_clips import MappedClips
 
-__all__ = ["DatasetRows", "labelled", "labelled_rows", "whole_dataset", "without_subject"]
+__all__ = ["DatasetRows", "full_dataset", "labelled", "labelled_rows", "without_subject"]
 
-Rows = tuple[str, np.ndarray]  # a subset of the whole dataset and rows of it, int64, ascending
+Rows = tuple[str, np.ndarray]  # a subset of the full dataset and rows of it, int64, ascending
 
 
 class DatasetRows(Dataset):
     """Some rows of a dataset under the names of its subsets, for streams, loaders and `embed`.
 
-    Rows are numbered anew, from 0, in the order of the whole. The digest is one of its own: neither a training
-    state nor figures of other rows, or of the whole, are taken for those of these rows.
+    Rows are numbered anew, from 0, in the order of the full dataset. The digest is one of its own, so that
+    states and figures of other rows are never mistaken for those of these rows.
     """
 
-    def __init__(self, whole: Dataset, rows: Mapping[str, Rows]) -> None:
+    def __init__(self, full: Dataset, rows: Mapping[str, Rows]) -> None:
         """Let each subset consist of `rows[subset]`."""
-        self.__dict__.update(whole.__dict__)  # all that does not depend on the rows stays
-        self.whole = whole
+        self.__dict__.update(full.__dict__)  # all that does not depend on the rows stays
+        self.full = full
         self.rows = dict(rows)
-        text = hashlib.sha256(whole.digest.encode())
+        text = hashlib.sha256(full.digest.encode())
         for subset in SUBSETS:
             source, chosen = self.rows[subset]
             text.update(f" {subset}={source}:".encode() + np.asarray(chosen, "<i8").tobytes())
         self.digest = text.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DatasetRows, (self.whole, self.rows)
+        return DatasetRows, (self.full, self.rows)
 
     def shard_sizes(self, subset: str) -> np.ndarray:
         """Return how many chosen samples each shard of the source has, int64 [S]."""
         source, rows = self._rows(subset)
-        ends = np.cumsum(self.whole.shard_sizes(source))
+        ends = np.cumsum(self.full.shard_sizes(source))
         shards = np.searchsorted(ends, rows, side="right")
         return np.bincount(shards, minlength=len(ends)).astype(np.int64)
 
     def labels(self, subset: str) -> np.ndarray:
         source, rows = self._rows(subset)
-        chosen: np.ndarray = self.whole.labels(source)[rows]
+        chosen: np.ndarray = self.full.labels(source)[rows]
         return chosen
 
     def ids(self, subset: str) -> list[str]:
         source, rows = self._rows(subset)
-        names = self.whole.ids(source)
+        names = self.full.ids(source)
         return [names[row] for row in rows.tolist()]
 
     def reader(self, subset: str, view: str) -> Reader:
         source, rows = self._rows(subset)
-        return _RowsReader(self.whole.reader(source, view), rows)
+        return _RowsReader(self.full.reader(source, view), rows)
 
     def _rows(self, subset: str) -> Rows:
         if subset not in self.rows:
@@ -135,9 +135,9 @@ def without_subject(dataset: Dataset, subject: int) -> DatasetRows:
     return DatasetRows(dataset, rows)
 
 
-def whole_dataset(dataset: Dataset) -> Dataset:
+def full_dataset(dataset: Dataset) -> Dataset:
     """Return the dataset as it was prepared, of which this one may have only some rows."""
-    return whole_dataset(dataset.whole) if isinstance(dataset, DatasetRows) else dataset
+    return full_dataset(dataset.full) if isinstance(dataset, DatasetRows) else dataset
 
 
 def _subjects(dataset: Dataset, subset: str) -> np.ndarray:

@@ -25,7 +25,7 @@ IN_MEMORY = 1 << 30  # bytes of features that are held; raw coordinates of a lar
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A linear classifier and how it fares on the test clips.
+    """A linear classifier and its results on the test clips.
 
     `scores` float32[N,K] are those of the test clips after the last epoch, `test` their features, `train` the
     features of the training clips where they were held in memory, `best` the best top-1 accuracy and its epoch,

@@ -85,7 +85,7 @@ def train_segmenter(
 def _train_epoch(
     head: nn.Linear, optimiser: torch.optim.Optimizer, given: Iterator[tuple[Tensor, Tensor]]
 ) -> float:
-    """Step on every batch of features and labels; return their mean loss."""
+    """Train on every batch of features and labels; return their mean loss."""
     losses = []
     for features, labels in given:
         loss = F.cross_entropy(head(features), labels)

@@ -245,7 +245,7 @@ class LossWatch:
         damaged = index[:0] if self._damaged is None else self._damaged(index)
         if len(damaged):
             held = f"the clips of {self._named(damaged)} hold values that are not finite"
-            return f"{where}: {held}; `skelpipe verify` tells whether a file of the dataset was damaged"
+            return f"{where}: {held}; `skelpipe verify` checks whether a file of the dataset was damaged"
         return f"{where}, on {self._named(index)}; {ADVICE}"
 
     def _named(self, index: Tensor) -> str:

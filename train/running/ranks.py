@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.loader.epoch_order import rank_share
 from skelpipe.train.running.sigterm import ending_on_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
@@ -29,8 +30,8 @@ __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT = timedelta(minutes=10)  # a rank waits so long for others, which load, compile and save at their own pace
-SPOKEN = "skelpipe/spoken"
-LINGER_SECONDS = 3.0
+REPORTED = "skelpipe/reported"
+EXIT_WAIT_SECONDS = 3.0
 GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
 TOLD_TO_END = "ended by SIGTERM: another rank has ended, or the whole run was stopped; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -59,11 +60,11 @@ class Ranks:
 
     def shares(self, size: int) -> list[int]:
         """Return how many of `size` consecutive items each rank has, as `Stream` divides a batch."""
-        return [size * (r + 1) // self.world - size * r // self.world for r in range(self.world)]
+        return [len(rank_share(size, rank, self.world)) for rank in range(self.world)]
 
     def own(self, size: int) -> range:
         """Return which of `size` items are this rank's."""
-        return range(size * self.rank // self.world, size * (self.rank + 1) // self.world)
+        return rank_share(size, self.rank, self.world)
 
     def sum(self, x: Tensor) -> Tensor:
         """Add up `x` of all ranks, in place; afterwards it is bit-identical on every rank."""
@@ -130,7 +131,7 @@ class Ranks:
 
         self.from_main(make)
 
-    def agree(self, what: str, content: str) -> None:
+    def check_equal_text(self, what: str, content: str) -> None:
         """Raise SkelpipeError, on all ranks, if the `content` of one differs from that of rank 0."""
         if self.world == 1:
             return
@@ -144,20 +145,20 @@ class Ranks:
         """Wait until all ranks are here."""
         self.sum(torch.zeros(1))
 
-    def speaks(self) -> bool:
+    def reports_first(self) -> bool:
         """Say whether this rank is the first to report an error, and so the one that prints it."""
         if self.world == 1 or self._store is None:
             return True
         try:
-            return int(self._store.add(SPOKEN, 1)) == 1
+            return int(self._store.add(REPORTED, 1)) == 1
         except RuntimeError:  # the store was lost with the rank that held it
             return True
 
-    def linger(self) -> None:
-        """Let the others call `speaks` before this rank, which may hold the store, ends."""
-        until = time.monotonic() + LINGER_SECONDS
+    def wait_before_exit(self) -> None:
+        """Let the others call `reports_first` before this rank, which may hold the store, ends."""
+        until = time.monotonic() + EXIT_WAIT_SECONDS
         while self.is_main and self._store is not None and time.monotonic() < until:
-            if int(self._store.add(SPOKEN, 0)) >= self.world:
+            if int(self._store.add(REPORTED, 0)) >= self.world:
                 return
             time.sleep(0.02)
 
@@ -214,17 +215,17 @@ def together(command: F) -> F:
         if team.world == 1:
             return command(*args, **kwargs)
         where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
-        with ending_on_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.speaks) as ending:
+        with ending_on_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.reports_first) as ending:
             try:
-                with _speaking(team):
+                with _silent_unless_main(team):
                     result = command(*args, **kwargs)
                     team.barrier()  # rank 0 may still be writing, and others may need what it holds
             except SkelpipeError as error:
                 ending()
                 kind = UsageError if isinstance(error, UsageError) else SkelpipeError
-                spoken = not team.speaks()
-                team.linger()
-                if spoken:
+                reported = not team.reports_first()
+                team.wait_before_exit()
+                if reported:
                     sys.exit(2 if kind is UsageError else 1)
                 raise kind(f"{where}{error}") from None
             except KeyboardInterrupt:
@@ -239,7 +240,7 @@ def together(command: F) -> F:
 
 
 @contextmanager
-def _speaking(team: Ranks) -> Iterator[None]:
+def _silent_unless_main(team: Ranks) -> Iterator[None]:
     """Let only rank 0 print."""
     if team.is_main:
         yield

@@ -74,8 +74,8 @@ class Measurement:
     """What a run measures now and then.
 
     `take` returns figures in % by name; of the figure `name` the best and its epoch are kept. `line` says an
-    epoch in one line for people: (epoch, last epoch, what was learned, speed). `collapse` says what a collapsed
-    network means, with the gauge in place of `{gauge}`.
+    epoch in one line for people: (epoch, last epoch, what was learned, speed). `collapse` is the warning
+    text; `{gauge}` is replaced by the measured std.
     """
 
     name: str
@@ -95,13 +95,13 @@ class Run:
         options: RunOptions,
         measurement: Measurement,
         *,
-        whole: Dataset | None = None,
+        full_dataset: Dataset | None = None,
         keep: int = KEEP,
     ) -> None:
         """Train `method`, on its device already, on the train subset of `dataset`.
 
-        `whole` is the dataset that is checked for changes, where `dataset` has only some of its rows; `keep` is
-        the number of checkpoints that stay.
+        `full_dataset` is the dataset that is checked for changes, where `dataset` has only some of its rows;
+        `keep` is the number of checkpoints that stay.
         """
         self.team = ranks()
         self.dataset, self.method, self.provenance = dataset, method, provenance
@@ -111,7 +111,7 @@ class Run:
         self.folder = RunFolder(options.out)
         self.epoch = 0  # whole epochs done
         self.best: dict[str, float] = {}
-        self._whole, self._keep = whole or dataset, keep
+        self._full_dataset, self._keep = full_dataset or dataset, keep
         self._collapsed = False
         self._norm_apart = self.team.world > 1 and options.batch_norm == "rank"
         if self.team.world > 1 and not self._norm_apart:
@@ -125,12 +125,12 @@ class Run:
     def begin(self, console: Console, also: Sequence[str] = ()) -> int:
         """Make the run's folder ready and go on from its newest checkpoint, if asked; return the epochs done.
 
-        `also` names further files of an earlier run, which go where it may be overwritten.
+        `also` names further files of an earlier run, which are removed if overwriting is allowed.
         """
         options = self.options
         how = (options.resume, options.save_every, options.measure_every, options.batch_norm)
         same = (self.provenance.metadata(), how, self.loader.state())
-        self.team.agree("another dataset, recipe or option", repr(same))
+        self.team.check_equal_text("another dataset, recipe or option", repr(same))
         self.team.on_main(lambda: self.folder.open(resume=options.resume, overwrite=options.overwrite, also=also))
         done = self._resume(console) if options.resume else 0
         if self.team.is_main:
@@ -162,7 +162,7 @@ class Run:
 
     def _run_epoch(self, log: RunLog | None, console: Console) -> None:
         """Train on every clip once, then measure and save where that is due."""
-        self.team.on_main(lambda: _check_unchanged(self._whole))
+        self.team.on_main(lambda: _check_unchanged(self._full_dataset))
         epoch, last, measurement = self.epoch + 1, self.recipe.epochs, self.measurement
         rate = self._set_rate(epoch)
         result = self._train_epoch(console.steps(epoch, last, len(self.loader)))

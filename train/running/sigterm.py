@@ -16,8 +16,8 @@ _before = threading.local()  # the signals that this thread had blocked before i
 
 
 @contextmanager
-def ending_on_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    """On SIGTERM print `line` on stderr, if this rank `speaks()`, and exit with 143, whatever the process does.
+def ending_on_sigterm(line: str, reports_first: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """On SIGTERM print `line` on stderr, if `reports_first()`, and exit with 143, whatever the process does.
 
     Yields a function to call when the process is about to end with a message of its own: SIGTERM then waits some
     seconds for it. Outside the main thread, which alone may handle signals, nothing changes.
@@ -26,32 +26,32 @@ def ending_on_sigterm(line: str, speaks: Callable[[], bool]) -> Iterator[Callabl
         yield lambda: None
         return
     ending, over = threading.Event(), threading.Event()
-    told, telling = os.pipe()
-    os.set_blocking(telling, False)
+    receiving, sending = os.pipe()
+    os.set_blocking(sending, False)
 
     def watch() -> None:
         """Wait on a thread: the main one may be in a call that waits for the rank that has died."""
-        while number := os.read(told, 1):
+        while number := os.read(receiving, 1):
             if number[0] == signal.SIGTERM:
                 if ending.is_set() and over.wait(PATIENCE_SECONDS):
                     break
-                if not ending.is_set() and speaks():
+                if not ending.is_set() and reports_first():
                     os.write(2, f"Error: {line}\n".encode())
                 os._exit(TERMINATED)
-        os.close(told)
+        os.close(receiving)
 
     threading.Thread(target=watch, name="skelpipe-sigterm", daemon=True).start()
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # it is the number in the pipe that counts
-    pipe_before = signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
-    _pipes.add(telling)
+    pipe_before = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+    _pipes.add(sending)
     try:
         yield ending.set
     finally:
         signal.set_wakeup_fd(pipe_before)
         signal.signal(signal.SIGTERM, before)
-        _pipes.discard(telling)
+        _pipes.discard(sending)
         over.set()
-        os.close(telling)
+        os.close(sending)
 
 
 def _hold() -> None:

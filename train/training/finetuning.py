@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.evaluation.dataset_rows import whole_dataset
+from skelpipe.train.evaluation.dataset_rows import full_dataset
 from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import OUTCOME_FILES
@@ -72,8 +72,8 @@ def finetuning_run(
 
     measurement = Measurement("top1", take, _epoch_line, COLLAPSE)
     classifier = classifier.to(options.device)
-    whole = whole_dataset(dataset)
-    run = Run(dataset, classifier, provenance, options, measurement, whole=whole, keep=KEPT)
+    full = full_dataset(dataset)
+    run = Run(dataset, classifier, provenance, options, measurement, full_dataset=full, keep=KEPT)
     return run, test
 
 

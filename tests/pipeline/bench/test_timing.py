@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """Time that only passes when a way says so."""
+    """A clock that the measured functions advance."""
 
     now = 0.0
 

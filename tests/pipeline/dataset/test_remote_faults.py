@@ -98,7 +98,7 @@ def test_wrong_credentials_are_reported_at_once(url, server) -> None:
     assert len(server.requests) <= 3
 
 
-def test_a_full_disk_makes_way_for_memory_and_then_for_an_error(web, folder, tmp_path) -> None:
+def test_a_full_disk_falls_back_to_memory_then_fails(web, folder, tmp_path) -> None:
     """A limit on the size of files stands for a disk without room. The memory is given back with the array."""
     code = """
 import hashlib, resource, sys

@@ -60,7 +60,7 @@ def test_with_a_warm_cache_no_request_is_made(url, server, folder, tmp_path, see
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 2}, {"window": 1}, {"window": 2, "world": 2, "rank": 1}])
-def test_the_law_of_resuming(web, tmp_path, resumes_exactly, options, seen) -> None:
+def test_exact_resume(web, tmp_path, resumes_exactly, options, seen) -> None:
     for cache, cut in ((None, 0), (tmp_path / "cache", 5), (tmp_path / "cache", 8)):
         resumes_exactly(
             lambda cache=cache: Stream(Dataset.open(web, cache=cache), "train", ["joint"], 4, seed=2, **options),

@@ -220,23 +220,23 @@ def test_facts_say_what_was_drawn(run: Any, drawn: Any, dataset: Dataset, read_p
     assert said["facts"]["1 crop"].startswith(f"start {int(params[0]['start'])};")  # type: ignore[index]
     degrees = [f"{math.degrees(a):.1f}" for a in params[3]["angle"][0].tolist()]  # type: ignore[index]
     assert all(number in said["facts"]["4 rotate"] for number in degrees)
-    told = run("--id", dataset.ids("train")[ROW], "--augment", "aimclr-extreme", *DRAWN, "--out", "clip.html")
-    assert all(f"  {fact}" in told.stdout for fact in said["facts"].values())
+    result = run("--id", dataset.ids("train")[ROW], "--augment", "aimclr-extreme", *DRAWN, "--out", "clip.html")
+    assert all(f"  {fact}" in result.stdout for fact in said["facts"].values())
 
 
 def test_words_of_axis_mask_and_flips_are_those_of_the_picture(
     run: Any, dataset: Dataset, read_page: Any, points_of: Any
 ) -> None:
     """Over many epochs every outcome occurs, and the words say what the picture shows."""
-    told = set()
+    facts = set()
     for epoch in range(12):
         done = run("--augment", "aimclr-extreme", "--epoch", epoch, "--out", "clip.html", "--json")
         fact = json.loads(done.stdout)["facts"]["8 axis mask"]
         points = points_of(read_page((dataset.path.parents[1] / "clip.html").read_text("utf-8")).clip, panel=1)
         flat = [axis for i, axis in enumerate("xyz") if (np.nan_to_num(points[..., i]) == 0).all()]
         assert fact == (f"{flat[0]} is zero" if flat else "off")
-        told.add(fact)
-    assert len(told) >= 3
+        facts.add(fact)
+    assert len(facts) >= 3
 
 
 def test_same_draws_same_bytes_other_epoch_other_picture(run: Any, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""The law of a stream: stopped at any step and resumed, it yields the batches that it yields without interruption.
+"""Exact resume: a stream that is stopped at any step and resumed yields the batches of an uninterrupted one.
 
 Tested with different numbers of ranks and readers before and after, numbers of shards (fewer than ranks, and one
 per sample), batch sizes and steps to stop at. Augmented clips are compared bit by bit.
@@ -39,7 +39,7 @@ def folder(
     moving_bodies: Callable[..., Any],
     ntu_names: Callable[..., list[str]],
 ) -> Path:
-    root: Path = tmp_path_factory.mktemp("law")
+    root: Path = tmp_path_factory.mktemp("resume")
     (root / "raw").mkdir()
     for seed, name in enumerate(ntu_names(actions=3, subjects=(1,))):  # all of the train subset
         (root / "raw" / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(seed, 8)))

@@ -119,7 +119,7 @@ def test_empty_train_subset_is_a_dataset_without_anchors(raw_folder, ntu_names, 
     assert card["anchors"] == {"absent": "the training side is empty"}
     dataset = Dataset.open(tmp_path / "ds")
     assert len(dataset.reader("test", "joint")) == 12
-    with pytest.raises(DatasetError, match="the training side is empty"):
+    with pytest.raises(DatasetError, match="there is no anchor: the train subset is empty"):
         dataset.anchor("joint")
     assert damages(dataset, quiet=True) == []
 

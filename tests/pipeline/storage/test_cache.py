@@ -81,7 +81,7 @@ def test_the_size_is_never_exceeded(tmp_path_factory, sizes) -> None:
 
 
 def test_what_is_mapped_is_never_removed(cache) -> None:
-    """The map alone holds it, after the file was closed, and no longer than it lives."""
+    """A memory map keeps the file in the cache until the map is deleted, although the file is closed."""
     content = b"x" * 400
     put(cache, content)
     with cache.find(*named(content)) as file:
@@ -217,8 +217,8 @@ def test_a_full_disk_is_noticed_before_fetching_and_leaves_nothing(tmp_path) -> 
     assert files(cache.folder) == []
 
 
-def test_a_disk_that_others_fill_costs_what_was_used_longest_ago(cache, monkeypatch) -> None:
-    """posix_fallocate refuses as a full disk does, until two of the files are gone."""
+def test_a_full_disk_removes_the_least_recently_used_files(cache, monkeypatch) -> None:
+    """posix_fallocate fails, as on a full disk, until two files are removed."""
     contents = [bytes([n]) * 100 for n in range(4)]
     for n, content in enumerate(contents):
         put(cache, content)

@@ -1,4 +1,4 @@
-"""Remote notes and cards that arrive cut, because they are just being replaced, or that stay damaged."""
+"""Remote receipts and cards that arrive cut, because they are just being replaced, or that stay damaged."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from skelpipe.storage.reread import read_parsed
 
 OPTIONS = Options("xsub", frames=8, bodies=2, shard_size=5)
 NTU60 = load_manifest("ntu60")
-NOTES = (".prepare-train-000000.json", ".prepare-train-000000.npy")
+RECEIPTS = (".prepare-train-000000.json", ".prepare-train-000000.npy")
 
 
 class RemoteFolder(LocalFilesystem):
@@ -50,14 +50,14 @@ def raw(raw_folder, ntu_names) -> Path:
 
 @pytest.fixture
 def halfway(raw, tmp_path) -> Iterator[RemoteFolder]:
-    """A dataset folder with all shards and notes of a prepare, but no card."""
+    """A dataset folder with all shards and receipts of a prepare, but no card."""
     filesystem = RemoteFolder(tmp_path / "remote")
     filesystem.stop = "dataset.json"
     with pytest.raises(SkelpipeError, match="stopped"):
         make(filesystem, raw)
     filesystem.stop = ""
     filesystem.written.clear()
-    assert set(NOTES) <= set(filesystem.names())
+    assert set(RECEIPTS) <= set(filesystem.names())
     yield filesystem
     assert "dataset.json" in filesystem.names()
     assert not [name for name in filesystem.names() if name.startswith(".prepare-")]
@@ -71,19 +71,19 @@ def shards(filesystem: RemoteFolder) -> set[str]:
     return {name for name in filesystem.written if name.endswith(".tar")}
 
 
-def test_notes_that_arrive_cut_once_are_read_again(halfway, raw, tmp_path) -> None:
+def test_receipts_that_arrive_cut_once_are_read_again(halfway, raw, tmp_path) -> None:
     digest = make(LocalFilesystem(tmp_path / "here"), raw)
-    halfway.torn = {*NOTES, ".prepare-settings.json"}
+    halfway.torn = {*RECEIPTS, ".prepare-settings.json"}
     assert make(halfway, raw) == digest
     assert not halfway.torn
     assert not shards(halfway)
 
 
-@pytest.mark.parametrize("note", NOTES)
+@pytest.mark.parametrize("receipt", RECEIPTS)
 @pytest.mark.parametrize("damage", ["cut", "empty"])
-def test_the_shard_of_a_damaged_note_is_made_again(halfway, raw, tmp_path, note, damage) -> None:
+def test_the_shard_of_a_damaged_receipt_is_made_again(halfway, raw, tmp_path, receipt, damage) -> None:
     digest = make(LocalFilesystem(tmp_path / "here"), raw)
-    path = halfway.local_path / note
+    path = halfway.local_path / receipt
     content = path.read_bytes()
     path.write_bytes({"cut": content[:-9], "empty": b""}[damage])
     assert make(halfway, raw) == digest

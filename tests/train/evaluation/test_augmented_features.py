@@ -1,3 +1,5 @@
+"""Features through the loader: rows, seeds and views of augmented clips; broken clips are named."""
+
 import numpy as np
 import pytest
 import torch

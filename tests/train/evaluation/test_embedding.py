@@ -1,3 +1,5 @@
+"""Embedding with a frozen network: order of rows, derived views, the state of the network, errors."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""The choice of the evaluated network: what it is, what must fit the dataset, refused options."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""kNN classification against naive loops: ties, collapsed embeddings, impossible options, memory."""
+
 import math
 import subprocess
 import sys

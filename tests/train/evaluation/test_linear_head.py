@@ -1,3 +1,5 @@
+"""Training of the linear classifier against plain formulas and PyTorch's SGD: seeds, batches, errors."""
+
 import numpy as np
 import pytest
 import torch

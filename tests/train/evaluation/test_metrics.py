@@ -1,3 +1,5 @@
+"""Confusion matrix and accuracies against loops and sorted lists: ties, NaN, empty classes."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Scores, features and results as files: they are read back unchanged, damaged files are one-line errors."""
+
 import csv
 import json
 from dataclasses import replace
@@ -26,11 +28,11 @@ from skelpipe.train.evaluation.outcome import (
 NAMES = ["stand, up", "sit", "wave"]
 ABOUT = {
     "protocol": "linear",
-    "dataset": "made-up",
+    "dataset": "synthetic",
     "digest": "d" * 64,
     "split": "test",
     "view": "joint",
-    "what": "a made-up network",
+    "what": "a synthetic network",
     "classes": json.dumps(NAMES),
 }
 

@@ -137,8 +137,8 @@ def test_what_a_run_tells_of_itself_is_not_contradicted(
         ({}, {"classes", "encoder"}, "does not say what it was trained on (no classes, encoder)"),
         ({"classes": '["a"]'}, set(), "head.bias is float32[60], not float32[1]"),
     ):
-        told = {key: value for key, value in {**metadata, **change}.items() if key not in left}
-        save_file(state, broken, told)
+        changed = {key: value for key, value in {**metadata, **change}.items() if key not in left}
+        save_file(state, broken, changed)
         result = call(predict.main, "--checkpoint", broken, raw)
         assert (result.exit_code, said in result.stderr) == (1, True), result.output
 
@@ -162,16 +162,16 @@ def test_trained_networks_are_evaluated_further(
         weight, bias = file.get_tensor("head.weight").double(), file.get_tensor("head.bias").double()
     np.testing.assert_allclose(tuned.double() @ weight.T + bias, table(runs["finetune"])[1], atol=1e-4)
     shards = ["--shards", tiny_dataset.path]
-    told = done(knn.main, *shards, "--checkpoint", runs["finetune"], "--features", "h")
-    assert told["what"] == "skeletonclr, 6 epochs on ntu60-xsub, then with labels on ntu60-xsub"
-    assert told["reported"] is None  # the paper's figure is of a network that saw no label
+    result = done(knn.main, *shards, "--checkpoint", runs["finetune"], "--features", "h")
+    assert result["what"] == "skeletonclr, 6 epochs on ntu60-xsub, then with labels on ntu60-xsub"
+    assert result["reported"] is None  # the paper's figure is of a network that saw no label
     assert done(knn.main, *shards, "--checkpoint", runs["scratch"], "--features", "h")["view"] == "bone"
     again = done(linear.main, *shards, "--checkpoint", runs["finetune"], "--out", tmp_path / "l", *SHORT)
     assert again["trained_on"] == "ntu60-xsub"
     done(embed.main, *shards, "--checkpoint", runs["linear"], "--out", tmp_path / "e", "--classes", "2")
     on = done(finetune.main, *shards, "--checkpoint", runs["scratch"], "--out", tmp_path / "f", *SHORT)
     assert (on["protocol"], on["view"]) == ("finetune", "bone")
-    assert done(knn.main, *shards, "--checkpoint", runs["finetune"]) == told
+    assert done(knn.main, *shards, "--checkpoint", runs["finetune"]) == result
     refused = call(knn.main, *shards, "--checkpoint", runs["finetune"], "--features", "z")
     assert refused.exit_code == 2
     assert "has no projection head: pass --features h" in refused.stderr
@@ -183,13 +183,17 @@ def test_trained_networks_are_evaluated_further(
 
 def test_the_file_says_what_it_was_trained_on(runs: dict[str, Path], tiny_dataset: Dataset) -> None:
     with safe_open(runs["linear"] / "classifier.safetensors", framework="pt") as file:
-        told = file.metadata()
-    assert (told["dataset"], told["digest"], told["view"]) == ("ntu60-xsub", tiny_dataset.digest, "joint")
-    assert (told["frames"], told["persons"], told["profile"]) == ("8", "1", "crosclr")
-    assert (told["layout"], told["seed"], told["epoch"]) == ("kinect-v2-25", "0", "2")
-    assert (told["method"], told["trained_on"]) == ("skeletonclr", "ntu60-xsub")
-    assert json.loads(told["classes"]) == list(load_manifest("ntu60").classes)
-    assert json.loads(told["recipe"])["optimiser"]["lr"] == 0.5
+        metadata = file.metadata()
+    assert (metadata["dataset"], metadata["digest"], metadata["view"]) == (
+        "ntu60-xsub",
+        tiny_dataset.digest,
+        "joint",
+    )
+    assert (metadata["frames"], metadata["persons"], metadata["profile"]) == ("8", "1", "crosclr")
+    assert (metadata["layout"], metadata["seed"], metadata["epoch"]) == ("kinect-v2-25", "0", "2")
+    assert (metadata["method"], metadata["trained_on"]) == ("skeletonclr", "ntu60-xsub")
+    assert json.loads(metadata["classes"]) == list(load_manifest("ntu60").classes)
+    assert json.loads(metadata["recipe"])["optimiser"]["lr"] == 0.5
     assert find_weights(str(runs["linear"])).name == "classifier.safetensors"
     scratch = read_origin(runs["scratch"] / "classifier.safetensors")
     assert scratch is not None

@@ -165,15 +165,15 @@ def test_a_row_knows_its_views() -> None:
 
 
 def changed(**at: object) -> dict:
-    """The paper with values replaced, or taken away where None; `table__` and `row__` are places in it."""
+    """The paper with values replaced, or taken away where None; `table__` and `row__` are sections of it."""
     content = yaml.safe_load(yaml.safe_dump(MINE))
-    places = {"table": content["tables"]["linear"], "row": content["tables"]["linear"]["rows"][0], "": content}
+    sections = {"table": content["tables"]["linear"], "row": content["tables"]["linear"]["rows"][0], "": content}
     for name, value in at.items():
-        place, _, key = name.rpartition("__")
+        section, _, key = name.rpartition("__")
         if value is None:
-            del places[place][key]
+            del sections[section][key]
         else:
-            places[place][key] = value
+            sections[section][key] = value
     return content
 
 

@@ -274,8 +274,8 @@ def test_one_rank_that_differs_is_named() -> None:
                 network.bias[1] += 1e-7 * 2
         try:
             check_equal(network, team)
-            team.agree("another option", "a")
-            team.agree("another option", "b" if team.rank == 1 else "a")
+            team.check_equal_text("another option", "a")
+            team.check_equal_text("another option", "b" if team.rank == 1 else "a")
         except SkelpipeError as error:
             return str(error)
         return ""

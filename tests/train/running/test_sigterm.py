@@ -1,4 +1,4 @@
-"""SIGTERM, which torchrun sends to the ranks that are left: told in one line, wherever the process is."""
+"""SIGTERM, which torchrun sends to the ranks that are left: reported in one line, whatever the process does."""
 
 import signal
 import subprocess
@@ -9,13 +9,13 @@ import pytest
 BEGIN = """
 import ctypes, os, signal, sys, threading, time
 from skelpipe.train.running.sigterm import ending_on_sigterm
-speaks = sys.argv[1] == "True"
+reports_first = sys.argv[1] == "True"
 def hang():
     "In C, where no handler of Python runs: a mutex that this thread holds already."
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
-with ending_on_sigterm("rank 1 was told to end", lambda: speaks) as ending:
+with ending_on_sigterm("rank 1 was told to end", lambda: reports_first) as ending:
     print("ready", flush=True)
 """
 FORK = """
@@ -33,9 +33,9 @@ OWN = """
 """
 
 
-def ended(body: str, *, speaks: bool = True, after: int = 0) -> tuple[int, str]:
+def ended(body: str, *, reports_first: bool = True, after: int = 0) -> tuple[int, str]:
     """Send SIGTERM to a process once it said "ready" and `after` numbers; return exit code and messages."""
-    command = [sys.executable, "-c", BEGIN + body, str(speaks)]
+    command = [sys.executable, "-c", BEGIN + body, str(reports_first)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -46,10 +46,10 @@ def ended(body: str, *, speaks: bool = True, after: int = 0) -> tuple[int, str]:
     return process.returncode, said
 
 
-@pytest.mark.parametrize("speaks", [True, False])
-def test_a_process_in_the_middle_of_a_call_tells(speaks) -> None:
+@pytest.mark.parametrize("reports_first", [True, False])
+def test_a_process_in_the_middle_of_a_call_reports(reports_first) -> None:
     line = "Error: rank 1 was told to end\n"
-    assert ended("    hang()", speaks=speaks) == (143, line if speaks else "")
+    assert ended("    hang()", reports_first=reports_first) == (143, line if reports_first else "")
 
 
 def test_what_a_process_forks_ends_alone_and_silently() -> None:
