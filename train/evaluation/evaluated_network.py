@@ -194,6 +194,6 @@ def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -
 
 
 def _width(encoder: nn.Module, dataset: Dataset) -> int:
-    """Return the number of features per clip of this dataset; one clip of zeros tells."""
+    """Return the number of features per clip of this dataset, found with one clip of zeros."""
     with frozen(encoder):
         return int(encoder(torch.zeros(1, *dataset.shape)).flatten(1).shape[1])
