@@ -1,15 +1,12 @@
 """Facts as data: datasets, splits, missing lists, skeleton layouts and class names.
 
-`read_yaml` and `read_lines` return the content of files in this folder, from a checkout or an installed wheel.
+`read_text` and `read_lines` return the content of files in this folder, from a checkout or an installed wheel.
 `skelpipe.skeleton` and `skelpipe.manifest_file` give it its meaning.
 """
 
 from importlib.resources import files
-from typing import Any
 
-import yaml
-
-__all__ = ["names", "read_lines", "read_yaml"]
+__all__ = ["names", "read_lines", "read_text"]
 
 
 def names(kind: str) -> list[str]:
@@ -18,12 +15,11 @@ def names(kind: str) -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def read_yaml(kind: str, name: str) -> dict[str, Any]:
-    """Return the content of `kind/name.yaml`; raises KeyError if there is no such file."""
+def read_text(kind: str, name: str) -> str:
+    """Return the text of `kind/name.yaml`; raises KeyError if there is no such file."""
     if name not in names(kind):
         raise KeyError(f"no {kind[:-1]} is called {name!r}; there are: {', '.join(names(kind))}")
-    content: dict[str, Any] = yaml.safe_load(files(__name__).joinpath(kind, f"{name}.yaml").read_text("utf-8"))
-    return content
+    return files(__name__).joinpath(kind, f"{name}.yaml").read_text("utf-8")
 
 
 def read_lines(kind: str, name: str) -> list[str]:

@@ -72,7 +72,7 @@ class ActCLR(Method):
         self.moco_epochs: int = settings.moco_epochs
         self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)
         self.regions = Actionlets(parts.layout, parts.recipe.variant, settings.threshold, settings.inner)
-        pasted = region_bounds(self.name, settings)
+        pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
         normal = parts.chain("normal")

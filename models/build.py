@@ -18,6 +18,7 @@ from skelpipe.models.skeattnclr import SkeAttnCLR
 from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
 from skelpipe.skeleton import Layout
+from skelpipe.yaml_reader import nearest
 
 __all__ = ["ENCODERS", "METHODS", "build_encoder", "build_method", "recipe_of"]
 
@@ -42,9 +43,9 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
     """
     name = content.get("method")
     if name is None:
-        raise UsageError(f"{where}: missing: method")
+        raise UsageError(f"{where}: the key 'method' is missing")
     if name not in METHODS:
-        raise UsageError(f"{where}: method is {name!r}; known: {', '.join(METHODS)}")
+        raise UsageError(f"{where}: method is {name!r}; {nearest(str(name), METHODS)}known: {', '.join(METHODS)}")
     encoder = backbone_settings(content.get("encoder", {}), where)
     base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
     return checked(kind, content, where, base=base, keys={"settings": name})

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
@@ -27,7 +27,7 @@ class DSTASettings(BackboneSettings):
     """The `encoder` section for DSTA."""
 
     name: Literal["dsta"] = "dsta"
-    width: Annotated[Count, Ge(4)] = 64
+    width: Annotated[Count, MultipleOf(4)] = 64
     heads: Count = 3
 
 
@@ -44,7 +44,7 @@ class DSTA(nn.Module):
     def __init__(self, layout: Layout, width: int = 64, heads: int = 3, in_channels: int = 3) -> None:
         super().__init__()
         if width % 4:
-            raise UsageError(f"encoder: the width of dsta must be a multiple of 4, not {width}")
+            raise UsageError(f"encoder.width is {width}; dsta needs a multiple of 4")
         self.layout = layout
         self.in_channels = in_channels
         self.feature_dim = 4 * width

@@ -13,6 +13,7 @@ from skelpipe.models.dsta import DSTA
 from skelpipe.models.settings import BackboneSettings, checked, is_section, nested
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import Layout
+from skelpipe.yaml_reader import nearest
 
 __all__ = ["ENCODERS", "Encoder", "backbone_settings", "build_encoder", "draw_weights", "initialise"]
 
@@ -31,7 +32,8 @@ def backbone_settings(section: Any, where: str) -> BackboneSettings:
     """
     name = section.get("name", "stgcn") if is_section(section) else "stgcn"
     if name not in ENCODERS:
-        raise UsageError(f"{where}: encoder.name is {name!r}; known: {', '.join(ENCODERS)}")
+        known = f"{nearest(str(name), ENCODERS)}known: {', '.join(ENCODERS)}"
+        raise UsageError(f"{where}: encoder.name is {name!r}; {known}")
     return checked(ENCODERS[name].Settings, section, where, "encoder")
 
 

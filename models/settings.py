@@ -4,7 +4,6 @@ Settings are plain frozen dataclasses whose fields have one of the kinds below, 
 recipe says what differs from them.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -12,10 +11,11 @@ from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AllowInfNan, BeforeValidator, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Strict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from skelpipe.errors import UsageError
+from skelpipe.yaml_reader import described, nearest, unknown_key
 
 __all__ = [
     "Amount",
@@ -32,7 +32,7 @@ __all__ = [
     "flat",
     "is_section",
     "nested",
-    "unknown_key",
+    "with_sections",
 ]
 
 S = TypeVar("S")
@@ -48,6 +48,12 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _in_order(bounds: list[int]) -> list[int]:
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise ValueError("[least, most]")
+    return bounds
+
+
 _Number = Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_number)]
 Whole = Annotated[int, Strict(), Ge(0)]
 Count = Annotated[int, Strict(), Ge(1)]
@@ -55,7 +61,7 @@ Amount = Annotated[_Number, Ge(0)]
 Positive = Annotated[_Number, Gt(0)]
 Share = Annotated[_Number, Ge(0), Le(1)]
 Flag = Annotated[bool, Strict()]
-Bounds = Annotated[list[Count], Strict()]  # least and most
+Bounds = Annotated[list[Count], Strict(), AfterValidator(_in_order)]  # least and most
 Variant = Literal["paper", "released"]
 Initialiser = Literal["paper", "default"]
 
@@ -91,7 +97,7 @@ def checked(
     Raises UsageError that names file, key, what was found and what is possible.
     """
     if not is_section(section):
-        raise UsageError(f"{where}: {at} must be a section of `key: value` lines, not {_found(section)}")
+        raise UsageError(f"{where}: {at} must be a section of `key: value` lines, not {described(section)}")
     base = kind() if base is None else base
     content: dict[str, Any] = {}
     inner: dict[str, Any] = {}
@@ -129,16 +135,18 @@ def flat(content: Mapping[Any, Any]) -> dict[str, Any]:
     return values
 
 
+def with_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key with their sections: the inverse of `flat`."""
+    content: dict[str, Any] = {}
+    for key, value in values.items():
+        *section, name = key.split(".")
+        (content.setdefault(section[0], {}) if section else content)[name] = value
+    return content
+
+
 def is_section(value: Any) -> bool:
     """Say whether a value is a mapping of keys."""
     return isinstance(value, Mapping)
-
-
-def unknown_key(where: str, key: str, known: list[str]) -> UsageError:
-    """Return the error for a key that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UsageError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(known) or 'none'}")
 
 
 def _is_empty(value: Any) -> bool:
@@ -153,22 +161,17 @@ def _joined(at: str, key: object) -> str:
 def _complaint(error: ErrorDetails, at: str) -> str:
     """Say in the words of a recipe what pydantic found."""
     names = [str(part) for part in error["loc"] if isinstance(part, str)]
-    key, value, told = ".".join(filter(None, [at, *names])), error["input"], error.get("ctx", {})
-    if len(names) < len(error["loc"]) and error["type"] in WANTED:  # within a list
-        return f"{key} must be {WANTED['list_type']}, and {_found(value)} is none"
-    if error["type"] in WANTED:
-        return f"{key} must be {WANTED[error['type']]}, not {_found(value)}"
+    key, value, context = ".".join(filter(None, [at, *names])), error["input"], error.get("ctx", {})
+    wanted = WANTED.get(error["type"])
+    if wanted and len(names) < len(error["loc"]):  # within a list
+        wanted = WANTED["list_type"]
+    if error["type"] == "value_error":
+        wanted = str(context["error"])
+    if wanted:
+        return f"{key} must be {wanted}, not {described(value)}"
     if error["type"] == "literal_error":
-        return (
-            f"{key} is {_found(value)}; known: {str(told['expected']).replace(' or ', ', ').replace(chr(39), '')}"
-        )
-    limits = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    limit = next((f"{words} {told[name]:g}" for name, words in limits.items() if name in told), error["msg"])
+        known = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{key} is {described(value)}; {nearest(str(value), known)}known: {', '.join(known)}"
+    limits = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
+    limit = next((f"{words} {context[name]:g}" for name, words in limits.items() if name in context), error["msg"])
     return f"{key} is {value}; it must be {limit}"
-
-
-def _found(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

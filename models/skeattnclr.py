@@ -80,7 +80,7 @@ class SkeAttnCLR(Method):
             draw_keys(self.moco, parts.recipe.init)
         self.attention = MHSAM(encoder.feature_dim, settings.heads, settings.sharpness)
         draw_weights(self.attention, parts.recipe.init)
-        regions: dict[str, Any] = region_bounds(self.name, settings)
+        regions: dict[str, Any] = region_bounds(settings)
         self._views = mixing_views.skeattnclr(parts.layout, **regions, **parts.augment)
 
     @classmethod

@@ -68,7 +68,7 @@ class SkeleMixCLR(Method):
         released = parts.recipe.variant == "released"
         if released:
             draw_keys(moco, parts.recipe.init)
-        regions: dict[str, Any] = region_bounds(cls.name, settings)
+        regions: dict[str, Any] = region_bounds(settings)
         views = mixing_views.skelemixclr(parts.layout, repeats=settings.repeats, **regions, **parts.augment)
         return cls(moco, views, temperature=parts.recipe.temperature, weight=settings.weight, average=released)
 
@@ -108,15 +108,6 @@ class SkeleMixCLR(Method):
         return (pasted + host) / 2
 
 
-def region_bounds(method: str, settings: Any) -> dict[str, tuple[int, int]]:
-    """Return the bounds of the pasted region in a method's section: of body parts, and of blocks of four frames.
-
-    Raises UsageError where one of them is not a pair [least, most].
-    """
-    pairs = {}
-    for key in ("parts", "blocks"):
-        values = getattr(settings, key)
-        if len(values) != 2 or values[0] > values[1]:
-            raise UsageError(f"recipe: {method}.{key} must be [least, most], not {values}")
-        pairs[key] = (values[0], values[1])
-    return pairs
+def region_bounds(settings: Any) -> dict[str, tuple[int, int]]:
+    """Return the bounds of the pasted region in a method's section: body parts, and blocks of four frames."""
+    return {key: (least, most) for key in ("parts", "blocks") for least, most in [getattr(settings, key)]}

@@ -11,6 +11,7 @@ from skelpipe import manifests
 from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
 from skelpipe.skeleton import Layout
+from skelpipe.yaml_reader import parse_yaml
 
 __all__ = ["BY_ID", "SUBSETS", "Fields", "Manifest", "Segments", "Split", "Value"]
 
@@ -135,7 +136,7 @@ class Manifest:
         """
         if self.recordings is None:
             return
-        grid = manifests.read_yaml("recordings", self.recordings)
+        grid = parse_yaml(manifests.read_text("recordings", self.recordings), f"{self.recordings}.yaml")
         for span, (first_action, last_action) in grid["actions"].items():
             first_setup, last_setup = map(int, span.split("-"))
             for setup in range(first_setup, last_setup + 1):

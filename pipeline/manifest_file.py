@@ -16,7 +16,7 @@ from skelpipe.errors import UsageError
 from skelpipe.manifest import BY_ID, SUBSETS, Manifest, Segments, Split, Value
 from skelpipe.raw.readers import READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
-from skelpipe.yaml_reader import Section, read_yaml
+from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["load_manifest"]
 
@@ -50,7 +50,7 @@ def load_manifest(name: str) -> Manifest:
 @cache
 def _built_in(name: str) -> Manifest:
     try:
-        content = manifests.read_yaml("datasets", name)
+        content = parse_yaml(manifests.read_text("datasets", name), f"{name}.yaml")
     except KeyError as error:
         raise UsageError(f"{error.args[0]}; a dataset of your own is given as the path of its .yaml") from None
     top = Section(content, f"{name}.yaml", (*KEYS, "recordings"))

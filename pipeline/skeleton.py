@@ -7,7 +7,7 @@ from typing import Any
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.yaml_reader import Section
+from skelpipe.yaml_reader import Section, parse_yaml
 
 __all__ = ["Layout", "layout", "parse_layout"]
 
@@ -82,7 +82,7 @@ def _groups(pairs: list[list[Any]]) -> dict[str, tuple[int, ...]]:
 def layout(name: str) -> Layout:
     """Return a built-in layout by name, such as `kinect-v2-25`."""
     try:
-        return parse_layout(manifests.read_yaml("layouts", name))
+        return parse_layout(parse_yaml(manifests.read_text("layouts", name), f"{name}.yaml"))
     except KeyError as error:
         raise UsageError(str(error.args[0])) from None
 

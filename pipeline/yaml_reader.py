@@ -1,7 +1,7 @@
 """Read YAML files that people write: every error message names the file and the key."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import yaml
 
 from skelpipe.errors import UsageError
 
-__all__ = ["Section", "parse_yaml", "read_yaml"]
+__all__ = ["Section", "described", "nearest", "parse_yaml", "read_yaml", "unknown_key"]
 
 MISSING: Any = object()
+MERGE = "tag:yaml.org,2002:merge"
 KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a mapping of keys"}
 
 
@@ -24,7 +25,7 @@ class Section:
 
     def __init__(self, content: Any, where: str, known: Iterable[str] | None = None) -> None:
         if not isinstance(content, Mapping):
-            raise UsageError(f"{where}: {KINDS[dict]} is expected, found {_described(content)}")
+            raise UsageError(f"{where}: {KINDS[dict]} is expected, found {described(content)}")
         self.content = {str(key): value for key, value in content.items()}
         self.where = where
         if known is not None:
@@ -33,9 +34,9 @@ class Section:
     def _refuse_unknown(self, known: list[str]) -> None:
         for key in self.content:
             if key not in known:
-                close = difflib.get_close_matches(str(key), known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
-                raise UsageError(f"{self.at(key)}: there is no such key; {hint}")
+                file, _, path = self.at(key).partition(": ")
+                beside = path.removesuffix(str(key))
+                raise unknown_key(file, path, [beside + name for name in known])
 
     def at(self, key: object) -> str:
         """Return the file and the keys that lead to `key`, for messages."""
@@ -49,7 +50,7 @@ class Section:
             return default
         value = self.content[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{self.at(key)}: {KINDS[kind]} is expected, found {_described(value)}")
+            raise UsageError(f"{self.at(key)}: {KINDS[kind]} is expected, found {described(value)}")
         return value
 
     def texts(self, key: str, default: Any = MISSING) -> list[str]:
@@ -57,14 +58,14 @@ class Section:
         values = self.get(key, list, default)
         for value in values:
             if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-                raise UsageError(f"{self.at(key)}: a list of texts is expected, {_described(value)} is none")
+                raise UsageError(f"{self.at(key)}: a list of texts is expected, {described(value)} is none")
         return [str(value) for value in values]
 
     def text(self, key: str) -> str:
         """Return a text; a number becomes a text as written."""
         value = self.get(key, object)
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-            raise UsageError(f"{self.at(key)}: {KINDS[str]} is expected, found {_described(value)}")
+            raise UsageError(f"{self.at(key)}: {KINDS[str]} is expected, found {described(value)}")
         return str(value)
 
     def section(self, key: str, known: Iterable[str] | None = None, default: Any = MISSING) -> "Section":
@@ -72,11 +73,23 @@ class Section:
         return Section(self.get(key, dict, default), self.at(key), known)
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return a value as messages show it: short, and `nothing` for None."""
     if value is None:
         return "nothing"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def unknown_key(where: str, key: str, known: Sequence[str]) -> UsageError:
+    """Return the error for a key, with the keys that lead to it, that does not exist; `where` names the file."""
+    return UsageError(f"{where}: unknown key {key!r}; {nearest(key, known)}known: {', '.join(known) or 'none'}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return what to say of the known name that is most like this one, or nothing where none is."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -106,11 +119,12 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe value types; a duplicate key is an error, where PyYAML would silently use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen = []
         for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.MarkedYAMLError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
+            if key_node.tag == MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+            seen.append(key)
         return super().construct_mapping(node, deep)

@@ -19,7 +19,6 @@ from typing import Any
 
 import click
 import numpy as np
-import yaml
 
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
@@ -44,6 +43,7 @@ from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.running.script_options import overwrite_option
+from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["main"]
 
@@ -171,7 +171,7 @@ def _augmentation(sources: Sequence[str]) -> dict[str, Any]:
     found = []
     for source in sources:
         recipe = Path(source) / SETTINGS
-        settings = yaml.safe_load(recipe.read_text("utf-8")) if recipe.is_file() else {}
+        settings = read_yaml(recipe) if recipe.is_file() else {}
         found.append(settings.get("augment") if isinstance(settings, dict) else None)
     return {"augment": found[0]} if found[0] and all(each == found[0] for each in found) else {}
 

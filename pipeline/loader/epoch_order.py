@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import UsageError
 
-__all__ = ["epoch_order", "shard_groups"]
+__all__ = ["epoch_order", "rank_share", "shard_groups"]
 
 Words: TypeAlias = NDArray[np.uint64]
 
@@ -54,6 +54,11 @@ def shard_groups(seed: int, epoch: int, shards: int, window: int | None = None) 
         return [np.arange(shards, dtype=np.int64)]
     order = np.argsort(_hash(seed, epoch, SHARDS, shards), kind="stable")
     return [order[first : first + window] for first in range(0, shards, window)]
+
+
+def rank_share(size: int, rank: int, world: int) -> range:
+    """Return which of `size` consecutive items, such as the clips of a batch, belong to a rank of `world`."""
+    return range(size * rank // world, size * (rank + 1) // world)
 
 
 def _hash(seed: int, epoch: int, purpose: int, count: int) -> Words:

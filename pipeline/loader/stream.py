@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelpipe.errors import DatasetError, UsageError
-from skelpipe.loader.epoch_order import epoch_order
+from skelpipe.loader.epoch_order import epoch_order, rank_share
 from skelpipe.loader.shuffle_window import UpcomingShards, check_window, default_window
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Stream:
 
     def share(self, size: int) -> range:
         """Return the positions of this rank's share in a global batch of `size` samples."""
-        return range(size * self.rank // self.world, size * (self.rank + 1) // self.world)
+        return rank_share(size, self.rank, self.world)
 
     def seek(self, epoch: int, step: int) -> None:
         """Go to `step` of `epoch`. The step after the last is allowed: then nothing of the epoch is left."""

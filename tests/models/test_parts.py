@@ -128,10 +128,10 @@ def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.Monk
     def anchor() -> Tensor:
         return torch.ones(3)
 
-    recipe = {**RECIPE, "method": "anchored", "anchored": {"weight": 1, "steps": [3]}}
+    recipe = {**RECIPE, "method": "anchored", "anchored": {"weight": 1, "steps": [3, 4]}}
     built = build_method(recipe, KINECT, "motion", anchor)
     assert isinstance(built, Anchored)
-    assert built.given == AnchoredSettings(weight=1.0, steps=[3])
+    assert built.given == AnchoredSettings(weight=1.0, steps=[3, 4])
     assert built.parts.view == "motion"
     assert built.parts.anchor is anchor
     for section, message in (

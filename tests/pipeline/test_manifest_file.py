@@ -166,7 +166,7 @@ def wrong(**changes: Any) -> dict[str, Any]:
 
 MISTAKES = {
     "a missing key": (wrong(classes=...), "gym.yaml: the key 'classes' is missing"),
-    "a typing error": (wrong(clases=["a"]), "gym.yaml: clases: there is no such key; did you mean 'classes'?"),
+    "a typing error": (wrong(clases=["a"]), "gym.yaml: unknown key 'clases'; did you mean 'classes'?"),
     "an unknown reader": (
         wrong(reader="c3d"),
         "gym.yaml: reader: there is no reader 'c3d'; there are: ntu-skele",
@@ -207,7 +207,7 @@ MISTAKES = {
         wrong(layout={**STICK, "bones": {**STICK["bones"], "r": ["hip"]}}),
         "gym.yaml: layout: bones names the unknown joint",
     ),
-    "another dataset's key": (wrong(recordings="ntu120"), "gym.yaml: recordings: there is no such key"),
+    "another dataset's key": (wrong(recordings="ntu120"), "gym.yaml: unknown key 'recordings'"),
     "a class twice": (wrong(classes=["a", "a"]), "gym.yaml: classes: names are expected, each once"),
     "bodies beyond": (wrong(bodies=7), "gym.yaml: bodies: 7 is not between 1 and 6"),
     "a missing file": (

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import yaml
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
@@ -64,7 +65,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("case", BREAKS)
 def test_wrong_layouts_are_refused(case: str) -> None:
-    content = copy.deepcopy(manifests.read_yaml("layouts", "kinect-v2-25"))
+    content = copy.deepcopy(yaml.safe_load(manifests.read_text("layouts", "kinect-v2-25")))
     change, message = BREAKS[case]
     change(content)
     with pytest.raises(UsageError, match=message):

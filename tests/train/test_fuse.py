@@ -335,6 +335,11 @@ def test_what_cannot_be_fused_is_one_line(written: list[Path], tmp_path: Path) -
     missing = run([written[0], tmp_path / "nothing"])
     assert missing.exit_code == 1
     assert "nothing: there is no such file" in missing.stderr
+    for text, words in (("a: [", "is no YAML"), ("augment: {}\naugment: {}\n", "'augment' is given twice")):
+        (written[0] / "recipe.yaml").write_text(text)
+        damaged = run(written)
+        assert (damaged.exit_code, "recipe.yaml" in damaged.stderr) == (2, True)
+        assert words in damaged.stderr
 
 
 def test_frames_are_evaluated_as_a_segmentation(tmp_path: Path, stream: Callable[..., Scores]) -> None:

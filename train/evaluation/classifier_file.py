@@ -16,7 +16,7 @@ from skelpipe.models.encoders import build_encoder
 from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
 from skelpipe.train.running.networks import Networks
-from skelpipe.train.running.provenance import ClipFacts, Provenance
+from skelpipe.train.running.provenance import CLIP_NAMES, ClipFacts, Provenance
 
 __all__ = ["Origin", "export_classifier", "load_classifier", "read_origin"]
 
@@ -69,7 +69,7 @@ class Origin:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Origin":
         """Read back what `metadata` returned; SkelpipeError for what is wrong, in which `where` names the file."""
-        if missing := [name for name in (*OWN, *CLIPS, "view", "seed", "amp") if name not in metadata]:
+        if missing := [name for name in (*OWN, *CLIP_NAMES, "view", "seed", "amp") if name not in metadata]:
             raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
         found: dict[str, Any] = {name: metadata[name] for name in OWN}
         try:
@@ -88,7 +88,6 @@ class Origin:
 
 
 OWN = tuple(each.name for each in fields(Origin) if each.name != "provenance")
-CLIPS = ("dataset", "digest", "profile", "layout", "frames", "persons")
 
 
 def _json(metadata: Mapping[str, str], name: str) -> Any:

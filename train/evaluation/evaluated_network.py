@@ -92,7 +92,9 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
     if checkpoint is None:
         if baseline is None:
             raise UsageError("name what to evaluate: --checkpoint RUN, --baseline random or --baseline raw")
-        recipe = with_overrides(load_recipe(options.network or "skeletonclr"), options.network_settings)
+        recipe = with_overrides(
+            load_recipe(options.network or "skeletonclr"), options.network_settings, by="--network-set"
+        )
         return _random(recipe, dataset, view or "joint", features or "z", options.seed)
     if options.network is not None:
         raise UsageError("--network describes a random network; a checkpoint brings its own")
@@ -102,7 +104,7 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
         if released is not None or read_origin(path) is not None:
             raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --network NAME alone")
         provenance = _fitting(path, dataset, view)[0]
-        recipe = with_overrides(provenance.pretraining, options.network_settings)
+        recipe = with_overrides(provenance.pretraining, options.network_settings, by="--network-set")
         return _random(recipe, dataset, view or provenance.views[0], features or "z", options.seed)
     labelled = read_origin(path) is not None
     if features is None and (labelled or (released is not None and released.branch().head is None)):

@@ -13,7 +13,7 @@ from skelpipe.models.build import recipe_of
 from skelpipe.models.encoders import backbone_settings
 from skelpipe.models.settings import checked, flat, is_section
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
-from skelpipe.yaml_reader import parse_yaml
+from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
 
 __all__ = [
     "builtin_recipes",
@@ -51,15 +51,11 @@ def load_recipe(name: str, kind: type[Any] = PretrainRecipe) -> Any:
     """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
     if name in builtin_recipes(kind):
         return parse_recipe(FOLDER.joinpath(f"{name}.yaml").read_text("utf-8"), name, kind)
-    path = Path(name)
-    if not path.is_file():
-        known = ", ".join(builtin_recipes(kind))
-        raise UsageError(f"there is no recipe {name!r}: give the path of a YAML file or one of: {known}")
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"recipe {name}: cannot be read: {error}") from None
-    return parse_recipe(text, name, kind)
+    if not Path(name).is_file():
+        known = builtin_recipes(kind)
+        hint = f"{nearest(name, known)}give the path of a YAML file or one of: {', '.join(known)}"
+        raise UsageError(f"there is no recipe {name!r}: {hint}")
+    return _recipe_of(read_yaml(name), f"recipe {name}", kind)
 
 
 @overload
@@ -67,12 +63,14 @@ def parse_recipe(text: str, name: str) -> PretrainRecipe: ...
 @overload
 def parse_recipe(text: str, name: str, kind: type[R]) -> R: ...
 def parse_recipe(text: str, name: str, kind: type[Any] = PretrainRecipe) -> Any:
-    """Return the recipe in YAML text; `name` tells in messages which it is."""
+    """Return the recipe in YAML text; messages name it by `name`."""
     where = f"recipe {name}"
-    content = parse_yaml(text, where)
+    return _recipe_of(parse_yaml(text, where), where, kind)
+
+
+def _recipe_of(content: Any, where: str, kind: type[Any]) -> Any:
     if not is_section(content):
-        found = "nothing" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
-        raise UsageError(f"{where}: expected `key: value` lines, found {found}")
+        raise UsageError(f"{where}: expected `key: value` lines, found {described(content)}")
     return recipe_from(content, where, kind)
 
 
@@ -101,21 +99,24 @@ def reported_name(name: Any, where: str) -> str:
     return name
 
 
-def with_overrides(recipe: R, settings: Iterable[str] = (), /, **options: Any) -> R:
+def with_overrides(recipe: R, settings: Iterable[str] = (), /, by: str = "--set", **options: Any) -> R:
     """Return the recipe with `key=value` texts applied, then the keyword values that are not None.
 
     Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder comes with
-    its own settings, at their defaults where they are not given.
+    its own settings, at their defaults where they are not given. `by` is the option that gave `settings`.
     """
     given: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
-            raise UsageError(f"--set {setting}: expected KEY=VALUE, such as --set optimiser.lr=0.01")
+            raise UsageError(f"{by} {setting}: expected KEY=VALUE, such as {by} optimiser.lr=0.01")
         if key == "method":
-            raise UsageError(f"--set {setting}: another method needs another recipe: give --method or --recipe")
-        given[key] = parse_yaml(text, f"--set {setting}")
-    changed = _changed(recipe, given, "--set")
+            raise UsageError(f"{by} {setting}: another method needs another recipe: give --method or --recipe")
+        try:
+            given[key] = parse_yaml(text, "")
+        except UsageError:
+            raise UsageError(f"{by} {setting}: the value is no YAML") from None
+    changed = _changed(recipe, given, by)
     for name, value in options.items():
         if value is not None:
             changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}")

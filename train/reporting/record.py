@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.evaluation.outcome import (
@@ -23,12 +22,13 @@ from skelpipe.train.evaluation.outcome import (
     TIMELINES,
     read_scores,
 )
-from skelpipe.train.recipes.reader import parse_recipe
+from skelpipe.train.recipes.reader import recipe_from
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.networks import find_weights, read_provenance
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import read_log
+from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["ClassRow", "Record", "read_record"]
 
@@ -123,27 +123,26 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 
 def _settings(path: Path) -> tuple[Mapping[str, Any], PretrainRecipe | None, PretrainRecipe | None]:
-    """Return the settings in recipe.yaml, they as a recipe of pre-training, and that of an evaluated network."""
+    """Return the values in recipe.yaml, the same as a recipe of pre-training, and that of an evaluated network.
+
+    Either recipe is None where there is none.
+    """
     if not path.is_file():
         return {}, None, None
-    try:
-        text = path.read_text("utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SkelpipeError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise SkelpipeError(f"{path}: holds no `key: value` lines")
     before = content.pop("pretraining", None)
-    recipe = _recipe(text, path)
+    recipe = _recipe(content, path)
     if recipe is not None:
         return recipe.content(), recipe, None
-    return content, None, None if before is None else _recipe(yaml.safe_dump(before), path)
+    return content, None, _recipe(before, path)
 
 
-def _recipe(text: str, path: Path) -> PretrainRecipe | None:
+def _recipe(content: Any, path: Path) -> PretrainRecipe | None:
     """Return a recipe of pre-training; None for other settings."""
     try:
-        return parse_recipe(text, str(path))
+        return recipe_from(content, str(path), PretrainRecipe) if isinstance(content, dict) else None
     except UsageError:
         return None
 

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
-from skelpipe.models.settings import flat, nested
+from skelpipe.models.settings import flat, nested, with_sections
 from skelpipe.train.recipes.reader import differences, recipe_from
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 
-__all__ = ["LABELLED", "ClipFacts", "Provenance", "dataset_name"]
+__all__ = ["CLIP_NAMES", "LABELLED", "ClipFacts", "Provenance", "dataset_name"]
 
 LABELLED = "start"  # the key that only checkpoints of a training with labels have
 NAMES = {"bodies": "persons"}  # fields that files know by another name
@@ -137,7 +137,7 @@ class Provenance:
             for name, text in now.items()
             if name != "recipe" and saved[name] != text
         ]
-        old = recipe_from(_with_sections(json.loads(saved["recipe"])), f"recipe {where}", FinetuneRecipe)
+        old = recipe_from(with_sections(json.loads(saved["recipe"])), f"recipe {where}", FinetuneRecipe)
         return changed + differences(replace(old, epochs=max(old.epochs, recipe.epochs)), recipe)
 
     def check(self, where: object, dataset: Dataset, view: str) -> None:
@@ -163,7 +163,8 @@ class Provenance:
         return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
 
 
-COMPARED = ("dataset", "digest", "profile", "layout", "frames", "persons", "view", "seed", "amp", "compiled")
+CLIP_NAMES = tuple(NAMES.get(each.name, each.name) for each in fields(ClipFacts))  # as files have them
+COMPARED = (*CLIP_NAMES, "view", "seed", "amp", "compiled")
 PRETRAINING = ("recipe", "streams", *COMPARED)  # what the metadata of a pre-training must have
 
 
@@ -183,12 +184,3 @@ def _whole_number(name: str, texts: Mapping[str, str]) -> Any:
 def _require(metadata: Mapping[str, str], names: Any, complaint: str) -> None:
     if missing := [name for name in names if name not in metadata]:
         raise SkelpipeError(f"{complaint} (no {', '.join(missing)})")
-
-
-def _with_sections(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted key with their sections."""
-    content: dict[str, Any] = {}
-    for key, value in values.items():
-        *section, name = key.split(".")
-        (content.setdefault(section[0], {}) if section else content)[name] = value
-    return content

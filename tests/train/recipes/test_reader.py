@@ -45,7 +45,7 @@ def test_a_path_is_a_recipe_too(tmp_path: Path) -> None:
     path.write_text(text_with(epochs=7))
     assert load_recipe(str(path)).epochs == 7
     path.write_bytes(b"epochs: \xff")
-    with pytest.raises(UsageError, match=r"mine\.yaml: cannot be read"):
+    with pytest.raises(UsageError, match=r"mine\.yaml: is no UTF-8 text"):
         load_recipe(str(path))
 
 
@@ -72,12 +72,19 @@ def test_unknown_name_lists_the_known(kind: type) -> None:
         ({"temperature": float("inf")}, "temperature must be a number"),
         ({"momentum": 1.5}, "momentum is 1.5; it must be at most 1"),
         ({"momentum": -1}, "momentum is -1; it must be at least 0"),
-        ({"method": "simclr"}, "method is 'simclr'; known: skeletonclr"),
-        ({"variant": "papper"}, "variant is 'papper'; known: paper, released"),
+        ({"method": "simclr"}, "method is 'simclr'; .*known: skeletonclr"),
+        ({"variant": "papper"}, "variant is 'papper'; did you mean 'paper'\\? known: paper, released"),
         ({"head": {"batch_norm": 1}}, "head.batch_norm must be true or false"),
         ({"optimiser": {"milestones": [3, "x"]}}, "optimiser.milestones must be a list of whole numbers"),
         ({"optimiser": {"milestones": 3}}, "optimiser.milestones must be a list of whole numbers, not 3"),
         ({"optimiser": {"milestones": [0]}}, "optimiser.milestones is 0; it must be at least 1"),
+        ({"encoder": {"name": "stgnc"}}, "encoder.name is 'stgnc'; did you mean 'stgcn'\\? known: stgcn"),
+        ({"method": "skelemixclr", "skelemixclr": {"parts": [3]}}, "skelemixclr.parts must be \\[least, most\\]"),
+        (
+            {"method": "skelemixclr", "skelemixclr": {"parts": [3, 2]}},
+            "skelemixclr.parts must be \\[least, most\\]",
+        ),
+        ({"encoder": {"name": "dsta", "width": 6}}, "encoder.width is 6; it must be a multiple of 4"),
         ({"reported": 3}, "reported must be the recipe's name in the papers' tables, not 3"),
     ],
 )
@@ -92,10 +99,10 @@ def test_what_is_wrong_is_named(changes: dict[str, object], message: str) -> Non
         (FinetuneRecipe, "epoch: 3", "unknown key 'epoch'; did you mean 'epochs'"),
         (FinetuneRecipe, "protocol: linear", "protocol is 'linear'; known: finetune"),
         (FinetuneRecipe, "encoder: {name: resnet}", "encoder.name is 'resnet'; known: stgcn"),
-        (FinetuneRecipe, "modes: evil", "modes is 'evil'; known: train, eval"),
+        (FinetuneRecipe, "modes: evil", "modes is 'evil'; did you mean 'eval'\\? known: train, eval"),
         (LinearRecipe, "colour: red", "unknown key 'colour'; known: protocol, epochs"),
         (LinearRecipe, "optimiser: {nesterov: true}", "unknown key 'optimiser.nesterov'"),
-        (PretrainRecipe, "epochs: 3", "missing: method"),
+        (PretrainRecipe, "epochs: 3", "the key 'method' is missing"),
     ],
 )
 def test_what_is_wrong_with_other_kinds(kind: type, text: str, message: str) -> None:
@@ -204,7 +211,7 @@ def test_a_method_owns_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ("epochs.x=3", "unknown key 'epochs.x'"),
         ("queue", "expected KEY=VALUE"),
         ("queue=lots", "queue must be"),
-        ("queue=[", "is no YAML"),
+        ("queue=[", "queue=\\[: the value is no YAML"),
     ],
 )
 def test_wrong_overrides(setting: str, message: str) -> None:
@@ -217,6 +224,11 @@ def test_a_wrong_option_is_named_as_it_was_given() -> None:
         with_overrides(SKELETONCLR, batch_size=0)
     with pytest.raises(UsageError, match=r"^--lr: optimiser\.lr is -1; it must be at least 0"):
         with_overrides(LinearRecipe(), lr=-1)
+
+
+def test_a_wrong_override_names_the_option_that_gave_it() -> None:
+    with pytest.raises(UsageError, match=r"^--network-set: unknown key 'encoder\.widht'"):
+        with_overrides(SKELETONCLR, ["encoder.widht=2"], by="--network-set")
 
 
 def test_differences_name_each_value() -> None:

@@ -64,7 +64,7 @@ def test_a_run_that_has_only_begun_has_a_report(
     [
         ("result.json", "{", "result.json: cannot be read as JSON"),
         ("result.json", "[1]", "result.json: holds no JSON object"),
-        ("recipe.yaml", "a: [", "recipe.yaml: cannot be read as YAML"),
+        ("recipe.yaml", "a: [", "recipe.yaml:1: is no YAML"),
         ("recipe.yaml", "- 1", "recipe.yaml: holds no `key: value` lines"),
         ("classes.csv", "class,name,clips,right,accuracy\n0,a,many,1,2\n", "classes.csv:2: expected class"),
         ("confusion.csv", "class,0\n0,1\n", "confusion.csv: expected a row and a column"),
