@@ -85,7 +85,7 @@ def run_options(command: F) -> F:
 
 def set_option(example: str) -> Callable[[F], F]:
     """Return what gives a script `settings`, texts that override values of its recipe."""
-    words = f"Override a value of the recipe, such as {example}."
+    words = f"Override a value of the recipe, such as {example}; the last one for a key counts."
     return click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=words)
 
 
