@@ -13,7 +13,12 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 from skelpipe.models.statefile import is_pickled
 
-__all__ = ["export_encoder", "load_encoder", "load_state"]
+__all__ = ["dtype_and_shape", "export_encoder", "load_encoder", "load_state"]
+
+
+def dtype_and_shape(tensor: Tensor) -> str:
+    """Return type and shape as messages write them, such as `float32[48, 3]`."""
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
 def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, str]) -> None:
@@ -74,9 +79,9 @@ def _differences(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
     expected = encoder.state_dict()
     both = sorted(state.keys() & expected.keys())
     mismatched = [
-        f"{name} is {_kind(state[name])}, not {_kind(expected[name])}"
+        f"{name} is {dtype_and_shape(state[name])}, not {dtype_and_shape(expected[name])}"
         for name in both
-        if _kind(state[name]) != _kind(expected[name])
+        if dtype_and_shape(state[name]) != dtype_and_shape(expected[name])
     ]
     constants = [
         name
@@ -91,7 +96,3 @@ def _differences(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
         "different constants": constants,
     }
     return [f"{title}: {', '.join(names)}" for title, names in groups.items() if names]
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

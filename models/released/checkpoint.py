@@ -17,13 +17,13 @@ from skelpipe.models.released.keys import (
     VIEWS,
     Faults,
     Sections,
-    dtype_and_shape,
     split_sections,
     stgcn_key,
     with_prefix,
 )
 from skelpipe.models.statefile import read_state
 from skelpipe.models.stgcn import STGCN
+from skelpipe.models.weights import dtype_and_shape
 from skelpipe.skeleton import Layout, layout
 
 __all__ = ["Branch", "ReleasedCheckpoint", "load_released"]

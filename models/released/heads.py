@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from skelpipe.models.released.keys import NECK, PREDICTOR, Faults, Sections, dtype_and_shape, with_prefix
+from skelpipe.models.released.keys import NECK, PREDICTOR, Faults, Sections, with_prefix
+from skelpipe.models.weights import dtype_and_shape
 
 __all__ = ["build_layers", "build_neck"]
 

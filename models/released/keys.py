@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from skelpipe.models.weights import dtype_and_shape
+
 __all__ = [
     "BACKBONE",
     "NECK",
@@ -19,7 +21,6 @@ __all__ = [
     "VIEWS",
     "Faults",
     "Sections",
-    "dtype_and_shape",
     "split_sections",
     "stgcn_key",
     "with_prefix",
@@ -122,8 +123,3 @@ def stgcn_key(name: str) -> str:
 def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def dtype_and_shape(tensor: Tensor) -> str:
-    """Return type and shape as messages write them, such as `float32[48, 3]`."""
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

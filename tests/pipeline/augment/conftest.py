@@ -56,3 +56,18 @@ def agrees() -> Callable[[Tensor, Callable[[np.ndarray], np.ndarray]], None]:
         assert stats.kstest(values.double().numpy().ravel(), cdf).pvalue > 1e-4
 
     return check
+
+
+@pytest.fixture(scope="session")
+def naive_crop() -> Callable[[np.ndarray, int, int], np.ndarray]:
+    """Crop of one clip by its definition: pad by reflection, cut."""
+
+    def crop(clip: np.ndarray, ratio: int, start: int) -> np.ndarray:
+        frames = clip.shape[1]
+        p = frames // ratio if ratio else 0
+        front = [clip[:, i] for i in range(p)][::-1]
+        behind = [clip[:, i] for i in range(frames - p, frames)][::-1]
+        padded = [*front, *(clip[:, i] for i in range(frames)), *behind]
+        return np.stack(padded[start : start + frames], axis=1)
+
+    return crop
