@@ -98,6 +98,17 @@ class Manifest:
     splits: Mapping[str, Split]
     terms: str
     homepage: str
+    axes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    body_choice: str = "first"
+    empty_frames: str = "as-authors"
+    missing_joints: str = "refused"
+    missing_value: float | None = None
+
+    @property
+    def stored_channels(self) -> tuple[str, ...]:
+        """The channels of a clip: x, y and z (0 in 2D poses), and the score where the files hold one."""
+        return ("x", "y", "z", "score") if "score" in self.channels else ("x", "y", "z")
 
     def identity(self, name: str) -> str | None:
         """Return the id in a file name, or None if it has no suffix of a recording."""

@@ -48,7 +48,7 @@ DIGESTED = (
 )
 # Further keys that every card must have.
 UNDIGESTED = ("title", "formats", "definition", "raw_fingerprint", "samples_file", "published", "dropped", "terms")
-OPTIONAL = ("untrimmed",)  # part of the digest if present
+OPTIONAL = ("untrimmed", "channels")  # part of the digest if present
 REWORDED = {
     "the training side is empty": "the train subset is empty"
 }  # texts that cards keep, and the words for people

@@ -50,6 +50,7 @@ class Dataset:
         channels, frames, joints, bodies = card["shape"]
         self.shape: tuple[int, int, int, int] = (channels, frames, joints, bodies)
         self.frames: int = frames
+        self.channels: tuple[str, ...] = tuple(card.get("channels", ("x", "y", "z")))
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.views: tuple[str, ...] = tuple(view for view in VIEWS if view in card["views"])
         self._samples = cache(self._read_samples)

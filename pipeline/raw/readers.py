@@ -6,6 +6,7 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
+from skelpipe.raw.form import Form
 from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
@@ -15,13 +16,21 @@ from skelpipe.raw.source import RawFile, TextBuffer
 
 __all__ = ["READERS", "RecordingReader"]
 
+Reader = Callable[[np.ndarray, str, Form], Recording]
+
+
+def _of_joints(read: Callable[[np.ndarray, str, int], Recording]) -> Reader:
+    """Return the reader of a format that leaves nothing open but the number of joints."""
+    return lambda text, name, form: read(text, name, form.joints)
+
+
 # The values of a manifest's key `reader`. Each reader takes the bytes of a file (as `TextBuffer` returns them),
-# the file's name for error messages, and the number of joints.
-READERS: dict[str, Callable[[np.ndarray, str, int], Recording]] = {
-    "ntu-skeleton": read_skeleton,
-    "pku-text": read_pku,
-    "msr-text": read_msr,
-    "npy": read_npy,
+# the file's name for error messages, and what the manifest says of its files.
+READERS: dict[str, Reader] = {
+    "ntu-skeleton": _of_joints(read_skeleton),
+    "pku-text": _of_joints(read_pku),
+    "msr-text": _of_joints(read_msr),
+    "npy": _of_joints(read_npy),
 }
 
 
@@ -30,7 +39,7 @@ class RecordingReader:
 
     def __init__(self, manifest: Manifest) -> None:
         self._read = READERS[manifest.reader]
-        self._joints = len(manifest.layout)
+        self._form = Form.of(manifest)
         self._y_down = manifest.y_down
         self._text = TextBuffer()
         self._last: tuple[str, Recording | RawError] | None = None
@@ -39,7 +48,7 @@ class RecordingReader:
         """Return the recording in a file, y upwards; RawError if it is damaged."""
         if self._last is None or self._last[0] != file.path:
             try:
-                recording = self._read(self._text.read_raw(file), file.path, self._joints)
+                recording = self._read(self._text.read_raw(file), file.path, self._form)
                 if self._y_down:
                     recording.xyz[:, :, 1] *= -1
                 self._last = file.path, recording
