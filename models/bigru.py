@@ -95,7 +95,7 @@ class BIGRU(nn.Module):
 
         Frame by frame and layer by layer give the same sums; this takes one call per direction.
         """
-        start = y.new_zeros(1, len(y), self.gru.hidden_size)
+        start = y.new_zeros(1, y.shape[0], self.gru.hidden_size)
         for layer in range(self.gru.num_layers):
             outputs = []
             for direction in ("", "_reverse"):

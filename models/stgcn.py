@@ -142,7 +142,7 @@ class GraphConvolution(nn.Module):
         gather = edges.permute(2, 0, 1).reshape(joints * self.subsets, joints)
         poses = x.reshape(rows * frames, joints, c_in)
         # Batched products with few columns are slow on a CPU; matmul joins them into one product.
-        near = gather @ poses if c_in < 16 else torch.bmm(gather.expand(len(poses), -1, -1), poses)
+        near = gather @ poses if c_in < 16 else torch.bmm(gather.expand(poses.shape[0], -1, -1), poses)
         near = near.reshape(rows, frames, joints, self.subsets * c_in)
         weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
         bias = edges.sum(dim=1).T @ self.maps.bias.view(self.subsets, -1)

@@ -46,6 +46,26 @@ def test_features_pool_to_h(name: str, name_of_layout: str, frames: int, bodies:
     assert encoder.layout is skeleton
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"name": "stgcn", "width": 16, "out_channels": 16},  # wide enough for both orders of its products
+        {"name": "dsta", **SMALL["dsta"]},
+        {"name": "bigru", "hidden": 6, "layers": 1},
+        {"name": "bigru", "hidden": 6, "layers": 1, "variant": "released"},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")  # torch on nn.GRU's own weights
+def test_a_classifier_exported_with_two_clips_takes_any_number(section: dict[str, Any]) -> None:
+    encoder = build_encoder(section, layout("coco-17"))
+    scores = nn.Sequential(encoder, nn.Linear(encoder.feature_dim, 5)).eval()
+    batch = torch.export.Dim("n", min=1, max=64)
+    exported = torch.export.export(scores, (torch.randn(2, 3, 8, 17, 2),), dynamic_shapes=({0: batch},)).module()
+    for clips in (torch.randn(n, 3, 8, 17, 2) for n in (1, 2, 7, 64)):
+        with torch.no_grad():
+            torch.testing.assert_close(exported(clips), scores(clips), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", list(SMALL))
 def test_settings_are_the_constructors(name: str) -> None:
     parameters = inspect.signature(ENCODERS[name]).parameters
