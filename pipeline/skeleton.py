@@ -11,7 +11,7 @@ from skelpipe.yaml_reader import Section, parse_yaml
 
 __all__ = ["Layout", "layout", "parse_layout"]
 
-KEYS = ("name", "joints", "centre", "shoulders", "bones", "mirror", "parts", "levels")
+KEYS = ("name", "source", "joints", "centre", "shoulders", "bones", "mirror", "parts", "levels")
 
 
 @dataclass(frozen=True)

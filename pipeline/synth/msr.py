@@ -24,7 +24,7 @@ __all__ = ["film", "render_jobs"]
 SETUP, CAMERA = 1, 1  # the middle camera
 LOST = 0.04  # share of recordings, at difficulty 1, in which the sensor loses the person
 LONGEST_LOSS = 0.25  # of the recording
-LAYOUT = "kinect-v1-20"
+LAYOUT = "msr-action3d-20"
 # The names of joints that Kinect v2 calls otherwise.
 V2_NAMES = {
     "shoulder centre": "spine shoulder",

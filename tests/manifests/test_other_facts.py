@@ -2,6 +2,7 @@
 
 import pytest
 
+from skelpipe import manifests
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare.plan import counts
@@ -80,7 +81,7 @@ def test_msr_cross_subject() -> None:
     assert len(manifest.classes) == 20
 
 
-@pytest.mark.parametrize("name", ["kinect-v2-25", "kinect-v1-20", "coco-17"])
+@pytest.mark.parametrize("name", manifests.names("layouts"))
 def test_layouts_are_consistent(name: str) -> None:
     """A tree over all joints; exchanging left and right keeps bones and parts."""
     body = layout(name)

@@ -190,7 +190,7 @@ def test_same_length_keeps_every_frame(moving_bodies) -> None:
 
 
 def test_the_origin_is_the_spine_middle_the_spine_or_the_centre(moving_bodies) -> None:
-    old_kinect = layout("kinect-v1-20")
+    old_kinect = layout("msr-action3d-20")
     plain = replace(old_kinect, joints=tuple(f"joint {v}" for v in range(20)))
     assert [origin_joint(of) for of in (KINECT, old_kinect, plain)] == [1, 3, old_kinect.centre]
     frames = [[(0, pose[:20]) for _, pose in frame] for frame in moving_bodies(3, frames=15)]

@@ -63,7 +63,7 @@ def test_damage_is_reported_with_file_and_line(case) -> None:
 
 
 def test_layout_is_a_whole_skeleton() -> None:
-    kinect = layout("kinect-v1-20")
+    kinect = layout("msr-action3d-20")
     assert len(kinect) == 20
     assert len(kinect.edges) == 19
     assert [kinect.mirror[v] for v in kinect.mirror] == list(range(20))

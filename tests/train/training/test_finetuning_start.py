@@ -49,7 +49,7 @@ def test_another_layout_is_told(finished: Path, tmp_path: Path) -> None:
     other = Dataset.open(tmp_path / "set")
     refused = run(other, tmp_path / "x", "--checkpoint", str(finished))
     assert refused.exit_code == 2
-    assert "layout: trained on kinect-v2-25, asked for kinect-v1-20" in refused.stderr
+    assert "layout: trained on kinect-v2-25, asked for msr-action3d-20" in refused.stderr
 
 
 def test_another_backbone_than_the_checkpoints_is_told(
