@@ -9,6 +9,7 @@ from torch import Tensor
 from skelpipe.augment.chance import check_probability, gate, whole
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import weigh
+from skelpipe.views import POSITIONS
 
 __all__ = ["AxisMask"]
 
@@ -26,16 +27,17 @@ class AxisMask:
         check_probability(self.probability)
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `keep`, float32[N,C]: 0 for the axis that is masked, 1 for the others."""
+        """Draw `keep`, float32[N,3]: 0 for the axis that is masked, 1 for the others."""
         unit = draws.uniform(2)
-        axis = whole(unit[:, 1:], 0, shape[1])
-        masked = (axis == torch.arange(shape[1], device=unit.device)) & gate(unit[:, :1], self.probability)
+        count = min(shape[1], POSITIONS)
+        axis = whole(unit[:, 1:], 0, count)
+        masked = (axis == torch.arange(count, device=unit.device)) & gate(unit[:, :1], self.probability)
         return {"keep": (~masked).to(unit.dtype)}
 
     def weights(self, params: dict[str, Tensor]) -> Tensor:
-        """Return float32[N,C]: the factor of each axis."""
+        """Return float32[N,3]: the factor of each axis."""
         return params["keep"]
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Mask clips [N,C,T,V,M]; same shape."""
+        """Mask clips [N,C,T,V,M]; same shape. Scores stay."""
         return weigh(x, self.weights(params))

@@ -10,7 +10,9 @@ from torch import Tensor
 from skelpipe.augment.bone_tree import paths_from_centre
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import mix_joints, product
+from skelpipe.augment.scores import with_scores
 from skelpipe.skeleton import Layout
+from skelpipe.views import positions
 
 __all__ = ["BoneRescale"]
 
@@ -36,10 +38,10 @@ class BoneRescale:
         return product(paths * params["factor"][:, None], bones) + root
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Rescale the bones of clips [N,C,T,V,M]; same shape."""
+        """Rescale the bones of clips [N,C,T,V,M]; same shape. Scores stay."""
         if x.shape[3] != len(self.layout):
             raise ValueError(f"the layout {self.layout.name} does not fit clips of {x.shape[3]} joints")
-        return mix_joints(x, self.mixture(params))
+        return with_scores(mix_joints(positions(x), self.mixture(params)), x)
 
 
 @cache

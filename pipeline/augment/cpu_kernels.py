@@ -13,6 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]
 
@@ -28,17 +29,18 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def mix(x: Tensor | MappedClips, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
-    """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,3,T,V,M].
+    """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,C,T,V,M].
 
-    `matrix` is [N,3,3]; `frames` int64[N,T] and `joints` int64[N,V], None to keep them all. Raises IndexError for
-    a frame or joint that does not exist, ValueError for clips that do not have three axes.
+    Channels beyond the axes x, y, z only change frames and joints. `matrix` is [N,3,3]; `frames` int64[N,T] and
+    `joints` int64[N,V], None to keep them all. Raises IndexError for a frame or joint that does not exist,
+    ValueError for clips that have fewer than three axes.
     """
     n, c, t, v, m = x.shape
-    if c != 3:
+    if c < POSITIONS:
         raise ValueError(f"clips of three axes are mixed here, not of {c}")
     chosen = torch.arange(t).expand(n, t) if frames is None else frames
     y = torch.empty(x.shape)
-    expect(y, (matrix, "ncc"), (chosen, "nt"), *(() if joints is None else [(joints, "nv")]))
+    expect(y, (matrix, "naa"), (chosen, "nt"), *(() if joints is None else [(joints, "nv")]))
     order = torch.empty(n, 0, dtype=torch.int64) if joints is None else joints
     how = arrays(y.view(n, c, t, v * m), matrix, chosen, order)
     if isinstance(x, MappedClips):
@@ -51,17 +53,19 @@ def mix(x: Tensor | MappedClips, matrix: Tensor, frames: Tensor | None, joints: 
 
 
 def add_noise(x: Tensor, scale: Tensor, start: Tensor, pool: Tensor, *, empty: bool) -> None:
-    """Add scale[n] times pool[start[n]:] to contiguous clips [N,C,T,V,M] in place, to absent bodies if `empty`.
+    """Add scale[n] times pool[start[n]:] to the positions of contiguous clips [N,C,T,V,M] in place.
 
-    `scale` is float32[N], `start` int64[N]. Raises IndexError where the pool ends too early.
+    Absent bodies get noise only if `empty`. `scale` is float32[N], `start` int64[N]. Raises IndexError where the
+    pool ends too early.
     """
     n, c, t, v, m = expect(x, (scale, "n"), (start, "n"))
-    if not _add_noise(m, empty, *arrays(x.view(n, c * t, v * m), scale, start, pool)):
+    rows = min(c, POSITIONS) * t
+    if not _add_noise(m, empty, rows, *arrays(x.view(n, c * t, v * m), scale, start, pool)):
         raise IndexError(f"noise for clips of {tuple(x.shape)} begins too near the end of its pool")
 
 
 def blur(x: Tensor, on: Tensor, weights: Tensor) -> None:
-    """Convolve those contiguous clips [N,C,T,V,M] that are `on`, bool[N], in time and in place.
+    """Convolve the positions of those contiguous clips [N,C,T,V,M] that are `on`, bool[N], in time and in place.
 
     `weights`, float32[N,2k+1], are symmetric; beyond both ends are zeros.
     """
@@ -70,8 +74,8 @@ def blur(x: Tensor, on: Tensor, weights: Tensor) -> None:
 
 
 def scale_axes(x: Tensor, weights: Tensor) -> None:
-    """Multiply the axes of contiguous clips [N,C,T,V,M] by `weights`, float32[N,C], in place."""
-    n, c, t, v, m = expect(x, (weights, "nc"))
+    """Multiply the axes of contiguous clips [N,C,T,V,M] by `weights`, float32[N,3], in place."""
+    n, c, t, v, m = expect(x, (weights, "na"))
     _scale_axes(*arrays(x.view(n, c, t * v * m), weights))
 
 
@@ -87,8 +91,8 @@ def zero_joints(x: Tensor, joints: Tensor, first: Tensor, length: Tensor) -> Non
 def fill_boxes(x: Tensor, joints: Tensor, start: Tensor, pool: Tensor) -> None:
     """Replace `joints`, int64[N,k], of contiguous clips [N,C,T,V,M] by pool[start[n]:] scaled to the body's box.
 
-    The pool's numbers are in the order [C,T,k,M]. Raises IndexError for joints that do not exist, or where the
-    pool ends too early.
+    Scores stay. The pool's numbers are in the order [3,T,k,M]. Raises IndexError for joints that do not exist, or
+    where the pool ends too early.
     """
     expect(x, (joints.sum(1), "n"), (start, "n"))
     if not _fill_boxes(*arrays(x, joints, start, pool)):
@@ -112,9 +116,10 @@ def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
 def expect(x: Tensor, *others: tuple[Tensor, str]) -> tuple[int, ...]:
     """Return the shape of the clips `x`. The kernels themselves check no bounds.
 
-    Raises ValueError unless the clips are contiguous and the others have the dimensions named, letters of "nctvm".
+    Raises ValueError unless the clips are contiguous and the others have the dimensions named, letters of "nctvm",
+    or "a" for the axes.
     """
-    sizes = dict(zip("nctvm", x.shape, strict=True))
+    sizes = dict(zip("nctvm", x.shape, strict=True)) | {"a": min(x.shape[1], POSITIONS)}
     for other, names in others:
         if other.shape != tuple(sizes[name] for name in names):
             raise ValueError(f"parameters of {tuple(other.shape)} do not fit clips of {tuple(x.shape)}")
@@ -151,11 +156,11 @@ def _mix_mapped(
     frames: np.ndarray,
     joints: np.ndarray,
 ) -> bool:
-    axes, count, width = y.shape[1:]
+    channels, count, width = y.shape[1:]
     row, source = np.empty(width, np.float32), np.empty(width, np.int64)
     fits = True
     for n in range(len(y)):
-        x = pieces[piece[n]][start[n] : start[n] + axes * count * width].reshape((axes, count, width))
+        x = pieces[piece[n]][start[n] : start[n] + channels * count * width].reshape((channels, count, width))
         fits &= _mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], row, source)
     return fits
 
@@ -172,7 +177,7 @@ def _mix_clip(
     source: np.ndarray,
 ) -> bool:
     """`joints` is empty where they stay; `row` and `source` are memory for one frame and its source columns."""
-    axes, count, width = x.shape
+    channels, count, width = x.shape
     reordered = False
     for v in range(len(joints)):
         joint = joints[v]
@@ -191,8 +196,12 @@ def _mix_clip(
             y0[i] = a[0, 2] * x2[i] + (a[0, 1] * x1[i] + a[0, 0] * x0[i])
             y1[i] = a[1, 2] * x2[i] + (a[1, 1] * x1[i] + a[1, 0] * x0[i])
             y2[i] = a[2, 2] * x2[i] + (a[2, 1] * x1[i] + a[2, 0] * x0[i])
+        for c in range(POSITIONS, channels):  # scores
+            kept, score = y[c, t], x[c, frame]
+            for i in range(width):
+                kept[i] = score[i]
         if reordered:
-            for c in range(axes):
+            for c in range(channels):
                 mixed = y[c, t]
                 for i in range(width):
                     row[i] = mixed[i]
@@ -203,9 +212,10 @@ def _mix_clip(
 
 @kernel
 def _add_noise(
-    bodies: int, empty: bool, x: np.ndarray, scale: np.ndarray, start: np.ndarray, pool: np.ndarray
+    bodies: int, empty: bool, rows: int, x: np.ndarray, scale: np.ndarray, start: np.ndarray, pool: np.ndarray
 ) -> bool:
-    clips, rows, width = x.shape
+    """The first `rows` rows of a clip are its positions."""
+    clips, _, width = x.shape
     weight = np.empty(width, np.float32)
     for n in range(clips):
         if scale[n] == 0:
@@ -213,7 +223,7 @@ def _add_noise(
         if start[n] < 0 or start[n] + rows * width > len(pool):
             return False
         for m in range(bodies):
-            here = scale[n] if empty or _any(x[n], m, bodies) else np.float32(0)
+            here = scale[n] if empty or _any(x[n, :rows], m, bodies) else np.float32(0)
             for i in range(m, width, bodies):
                 weight[i] = here
         for r in range(rows):
@@ -235,7 +245,8 @@ def _any(clip: np.ndarray, body: int, bodies: int) -> bool:
 @kernel
 def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> None:
     """`weights` are those of the frame itself and of the frames 1, 2, ... away on both sides."""
-    clips, axes, size = x.shape
+    clips, channels, size = x.shape
+    axes = min(channels, POSITIONS)
     margin = (weights.shape[1] - 1) * width
     padded = np.zeros(size + 2 * margin, np.float32)
     for n in range(clips):
@@ -259,7 +270,7 @@ def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> Non
 @kernel
 def _scale_axes(x: np.ndarray, weights: np.ndarray) -> None:
     for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
+        for c in range(weights.shape[1]):
             if weights[n, c] != 1:
                 for i in range(x.shape[2]):
                     x[n, c, i] *= weights[n, c]
@@ -280,7 +291,8 @@ def _zero_joints(x: np.ndarray, joints: np.ndarray, first: np.ndarray, length: n
 
 @kernel
 def _fill_boxes(x: np.ndarray, joints: np.ndarray, start: np.ndarray, pool: np.ndarray) -> bool:
-    clips, axes, frames, count, bodies = x.shape
+    clips, channels, frames, count, bodies = x.shape
+    axes = min(channels, POSITIONS)
     replaced = joints.shape[1]
     low, size = np.empty(axes, np.float32), np.empty(axes, np.float32)
     for n in range(clips):

@@ -33,14 +33,14 @@ class FrameOp(Op, Protocol):
 
 @runtime_checkable
 class AxisOp(Op, Protocol):
-    """An augmentation that only mixes the axes: float32[N,C,C]."""
+    """An augmentation that only mixes the axes x, y, z: float32[N,3,3]."""
 
     def matrix(self, params: Params) -> Tensor: ...
 
 
 @runtime_checkable
 class MaskOp(Op, Protocol):
-    """An augmentation that only weighs the axes: float32[N,C]."""
+    """An augmentation that only weighs the axes x, y, z: float32[N,3]."""
 
     def weights(self, params: Params) -> Tensor: ...
 

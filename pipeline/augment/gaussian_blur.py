@@ -11,7 +11,9 @@ from torch import Tensor
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import check_probability, gate
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.scores import with_scores
 from skelpipe.errors import UsageError
+from skelpipe.views import positions
 
 __all__ = ["GaussianBlur"]
 
@@ -55,7 +57,7 @@ class GaussianBlur:
         return torch.where(params["on"][:, None], g, (k == 0).to(g.dtype))
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Blur clips [N,C,T,V,M]; same shape."""
+        """Blur clips [N,C,T,V,M]; same shape. Scores stay."""
         return self.change(x.clone(memory_format=torch.contiguous_format), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
@@ -63,7 +65,7 @@ class GaussianBlur:
         kernel = self.kernel(params)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         if not cpu_kernels.usable(wide, kernel):
-            return _convolve(x, kernel)
+            return with_scores(_convolve(positions(x), kernel), x)
         cpu_kernels.blur(wide, params["on"], kernel)
         return wide.to(x.dtype)
 

@@ -12,6 +12,7 @@ from skelpipe.augment.chance import check_probability, gate
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, pool, window
 from skelpipe.errors import UsageError
+from skelpipe.views import POSITIONS, positions
 
 __all__ = ["GaussianNoise"]
 
@@ -36,26 +37,28 @@ class GaussianNoise:
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `scale`, float32[N], the standard deviation or 0, and `start`, int64[N], of the pool's window."""
         unit = draws.uniform(2)
+        length = min(shape[1], POSITIONS) * prod(shape[2:])
         on = gate(unit[:, 0], self.probability)
         # All clips whose gate is closed share the first window, which then is in the cache.
-        return {"scale": on * unit.new_full((), self.sd), "start": on * draw_start(unit[:, 1], prod(shape[1:]))}
+        return {"scale": on * unit.new_full((), self.sd), "start": on * draw_start(unit[:, 1], length)}
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Add noise to clips [N,C,T,V,M]; same shape."""
+        """Add noise to clips [N,C,T,V,M]; same shape. Scores stay."""
         return self.change(x.clone(memory_format=torch.contiguous_format), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place."""
         n, c, t, v, m = x.shape
+        rows = min(c, POSITIONS) * t
         if cpu_kernels.usable(x, params["scale"]):
-            numbers = pool("gaussian", c * t * v * m, x.device)
+            numbers = pool("gaussian", rows * v * m, x.device)
             cpu_kernels.add_noise(x, params["scale"], params["start"], numbers, empty=self.empty)
             return x
-        field = window("gaussian", params["start"], c * t * v * m).view(n, c * t, v * m)
+        field = window("gaussian", params["start"], rows * v * m).view(n, rows, v * m)
         scale = params["scale"][:, None]
         if not self.empty:
-            scale = (scale * _present(x)).repeat(1, v)
-        x.view(n, c * t, v * m).addcmul_(field, scale[:, None])
+            scale = (scale * _present(positions(x))).repeat(1, v)
+        x.view(n, c * t, v * m)[:, :rows].addcmul_(field, scale[:, None])
         return x
 
 

@@ -18,6 +18,8 @@ __all__ = ["JointMask"]
 class JointMask:
     """x' = 0 in `fewest` to `most` joints of all bodies in one span of T/4 to T/2 frames, with `probability`.
 
+    A masked joint is one that was not seen: its score becomes 0 too.
+
     The number of joints, the joints (without replacement), the length of the span and its first frame are uniform.
     Wu et al., sec. 3.3, name it without parameters; these are ours.
     """

@@ -9,7 +9,9 @@ from torch import Tensor
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, pool, window
+from skelpipe.augment.scores import with_scores
 from skelpipe.errors import UsageError
+from skelpipe.views import POSITIONS, positions
 
 __all__ = ["JointNoise"]
 
@@ -31,29 +33,30 @@ class JointNoise:
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `joints`, int64[N,k], distinct, and `start`, int64[N], of the pool's window."""
-        c, t, v, m = shape[1:]
+        c, (t, v, m) = min(shape[1], POSITIONS), shape[2:]
         k = min(self.count, v)
         unit = draws.uniform(v + 1)
         joints = unit[:, 1:].argsort(dim=1, stable=True)[:, :k]
         return {"joints": joints, "start": draw_start(unit[:, 0], c * t * k * m)}
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Replace joints of clips [N,C,T,V,M]; same shape."""
+        """Replace joints of clips [N,C,T,V,M]; same shape. Scores stay."""
         if cpu_kernels.usable(x):
             return self.change(x.clone(memory_format=torch.contiguous_format), params)
-        return x.scatter(3, *self._noise(x, params))
+        return with_scores(positions(x).scatter(3, *self._noise(positions(x), params)), x)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place."""
         if not cpu_kernels.usable(x):
-            return x.scatter_(3, *self._noise(x, params))
+            positions(x).scatter_(3, *self._noise(positions(x), params))
+            return x
         joints, start = params["joints"], params["start"]
-        numbers = pool("uniform", joints.shape[1] * x[:1, :, :, 0].numel(), x.device)
+        numbers = pool("uniform", joints.shape[1] * positions(x)[:1, :, :, 0].numel(), x.device)
         cpu_kernels.fill_boxes(x, joints, start, numbers)
         return x
 
     def _noise(self, x: Tensor, params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return which joint to write to, and what: both [N,C,T,k,M]."""
+        """Return which joint to write to, and what, for positions [N,3,T,V,M]: both [N,3,T,k,M]."""
         n, c, t, _, m = x.shape
         k = params["joints"].shape[1]
         at = params["joints"][:, None, None, :, None].expand(n, c, t, k, m)

@@ -9,6 +9,7 @@ from torch import Tensor
 from skelpipe.augment.chance import whole
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp
+from skelpipe.views import POSITIONS
 
 __all__ = ["Rotate"]
 
@@ -26,8 +27,8 @@ class Rotate:
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `angle`, float32[N,3] about x, y, z in radians, and the rotation `matrix`, float32[N,3,3]."""
-        if shape[1] != 3:
-            raise ValueError(f"a rotation needs the axes x, y, z; these clips have {shape[1]}")
+        if shape[1] < POSITIONS:
+            raise ValueError(f"a rotation needs the axes x, y, z; these clips have {shape[1]} channels")
         unit = draws.uniform(4)
         is_main = whole(unit[:, :1], 0, 3) == torch.arange(3, device=unit.device)
         angle = unit[:, 1:] * torch.where(is_main, self.main, self.other).to(unit.dtype).deg2rad_()
@@ -38,7 +39,7 @@ class Rotate:
         return params["matrix"]
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Rotate clips [N,3,T,V,M]; same shape."""
+        """Rotate clips [N,C,T,V,M]; same shape. Scores stay."""
         return warp(x, matrix=self.matrix(params))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp
 from skelpipe.errors import UsageError
+from skelpipe.views import POSITIONS
 
 __all__ = ["Shear"]
 
@@ -26,9 +27,9 @@ class Shear:
             raise UsageError(f"the shear amplitude is {self.amplitude}; it must be 0 (no shear) or more")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,3,T,V,M]."""
-        if shape[1] != 3:
-            raise ValueError(f"a shear needs the axes x, y, z; these clips have {shape[1]}")
+        """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,C,T,V,M]."""
+        if shape[1] < POSITIONS:
+            raise ValueError(f"a shear needs the axes x, y, z; these clips have {shape[1]} channels")
         shares = draws.uniform(6, -self.amplitude, self.amplitude)
         matrix = shares.new_ones(len(shares), 9)
         # Row by row R is 1 a a a 1 a a a 1: twice a one with three shares, then a one.
@@ -40,5 +41,5 @@ class Shear:
         return params["matrix"]
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Shear clips [N,3,T,V,M]; same shape."""
+        """Shear clips [N,C,T,V,M]; same shape. Scores stay."""
         return warp(x, matrix=self.matrix(params))

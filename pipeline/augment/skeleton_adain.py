@@ -9,9 +9,10 @@ from torch import Tensor
 from skelpipe.augment.bone_tree import bones_of, joints_of
 from skelpipe.augment.donor import DONOR, draw_donors
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.scores import with_scores
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
-from skelpipe.views import VIEWS
+from skelpipe.views import VIEWS, positions
 
 __all__ = ["SkeletonAdaIN"]
 
@@ -45,9 +46,9 @@ class SkeletonAdaIN:
         return {DONOR: draw_donors(draws)}
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Return clips [N,C,T,V,M] with their donors' statistics; in float32 or wider inside."""
+        """Return clips [N,C,T,V,M] with their donors' statistics; in float32 or wider inside. Scores stay."""
         donor = params[DONOR]
-        wide = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+        wide = positions(x).to(torch.promote_types(x.dtype, torch.float32)).contiguous()
         if self.variant == "paper" or self.view == "motion":
             swapped = self._swap(wide, donor)
         elif self.view == "bone":
@@ -55,7 +56,7 @@ class SkeletonAdaIN:
         else:
             bones = _with_lengths_of(bones_of(wide, self.layout), donor)
             swapped = joints_of(bones, wide[:, :, :, self.layout.centre], self.layout)
-        return swapped.to(x.dtype)
+        return with_scores(swapped.to(x.dtype), x)
 
     def _swap(self, x: Tensor, donor: Tensor) -> Tensor:
         """Apply eq. 6; in `paper` to the bodies that are present in a clip and in its donor.

@@ -38,7 +38,7 @@ class TimeRescale:
         return {"on": on, "ratio": torch.where(on, self.low + (self.high - self.low) * unit[:, 1], 1.0)}
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """Rescale clips [N,C,T,V,M]; same shape."""
+        """Rescale clips [N,C,T,V,M]; same shape. Scores are interpolated like positions."""
         return self.change(x.clone(), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:

@@ -5,7 +5,9 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.joints import reorder
+from skelpipe.augment.scores import with_scores
 from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.views import POSITIONS, positions
 
 __all__ = ["warp", "weigh"]
 
@@ -19,43 +21,49 @@ def warp(
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]], of x's shape and dtype.
 
     `x` is [N,C,T,V,M]; `frames` int64[N,T] with values in 0..T-1 (None keeps the frames); `matrix`
-    float32[N,C,C] (None keeps the axes); `joints` int64[N,V] (None keeps the joints). Differentiable in `x` and
+    float32[N,3,3] (None keeps the axes); `joints` int64[N,V] (None keeps the joints). Channels beyond the three
+    axes, the scores, go with their frames and joints and are not mixed. Differentiable in `x` and
     `matrix`. Half-precision clips are mixed in float32 and rounded once, under autocast too. The result is `x`
     itself where nothing is asked for, unless the clips are memory-mapped.
     """
-    if matrix is not None and matrix.shape != (x.shape[0], x.shape[1], x.shape[1]):
+    axes = min(x.shape[1], POSITIONS)
+    if matrix is not None and matrix.shape != (x.shape[0], axes, axes):
         raise ValueError(f"a matrix of {tuple(matrix.shape)} does not fit clips of {tuple(x.shape)}")
     if frames is not None and frames.shape != (x.shape[0], x.shape[2]):
         raise ValueError(f"frames of {tuple(frames.shape)} do not fit clips of {tuple(x.shape)}")
     if joints is not None and joints.shape != (x.shape[0], x.shape[3]):
         raise ValueError(f"an order of {tuple(joints.shape)} joints does not fit clips of {tuple(x.shape)}")
     if isinstance(x, MappedClips):
-        if matrix is not None and x.shape[1] == 3 and cpu_kernels.usable(matrix):
+        if matrix is not None and axes == POSITIONS and cpu_kernels.usable(matrix):
             return cpu_kernels.mix(x, matrix, frames, joints)
         x = x.read()
     if x.numel() == 0:
         return x
-    if matrix is not None and x.shape[1] == 3 and cpu_kernels.usable(x, matrix):
+    if matrix is not None and axes == POSITIONS and cpu_kernels.usable(x, matrix):
         return cpu_kernels.mix(x, matrix, frames, joints)
     if frames is not None:
         x = _choose(x, frames)
     if matrix is not None:
-        x = _mix(x, matrix)
+        x = with_scores(_mix(positions(x), matrix), x)
     return x if joints is None else reorder(x, joints)
 
 
 def weigh(x: Tensor, weights: Tensor, *, owned: bool = False) -> Tensor:
-    """Return y[n,c] = weights[n,c] * x[n,c] of clips [N,C,T,V,M], in x's dtype; weights are [N,C].
+    """Return y[n,c] = weights[n,c] * x[n,c] of clips [N,C,T,V,M], in x's dtype; weights of the axes are [N,3].
 
-    With `owned` x may be overwritten.
+    Scores stay. With `owned` x may be overwritten.
     """
-    if weights.shape != x.shape[:2]:
+    axes = min(x.shape[1], POSITIONS)
+    if weights.shape != (x.shape[0], axes):
         raise ValueError(f"weights of {tuple(weights.shape)} do not fit clips of {tuple(x.shape)}")
     if owned and x.is_contiguous() and cpu_kernels.usable(x, weights):
         cpu_kernels.scale_axes(x, weights)
         return x
     weights = weights[:, :, None, None, None].to(x.dtype)
-    return x.mul_(weights) if owned and not x.requires_grad else x * weights
+    if owned and not x.requires_grad:
+        positions(x).mul_(weights)
+        return x
+    return with_scores(positions(x) * weights, x)
 
 
 def _choose(x: Tensor, frames: Tensor) -> Tensor:

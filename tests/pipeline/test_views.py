@@ -43,6 +43,29 @@ def test_properties() -> None:
     assert not derive(x, "motion", KINECT)[:, :, -1].any()
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_a_score_is_the_mean_of_the_two_it_is_made_of(kind) -> None:
+    """As pyskl has it: positions are differences, a score is a mean, and motion ends with zeros."""
+    x = np.concatenate([clips(), np.random.default_rng(1).random((2, 1, 6, 25, 2), np.float32)], axis=1)
+    x[1, ..., 1] = 0  # an absent body
+    bone, motion = np.zeros_like(x), np.zeros_like(x)
+    for child, parent in [*PAIRS, (21, 21)]:
+        bone[:, :3, :, child - 1] = x[:, :3, :, child - 1] - x[:, :3, :, parent - 1]
+        bone[:, 3, :, child - 1] = (x[:, 3, :, child - 1] + x[:, 3, :, parent - 1]) / 2
+    for t in range(5):
+        motion[:, :3, t] = x[:, :3, t + 1] - x[:, :3, t]
+        motion[:, 3, t] = (x[:, 3, t + 1] + x[:, 3, t]) / 2
+    assert np.array_equal(derive(kind(x), "bone", KINECT), bone)
+    assert np.array_equal(derive(kind(x), "motion", KINECT), motion)
+    assert np.array_equal(bone[:, 3, :, 20], x[:, 3, :, 20])
+    assert not bone[1, ..., 1].any()
+    assert not motion[1, ..., 1].any()
+    # Both are linear, so that anchors may be derived from the mean clip.
+    for view in ("bone", "motion"):
+        mean = np.asarray(derive(kind(x), view, KINECT)).mean(0)
+        np.testing.assert_allclose(derive(kind(x.mean(0)), view, KINECT), mean, atol=1e-6)
+
+
 def test_unknown_view() -> None:
     with pytest.raises(UsageError, match="joint, bone, motion"):
         derive(clips(), "velocity", KINECT)
