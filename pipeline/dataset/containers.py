@@ -10,7 +10,7 @@ from skelpipe.dataset.hdf5 import map_hdf5
 from skelpipe.dataset.tar_shard import Geometry, check_shard
 from skelpipe.errors import DatasetError
 
-__all__ = ["map_rows", "map_subset"]
+__all__ = ["map_file", "map_rows", "map_subset"]
 
 
 def map_rows(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where: str) -> np.ndarray:
@@ -39,12 +39,13 @@ def map_subset(
     start = 0
     for shard in card["splits"][subset]["shards"]:
         path = folder / subset / geometry.view / f"{shard['name']}.tar"
-        pieces.append(map_rows(_map_file(path), geometry, ids[start : start + shard["samples"]], str(path)))
+        pieces.append(map_rows(map_file(path), geometry, ids[start : start + shard["samples"]], str(path)))
         start += shard["samples"]
     return pieces
 
 
-def _map_file(path: Path) -> np.ndarray:
+def map_file(path: Path) -> np.ndarray:
+    """Return a file's bytes, uint8, read-only; DatasetError where it cannot be read."""
     try:
         return np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError) as error:  # an empty file is a ValueError

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from io import BytesIO
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples, why_no_anchors
-from skelpipe.dataset.containers import map_subset
+from skelpipe.dataset.containers import map_file, map_subset
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
@@ -22,6 +22,7 @@ from skelpipe.views import VIEWS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from webdataset.compat import FluidWrapper
 
     from skelpipe.dataset.gather import Pieces
     from skelpipe.dataset.mapped_clips import MappedClips
@@ -116,6 +117,39 @@ class Dataset:
     def reader(self, subset: str, view: str) -> "Reader":
         """Return a reader of the clips of one subset and view."""
         return Reader(self, subset, view)
+
+    def webdataset(
+        self, subset: str, view: str, *, shuffle: int = 0, seed: int = 0, epoch: int = 0
+    ) -> "FluidWrapper":
+        """Return the samples of one subset and view as a pipeline of webdataset, the library.
+
+        A sample is a dict: `__key__` and `__url__` as webdataset has them, `id`, `index` (the row in the subset),
+        `cls` (the label), and `VIEW.npy` (the clip, float32 [C,T,V,M], equal to the reader's). Shards are divided
+        among nodes and then among DataLoader workers, so that together they have every sample once; with fewer
+        shards than workers some have none. `shuffle` is the number of samples in a shuffle buffer, and 0 keeps row
+        order; with it the shards are permuted too. Both orders are functions of (seed, epoch).
+
+        The pipeline takes further stages, such as `.to_tuple("joint.npy", "cls").batched(64)`, and can be
+        pickled. Raises DatasetError where the dataset has no shards or one differs from the card.
+        """
+        from skelpipe.dataset.web_pipeline import WebShard, web_pipeline
+
+        if "shards" not in self.card["formats"]:
+            raise DatasetError(
+                f"{self.path}: holds its clips in HDF5 files only, and webdataset reads tar shards: prepare it "
+                f"with --format shards or both"
+            )
+        geometry, ids, shards, first = self.geometry(view), self.ids(subset), [], 0
+        for entry in self.shards(subset):
+            name, end = f"{subset}/{view}/{entry['name']}.tar", first + entry["samples"]
+            mapped = (
+                partial(map_file, self.filesystem.local_path / name)
+                if self.remote is None
+                else partial(self.remote.map, name)
+            )
+            shards.append(WebShard(f"{self.path}/{name}", ids[first:end], first, mapped))
+            first = end
+        return web_pipeline(shards, geometry, shuffle=shuffle, seed=seed, epoch=epoch)
 
     def videos(self, subset: str) -> Videos:
         """Return the untrimmed videos of one subset with a label per frame, for segmentation.
