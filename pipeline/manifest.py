@@ -13,10 +13,26 @@ from skelpipe.files import canonical_json
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import parse_yaml
 
-__all__ = ["BY_ID", "SUBSETS", "Fields", "Manifest", "Segments", "Split", "Value"]
+__all__ = [
+    "BODY_CHOICES",
+    "BY_ID",
+    "EMPTY_FRAMES",
+    "MISSING_JOINTS",
+    "SUBSETS",
+    "Fields",
+    "Manifest",
+    "Segments",
+    "Split",
+    "Value",
+]
 
 SUBSETS = ("train", "test")
 BY_ID = "id"  # the field of a split by lists of recording ids
+# What is done with more bodies than a clip holds, with frames that show no body, with joints that were not found
+# (docs/own-dataset.md).
+BODY_CHOICES = ("motion", "first")
+EMPTY_FRAMES = ("as-authors", "dropped", "held", "interpolated")
+MISSING_JOINTS = ("refused", "held", "interpolated", "parent")
 
 Value = int | str
 Fields = Mapping[str, Value]  # the fields of a recording's name: digits as numbers, anything else as text
@@ -100,6 +116,7 @@ class Manifest:
     homepage: str
     axes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    array: str = ""
     body_choice: str = "first"
     empty_frames: str = "as-authors"
     missing_joints: str = "refused"
@@ -187,6 +204,7 @@ class Manifest:
         content = {
             "reader": self.reader,
             "y_down": self.y_down,
+            "form": [self.axes, self.channels, self.array, self.missing_value],
             "layout": self.layout.to_plain(),
             "name": [self.name_pattern.pattern, self.suffixes, self.strict_names],
             "label": [self.label, self.first_label, self.classes],

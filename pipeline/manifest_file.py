@@ -5,6 +5,7 @@ YAML file or text files with one entry per line, in the folder of the user's YAM
 in manifests/lists.
 """
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -13,20 +14,33 @@ from typing import Any
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.manifest import BY_ID, SUBSETS, Manifest, Segments, Split, Value
-from skelpipe.raw.readers import READERS
+from skelpipe.manifest import (
+    BODY_CHOICES,
+    BY_ID,
+    EMPTY_FRAMES,
+    MISSING_JOINTS,
+    SUBSETS,
+    Manifest,
+    Segments,
+    Split,
+    Value,
+)
+from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
-from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
+from skelpipe.yaml_reader import Section, described, parse_yaml, read_yaml
 
 __all__ = ["load_manifest"]
 
 KEYS = (
     *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
     *("first_label", "ranges", "missing", "units", "y", "segments", "classes", "splits", "terms", "homepage"),
+    *("axes", "channels", "array", "body_choice", "empty_frames", "missing_joints", "missing_value"),
 )
 SPLIT_KEYS = ("field", "train", "test", "published")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-MOST_BODIES = 6
+AXES = {"N": "recordings", "T": "frames", "V": "joints", "M": "bodies", "C": "numbers per joint"}
+CHANNELS = ("x", "y", "z", "score", "unused")
+SCORES = ("score", "scores", "confidence", "conf", "visibility", "probability", "prob", "likelihood", "certainty")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 Lines = Callable[[str, str], list[str]]  # (file, where): the lines of a list file
@@ -43,7 +57,7 @@ def load_manifest(name: str) -> Manifest:
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageError(f"{where}: {path.parent / file} cannot be read: {error}") from None
 
-        return _parse(Section(read_yaml(path), name, KEYS), SPLIT_KEYS, beside)
+        return _parse(Section(read_yaml(path), name, KEYS), SPLIT_KEYS, beside, own=True)
     return _built_in(name)
 
 
@@ -54,10 +68,11 @@ def _built_in(name: str) -> Manifest:
     except KeyError as error:
         raise UsageError(f"{error.args[0]}; a dataset of your own is given as the path of its .yaml") from None
     top = Section(content, f"{name}.yaml", (*KEYS, "recordings"))
-    return _parse(top, (*SPLIT_KEYS, "needs"), lambda file, _: manifests.read_lines("lists", file))
+    return _parse(top, (*SPLIT_KEYS, "needs"), lambda file, _: manifests.read_lines("lists", file), own=False)
 
 
-def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines) -> Manifest:
+def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool) -> Manifest:
+    """Read the keys. The defaults of a user's `own` dataset are not those of the papers' code."""
     name = top.get("name", str)
     if not NAME.fullmatch(name):
         raise UsageError(f"{top.at('name')}: {name!r} may hold letters, digits, - and _ only")
@@ -68,14 +83,15 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines) -> Manifest:
     if not segments and label not in groups:
         raise UsageError(f"{top.at('label')}: name_pattern has no group {label!r}: it must hold the class")
     classes, note = _classes(top, lines)
+    reader = _reader(top)
     return Manifest(
         name=name,
         title=top.get("title", str, name),
-        reader=_reader(top),
+        reader=reader,
         layout=_layout(top, name),
         units=top.get("units", str, "metres"),
         y_down=_choice(top, "y", ("up", "down")) == "down",
-        bodies=_within(top, "bodies", 1, MOST_BODIES, default=1),
+        bodies=_at_least(top, "bodies", 1, default=1),
         name_pattern=pattern,
         suffixes=_suffixes(top),
         strict_names=_flag(top, "strict_names", default=True),
@@ -90,6 +106,13 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines) -> Manifest:
         splits=_splits(top, groups, split_keys, lines),
         terms=top.get("terms", str, "The terms of the source are not stated."),
         homepage=top.get("homepage", str, ""),
+        axes=_axes(top, reader),
+        channels=_channels(top, reader),
+        array=top.text("array") if "array" in top.content else "",
+        body_choice=_choice(top, "body_choice", BODY_CHOICES, "motion" if own else "first"),
+        empty_frames=_choice(top, "empty_frames", EMPTY_FRAMES, "dropped" if own else "as-authors"),
+        missing_joints=_choice(top, "missing_joints", MISSING_JOINTS),
+        missing_value=_missing_value(top),
     )
 
 
@@ -109,6 +132,57 @@ def _reader(top: Section) -> str:
     if reader not in READERS:
         raise UsageError(f"{top.at('reader')}: there is no reader {reader!r}; there are: {', '.join(READERS)}")
     return reader
+
+
+def _axes(top: Section, reader: str) -> tuple[str, ...]:
+    """Return the letters of the key `axes`, such as `T,V,C`."""
+    if "axes" not in top.content:
+        return ()
+    said = top.content["axes"]
+    words = top.texts("axes") if isinstance(said, list) else top.text("axes").replace(",", " ").split()
+    axes = tuple("".join(words).upper())
+    if reader in FIXED_CHANNELS:
+        raise UsageError(f"{top.at('axes')}: the files of reader {reader} are text, which has no axes")
+    known = ", ".join(f"{letter} {meaning}" for letter, meaning in AXES.items())
+    if wrong := next((letter for letter in axes if letter not in AXES), None):
+        raise UsageError(f"{top.at('axes')}: there is no axis {wrong!r}; there are: {known}")
+    if len(set(axes)) != len(axes) or not {"T", "V", "C"} <= set(axes):
+        raise UsageError(f"{top.at('axes')}: T, V and C are expected once each, M and N at most once ({known})")
+    return axes
+
+
+def _channels(top: Section, reader: str) -> tuple[str, ...]:
+    """Return the meaning of each number of a joint, names of a score as `score`."""
+    if "channels" not in top.content:
+        return ()
+    said = top.content["channels"]
+    words = said.replace(",", " ").split() if isinstance(said, str) else top.texts("channels")
+    names = [word.strip().lower() for word in words]
+    channels = tuple("score" if name in SCORES else name for name in names)
+    if wrong := next((name for name in channels if name not in CHANNELS), None):
+        raise UsageError(f"{top.at('channels')}: there is no channel {wrong!r}; there are: {', '.join(CHANNELS)}")
+    used = [name for name in channels if name != "unused"]
+    if len(set(used)) != len(used) or not {"x", "y"} <= set(used):
+        raise UsageError(
+            f"{top.at('channels')}: x and y are expected once each, z and score at most once,"
+            f" found {', '.join(names) or 'none'}; a number that is not needed is called unused"
+        )
+    if channels not in FIXED_CHANNELS.get(reader, (channels,)):
+        allowed = " or ".join(f"[{', '.join(each)}]" for each in FIXED_CHANNELS[reader])
+        raise UsageError(f"{top.at('channels')}: the files of reader {reader} hold {allowed}")
+    return channels
+
+
+def _missing_value(top: Section) -> float | None:
+    value = top.content.get("missing_value")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(
+            f"{top.at('missing_value')}: the number that stands for a joint that was not found is expected,"
+            f" found {described(value)}; NaN always stands for one"
+        )
+    return float(value)
 
 
 def _layout(top: Section, name: str) -> Layout:
@@ -216,8 +290,15 @@ def _within(section: Section, key: str, low: int, high: int, *, default: int) ->
     return value
 
 
-def _choice(section: Section, key: str, choices: tuple[str, ...]) -> str:
-    value: str = section.get(key, str, choices[0])
+def _at_least(section: Section, key: str, low: int, *, default: int) -> int:
+    value: int = section.get(key, int, default)
+    if value < low:
+        raise UsageError(f"{section.at(key)}: {value} is less than {low}")
+    return value
+
+
+def _choice(section: Section, key: str, choices: tuple[str, ...], default: str = "") -> str:
+    value: str = section.get(key, str, default or choices[0])
     if value not in choices:
         raise UsageError(f"{section.at(key)}: {value!r} is not one of {', '.join(choices)}")
     return value

@@ -71,6 +71,8 @@ class ClipReader:
         recording, note = _cut(self._recordings.read(sample.file), sample)
         if not recording.bodies:
             raise RawError(f"{where}: no body in any of its {recording.frames} frames")
+        if np.isnan(recording.xyz).any():
+            raise RawError(f"{where}: holds a joint that was not found")
         _, frames, _, bodies = self._shape
         try:
             self._write(recording, self._layout, frames, bodies, out)

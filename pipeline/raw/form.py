@@ -14,7 +14,7 @@ class Form:
 
     `bodies` is the number of bodies per clip. `channels` (such as x, y, score) and `axes` (such as `T,V,C`) are
     empty where the manifest does not declare them. `missing_value` is the value that stands for a joint that was
-    not found, besides NaN.
+    not found, besides NaN. `array` is the name of the array in files that hold several.
     """
 
     layout: Layout
@@ -22,11 +22,19 @@ class Form:
     channels: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     missing_value: float | None = None
+    array: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Form":
         """Return the form that a manifest declares."""
-        return cls(manifest.layout, manifest.bodies, manifest.channels, manifest.axes, manifest.missing_value)
+        return cls(
+            manifest.layout,
+            manifest.bodies,
+            manifest.channels,
+            manifest.axes,
+            manifest.missing_value,
+            manifest.array,
+        )
 
     @property
     def joints(self) -> int:

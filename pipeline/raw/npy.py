@@ -1,66 +1,58 @@
-"""Reader of recordings saved as .npy arrays: [T,V,C] for one body, or [T,M,V,C]; C is 2 or 3."""
+"""Reader of recordings saved as .npy arrays, or as .npz files that hold one or a named one of them."""
 
 import io
 import math
 import tokenize
+import zipfile
+import zlib
 
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.raw.axes import arranged, recorded
+from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 
 __all__ = ["read_npy"]
 
-AXES = 3
-ONE_BODY, MANY_BODIES = 3, 4  # axes of the array
-NUMBERS = "fiu"  # numpy's kinds: floats, integers, unsigned ones
 HEADER = 1 << 14  # bytes; the header is shorter, as numpy refuses longer ones
 VERSIONS = ((1, 0), (2, 0), (3, 0))
 UNREADABLE = (ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError)
+ARCHIVE = b"PK\x03\x04"
+BROKEN = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
+MOST_BYTES = 1 << 30  # of one array
 
 
-def read_npy(text: np.ndarray, name: str, joints: int) -> Recording:
-    """Read the bytes of an .npy file, uint8 [n+1]: the content and one byte that the caller adds.
+def read_npy(text: np.ndarray, name: str, form: Form) -> Recording:
+    """Read the bytes of an .npy or .npz file, uint8 [n+1]: the content and one byte that the caller adds.
 
-    The array holds floats or integers; 2D positions get z = 0. A body whose values are all zero or all NaN is
-    absent in that frame. Bodies keep their slots: an absent body before a present one is listed as zeros. The ids
-    are the slots, from 0. Pickled objects are never loaded. Raises RawError that names the file, and frame, body
-    and joint (from 1) where a value is not finite.
+    The order of the axes is declared or proven (`skelpipe.raw.axes`), as is the meaning of the numbers per joint.
+    Pickled objects are never loaded. Raises RawError that names the file, and frame, body and joint (from 1) where
+    a value is infinite.
     """
-    array = _array(text[:-1], name)
-    if array.dtype.kind not in NUMBERS:
-        raise RawError(f"{name}: an array of floats or integers is expected, found {array.dtype}")
-    if array.ndim not in (ONE_BODY, MANY_BODIES) or array.shape[-1] not in (2, AXES):
-        raise RawError(
-            f"{name}: an array [frames,joints,2 or 3] or [frames,bodies,joints,2 or 3] is expected,"
-            f" found the shape {list(array.shape)}"
-        )
-    if array.shape[-2] != joints:
-        raise RawError(f"{name}: {joints} joints are expected, found {array.shape[-2]}, shape {list(array.shape)}")
-    if array.size == 0:
-        raise RawError(f"{name}: the array is empty, shape {list(array.shape)}")
-    if array.ndim == ONE_BODY:
-        array = array[:, None]
-    frames, bodies, _, axes = array.shape
-    xyz = np.zeros((frames, bodies, joints, AXES))
-    with np.errstate(over="ignore", invalid="ignore"):  # a float beyond 64 bits becomes infinite: refused below
-        xyz[..., :axes] = array
-    known = xyz[..., :axes]
-    known[np.isnan(known).all(axis=(2, 3))] = 0
-    _refuse_infinite(known, name)
-    present = np.any(known, axis=(2, 3))
-    behind = np.logical_or.accumulate(present[:, ::-1], axis=1)
-    listed = behind[:, ::-1]  # every slot up to the last one in use
-    return Recording(listed.sum(axis=1, dtype=np.int32), np.nonzero(listed)[1], xyz[listed])
+    content = text[:-1]
+    if bytes(content[:4]) == ARCHIVE:
+        content = _member(content, form.array, name)
+    return recorded(arranged(_array(content, name), form, name), form, name)
 
 
-def _refuse_infinite(xyz: np.ndarray, name: str) -> None:
-    finite = np.isfinite(xyz).all(axis=3)
-    if finite.all():
-        return
-    frame, body, joint = np.argwhere(~finite)[0]
-    where = f"{name}: frame {frame + 1}, body {body + 1}, joint {joint + 1}"
-    raise RawError(f"{where}: {xyz[frame, body, joint].tolist()} holds a value that is not finite")
+def _member(content: np.ndarray, key: str, name: str) -> np.ndarray:
+    """Return the bytes of one array of an .npz file: the only one, or the one called `key`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content.tobytes())) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            known = ", ".join(sorted(members)) or "none"
+            if key and key not in members:
+                raise RawError(f"{name}: has no array {key!r}; it has: {known}")
+            if not key and len(members) != 1:
+                raise RawError(f"{name}: holds {len(members)} arrays: name one in the manifest as array: {known}")
+            info = members[key or next(iter(members))]
+            if info.file_size > MOST_BYTES:
+                raise RawError(f"{name}: {info.filename} says it holds {info.file_size} bytes: too many")
+            with archive.open(info) as file:
+                return np.frombuffer(file.read(info.file_size + 1), np.uint8)
+    except BROKEN as error:
+        raise RawError(f"{name}: no .npy or .npz file, or one that is damaged: {_first_line(error)}") from None
 
 
 def _array(content: np.ndarray, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from skelpipe.raw.pku import read_pku
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 
-__all__ = ["READERS", "RecordingReader"]
+__all__ = ["FIXED_CHANNELS", "READERS", "RecordingReader"]
 
 Reader = Callable[[np.ndarray, str, Form], Recording]
 
@@ -30,7 +30,13 @@ READERS: dict[str, Reader] = {
     "ntu-skeleton": _of_joints(read_skeleton),
     "pku-text": _of_joints(read_pku),
     "msr-text": _of_joints(read_msr),
-    "npy": _of_joints(read_npy),
+    "npy": read_npy,
+}
+# The channels that the files of a reader may be declared to hold; readers that are not listed leave it open.
+FIXED_CHANNELS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ntu-skeleton": (("x", "y", "z"),),
+    "pku-text": (("x", "y", "z"),),
+    "msr-text": (("x", "y", "z"),),
 }
 
 

@@ -146,6 +146,26 @@ STRANGERS = {
 }
 
 
+def test_what_the_files_hold_is_read_from_the_manifest(gym) -> None:
+    keys = {"axes": "m, t, v, c", "channels": ["Confidence", "x", "y"], "bodies": 40, "missing_value": -1}
+    manifest = load_manifest(changed(gym, **keys, missing_joints="parent", empty_frames="held"))
+    assert (manifest.axes, manifest.channels) == (("M", "T", "V", "C"), ("score", "x", "y"))
+    assert (manifest.bodies, manifest.missing_value) == (40, -1.0)
+    assert (manifest.body_choice, manifest.empty_frames, manifest.missing_joints) == ("motion", "held", "parent")
+    assert manifest.stored_channels == ("x", "y", "z", "score")
+    plain = load_manifest(changed(gym))
+    assert (plain.body_choice, plain.empty_frames, plain.missing_joints) == ("motion", "dropped", "refused")
+    assert plain.stored_channels == ("x", "y", "z")
+    assert plain.definition("xsub") != manifest.definition("xsub")
+    ntu = load_manifest("ntu60")
+    assert (ntu.body_choice, ntu.empty_frames, ntu.missing_joints) == ("first", "as-authors", "refused")
+
+
+@pytest.mark.parametrize("name", ["score", "confidence", "conf", "visibility", "probability", "Prob"])
+def test_names_of_a_score(gym, name: str) -> None:
+    assert load_manifest(changed(gym, channels=["x", "y", name])).channels == ("x", "y", "score")
+
+
 @pytest.mark.parametrize("case", STRANGERS)
 def test_names_that_do_not_fit(gym, case) -> None:
     name, message = STRANGERS[case]
@@ -209,7 +229,43 @@ MISTAKES = {
     ),
     "another dataset's key": (wrong(recordings="ntu120"), "gym.yaml: unknown key 'recordings'"),
     "a class twice": (wrong(classes=["a", "a"]), "gym.yaml: classes: names are expected, each once"),
-    "bodies beyond": (wrong(bodies=7), "gym.yaml: bodies: 7 is not between 1 and 6"),
+    "no bodies": (wrong(bodies=0), "gym.yaml: bodies: 0 is less than 1"),
+    "an unknown axis": (wrong(axes="T,V,D"), "gym.yaml: axes: there is no axis 'D'; there are: N recordings, T"),
+    "an axis left out": (wrong(axes="T,V"), "gym.yaml: axes: T, V and C are expected once each"),
+    "an axis twice": (wrong(axes="T,V,C,T"), "gym.yaml: axes: T, V and C are expected once each"),
+    "axes of a text": (
+        wrong(axes="T,V,C", reader="pku-text"),
+        "gym.yaml: axes: the files of reader pku-text are text",
+    ),
+    "an unknown channel": (
+        wrong(channels=["x", "y", "depth"]),
+        "gym.yaml: channels: there is no channel 'depth'; there are: x, y, z, score, unused",
+    ),
+    "a channel twice": (
+        wrong(channels=["x", "y", "score", "confidence"]),
+        "gym.yaml: channels: x and y are expected once each, z and score at most once, found x, y, score, conf",
+    ),
+    "channels without y": (wrong(channels="x, score"), "gym.yaml: channels: x and y are expected once each"),
+    "channels of a fixed format": (
+        wrong(channels=["x", "y", "score"], reader="ntu-skeleton"),
+        "gym.yaml: channels: the files of reader ntu-skeleton hold [x, y, z]",
+    ),
+    "an unknown choice of bodies": (
+        wrong(body_choice="largest"),
+        "gym.yaml: body_choice: 'largest' is not one of motion, first",
+    ),
+    "an unknown policy for frames": (
+        wrong(empty_frames="drop"),
+        "gym.yaml: empty_frames: 'drop' is not one of as-authors, dropped, held, interpolated",
+    ),
+    "an unknown policy for joints": (
+        wrong(missing_joints=True),
+        "gym.yaml: missing_joints: a text is expected, found True",
+    ),
+    "a missing value that is no number": (
+        wrong(missing_value="-"),
+        "gym.yaml: missing_value: the number that stands for a joint that was not found is expected, found '-'",
+    ),
     "a missing file": (
         wrong(splits={"xsub": {"field": "id", "train": {"file": "no.txt"}}}),
         "gym.yaml: splits.xsub.train.file: .*no.txt cannot be read",
@@ -227,7 +283,9 @@ def test_each_mistake_is_reported_with_file_and_key(gym, case) -> None:
         with pytest.raises(UsageError, match=message):
             load_manifest(str(gym / "gym.yaml"))
         return
-    with pytest.raises(UsageError, match=message.replace("(", r"\(").replace("?P", r"\?P").replace("'?", r"'\?")):
+    for special in ("(", "[x", "?P", "'?"):
+        message = message.replace(special, f"\\{special}")
+    with pytest.raises(UsageError, match=message):
         load_manifest(changed(gym, **changes))
 
 

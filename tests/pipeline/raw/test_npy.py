@@ -13,10 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skelpipe.errors import RawError
+from skelpipe.raw.form import Form
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.recording import Recording
+from skelpipe.skeleton import parse_layout
 
 V = 5
+HAND = parse_layout(
+    {
+        **{"name": "hand", "joints": list("abcde"), "centre": "a", "shoulders": {"left": "b", "right": "c"}},
+        **{"bones": dict.fromkeys("bcde", "a"), "mirror": [["b", "c"]]},
+        **{"parts": {"one": ["a", "b", "c"], "two": ["d", "e"]}},
+    },
+    "hand",
+)
+ONE = Form(HAND, bodies=4)
+MANY = Form(HAND, bodies=4, axes=tuple("TMVC"))  # for arrays of fewer frames than bodies or as many as joints
 
 
 def saved(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
@@ -30,8 +42,8 @@ def with_header(header: str, content: bytes = b"", version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode("latin1") + b"\n" + content
 
 
-def read(content: bytes, name: str = "a.npy") -> Recording:
-    return read_npy(np.frombuffer(content + b"\n", np.uint8), name, V)
+def read(content: bytes, name: str = "a.npy", form: Form = ONE) -> Recording:
+    return read_npy(np.frombuffer(content + b"\n", np.uint8), name, form)
 
 
 def random_array(*shape: int, seed: int = 0) -> np.ndarray:
@@ -65,10 +77,10 @@ def check(recording: Recording, array: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", ["<f8", "<f4", ">f4", "<f2", "<i2", ">i8", "|u1"])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_what_numpy_saves_is_read(version: tuple[int, int], dtype: str, axes: int) -> None:
-    array = (20 + 5 * random_array(4, 2, V, axes)).astype(dtype)
-    check(read(saved(array, version)), array)
+    array = (20 + 5 * random_array(7, 2, V, axes)).astype(dtype)
+    check(read(saved(array, version), form=MANY), array)
     check(read(saved(array[:, 0], version)), array[:, :1])
-    check(read(saved(np.asfortranarray(array), version)), array)
+    check(read(saved(np.asfortranarray(array), version), form=MANY), array)
 
 
 KINDS = st.sampled_from(["moves", "zero", "nan"])
@@ -82,7 +94,7 @@ def test_bodies_that_come_and_go_keep_their_slots(kinds: list[list[str]]) -> Non
     array = random_array(len(kinds), len(kinds[0]), V, 3)
     for place, kind in np.ndenumerate(np.array(kinds)):
         array[place] *= {"moves": 1, "zero": 0, "nan": np.nan}[kind]
-    check(read(saved(array)), array)
+    check(read(saved(array), form=MANY), array)
 
 
 def test_only_the_byte_of_the_caller_is_removed() -> None:
@@ -98,11 +110,11 @@ def broken(index: tuple[int, ...], value: float, *shape: int) -> bytes:
 
 
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}}}"
-WHOLE = saved(random_array(3, V, 3))
+WHOLE = saved(random_array(4, V, 3))
 DAMAGES = {
     "nothing": (b"", r"^a\.npy: the file is empty$"),
     "text": (b"0.1 0.2 0.3\n", r"^a\.npy: no \.npy file, or one that is damaged: "),
-    "an archive": (b"PK\x03\x04" + bytes(200), r"^a\.npy: no \.npy file"),
+    "an archive": (b"PK\x03\x04" + bytes(200), r"^a\.npy: no \.npy or \.npz file"),
     "a magic alone": (b"\x93NUMPY", r"^a\.npy: no \.npy file"),
     "an unknown version": (
         with_header(HEADER.format("'<f8'", (1, V, 3)), version=4),
@@ -114,9 +126,9 @@ DAMAGES = {
     "a header too long": (with_header(" " * 60000), r"^a\.npy: no \.npy file"),
     "cut off": (
         WHOLE[:-1],
-        r"^a\.npy: 360 bytes are expected for float64 of shape \[3, 5, 3\], found 359 \(cut off in download\?\)$",
+        r"^a\.npy: 480 bytes are expected for float64 of shape \[4, 5, 3\], found 479 \(cut off in download\?\)$",
     ),
-    "bytes left over": (WHOLE + b"!", r"^a\.npy: 360 bytes are expected .* found 361$"),
+    "bytes left over": (WHOLE + b"!", r"^a\.npy: 480 bytes are expected .* found 481$"),
     "a shape beyond all memory": (
         with_header(HEADER.format("'<f8'", (10**15, V, 3))),
         r"^a\.npy: 120000000000000000 bytes are expected",
@@ -129,8 +141,11 @@ DAMAGES = {
     "seventy axes": (with_header(HEADER.format("'<f8'", (1,) * 70), bytes(8)), r"^a\.npy: no \.npy file"),
     "one number": (saved(np.array(1.0)), r"^a\.npy: an array \[frames,joints,2 or 3\] .* found the shape \[\]$"),
     "two axes": (saved(random_array(4, 15)), r"found the shape \[4, 15\]$"),
-    "five axes": (saved(random_array(1, 1, 4, V, 3)), r"found the shape \[1, 1, 4, 5, 3\]$"),
-    "four values a joint": (saved(random_array(4, V, 4)), r"found the shape \[4, 5, 4\]$"),
+    "six axes": (saved(random_array(1, 1, 1, 4, V, 3)), r"found the shape \[1, 1, 1, 4, 5, 3\]$"),
+    "four values a joint": (
+        saved(random_array(4, V, 4)),
+        r"found the shape \[4, 5, 4\]; .* channels: \[x, y, z, score\]$",
+    ),
     "another number of joints": (
         saved(random_array(4, 6, 3)),
         r"5 joints are expected, found 6, shape \[4, 6, 3\]$",
@@ -146,14 +161,6 @@ DAMAGES = {
     "fields": (
         saved(np.zeros((3, V, 3), [("x", "f4")])),
         r"floats or integers is expected, found \[\('x'",
-    ),
-    "one NaN": (
-        broken((2, 3, 1), np.nan, 4, V, 3),
-        r"^a\.npy: frame 3, body 1, joint 4: \[.*nan.*\] holds a value that is not finite$",
-    ),
-    "a joint of NaN": (
-        broken((2, 1, 3), np.nan, 4, 2, V, 3),
-        r"^a\.npy: frame 3, body 2, joint 4: .* not fin",
     ),
     "infinity": (broken((0, 0, 0), -np.inf, 4, V, 2), r"^a\.npy: frame 1, body 1, joint 1: .* not finite$"),
     "a body of infinity": (broken((1,), np.inf, 4, V, 2), r"^a\.npy: frame 2, body 1, joint 1: .* not finite$"),
@@ -198,4 +205,6 @@ def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
     except RawError:
         return
     array = np.load(io.BytesIO(content), allow_pickle=False).astype(float)
+    if np.isnan(array).any():
+        return  # a joint that was not found
     check(got, array if array.ndim == 4 else array[:, None])
