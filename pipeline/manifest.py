@@ -87,10 +87,11 @@ class Manifest:
     """A dataset as its authors describe it. `classes` are in label order, label 0 first.
 
     The file name of a recording is its id, which `name_pattern` splits into fields, and one of `suffixes`. Its
-    class is the field `label`: a number counted from `first_label`, or a class name; with `segments` the label
-    files hold the classes. `units` are the units of positions; with `y_down`, y grows downwards in the files.
-    `recordings` names the grid of all recordings, if it is known. A file with the right suffix and a wrong name is
-    an error with `strict_names`; without, it is no recording.
+    class is the field `label`: a number counted from `first_label`, or one of `class_numbers` where the classes
+    have numbers of their own, or a class name; with `segments` the label files hold the classes. `units` are the
+    units of positions; with `y_down`, y grows downwards in the files. `recordings` names the grid of all
+    recordings, if it is known. A file with the right suffix and a wrong name is an error with `strict_names`;
+    without, it is no recording.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Manifest:
     empty_frames: str = "as-authors"
     missing_joints: str = "refused"
     missing_value: float | None = None
+    class_numbers: tuple[int, ...] = ()
 
     @property
     def stored_channels(self) -> tuple[str, ...]:
@@ -146,7 +148,13 @@ class Manifest:
         value = fields[self.label]
         if isinstance(value, str):
             return self.classes.index(value) if value in self.classes else None
-        label = value - self.first_label
+        return self.label_of(value)
+
+    def label_of(self, number: int) -> int | None:
+        """Return the label, from 0, of the class with this number in names or label files, or None."""
+        if self.class_numbers:
+            return self.class_numbers.index(number) if number in self.class_numbers else None
+        label = number - self.first_label
         return label if 0 <= label < len(self.classes) else None
 
     def outside(self, fields: Fields) -> str | None:
@@ -207,7 +215,7 @@ class Manifest:
             "form": [self.axes, self.channels, self.array, self.missing_value],
             "layout": self.layout.to_plain(),
             "name": [self.name_pattern.pattern, self.suffixes, self.strict_names],
-            "label": [self.label, self.first_label, self.classes],
+            "label": [self.label, self.class_numbers or self.first_label, self.classes],
             "ranges": {key: list(limits) for key, limits in self.ranges.items()},
             "missing": sorted(self.missing),
             "segments": [self.segments.suffixes, self.segments.longest] if self.segments else None,

@@ -82,7 +82,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
     label = top.get("label", str, "action")
     if not segments and label not in groups:
         raise UsageError(f"{top.at('label')}: name_pattern has no group {label!r}: it must hold the class")
-    classes, note = _classes(top, lines)
+    classes, note, numbers = _classes(top, lines)
     reader = _reader(top)
     return Manifest(
         name=name,
@@ -113,6 +113,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
         empty_frames=_choice(top, "empty_frames", EMPTY_FRAMES, "dropped" if own else "as-authors"),
         missing_joints=_choice(top, "missing_joints", MISSING_JOINTS),
         missing_value=_missing_value(top),
+        class_numbers=numbers,
     )
 
 
@@ -211,9 +212,13 @@ def _segments(top: Section) -> Segments | None:
     return Segments(_suffixes(section), _within(section, "longest", 1, 1 << 30, default=1 << 30))
 
 
-def _classes(top: Section, lines: Lines) -> tuple[list[str], str]:
-    if isinstance(top.content.get("classes"), list):
-        names, note = top.texts("classes"), ""
+def _classes(top: Section, lines: Lines) -> tuple[list[str], str, tuple[int, ...]]:
+    """Return the names of classes in label order, a note on the list, and the numbers of a mapping."""
+    said, note, numbers = top.content.get("classes"), "", ()
+    if isinstance(said, list):
+        names = top.texts("classes")
+    elif isinstance(said, dict) and "file" not in said:
+        numbers, names = _numbered(top, said)
     else:
         section = top.section("classes", ("file", "first", "note"))
         names = [name.strip() for name in lines(section.get("file", str), section.at("file"))]
@@ -225,7 +230,20 @@ def _classes(top: Section, lines: Lines) -> tuple[list[str], str]:
         raise UsageError(
             f"{top.at('classes')}: {number!r} is a number: give names; numbers count classes from first_label"
         )
-    return names, note
+    return names, note, numbers
+
+
+def _numbered(top: Section, said: dict[Any, Any]) -> tuple[tuple[int, ...], list[str]]:
+    """Return numbers and names of a mapping `{1: sit, 8: throw}`, in the order of the numbers."""
+    section = top.section("classes")
+    if wrong := [
+        number for number in said if not isinstance(number, int) or isinstance(number, bool) or number < 0
+    ]:
+        raise UsageError(f"{section.at(wrong[0])}: the number of a class is expected before its name, or 'file'")
+    if "first_label" in top.content:
+        raise UsageError(f"{top.at('first_label')}: counts the classes of a list; here each has its number")
+    numbers = tuple(sorted(said))
+    return numbers, [section.text(str(number)) for number in numbers]
 
 
 def _ranges(top: Section, groups: tuple[str, ...]) -> dict[str, tuple[int, int]]:

@@ -21,13 +21,14 @@ SHOWN = 5
     "name",
     required=True,
     metavar="NAME|YAML",
-    help="ntu60, ntu120, pkummd1, pkummd2, msr-action3d, or the .yaml of your own dataset.",
+    help="ntu60, ntu120, pkummd1, pkummd2, msr-action3d, nw-ucla, or the .yaml of your own dataset.",
 )
 @click.option(
     "--split",
     required=True,
     metavar="SPLIT",
-    help="Protocol: xsub; also xview (ntu60, pkummd1, pkummd2), xset (ntu120), or a split of your .yaml.",
+    help="Protocol: xsub; also xview (ntu60, pkummd1, pkummd2; the only one of nw-ucla), xset (ntu120), or a split"
+    " of your .yaml.",
 )
 @click.option(
     "--split-file",

@@ -14,7 +14,7 @@ __all__ = ["synth"]
 @click.command(epilog="Example: skelpipe synth --dataset ntu60 --out raw/ntu60 --subjects 8 --actions 10 --seed 0")
 @click.option(
     "--dataset",
-    type=click.Choice(["ntu60", "ntu120", "pkummd1", "pkummd2", "msr-action3d"]),
+    type=click.Choice(["ntu60", "ntu120", "pkummd1", "pkummd2", "msr-action3d", "nw-ucla"]),
     default="ntu60",
     show_default=True,
     help="Dataset whose names, ranges and file format are used.",
@@ -69,9 +69,9 @@ def synth(
 ) -> None:
     """Write synthetic raw recordings in a dataset's real format.
 
-    There are SUBJECTS x ACTIONS x REPEATS performances. Each is one file per camera: three for ntu60 and ntu120,
-    one for msr-action3d. For pkummd1 and pkummd2 about six performances by one subject are an untrimmed video,
-    with three skeleton files and three label files; the split files of the dataset are written too. Equal
+    There are SUBJECTS x ACTIONS x REPEATS performances. Each is one file per camera: three for ntu60, ntu120 and
+    nw-ucla, one for msr-action3d. For pkummd1 and pkummd2 about six performances by one subject are an untrimmed
+    video, with three skeleton files and three label files; the split files of the dataset are written too. Equal
     arguments give equal bytes; a rerun completes an interrupted run.
     """
     from skelpipe.progress import progress

@@ -108,11 +108,12 @@ def _plan_video(
         plan.refuse(Drop(identity, one.subset, -1, one.fields, reason), str(error), skip_bad=skip_bad)
         return
     good = [row for row in rows if _damage(row, manifest) is None]
-    for row in rows:
+    labels = [manifest.label_of(row.action) for row in rows]
+    for row, label in zip(rows, labels, strict=True):
         clip = f"{identity}_{row.line:03d}"
         cut = Cut(identity, max(row.start, 1), row.end, segments.longest, f"{file.path}:{row.line}")
-        label = row.action - manifest.first_label
-        if wrong := _damage(row, manifest):
+        wrong = _damage(row, manifest)
+        if wrong or label is None:
             reason = f"{Path(file.path).name}:{row.line}: {wrong}"
             plan.refuse(
                 Drop(clip, one.subset, -1, one.fields, reason, cut), f"{cut.origin}: {wrong}", skip_bad=skip_bad
@@ -123,15 +124,18 @@ def _plan_video(
             notes.append(f"frames {row.start} to {row.end}: cut at the video's first")
         plan.samples.append(Sample(clip, one.subset, label, one.fields, one.file, cut, "; ".join(notes)))
     if len(good) == len(rows):  # the frames of a damaged row would count as background
-        numbered = tuple(replace(row, action=row.action - manifest.first_label + 1) for row in rows)
-        plan.videos.append(Video(identity, one.subset, one.fields, one.file, numbered))
+        numbered = (
+            replace(row, action=label + 1) for row, label in zip(rows, labels, strict=True) if label is not None
+        )
+        plan.videos.append(Video(identity, one.subset, one.fields, one.file, tuple(numbered)))
 
 
 def _damage(row: Segment, manifest: Manifest) -> str | None:
-    first = manifest.first_label
-    last = first + len(manifest.classes) - 1
-    if not first <= row.action <= last:
-        return f"class {row.action} is not one of {first} to {last}"
+    if manifest.label_of(row.action) is None:
+        first = manifest.first_label
+        last = first + len(manifest.classes) - 1
+        known = ", ".join(map(str, manifest.class_numbers)) or f"{first} to {last}"
+        return f"class {row.action} is not one of {known}"
     if row.end < row.start or row.end < 1:
         return f"frames {row.start} to {row.end} are no piece of a video"
     return None

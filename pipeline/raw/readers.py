@@ -10,6 +10,7 @@ from skelpipe.raw.form import Form
 from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
+from skelpipe.raw.nw_ucla import read_nw_ucla
 from skelpipe.raw.pku import read_pku
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
@@ -31,12 +32,14 @@ READERS: dict[str, Reader] = {
     "pku-text": _of_joints(read_pku),
     "msr-text": _of_joints(read_msr),
     "npy": read_npy,
+    "nw-ucla-json": _of_joints(read_nw_ucla),
 }
 # The channels that the files of a reader may be declared to hold; readers that are not listed leave it open.
 FIXED_CHANNELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ntu-skeleton": (("x", "y", "z"),),
     "pku-text": (("x", "y", "z"),),
     "msr-text": (("x", "y", "z"),),
+    "nw-ucla-json": (("x", "y", "z"),),
 }
 
 

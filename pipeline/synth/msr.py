@@ -4,14 +4,13 @@ Every draw depends only on the seed and on the name of the recording.
 """
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 
-from skelpipe.skeleton import layout
-from skelpipe.synth.body import person_layout
 from skelpipe.synth.camera import camera_pose, seen_from
 from skelpipe.synth.kinect import TRACKED, Track, observe
+from skelpipe.synth.kinect_v1 import joints_of
 from skelpipe.synth.msr_names import MOTIONS, Clip
 from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.people import subject
@@ -25,12 +24,6 @@ SETUP, CAMERA = 1, 1  # the middle camera
 LOST = 0.04  # share of recordings, at difficulty 1, in which the sensor loses the person
 LONGEST_LOSS = 0.25  # of the recording
 LAYOUT = "msr-action3d-20"
-# The names of joints that Kinect v2 calls otherwise.
-V2_NAMES = {
-    "shoulder centre": "spine shoulder",
-    "spine": "spine middle",
-    "hip centre": "spine base",
-}
 ROW = b"%.6f %.6f %.6f %.6f\n"
 
 
@@ -74,15 +67,9 @@ def skeleton_text(track: Track, rng: np.random.Generator) -> bytes:
 
     Frames in which the sensor loses the person are zeros.
     """
-    chosen = _joints()
+    chosen = joints_of(LAYOUT)
     guess = np.maximum(rng.uniform(-1, 1, (len(track.present), len(chosen))), 0)
     confidence = np.where(track.state[:, chosen] == TRACKED, 1.0, guess)
     values = np.concatenate([track.xyz[:, chosen], confidence[..., None]], axis=-1)  # [T,20,4]
     values[~track.present] = 0
     return b"".join(ROW % tuple(row) for row in values.reshape(-1, 4).tolist())
-
-
-@cache
-def _joints() -> list[int]:
-    """The joints of the simulated body that a Kinect v1 reports, in its order."""
-    return [person_layout().joints.index(V2_NAMES.get(joint, joint)) for joint in layout(LAYOUT).joints]

@@ -13,6 +13,7 @@ DATASETS = {
     "pkummd1": 511,
     "pkummd2": 512,
     "msr-action3d": 20,
+    "nw-ucla": 1484,
 }
 FEWEST_FRAMES = 8
 HARDEST = 3.0

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from skelpipe.synth import msr, ntu, pku
+from skelpipe.synth import msr, ntu, nw_ucla, pku
 from skelpipe.synth.msr_names import plan_clips
 from skelpipe.synth.ntu_names import plan_performances, split_counts
+from skelpipe.synth.nw_ucla_names import plan_takes
 from skelpipe.synth.options import SynthOptions
 from skelpipe.synth.pku_names import plan_videos
 from skelpipe.synth.store import RenderJob
@@ -28,6 +29,10 @@ def plan_dataset(options: SynthOptions, subjects: int, actions: int, repeats: in
             clips = plan_clips(subjects, actions, repeats)
             performed = [(clip.action, clip.subject) for clip in clips]
             return SynthPlan(msr.render_jobs(options, clips), _numbers(performed))
+        case "nw-ucla":
+            takes = plan_takes(subjects, actions, repeats)
+            performed = [(take.action, take.subject) for take in takes]
+            return SynthPlan(nw_ucla.render_jobs(options, takes), _numbers(performed))
         case "pkummd1" | "pkummd2":
             videos = plan_videos(options, subjects, actions, repeats)
             performed = [(label, video.subject) for video in videos for label in video.classes]

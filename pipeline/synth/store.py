@@ -13,7 +13,7 @@ from skelpipe.files import replacing
 __all__ = ["RenderJob", "Rendered", "Tally", "write_recordings"]
 
 CHUNK = 8  # jobs that a worker receives at a time
-RECORDINGS = ("*.skeleton", "*_skeleton3D.txt", "skeleton/*.txt", "label/*.txt")  # of every dataset
+RECORDINGS = ("*.skeleton", "*_skeleton3D.txt", "a*_v*.json", "skeleton/*.txt", "label/*.txt")  # of every dataset
 PROBES = 2  # jobs that are rendered before anything is written, to compare with existing files
 
 

@@ -81,6 +81,26 @@ def test_msr_cross_subject() -> None:
     assert len(manifest.classes) == 20
 
 
+def test_northwestern_ucla_cross_view() -> None:
+    """Cameras 1 and 2 are for training; class numbers in names have gaps at 7 and 10 (Wang et al. 2014)."""
+    manifest = load_manifest("nw-ucla")
+    numbers = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
+    found = by_subset("nw-ucla", "xview", [f"a{n:02}_s10_e00_v{view:02}" for n in numbers for view in (1, 2, 3)])
+    assert {name[-1] for name in found["train"]} == {"1", "2"}
+    assert {name[-1] for name in found["test"]} == {"3"}
+    fields = manifest.fields("a01_s01_e00_v01")
+    assert [manifest.class_of({**fields, "action": number}) for number in range(14)] == [
+        *(None, 0, 1, 2, 3, 4, 5, None, 6, 7, None, 8, 9, None)
+    ]
+    assert manifest.classes == (
+        *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up"),
+        *("donning", "doffing", "throw", "carry"),
+    )
+    published = manifest.split("xview").published
+    assert published == {"train": 1020, "test": 464}
+    assert sum(published.values()) == 1484
+
+
 @pytest.mark.parametrize("name", manifests.names("layouts"))
 def test_layouts_are_consistent(name: str) -> None:
     """A tree over all joints; exchanging left and right keeps bones and parts."""

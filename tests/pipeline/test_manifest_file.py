@@ -180,6 +180,19 @@ def test_names_that_do_not_fit(gym, case) -> None:
     assert sum(card["dropped"].values()) == 1
 
 
+def test_numbers_of_classes_with_gaps(gym) -> None:
+    """Labels count the classes in the order of their numbers, which `classes` maps; other numbers have none."""
+    pattern = r"(?P<subject>[a-z]+)-(?P<day>\d+)-(?P<action>\d+)"
+    manifest = load_manifest(changed(gym, name_pattern=pattern, classes={8: "throw", 1: "sit", 12: "carry"}))
+    assert manifest.classes == ("sit", "throw", "carry")
+    found = {
+        number: manifest.class_of(manifest.fields(f"ada-1-{number:02}")) for number in (0, 1, 2, 8, 9, 12, 13)
+    }
+    assert found == {0: None, 1: 0, 2: None, 8: 1, 9: None, 12: 2, 13: None}
+    other = load_manifest(changed(gym, name_pattern=pattern, classes={2: "sit", 8: "throw", 12: "carry"}))
+    assert manifest.definition("days") != other.definition("days")
+
+
 def wrong(**changes: Any) -> dict[str, Any]:
     return changes
 
@@ -222,6 +235,18 @@ MISTAKES = {
     "no pattern": (wrong(name_pattern="(?P<action>"), "gym.yaml: name_pattern: is no regular expression"),
     "no class in the name": (wrong(label="move"), "gym.yaml: label: name_pattern has no group 'move'"),
     "a class that is a number": (wrong(classes=["squat", "3"]), "gym.yaml: classes: '3' is a number: give names"),
+    "a name where a number is expected": (
+        wrong(classes={"squat": 1}),
+        "gym.yaml: classes.squat: the number of a class is expected before its name",
+    ),
+    "a number for a class and a first label": (
+        wrong(classes={1: "squat"}, first_label=0),
+        "gym.yaml: first_label: counts the classes of a list",
+    ),
+    "a numbered class twice": (
+        wrong(classes={1: "a", 3: "a"}),
+        "gym.yaml: classes: names are expected, each once",
+    ),
     "a key twice": (None, r"gym.yaml:2: is no YAML: the key 'name' is given twice"),
     "a bone that is a list": (
         wrong(layout={**STICK, "bones": {**STICK["bones"], "r": ["hip"]}}),

@@ -19,6 +19,7 @@ SPLIT_FILES = {
 CASES = [
     *(("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"), ("msr-action3d", "xsub")),
     *(("pkummd1", "xsub"), ("pkummd1", "xview"), ("pkummd2", "xsub"), ("pkummd2", "xview")),
+    ("nw-ucla", "xview"),
 ]
 SYNTH = ["--subjects", "4", "--actions", "3", "--repeats", "2", "--frames", "20", "--workers", "1"]
 SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 4}

@@ -60,7 +60,7 @@ def test_recordings_clips_and_frames_are_counted(tmp_path, dataset, recordings, 
     assert f"{clips} labelled clips, {summary['frames']} frames" in result.stdout
 
 
-@pytest.mark.parametrize("dataset", ["ntu60", "msr-action3d", "pkummd1", "pkummd2"])
+@pytest.mark.parametrize("dataset", ["ntu60", "msr-action3d", "nw-ucla", "pkummd1", "pkummd2"])
 def test_workers_do_not_change_a_byte(tmp_path, dataset):
     options = ("--dataset", dataset, *SMALL[:-1])
     assert run("--out", tmp_path / "one", *options, "1").exit_code == 0
@@ -68,7 +68,7 @@ def test_workers_do_not_change_a_byte(tmp_path, dataset):
     assert content(tmp_path / "one") == content(tmp_path / "two") != {}
 
 
-@pytest.mark.parametrize("dataset", ["ntu60", "msr-action3d", "pkummd1"])
+@pytest.mark.parametrize("dataset", ["ntu60", "msr-action3d", "nw-ucla", "pkummd1"])
 def test_a_rerun_completes_and_rewrites_nothing(tmp_path, dataset):
     assert run("--out", tmp_path, "--dataset", dataset, *SMALL).exit_code == 0
     before = content(tmp_path)
@@ -89,6 +89,7 @@ CHANGES = [("--seed", "1"), ("--actions", "1"), ("--difficulty", "0.5")]
         *(("ntu60", change) for change in CHANGES),
         *(("pkummd1", change) for change in (*CHANGES, ("--subjects", "3"), ("--dataset", "pkummd2"))),
         *(("msr-action3d", change) for change in (*CHANGES, ("--dataset", "ntu60"))),
+        *(("nw-ucla", change) for change in (*CHANGES, ("--subjects", "1"), ("--dataset", "msr-action3d"))),
     ],
 )
 def test_a_folder_of_other_recordings_is_refused_and_left_alone(tmp_path, dataset, change):
@@ -118,6 +119,9 @@ def test_other_files_and_folders_are_ignored(tmp_path):
         ("msr-action3d", ("--subjects", "11")),
         ("msr-action3d", ("--actions", "21")),
         ("msr-action3d", ("--repeats", "4")),
+        ("nw-ucla", ("--subjects", "11")),
+        ("nw-ucla", ("--actions", "11")),
+        ("nw-ucla", ("--repeats", "12")),
         ("pkummd1", ("--actions", "52")),
         ("pkummd1", ("--subjects", "67")),
         ("pkummd1", ("--repeats", "2000")),

@@ -53,6 +53,7 @@ def test_joints_and_bones_have_their_parts_colour() -> None:
         ("S001C001P001R001A001.skeleton", "ntu60"),
         ("S020C003P044R002A100.skeleton", "ntu120"),
         ("a08_s01_e01_skeleton3D.txt", "msr-action3d"),
+        ("a08_s01_e00_v03.json", "nw-ucla"),
     ],
 )
 def test_the_dataset_is_found_by_the_files_name(name, dataset) -> None:

@@ -1,0 +1,91 @@
+"""The reader of Northwestern-UCLA JSON, against arrays that the test writes, and every kind of damage."""
+
+import json
+
+import numpy as np
+import pytest
+
+from skelpipe.errors import RawError
+from skelpipe.raw.nw_ucla import read_nw_ucla
+
+GIVEN = np.random.default_rng(0).normal(size=(3, 20, 3)).round(6)
+
+
+def written(skeletons, **more) -> str:
+    return json.dumps({"file_name": "a01_s01_e00_v01", "skeletons": skeletons, "label": 1, **more})
+
+
+def read(content: str | bytes):
+    content = content.encode() if isinstance(content, str) else content
+    return read_nw_ucla(np.frombuffer(content + b"\n", np.uint8), "a.json")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text, lambda text: "\ufeff" + text.replace(",", ",\r\n") + "\r\n"]
+)
+def test_reads_what_was_written(change) -> None:
+    """Also with a byte order mark and Windows line ends."""
+    recording = read(change(written(GIVEN.tolist())))
+    assert np.array_equal(recording.xyz, GIVEN)
+    assert (recording.counts.tolist(), recording.ids.tolist(), recording.scores) == ([1, 1, 1], [0, 0, 0], None)
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert read(written(np.arange(60).reshape(1, 20, 3).tolist())).xyz[0, 19].tolist() == [57, 58, 59]
+
+
+def test_a_frame_at_the_origin_shows_nobody() -> None:
+    given = GIVEN.copy()
+    given[1] = 0
+    recording = read(written(given.tolist()))
+    assert recording.counts.tolist() == [1, 0, 1]
+    assert np.array_equal(recording.xyz, given[[0, 2]])
+
+
+def changed(frame: int, joint: int | None, value):
+    frames = GIVEN.tolist()
+    if joint is None:
+        frames[frame] = value
+    else:
+        frames[frame][joint] = value
+    return written(frames)
+
+
+DAMAGES = {
+    "empty": ("", r"the file is empty"),
+    "cut off": (written(GIVEN.tolist())[:200], r"a\.json:1: column \d+: no JSON: .* \(cut off in download\?\)"),
+    "no JSON": ("1.0 2.0 3.0 4.0\n", r"a\.json:1: column 5: no JSON: Extra data"),
+    "NUL bytes": ("\0" * 400, r"a\.json:1: column 1: no JSON"),
+    "a list": ("[1, 2]", r"a JSON object with the key 'skeletons' is expected, found \[1, 2\]"),
+    "another object": ('{"people": []}', r"found the keys \[\"people\"\]"),
+    "no frame": (written([]), r"skeletons is to be a list of frames, found \[\]"),
+    "no list": (written("none"), r'a list of frames, found "none"'),
+    "a missing joint": (
+        changed(1, None, GIVEN[1, :-1].tolist()),
+        r"frame 2: 20 joints are expected, found 19 joints",
+    ),
+    "a frame that is none": (changed(2, None, 7), r"frame 3: 20 joints are expected, found 7"),
+    "two numbers": (changed(1, 4, [1.0, 2.0]), r"frame 2, joint 5: 3 numbers are expected, found \[1\.0, 2\.0\]"),
+    "a joint that is none": (changed(1, 4, None), r"frame 2, joint 5: 3 numbers are expected, found null"),
+    "a text": (changed(2, 19, [1.0, "2.0", 3.0]), r'frame 3, joint 20: "2\.0" is not a number'),
+    "true": (changed(0, 0, [True, 1.0, 1.0]), r"frame 1, joint 1: true is not a number"),
+    "null": (changed(0, 0, [1.0, None, 1.0]), r"frame 1, joint 1: null is not a number"),
+    "not a number": (changed(0, 0, [1.0, float("nan"), 1.0]), r"NaN is no position"),
+    "infinite": (changed(0, 0, [1.0, float("-inf"), 1.0]), r"-Infinity is no position"),
+    "beyond floats": (
+        changed(0, 0, [0, 7e7, 0]).replace("70000000.0", "1e999"),
+        r"frame 1, joint 1: .* not finite",
+    ),
+    "a huge integer": (changed(0, 0, [10**400, 0, 0]), r"a whole number is too large"),
+    "nested": ("[" * 200_000, r"nested too deeply"),
+    "UTF-16": (written(GIVEN.tolist()).encode("utf-16"), r"byte 1 is no UTF-8 text"),
+    "nobody": (written(np.zeros((4, 20, 3)).tolist()), r"no body in any of its 4 frames"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damage_is_named(case: str) -> None:
+    content, message = DAMAGES[case]
+    with pytest.raises(RawError, match=r"^a\.json:") as raised:
+        read(content)
+    assert raised.match(message)
