@@ -123,6 +123,7 @@ class Manifest:
     missing_joints: str = "refused"
     missing_value: float | None = None
     class_numbers: tuple[int, ...] = ()
+    image_size: tuple[int, int] | None = None
 
     @property
     def stored_channels(self) -> tuple[str, ...]:
@@ -213,6 +214,7 @@ class Manifest:
             "reader": self.reader,
             "y_down": self.y_down,
             "form": [self.axes, self.channels, self.array, self.missing_value],
+            **({"image_size": list(self.image_size)} if self.image_size else {}),
             "layout": self.layout.to_plain(),
             "name": [self.name_pattern.pattern, self.suffixes, self.strict_names],
             "label": [self.label, self.class_numbers or self.first_label, self.classes],

@@ -25,6 +25,7 @@ from skelpipe.manifest import (
     Split,
     Value,
 )
+from skelpipe.raw.pose_formats import POSE_FORMATS
 from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import Section, described, parse_yaml, read_yaml
@@ -35,6 +36,7 @@ KEYS = (
     *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
     *("first_label", "ranges", "missing", "units", "y", "segments", "classes", "splits", "terms", "homepage"),
     *("axes", "channels", "array", "body_choice", "empty_frames", "missing_joints", "missing_value"),
+    "image_size",
 )
 SPLIT_KEYS = ("field", "train", "test", "published")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -76,6 +78,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
     name = top.get("name", str)
     if not NAME.fullmatch(name):
         raise UsageError(f"{top.at('name')}: {name!r} may hold letters, digits, - and _ only")
+    _apply_format(top)
     pattern = _pattern(top)
     groups = tuple(pattern.groupindex)
     segments = _segments(top)
@@ -114,6 +117,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
         missing_joints=_choice(top, "missing_joints", MISSING_JOINTS),
         missing_value=_missing_value(top),
         class_numbers=numbers,
+        image_size=_image_size(top),
     )
 
 
@@ -184,6 +188,35 @@ def _missing_value(top: Section) -> float | None:
             f" found {described(value)}; NaN always stands for one"
         )
     return float(value)
+
+
+def _apply_format(top: Section) -> None:
+    """Add what the reader's format fixes (units, direction of y, channels); refuse what contradicts it."""
+    kind = POSE_FORMATS.get(str(top.content.get("reader")))
+    if kind is None:
+        return
+    solid = kind.channels and "z" not in kind.channels[0] and "z" in str(top.content.get("channels", ""))
+    fixed = {"units": kind.units if not solid else "", "y": {True: "down", False: "up", None: ""}[kind.y_down]}
+    for key, value in fixed.items():
+        if value and top.content.setdefault(key, value) != value:
+            raise UsageError(
+                f"{top.at(key)}: the positions that reader {top.content['reader']} returns are in {value}"
+                if key == "units"
+                else f"{top.at(key)}: in the files of reader {top.content['reader']} y grows {value}wards"
+            )
+    if kind.channels:
+        top.content.setdefault("channels", list(kind.channels[0]))
+
+
+def _image_size(top: Section) -> tuple[int, int] | None:
+    if "image_size" not in top.content:
+        return None
+    said = top.get("image_size", list)
+    if len(said) != 2 or not all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in said):
+        raise UsageError(
+            f"{top.at('image_size')}: the pictures' width and height are expected, such as [1920, 1080]"
+        )
+    return said[0], said[1]
 
 
 def _layout(top: Section, name: str) -> Layout:

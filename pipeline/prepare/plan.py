@@ -118,6 +118,10 @@ class Plan:
             changed = sample.file.changed if times else ""
             frames = f" {sample.label} {sample.cut.start} {sample.cut.end}" if sample.cut else ""
             hasher.update(f"{sample.id} {sample.file.size} {changed}{frames}\n".encode())
+            for part in sample.file.parts:
+                hasher.update(
+                    f"{part.relative.rpartition('/')[2]} {part.size} {part.changed if times else ''}\n".encode()
+                )
         for drop in self.drops:
             hasher.update(f"{drop.id} {drop.reason}\n".encode())
         return hasher.hexdigest()

@@ -6,6 +6,8 @@ from skelpipe.dataset.tar_shard import LONGEST_NAME
 from skelpipe.manifest import Manifest, Split
 from skelpipe.prepare.plan import Drop, Found, Plan, Sample
 from skelpipe.prepare.untrimmed_planner import plan_segments, split_label_files
+from skelpipe.raw.frame_files import joined
+from skelpipe.raw.pose_formats import reads_frame_files
 from skelpipe.raw.source import RawFile
 
 __all__ = ["make_plan"]
@@ -23,11 +25,15 @@ ON_NO_LIST = "on neither list of the split"
 def make_plan(manifest: Manifest, split_name: str, files: Iterable[RawFile], *, skip_bad: bool) -> Plan:
     """Sort the files into samples, drops and other files; cut untrimmed recordings by their label files.
 
+    Files that each hold a frame are joined first (`skelpipe.raw.frame_files`).
+
     A recording with a wrong name or an unknown class, or an id found twice, is a RawError that names the files, or
     a drop with `skip_bad`. Of an id found twice no file is used then, since either may be the right one.
     """
     plan = Plan()
     split = manifest.split(split_name)
+    if reads_frame_files(manifest.reader):
+        files = joined(files, manifest.suffixes)
     if manifest.segments:
         files, label_files = split_label_files(manifest, manifest.segments, files)
         found = _find(manifest, split, files, plan, skip_bad=skip_bad)

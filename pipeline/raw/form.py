@@ -15,6 +15,8 @@ class Form:
     `bodies` is the number of bodies per clip. `channels` (such as x, y, score) and `axes` (such as `T,V,C`) are
     empty where the manifest does not declare them. `missing_value` is the value that stands for a joint that was
     not found, besides NaN. `array` is the name of the array in files that hold several.
+    not found, besides NaN. `image_size` is the width and height of the pictures, for positions that are fractions
+    of them.
     """
 
     layout: Layout
@@ -23,6 +25,7 @@ class Form:
     axes: tuple[str, ...] = ()
     missing_value: float | None = None
     array: str = ""
+    image_size: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Form":
@@ -34,6 +37,7 @@ class Form:
             manifest.axes,
             manifest.missing_value,
             manifest.array,
+            image_size=manifest.image_size,
         )
 
     @property

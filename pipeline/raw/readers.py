@@ -7,11 +7,14 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.raw.form import Form
+from skelpipe.raw.frame_files import frames_of
 from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.nw_ucla import read_nw_ucla
+from skelpipe.raw.people import recording_of
 from skelpipe.raw.pku import read_pku
+from skelpipe.raw.pose_formats import POSE_FORMATS, PoseFormat
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 
@@ -25,6 +28,15 @@ def _of_joints(read: Callable[[np.ndarray, str, int], Recording]) -> Reader:
     return lambda text, name, form: read(text, name, form.joints)
 
 
+def _of_poses(kind: PoseFormat) -> Reader:
+    """Return the reader of a pose estimator's files; one file of a format of frames is a recording of a frame."""
+    if kind.read is not None:
+        return kind.read
+    read = kind.read_frame
+    assert read is not None
+    return lambda text, name, form: recording_of({0: read(text, name, form)}, name, form, kind.adapt)
+
+
 # The values of a manifest's key `reader`. Each reader takes the bytes of a file (as `TextBuffer` returns them),
 # the file's name for error messages, and what the manifest says of its files.
 READERS: dict[str, Reader] = {
@@ -33,6 +45,7 @@ READERS: dict[str, Reader] = {
     "msr-text": _of_joints(read_msr),
     "npy": read_npy,
     "nw-ucla-json": _of_joints(read_nw_ucla),
+    **{name: _of_poses(kind) for name, kind in POSE_FORMATS.items()},
 }
 # The channels that the files of a reader may be declared to hold; readers that are not listed leave it open.
 FIXED_CHANNELS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -40,6 +53,7 @@ FIXED_CHANNELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "pku-text": (("x", "y", "z"),),
     "msr-text": (("x", "y", "z"),),
     "nw-ucla-json": (("x", "y", "z"),),
+    **{name: kind.channels for name, kind in POSE_FORMATS.items() if kind.channels},
 }
 
 
@@ -47,22 +61,38 @@ class RecordingReader:
     """Read the recordings of a dataset; keeps the last one, since all clips of a video are read in turn."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._read = READERS[manifest.reader]
+        self._reader = manifest.reader
+        self._suffixes = manifest.suffixes
         self._form = Form.of(manifest)
         self._y_down = manifest.y_down
         self._text = TextBuffer()
-        self._last: tuple[str, Recording | RawError] | None = None
+        self._last: tuple[RawFile, Recording | RawError] | None = None
 
     def read(self, file: RawFile) -> Recording:
         """Return the recording in a file, y upwards; RawError if it is damaged."""
-        if self._last is None or self._last[0] != file.path:
+        if self._last is None or self._last[0] != file:
             try:
-                recording = self._read(self._text.read_raw(file), file.path, self._form)
+                recording = self._recording(file)
                 if self._y_down:
                     recording.xyz[:, :, 1] *= -1
-                self._last = file.path, recording
+                self._last = file, recording
             except RawError as error:
-                self._last = file.path, error
+                self._last = file, error
         if isinstance(self._last[1], RawError):
             raise self._last[1]
         return self._last[1]
+
+    def _recording(self, file: RawFile) -> Recording:
+        if file.parts:
+            return self._recording_of_frames(file)
+        return READERS[self._reader](self._text.read_raw(file), file.path, self._form)
+
+    def _recording_of_frames(self, file: RawFile) -> Recording:
+        """Read the files of the frames one after the other; only their people stay in memory."""
+        kind = POSE_FORMATS[self._reader]
+        assert kind.read_frame is not None
+        people = {
+            number: kind.read_frame(self._text.read_raw(part), part.path, self._form)
+            for number, part in frames_of(file, self._suffixes)
+        }
+        return recording_of(people, file.path, self._form, kind.adapt)

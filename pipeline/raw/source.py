@@ -21,7 +21,8 @@ class RawFile(NamedTuple):
     """One file below a `--raw` folder or archive: its name inside it, its path in messages, its size in bytes.
 
     `changed` is the time of its last change, in ns. For a file inside an archive, `member` is its position,
-    `path` is the archive's path followed by the member's name, and `changed` is the time of the archive.
+    `path` is the archive's path followed by the member's name, and `changed` is the time of the archive. Where
+    each frame is a file of its own, `parts` are the files of one recording (`skelpipe.raw.frame_files`).
     """
 
     relative: str
@@ -30,6 +31,7 @@ class RawFile(NamedTuple):
     changed: int = 0
     archive: str | None = None
     member: Member | None = None
+    parts: tuple["RawFile", ...] = ()
 
 
 def find_raw_files(paths: Sequence[str | Path]) -> list[RawFile]:
