@@ -15,7 +15,7 @@ class Form:
     `bodies` is the number of bodies per clip. `channels` (such as x, y, score) and `axes` (such as `T,V,C`) are
     empty where the manifest does not declare them. `missing_value` is the value that stands for a joint that was
     not found, besides NaN. `array` is the name of the array in files that hold several.
-    not found, besides NaN. `image_size` is the width and height of the pictures, for positions that are fractions
+    `image_size` is the width and height of the pictures, for positions that are fractions
     of them.
     """
 
