@@ -92,6 +92,9 @@ class Manifest:
     units of positions; with `y_down`, y grows downwards in the files. `recordings` names the grid of all
     recordings, if it is known. A file with the right suffix and a wrong name is an error with `strict_names`;
     without, it is no recording.
+
+    `made_by` is the profile that had made clips of the arrays before they were stored, empty for recordings as
+    they were captured. If arrays are `padded`, zeros at their end are no frames.
     """
 
     name: str
@@ -124,6 +127,8 @@ class Manifest:
     missing_value: float | None = None
     class_numbers: tuple[int, ...] = ()
     image_size: tuple[int, int] | None = None
+    made_by: str = ""
+    padded: bool = True
 
     @property
     def stored_channels(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import click
 
 from skelpipe.cli.options import errors_as_messages, json_option, workers_option
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "show_report"]
 
 SHOWN = 5
 
@@ -167,7 +167,7 @@ def prepare(
         raise UsageError(f"--out {target}: is a file")
     if dry_run:
         plan = survey(manifest, folders, options, skip_bad=on_error == "skip")
-        _show(plan_report(manifest, split, target, plan), as_json)
+        show_report(plan_report(manifest, split, target, plan), as_json)
         return
     outcome = prepare(
         manifest,
@@ -182,10 +182,10 @@ def prepare(
         work=None if work is None else local_folder(work, "--work"),
         quiet=as_json,
     )
-    _show(preparation_report(manifest, target, outcome), as_json)
+    show_report(preparation_report(manifest, target, outcome), as_json)
 
 
-def _show(report: Mapping[str, Any], as_json: bool) -> None:
+def show_report(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
         return

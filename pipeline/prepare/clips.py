@@ -9,7 +9,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
-from skelpipe.preprocess import CROSCLR, profile_writer
+from skelpipe.preprocess import CROSCLR, STORED, profile_writer
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
 
@@ -47,7 +47,7 @@ class ClipReader:
         # Bone and motion are differences of two stored values.
         self._largest = float(np.finfo(dtype).max) / 2
         self._profile = profile
-        self._write = profile_writer(profile, second_body)
+        self._write = profile_writer(STORED if manifest.made_by == profile else profile, second_body)
         self._skip_bad = skip_bad
 
     def read(self, samples: Sequence[Sample]) -> tuple[list[Kept], np.ndarray]:

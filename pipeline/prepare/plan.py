@@ -117,6 +117,8 @@ class Plan:
         for sample in self.samples:
             changed = sample.file.changed if times else ""
             frames = f" {sample.label} {sample.cut.start} {sample.cut.end}" if sample.cut else ""
+            if sample.file.item is not None:  # neither its name nor the file's says these
+                frames += f" {sample.file.item} {sample.subset} {sample.label}"
             hasher.update(f"{sample.id} {sample.file.size} {changed}{frames}\n".encode())
             for part in sample.file.parts:
                 hasher.update(

@@ -6,7 +6,7 @@ written last.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from skelpipe.raw.source import find_raw_files
 from skelpipe.storage import open_filesystem
 from skelpipe.storage.filesystem import Filesystem
 
-__all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey"]
+__all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey", "write_dataset"]
 
 FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
 
@@ -79,13 +79,48 @@ def prepare(
     refused. Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and
     SkelpipeError if a folder or bucket cannot be read or written.
     """
-    target = open_filesystem(out) if isinstance(out, str | Path) else out
     if scheduler:  # the workers of a cluster have another current folder
-        raw, work = [Path(folder).resolve() for folder in raw], work and work.resolve()
+        raw = [Path(folder).resolve() for folder in raw]
+    return write_dataset(
+        manifest,
+        lambda: survey(manifest, raw, options, skip_bad=skip_bad),
+        out,
+        options,
+        formats=formats,
+        workers=workers,
+        scheduler=scheduler,
+        skip_bad=skip_bad,
+        overwrite=overwrite,
+        work=work,
+        quiet=quiet,
+    )
+
+
+def write_dataset(
+    manifest: Manifest,
+    plan_of: Callable[[], Plan],
+    out: str | Path | Filesystem,
+    options: Options,
+    *,
+    formats: Sequence[str] = FORMATS["shards"],
+    workers: int = 1,
+    scheduler: str | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    work: Path | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Write the dataset `out` from the clips of a plan, which `plan_of` makes while the workers start.
+
+    The other arguments, the result and the errors are those of `prepare`.
+    """
+    target = open_filesystem(out) if isinstance(out, str | Path) else out
+    if scheduler:
+        work = work and work.resolve()
         target = open_filesystem(target.local_path.resolve()) if target.is_local else target
     finished = not overwrite and target.size(CARD) is not None  # probably there is nothing to do
     with workers_ready(1 if scheduler or finished else workers) as pool:
-        plan = survey(manifest, raw, options, skip_bad=skip_bad)
+        plan = plan_of()
         plain_options = {"dataset": manifest.name, **asdict(options)}
         settings = {
             **plain_options,

@@ -3,6 +3,7 @@
 from skelpipe.preprocess.crosclr import CROSCLR, CROSCLR_VERSION, crosclr
 from skelpipe.preprocess.ctrgcn import CTRGCN, CTRGCN_VERSION, SECOND_BODIES, ctrgcn
 from skelpipe.preprocess.profiles import PROFILES, Profile, ProfileWriter, profile_writer
+from skelpipe.preprocess.stored import STORED, stored
 
 __all__ = [
     "CROSCLR",
@@ -11,9 +12,11 @@ __all__ = [
     "CTRGCN_VERSION",
     "PROFILES",
     "SECOND_BODIES",
+    "STORED",
     "Profile",
     "ProfileWriter",
     "crosclr",
     "ctrgcn",
     "profile_writer",
+    "stored",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 from skelpipe.errors import UsageError
 from skelpipe.preprocess.crosclr import CROSCLR, CROSCLR_VERSION, crosclr
 from skelpipe.preprocess.ctrgcn import CTRGCN, CTRGCN_VERSION, SECOND_BODIES, ctrgcn
+from skelpipe.preprocess.stored import STORED, STORED_VERSION, stored
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout
 
@@ -34,7 +35,11 @@ class Profile:
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
-    for profile in (Profile(CROSCLR, CROSCLR_VERSION, crosclr), Profile(CTRGCN, CTRGCN_VERSION, ctrgcn))
+    for profile in (
+        Profile(CROSCLR, CROSCLR_VERSION, crosclr),
+        Profile(CTRGCN, CTRGCN_VERSION, ctrgcn),
+        Profile(STORED, STORED_VERSION, stored),
+    )
 }
 
 

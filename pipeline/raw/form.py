@@ -17,6 +17,7 @@ class Form:
     not found, besides NaN. `array` is the name of the array in files that hold several.
     `image_size` is the width and height of the pictures, for positions that are fractions
     of them.
+    If arrays of a fixed length are `padded`, zeros at their end are no frames.
     """
 
     layout: Layout
@@ -26,6 +27,7 @@ class Form:
     missing_value: float | None = None
     array: str = ""
     image_size: tuple[int, int] | None = None
+    padded: bool = True
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Form":
@@ -38,6 +40,7 @@ class Form:
             manifest.missing_value,
             manifest.array,
             image_size=manifest.image_size,
+            padded=manifest.padded,
         )
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
+from skelpipe.raw.collections.formats import IMPORT_FORMATS
 from skelpipe.raw.form import Form
 from skelpipe.raw.frame_files import frames_of
 from skelpipe.raw.msr import read_msr
@@ -83,6 +84,10 @@ class RecordingReader:
         return self._last[1]
 
     def _recording(self, file: RawFile) -> Recording:
+        if file.item is not None:
+            read = IMPORT_FORMATS[self._reader].read
+            assert read is not None
+            return read(file, self._form)
         if file.parts:
             return self._recording_of_frames(file)
         return READERS[self._reader](self._text.read_raw(file), file.path, self._form)

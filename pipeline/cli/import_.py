@@ -1,0 +1,143 @@
+"""`skelpipe import`."""
+
+import click
+
+from skelpipe.cli.options import errors_as_messages, json_option, workers_option
+from skelpipe.cli.prepare import show_report
+
+__all__ = ["import_"]
+
+
+@click.command("import", epilog="Example: skelpipe import NTU60_CS.npz --out data/ntu60-xsub")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.option(
+    "--out",
+    metavar="DIR|URL",
+    help="Folder of the dataset, or its URL, such as s3://BUCKET/PREFIX [default: data/NAME-SPLIT].",
+)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["stgcn-npy", "crosclr-npy"]),
+    help="What the files are [default: what their names and contents prove].",
+)
+@click.option(
+    "--split",
+    metavar="SPLIT",
+    help="The split to import where the files hold several, and its name [default: what the files say].",
+)
+@click.option("--subset", type=click.Choice(["train", "test"]), help="The subset, where the files do not say it.")
+@click.option("--layout", metavar="NAME|YAML", help="Skeleton layout, where the joints' number leaves a choice.")
+@click.option("--axes", metavar="LETTERS", help="Order of an array's axes, such as N,T,V,C, where it is unusual.")
+@click.option("--name", metavar="NAME", help="Name of the dataset [default: the published one's, or the file's].")
+@click.option("--classes", metavar="FILE", help="File with the names of the classes, one per line.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=2),
+    help="Frames per clip [default: 64, or those of the files where profile and files agree].",
+)
+@click.option("--bodies", type=click.IntRange(min=1), help="Bodies per clip [default: those of the files].")
+@click.option(
+    "--profile",
+    type=click.Choice(["crosclr", "ctrgcn", "stored"]),
+    help="Preprocessing; stored: clips as they are in the files [default: crosclr, or what had made the files].",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the stored numbers.",
+)
+@click.option(
+    "--container",
+    type=click.Choice(["shards", "hdf5", "both"]),
+    default="shards",
+    show_default=True,
+    help="Containers: WebDataset tars, one HDF5 file per subset, or both; the digest is the same.",
+)
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="For a damaged recording: stop, or skip it and list it with its reason in samples.parquet.",
+)
+@click.option("--dry-run", is_flag=True, help="Only report what would be imported.")
+@click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings.")
+@click.option("--work", metavar="DIR", help="With --out URL: folder for shards before their upload.")
+@workers_option
+@json_option
+@errors_as_messages
+def import_(
+    *,
+    paths: tuple[str, ...],
+    out: str | None,
+    format_name: str | None,
+    split: str | None,
+    subset: str | None,
+    layout: str | None,
+    axes: str | None,
+    name: str | None,
+    classes: str | None,
+    frames: int | None,
+    bodies: int | None,
+    profile: str | None,
+    dtype: str,
+    container: str,
+    shard_size: int,
+    on_error: str,
+    dry_run: bool,
+    overwrite: bool,
+    work: str | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Turn files that other programs keep skeletons in into a dataset of shards.
+
+    What is read: docs/importing.md. A format is recognised by its contents; where that leaves a choice, the error
+    says what to write. Like prepare, the same command continues after an interruption.
+    """
+    from skelpipe.errors import UsageError
+    from skelpipe.prepare import FORMATS, write_dataset
+    from skelpipe.prepare.import_plan import Wishes, plan_import
+    from skelpipe.prepare.report import plan_report, preparation_report
+    from skelpipe.storage import local_folder, open_filesystem
+
+    letters = tuple("".join(axes.upper().replace(",", " ").split())) if axes else ()
+    if letters and (len(set(letters)) != len(letters) or not {"T", "V", "C"} <= set(letters) <= set("NCTVM")):
+        raise UsageError(f"--axes {axes}: T, V and C are expected, N and M at most, each once")
+    wishes = Wishes(format_name, split, subset, layout, letters, name, classes, frames, bodies, profile)
+    skip_bad = on_error == "skip"
+    found = plan_import(paths, wishes, {"shard_size": shard_size, "dtype": dtype}, skip_bad=skip_bad)
+    manifest, options = found.manifest, found.options
+    target = open_filesystem(out or f"data/{manifest.name}-{options.split}")
+    if work is not None and target.is_local:
+        raise UsageError("--work is for --out URL; --out names a folder, into which shards are written directly")
+    if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
+        raise UsageError(f"--out {target}: is a file")
+    if not as_json:
+        click.echo(
+            f"{found.format.name}: {found.format.title}, profile {options.profile}, {options.frames} frames"
+        )
+        for note in found.notes:
+            click.echo(note)
+    if dry_run:
+        show_report(plan_report(manifest, options.split, target, found.plan), as_json)
+        return
+    outcome = write_dataset(
+        manifest,
+        lambda: found.plan,
+        target,
+        options,
+        formats=FORMATS[container],
+        workers=workers,
+        skip_bad=skip_bad,
+        overwrite=overwrite,
+        work=None if work is None else local_folder(work, "--work"),
+        quiet=as_json,
+    )
+    show_report(preparation_report(manifest, target, outcome), as_json)

@@ -1,0 +1,263 @@
+"""From the contents of files that other programs wrote to a manifest, a plan and options for `write_dataset`."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from skelpipe.errors import UsageError
+from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest, Split
+from skelpipe.manifest_file import load_manifest
+from skelpipe.prepare.plan import Plan, Sample
+from skelpipe.prepare.run import Options
+from skelpipe.preprocess import PROFILES, STORED
+from skelpipe.raw.collections.contents import Contents, ImportFormat, Request, words
+from skelpipe.raw.collections.formats import find_contents
+from skelpipe.raw.source import RawFile, find_raw_files
+from skelpipe.skeleton import Layout, layout, parse_layout
+from skelpipe.yaml_reader import read_yaml
+
+__all__ = ["Import", "Wishes", "plan_import"]
+
+FRAMES = 64
+NTU = ("ntu60", "ntu120")
+NTU_JOINTS = 25
+OWN_SPLIT = "given"
+PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
+SUFFIXES = (".npy", ".npz", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user may say of an import; None and empty leave it to the files."""
+
+    format: str | None = None
+    split: str | None = None
+    subset: str | None = None
+    layout: str | None = None
+    axes: tuple[str, ...] = ()
+    name: str | None = None
+    classes: str | None = None
+    frames: int | None = None
+    bodies: int | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: how the files are read, what is written, and lines about them for the user."""
+
+    format: ImportFormat
+    manifest: Manifest
+    plan: Plan
+    options: Options
+    notes: tuple[str, ...]
+
+
+def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, object], *, skip_bad: bool) -> Import:
+    """Return the plan for the recordings in files and folders that other programs wrote.
+
+    `options` are those of `Options` that the files do not decide. Raises UsageError where the files are of no
+    known format, or where the user has to say more, and RawError for damaged files.
+    """
+    chosen = _layout(wishes.layout) if wishes.layout else None
+    request = Request(
+        _files(paths),
+        wishes.split,
+        wishes.subset,
+        chosen.name if chosen else None,
+        len(chosen) if chosen else None,
+        wishes.axes,
+    )
+    format_, contents = find_contents(request, wishes.format)
+    where = contents.entries[0].file.path if contents.entries else str(paths[0])
+    layout_ = chosen or _only_layout(contents, where)
+    if len(layout_) != contents.joints:
+        raise UsageError(f"{where}: {contents.joints} joints, layout {layout_.name} has {len(layout_)}")
+    published = _published(contents, where)
+    split = wishes.split or contents.split or OWN_SPLIT
+    profile, frames, made_by, padded = _profile(contents, wishes, where)
+    fields = _fields(contents, published)
+    classes, note = _classes(contents, wishes.classes, published, where)
+    bodies = wishes.bodies or contents.bodies
+    manifest = Manifest(
+        name=wishes.name or (published.name if published else _plain_name(paths)),
+        title=published.title
+        if published
+        else f"{wishes.name or _plain_name(paths)}, imported from {format_.title}",
+        reader=contents.reader,
+        layout=layout_,
+        units=contents.units,
+        y_down=contents.y_down,
+        bodies=bodies,
+        name_pattern=published.name_pattern if published and fields else re.compile(".*", re.DOTALL),
+        suffixes=("",),
+        strict_names=False,
+        label="action",
+        first_label=0,
+        ranges={},
+        missing=frozenset(),
+        recordings=None,
+        segments=None,
+        classes=classes,
+        classes_note=note,
+        splits={split: _split(split, published)},
+        terms=published.terms if published else "The terms of the source are not stated.",
+        homepage=published.homepage if published else "",
+        axes=contents.axes,
+        channels=contents.channels,
+        made_by=made_by,
+        padded=padded,
+    )
+    plan = _plan(contents, fields, skip_bad=skip_bad)
+    decided = Options(split, frames, bodies, profile=profile, **options)  # type: ignore[arg-type]
+    return Import(format_, manifest, plan, decided, contents.notes)
+
+
+def _files(paths: Sequence[str]) -> list[RawFile]:
+    """List files and the files in folders; a file given by name counts once."""
+    found: dict[str, RawFile] = {}
+    for path in map(Path, paths):
+        if "://" in str(path):
+            raise UsageError(f"{path}: is imported from a file on this machine: download it first")
+        if path.is_dir():
+            files = find_raw_files([path])
+        elif path.is_file():
+            status = path.stat()
+            files = [RawFile(path.name, str(path), status.st_size, status.st_mtime_ns)]
+        else:
+            raise UsageError(f"{path}: there is no such file or folder")
+        found.update({file.path: file for file in files})
+    return list(found.values())
+
+
+def _layout(said: str) -> Layout:
+    if said.endswith((".yaml", ".yml")):
+        return parse_layout({"name": PurePath(said).stem, **read_yaml(Path(said))}, said)
+    return layout(said)
+
+
+def _only_layout(contents: Contents, where: str) -> Layout:
+    if len(contents.layouts) == 1:
+        return layout(contents.layouts[0])
+    choice = (
+        f": say --layout {' or '.join(contents.layouts)}" if contents.layouts else ": say --layout NAME or YAML"
+    )
+    raise UsageError(f"{where}: has {contents.joints} joints per body, which is not one layout{choice}")
+
+
+def _published(contents: Contents, where: str) -> Manifest | None:
+    """Return the built-in dataset that the recordings are of, if their names or the number of classes prove it."""
+    if contents.joints != NTU_JOINTS:
+        return None
+    ntu = [load_manifest(name) for name in NTU]
+    parsed = [ntu[1].fields(entry.id) for entry in contents.entries]
+    labels = [entry.label for entry in contents.entries]
+    if all(fields and fields["action"] == label + 1 for fields, label in zip(parsed, labels, strict=True)):
+        return next((one for one in ntu if not any(one.outside(fields or {}) for fields in parsed)), None)
+    if any(parsed):
+        return None
+    counts = {len(one.classes): one for one in ntu}
+    if contents.class_count in counts:
+        return counts[contents.class_count]
+    said = words(PurePath(where).name) + words(PurePath(where).parent.name)
+    named = [one for one in ntu if one.name in said]
+    fits = len(named) == 1 and not contents.all_classes and contents.class_count <= len(named[0].classes)
+    return named[0] if fits else None
+
+
+def _fields(contents: Contents, published: Manifest | None) -> dict[str, Fields]:
+    """Return the fields of the recordings' names, by id; empty where the names have none."""
+    if published is None or not contents.entries or published.fields(contents.entries[0].id) is None:
+        return {}
+    return {entry.id: published.fields(entry.id) or {} for entry in contents.entries}
+
+
+def _split(name: str, published: Manifest | None) -> Split:
+    counts = published.splits[name].published if published and name in published.splits else {}
+    return Split(name, BY_ID, published=counts)
+
+
+def _classes(
+    contents: Contents, file: str | None, published: Manifest | None, where: str
+) -> tuple[tuple[str, ...], str]:
+    if file is not None:
+        try:
+            names = [line.strip() for line in Path(file).read_text("utf-8-sig").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--classes {file}: cannot be read: {error}") from None
+        if len(set(names)) != len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise UsageError(f"--classes {file}: the name {twice!r} stands there twice")
+        if len(names) < contents.class_count:
+            raise UsageError(f"--classes {file}: {len(names)} names, {where} has {contents.class_count} classes")
+        return tuple(names), ""
+    if contents.classes:
+        return contents.classes, ""
+    if published is not None:
+        return published.classes, published.classes_note
+    return tuple(f"class {label}" for label in range(contents.class_count)), "The files have no names of classes."
+
+
+def _profile(contents: Contents, wishes: Wishes, where: str) -> tuple[str, int, str, bool]:
+    """Return profile, frames, and the `made_by` and `padded` of the manifest."""
+    profile = wishes.profile or contents.made_by or contents.profile
+    if profile not in PROFILES:
+        raise UsageError(f"profile {profile!r} is unknown; there are: {', '.join(PROFILES)}")
+    own = contents.frames if profile in (STORED, contents.made_by) and not _resized(contents, profile) else None
+    frames = wishes.frames or own or FRAMES
+    if contents.made_by and not contents.padded and profile not in (STORED, contents.made_by):
+        raise UsageError(
+            f"{where}: its clips were made by the steps of profile {contents.made_by}, which profile {profile}"
+            f" cannot undo: say --profile {contents.made_by} or {STORED}"
+        )
+    if contents.made_by == profile and not contents.padded and frames != contents.frames:
+        raise UsageError(
+            f"{where}: its clips were made by profile {profile} with {contents.frames} frames: leave out --frames"
+            f" {frames}, or resize them by --profile {STORED}"
+        )
+    if profile == contents.made_by:
+        return profile, frames, profile, contents.padded
+    whole = profile == STORED and frames == contents.frames
+    return profile, frames, "", contents.padded and not whole
+
+
+def _resized(contents: Contents, profile: str) -> bool:
+    """Return whether the clips of a profile are resized from as many frames as each recording has."""
+    return profile == contents.made_by and contents.padded
+
+
+def _plan(contents: Contents, fields: Mapping[str, Fields], *, skip_bad: bool) -> Plan:
+    plan = Plan(outside=Counter(contents.outside))
+    seen: dict[str, RawFile] = {}
+    for entry in contents.entries:
+        assert entry.subset in SUBSETS
+        if entry.id in seen:
+            first = seen[entry.id]
+            raise UsageError(
+                f"{entry.file.path}: the name {entry.id!r} stands for two recordings, at {_place(first)} and"
+                f" {_place(entry.file)}"
+            )
+        seen[entry.id] = entry.file
+        plan.samples.append(Sample(entry.id, entry.subset, entry.label, fields.get(entry.id, {}), entry.file))
+    plan.samples.sort(key=lambda sample: sample.id)
+    return plan
+
+
+def _place(file: RawFile) -> str:
+    return file.path if file.item is None else f"{file.item[0]} {file.item[1]}"
+
+
+def _plain_name(paths: Sequence[str]) -> str:
+    """Return a name for the dataset: that of the file, or of the folder that holds it."""
+    path = Path(paths[0]).resolve()
+    stem = path.name
+    for suffix in SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    generic = {"train", "val", "valid", "test", "data", "label", "labels", "position", "joint", "joints"}
+    generic |= {"xsub", "xview", "xset", "raw"}
+    if set(words(stem)) <= generic:
+        others = [part for part in reversed(path.parts[1:-1]) if not set(words(part)) <= generic]
+        stem = others[0] if others else "imported"
+    return PLAIN.sub("-", stem).strip("-") or "imported"

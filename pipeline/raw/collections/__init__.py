@@ -1,0 +1,1 @@
+"""Collections: files that hold many recordings, as other programs keep them, and the formats of an import."""

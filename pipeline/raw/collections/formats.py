@@ -1,0 +1,40 @@
+"""The formats that `skelpipe import` knows, and which of them some files are of."""
+
+from skelpipe.errors import UsageError
+from skelpipe.raw.collections.contents import Contents, ImportFormat, Request
+from skelpipe.raw.collections.stgcn import (
+    claims_position,
+    claims_stgcn,
+    index_position,
+    index_stgcn,
+    read_array,
+)
+
+__all__ = ["IMPORT_FORMATS", "find_contents"]
+
+IMPORT_FORMATS: dict[str, ImportFormat] = {
+    each.name: each
+    for each in (
+        ImportFormat("stgcn-npy", "st-gcn's *data*.npy and *label.pkl", claims_stgcn, index_stgcn, read_array),
+        ImportFormat("crosclr-npy", "CrosSCLR's *_position.npy", claims_position, index_position, read_array),
+    )
+}
+
+
+def find_contents(request: Request, format_name: str | None) -> tuple[ImportFormat, Contents]:
+    """Return the format of the files, the named one or the only one that they are of, and their contents.
+
+    Raises UsageError where no format, or more than one, claims the files, and where the user has to say more.
+    """
+    if format_name is not None:
+        chosen = IMPORT_FORMATS[format_name]
+        return chosen, chosen.index(request)
+    claiming = [each for each in IMPORT_FORMATS.values() if each.claims(request)]
+    where = request.files[0].path if request.files else "the folder"
+    if not claiming:
+        known = "; ".join(f"{each.name} ({each.title})" for each in IMPORT_FORMATS.values())
+        raise UsageError(f"{where}: no file of a known format is found. Known are {known}")
+    if len(claiming) > 1:
+        names = " or ".join(each.name for each in claiming)
+        raise UsageError(f"{where}: there are files of several formats: give fewer files, or say --format {names}")
+    return claiming[0], claiming[0].index(request)

@@ -1,0 +1,139 @@
+"""Arrays of .npy and .npz files, mapped into memory: any row of a file of any size is read without the others."""
+
+import io
+import math
+import mmap
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from skelpipe.errors import RawError
+
+__all__ = ["is_npy", "map_file", "map_npy", "map_npz", "npy_array"]
+
+MAGIC = b"\x93NUMPY"
+HEADER = 1 << 14  # bytes; numpy refuses longer headers
+VERSIONS = ((1, 0), (2, 0), (3, 0))
+UNREADABLE = (ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError)
+LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+LOCAL_MAGIC = b"PK\x03\x04"
+ENCRYPTED = 1
+MOST_INFLATED = 1 << 30  # bytes of a compressed array, which each worker keeps in memory
+
+
+def map_file(path: str) -> memoryview:
+    """Return the bytes of a file, mapped; RawError if it cannot be read or is empty."""
+    try:
+        changed = os.stat(path).st_mtime_ns
+        return _mapped(path, changed)
+    except OSError as error:
+        raise RawError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=8)
+def _mapped(path: str, _changed: int) -> memoryview:
+    """Map a file and keep it mapped; one that has changed on disk is mapped again."""
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise RawError(f"{path}: the file is empty")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def is_npy(path: str) -> bool:
+    """Return whether a file starts like an .npy file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def map_npy(path: str) -> np.ndarray:
+    """Return the array in an .npy file, mapped and read-only; RawError for a damaged file or pickled objects."""
+    return npy_array(map_file(path), path)
+
+
+def npy_array(content: memoryview, name: str) -> np.ndarray:
+    """Return the array in the bytes of an .npy file, a view of them."""
+    file = io.BytesIO(bytes(content[:HEADER]))
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in VERSIONS:
+            raise ValueError(f"its version {version} is unknown")
+        # Version 3 differs from 2 only in the spelling of field names, and arrays with fields are refused.
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(file)
+    except UNREADABLE as error:
+        first = str(error).partition("\n")[0][:200]
+        raise RawError(f"{name}: no .npy array, or one that is damaged: {first}") from None
+    if dtype.hasobject:
+        raise RawError(f"{name}: the array holds Python objects, which are not loaded; save it as numbers")
+    offset, expected = file.tell(), math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or len(content) - offset != expected:
+        cut_off = " (cut off in download?)" if len(content) - offset < expected else ""
+        raise RawError(
+            f"{name}: {expected} bytes are expected for {dtype} of shape {list(shape)},"
+            f" found {len(content) - offset}{cut_off}"
+        )
+    if not expected:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F" if by_columns else "C")
+
+
+def map_npz(path: str) -> Mapping[str, np.ndarray]:
+    """Return the arrays of an .npz file by name.
+
+    Arrays that numpy.savez wrote are mapped where they lie in the file; compressed ones are unpacked into memory
+    if they are small, and refused else. RawError for a damaged file.
+    """
+    try:
+        changed = os.stat(path).st_mtime_ns
+    except OSError as error:
+        raise RawError(f"{path}: cannot be read: {error.strerror}") from None
+    return _npz(path, changed)
+
+
+@lru_cache(maxsize=4)
+def _npz(path: str, _changed: int) -> Mapping[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _member(path, archive, info)
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+    except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, zlib.error, EOFError) as error:
+        raise RawError(f"{path}: cannot be read as .npz (cut off in download?): {error}") from None
+
+
+def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    where = f"{path}: {info.filename.removesuffix('.npy')}"
+    if info.flag_bits & ENCRYPTED:
+        raise RawError(f"{where}: is encrypted")
+    if info.compress_type != zipfile.ZIP_STORED:
+        if info.file_size > MOST_INFLATED:
+            raise RawError(
+                f"{where}: is compressed and has {info.file_size:,} bytes: recordings are read in any order, so"
+                " save it once by numpy.savez, which does not compress, instead of numpy.savez_compressed"
+            )
+        with archive.open(info) as member:
+            inflated = member.read(info.file_size + 1)
+        return npy_array(memoryview(inflated), where)
+    mapped = map_file(path)
+    head = bytes(mapped[info.header_offset : info.header_offset + LOCAL_HEADER.size])
+    if len(head) < LOCAL_HEADER.size or not head.startswith(LOCAL_MAGIC):
+        raise RawError(f"{where}: the archive is damaged: no array starts where its directory says")
+    *_, name_size, extra_size = LOCAL_HEADER.unpack(head)
+    start = info.header_offset + LOCAL_HEADER.size + name_size + extra_size
+    content = mapped[start : start + info.file_size]
+    if len(content) != info.file_size:
+        raise RawError(
+            f"{where}: {info.file_size} bytes are expected, found {len(content)} (cut off in download?)"
+        )
+    return npy_array(content, where)
