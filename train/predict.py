@@ -36,13 +36,14 @@ TOP = 5
 
 
 def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
-    """Return the recordings in raw files as joint clips, float32 [n,3,T,V,M], made like a classifier's own clips.
+    """Return the recordings in raw files as joint clips, float32 [n,C,T,V,M], made like a classifier's own clips.
 
     RawError, naming the file, where one is missing or damaged or has no body.
     """
     layout, frames, bodies = recogniser.manifest.layout, recogniser.frames, recogniser.bodies
-    clips = np.empty((len(paths), 3, frames, len(layout), bodies), np.float32)
-    reader = RecordingReader(recogniser.manifest)
+    channels = len(recogniser.manifest.stored_channels)
+    clips = np.empty((len(paths), channels, frames, len(layout), bodies), np.float32)
+    reader = RecordingReader(recogniser.manifest, bodies)
     for path, clip in zip(paths, clips, strict=True):
         recording = reader.read(RawFile(Path(path).name, path, 0))
         if not recording.bodies:

@@ -53,7 +53,25 @@ SHOWN = 5
     help="With --out URL: folder for shards before their upload, one per worker [default: the temporary folder].",
 )
 @click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames per clip.")
-@click.option("--bodies", type=click.IntRange(1, 6), help="Bodies per clip [default: those of the dataset].")
+@click.option("--bodies", type=click.IntRange(min=1), help="Bodies per clip [default: those of the dataset].")
+@click.option(
+    "--body-choice",
+    type=click.Choice(["motion", "first"]),
+    help="Which bodies of a recording with more: those that move most, or the first of each frame"
+    " [default: the dataset's; your own: motion].",
+)
+@click.option(
+    "--empty-frames",
+    type=click.Choice(["as-authors", "dropped", "held", "interpolated"]),
+    help="Frames that show no body: kept at the expense of the last ones as the papers' code does, dropped, the"
+    " last pose held, or interpolated [default: the dataset's; your own: dropped].",
+)
+@click.option(
+    "--missing-joints",
+    type=click.Choice(["refused", "held", "interpolated", "parent"]),
+    help="Joints that were not found (NaN): an error, the last position held, interpolated in time, or the"
+    " position of the parent joint [default: the dataset's; your own: refused].",
+)
 @click.option(
     "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
 )
@@ -123,6 +141,9 @@ def prepare(
     work: str | None,
     frames: int,
     bodies: int | None,
+    body_choice: str | None,
+    empty_frames: str | None,
+    missing_joints: str | None,
     shard_size: int,
     profile: str,
     second_body: str,
@@ -161,7 +182,17 @@ def prepare(
         raise UsageError("--work is for --out URL; --out names a folder, into which shards are written directly")
     folders = [local_folder(path, "--raw") for path in raw or (f"raw/{manifest.name}",)]
     options = Options(
-        split, frames, bodies or manifest.bodies, shard_size, profile, dtype, second_body, untrimmed=untrimmed
+        split,
+        frames,
+        bodies or manifest.bodies,
+        shard_size,
+        profile,
+        dtype,
+        second_body,
+        untrimmed=untrimmed,
+        body_choice=body_choice,
+        empty_frames=empty_frames,
+        missing_joints=missing_joints,
     )
     if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
         raise UsageError(f"--out {target}: is a file")
@@ -186,6 +217,8 @@ def prepare(
 
 
 def show_report(report: Mapping[str, Any], as_json: bool) -> None:
+    from skelpipe.prepare.completeness import completeness_lines
+
     if as_json:
         click.echo(json.dumps(report))
         return
@@ -204,6 +237,10 @@ def show_report(report: Mapping[str, Any], as_json: bool) -> None:
         click.echo(f"noted {identity}: {note}")
     if (more := len(report["notes"]) - SHOWN) > 0:
         click.echo(f"noted {more:,} more, see samples.parquet")
+    for line in completeness_lines(report.get("real")):
+        click.echo(line)
+    if warning := report.get("like_score"):
+        click.echo(f"Warning: {warning}", err=True)
     if videos := report.get("untrimmed"):
         click.echo(f"untrimmed: {videos['train']:,} training and {videos['test']:,} test videos")
     if published := report["published"]:

@@ -31,7 +31,8 @@ __all__ = [
 
 CARD = "dataset.json"
 SAMPLES = "samples.parquet"
-FORMAT = {"name": "skelpipe-dataset", "version": 1}
+FORMAT = {"name": "skelpipe-dataset", "version": 2}  # of the cards that are written
+VERSIONS = (1, 2)  # that are read; cards of version 1 have no policies, no channels and no counts of what is real
 DIGESTED = (
     "name",
     "split",
@@ -119,8 +120,9 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
         name, version = card["format"]["name"], card["format"]["version"]
     except (ValueError, KeyError, TypeError):
         raise DatasetError(f"{where}/{CARD}: is not the card of a skelpipe dataset") from None
-    if name != FORMAT["name"] or version != FORMAT["version"]:
-        raise DatasetError(f"{where}/{CARD}: format {name} {version}; this skelpipe reads {FORMAT['version']}")
+    if name != FORMAT["name"] or version not in VERSIONS:
+        read = " and ".join(map(str, VERSIONS))
+        raise DatasetError(f"{where}/{CARD}: format {name} {version}; this skelpipe reads {read}")
     if missing := [key for key in (*DIGESTED, *UNDIGESTED) if key not in card]:
         raise DatasetError(f"{where}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
     if card.get("digest") != card_digest(card):

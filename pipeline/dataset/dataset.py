@@ -160,8 +160,15 @@ class Dataset:
             raise DatasetError(f"{self.path}: holds no untrimmed videos: prepare it with --untrimmed")
         facts, remote = self.card["untrimmed"][subset], self.remote
         if remote is None:
-            return open_videos(self.filesystem.local_path, facts, subset, *self.shape[2:])
-        return open_videos(PurePath(), facts, subset, *self.shape[2:], lambda path: remote.map(path.as_posix()))
+            return open_videos(self.filesystem.local_path, facts, subset, *self.shape[2:], channels=self.shape[0])
+        return open_videos(
+            PurePath(),
+            facts,
+            subset,
+            *self.shape[2:],
+            lambda path: remote.map(path.as_posix()),
+            channels=self.shape[0],
+        )
 
     def anchor(self, view: str) -> np.ndarray:
         """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""

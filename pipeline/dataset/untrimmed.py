@@ -1,6 +1,6 @@
 """Untrimmed videos with one label per frame, for segmentation: raw joints in plain WebDataset tars.
 
-A video is two members, `ID.joint.npy` (float32 [3,F,V,M], metres, neither centred nor resized, zeros for an absent
+A video is two members, `ID.joint.npy` (float32 [C,F,V,M], metres, neither centred nor resized, zeros for an absent
 body) and `ID.label.npy` (int16 [F], 0 = background, 1..n = class). Videos differ in length, so the card has the
 offsets of each one's arrays (`VideoEntry`). `Videos` maps the tars into memory and decodes nothing.
 """
@@ -57,13 +57,14 @@ class Videos:
         joints: int,
         bodies: int,
         map_file: Callable[[PurePath], np.ndarray] | None = None,
+        channels: int = 3,
     ) -> None:
         """Map the tars `paths`; the n-th of `entries` lists the videos of the n-th tar.
 
         `map_file` returns the bytes of a file, uint8; by default local files are mapped. Raises DatasetError for a
         tar that is missing, cut off, or of other entries.
         """
-        self._joints, self._bodies = joints, bodies
+        self._joints, self._bodies, self._channels = joints, bodies, channels
         self._entries: list[tuple[PurePath, np.ndarray, VideoEntry]] = []
         for path, own in zip(paths, entries, strict=True):
             tar = (map_file or _map_file)(path)
@@ -86,9 +87,9 @@ class Videos:
         return np.array([entry.frames for _, _, entry in self._entries], np.int64)
 
     def joint(self, video: int) -> np.ndarray:
-        """Return a video's joint positions, float32 [3,F,V,M], read-only."""
+        """Return a video's joints, float32 [C,F,V,M], read-only: positions and, with 4 channels, scores."""
         entry = self._entries[video][2]
-        shape = (3, entry.frames, self._joints, self._bodies)
+        shape = (self._channels, entry.frames, self._joints, self._bodies)
         return self._array(video, f"{entry.id}.joint.npy", entry.joint_offset, JOINT, shape)
 
     def label(self, video: int) -> np.ndarray:
@@ -115,11 +116,12 @@ def open_videos(
     joints: int,
     bodies: int,
     map_file: Callable[[PurePath], np.ndarray] | None = None,
+    channels: int = 3,
 ) -> Videos:
     """Return the videos of one subset, whose entry in the card is `card`; `map_file` as for `Videos`."""
     paths = [folder / tar_name(subset, shard["name"]) for shard in card["shards"]]
     entries = [[VideoEntry(**video) for video in shard["videos"]] for shard in card["shards"]]
-    return Videos(paths, entries, joints, bodies, map_file)
+    return Videos(paths, entries, joints, bodies, map_file, channels)
 
 
 def _map_file(path: PurePath) -> np.ndarray:

@@ -9,9 +9,9 @@ from skelpipe.dataset import Dataset
 from skelpipe.drawing.augmented import Augmented, Choice, augmented, donor_row
 from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, arrow_scale, make_panel
 from skelpipe.drawing.sources import CLIP_RATE, DRAWN, find_sample, made_by, raw_title, read_raw
-from skelpipe.errors import UsageError
+from skelpipe.errors import RawError, UsageError
 from skelpipe.manifest import Manifest
-from skelpipe.preprocess import CROSCLR, profile_writer
+from skelpipe.preprocess import CROSCLR, Policies, profile_writer
 from skelpipe.skeleton import Layout
 from skelpipe.views import derive
 
@@ -55,8 +55,13 @@ def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice)
     if manifest.segments:
         raise UsageError(f"{path}: a video of several actions; prepare {manifest.name} and draw one of its clips")
     recording = read_raw(path, manifest)
-    clip = np.zeros((3, RAW_FRAMES, len(manifest.layout), manifest.bodies), np.float32)
-    profile_writer(CROSCLR)(recording, manifest.layout, RAW_FRAMES, manifest.bodies, clip)
+    channels = len(manifest.stored_channels)
+    clip = np.zeros((channels, RAW_FRAMES, len(manifest.layout), manifest.bodies), np.float32)
+    write = profile_writer(CROSCLR, policies=Policies.of(manifest))
+    try:
+        write(recording, manifest.layout, RAW_FRAMES, manifest.bodies, clip)
+    except RawError as error:
+        raise RawError(f"{path}: {error}") from None
     after = augmented(clip[None], [0], manifest.layout, view, choice)
     facts = {
         "dataset": f"{manifest.name}, raw recording of {recording.frames} frames",

@@ -54,6 +54,7 @@ def assemble(
         "formats": list(formats),
         "profile": {"name": profile.name, "version": profile.version},
         "shape": list(shape),
+        "channels": list(manifest.stored_channels),
         "dtype": dtype,
         "layout": manifest.layout.to_plain(),
         "classes": list(manifest.classes),
@@ -64,6 +65,7 @@ def assemble(
         "samples": write_samples(out / SAMPLES, gathered.rows),
         "dropped": dict(sorted(Counter(row.reason for row in gathered.rows if row.reason).items())),
         "noted": sum(bool(row.note) for row in gathered.rows),
+        "like_score": gathered.like_score,
         "published": dict(manifest.split(options["split"]).published),
         "definition": manifest.definition(options["split"]),
         "raw_fingerprint": plan.fingerprint(),
@@ -90,6 +92,7 @@ class _Gathered:
     rows: list[SampleRow]
     splits: dict[str, Any]
     joint_sum: np.ndarray
+    like_score: int = 0  # samples in which the third number of joints looks like a score
 
 
 def _gather(plan: Plan, jobs: Sequence[ShardJob], writer: DatasetWriter) -> _Gathered:
@@ -101,15 +104,16 @@ def _gather(plan: Plan, jobs: Sequence[ShardJob], writer: DatasetWriter) -> _Gat
             raise SkelpipeError(f"{writer}/{gone}: files are missing; run prepare again")
         by_id = {sample.id: sample for sample in job.shard.samples}
         found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
-        for row, (id_, frames, bodies, note) in enumerate(receipt["samples"]):
-            found.rows.append(_row(by_id[id_], frames, bodies, job.shard.name, row, note=note or None))
+        for row, facts in enumerate(receipt["samples"]):
+            found.rows.append(_row(by_id[facts.pop("id")], shard=job.shard.name, row=row, **facts))
+        found.like_score += receipt["like_score"]
         if not receipt["samples"]:  # every recording of it was dropped; an empty shard would be useless
             writer.drop(job)
             continue
-        facts = splits[job.shard.subset]
-        facts["samples"] += len(receipt["samples"])
+        entry = splits[job.shard.subset]
+        entry["samples"] += len(receipt["samples"])
         shard = {"name": job.shard.name, "samples": len(receipt["samples"]), "views": receipt["views"]}
-        facts["shards"].append(shard)
+        entry["shards"].append(shard)
         if job.shard.subset == "train":
             found.joint_sum += np.load(job.joint_sum, allow_pickle=False)
     found.rows.sort(key=lambda row: (row.id, row.reason or ""))
@@ -132,31 +136,19 @@ def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path)
     return hashes
 
 
-def _row(
-    of: Sample | Drop,
-    frames: int | None = None,
-    bodies: int | None = None,
-    shard: str | None = None,
-    row: int | None = None,
-    reason: str | None = None,
-    note: str | None = None,
-) -> SampleRow:
+def _row(of: Sample | Drop, **facts: Any) -> SampleRow:
+    """Return the row of a sample or drop; `facts` are columns that the plan does not know."""
     cut = of.cut
-    return SampleRow(
-        id=of.id,
-        label=of.label if of.label >= 0 else None,
-        fields=of.fields,
-        recording=cut.recording if cut else None,
-        start=cut.start if cut else None,
-        end=cut.end if cut else None,
-        frames=frames,
-        bodies=bodies,
-        split=of.subset or None,
-        shard=shard,
-        row=row,
-        reason=reason,
-        note=note,
-    )
+    known: dict[str, Any] = {
+        "id": of.id,
+        "label": of.label if of.label >= 0 else None,
+        "fields": of.fields,
+        "recording": cut.recording if cut else None,
+        "start": cut.start if cut else None,
+        "end": cut.end if cut else None,
+        "split": of.subset or None,
+    }
+    return SampleRow(**{**dict.fromkeys(SampleRow._fields), **known, **facts})
 
 
 def _plain_geometry(geometry: Geometry) -> dict[str, int]:

@@ -5,25 +5,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
-from skelpipe.preprocess import CROSCLR, STORED, profile_writer
-from skelpipe.raw.readers import RecordingReader
+from skelpipe.preprocess import CROSCLR, STORED, Completeness, Policies, profile_writer
+from skelpipe.preprocess.empty_frames import shown_frames
+from skelpipe.preprocess.tracks import shown_rows
+from skelpipe.raw.readers import FIXED_CHANNELS, RecordingReader
 from skelpipe.raw.recording import Recording
 
-__all__ = ["ClipReader", "Kept"]
+__all__ = ["ClipReader", "Kept", "count_empty", "looks_like_score"]
+
+POSITIONS = 3  # channels
+FEWEST_PIXELS = 10.0  # range of x or y; metres and shares of a picture stay below
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A sample that became a clip: its frames and largest number of bodies in the recording, and a note."""
+    """A sample that became a clip.
+
+    `frames` and the largest number of `bodies` in a frame are those of the recording, `real` says how much of it
+    is real. `like_score`: the third number of each joint looks like a score, not like z.
+    """
 
     sample: Sample
     frames: int
     bodies: int
     note: str
+    real: Completeness
+    like_score: bool
 
 
 class ClipReader:
@@ -36,18 +48,22 @@ class ClipReader:
         dtype: str,
         profile: str,
         second_body: str,
+        policies: Policies,
         *,
         skip_bad: bool,
     ) -> None:
         self.drops: list[tuple[str, str]] = []
         self._layout = manifest.layout
-        self._recordings = RecordingReader(manifest)
+        self._recordings = RecordingReader(manifest, shape[3])
         self._shape = shape
         self._dtype = dtype
         # Bone and motion are differences of two stored values.
         self._largest = float(np.finfo(dtype).max) / 2
-        self._profile = profile
-        self._write = profile_writer(STORED if manifest.made_by == profile else profile, second_body)
+        kept = STORED if manifest.made_by == profile else profile
+        self._write = profile_writer(kept, second_body, policies)
+        self._as_authors = kept == CROSCLR and policies.empty_frames == "as-authors"
+        # Of the readers of Kinect's files it is known that the third number is z.
+        self._third_open = manifest.reader not in FIXED_CHANNELS and "score" not in manifest.channels
         self._skip_bad = skip_bad
 
     def read(self, samples: Sequence[Sample]) -> tuple[list[Kept], np.ndarray]:
@@ -68,30 +84,46 @@ class ClipReader:
 
     def _clip(self, sample: Sample, out: np.ndarray) -> Kept:
         where = sample.cut.origin if sample.cut else sample.file.path
-        recording, note = _cut(self._recordings.read(sample.file), sample)
+        whole = self._recordings.read(sample.file)
+        recording, first, note = _cut(whole, sample)
         if not recording.bodies:
             raise RawError(f"{where}: no body in any of its {recording.frames} frames")
-        if np.isnan(recording.xyz).any():
-            raise RawError(f"{where}: holds a joint that was not found")
+        like_score = self._third_open and looks_like_score(recording)
         _, frames, _, bodies = self._shape
         try:
-            self._write(recording, self._layout, frames, bodies, out)
+            real = self._write(recording, self._layout, frames, bodies, out)
         except RawError as error:
-            raise RawError(f"{where}: {error}") from None
-        if not out.any():
-            joint = self._layout.joints[0]
-            raise RawError(f"{where}: nothing is left of it: body 1, or its {joint}, is at the origin throughout")
+            piece = f"frames {first + 1} to {first + recording.frames} of the video: " if sample.cut else ""
+            raise RawError(f"{where}: {piece}{error}") from None
+        if not out[:POSITIONS].any():
+            raise RawError(f"{where}: {self._nothing(recording, real)}")
         if not max(-float(out.min()), float(out.max())) <= self._largest:
             raise RawError(f"{where}: a coordinate is too large for {self._dtype}")
-        return Kept(
-            sample, recording.frames, recording.bodies, "; ".join(filter(None, [note, self._unused(recording)]))
-        )
+        notes = [note, self._unused(recording), _mostly_empty(out)]
+        return Kept(sample, recording.frames, recording.bodies, "; ".join(filter(None, notes)), real, like_score)
+
+    def _nothing(self, recording: Recording, real: Completeness) -> str:
+        """Return why a clip is zero everywhere."""
+        frames = recording.frames
+        if not real.frames:
+            return f"no body in any of its {frames} frames: all that they list lies at the origin"
+        joint = self._layout.joints[0]
+        counted = counted_frames(recording)
+        if self._as_authors and not counted:
+            return (
+                f"nothing is left of it: body 1, or its {joint}, is at the origin throughout"
+                f" ({real.frames} of its {frames} frames show a body); --empty-frames dropped counts them all"
+            )
+        if self._as_authors and not shown_frames(recording)[:counted].any():
+            return (
+                f"nothing is left of it: {real.frames} of its {frames} frames show a body, but none of the first"
+                f" {counted}, which are those that the authors' way keeps; --empty-frames dropped keeps the others"
+            )
+        return "nothing is left of it: all joints of a body lie in one point, in every frame"
 
     def _unused(self, recording: Recording) -> str:
         """Return a note if `crosclr` does not count some frames that show body 1 (its L counts joint 0 only)."""
-        if self._profile != CROSCLR:
-            return ""
-        if recording.xyz[:, 0].any(axis=1).all():
+        if not self._as_authors or recording.xyz[:, 0].any(axis=1).all():
             return ""
         present = recording.counts > 0
         first = (np.cumsum(recording.counts) - recording.counts)[present]
@@ -101,11 +133,51 @@ class ClipReader:
         return f"{lost.sum()} of {recording.frames} frames do not count: {self._layout.joints[0]} is at the origin"
 
 
-def _cut(recording: Recording, sample: Sample) -> tuple[Recording, str]:
-    """Return the sample's frames of a recording, and its note."""
+def counted_frames(recording: Recording) -> int:
+    """Return L of profile `crosclr`: the frames in which joint 0 of the first body is not at the origin."""
+    present = recording.counts > 0
+    first = (np.cumsum(recording.counts) - recording.counts)[present]
+    return int(recording.xyz[first, 0].any(axis=1).sum())
+
+
+def looks_like_score(recording: Recording) -> bool:
+    """Return whether z lies in 0..1 everywhere, and is not always 0, while x and y look like pixels."""
+    xyz = recording.xyz[shown_rows(recording.xyz)]
+    found = xyz[~np.isnan(xyz).any(axis=2)]
+    if not len(found):
+        return False
+    low, high = found.min(axis=0), found.max(axis=0)
+    return bool(low[2] >= 0 and 0 < high[2] <= 1 and (high - low)[:2].max() > FEWEST_PIXELS)
+
+
+def _mostly_empty(clip: np.ndarray) -> str:
+    """Return a note for a clip of which more than half of the frames show no body."""
+    empty = count_empty(clip)
+    frames = clip.shape[1]
+    return f"{empty} of {frames} stored frames show no body" if 2 * empty > frames else ""
+
+
+@njit(cache=True, nogil=True)
+def count_empty(clip: np.ndarray) -> int:
+    """Return how many frames of a clip [C,T,V,M] are zero in x, y and z of all joints and bodies."""
+    empty = 0
+    for t in range(clip.shape[1]):
+        empty += 1
+        shown = False
+        for v in range(clip.shape[2] - 1, -1, -1):  # the first joint is often the origin
+            for m in range(clip.shape[3]):
+                shown = shown or clip[0, t, v, m] != 0 or clip[1, t, v, m] != 0 or clip[2, t, v, m] != 0
+            if shown:
+                empty -= 1
+                break
+    return empty
+
+
+def _cut(recording: Recording, sample: Sample) -> tuple[Recording, int, str]:
+    """Return the sample's frames of a recording, the first of them counted from 0, and the sample's note."""
     cut = sample.cut
     if cut is None:
-        return recording, sample.note
+        return recording, 0, sample.note
     if cut.start > recording.frames:
         raise RawError(
             f"{cut.origin}: frames {cut.start} to {cut.end} lie outside of the video, which has {recording.frames}"
@@ -117,7 +189,7 @@ def _cut(recording: Recording, sample: Sample) -> tuple[Recording, str]:
     if last - first > cut.longest:
         first += (last - first - cut.longest) // 2
         last = first + cut.longest
-    return recording.cut(first, last), "; ".join(notes)
+    return recording.cut(first, last), first, "; ".join(notes)
 
 
 def _without_folders(reason: str, sample: Sample) -> str:

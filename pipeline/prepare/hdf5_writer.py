@@ -40,6 +40,7 @@ FACTS = (
     "options",
     "profile",
     "shape",
+    "channels",
     "dtype",
     "layout",
     "classes",

@@ -32,6 +32,7 @@ def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
         f"| {subset} | {facts['samples']:,} | {len(facts['shards'])} |" for subset, facts in subsets.items()
     )
     channels, frames, joints, bodies = card["shape"]
+    scores = " and a score" if "score" in card["channels"] else ""
     absent = card["anchors"].get("absent")
     anchors = "`anchors/` holds the mean training clip of each view"
     if absent:
@@ -44,7 +45,7 @@ def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
 # {manifest.title}, split {card["split"]}
 
 Skeleton clips {source}as arrays `[C,T,V,M]` = [{channels},{frames},{joints},{bodies}]
-{card["dtype"]}: x, y, z in {card["units"]}, {frames} frames, {joints} joints ({manifest.layout.name}),
+{card["dtype"]}: x, y, z in {card["units"]}{scores}, {frames} frames, {joints} joints ({manifest.layout.name}),
 {bodies} bodies.
 
 | subset | clips | shards |

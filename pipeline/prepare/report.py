@@ -7,6 +7,7 @@ from typing import Any
 from skelpipe.dataset.card import SAMPLES, parse_samples
 from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest
 from skelpipe.prepare import Outcome
+from skelpipe.prepare.completeness import completeness, score_warning
 from skelpipe.prepare.plan import Drop, Plan, Sample, counts
 from skelpipe.storage.filesystem import Filesystem
 
@@ -16,7 +17,8 @@ __all__ = ["plan_report", "preparation_report"]
 def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) -> dict[str, Any]:
     """Return counts per subset, dropped and ignored recordings by reason, and missing published recordings."""
     card = outcome.card
-    table = parse_samples(out.read(SAMPLES), card, out).select(["id", "recording", "note"]).to_pydict()
+    samples = parse_samples(out.read(SAMPLES), card, out)
+    table = samples.select(["id", "recording", "note"]).to_pydict()
     recordings = [
         recording or identity for identity, recording in zip(table["id"], table["recording"], strict=True)
     ]
@@ -28,6 +30,8 @@ def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) ->
     return {
         **report,
         "notes": notes,
+        "real": completeness(samples, card),
+        "like_score": score_warning(manifest, card.get("like_score", 0), sum(kept.values())),
         "untrimmed": videos,
         "was_complete": outcome.was_complete,
         "digest": card["digest"],

@@ -7,7 +7,7 @@ written last.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from skelpipe.prepare.planner import make_plan
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
 from skelpipe.prepare.writers import DatasetWriter, open_writer
-from skelpipe.preprocess import CROSCLR, profile_writer
+from skelpipe.preprocess import CROSCLR, Policies, profile_writer
 from skelpipe.progress import progress
 from skelpipe.raw.source import find_raw_files
 from skelpipe.storage import open_filesystem
@@ -35,7 +35,10 @@ FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
 
 @dataclass(frozen=True)
 class Options:
-    """Everything beside the raw files that decides the content of a dataset."""
+    """Everything beside the raw files that decides the content of a dataset.
+
+    The last three are policies (see `skelpipe.preprocess.Policies`); None is that of the manifest.
+    """
 
     split: str
     frames: int = 64
@@ -45,6 +48,18 @@ class Options:
     dtype: str = "float32"
     second_body: str = "zeros"
     untrimmed: bool = False
+    body_choice: str | None = None
+    empty_frames: str | None = None
+    missing_joints: str | None = None
+
+    def resolved(self, manifest: Manifest) -> "Options":
+        """Return these options with the policies of the manifest where they say none."""
+        said = {key: getattr(self, key) or value for key, value in asdict(Policies.of(manifest)).items()}
+        return replace(self, **said)
+
+    @property
+    def policies(self) -> Policies:
+        return Policies.of_options(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,7 @@ def write_dataset(
 
     The other arguments, the result and the errors are those of `prepare`.
     """
+    options = options.resolved(manifest)
     target = open_filesystem(out) if isinstance(out, str | Path) else out
     if scheduler:
         work = work and work.resolve()
@@ -149,12 +165,14 @@ def _jobs(
     manifest: Manifest, plan: Plan, options: Options, writer: DatasetWriter, skip_bad: bool, settings: str
 ) -> tuple[list[ShardJob], list[VideoJob]]:
     """Return the jobs for all shards and tars of videos; `settings` is a hash of everything that decides them."""
-    shape = (3, options.frames, len(manifest.layout), options.bodies)
+    shape = (len(manifest.stored_channels), options.frames, len(manifest.layout), options.bodies)
     where = (writer.folder, writer.receipts)
-    how = (*where, shape, options.dtype, options.profile, options.second_body, skip_bad, settings)
+    profile = (options.profile, options.second_body, options.policies)
+    how = (*where, shape, options.dtype, *profile, skip_bad, settings)
     shards = [ShardJob(manifest, shard, *how) for shard in plan.shards(options.shard_size)]
     videos = video_shards(plan.videos) if options.untrimmed else []
-    return shards, [VideoJob(manifest, video, *where, options.bodies, skip_bad, settings) for video in videos]
+    video_how = (*where, (shape[0], *shape[2:]), options.policies, skip_bad, settings)
+    return shards, [VideoJob(manifest, video, *video_how) for video in videos]
 
 
 def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:
@@ -162,7 +180,8 @@ def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, s
 
     Raises UsageError for options that exclude each other, SkelpipeError if there is nothing to prepare.
     """
-    profile_writer(options.profile, options.second_body)  # refuses options that exclude each other
+    # Refuses options that exclude each other.
+    profile_writer(options.profile, options.second_body, options.resolved(manifest).policies)
     if options.untrimmed and not manifest.segments:
         raise UsageError(
             f"--untrimmed: the recordings of {manifest.name} are single actions, not untrimmed videos"

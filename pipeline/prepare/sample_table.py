@@ -26,6 +26,10 @@ COLUMNS = {
     "end": pa.int32(),
     "frames": pa.int32(),
     "bodies": pa.int32(),
+    "real_frames": pa.int32(),
+    "joints": pa.int32(),
+    "real_joints": pa.int32(),
+    "bodies_left_out": pa.int32(),
     "split": pa.string(),
     "shard": pa.string(),
     "row": pa.int32(),
@@ -40,7 +44,9 @@ class SampleRow(NamedTuple):
     """One row of the sample table. A dropped sample has a reason and neither shard nor row.
 
     `fields` are those of the recording's name. A clip of an untrimmed `recording` has `start` and `end`, frames
-    from 1, both inclusive; `note` describes what is unusual about it.
+    from 1, both inclusive. Of the `frames`, `real_frames` show a body; these bodies have `joints`, of which
+    `real_joints` were found; `bodies_left_out` counts the bodies that the clip does not show. `note` describes
+    what is unusual about the sample.
     """
 
     id: str
@@ -51,6 +57,10 @@ class SampleRow(NamedTuple):
     end: int | None
     frames: int | None
     bodies: int | None
+    real_frames: int | None
+    joints: int | None
+    real_joints: int | None
+    bodies_left_out: int | None
     split: str | None
     shard: str | None
     row: int | None

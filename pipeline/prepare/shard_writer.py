@@ -16,6 +16,7 @@ from skelpipe.manifest import Manifest
 from skelpipe.memory import keep_freed_memory
 from skelpipe.prepare.clips import ClipReader, Kept
 from skelpipe.prepare.plan import ShardPlan
+from skelpipe.preprocess import Policies
 from skelpipe.views import VIEWS, derive
 
 __all__ = ["ShardJob", "index_text", "new_block", "read_receipt", "shard_file", "write_shard"]
@@ -38,6 +39,7 @@ class ShardJob:
     dtype: str
     profile: str
     second_body: str
+    policies: Policies
     skip_bad: bool
     settings: str
 
@@ -61,8 +63,9 @@ def shard_file(out: Path, subset: str, view: str, name: str) -> Path:
 def write_shard(job: ShardJob) -> None:
     """Write the shard's tars and indices, then its receipt; no incomplete file is left.
 
-    The receipt lists samples in row order as [id, frames, bodies, note], drops as [id, reason], and per view the
-    size and the hashes of its tar. Beside it is the float64 sum of the joint clips, from which the anchors are
+    The receipt lists samples in row order with what the sample table says of them, drops as [id, reason], per view
+    the size and the hashes of its tar, and in how many samples the third number of joints looks like a score.
+    Beside it is the float64 sum of the joint clips, from which the anchors are
     computed. Raises RawError for a damaged recording unless `skip_bad`.
     """
     keep_freed_memory()
@@ -70,7 +73,8 @@ def write_shard(job: ShardJob) -> None:
     geometries = {view: Geometry(view, job.shape, job.dtype) for view in VIEWS}
     paths = {view: shard_file(job.out, job.shard.subset, view, job.shard.name) for view in VIEWS}
     kept: list[Kept] = []
-    reader = ClipReader(job.manifest, job.shape, job.dtype, job.profile, job.second_body, skip_bad=job.skip_bad)
+    how = (job.dtype, job.profile, job.second_body, job.policies)
+    reader = ClipReader(job.manifest, job.shape, *how, skip_bad=job.skip_bad)
     with ExitStack() as stack:
         writers = {view: HashingWriter(stack.enter_context(replacing(paths[view], shared=True))) for view in VIEWS}
         for start in range(0, len(job.shard.samples), AT_ONCE):
@@ -94,8 +98,25 @@ def write_shard(job: ShardJob) -> None:
         }
     with replacing(job.joint_sum, shared=True) as file:
         np.save(file, total)
-    samples = [[row.sample.id, row.frames, row.bodies, row.note] for row in kept]
-    receipt = {"settings": job.settings, "samples": samples, "drops": reader.drops, "views": views}
+    receipt = {
+        "settings": job.settings,
+        "samples": [
+            {
+                "id": row.sample.id,
+                "frames": row.frames,
+                "bodies": row.bodies,
+                "real_frames": row.real.frames,
+                "joints": row.real.joints,
+                "real_joints": row.real.real_joints,
+                "bodies_left_out": row.real.bodies_left_out,
+                "note": row.note or None,
+            }
+            for row in kept
+        ],
+        "like_score": sum(row.like_score for row in kept),
+        "drops": reader.drops,
+        "views": views,
+    }
     write_json(job.receipt, receipt, shared=True)
 
 

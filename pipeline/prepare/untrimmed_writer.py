@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ from skelpipe.errors import DatasetError, RawError, SkelpipeError
 from skelpipe.files import HashingWriter, replacing, write_json
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.prepare.plan import Video
+from skelpipe.preprocess import Policies, settle
+from skelpipe.preprocess.scores import SCORE, scores_of
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
 
@@ -44,13 +46,17 @@ class VideoShard:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One tar of videos to write into the dataset folder `out`; its receipt goes to `receipts`."""
+    """One tar of videos to write into the dataset folder `out`; its receipt goes to `receipts`.
+
+    `shape` is that of a frame, [C,V,M]. Bodies are chosen and joints filled by the `policies`; no frame is.
+    """
 
     manifest: Manifest
     shard: VideoShard
     out: Path
     receipts: Path
-    bodies: int
+    shape: tuple[int, int, int]
+    policies: Policies
     skip_bad: bool
     settings: str
 
@@ -87,15 +93,21 @@ def _write(job: VideoJob) -> None:
 
 
 def _arrays(job: VideoJob) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    reader = RecordingReader(job.manifest)
+    channels, _, bodies = job.shape
+    reader = RecordingReader(job.manifest, bodies)
+    policies = replace(job.policies, empty_frames="as-authors")
     for video in job.shard.videos:
         try:
             recording = reader.read(video.file)
+            try:
+                settled, _ = settle(recording, job.manifest.layout, policies, bodies)
+            except RawError as error:
+                raise RawError(f"{video.file.path}: {error}") from None
         except RawError as error:
             if not job.skip_bad:
                 raise RawError(f"{error}; repair or move the file, or pass --on-error skip") from None
             continue
-        yield video.id, as_array(recording, job.bodies), frame_labels(video.rows, recording.frames)
+        yield video.id, as_array(settled, bodies, channels), frame_labels(video.rows, recording.frames)
 
 
 def read_video_receipt(job: VideoJob) -> dict[str, Any] | None:
@@ -155,23 +167,26 @@ def frame_labels(segments: Iterable[LabelRow], frames: int) -> np.ndarray:
     return labels
 
 
-def as_array(recording: Recording, bodies: int) -> np.ndarray:
-    """Return a recording's joint positions, float32 [3,F,V,bodies], unchanged; zeros where a body is absent.
+def as_array(recording: Recording, bodies: int, channels: int = SCORE) -> np.ndarray:
+    """Return a recording's joints, float32 [C,F,V,bodies], unchanged; zeros where a body is absent.
 
-    The n-th body that a frame lists fills slot n, as in profile `crosclr`; more than `bodies` are left out.
+    Of 4 `channels` the last holds the scores. The n-th body that a frame lists fills slot n, as in profile
+    `crosclr`; more than `bodies` are left out.
     """
     counts = recording.counts.astype(np.int64)
     frame = np.repeat(np.arange(recording.frames), counts)
     slot = np.arange(len(frame)) - np.repeat(np.cumsum(counts) - counts, counts)
     kept = slot < bodies
     joints = recording.xyz.shape[1]
-    out = np.zeros((3, recording.frames, joints, bodies), np.float32)
-    out.transpose(1, 3, 2, 0)[frame[kept], slot[kept]] = recording.xyz[kept]
+    out = np.zeros((channels, recording.frames, joints, bodies), np.float32)
+    out[:SCORE].transpose(1, 3, 2, 0)[frame[kept], slot[kept]] = recording.xyz[kept]
+    if channels > SCORE:
+        out[SCORE].transpose(0, 2, 1)[frame[kept], slot[kept]] = scores_of(recording)[kept]
     return out
 
 
 def write_videos(path: Path, videos: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> VideoTar:
-    """Write videos (id, joints float32 [3,F,V,M], labels [F]) as a tar, completely or not at all.
+    """Write videos (id, joints float32 [C,F,V,M], labels [F]) as a tar, completely or not at all.
 
     One video is in memory at a time; the same videos give the same bytes on every machine. Raises DatasetError for
     a video without frames, arrays that do not fit together, or an id that does not fit into a tar header.

@@ -6,6 +6,7 @@ They are CrosSCLR, AimCLR, ActCLR, SkeleMixCLR and SkeAttnCLR. docs/profiles.md 
 import numpy as np
 from numba import njit
 
+from skelpipe.preprocess.scores import SCORE, resize_scores
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout
 
@@ -15,24 +16,34 @@ CROSCLR = "crosclr"
 CROSCLR_VERSION = 1
 
 
-def crosclr(recording: Recording, layout: Layout, frames: int, bodies: int, out: np.ndarray) -> None:
-    """Write the clip of profile `crosclr` into `out`, float32 [3,frames,V,bodies].
+def crosclr(
+    recording: Recording, layout: Layout, frames: int, bodies: int, out: np.ndarray, whole: bool = False
+) -> int:
+    """Write the clip of profile `crosclr` into `out`, float32 [3,frames,V,bodies], or [4,...] with scores.
 
     Every body is centred on its own centre joint. The first L frames are resized to `frames` by linear
-    interpolation, where L counts the frames in which joint 0 of the first body is not at the origin. Every frame
+    interpolation, where L counts the frames in which joint 0 of the first body is not at the origin; with `whole`
+    L counts all frames, for recordings without frames that show no body. Every frame
     is turned about y so that the shoulders lie along +x (divergence `view-alignment-sign`). The n-th body that a
     frame lists fills slot n, whatever its id, as in the released code. L = 0 gives zeros. A recording without
-    depth (2D poses: every z is 0) is not turned.
+    depth (2D poses: every z is 0) is not turned. Returns how many bodies that a frame lists have no slot.
     """
-    _crosclr(
+    length = _crosclr(
         recording.xyz,
         recording.counts,
         bodies,
         layout.centre,
         layout.left_shoulder,
         layout.right_shoulder,
+        whole,
         out,
     )
+    if len(out) > SCORE:
+        first = np.cumsum(recording.counts) - recording.counts
+        slots = np.arange(bodies)
+        rows = np.where(slots < recording.counts[:, None], first[:, None] + slots, -1)
+        resize_scores(recording, rows[:length], out[SCORE])
+    return max(recording.bodies - bodies, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -43,22 +54,23 @@ def _crosclr(
     centre: int,
     left: int,
     right: int,
+    whole: bool,
     out: np.ndarray,
-) -> None:
+) -> int:
     """The loops of `crosclr`, with + - * / and sqrt only: bit-identical on every machine that follows IEEE 754.
 
-    cos(th) = c and sin(th) = sqrt(1 - c^2) replace cos and sin of th = acos(c) in [0, pi].
+    cos(th) = c and sin(th) = sqrt(1 - c^2) replace cos and sin of th = acos(c) in [0, pi]. Returns L.
     """
     T, V = out.shape[1], out.shape[2]
     start = np.zeros(len(counts) + 1, np.int64)
     length = 0
     for f in range(len(counts)):
         start[f + 1] = start[f] + counts[f]
-        if counts[f] and np.abs(xyz[start[f], 0]).sum() != 0:
+        if whole or (counts[f] and np.abs(xyz[start[f], 0]).sum() != 0):
             length += 1
     out[:] = 0
     if length == 0:
-        return
+        return length
     flat = True
     for row in range(len(xyz)):
         flat = flat and not xyz[row, :, 2].any()
@@ -92,3 +104,4 @@ def _crosclr(
                 out[0, t, v, m] = cosine * x - sine * z
                 out[1, t, v, m] = clip[t, v, 1]
                 out[2, t, v, m] = sine * x + cosine * z
+    return length

@@ -10,6 +10,7 @@ from numba import njit
 
 from skelpipe.errors import RawError
 from skelpipe.preprocess.actors import two_actors
+from skelpipe.preprocess.scores import SCORE, resize_scores
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout
 
@@ -27,14 +28,14 @@ def ctrgcn(
     bodies: int,
     out: np.ndarray,
     second_body: str = "zeros",
-) -> None:
-    """Write the clip of profile `ctrgcn` into `out`, float32 [3,frames,V,bodies].
+) -> int:
+    """Write the clip of profile `ctrgcn` into `out`, float32 [3,frames,V,bodies], or [4,...] with scores.
 
     The two actors are chosen among the bodies listed. The origin is the spine of actor 1 in the first frame that
     shows actor 1. The clip is resized to `frames` by linear interpolation, without rotation or scaling. Where an
     actor is absent the clip is zero; a clip without an actor 2 has zeros in slot 2, or a copy of slot 1 if
-    `second_body` is "copy"; slots beyond the second are zero. Raises RawError, without the recording's name, if no
-    body is left.
+    `second_body` is "copy"; slots beyond the second are zero. Returns how many bodies are neither actor. Raises
+    RawError, without the recording's name, if no body is left.
     """
     actors = two_actors(recording)
     seen = np.flatnonzero(actors[:, 0] >= 0)
@@ -43,7 +44,14 @@ def ctrgcn(
     origin = recording.xyz[actors[seen[0], 0], origin_joint(layout)]
     if second_body == "copy" and (actors[:, 1] < 0).all():
         actors[:, 1] = actors[:, 0]
-    _resize(recording.xyz, actors, origin, min(bodies, 2), out)
+    slots = min(bodies, 2)
+    _resize(recording.xyz, actors, origin, slots, out)
+    if len(out) > SCORE:
+        resize_scores(recording, actors[:, :slots], out[SCORE])
+    if recording.bodies == 1 and (recording.ids == recording.ids[0]).all():
+        return 0
+    rows = actors[:, :slots]
+    return len(np.unique(recording.ids)) - len(np.unique(recording.ids[rows[rows >= 0]]))
 
 
 def origin_joint(layout: Layout) -> int:

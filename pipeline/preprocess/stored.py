@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skelpipe.preprocess.scores import SCORE, scores_of
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout
 
@@ -11,21 +12,26 @@ STORED = "stored"
 STORED_VERSION = 1
 
 
-def stored(recording: Recording, _layout: Layout, frames: int, bodies: int, out: np.ndarray) -> None:
-    """Write the clip of profile `stored` into `out`, float32 [3,frames,V,bodies].
+def stored(recording: Recording, _layout: Layout, frames: int, bodies: int, out: np.ndarray) -> int:
+    """Write the clip of profile `stored` into `out`, float32 [3,frames,V,bodies], or [4,...] with scores.
 
     The n-th body that a frame lists fills slot n; nothing is moved, turned or scaled. A recording of `frames`
-    frames is copied bit for bit; any other length is resized by linear interpolation.
+    frames is copied bit for bit; any other length is resized by linear interpolation. Returns how many bodies that
+    a frame lists have no slot.
     """
     length = recording.frames
-    slots = np.zeros((length, bodies, *recording.xyz.shape[1:]))
+    joints = recording.xyz
+    if len(out) > SCORE:
+        joints = np.concatenate([joints, scores_of(recording)[..., None]], axis=2)
+    slots = np.zeros((length, bodies, *joints.shape[1:]))
     frame = np.repeat(np.arange(length), recording.counts)
     slot = np.arange(len(frame)) - np.repeat(np.cumsum(recording.counts) - recording.counts, recording.counts)
     used = slot < bodies
-    slots[frame[used], slot[used]] = recording.xyz[used]
+    slots[frame[used], slot[used]] = joints[used]
     if length != frames:
         s = np.clip((np.arange(frames) + 0.5) * length / frames - 0.5, 0, length - 1)
         first = s.astype(np.int64)
         weight = (s - first)[:, None, None, None]
         slots = slots[first] * (1 - weight) + slots[np.minimum(first + 1, length - 1)] * weight
     out[:] = slots.transpose(3, 0, 2, 1)
+    return max(recording.bodies - bodies, 0)

@@ -68,15 +68,7 @@ def recorded(array: np.ndarray, form: Form, name: str) -> Recording:
         lost |= (xyz[..., : len(given)] == float(stored)).all(axis=3)
     present = (xyz.any(axis=3) & ~lost).any(axis=2)
     xyz[lost] = np.nan
-    xyz[~present] = 0
-    behind = np.logical_or.accumulate(present[:, ::-1], axis=1)
-    listed = behind[:, ::-1]  # every slot up to the last one in use
-    counts, ids = listed.sum(axis=1, dtype=np.int32), np.nonzero(listed)[1]
-    if scores is None:
-        return Recording(counts, ids, xyz[listed])
-    scores[np.isnan(scores)] = 0
-    scores[~present] = 0
-    return Recording(counts, ids, xyz[listed], scores[listed])
+    return Recording.in_slots(xyz, present, None if scores is None else np.nan_to_num(scores, copy=False))
 
 
 def _refuse_infinite(xyz: np.ndarray, scores: np.ndarray | None, name: str) -> None:

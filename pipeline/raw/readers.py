@@ -1,6 +1,7 @@
 """The readers by the name that a manifest gives them, and reading the recordings of a dataset."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,13 +59,20 @@ FIXED_CHANNELS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
+def _forget(xyz: np.ndarray, missing_value: float) -> None:
+    """Set joints whose coordinates all are `missing_value` to NaN; of flat poses z says nothing."""
+    coordinates = 3 if xyz[..., 2].any() else 2
+    xyz[(xyz[..., :coordinates] == missing_value).all(axis=2)] = np.nan
+
+
 class RecordingReader:
     """Read the recordings of a dataset; keeps the last one, since all clips of a video are read in turn."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, bodies: int = 1) -> None:
+        """Read by the manifest; clips have `bodies` slots, if those are more than the manifest says."""
         self._reader = manifest.reader
         self._suffixes = manifest.suffixes
-        self._form = Form.of(manifest)
+        self._form = replace(Form.of(manifest), bodies=max(manifest.bodies, bodies))
         self._y_down = manifest.y_down
         self._text = TextBuffer()
         self._last: tuple[RawFile, Recording | RawError] | None = None
@@ -74,6 +82,8 @@ class RecordingReader:
         if self._last is None or self._last[0] != file:
             try:
                 recording = self._recording(file)
+                if self._form.missing_value is not None:
+                    _forget(recording.xyz, self._form.missing_value)
                 if self._y_down:
                     recording.xyz[:, :, 1] *= -1
                 self._last = file, recording

@@ -31,6 +31,20 @@ class Recording:
         """The largest number of bodies that any frame lists."""
         return int(self.counts.max(initial=0))
 
+    @classmethod
+    def in_slots(cls, xyz: np.ndarray, present: np.ndarray, scores: np.ndarray | None = None) -> "Recording":
+        """Return bodies in slots, `xyz` [F,M,V,3], `present` bool [F,M], `scores` [F,M,V], as a recording.
+
+        Bodies keep their slots: an absent body before a present one is listed as zeros, with scores of 0. The ids
+        are the slots, from 0.
+        """
+        xyz = np.where(present[..., None, None], xyz, 0.0)
+        behind = np.logical_or.accumulate(present[:, ::-1], axis=1)
+        listed = behind[:, ::-1]  # every slot up to the last one in use
+        if scores is not None:
+            scores = np.where(present[..., None], scores, 0.0)[listed]
+        return cls(listed.sum(axis=1, dtype=np.int32), np.nonzero(listed)[1], xyz[listed], scores)
+
     def cut(self, first: int, last: int) -> "Recording":
         """Return the frames `first` to `last - 1` (counted from 0); arrays are views."""
         before, inside = int(self.counts[:first].sum()), int(self.counts[first:last].sum())

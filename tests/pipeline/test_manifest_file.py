@@ -354,7 +354,8 @@ def test_joints_that_an_estimator_did_not_find(gym) -> None:
     lost = np.load(gym / "raw" / "cy-2-row.npy")
     lost[:, 0] = 0
     np.save(gym / "raw" / "cy-2-row.npy", lost)
-    manifest, options = load_manifest(str(gym / "gym.yaml")), Options("xsub", frames=8, bodies=1)
+    manifest = load_manifest(str(gym / "gym.yaml"))
+    options = Options("xsub", frames=8, bodies=1, empty_frames="as-authors")
     with pytest.raises(
         RawError, match=r"cy-2-row\.npy: nothing is left of it: body 1, or its nose, is at the origin"
     ):
@@ -363,6 +364,9 @@ def test_joints_that_an_estimator_did_not_find(gym) -> None:
     rows = {row["id"]: row for row in pq.read_table(gym / "ds" / "samples.parquet").to_pylist()}
     assert rows["cy-1-row"]["note"] == "16 of 21 frames do not count: nose is at the origin"
     assert rows["cy-1-squat"]["note"] is None
+    prepare(manifest, [gym / "raw"], gym / "all", Options("xsub", frames=8, bodies=1), quiet=True)
+    rows = {row["id"]: row for row in pq.read_table(gym / "all" / "samples.parquet").to_pylist()}
+    assert {row["note"] for row in rows.values()} == {None}  # where frames are dropped, all others count
 
 
 def test_values_of_a_split_that_no_recording_has(gym, monkeypatch) -> None:

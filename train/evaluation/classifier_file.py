@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 from skelpipe.models.encoders import build_encoder
 from skelpipe.models.weights import export_encoder, load_encoder
+from skelpipe.preprocess import AS_AUTHORS, Policies
 from skelpipe.skeleton import Layout
 from skelpipe.train.running.networks import Networks
 from skelpipe.train.running.provenance import CLIP_NAMES, ClipFacts, Provenance
@@ -29,8 +30,8 @@ class Origin:
 
     `what` describes its encoder in a line for people, `method` is the one that pre-trained it, `trained_on` the
     dataset that the encoder was trained on; both are empty where there is none. `provenance.clips`, `manifest`,
-    `second_body` and `dtype` say how clips are made. `encoder` is the section that `build_encoder` takes, `recipe`
-    says how the classifier was trained, `classes` are the names of the scores.
+    `second_body`, `policies` and `dtype` say how clips are made. `encoder` is the section that `build_encoder`
+    takes, `recipe` says how the classifier was trained, `classes` are the names of the scores.
     """
 
     provenance: Provenance
@@ -40,6 +41,7 @@ class Origin:
     trained_on: str
     manifest: str
     second_body: str
+    policies: Mapping[str, str]
     dtype: str
     epoch: int
     classes: tuple[str, ...]
@@ -53,6 +55,7 @@ class Origin:
             provenance=Provenance(clips=ClipFacts.of(dataset), view=view, views=(view,), seed=seed, amp=amp),
             manifest=dataset.name,
             second_body=str(dataset.card["options"].get("second_body", "zeros")),
+            policies=asdict(Policies.of_options(dataset.card["options"])),
             dtype=str(dataset.card["dtype"]),
             classes=dataset.classes,
             **more,
@@ -69,11 +72,12 @@ class Origin:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Origin":
         """Read back what `metadata` returned; SkelpipeError for what is wrong, in which `where` names the file."""
+        metadata = {"policies": json.dumps(asdict(AS_AUTHORS)), **metadata}  # older files have none
         if missing := [name for name in (*OWN, *CLIP_NAMES, "view", "seed", "amp") if name not in metadata]:
             raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
         found: dict[str, Any] = {name: metadata[name] for name in OWN}
         try:
-            for name in ("epoch", "classes", "encoder", "recipe"):
+            for name in ("epoch", "classes", "encoder", "recipe", "policies"):
                 found[name] = _json(metadata, name)
             provenance = Provenance(
                 clips=ClipFacts.from_texts(metadata),

@@ -11,7 +11,7 @@ from skelpipe.errors import UsageError
 from skelpipe.manifest import Manifest
 from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
-from skelpipe.preprocess import CROSCLR, ProfileWriter, profile_writer
+from skelpipe.preprocess import CROSCLR, Policies, ProfileWriter, profile_writer
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
 from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder
@@ -94,7 +94,7 @@ def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, f
         nn.ModuleDict({provenance.view: nn.Sequential(networks.encoder, networks.head)}),
         origin.classes,
         manifest,
-        profile_writer(clips.profile, origin.second_body),
+        profile_writer(clips.profile, origin.second_body, Policies.of_options(origin.policies)),
         clips.frames,
         clips.bodies,
         origin.dtype,
@@ -121,7 +121,7 @@ def _released(
         branch = released.branch(view)
         assert branch.classifier is not None
         networks[view] = nn.Sequential(branch.encoder, branch.classifier)
-    write = profile_writer(CROSCLR)
+    write = profile_writer(CROSCLR, policies=Policies.of(manifest))
     return Recogniser(
         released.path, networks, manifest.classes, manifest, write, frames or released.frames, BODIES, "float32"
     )

@@ -3,6 +3,7 @@
 docs/segmentation.md describes them.
 """
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from skelpipe.augment.draws import Draws
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, RawError
-from skelpipe.preprocess import profile_writer
+from skelpipe.preprocess import Policies, profile_writer
 from skelpipe.raw.recording import Recording
 from skelpipe.views import derive
 
@@ -39,7 +40,10 @@ class Windows:
         self._ends = np.cumsum(self.frames)
         self._joints = [self._videos.joint(video) for video in range(len(self.ids))]  # views of the files
         self._view, self._layout, self._shape = view, dataset.layout, dataset.shape
-        self._write = profile_writer(dataset.profile, dataset.card["options"].get("second_body", "zeros"))
+        options = dataset.card["options"]
+        # In videos the bodies are chosen already, and their joints complete.
+        policies = replace(Policies.of_options(options), body_choice="first")
+        self._write = profile_writer(dataset.profile, options.get("second_body", "zeros"), policies)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -105,8 +109,8 @@ class Windows:
 
 
 def _recording(joint: np.ndarray) -> Recording:
-    """Return joints [3,F,V,M], absent bodies zeros, as a recording: the inverse of `untrimmed.as_array`."""
-    bodies = np.ascontiguousarray(joint.transpose(1, 3, 2, 0))
-    here = bodies.reshape(*bodies.shape[:2], -1).any(axis=2)
-    xyz = bodies[here].astype(np.float64)
-    return Recording(here.sum(axis=1).astype(np.int32), np.zeros(len(xyz), np.int64), xyz)
+    """Return joints [C,F,V,M], absent bodies zeros, as a recording: the inverse of `untrimmed_writer.as_array`."""
+    bodies = np.ascontiguousarray(joint.transpose(1, 3, 2, 0)).astype(np.float64)
+    xyz = bodies[..., :3]
+    scores = bodies[..., 3] if bodies.shape[-1] > xyz.shape[-1] else None
+    return Recording.in_slots(xyz, xyz.any(axis=(2, 3)), scores)
