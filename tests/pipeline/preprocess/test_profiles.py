@@ -24,7 +24,7 @@ def written(write) -> np.ndarray:
 
 
 def test_the_table_names_and_versions_every_profile() -> None:
-    assert set(PROFILES) == {"crosclr", "ctrgcn"}
+    assert set(PROFILES) == {"crosclr", "ctrgcn", "stored"}
     assert all(profile.name == name and profile.version >= 1 for name, profile in PROFILES.items())
     assert (PROFILES[CROSCLR].version, PROFILES[CROSCLR].write) == (CROSCLR_VERSION, crosclr)
 
