@@ -194,7 +194,7 @@ def _cut(recording: Recording, sample: Sample) -> tuple[Recording, int, str]:
 
 def _without_folders(reason: str, sample: Sample) -> str:
     """Return a reason without the folders of this machine, so that digests do not depend on them."""
-    paths = [sample.file.path, *(part.path for part in sample.file.parts)]
+    paths = [sample.file.path, *(part.path for _, part in sample.file.parts)]
     if sample.cut:
         paths.append(sample.cut.origin.rpartition(":")[0])
     for path in paths:

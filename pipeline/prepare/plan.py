@@ -120,7 +120,7 @@ class Plan:
             if sample.file.item is not None:  # neither its name nor the file's says these
                 frames += f" {sample.file.item} {sample.subset} {sample.label}"
             hasher.update(f"{sample.id} {sample.file.size} {changed}{frames}\n".encode())
-            for part in sample.file.parts:
+            for _, part in sample.file.parts:
                 hasher.update(
                     f"{part.relative.rpartition('/')[2]} {part.size} {part.changed if times else ''}\n".encode()
                 )

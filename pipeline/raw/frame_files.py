@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from skelpipe.errors import RawError
 from skelpipe.raw.source import RawFile
 
-__all__ = ["frames_of", "joined"]
+__all__ = ["joined"]
 
 NUMBERED = re.compile(r"(?P<recording>.*?)[ _.-]?(?P<frame>\d{1,18})")
 
@@ -39,7 +39,7 @@ def joined(files: Iterable[RawFile], suffixes: Sequence[str]) -> list[RawFile]:
 
 def _join(place: str, folder: str, recording: str, suffix: str, frames: dict[int, RawFile]) -> RawFile:
     numbers = sorted(frames)
-    parts = tuple(frames[number] for number in numbers)
+    parts = tuple((number, frames[number]) for number in numbers)
     within, _, last = folder.rpartition("/")
     if recording:
         relative, path = f"{folder}/{recording}", f"{place}{recording}_*{suffix}"
@@ -48,21 +48,7 @@ def _join(place: str, folder: str, recording: str, suffix: str, frames: dict[int
     return RawFile(
         relative.lstrip("/") + suffix,
         path,
-        sum(part.size for part in parts),
-        max(part.changed for part in parts),
+        sum(part.size for _, part in parts),
+        max(part.changed for _, part in parts),
         parts=parts,
     )
-
-
-def frames_of(file: RawFile, suffixes: Sequence[str]) -> list[tuple[int, RawFile]]:
-    """Return number and file of each frame of a joined recording; a file that is not joined is frame 0."""
-    if not file.parts:
-        return [(0, file)]
-    numbered = []
-    for part in file.parts:
-        name = part.relative.rpartition("/")[2]
-        stem = next(name.removesuffix(suffix) for suffix in suffixes if name.endswith(suffix))
-        match = NUMBERED.fullmatch(stem)
-        assert match is not None
-        numbered.append((int(match["frame"]), part))
-    return numbered

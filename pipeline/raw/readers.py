@@ -9,7 +9,6 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.raw.collections.formats import IMPORT_FORMATS
 from skelpipe.raw.form import Form
-from skelpipe.raw.frame_files import frames_of
 from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
@@ -71,7 +70,6 @@ class RecordingReader:
     def __init__(self, manifest: Manifest, bodies: int = 1) -> None:
         """Read by the manifest; clips have `bodies` slots, if those are more than the manifest says."""
         self._reader = manifest.reader
-        self._suffixes = manifest.suffixes
         self._form = replace(Form.of(manifest), bodies=max(manifest.bodies, bodies))
         self._y_down = manifest.y_down
         self._text = TextBuffer()
@@ -108,6 +106,6 @@ class RecordingReader:
         assert kind.read_frame is not None
         people = {
             number: kind.read_frame(self._text.read_raw(part), part.path, self._form)
-            for number, part in frames_of(file, self._suffixes)
+            for number, part in file.parts
         }
         return recording_of(people, file.path, self._form, kind.adapt)

@@ -22,7 +22,7 @@ class RawFile(NamedTuple):
 
     `changed` is the time of its last change, in ns. For a file inside an archive, `member` is its position,
     `path` is the archive's path followed by the member's name, and `changed` is the time of the archive. Where
-    each frame is a file of its own, `parts` are the files of one recording (`skelpipe.raw.frame_files`).
+    each frame is a file of its own, `parts` are numbers and files of a recording (`skelpipe.raw.frame_files`).
     For one recording of a file that holds many, `item` is the name of the array or list inside it and the position
     there.
     """
@@ -33,7 +33,7 @@ class RawFile(NamedTuple):
     changed: int = 0
     archive: str | None = None
     member: Member | None = None
-    parts: tuple["RawFile", ...] = ()
+    parts: tuple[tuple[int, "RawFile"], ...] = ()
     item: tuple[str, int] | None = None
 
 
