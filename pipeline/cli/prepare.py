@@ -260,5 +260,7 @@ def show_report(report: Mapping[str, Any], as_json: bool) -> None:
     for subset in ("train", "test"):
         if not report[subset]:
             click.echo(f"Warning: the {subset} subset of split {report['split']} is empty", err=True)
+    if implausible := report.get("implausible"):
+        click.echo(f"Warning: bodies do not look like bodies: {'; '.join(implausible)}", err=True)
     if "digest" in report:
         click.echo(f"digest {report['digest']}")

@@ -33,6 +33,7 @@ def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) ->
         "real": completeness(samples, card),
         "like_score": score_warning(manifest, card.get("like_score", 0), sum(kept.values())),
         "untrimmed": videos,
+        "implausible": list(outcome.implausible),
         "was_complete": outcome.was_complete,
         "digest": card["digest"],
     }

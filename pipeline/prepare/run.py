@@ -19,6 +19,7 @@ from skelpipe.prepare.assemble import assemble
 from skelpipe.prepare.engines import run_jobs, run_on_dask, workers_ready
 from skelpipe.prepare.plan import Plan
 from skelpipe.prepare.planner import make_plan
+from skelpipe.prepare.plausibility import implausible_bodies
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
 from skelpipe.prepare.writers import DatasetWriter, open_writer
@@ -64,11 +65,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of prepare: the card, ignored recordings by reason, whether the dataset was complete before."""
+    """The result of prepare: the card, ignored recordings by reason, whether the dataset was complete before.
+
+    `implausible` holds sentences on bodies that do not look like bodies; empty where nothing was done.
+    """
 
     card: dict[str, Any]
     outside: dict[str, int]
     was_complete: bool
+    implausible: tuple[str, ...] = ()
 
 
 def prepare(
@@ -158,7 +163,8 @@ def write_dataset(
             for _ in progress(finishing, f"prepare {target}: shards", len(waiting), quiet=quiet):
                 pass
             card = assemble(manifest, plain_options, plan, jobs, video_jobs, settings["formats"], writer)
-    return Outcome(card, dict(plan.outside), was_complete=False)
+    implausible = tuple(implausible_bodies(manifest, plan.samples))
+    return Outcome(card, dict(plan.outside), was_complete=False, implausible=implausible)
 
 
 def _jobs(
