@@ -72,8 +72,8 @@ class BIGRU(nn.Module):
         if channels != self.in_channels or joints != len(self.layout) or bodies > self.persons:
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints,"
-                f" {self.in_channels} axes) and at most {self.persons} bodies; the clips have {joints} joints,"
-                f" {channels} axes, {bodies} bodies (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
+                f" {self.in_channels} channels) and at most {self.persons} bodies; the clips have {joints} joints,"
+                f" {channels} channels, {bodies} bodies (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
         x = F.pad(x, (0, self.persons - bodies))
         poses = x.permute(0, 2, 3, 1, 4).reshape(clips * frames, -1)

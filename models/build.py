@@ -56,12 +56,14 @@ def build_method(
     layout: Layout,
     view: str = "joint",
     anchor: Callable[[], Tensor] | None = None,
+    channels: int = 3,
 ) -> Method:
     """Build a recipe's method for a layout; key networks start as copies of the query's.
 
     `recipe` may be a mapping of sections, which is checked first (see `recipe_of`). `view` is what the loader
-    shows, `anchor` returns its mean clip. Raises UsageError for what does not fit.
+    shows, `anchor` returns its mean clip, `channels` is the number of channels of its clips. Raises UsageError
+    for what does not fit.
     """
     if not isinstance(recipe, MethodRecipe):
         recipe = recipe_of(MethodRecipe, recipe, "recipe")
-    return METHODS[recipe.method].build(Parts(recipe, layout, view, anchor), recipe.settings)
+    return METHODS[recipe.method].build(Parts(recipe, layout, view, anchor, channels), recipe.settings)

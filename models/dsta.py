@@ -66,7 +66,7 @@ class DSTA(nn.Module):
         if channels != self.in_channels or joints != len(self.layout):
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, {self.in_channels}"
-                f" axes); the clips have {joints} joints, {channels} axes"
+                f" channels); the clips have {joints} joints, {channels} channels"
                 f" (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
         y = x.permute(0, 4, 1, 2, 3).flatten(0, 1)

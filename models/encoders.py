@@ -37,16 +37,19 @@ def backbone_settings(section: Any, where: str) -> BackboneSettings:
     return checked(ENCODERS[name].Settings, section, where, "encoder")
 
 
-def build_encoder(settings: BackboneSettings | Mapping[str, Any], layout: Layout, init: str = "paper") -> Encoder:
+def build_encoder(
+    settings: BackboneSettings | Mapping[str, Any], layout: Layout, init: str = "paper", channels: int = 3
+) -> Encoder:
     """Build an encoder for a layout, with weights drawn from torch's global generator.
 
     `settings` may be a section, which is checked first. `init` is `paper` (see `initialise`) or `default`
-    (PyTorch's own). Raises UsageError as `backbone_settings` does.
+    (PyTorch's own). `channels` is the number of channels of the clips, 4 where they have scores
+    (`Dataset.channels`). Raises UsageError as `backbone_settings` does.
     """
     if not isinstance(settings, BackboneSettings):
         settings = backbone_settings(settings, "recipe")
     values = nested(settings)
-    encoder = ENCODERS[values.pop("name")](layout, **values)
+    encoder = ENCODERS[values.pop("name")](layout, in_channels=channels, **values)
     draw_weights(encoder, init)
     return encoder
 

@@ -71,17 +71,18 @@ class Parts:
 
     `view` is what the loader shows. `anchor` returns the mean training clip [C,T,V,M] of that view; it is None
     where no dataset is at hand, as when trained weights are only to be evaluated: a method that keeps the anchor
-    keeps it in a buffer that is not persistent.
+    keeps it in a buffer that is not persistent. `channels` is the number of channels of the clips.
     """
 
     recipe: MethodRecipe
     layout: Layout
     view: str = "joint"
     anchor: Callable[[], Tensor] | None = None
+    channels: int = 3
 
     def encoder(self) -> Encoder:
         """Return a new backbone."""
-        return build_encoder(self.recipe.encoder, self.layout, self.recipe.init)
+        return build_encoder(self.recipe.encoder, self.layout, self.recipe.init, self.channels)
 
     def head(self, in_dim: int | None = None) -> nn.Module:
         """Return a new projection head on features of `in_dim` channels, the backbone's where none is given."""

@@ -76,8 +76,8 @@ class STGCN(nn.Module):
         if channels * joints != self.input_norm.num_features or joints != len(self.layout):
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, "
-                f"{self.input_norm.num_features // len(self.layout)} axes); the clips have {joints} joints, "
-                f"{channels} axes (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
+                f"{self.input_norm.num_features // len(self.layout)} channels); the clips have {joints} joints, "
+                f"{channels} channels (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
         rows = clips * bodies
         y = x.permute(0, 4, 2, 3, 1).reshape(rows * frames, joints * channels)

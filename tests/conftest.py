@@ -1,5 +1,8 @@
 """Fixtures for all tests: synthetic recordings, and the real ones where `shared` lies beside the checkout."""
 
+import hashlib
+import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +11,13 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from skelpipe.dataset import Dataset
+from skelpipe.dataset.card import CARD, card_digest
+from skelpipe.dataset.tar_shard import TAIL, Geometry
+from skelpipe.manifest import SUBSETS
+from skelpipe.prepare.shard_writer import index_text, new_block
+from skelpipe.views import VIEWS, derive
 
 # No deadline: compilation and a busy machine make first runs slow. Derandomised: a run can be repeated.
 settings.register_profile(
@@ -105,3 +115,50 @@ def ntu_names() -> Callable[..., list[str]]:
         ]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def with_scores() -> Callable[[Path, Path], Path]:
+    """A function that writes a dataset again with a random score per joint, 0 in absent bodies."""
+
+    def write(source: Path, out: Path) -> Path:
+        shutil.copytree(source, out)
+        dataset = Dataset.open(source)
+        card = json.loads((source / CARD).read_text())
+        shape, dtype = (4, *dataset.shape[1:]), np.dtype(card["dtype"])
+        card |= {"shape": list(shape), "channels": ["x", "y", "z", "score"]}
+        rng = np.random.default_rng(4)
+        for subset in SUBSETS:
+            clips = dataset.reader(subset, "joint").gather(np.arange(dataset.count(subset)))
+            here = clips.any(axis=(1, 3), keepdims=True)
+            scores = rng.random((len(clips), 1, *shape[1:]), np.float32) * here
+            joints = np.concatenate([clips, scores], axis=1).astype(dtype).astype(np.float32)
+            if subset == "train":
+                mean = joints.mean(axis=0)
+            start = 0
+            for shard in card["splits"][subset]["shards"]:
+                rows = slice(start, start := start + shard["samples"])
+                ids, labels = dataset.ids(subset)[rows], dataset.labels(subset)[rows].tolist()
+                for view in VIEWS:
+                    geometry = Geometry(view, shape, card["dtype"])
+                    block = new_block(geometry, ids, labels)
+                    geometry.arrays(block)[:] = derive(joints[rows], view, dataset.layout)
+                    tar = block.tobytes() + TAIL
+                    index = index_text(geometry, ids, labels).encode()
+                    path = out / subset / view / f"{shard['name']}.tar"
+                    path.write_bytes(tar)
+                    path.with_suffix(".idx").write_bytes(index)
+                    hashes = {"sha256": tar, "idx_sha256": index}
+                    facts = {name: hashlib.sha256(content).hexdigest() for name, content in hashes.items()}
+                    shard["views"][view] = {"bytes": len(tar), **facts}
+                    entry = {"stride": geometry.stride, "data_offset": geometry.data_offset}
+                    card["views"][view] |= entry
+        for view in VIEWS:
+            path = out / "anchors" / f"{view}.npy"
+            np.save(path, derive(mean, view, dataset.layout))
+            card["anchors"][view]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        card["digest"] = card_digest(card)
+        (out / CARD).write_text(json.dumps(card))
+        return out
+
+    return write

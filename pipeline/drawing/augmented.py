@@ -20,7 +20,7 @@ from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, skelemixclr
 from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes, with_used
 from skelpipe.skeleton import Layout
-from skelpipe.views import derive
+from skelpipe.views import POSITIONS, derive
 
 __all__ = ["NAMES", "Augmented", "Choice", "augmented", "donor_row"]
 
@@ -77,7 +77,7 @@ def augmented(
     They are treated as a loader's batch: view number i of the recipe draws with slot i. What a batch has in common
     depends on its first clip. `anchor` [C,T,V,M] is the mean clip of the view, which "mats" needs.
     """
-    if clips.shape[1] != 3:
+    if clips.shape[1] < POSITIONS:
         raise UsageError(f"augmentations need the axes x, y and z; these clips have {clips.shape[1]}")
     contents = _contents(choice, layout, view, anchor)
     recipes = view_recipes(contents)

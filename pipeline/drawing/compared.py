@@ -7,7 +7,7 @@ import numpy as np
 
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.augmented import Augmented, Choice, augmented, donor_row
-from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, arrow_scale, make_panel
+from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, arrow_scale, make_panel, score_facts
 from skelpipe.drawing.sources import CLIP_RATE, DRAWN, find_sample, made_by, raw_title, read_raw
 from skelpipe.errors import RawError, UsageError
 from skelpipe.manifest import Manifest
@@ -99,7 +99,13 @@ def _scene(
         "frames": f"{clip.shape[1]}, played at {CLIP_RATE:g} per second",
         "bodies": f"{len(present)} of at most {clip.shape[3]}",
     }
-    return Scene(*named, {**about, **facts, **after.drawn}, layout, CLIP_RATE, (before, panel))
+    return Scene(
+        *named,
+        {**about, **facts, **score_facts((before, panel)), **after.drawn},
+        layout,
+        CLIP_RATE,
+        (before, panel),
+    )
 
 
 def _panel(

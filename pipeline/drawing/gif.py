@@ -97,7 +97,7 @@ class _Stage:
                 box = (left / total[0], bottom / total[1], wide / total[0], height / total[1])
                 axes = self.figure.add_axes(box)
                 _prepare_axes(axes, scene, panel, across)
-                self.drawings.append(_Drawing(axes, scene, panel, across))
+                self.drawings.append(_Drawing(axes, scene, row, across))
         self._write_words(total, lines)
 
     def images(self) -> Iterator[Any]:
@@ -158,17 +158,18 @@ class _Stage:
 class _Drawing:
     """The bodies of a panel on one pair of axes, x and y or z and y."""
 
-    def __init__(self, axes: Any, scene: Scene, panel: Panel, across: int) -> None:
+    def __init__(self, axes: Any, scene: Scene, row: int, across: int) -> None:
         from matplotlib.collections import LineCollection
 
         self.axes = axes
         self.plane = [across, Y]
         self.children, self.parents = np.array(scene.layout.edges, int).reshape(-1, 2).T
-        self.panel = panel
+        self.panel = panel = scene.panels[row]
+        self.opacity = scene.opacities[row]
         self.scale = scene.arrow_scale
         self.shortest = SHORTEST * np.subtract(*scene.bounds[::-1])[Y]
         colours = joint_colours(scene.layout)
-        faded = FADED if panel.arrows is not None else 1.0
+        self.faded = faded = FADED if panel.arrows is not None else 1.0
         self.bones: list[Any] = []
         self.joints: list[Any] = []
         self.arrows: list[Any] = []
@@ -199,6 +200,10 @@ class _Drawing:
             points = self.panel.points[n, frame][:, self.plane]
             self.bones[n].set_segments(np.stack([points[self.children], points[self.parents]], axis=1))
             self.joints[n].set_offsets(points)
+            if self.opacity is not None:  # joints of low scores are faint
+                alpha = self.faded * self.opacity[n, frame]
+                self.joints[n].set_alpha(alpha)
+                self.bones[n].set_alpha(np.minimum(alpha[self.children], alpha[self.parents]))
             self.axes.draw_artist(self.bones[n])
             self.axes.draw_artist(self.joints[n])
             if self.panel.marked is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from skelpipe.augment.actionlet import actionlet, to_frames
 from skelpipe.augment.region import BLOCK
 from skelpipe.skeleton import Layout
-from skelpipe.views import motion
+from skelpipe.views import motion, positions
 
 __all__ = ["MEANING", "moving_joints"]
 
@@ -26,13 +26,13 @@ def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Te
     """
 
     def steps(x: Tensor) -> Tensor:
-        return x if view == "motion" else motion(x)
+        return positions(x) if view == "motion" else motion(positions(x))
 
     average = steps(torch.from_numpy(anchor))
 
     def mask(x: Tensor) -> Tensor:
         n, _, t, v, m = x.shape
-        present = (x != 0).any(1).any(2)  # [N,T,M]
+        present = (positions(x) != 0).any(1).any(2)  # [N,T,M]
         excess = (steps(x) - average).norm(dim=1) * present[:, :, None]
         rows = excess.movedim(1, 3).reshape(n * v * m, 1, t)
         blocks = F.avg_pool1d(rows, BLOCK, ceil_mode=True).view(n, v, m, -1).permute(0, 2, 3, 1)

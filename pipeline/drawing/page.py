@@ -67,11 +67,13 @@ def _plain(scene: Scene) -> dict[str, Any]:
         "low": _rounded(low, DECIMALS),
         "high": _rounded(high, DECIMALS),
         "arrowScale": scene.arrow_scale,
-        "panels": [_plain_panel(panel) for panel in scene.panels],
+        "panels": [
+            _plain_panel(panel, opacity) for panel, opacity in zip(scene.panels, scene.opacities, strict=True)
+        ],
     }
 
 
-def _plain_panel(panel: Panel) -> dict[str, Any]:
+def _plain_panel(panel: Panel, opacity: np.ndarray | None) -> dict[str, Any]:
     return {
         "caption": panel.caption,
         "bodies": list(panel.bodies),
@@ -79,6 +81,7 @@ def _plain_panel(panel: Panel) -> dict[str, Any]:
         "arrows": None if panel.arrows is None else _poses(panel.arrows, ARROW_DECIMALS),
         "marked": None if panel.marked is None else _marks(panel.marked),
         "means": panel.means,
+        **({} if opacity is None else {"opacity": [[_rounded(f, 2) for f in body] for body in opacity]}),
     }
 
 

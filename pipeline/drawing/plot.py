@@ -9,6 +9,7 @@ import numpy as np
 from skelpipe.drawing.colours import joint_colours, part_colours
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
+from skelpipe.views import positions
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
@@ -71,7 +72,7 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
         loc="left",
     )
     # the last motion frame is 0 by definition
-    speed = np.linalg.norm(dataset.anchor("motion")[..., 0], axis=0)[:-1]
+    speed = np.linalg.norm(positions(dataset.anchor("motion"))[..., 0], axis=0)[:-1]
     for part, colour in part_colours(layout).items():
         mean = 1000 * speed[:, list(layout.parts[part])].mean(axis=1)
         below.plot(mean, color=colour, label=part, linewidth=1.5)

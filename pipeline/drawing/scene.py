@@ -11,14 +11,24 @@ from functools import cached_property
 import numpy as np
 
 from skelpipe.skeleton import Layout
-from skelpipe.views import derive
+from skelpipe.views import POSITIONS, derive
 
-__all__ = ["Panel", "Scene", "absent_as_nan", "arrow_scale", "derived", "make_panel", "recording_clip"]
+__all__ = [
+    "Panel",
+    "Scene",
+    "absent_as_nan",
+    "arrow_scale",
+    "derived",
+    "make_panel",
+    "recording_clip",
+    "score_facts",
+]
 
 ARROW_SCALES = (1, 2, 5, 10, 20, 50, 100)
 ARROW_LENGTH = 0.15  # of the scene's extent: the length for fast motion, the 95th percentile
 LEAST_EXTENT = 0.5  # metres
 MARGIN = 0.05  # of the extent, around everything
+FAINTEST = 0.15  # opacity of a joint whose score is 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Panel:
 
     `arrows`, of the same shape, lead from each joint to its position in the next frame; None for no arrows.
     `marked`, bool [B,F,V], are the joints with a ring around them, and `means` says in the legend what a ring
-    means.
+    means. `scores` float64 [B,F,V] are those of the joints; None where there are none.
     """
 
     caption: str
@@ -36,6 +46,7 @@ class Panel:
     arrows: np.ndarray | None = None
     marked: np.ndarray | None = None
     means: str = ""
+    scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,21 @@ class Scene:
         return arrow_scale(self.panels)
 
     @cached_property
+    def opacities(self) -> tuple[np.ndarray | None, ...]:
+        """How opaque each joint of each panel is drawn, float64 [B,F,V] in 0..1; None for panels without scores.
+
+        A score of 0 is faint; 1, or the greatest score of all panels if that is more, is opaque.
+        """
+        scores = [panel.scores for panel in self.panels if panel.scores is not None]
+        most = max([1.0, *(np.nan_to_num(each).max(initial=0) for each in scores)])
+        return tuple(
+            None
+            if panel.scores is None
+            else FAINTEST + (1 - FAINTEST) * np.nan_to_num(panel.scores / most).clip(0, 1)
+            for panel in self.panels
+        )
+
+    @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The least and the greatest x, y and z of all that is drawn, with a margin, float64 [3] each."""
         drawn = [panel.points for panel in self.panels]
@@ -96,18 +122,31 @@ def arrow_scale(panels: Sequence[Panel]) -> int:
     return max((scale for scale in ARROW_SCALES if scale <= best), default=1)
 
 
+def score_facts(panels: Sequence[Panel]) -> dict[str, str]:
+    """Return the fact `scores`, which says what they are and how they are drawn; nothing where there are none."""
+    found = [panel.scores[np.isfinite(panel.scores)] for panel in panels if panel.scores is not None]
+    if not found:
+        return {}
+    scores = np.concatenate(found)
+    range_ = f"{scores.min():.2f} to {scores.max():.2f}, mean {scores.mean():.2f}" if len(scores) else "none"
+    return {"scores": f"{range_}; the lower the score of a joint, the fainter it is drawn"}
+
+
 def make_panel(
     view: str, joint: np.ndarray, shown: np.ndarray, layout: Layout, bodies: tuple[str, ...], caption: str = ""
 ) -> Panel:
     """Lay out one view of a clip.
 
-    `joint` and `shown`, the view itself, are [C,F,V,B] (C = 2: flat), NaN where a body is absent. Bone vectors are
-    joined from the centre, which is at the origin, outwards; motion is drawn from the joints.
+    `joint` and `shown`, the view itself, are [C,F,V,B] (C = 2: flat; 4: with scores), NaN where a body is absent.
+    Bone vectors are joined from the centre, which is at the origin, outwards; motion is drawn from the joints,
+    with their scores.
     """
+    drawn = joint if view == "motion" else shown
+    scores = drawn[POSITIONS].transpose(2, 0, 1) if len(drawn) > POSITIONS else None
+    points = _by_body(drawn)
     if view == "motion":
-        return Panel(caption, bodies, _by_body(joint), _by_body(shown))
-    points = _by_body(shown)
-    return Panel(caption, bodies, _joined(points, layout) if view == "bone" else points)
+        return Panel(caption, bodies, points, _by_body(shown), scores=scores)
+    return Panel(caption, bodies, _joined(points, layout) if view == "bone" else points, scores=scores)
 
 
 def absent_as_nan(clip: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -116,9 +155,12 @@ def absent_as_nan(clip: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.where(present[None, :, None, :], clip.astype(np.float64), np.nan)
 
 
-def recording_clip(counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Sort a recording's bodies by the tracker's id: float64 [3,F,V,B], NaN where absent, and the bodies' names.
+def recording_clip(
+    counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray, scores: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Sort a recording's bodies by the tracker's id: float64 [C,F,V,B], NaN where absent, and the bodies' names.
 
+    C is 3, or 4 with scores.
     Bodies are in order of appearance; a body of zeros is absent. An id that a frame lists twice makes a further
     body.
     """
@@ -132,9 +174,10 @@ def recording_clip(counts: np.ndarray, ids: np.ndarray, xyz: np.ndarray) -> tupl
             listed.append(identity)
             found.append((frame, slot))
         row += int(count)
-    clip = np.full((3, len(counts), xyz.shape[1], len(slots)), np.nan)
-    for (frame, slot), joints in zip(found, xyz, strict=True):
-        if joints.any():
+    numbers = xyz if scores is None else np.concatenate([xyz, scores[..., None]], axis=2)
+    clip = np.full((numbers.shape[2], len(counts), xyz.shape[1], len(slots)), np.nan)
+    for (frame, slot), joints in zip(found, numbers, strict=True):
+        if joints[:, :POSITIONS].any():
             clip[:, frame, :, slot] = joints.T
     tracked = any(identity >= len(slots) for identity, _ in slots)  # small numbers are positions in the file
     names = (f"body {n + 1}" + (f", id {identity}" if tracked else "") for n, (identity, _) in enumerate(slots))
@@ -151,9 +194,9 @@ def derived(clip: np.ndarray, view: str, layout: Layout) -> np.ndarray:
 
 def _by_body(clip: np.ndarray) -> np.ndarray:
     """Turn [C,F,V,B] into [B,F,V,3]."""
-    channels, frames, joints, bodies = clip.shape
+    channels, (frames, joints, bodies) = min(len(clip), POSITIONS), clip.shape[1:]
     points = np.zeros((bodies, frames, joints, 3))
-    points[..., :channels] = clip.transpose(3, 1, 2, 0)
+    points[..., :channels] = clip[:POSITIONS].transpose(3, 1, 2, 0)
     return points
 
 

@@ -10,7 +10,15 @@ import numpy as np
 
 from skelpipe import manifests
 from skelpipe.dataset import Dataset
-from skelpipe.drawing.scene import Scene, absent_as_nan, arrow_scale, derived, make_panel, recording_clip
+from skelpipe.drawing.scene import (
+    Scene,
+    absent_as_nan,
+    arrow_scale,
+    derived,
+    make_panel,
+    recording_clip,
+    score_facts,
+)
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
@@ -59,6 +67,7 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
         "frames": f"{dataset.frames} as stored, played at {CLIP_RATE:g} per second",
         "bodies": f"{len(bodies)} of at most {dataset.shape[3]}",
         "units": made_by(dataset.card["units"], dataset.profile, joint),
+        **score_facts((panel,)),
     }
     class_name = dataset.classes[dataset.labels(subset)[row]]
     return Scene(dataset.ids(subset)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
@@ -70,7 +79,7 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
     RawError where the file is missing or damaged.
     """
     recording = read_raw(path, manifest)
-    joint, bodies = recording_clip(recording.counts, recording.ids, recording.xyz)
+    joint, bodies = recording_clip(recording.counts, recording.ids, recording.xyz, recording.scores)
     if not bodies:
         raise RawError(f"{path}: no body in any of its {recording.frames} frames")
     panel = make_panel(view, joint, derived(joint, view, manifest.layout), manifest.layout, bodies)
@@ -82,6 +91,7 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
         "bodies": f"{len(bodies)}, at most {recording.bodies} in a frame",
         "units": f"{manifest.units}, "
         + ("the camera at the origin" if kinect and view != "bone" else "as in the file"),
+        **score_facts((panel,)),
     }
     return Scene(*raw_title(path, manifest), facts, manifest.layout, rate, (panel,))
 

@@ -142,9 +142,9 @@ def test_fewer_bodies_are_zeros_and_more_are_refused() -> None:
     x = torch.randn(2, 3, 5, 4, 2)
     filled = torch.cat([x, torch.zeros(2, 3, 5, 4, 1)], dim=4)
     assert torch.equal(encoder(x), encoder(filled))
-    with pytest.raises(UsageError, match="at most 2 bodies; the clips have 4 joints, 3 axes, 3 bodies"):
+    with pytest.raises(UsageError, match="at most 2 bodies; the clips have 4 joints, 3 channels, 3 bodies"):
         small()(filled)
-    with pytest.raises(UsageError, match=r"chain \(4 joints, 3 axes\).*25 joints"):
+    with pytest.raises(UsageError, match=r"chain \(4 joints, 3 channels\).*25 joints"):
         small()(torch.randn(1, 3, 5, 25, 2))
 
 

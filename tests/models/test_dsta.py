@@ -182,7 +182,7 @@ def test_the_two_initialisations() -> None:
 
 
 def test_wrong_skeleton_and_width_are_named() -> None:
-    with pytest.raises(UsageError, match=r"kinect-v2-25 \(25 joints, 3 axes\).*20 joints"):
+    with pytest.raises(UsageError, match=r"kinect-v2-25 \(25 joints, 3 channels\).*20 joints"):
         DSTA(KINECT, width=4)(torch.randn(1, 3, 8, 20, 2))
     with pytest.raises(UsageError, match="is 6; dsta needs a multiple of 4"):
         DSTA(KINECT, width=6)

@@ -174,7 +174,7 @@ def test_running_statistics_follow_the_batch() -> None:
 
 
 def test_wrong_skeleton_is_named() -> None:
-    with pytest.raises(UsageError, match=r"kinect-v2-25 \(25 joints, 3 axes\).*20 joints"):
+    with pytest.raises(UsageError, match=r"kinect-v2-25 \(25 joints, 3 channels\).*20 joints"):
         STGCN(KINECT, width=4)(torch.randn(1, 3, 8, 20, 2))
 
 

@@ -127,7 +127,8 @@ def load_classifier(path: Path, origin: Origin, layout: Layout) -> Networks:
     UsageError for an encoder section that is wrong. torch's global generator is not touched.
     """
     with torch.random.fork_rng(devices=()):
-        encoder = build_encoder(origin.encoder, layout, "default")
+        channels = len(origin.provenance.clips.channels)
+        encoder = build_encoder(origin.encoder, layout, "default", channels)
         networks = Networks(encoder, nn.Linear(encoder.feature_dim, len(origin.classes)))
     load_encoder(path, networks)
     return networks

@@ -26,8 +26,16 @@ from skelpipe.train.running.networks import (
 )
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.released_networks import default_view, embedder, read_released, released_provenance
+from skelpipe.views import positions
 
 __all__ = ["EvaluatedNetwork", "NetworkOptions", "choose_network"]
+
+
+class Coordinates(nn.Module):
+    """The features of `--baseline raw`: the positions of clips [N,C,T,V,M] as they are, [N,3*T*V*M]; no scores."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return positions(x).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
     if baseline == "raw":
         if checkpoint or options.network:
             raise UsageError("--baseline raw evaluates coordinates: it takes neither --checkpoint nor --network")
-        flat = nn.Flatten()
+        flat = Coordinates()
         return EvaluatedNetwork(flat, flat, _width(flat, dataset), "raw coordinates", view or "joint", "raw")
     if checkpoint is None:
         if baseline is None:
@@ -119,7 +127,8 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
 
 
 def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, seed: int) -> EvaluatedNetwork:
-    networks = Networks.of(initialised(recipe, dataset.layout, seed, view), view)
+    method = initialised(recipe, dataset.layout, seed, view, channels=len(dataset.channels))
+    networks = Networks.of(method, view)
     return EvaluatedNetwork(
         networks.embedder(features),
         networks.encoder,

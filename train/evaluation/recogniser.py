@@ -13,6 +13,7 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.preprocess import CROSCLR, Policies, ProfileWriter, profile_writer
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
+from skelpipe.train.running.provenance import XYZ
 from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.views import derive
@@ -42,7 +43,7 @@ class Recogniser:
 
     @torch.no_grad()
     def scores(self, clips: Tensor) -> Tensor:
-        """Return the scores [n, classes] of joint clips [n,3,T,V,M], the mean over its views."""
+        """Return the scores [n, classes] of joint clips [n,C,T,V,M], the mean over its views."""
         layout = self.manifest.layout
         scores = [network(derive(clips, view, layout)) for view, network in self.networks.items()]
         return torch.stack(scores).mean(dim=0)
@@ -88,6 +89,7 @@ def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, f
             f"{path}: was trained on {origin.manifest}: say with --dataset FILE how its files are read ({error})"
         ) from None
     _check_layout(path, clips.layout, manifest)
+    _check_channels(path, clips.channels, manifest)
     networks = load_classifier(path, origin, manifest.layout).eval()
     return Recogniser(
         path,
@@ -116,6 +118,7 @@ def _released(
             f"{released.path}: has {released.classes} classes, {manifest.name} has {len(manifest.classes)}"
         )
     _check_layout(released.path, released.layout.name, manifest)
+    _check_channels(released.path, XYZ, manifest)
     networks = nn.ModuleDict()
     for view in views:
         branch = released.branch(view)
@@ -130,3 +133,10 @@ def _released(
 def _check_layout(path: Path, layout: str, manifest: Manifest) -> None:
     if manifest.layout.name != layout:
         raise UsageError(f"{path}: is for {layout}, {manifest.name} for {manifest.layout.name}")
+
+
+def _check_channels(path: Path, channels: tuple[str, ...], manifest: Manifest) -> None:
+    """Raise UsageError where the recordings have scores and the classifier knows none, or the other way round."""
+    if manifest.stored_channels != channels:
+        made = ", ".join(manifest.stored_channels)
+        raise UsageError(f"{path}: was trained on the channels {', '.join(channels)}; {manifest.name} has {made}")

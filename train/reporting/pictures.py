@@ -116,7 +116,10 @@ def _views(record: Record, dataset: Dataset) -> tuple[ViewRecipes, int]:
 
 def _method_views(recipe: PretrainRecipe, dataset: Dataset, seed: int) -> ViewRecipes:
     before = torch.get_rng_state()
-    method = initialised(recipe, dataset.layout, seed, "joint", lambda: torch.from_numpy(dataset.anchor("joint")))
+    channels = len(dataset.channels)
+    method = initialised(
+        recipe, dataset.layout, seed, "joint", lambda: torch.from_numpy(dataset.anchor("joint")), channels
+    )
     torch.set_rng_state(before)
     last = recipe.epochs - 1
     method.advance(Progress(last, recipe.epochs, 0, 1))

@@ -50,10 +50,11 @@ def initialised(
     seed: int,
     view: str = "joint",
     anchor: Callable[[], Tensor] | None = None,
+    channels: int = 3,
 ) -> Method:
     """Build the recipe's method as a run with this seed starts from it; see `build_method`."""
     torch.manual_seed(seed)
-    return build_method(recipe, layout, view, anchor)
+    return build_method(recipe, layout, view, anchor, channels)
 
 
 def export(folder: RunFolder, method: Method, provenance: Provenance, epoch: int) -> None:
@@ -111,7 +112,7 @@ def read_provenance(path: Path) -> tuple[Provenance, int]:
 
 def load_networks(path: Path, provenance: Provenance, layout: Layout, view: str) -> Networks:
     """Build the networks for one view and load their weights from a file; SkelpipeError where they do not fit."""
-    method = build_method(provenance.pretraining, layout, provenance.view)
+    method = build_method(provenance.pretraining, layout, provenance.view, channels=len(provenance.clips.channels))
     if is_torch_file(path):
         try:
             method.load_state_dict(read_checkpoint(path).model)

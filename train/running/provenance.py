@@ -1,7 +1,7 @@
 """What weights were trained on, and how. Checkpoints and exports carry it; resuming and evaluation check it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from skelpipe.models.settings import flat, nested, with_sections
 from skelpipe.train.recipes.reader import differences, recipe_from
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 
-__all__ = ["CLIP_NAMES", "LABELLED", "ClipFacts", "Provenance", "dataset_name"]
+__all__ = ["CLIP_NAMES", "LABELLED", "XYZ", "ClipFacts", "Provenance", "dataset_name"]
 
 LABELLED = "start"  # the key that only checkpoints of a training with labels have
 NAMES = {"bodies": "persons"}  # fields that files know by another name
+CHANNELS, XYZ = "channels", ("x", "y", "z")
 SHOWN = {"digest": "training clips", "start": "initial weights"}  # of a training with labels: hashes tell nothing
 
 
@@ -23,7 +24,8 @@ SHOWN = {"digest": "training clips", "start": "initial weights"}  # of a trainin
 class ClipFacts:
     """What clips a network was trained on: of which dataset (`ntu60-xsub`), made how, and their shape.
 
-    `dataset` and `digest` are empty for released weights, which do not tell them.
+    `dataset` and `digest` are empty for released weights, which do not tell them. Files name the channels only
+    where there are others than x, y, z.
     """
 
     dataset: str = ""
@@ -32,6 +34,7 @@ class ClipFacts:
     layout: str
     frames: int
     bodies: int
+    channels: tuple[str, ...] = XYZ
 
     @classmethod
     def of(cls, dataset: Dataset) -> "ClipFacts":
@@ -43,17 +46,22 @@ class ClipFacts:
             layout=dataset.layout.name,
             frames=dataset.shape[1],
             bodies=dataset.shape[3],
+            channels=dataset.channels,
         )
 
     def texts(self) -> dict[str, str]:
         """Return them as plain texts, by the names that files have for them."""
-        return {NAMES.get(name, name): str(value) for name, value in nested(self).items()}
+        texts = {NAMES.get(name, name): str(value) for name, value in nested(self).items() if name != CHANNELS}
+        return texts if self.channels == XYZ else {**texts, CHANNELS: " ".join(self.channels)}
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> "ClipFacts":
         """Read back what `texts` wrote. Raises KeyError or ValueError for what is missing or no number."""
-        found: dict[str, Any] = {name: texts[NAMES.get(name, name)] for name in cls.__dataclass_fields__}
-        return cls(**found | {name: _whole_number(name, texts) for name in ("frames", "bodies")})
+        names = [name for name in cls.__dataclass_fields__ if name != CHANNELS]
+        found: dict[str, Any] = {name: texts[NAMES.get(name, name)] for name in names}
+        channels = tuple(texts.get(CHANNELS, " ".join(XYZ)).split())
+        numbers = {name: _whole_number(name, texts) for name in ("frames", "bodies")}
+        return cls(**found | numbers, channels=channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,8 @@ class Provenance:
             return self._other_labelled(self.recipe, saved, where)
         before, now = Provenance.from_metadata(saved, where), self.metadata()
         changed = [f"{name}: {saved[name]}, now {now[name]}" for name in COMPARED if saved[name] != now[name]]
+        if before.clips.channels != self.clips.channels:
+            changed.append(f"channels: {_list(before.clips.channels)}, now {_list(self.clips.channels)}")
         if before.start != self.start:
             changed.append(f"start (--checkpoint): {before.start or 'none'}, now {self.start or 'none'}")
         recipe, new = before.pretraining, self.pretraining
@@ -155,6 +165,7 @@ class Provenance:
             "frames": (clips.frames, here.frames),
             "bodies": (clips.bodies, here.bodies),
             "layout": (clips.layout, here.layout),
+            "channels": (_list(clips.channels), _list(here.channels)),
             "preprocessing profile": (clips.profile, here.profile),
         }
         found = [(name, was, now) for name, (was, now) in both.items() if was != now]
@@ -163,7 +174,8 @@ class Provenance:
         return [f"{name}: trained on {was}, asked for {now}" for name, was, now in found]
 
 
-CLIP_NAMES = tuple(NAMES.get(each.name, each.name) for each in fields(ClipFacts))  # as files have them
+# As all files have them.
+CLIP_NAMES = tuple(NAMES.get(each.name, each.name) for each in fields(ClipFacts) if each.name != CHANNELS)
 COMPARED = (*CLIP_NAMES, "view", "seed", "amp", "compiled")
 PRETRAINING = ("recipe", "streams", *COMPARED)  # what the metadata of a pre-training must have
 
@@ -171,6 +183,10 @@ PRETRAINING = ("recipe", "streams", *COMPARED)  # what the metadata of a pre-tra
 def dataset_name(dataset: Dataset) -> str:
     """Return name and split as recipes spell them: `ntu60-xsub`."""
     return f"{dataset.name}-{dataset.split}"
+
+
+def _list(channels: Sequence[str]) -> str:
+    return ", ".join(channels)
 
 
 def _whole_number(name: str, texts: Mapping[str, str]) -> Any:

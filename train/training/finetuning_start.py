@@ -96,7 +96,7 @@ def _from_scratch(dataset: Dataset, request: Request) -> Start:
             "encoder, such as --recipe supervised"
         )
     torch.manual_seed(request.seed)
-    encoder = build_encoder(recipe.encoder, dataset.layout, recipe.init)
+    encoder = build_encoder(recipe.encoder, dataset.layout, recipe.init, len(dataset.channels))
     network = EvaluatedNetwork(
         encoder,
         encoder,

@@ -53,7 +53,8 @@ def pretraining_run(
 ) -> tuple[Run, dict[str, KnnMonitor]]:
     """Return a run that is about to begin, and what measures the networks of each of its views."""
     recipe, view, device = provenance.pretraining, provenance.view, options.device
-    method = initialised(recipe, dataset.layout, provenance.seed, view, _anchor(dataset, view))
+    anchor, channels = _anchor(dataset, view), len(dataset.channels)
+    method = initialised(recipe, dataset.layout, provenance.seed, view, anchor, channels)
     begun = "" if start is None else start_from(start, method, recipe, dataset, view, say)
     method = method.to(device)
     provenance = replace(provenance, views=method.streams(view), start=begun)

@@ -132,3 +132,7 @@ def test_as_array_body_by_body(counts: list[int], bodies: int) -> None:
                 expected[:, frame, :, slot] = xyz[place].T
             place += 1
     assert np.array_equal(clip, expected)
+    scores = np.random.default_rng(1).random((listed, 5))
+    scored = as_array(Recording(np.array(counts, np.int32), ids, xyz, scores), bodies, 4)
+    as_axes = as_array(Recording(np.array(counts, np.int32), ids, np.repeat(scores[..., None], 3, 2)), bodies)
+    assert np.array_equal(scored, np.concatenate([expected, as_axes[:1]]))
