@@ -7,7 +7,7 @@ in manifests/lists.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import Section, described, parse_yaml, read_yaml
 
-__all__ = ["load_manifest"]
+__all__ = ["channel_names", "load_manifest"]
 
 KEYS = (
     *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
@@ -162,19 +162,25 @@ def _channels(top: Section, reader: str) -> tuple[str, ...]:
         return ()
     said = top.content["channels"]
     words = said.replace(",", " ").split() if isinstance(said, str) else top.texts("channels")
-    names = [word.strip().lower() for word in words]
-    channels = tuple("score" if name in SCORES else name for name in names)
-    if wrong := next((name for name in channels if name not in CHANNELS), None):
-        raise UsageError(f"{top.at('channels')}: there is no channel {wrong!r}; there are: {', '.join(CHANNELS)}")
-    used = [name for name in channels if name != "unused"]
-    if len(set(used)) != len(used) or not {"x", "y"} <= set(used):
-        raise UsageError(
-            f"{top.at('channels')}: x and y are expected once each, z and score at most once,"
-            f" found {', '.join(names) or 'none'}; a number that is not needed is called unused"
-        )
+    channels = channel_names(words, top.at("channels"))
     if channels not in FIXED_CHANNELS.get(reader, (channels,)):
         allowed = " or ".join(f"[{', '.join(each)}]" for each in FIXED_CHANNELS[reader])
         raise UsageError(f"{top.at('channels')}: the files of reader {reader} hold {allowed}")
+    return channels
+
+
+def channel_names(words: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the meaning of each number of a joint, a score's as `score`; a UsageError starts with `where`."""
+    names = [word.strip().lower() for word in words]
+    channels = tuple("score" if name in SCORES else name for name in names)
+    if wrong := next((name for name in channels if name not in CHANNELS), None):
+        raise UsageError(f"{where}: there is no channel {wrong!r}; there are: {', '.join(CHANNELS)}")
+    used = [name for name in channels if name != "unused"]
+    if len(set(used)) != len(used) or not {"x", "y"} <= set(used):
+        raise UsageError(
+            f"{where}: x and y are expected once each, z and score at most once,"
+            f" found {', '.join(names) or 'none'}; a number that is not needed is called unused"
+        )
     return channels
 
 

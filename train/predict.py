@@ -3,6 +3,7 @@
     python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr S001C001P001R001A001.skeleton
     python train/predict.py --checkpoint runs/finetune-ntu60-xsub-joint-aimclr --json recordings/*.skeleton
     python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton
+    python train/predict.py --checkpoint aimclr_linear.pt --shards data/ntu60-xsub S001C001P001R001A001
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
 
@@ -11,7 +12,7 @@ evaluation. Recordings are preprocessed as its training clips were: profile, fra
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import numpy as np
 import torch
 
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
+from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
-from skelpipe.errors import RawError, SkelpipeError
+from skelpipe.errors import RawError, SkelpipeError, UsageError
+from skelpipe.manifest import SUBSETS
 from skelpipe.progress import progress
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.source import RawFile
@@ -55,14 +58,55 @@ def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
     return clips.astype(recogniser.dtype).astype(np.float32)
 
 
-def predict(recogniser: Recogniser, paths: Sequence[str], device: torch.device) -> list[dict[str, Any]]:
-    """Return one entry per recording: its id and the likeliest actions with number (from 1), name, probability."""
+class StoredClips:
+    """Clips of a dataset by id, made like a classifier's own; UsageError where they were made otherwise."""
+
+    def __init__(self, shards: str, recogniser: Recogniser) -> None:
+        dataset = Dataset.open(shards)
+        channels, frames, _, bodies = dataset.shape
+        facts = {
+            "layout": (recogniser.manifest.layout.name, dataset.layout.name),
+            "preprocessing profile": (recogniser.profile, dataset.profile),
+            "frames": (recogniser.frames, frames),
+            "bodies": (recogniser.bodies, bodies),
+            "channels": (len(recogniser.manifest.stored_channels), channels),
+        }
+        if wrong := [f"{name}: trained on {was}, found {now}" for name, (was, now) in facts.items() if was != now]:
+            raise UsageError(f"{dataset.path}: does not fit {recogniser.path}: {'; '.join(wrong)}")
+        self._readers = {subset: dataset.reader(subset, "joint") for subset in SUBSETS if dataset.count(subset)}
+        self._rows = {
+            identity: (subset, row) for subset in self._readers for row, identity in enumerate(dataset.ids(subset))
+        }
+        self._path = dataset.path
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._rows)
+
+    def __call__(self, ids: Sequence[str]) -> np.ndarray:
+        """Return clips float32 [n,C,T,V,M]."""
+        if unknown := [identity for identity in ids if identity not in self._rows]:
+            raise UsageError(f"{self._path}: has no clip {unknown[0]!r}")
+        places = [self._rows[identity] for identity in ids]
+        return np.concatenate([self._readers[subset].gather(np.array([row])) for subset, row in places])
+
+
+def predict(
+    recogniser: Recogniser,
+    names: Sequence[str],
+    clips: Callable[[Sequence[str]], np.ndarray],
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """Return one entry per name: its id and the likeliest actions with number (from 1), name, probability.
+
+    `clips` returns the joint clips of some names, which are paths of raw files or ids of a dataset's clips.
+    """
     recogniser.networks.to(device)
     entries = []
-    starts = range(0, len(paths), BATCH)
+    starts = range(0, len(names), BATCH)
     for start in progress(starts, "recordings", len(starts), quiet=len(starts) == 1):
-        batch = paths[start : start + BATCH]
-        scores = recogniser.scores(torch.from_numpy(clips_of(batch, recogniser)).to(device))
+        batch = names[start : start + BATCH]
+        scores = recogniser.scores(torch.from_numpy(clips(batch)).to(device))
         for path, row in zip(batch, torch.softmax(scores.double(), dim=1).cpu(), strict=True):
             if not row.isfinite().all():
                 raise SkelpipeError(
@@ -74,8 +118,7 @@ def predict(recogniser: Recogniser, paths: Sequence[str], device: torch.device) 
                 {"action": label + 1, "name": recogniser.classes[label], "probability": probability}
                 for label, probability in zip(top.indices.tolist(), top.values.tolist(), strict=True)
             ]
-            identity = recogniser.manifest.identity(Path(path).name)
-            entries.append({"id": identity or Path(path).stem, "top": actions})
+            entries.append({"id": path, "top": actions})
     return entries
 
 
@@ -117,22 +160,39 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
     type=click.IntRange(min=1),
     help="Frames of a clip [default: what the file says, else its paper's].",
 )
+@click.option(
+    "--shards",
+    metavar="URL",
+    help="Dataset whose clips are named instead of raw files; RAW... are then ids of clips [default: all clips].",
+)
 @device_option
 @json_option
-@click.argument("recordings", nargs=-1, required=True, metavar="RAW...")
+@click.argument("recordings", nargs=-1, metavar="RAW...")
 @errors_as_messages
 def main(
     checkpoint: str,
     dataset: str | None,
     view: str | None,
     frames: int | None,
+    shards: str | None,
     device: str,
     as_json: bool,
     recordings: tuple[str, ...],
 ) -> None:
     """Print the five likeliest actions of each raw recording. File names may be any."""
     recogniser = open_recogniser(checkpoint, dataset, view, frames, Console().say)
-    entries = predict(recogniser, recordings, resolve_device(device))
+    if shards is not None:
+        stored = StoredClips(shards, recogniser)
+        entries = predict(recogniser, recordings or stored.ids, stored, resolve_device(device))
+    elif recordings:
+        entries = predict(
+            recogniser, recordings, lambda paths: clips_of(paths, recogniser), resolve_device(device)
+        )
+        for entry in entries:
+            name = Path(entry["id"])
+            entry["id"] = recogniser.manifest.identity(name.name) or name.stem
+    else:
+        raise UsageError("name the raw files, or a dataset with --shards")
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
 
 

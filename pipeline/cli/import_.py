@@ -2,7 +2,7 @@
 
 import click
 
-from skelpipe.cli.options import errors_as_messages, json_option, workers_option
+from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
 from skelpipe.cli.prepare import show_report
 
 __all__ = ["import_"]
@@ -18,7 +18,7 @@ __all__ = ["import_"]
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["stgcn-npy", "crosclr-npy"]),
+    type=click.Choice(["ctrgcn-npz", "stgcn-npy", "crosclr-npy", "pyskl-pkl", "npy-folders"]),
     help="What the files are [default: what their names and contents prove].",
 )
 @click.option(
@@ -29,6 +29,10 @@ __all__ = ["import_"]
 @click.option("--subset", type=click.Choice(["train", "test"]), help="The subset, where the files do not say it.")
 @click.option("--layout", metavar="NAME|YAML", help="Skeleton layout, where the joints' number leaves a choice.")
 @click.option("--axes", metavar="LETTERS", help="Order of an array's axes, such as N,T,V,C, where it is unusual.")
+@click.option(
+    "--channels", metavar="NAMES", help="Meaning of the numbers of a joint, such as x,y,score or x,y,z,score."
+)
+@click.option("--label", "label_column", metavar="COLUMN", help="Column of metadata.csv that holds the label.")
 @click.option("--name", metavar="NAME", help="Name of the dataset [default: the published one's, or the file's].")
 @click.option("--classes", metavar="FILE", help="File with the names of the classes, one per line.")
 @click.option(
@@ -37,6 +41,7 @@ __all__ = ["import_"]
     help="Frames per clip [default: 64, or those of the files where profile and files agree].",
 )
 @click.option("--bodies", type=click.IntRange(min=1), help="Bodies per clip [default: those of the files].")
+@policy_options
 @click.option(
     "--profile",
     type=click.Choice(["crosclr", "ctrgcn", "stored"]),
@@ -81,10 +86,15 @@ def import_(
     subset: str | None,
     layout: str | None,
     axes: str | None,
+    channels: str | None,
+    label_column: str | None,
     name: str | None,
     classes: str | None,
     frames: int | None,
     bodies: int | None,
+    body_choice: str | None,
+    empty_frames: str | None,
+    missing_joints: str | None,
     profile: str | None,
     dtype: str,
     container: str,
@@ -102,6 +112,7 @@ def import_(
     says what to write. Like prepare, the same command continues after an interruption.
     """
     from skelpipe.errors import UsageError
+    from skelpipe.manifest_file import channel_names
     from skelpipe.prepare import FORMATS, write_dataset
     from skelpipe.prepare.import_plan import Wishes, plan_import
     from skelpipe.prepare.report import plan_report, preparation_report
@@ -110,9 +121,29 @@ def import_(
     letters = tuple("".join(axes.upper().replace(",", " ").split())) if axes else ()
     if letters and (len(set(letters)) != len(letters) or not {"T", "V", "C"} <= set(letters) <= set("NCTVM")):
         raise UsageError(f"--axes {axes}: T, V and C are expected, N and M at most, each once")
-    wishes = Wishes(format_name, split, subset, layout, letters, name, classes, frames, bodies, profile)
+    wishes = Wishes(
+        format=format_name,
+        split=split,
+        subset=subset,
+        layout=layout,
+        axes=letters,
+        channels=channel_names(channels.replace(",", " ").split(), "--channels") if channels else (),
+        label_column=label_column,
+        name=name,
+        classes=classes,
+        frames=frames,
+        bodies=bodies,
+        profile=profile,
+    )
     skip_bad = on_error == "skip"
-    found = plan_import(paths, wishes, {"shard_size": shard_size, "dtype": dtype}, skip_bad=skip_bad)
+    options_of_prepare = {
+        "shard_size": shard_size,
+        "dtype": dtype,
+        "body_choice": body_choice,
+        "empty_frames": empty_frames,
+        "missing_joints": missing_joints,
+    }
+    found = plan_import(paths, wishes, options_of_prepare, skip_bad=skip_bad)
     manifest, options = found.manifest, found.options
     target = open_filesystem(out or f"data/{manifest.name}-{options.split}")
     if work is not None and target.is_local:

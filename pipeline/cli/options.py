@@ -17,6 +17,7 @@ __all__ = [
     "device_option",
     "errors_as_messages",
     "json_option",
+    "policy_options",
     "resolve_shards",
     "seed_option",
     "shards_option",
@@ -107,6 +108,31 @@ _cache_size = click.option(
 def cache_options(command: F) -> F:
     """Add the options `cache: Path | None` and `cache_size: int | None`, as `Dataset.open` takes them."""
     return _cache_folder(_cache_size(command))
+
+
+_body_choice = click.option(
+    "--body-choice",
+    type=click.Choice(["motion", "first"]),
+    help="Which bodies of a recording with more: those that move most, or the first of each frame"
+    " [default: the dataset's; your own: motion].",
+)
+_empty_frames = click.option(
+    "--empty-frames",
+    type=click.Choice(["as-authors", "dropped", "held", "interpolated"]),
+    help="Frames that show no body: kept at the expense of the last ones as the papers' code does, dropped, the"
+    " last pose held, or interpolated [default: the dataset's; your own: dropped].",
+)
+_missing_joints = click.option(
+    "--missing-joints",
+    type=click.Choice(["refused", "held", "interpolated", "parent"]),
+    help="Joints that were not found (NaN): an error, the last position held, interpolated in time, or the"
+    " position of the parent joint [default: the dataset's; your own: refused].",
+)
+
+
+def policy_options(command: F) -> F:
+    """Add the options `body_choice`, `empty_frames` and `missing_joints`; None is what the dataset says."""
+    return _body_choice(_empty_frames(_missing_joints(command)))
 
 
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")

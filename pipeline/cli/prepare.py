@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from skelpipe.cli.options import errors_as_messages, json_option, workers_option
+from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
 
 __all__ = ["prepare", "show_report"]
 
@@ -54,24 +54,7 @@ SHOWN = 5
 )
 @click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames per clip.")
 @click.option("--bodies", type=click.IntRange(min=1), help="Bodies per clip [default: those of the dataset].")
-@click.option(
-    "--body-choice",
-    type=click.Choice(["motion", "first"]),
-    help="Which bodies of a recording with more: those that move most, or the first of each frame"
-    " [default: the dataset's; your own: motion].",
-)
-@click.option(
-    "--empty-frames",
-    type=click.Choice(["as-authors", "dropped", "held", "interpolated"]),
-    help="Frames that show no body: kept at the expense of the last ones as the papers' code does, dropped, the"
-    " last pose held, or interpolated [default: the dataset's; your own: dropped].",
-)
-@click.option(
-    "--missing-joints",
-    type=click.Choice(["refused", "held", "interpolated", "parent"]),
-    help="Joints that were not found (NaN): an error, the last position held, interpolated in time, or the"
-    " position of the parent joint [default: the dataset's; your own: refused].",
-)
+@policy_options
 @click.option(
     "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
 )

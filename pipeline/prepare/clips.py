@@ -83,7 +83,7 @@ class ClipReader:
         return kept, clips[: len(kept)]
 
     def _clip(self, sample: Sample, out: np.ndarray) -> Kept:
-        where = sample.cut.origin if sample.cut else sample.file.path
+        where = sample.cut.origin if sample.cut else sample.file.place
         whole = self._recordings.read(sample.file)
         recording, first, note = _cut(whole, sample)
         if not recording.bodies:

@@ -37,6 +37,8 @@ class Wishes:
     subset: str | None = None
     layout: str | None = None
     axes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    label_column: str | None = None
     name: str | None = None
     classes: str | None = None
     frames: int | None = None
@@ -69,6 +71,8 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         chosen.name if chosen else None,
         len(chosen) if chosen else None,
         wishes.axes,
+        wishes.channels,
+        wishes.label_column,
     )
     format_, contents = find_contents(request, wishes.format)
     where = contents.entries[0].file.path if contents.entries else str(paths[0])
@@ -81,6 +85,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
     fields = _fields(contents, published)
     classes, note = _classes(contents, wishes.classes, published, where)
     bodies = wishes.bodies or contents.bodies
+    own = format_.read is None  # files of one's own, not arrays that a paper's code has written
     manifest = Manifest(
         name=wishes.name or (published.name if published else _plain_name(paths)),
         title=published.title
@@ -107,6 +112,8 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         homepage=published.homepage if published else "",
         axes=contents.axes,
         channels=contents.channels,
+        body_choice="motion" if own else "first",
+        empty_frames="dropped" if own else "as-authors",
         made_by=made_by,
         padded=padded,
     )
@@ -236,17 +243,12 @@ def _plan(contents: Contents, fields: Mapping[str, Fields], *, skip_bad: bool) -
         if entry.id in seen:
             first = seen[entry.id]
             raise UsageError(
-                f"{entry.file.path}: the name {entry.id!r} stands for two recordings, at {_place(first)} and"
-                f" {_place(entry.file)}"
+                f"{entry.file.place}: the name {entry.id!r} is already that of another recording, {first.place}"
             )
         seen[entry.id] = entry.file
         plan.samples.append(Sample(entry.id, entry.subset, entry.label, fields.get(entry.id, {}), entry.file))
     plan.samples.sort(key=lambda sample: sample.id)
     return plan
-
-
-def _place(file: RawFile) -> str:
-    return file.path if file.item is None else f"{file.item[0]} {file.item[1]}"
 
 
 def _plain_name(paths: Sequence[str]) -> str:

@@ -36,6 +36,11 @@ class RawFile(NamedTuple):
     parts: tuple[tuple[int, "RawFile"], ...] = ()
     item: tuple[str, int] | None = None
 
+    @property
+    def place(self) -> str:
+        """The file for messages, and the place in it of one recording of many."""
+        return self.path if self.item is None else f"{self.path}: {self.item[0]}[{self.item[1]}]"
+
 
 def find_raw_files(paths: Sequence[str | Path]) -> list[RawFile]:
     """List every file in the folders and archives, links followed, in the order of `paths` and of file names.

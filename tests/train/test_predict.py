@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import nn
 
+from skelpipe.cli import main as skelpipe
 from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.keys import stgcn_key
 from skelpipe.models.stgcn import STGCN
@@ -85,6 +87,79 @@ def test_the_real_recordings_are_what_they_show(shared: Path, tmp_path: Path) ->
         assert [action["action"] - 1 for action in entry["top"]] == np.argsort(-row)[:5].tolist()
         for action in entry["top"]:
             assert action["probability"] == pytest.approx(wanted[action["action"] - 1], abs=2e-3)
+
+
+def bodies_of(path: Path) -> np.ndarray:
+    """Return the first two bodies that each frame of a `.skeleton` file lists, [T,M,V,3], zeros for none."""
+    words = iter(path.read_text().split())
+    frames = np.zeros((int(next(words)), 2, 25, 3))
+    for frame in frames:
+        for body in range(int(next(words))):
+            head = [next(words) for _ in range(10)]
+            assert len(head) == 10
+            for joint in range(int(next(words))):
+                values = [float(next(words)) for _ in range(12)]
+                if body < 2:
+                    frame[body, joint] = values[:3]
+    return frames
+
+
+def as_stgcn(folder: Path, recordings: dict[str, np.ndarray]) -> None:
+    """Write `val_data.npy` and `val_label.pkl` as st-gcn's tools/ntu_gendata.py does."""
+    data = np.zeros((len(recordings), 3, 300, 25, 2), np.float32)
+    for row, frames in zip(data, recordings.values(), strict=True):
+        row[:, : len(frames)] = frames.transpose(3, 0, 2, 1)
+    np.save(folder / "val_data.npy", data)
+    names = [f"{name}.skeleton" for name in recordings]
+    (folder / "val_label.pkl").write_bytes(pickle.dumps((names, [int(name[-3:]) - 1 for name in recordings])))
+
+
+def as_ctrgcn(folder: Path, recordings: dict[str, np.ndarray]) -> None:
+    """Write an .npz as CTR-GCN's data/ntu/seq_transformation.py does, but for its choice among bodies."""
+    x, y = np.zeros((len(recordings), 300, 150), np.float32), np.zeros((len(recordings), 60))
+    for row, one_hot, (name, frames) in zip(x, y, recordings.items(), strict=True):
+        absent = ~frames.any(axis=(2, 3))
+        centred = frames - frames[~absent[:, 0]][0, 0, 1]
+        centred[absent] = 0
+        row[: len(frames)] = centred.reshape(len(frames), 150)
+        one_hot[int(name[-3:]) - 1] = 1
+    np.savez(folder / "NTU60_CV.npz", x_test=x, y_test=y, x_train=x[:0], y_train=y[:0])
+
+
+@pytest.mark.parametrize("kind", ["stgcn-npy", "ctrgcn-npz"])
+def test_real_recordings_imported_are_what_they_show(shared: Path, tmp_path: Path, kind: str) -> None:
+    paths = {name: shared / "data/ntu" / f"{name}.skeleton" for name in RECORDINGS}
+    recordings = {name: bodies_of(path) for name, path in paths.items()}
+    (as_stgcn if kind == "stgcn-npy" else as_ctrgcn)(tmp_path, recordings)
+    dataset = str(tmp_path / "ds")
+    options = ["--profile", "crosclr", "--frames", "50", "--workers", "1", "--out", dataset]
+    result = CliRunner().invoke(skelpipe, ["import", str(tmp_path), *options])
+    assert result.exit_code == 0, result.output
+    ids = RECORDINGS if kind == "stgcn-npy" else ["test_0", "test_1", "test_2"]
+    imported = predicted("--checkpoint", str(shared / REAL), "--shards", dataset, *ids)
+    raw = predicted("--checkpoint", str(shared / REAL), *map(str, paths.values()))
+    for one, other in zip(imported, raw, strict=True):
+        assert [action["action"] for action in one["top"]] == [action["action"] for action in other["top"]]
+        for a, b in zip(one["top"], other["top"], strict=True):
+            assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+
+
+def test_clips_of_a_dataset_are_named_by_id(released: Callable[..., str], raw: list[str], tmp_path: Path) -> None:
+    for out, frames in (("ds", 64), ("short", 20)):
+        words = ["prepare", "--dataset", "ntu60", "--split", "xsub", "--raw", str(Path(raw[0]).parent)]
+        words += ["--out", str(tmp_path / out), "--frames", str(frames), "--workers", "1"]
+        assert CliRunner().invoke(skelpipe, words).exit_code == 0
+    path, shards = released(60), str(tmp_path / "ds")
+    everything = predicted("--checkpoint", path, "--shards", shards)
+    assert everything == predicted("--checkpoint", path, *raw)
+    second = predicted("--checkpoint", path, "--shards", shards, "S001C001P001R001A002")
+    assert [entry["id"] for entry in second] == ["S001C001P001R001A002"]
+    result = run("--checkpoint", path, "--shards", shards, "S001C001P001R001A009")
+    assert (result.exit_code, "has no clip 'S001C001P001R001A009'" in result.stderr) == (2, True)
+    result = run("--checkpoint", path, "--shards", str(tmp_path / "short"))
+    assert (result.exit_code, "frames: trained on 64, found 20" in result.stderr) == (2, True)
+    result = run("--checkpoint", path)
+    assert (result.exit_code, "name the raw files, or a dataset with --shards" in result.stderr) == (2, True)
 
 
 def test_the_real_scores_are_those_of_the_released_code(shared: Path) -> None:

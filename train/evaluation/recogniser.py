@@ -28,14 +28,15 @@ class Recogniser:
     """A classifier and how its clips are made.
 
     `networks` map clips of a view, by its name, to scores [n, classes]; those of several are averaged. `manifest`
-    says how raw files are read, `write` makes a clip from a recording; `frames`, `bodies` and `dtype` are those of
-    the clips that it was trained on.
+    says how raw files are read, `write` makes a clip of `profile` from a recording; `frames`, `bodies` and `dtype`
+    are those of the clips that it was trained on.
     """
 
     path: Path
     networks: nn.ModuleDict
     classes: tuple[str, ...]
     manifest: Manifest
+    profile: str
     write: ProfileWriter
     frames: int
     bodies: int
@@ -96,6 +97,7 @@ def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, f
         nn.ModuleDict({provenance.view: nn.Sequential(networks.encoder, networks.head)}),
         origin.classes,
         manifest,
+        clips.profile,
         profile_writer(clips.profile, origin.second_body, Policies.of_options(origin.policies)),
         clips.frames,
         clips.bodies,
@@ -126,7 +128,15 @@ def _released(
         networks[view] = nn.Sequential(branch.encoder, branch.classifier)
     write = profile_writer(CROSCLR, policies=Policies.of(manifest))
     return Recogniser(
-        released.path, networks, manifest.classes, manifest, write, frames or released.frames, BODIES, "float32"
+        released.path,
+        networks,
+        manifest.classes,
+        manifest,
+        CROSCLR,
+        write,
+        frames or released.frames,
+        BODIES,
+        "float32",
     )
 
 

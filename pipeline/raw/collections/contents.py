@@ -46,7 +46,8 @@ class Request:
     """What the user gave: the files, in the order of the command and of their names, and what they are said to be.
 
     `split` and `layout` are names; `joints` is the number of joints of that layout. `axes` are the letters of the
-    arrays' axes (N, C, T, V, M), empty where they are not declared.
+    arrays' axes (N, C, T, V, M) and `channels` the meaning of the numbers of a joint, empty where they are not
+    declared. `label_column` is the column of a metadata file that holds the label.
     """
 
     files: Sequence[RawFile]
@@ -55,6 +56,8 @@ class Request:
     layout: str | None = None
     joints: int | None = None
     axes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    label_column: str | None = None
 
 
 @dataclass(frozen=True)

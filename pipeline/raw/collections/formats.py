@@ -2,6 +2,9 @@
 
 from skelpipe.errors import UsageError
 from skelpipe.raw.collections.contents import Contents, ImportFormat, Request
+from skelpipe.raw.collections.ctrgcn import claims_ctrgcn, index_ctrgcn, read_ctrgcn
+from skelpipe.raw.collections.hub import claims_hub, index_hub
+from skelpipe.raw.collections.pyskl import claims_pyskl, index_pyskl, read_pyskl
 from skelpipe.raw.collections.stgcn import (
     claims_position,
     claims_stgcn,
@@ -15,8 +18,13 @@ __all__ = ["IMPORT_FORMATS", "find_contents"]
 IMPORT_FORMATS: dict[str, ImportFormat] = {
     each.name: each
     for each in (
+        ImportFormat(
+            "ctrgcn-npz", "CTR-GCN's x_train and y_train in one .npz", claims_ctrgcn, index_ctrgcn, read_ctrgcn
+        ),
         ImportFormat("stgcn-npy", "st-gcn's *data*.npy and *label.pkl", claims_stgcn, index_stgcn, read_array),
         ImportFormat("crosclr-npy", "CrosSCLR's *_position.npy", claims_position, index_position, read_array),
+        ImportFormat("pyskl-pkl", "a pickle of pyskl or MMAction2", claims_pyskl, index_pyskl, read_pyskl),
+        ImportFormat("npy-folders", "one .npy per recording, by folders or metadata", claims_hub, index_hub),
     )
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of_path, subset_of_name
+from skelpipe.raw.collections.labels import labels_of
 from skelpipe.raw.collections.padded import padded_recording
 from skelpipe.raw.form import Form
 from skelpipe.raw.mapped_arrays import is_npy, map_file, map_npy
@@ -64,7 +65,7 @@ def read_array(file: RawFile, form: Form) -> Recording:
     if "M" not in left:
         one, left = one[..., None], [*left, "M"]
     values = one.transpose([left.index(axis) for axis in ("T", "M", "V", "C")])
-    return padded_recording(values, form, f"{file.path}: sample {file.item[1]}")
+    return padded_recording(values, form, file.place)
 
 
 def _fits(file: RawFile, pattern: re.Pattern[str]) -> bool:
@@ -113,7 +114,7 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
         names, numbers = _labels(file, pattern, array.shape[axes.index("N")])
         ids = names if names is not None else [f"{subset}_{n}" for n in range(len(numbers))]
         for n, (identity, label) in enumerate(zip(ids, numbers, strict=True)):
-            entries.append(Entry(identity, subset, label, file._replace(item=("sample", n))))
+            entries.append(Entry(identity, subset, label, file._replace(item=("data", n))))
         labels.update(numbers)
     if len(shapes) > 1:
         said = " and ".join(str(list(shape)) for shape in sorted(shapes))
@@ -194,7 +195,7 @@ def _labels(file: RawFile, pattern: re.Pattern[str], count: int) -> tuple[list[s
         names, numbers = None, np.asarray(map_npy(str(there)))
     else:
         names, numbers = _pickled_labels(str(there))
-    labels = whole_numbers(numbers, str(there))
+    labels, _ = labels_of(numbers, str(there))
     if len(labels) != count:
         raise RawError(f"{there}: {len(labels)} labels, {path.name} has {count} samples")
     if names is not None and len(names) != count:
@@ -217,17 +218,3 @@ def _pickled_labels(path: str) -> tuple[list[str] | None, np.ndarray]:
         return names, np.asarray(numbers)
     except ValueError:
         raise RawError(f"{path}: names and labels are expected, or labels alone") from None
-
-
-def whole_numbers(numbers: np.ndarray, where: str) -> list[int]:
-    """Return labels as integers from 0; `numbers` are `[N]`, `[N,1]`, or one-hot `[N,classes]`."""
-    if numbers.ndim == 2 and numbers.shape[1] == 1:
-        numbers = numbers[:, 0]
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
-        raise RawError(f"{where}: one label per sample is expected, found {numbers.dtype} {list(numbers.shape)}")
-    labels = numbers.astype(np.int64)
-    if not np.array_equal(labels, numbers):
-        raise RawError(f"{where}: holds labels that are not whole numbers")
-    if len(labels) and labels.min() < 0:
-        raise RawError(f"{where}: sample {int(labels.argmin())} has the label {labels.min()}: labels count from 0")
-    return [int(label) for label in labels]

@@ -150,8 +150,8 @@ def test_other_shapes_are_refused(tmp_path, shape: tuple[int, ...], said: str) -
         ((["a"], [0, 1]), "1 names"),
         (([0, 1], ["a", "b"]), "the first of the two are not texts"),
         ((["a", "b"], [0, -1]), "sample 1 has the label -1"),
-        ((["a", "b"], [0, 0.5]), "not whole numbers"),
-        ({"a": 0}, "one label per sample"),
+        ((["a", "b"], [0, 0.5]), "the label of sample 1 is no whole number: 0.5"),
+        ({"a": 0}, "labels are expected to be numbers"),
         ((["a", "b"], [[0], [1, 2]]), "names and labels are expected"),
     ],
 )
@@ -188,5 +188,5 @@ def test_an_infinite_value_names_its_place(tmp_path) -> None:
     array[1, 0, 3, 7, 1] = np.inf
     write(tmp_path, "train_data", array, [0, 1])
     _, contents = found(tmp_path)
-    with pytest.raises(RawError, match=r"train_data.npy: sample 1: frame 4, body 2, joint 8: .*not finite"):
+    with pytest.raises(RawError, match=r"train_data.npy: data\[1\]: frame 4, body 2, joint 8: .*not finite"):
         read_array(contents.entries[1].file, KINECT)
