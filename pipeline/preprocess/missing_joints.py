@@ -66,7 +66,8 @@ def _nearest_joints(layout: Layout) -> np.ndarray:
     count = len(layout)
     above: list[list[int]] = []
     for joint in range(count):
-        line, parent = [], layout.parents[joint]
+        line: list[int] = []
+        parent = layout.parents[joint]
         while parent != (line[-1] if line else joint):
             line.append(parent)
             parent = layout.parents[parent]

@@ -66,9 +66,11 @@ def recorded(array: np.ndarray, form: Form, name: str) -> Recording:
     if form.missing_value is not None:
         stored = array.dtype.type(form.missing_value) if array.dtype.kind == "f" else form.missing_value
         lost |= (xyz[..., : len(given)] == float(stored)).all(axis=3)
-    present = (xyz.any(axis=3) & ~lost).any(axis=2)
+    present = np.any(xyz.any(axis=3) & ~lost, axis=2)
     xyz[lost] = np.nan
-    return Recording.in_slots(xyz, present, None if scores is None else np.nan_to_num(scores, copy=False))
+    return Recording.in_slots(
+        xyz, np.asarray(present), None if scores is None else np.nan_to_num(scores, copy=False)
+    )
 
 
 def _refuse_infinite(xyz: np.ndarray, scores: np.ndarray | None, name: str) -> None:

@@ -113,4 +113,4 @@ def _recording(joint: np.ndarray) -> Recording:
     bodies = np.ascontiguousarray(joint.transpose(1, 3, 2, 0)).astype(np.float64)
     xyz = bodies[..., :3]
     scores = bodies[..., 3] if bodies.shape[-1] > xyz.shape[-1] else None
-    return Recording.in_slots(xyz, xyz.any(axis=(2, 3)), scores)
+    return Recording.in_slots(xyz, np.asarray(xyz.any(axis=(2, 3))), scores)
