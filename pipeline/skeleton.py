@@ -1,7 +1,7 @@
 """Skeleton layouts: joints, bones, mirror pairs and parts; the only table of bones in the code."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,8 @@ class Layout:
     """A skeleton: V named joints and the tree of their bones. All indices count from 0 (docs/conventions.md).
 
     `parents[v]` is the joint from which the bone of v starts; the centre is its own parent. `mirror` is the joint
-    order of the left/right flip; applied twice it gives the original order.
+    order of the left/right flip; applied twice it gives the original order. `source` is the address of the page
+    that lists the joints; cards of datasets do not keep it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Layout:
     mirror: tuple[int, ...]
     parts: Mapping[str, tuple[int, ...]]
     levels: Mapping[str, Mapping[str, tuple[int, ...]]]
+    source: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -128,6 +130,7 @@ def parse_layout(content: Mapping[str, Any], where: str = "") -> Layout:
         mirror=_mirror(top, joints, at),
         parts=groups(top.section("parts"), "parts"),
         levels={level: groups(levels.section(level), f"levels.{level}") for level in levels.content},
+        source=top.get("source", str, ""),
     )
 
 

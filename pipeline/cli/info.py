@@ -2,21 +2,38 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelpipe.cli.options import errors_as_messages, json_option, shards_option
+from skelpipe.cli.options import errors_as_messages, json_option, resolve_shards, unresolved_shards_option
+
+if TYPE_CHECKING:
+    from skelpipe.skeleton import Layout
 
 __all__ = ["info"]
 
 
 @click.command(epilog="Example: skelpipe info --shards data/ntu60-xsub --json")
-@shards_option
+@unresolved_shards_option
+@click.option(
+    "--layout",
+    "layout_name",
+    metavar="NAME|YAML",
+    help="Instead of a dataset, print the joints of a built-in layout, or of the layout in the .yaml of your own"
+    " dataset: index, parent, mirror and part of each.",
+)
 @json_option
 @errors_as_messages
-def info(*, shards: str, as_json: bool) -> None:
+def info(*, shards: str | None, layout_name: str | None, as_json: bool) -> None:
     """Print the description of a dataset: source, split, shape, counts and digest."""
+    if layout_name is not None:
+        _show_layout(layout_name, as_json)
+        return
+    _show_dataset(resolve_shards(shards), as_json)
+
+
+def _show_dataset(shards: str, as_json: bool) -> None:
     from skelpipe.dataset import Dataset
     from skelpipe.dataset.card import why_no_anchors
     from skelpipe.manifest import SUBSETS
@@ -75,6 +92,37 @@ def info(*, shards: str, as_json: bool) -> None:
     if reason := why_no_anchors(card):
         click.echo(f"anchors   none: {reason}")
     click.echo(f"digest    {dataset.digest}")
+
+
+def _show_layout(name: str, as_json: bool) -> None:
+    from skelpipe.manifest_file import load_manifest
+    from skelpipe.skeleton import layout
+
+    body = load_manifest(name).layout if name.endswith((".yaml", ".yml")) else layout(name)
+    if as_json:
+        click.echo(json.dumps({**body.to_plain(), "source": body.source}))
+        return
+    click.echo(f"{body.name}: {len(body)} joints, centre {body.joints[body.centre]}")
+    if body.source:
+        click.echo(f"source {body.source}")
+    rows = [("index", "joint", "parent", "mirror", "part"), *_rows(body)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _rows(body: "Layout") -> list[tuple[str, str, str, str, str]]:
+    part_of = {v: part for part, group in body.parts.items() for v in group}
+    return [
+        (
+            str(v),
+            joint,
+            "" if v == body.centre else body.joints[body.parents[v]],
+            "" if v == body.mirror[v] else body.joints[body.mirror[v]],
+            part_of[v],
+        )
+        for v, joint in enumerate(body.joints)
+    ]
 
 
 def _bytes(card: Mapping[str, Any], subset: str) -> int:
