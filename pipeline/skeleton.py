@@ -12,6 +12,8 @@ from skelpipe.yaml_reader import Section, parse_yaml
 __all__ = ["Layout", "layout", "parse_layout"]
 
 KEYS = ("name", "source", "joints", "centre", "shoulders", "bones", "mirror", "parts", "levels")
+# Older cards have the order of MSR Action3D's files under the name that is the Kinect SDK's now.
+RENAMED = {"kinect-v1-20": "msr-action3d-20"}
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Layout:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Layout":
-        """Return the layout from the values that `to_plain` returned."""
+        """Return the layout from the values that `to_plain` returned, in this version or an earlier one."""
+        joints = tuple(plain["joints"])
+        renamed = plain["name"] in RENAMED and joints == layout(RENAMED[plain["name"]]).joints
         return cls(
-            name=plain["name"],
-            joints=tuple(plain["joints"]),
+            name=RENAMED[plain["name"]] if renamed else plain["name"],
+            joints=joints,
             parents=tuple(plain["parents"]),
             centre=plain["centre"],
             left_shoulder=plain["left_shoulder"],

@@ -9,7 +9,7 @@ import yaml
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.skeleton import layout, parse_layout
+from skelpipe.skeleton import Layout, layout, parse_layout
 
 CONVENTIONS = Path(__file__).parents[2] / "docs" / "conventions.md"
 SWAP = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22]
@@ -290,6 +290,14 @@ def test_parts_and_levels_have_the_order_of_kinect_v2(name: str) -> None:
     assert body.joints[body.left_shoulder] == "left shoulder"
     assert body.mirror[body.left_shoulder] == body.right_shoulder
     assert body.source.startswith("https://")
+
+
+def test_an_older_card_names_the_layout_that_it_holds() -> None:
+    """`kinect-v1-20` was the order of MSR Action3D's files, and is the order of the SDK now."""
+    for name in manifests.names("layouts"):
+        assert Layout.from_plain(layout(name).to_plain()) == layout(name)
+    old = {**layout("msr-action3d-20").to_plain(), "name": "kinect-v1-20"}
+    assert Layout.from_plain(old) == layout("msr-action3d-20")
 
 
 def test_the_documentation_lists_the_joints_of_every_layout() -> None:

@@ -16,6 +16,9 @@ __all__ = ["CLIP_NAMES", "LABELLED", "XYZ", "ClipFacts", "Provenance", "dataset_
 
 LABELLED = "start"  # the key that only checkpoints of a training with labels have
 NAMES = {"bodies": "persons"}  # fields that files know by another name
+# Layouts that files know by another name: before there was a layout in the order of Kinect v1's SDK,
+# `kinect-v1-20` was the order of MSR Action3D's files.
+LAYOUTS = {"msr-action3d-20": "kinect-v1-20", "kinect-v1-20": "kinect-v1-20-sdk"}
 CHANNELS, XYZ = "channels", ("x", "y", "z")
 SHOWN = {"digest": "training clips", "start": "initial weights"}  # of a training with labels: hashes tell nothing
 
@@ -52,6 +55,7 @@ class ClipFacts:
     def texts(self) -> dict[str, str]:
         """Return them as plain texts, by the names that files have for them."""
         texts = {NAMES.get(name, name): str(value) for name, value in nested(self).items() if name != CHANNELS}
+        texts["layout"] = LAYOUTS.get(self.layout, self.layout)
         return texts if self.channels == XYZ else {**texts, CHANNELS: " ".join(self.channels)}
 
     @classmethod
@@ -61,6 +65,8 @@ class ClipFacts:
         found: dict[str, Any] = {name: texts[NAMES.get(name, name)] for name in names}
         channels = tuple(texts.get(CHANNELS, " ".join(XYZ)).split())
         numbers = {name: _whole_number(name, texts) for name in ("frames", "bodies")}
+        in_files = {written: layout for layout, written in LAYOUTS.items()}
+        found["layout"] = in_files.get(found["layout"], found["layout"])
         return cls(**found | numbers, channels=channels)
 
 

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from skelpipe import manifests
 from skelpipe.cli import main
 
 
@@ -170,3 +171,28 @@ def test_real_recordings_as_in_the_readme(run, shared, tmp_path) -> None:
     facts = json.loads(run("info", "--shards", "real", "--json").stdout)
     assert facts["sides"]["test"]["samples"] == 3
     assert facts["sides"]["train"]["samples"] == 0
+
+
+def test_info_lists_the_joints_of_a_layout(run, tmp_path) -> None:
+    lines = run("info", "--layout", "kinect-v1-20").stdout.splitlines()
+    assert lines[0] == "kinect-v1-20: 20 joints, centre shoulder centre"
+    assert lines[1].startswith("source https://")
+    assert lines[2].split() == ["index", "joint", "parent", "mirror", "part"]
+    assert [line.split()[0] for line in lines[3:]] == list(map(str, range(20)))
+    assert " ".join(lines[3 + 4].split()) == "4 left shoulder shoulder centre right shoulder left arm"
+    facts = json.loads(run("info", "--layout", "openpose-25", "--json").stdout)
+    assert facts["joints"][8] == "middle hip"
+    assert facts["joints"][facts["parents"][8]] == facts["joints"][facts["centre"]] == "neck"
+    refused = run("info", "--layout", "kinect")
+    assert refused.exit_code == 2
+    assert all(name in refused.stderr for name in manifests.names("layouts"))
+    own = {"joints": ["a", "b"], "centre": "a", "shoulders": {"left": "a", "right": "b"}, "bones": {"b": "a"}}
+    content = {
+        **{"name": "mine", "reader": "npy", "layout": {**own, "parts": {"all": ["a", "b"]}}},
+        **{"name_pattern": "(?P<action>.)", "suffix": ".npy", "classes": ["x"]},
+        "splits": {"one": {"field": "action", "train": ["x"]}},
+    }
+    (tmp_path / "my.yaml").write_text(json.dumps(content))
+    assert (
+        run("info", "--layout", tmp_path / "my.yaml").stdout.splitlines()[2] == "0      a                      all"
+    )
