@@ -253,7 +253,8 @@ def _segments(top: Section) -> Segments | None:
 
 def _classes(top: Section, lines: Lines) -> tuple[list[str], str, tuple[int, ...]]:
     """Return the names of classes in label order, a note on the list, and the numbers of a mapping."""
-    said, note, numbers = top.content.get("classes"), "", ()
+    said, note = top.content.get("classes"), ""
+    numbers: tuple[int, ...] = ()
     if isinstance(said, list):
         names = top.texts("classes")
     elif isinstance(said, dict) and "file" not in said:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
@@ -20,7 +22,8 @@ def implausible_bodies(manifest: Manifest, samples: Sequence[Sample]) -> list[st
 
     The recordings are spread over the samples. A damaged one is left out: it is reported where it is prepared.
     """
-    reader, tracks, size = RecordingReader(manifest), [], 0
+    reader, size = RecordingReader(manifest), 0
+    tracks: list[np.ndarray] = []
     for file in _spread(list({sample.file: None for sample in samples})):
         size += file.size
         if tracks and size > BYTES:

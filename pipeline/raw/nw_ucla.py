@@ -30,10 +30,10 @@ def read_nw_ucla(text: np.ndarray, name: str, joints: int = 20) -> Recording:
     if not np.isfinite(xyz).all():
         frame, joint, _ = np.argwhere(~np.isfinite(xyz))[0]
         raise RawError(f"{_at(name, frame, joint)}: {xyz[frame, joint].tolist()} holds a value that is not finite")
-    seen = xyz.any(axis=(1, 2))
+    seen: np.ndarray = xyz.any(axis=(1, 2))
     if not seen.any():
         raise RawError(f"{name}: no body in any of its {len(xyz)} frames")
-    return Recording(seen.astype(np.int32), np.zeros(seen.sum(), np.int64), xyz[seen])
+    return Recording(seen.astype(np.int32), np.zeros(int(seen.sum()), np.int64), xyz[seen])
 
 
 def _skeletons(content: bytes, name: str) -> Any:
