@@ -29,7 +29,14 @@ def test_all_backbones_are_tested() -> None:
 
 @pytest.mark.parametrize("name", list(SMALL))
 @pytest.mark.parametrize(
-    ("name_of_layout", "frames", "bodies"), [("kinect-v2-25", 50, 2), ("coco-17", 9, 1), ("kinect-v1-20", 16, 3)]
+    ("name_of_layout", "frames", "bodies"),
+    [
+        ("kinect-v2-25", 50, 2),
+        ("coco-17", 9, 1),
+        ("kinect-v1-20", 16, 3),
+        ("mediapipe-33", 8, 1),
+        ("openpose-18", 8, 2),
+    ],
 )
 def test_features_pool_to_h(name: str, name_of_layout: str, frames: int, bodies: int) -> None:
     skeleton = layout(name_of_layout)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from skelpipe import manifests
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.draws import Draws
 from skelpipe.errors import UsageError
@@ -376,7 +377,7 @@ def test_attention_weights_lie_between_0_and_1() -> None:
 
 
 @pytest.mark.parametrize("over", ["frames", "rows"])
-@pytest.mark.parametrize("name", ["kinect-v2-25", "kinect-v1-20", "coco-17"])
+@pytest.mark.parametrize("name", manifests.names("layouts"))
 def test_attention_on_all_layouts_and_short_maps(over: str, name: str) -> None:
     module = MsMAttention(layout(name), 12, 8, over=over)
     for rows, frames in ((5, 1), (16, 13)):
