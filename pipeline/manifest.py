@@ -1,15 +1,18 @@
 """Dataset manifests: which files are recordings, the fields of their names, and their subset in each split."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import cached_property
 from itertools import product
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
+from skelpipe.sample_ids import sample_id
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import parse_yaml
 
@@ -20,10 +23,13 @@ __all__ = [
     "MISSING_JOINTS",
     "SUBSETS",
     "Fields",
+    "LabelTable",
     "Manifest",
     "Segments",
     "Split",
     "Value",
+    "Windows",
+    "as_value",
 ]
 
 SUBSETS = ("train", "test")
@@ -36,6 +42,11 @@ MISSING_JOINTS = ("refused", "held", "interpolated", "parent")
 
 Value = int | str
 Fields = Mapping[str, Value]  # the fields of a recording's name: digits as numbers, anything else as text
+
+
+def as_value(text: str) -> Value:
+    """Return the value of a field: digits as a number, anything else as text."""
+    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,15 @@ class Split:
     published: Mapping[str, int] = dataclass_field(default_factory=dict)
     needs: str = ""
 
-    def subset(self, fields: Fields, identity: str = "") -> str | None:
-        """Return the subset of a recording with these fields and this id, or None if it is in neither."""
-        value = identity if self.field == BY_ID else fields[self.field]
-        if self.train is not None and value in self.train:
+    def subset(self, fields: Fields, name: str = "") -> str | None:
+        """Return the subset of a recording with these fields and this name, or None if it is in neither.
+
+        A list of ids may hold names or their ids.
+        """
+        values: set[Value] = {name, sample_id(name)} if self.field == BY_ID else {fields[self.field]}
+        if self.train is not None and not self.train.isdisjoint(values):
             return "train"
-        if self.test is not None and value in self.test:
+        if self.test is not None and not self.test.isdisjoint(values):
             return "test"
         if self.train is None or self.test is None:
             return "train" if self.train is None else "test"
@@ -83,15 +97,47 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A dataset as its authors describe it. `classes` are in label order, label 0 first.
+class Windows:
+    """How long recordings are cut into clips of `length` frames, one every `stride` frames.
 
-    The file name of a recording is its id, which `name_pattern` splits into fields, and one of `suffixes`. Its
-    class is the field `label`: a number counted from `first_label`, or one of `class_numbers` where the classes
-    have numbers of their own, or a class name; with `segments` the label files hold the classes. `units` are the
-    units of positions; with `y_down`, y grows downwards in the files. `recordings` names the grid of all
-    recordings, if it is known. A file with the right suffix and a wrong name is an error with `strict_names`;
-    without, it is no recording.
+    The last window starts earlier, so that it ends with the last frame. A recording that is not longer than a
+    window is one clip.
+    """
+
+    length: int
+    stride: int
+
+    def starts(self, frames: int) -> list[int]:
+        """Return the first frame, from 0, of each window of a recording."""
+        last = max(0, frames - self.length)
+        starts = list(range(0, last + 1, self.stride))
+        return starts if starts[-1] == last else [*starts, last]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A file that says what the recordings are: for each name of a recording its class and further fields."""
+
+    file: str
+    rows: Mapping[str, Fields]
+
+    def get(self, name: str) -> Fields | None:
+        """Return the fields of a recording; None where no row names it, by its name, id or file."""
+        return self.rows.get(name, self.rows.get(sample_id(name)))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset as its authors describe it. `classes` are in label order, label 0 first; none without labels.
+
+    The name of a recording is its file's name without one of `suffixes`, and the folders above it as far as
+    `name_pattern` has slashes; in lower or upper `case`, if there is one, however it is written. The pattern
+    splits the name into fields; `table` adds those of a file. The class is the field `label`: a number counted
+    from `first_label`, or one of `class_numbers` where classes have numbers of their own, or a class name; with
+    `segments` the label files hold the classes. `units` are the units of positions; with `y_down`, y grows
+    downwards in the files. `recordings` names the grid of all recordings, if it is known. A file with the right
+    suffix and a wrong name is an error with `strict_names`; without, it is no recording. `own` says that a user
+    wrote the manifest.
 
     `made_by` is the profile that had made clips of the arrays before they were stored, empty for recordings as
     they were captured. If arrays are `padded`, zeros at their end are no frames.
@@ -118,6 +164,10 @@ class Manifest:
     splits: Mapping[str, Split]
     terms: str
     homepage: str
+    own: bool = False
+    case: str = ""
+    table: LabelTable | None = None
+    windows: Windows | None = None
     axes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     array: str = ""
@@ -135,23 +185,60 @@ class Manifest:
         """The channels of a clip: x, y and z (0 in 2D poses), and the score where the files hold one."""
         return ("x", "y", "z", "score") if "score" in self.channels else ("x", "y", "z")
 
-    def identity(self, name: str) -> str | None:
-        """Return the id in a file name, or None if it has no suffix of a recording."""
-        for suffix in self.suffixes:
-            if name.endswith(suffix):
-                return name.removesuffix(suffix)
-        return None
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes)
 
-    def fields(self, identity: str) -> dict[str, Value] | None:
-        """Return the fields of a recording's id (setup, camera, …), or None if it does not match the pattern."""
-        match = self.name_pattern.fullmatch(identity)
+    @cached_property
+    def depth(self) -> int:
+        """The most parts that the pattern takes of a path: the file's name, and a folder per slash."""
+        written = self.name_pattern.pattern.replace(r"\/", "/")
+        return 1 + re.sub(r"\\.|\[[^]]*\]", "", written).count("/")
+
+    def identity(self, path: str, suffixes: tuple[str, ...] | None = None) -> str | None:
+        """Return the name of the recording in the path of its file, or None without a suffix of a recording.
+
+        `suffixes` are others than those of the dataset. The case of suffixes does not count, and `.gz`, or the
+        `.txt` that a mail program or Windows adds to a name, may follow them.
+        """
+        *folders, file = path.split("/")
+        name = self._without_suffix(file, suffixes or self.suffixes)
+        if name is None:
+            return None
+        if self.depth > 1:
+            folders = os.path.abspath(path).split("/")[1:-1]
+        for taken in range(min(self.depth - 1, len(folders)), 0, -1):
+            longer = self._in_case("/".join([*folders[-taken:], name]))
+            if self.name_pattern.fullmatch(longer):
+                return longer
+        return self._in_case(name)
+
+    def _without_suffix(self, file: str, suffixes: tuple[str, ...]) -> str | None:
+        lower = file.lower()
+        ends = [suffix.lower() + added for added in ("", ".gz") for suffix in suffixes]
+        if self.reader != "npy":  # a text beside an array is a note on it
+            ends += [suffix.lower() + added for added in (".txt", ".txt.gz") for suffix in suffixes]
+        return next((file[: -len(end)] for end in ends if lower.endswith(end)), None)
+
+    def _in_case(self, name: str) -> str:
+        return {"upper": name.upper(), "lower": name.lower()}.get(self.case, name)
+
+    def fields(self, name: str) -> dict[str, Value] | None:
+        """Return the fields of a recording's name (setup, camera, …), or None if it does not match the pattern."""
+        match = self.name_pattern.fullmatch(name)
         if not match:
             return None
-        return {key: int(value) if value.isdecimal() else value for key, value in match.groupdict("").items()}
+        found = {key: as_value(value) for key, value in match.groupdict("").items()}
+        return found if self.table is None else {**found, **(self.table.get(name) or {})}
 
     def class_of(self, fields: Fields) -> int | None:
-        """Return the label, from 0, of a recording with these fields, or None if there is no such class."""
-        value = fields[self.label]
+        """Return the label, from 0, of a recording with these fields, or None if there is no such class.
+
+        Without classes, the label of every recording is -1.
+        """
+        if not self.labelled:
+            return -1
+        value = fields.get(self.label, "")
         if isinstance(value, str):
             return self.classes.index(value) if value in self.classes else None
         return self.label_of(value)
@@ -162,6 +249,17 @@ class Manifest:
             return self.class_numbers.index(number) if number in self.class_numbers else None
         label = number - self.first_label
         return label if 0 <= label < len(self.classes) else None
+
+    @property
+    def numbering(self) -> str:
+        """The numbers of the classes, in words."""
+        if self.class_numbers:
+            return "numbered " + ", ".join(map(str, self.class_numbers))
+        return f"numbered {self.first_label} to {self.first_label + len(self.classes) - 1}"
+
+    def without_lists(self) -> "Manifest":
+        """Return this manifest without what only planning needs, which may be long: for the jobs of workers."""
+        return replace(self, table=None, splits={}, missing=frozenset())
 
     def outside(self, fields: Fields) -> str | None:
         """Return why a recording with these fields is not part of the dataset, or None if it is."""
@@ -231,6 +329,12 @@ class Manifest:
                 *(None if subset is None else sorted(map(str, subset)) for subset in (rule.train, rule.test)),
             ],
         }
+        if self.windows:
+            content["windows"] = [self.windows.length, self.windows.stride]
+        if self.case and self.own:
+            content["case"] = self.case
+        if self.table:
+            content["table"] = sorted((name, sorted(row.items())) for name, row in self.table.rows.items())
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
     def with_split_file(self, name: str, train: frozenset[str], test: frozenset[str]) -> "Manifest":

@@ -8,6 +8,7 @@ in manifests/lists.
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from skelpipe.manifest import (
     EMPTY_FRAMES,
     MISSING_JOINTS,
     SUBSETS,
+    LabelTable,
     Manifest,
     Segments,
     Split,
     Value,
+    Windows,
 )
+from skelpipe.raw.label_table import read_label_table
 from skelpipe.raw.pose_formats import POSE_FORMATS
 from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
@@ -35,6 +39,7 @@ __all__ = ["channel_names", "load_manifest"]
 KEYS = (
     *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
     *("first_label", "ranges", "missing", "units", "y", "segments", "classes", "splits", "terms", "homepage"),
+    *("labels", "case", "windows"),
     *("axes", "channels", "array", "body_choice", "empty_frames", "missing_joints", "missing_value"),
     "image_size",
 )
@@ -43,6 +48,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 AXES = {"N": "recordings", "T": "frames", "V": "joints", "M": "bodies", "C": "numbers per joint"}
 CHANNELS = ("x", "y", "z", "score", "unused")
 SCORES = ("score", "scores", "confidence", "conf", "visibility", "probability", "prob", "likelihood", "certainty")
+DEFAULT_LABEL = "action"
+UNLABELLED = "none"  # the value of the key `label` in a dataset without labels
+EVERYTHING = "all"  # the value of a subset that holds all recordings
 YAML_SUFFIXES = (".yaml", ".yml")
 
 Lines = Callable[[str, str], list[str]]  # (file, where): the lines of a list file
@@ -79,13 +87,19 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
     if not NAME.fullmatch(name):
         raise UsageError(f"{top.at('name')}: {name!r} may hold letters, digits, - and _ only")
     _apply_format(top)
-    pattern = _pattern(top)
-    groups = tuple(pattern.groupindex)
     segments = _segments(top)
-    label = top.get("label", str, "action")
-    if not segments and label not in groups:
-        raise UsageError(f"{top.at('label')}: name_pattern has no group {label!r}: it must hold the class")
-    classes, note, numbers = _classes(top, lines)
+    suffixes = _suffixes(top)
+    case = _choice(top, "case", ("", "upper", "lower"))
+    table = _table(top, suffixes, case, lines)
+    pattern = _pattern(top, table)
+    fields = tuple(pattern.groupindex)
+    if table:
+        columns = {column: None for row in table.rows.values() for column in row}
+        if both := next((column for column in columns if column in fields), None):
+            raise UsageError(f"{top.at('labels')}: {both!r} is a column, and a group of name_pattern")
+        fields = (*fields, *columns)
+    label = "" if segments else _label(top, table, fields)
+    classes = _classes(top, lines, label)
     reader = _reader(top)
     return Manifest(
         name=name,
@@ -96,19 +110,23 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
         y_down=_choice(top, "y", ("up", "down")) == "down",
         bodies=_at_least(top, "bodies", 1, default=1),
         name_pattern=pattern,
-        suffixes=_suffixes(top),
+        suffixes=suffixes,
         strict_names=_flag(top, "strict_names", default=True),
         label=label,
         first_label=_within(top, "first_label", 0, 1, default=1),
-        ranges=_ranges(top, groups),
+        ranges=_ranges(top, fields),
         missing=frozenset(_listed(top, "missing", lines, [])),
         recordings=top.get("recordings", str, None),
         segments=segments,
-        classes=tuple(classes),
-        classes_note=note,
-        splits=_splits(top, groups, split_keys, lines),
+        classes=classes.names,
+        classes_note=classes.note,
+        splits=_splits(top, fields, split_keys, lines),
         terms=top.get("terms", str, "The terms of the source are not stated."),
         homepage=top.get("homepage", str, ""),
+        own=own,
+        case=case,
+        table=table,
+        windows=_windows(top),
         axes=_axes(top, reader),
         channels=_channels(top, reader),
         array=top.text("array") if "array" in top.content else "",
@@ -116,12 +134,15 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
         empty_frames=_choice(top, "empty_frames", EMPTY_FRAMES, "dropped" if own else "as-authors"),
         missing_joints=_choice(top, "missing_joints", MISSING_JOINTS),
         missing_value=_missing_value(top),
-        class_numbers=numbers,
+        class_numbers=classes.numbers,
         image_size=_image_size(top),
     )
 
 
-def _pattern(top: Section) -> re.Pattern[str]:
+def _pattern(top: Section, table: LabelTable | None) -> re.Pattern[str]:
+    if "name_pattern" not in top.content and (table or top.content.get("label") == UNLABELLED):
+        depth = 1 + max((name.count("/") for name in table.rows), default=0) if table else 1
+        return re.compile("/".join(["[^/]+"] * depth))
     text = top.get("name_pattern", str)
     try:
         pattern = re.compile(text)
@@ -130,6 +151,49 @@ def _pattern(top: Section) -> re.Pattern[str]:
     if BY_ID in pattern.groupindex:
         raise UsageError(f"{top.at('name_pattern')}: no group may be called {BY_ID!r}: that is the whole name")
     return pattern
+
+
+def _table(top: Section, suffixes: tuple[str, ...], case: str, lines: Lines) -> LabelTable | None:
+    """Return the rows of the labels' file by the recordings' names; the file may give names with their suffix."""
+    if "labels" not in top.content:
+        return None
+    section = top.section("labels", ("file", "id", "label"))
+    file, key = section.get("file", str), section.get("id", str, "id")
+    rows = {}
+    for said, row in read_label_table(lines(file, section.at("file")), file, key).items():
+        name = said.replace("\\", "/").removeprefix("./")
+        end = next((end for end in suffixes if name.lower().endswith(end.lower())), "")
+        name = name[: len(name) - len(end)]
+        name = {"upper": name.upper(), "lower": name.lower()}.get(case, name)
+        if name in rows:
+            raise UsageError(f"{file}: {name} is given twice")
+        rows[name] = row
+    return LabelTable(file, rows)
+
+
+def _label(top: Section, table: LabelTable | None, fields: tuple[str, ...]) -> str:
+    """Return the field that holds the class, or `none` for a dataset without labels."""
+    said = top.get("label", str, "")
+    if table and said != UNLABELLED:
+        if said:
+            raise UsageError(f"{top.at('label')}: the column with the class is the key 'label' of 'labels'")
+        label: str = top.section("labels").get("label", str, "label")
+        if label not in fields:
+            raise UsageError(f"{top.at('labels')}: {table.file} has no column {label!r}, but: {', '.join(fields)}")
+        if "classes" not in top.content:
+            names = sorted({str(row[label]) for row in table.rows.values() if label in row})
+            raise UsageError(
+                f"{top.where}: the key 'classes' is missing; {table.file} has: classes: [{', '.join(names[:20])}]"
+            )
+        return label
+    label = said or DEFAULT_LABEL
+    if "classes" not in top.content and (label == UNLABELLED or not (said or label in fields)):
+        return UNLABELLED
+    if "classes" not in top.content:
+        raise UsageError(f"{top.where}: the key 'classes' is missing; without labels, write label: {UNLABELLED}")
+    if label not in (*fields, UNLABELLED):
+        raise UsageError(f"{top.at('label')}: name_pattern has no group {label!r}: it must hold the class")
+    return label
 
 
 def _reader(top: Section) -> str:
@@ -251,30 +315,44 @@ def _segments(top: Section) -> Segments | None:
     return Segments(_suffixes(section), _within(section, "longest", 1, 1 << 30, default=1 << 30))
 
 
-def _classes(top: Section, lines: Lines) -> tuple[list[str], str, tuple[int, ...]]:
-    """Return the names of classes in label order, a note on the list, and the numbers of a mapping."""
-    said, note = top.content.get("classes"), ""
+@dataclass(frozen=True)
+class _Classes:
+    """Names in label order; their numbers where a mapping states them; where the names are from."""
+
+    names: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
+    note: str = ""
+
+
+def _classes(top: Section, lines: Lines, label: str) -> _Classes:
+    said = top.content.get("classes")
+    if label == UNLABELLED:
+        if said:
+            raise UsageError(
+                f"{top.at('label')}: {UNLABELLED} means that there are no labels, and there are classes"
+            )
+        return _Classes()
     if isinstance(said, list):
-        names = top.texts("classes")
-    elif isinstance(said, dict) and "file" not in said:
-        numbers, names = _numbered(top, said)
+        found = _Classes(tuple(top.texts("classes")))
+    elif isinstance(said, dict) and said and not {"file", "first", "note"} & {*said}:
+        found = _numbered(top, said)
     else:
         section = top.section("classes", ("file", "first", "note"))
         names = [name.strip() for name in lines(section.get("file", str), section.at("file"))]
-        names = names[: section.get("first", int, len(names))]
-        note = section.get("note", str, "")
+        found = _Classes(tuple(names[: section.get("first", int, len(names))]), (), section.get("note", str, ""))
+    names = found.names
     if not names or len(set(names)) != len(names) or not all(name.strip() for name in names):
         raise UsageError(f"{top.at('classes')}: names are expected, each once, none empty")
     if number := next((name for name in names if name.isdecimal()), None):
         raise UsageError(
-            f"{top.at('classes')}: {number!r} is a number: give names; numbers count classes from first_label"
+            f"{top.at('classes')}: {number!r} is a number: give names; numbers count classes from first_label,"
+            " or write a mapping such as {1: sit, 8: throw}"
         )
-    return names, note, numbers
+    return found
 
 
-def _numbered(top: Section, said: dict[Any, Any]) -> tuple[tuple[int, ...], list[str]]:
-    """Return numbers and names of a mapping `{1: sit, 8: throw}`, in the order of the numbers."""
+def _numbered(top: Section, said: dict[Any, Any]) -> _Classes:
+    """Return the classes of a mapping `{1: sit, 8: throw}`, in the order of the numbers."""
     section = top.section("classes")
     if wrong := [
         number for number in said if not isinstance(number, int) or isinstance(number, bool) or number < 0
@@ -283,7 +361,18 @@ def _numbered(top: Section, said: dict[Any, Any]) -> tuple[tuple[int, ...], list
     if "first_label" in top.content:
         raise UsageError(f"{top.at('first_label')}: counts the classes of a list; here each has its number")
     numbers = tuple(sorted(said))
-    return numbers, [section.text(str(number)) for number in numbers]
+    return _Classes(tuple(section.text(str(number)) for number in numbers), numbers)
+
+
+def _windows(top: Section) -> Windows | None:
+    if "windows" not in top.content:
+        return None
+    if "segments" in top.content:
+        raise UsageError(f"{top.at('windows')}: segments cut recordings already")
+    section = top.section("windows", ("length", "stride"))
+    section.get("length", int)  # required
+    length = _at_least(section, "length", 1, default=1)
+    return Windows(length, _at_least(section, "stride", 1, default=length))
 
 
 def _ranges(top: Section, groups: tuple[str, ...]) -> dict[str, tuple[int, int]]:
@@ -312,6 +401,13 @@ def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -
     needs = section.get("needs", str, "")
     if needs:
         return Split(name, BY_ID, published=counts, needs=needs)
+    if everything := next((subset for subset in SUBSETS if section.content.get(subset) == EVERYTHING), None):
+        if len(section.content) > 1:
+            raise UsageError(
+                f"{section.at(everything)}: {EVERYTHING} puts every recording there: no other key fits"
+            )
+        none: dict[str, frozenset[Value] | None] = {subset: frozenset() for subset in SUBSETS}
+        return Split(name, BY_ID, **{**none, everything: None})
     field = section.get("field", str)
     if field not in (*groups, BY_ID):
         raise UsageError(

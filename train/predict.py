@@ -190,7 +190,7 @@ def main(
         )
         for entry in entries:
             name = Path(entry["id"])
-            entry["id"] = recogniser.manifest.identity(name.name) or name.stem
+            entry["id"] = recogniser.manifest.identity(str(name)) or name.stem
     else:
         raise UsageError("name the raw files, or a dataset with --shards")
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))

@@ -26,6 +26,7 @@ from skelpipe.preprocess import CROSCLR
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
+from skelpipe.sample_ids import sample_id
 
 __all__ = [
     "CLIP_RATE",
@@ -110,10 +111,10 @@ def read_raw(path: str, manifest: Manifest) -> Recording:
 
 def raw_title(path: str, manifest: Manifest) -> tuple[str, str]:
     """Return the id and the class that a raw file's name states; the class is "" where it states none."""
-    identity = manifest.identity(Path(path).name)
+    identity = manifest.identity(path)
     fields = manifest.fields(identity) if identity is not None else None
     label = manifest.class_of(fields) if fields and not manifest.segments else None
-    return identity or Path(path).stem, "" if label is None else manifest.classes[label]
+    return identity or Path(path).stem, "" if label in (None, -1) else manifest.classes[label]
 
 
 def manifest_for(path: str) -> Manifest:
@@ -121,10 +122,9 @@ def manifest_for(path: str) -> Manifest:
 
     Of several, the one with the fewest classes that contains the recording.
     """
-    name = Path(path).name
     fitting = []
     for manifest in map(load_manifest, manifests.names("datasets")):
-        identity = manifest.identity(name)
+        identity = manifest.identity(path)
         fields = manifest.fields(identity) if identity is not None else None
         if fields is not None:
             outside = manifest.outside(fields) is not None
@@ -147,8 +147,9 @@ def find_sample(dataset: Dataset, identity: str | None) -> tuple[str, int]:
         raise DatasetError(f"{dataset.path}: holds no clips")
     for subset in order:
         ids = dataset.ids(subset)
-        if identity in ids:
-            return subset, ids.index(identity)
+        for known in (identity, sample_id(identity)):
+            if known in ids:
+                return subset, ids.index(known)
     near = _nearest(identity, [known for subset in order for known in dataset.ids(subset)])
     raise UsageError(f"{dataset.path}: has no sample {identity!r}; the nearest are: {', '.join(near)}")
 

@@ -93,6 +93,7 @@ class Plan:
     videos: list[Video] = field(default_factory=list)
     outside: Counter[str] = field(default_factory=Counter)  # number of ignored recordings, by reason
     others: int = 0  # number of files that are not recordings
+    other: str = ""  # the first of them
 
     def shards(self, size: int) -> list[ShardPlan]:
         """Cut each subset into shards of `size` samples; the last one may be shorter."""

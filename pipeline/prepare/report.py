@@ -9,6 +9,8 @@ from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest
 from skelpipe.prepare import Outcome
 from skelpipe.prepare.completeness import completeness, score_warning
 from skelpipe.prepare.plan import Drop, Plan, Sample, counts
+from skelpipe.prepare.planner import unmatched_values
+from skelpipe.sample_ids import name_of_sample
 from skelpipe.storage.filesystem import Filesystem
 
 __all__ = ["plan_report", "preparation_report"]
@@ -22,7 +24,7 @@ def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) ->
     recordings = [
         recording or identity for identity, recording in zip(table["id"], table["recording"], strict=True)
     ]
-    found = {recording: manifest.fields(recording) or {} for recording in recordings}
+    found = {recording: manifest.fields(name_of_sample(recording)) or {} for recording in recordings}
     kept = {subset: card["splits"][subset]["samples"] for subset in SUBSETS}
     report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, found)
     notes = {identity: note for identity, note in zip(table["id"], table["note"], strict=True) if note}
@@ -92,5 +94,7 @@ def _unmatched(manifest: Manifest, split: str, found: Mapping[str, Fields]) -> l
     rule = manifest.split(split)
     if manifest.recordings:
         return []
-    seen = {identity if rule.field == BY_ID else fields.get(rule.field) for identity, fields in found.items()}
-    return sorted(str(value) for value in ((rule.train or frozenset()) | (rule.test or frozenset())) - seen)
+    by_id = rule.field == BY_ID
+    return unmatched_values(
+        rule, {name_of_sample(id_) if by_id else fields.get(rule.field, "") for id_, fields in found.items()}
+    )

@@ -6,6 +6,7 @@ written last.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.assemble import assemble
+from skelpipe.prepare.clips import ClipReader
 from skelpipe.prepare.engines import run_jobs, run_on_dask, workers_ready
+from skelpipe.prepare.name_example import example_file
 from skelpipe.prepare.plan import Plan
 from skelpipe.prepare.planner import make_plan
 from skelpipe.prepare.plausibility import implausible_bodies
@@ -31,6 +34,8 @@ from skelpipe.storage.filesystem import Filesystem
 
 __all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey", "write_dataset"]
 
+CLUTTER = "written by macOS or Windows beside the files (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
+SHOWN = 3  # reasons that a message lists
 FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
 
 
@@ -150,6 +155,8 @@ def write_dataset(
             "formats": sorted(formats),
         }
         times = plan.fingerprint(times=True)
+        if skip_bad and not finished:
+            _require_a_clip(manifest, plan, options)
         lock = open_writer(target, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
         with lock as writer:
             if isinstance(writer, dict):
@@ -167,18 +174,40 @@ def write_dataset(
     return Outcome(card, dict(plan.outside), was_complete=False, implausible=implausible)
 
 
+def _require_a_clip(manifest: Manifest, plan: Plan, options: Options) -> None:
+    """Raise SkelpipeError, before anything is written or replaced, if every recording of the plan is damaged.
+
+    Reads recordings up to the first that becomes a clip, usually one.
+    """
+    shape = _shape(manifest, options)
+    how = (options.dtype, options.profile, options.second_body, options.policies)
+    reader = ClipReader(manifest, shape, *how, skip_bad=True)
+    for sample in plan.samples:
+        if reader.read([sample])[0]:
+            return
+    reasons = Counter(reason for _, reason in reader.drops).most_common(SHOWN)
+    listed = "; ".join(f"{reason} ({count:,} times)" if count > 1 else reason for reason, count in reasons)
+    count = f"{len(plan.samples):,} recordings of {manifest.name}"
+    raise SkelpipeError(f"none of the {count} becomes a clip, nothing is written: {listed}")
+
+
 def _jobs(
     manifest: Manifest, plan: Plan, options: Options, writer: DatasetWriter, skip_bad: bool, settings: str
 ) -> tuple[list[ShardJob], list[VideoJob]]:
     """Return the jobs for all shards and tars of videos; `settings` is a hash of everything that decides them."""
-    shape = (len(manifest.stored_channels), options.frames, len(manifest.layout), options.bodies)
+    shape = _shape(manifest, options)
     where = (writer.folder, writer.receipts)
     profile = (options.profile, options.second_body, options.policies)
     how = (*where, shape, options.dtype, *profile, skip_bad, settings)
+    manifest = manifest.without_lists()
     shards = [ShardJob(manifest, shard, *how) for shard in plan.shards(options.shard_size)]
     videos = video_shards(plan.videos) if options.untrimmed else []
     video_how = (*where, (shape[0], *shape[2:]), options.policies, skip_bad, settings)
     return shards, [VideoJob(manifest, video, *video_how) for video in videos]
+
+
+def _shape(manifest: Manifest, options: Options) -> tuple[int, int, int, int]:
+    return (len(manifest.stored_channels), options.frames, len(manifest.layout), options.bodies)
 
 
 def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, skip_bad: bool = False) -> Plan:
@@ -192,14 +221,24 @@ def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, s
         raise UsageError(
             f"--untrimmed: the recordings of {manifest.name} are single actions, not untrimmed videos"
         )
-    plan = make_plan(manifest, options.split, find_raw_files(raw), skip_bad=skip_bad)
+    files = find_raw_files(raw)
+    plan = make_plan(manifest, options.split, files, skip_bad=skip_bad)
+    if files.clutter:
+        plan.outside[CLUTTER] = files.clutter
     if not plan.samples:
         folders = ", ".join(map(str, raw))
-        raise SkelpipeError(f"no recording of {manifest.name} is found under {folders} ({_others(plan)})")
+        raise SkelpipeError(
+            f"no recording of {manifest.name} is found under {folders} ({_others(plan)});"
+            f" one would be named like {example_file(manifest)}"
+        )
     return plan
 
 
 def _others(plan: Plan) -> str:
-    seen = [f"{count} recordings {reason}" for reason, count in plan.outside.most_common(3)]
+    seen = [
+        f"{count} {'files' if reason == CLUTTER else 'recordings'} {reason}"
+        for reason, count in plan.outside.most_common(3)
+    ]
     seen += [f"{len(plan.drops)} recordings left out"] if plan.drops else []
-    return "; ".join([*seen, f"{plan.others} other files"])
+    example = f", such as {Path(plan.other).name}" if plan.other else ""
+    return "; ".join([*seen, f"{plan.others} other files{example}"])

@@ -9,6 +9,7 @@ from skelpipe.manifest import Manifest, Segments, Split
 from skelpipe.prepare.plan import Cut, Drop, Found, Plan, Sample, Video
 from skelpipe.raw.labels import Segment, looks_like_labels, read_segments
 from skelpipe.raw.source import RawFile, TextBuffer
+from skelpipe.sample_ids import name_of_sample, sample_id
 
 __all__ = ["plan_segments", "split_label_files"]
 
@@ -32,12 +33,12 @@ def split_label_files(
     either: dict[str, list[RawFile]] = {}
     text = TextBuffer()
     for file in files:
-        name = file.relative.rpartition("/")[2]
-        suffix = next((suffix for suffix in segments.suffixes if name.endswith(suffix)), None)
-        identity = name.removesuffix(suffix) if suffix else None
-        if identity is None or manifest.fields(identity) is None:
+        name = manifest.identity(file.named, segments.suffixes)
+        if name is None or manifest.fields(name) is None:
             others.append(file)
-        elif manifest.identity(name) is None or _holds_labels(file, text):
+            continue
+        identity = sample_id(name)
+        if manifest.identity(file.named) is None or _holds_labels(file, text):
             labels.append((identity, file))
         else:
             either.setdefault(identity, []).append(file)
@@ -91,8 +92,9 @@ def plan_segments(
             _plan_video(manifest, segments, identity, one, labels[identity], plan, skip_bad=skip_bad)
     known = found.keys() | {drop.id for drop in plan.drops}
     for identity in sorted(labels.keys() - known):
-        fields = manifest.fields(identity) or {}
-        subset = split.subset(fields, identity)
+        name = name_of_sample(identity)
+        fields = manifest.fields(name) or {}
+        subset = split.subset(fields, name)
         if subset and manifest.outside(fields) is None:
             drop = Drop(identity, subset, -1, fields, NO_VIDEO)
             plan.refuse(drop, f"{labels[identity].path}: {NO_VIDEO}", skip_bad=skip_bad)
@@ -119,6 +121,7 @@ def _plan_video(
                 Drop(clip, one.subset, -1, one.fields, reason, cut), f"{cut.origin}: {wrong}", skip_bad=skip_bad
             )
             continue
+        assert label is not None
         notes = [f"overlaps {identity}_{other.line:03d}" for other in good if _overlap(row, other)]
         if row.start < 1:
             notes.append(f"frames {row.start} to {row.end}: cut at the video's first")
@@ -132,10 +135,7 @@ def _plan_video(
 
 def _damage(row: Segment, manifest: Manifest) -> str | None:
     if manifest.label_of(row.action) is None:
-        first = manifest.first_label
-        last = first + len(manifest.classes) - 1
-        known = ", ".join(map(str, manifest.class_numbers)) or f"{first} to {last}"
-        return f"class {row.action} is not one of {known}"
+        return f"class {row.action} is not one of {manifest.numbering.removeprefix('numbered ')}"
     if row.end < row.start or row.end < 1:
         return f"frames {row.start} to {row.end} are no piece of a video"
     return None

@@ -15,14 +15,13 @@ from pathlib import Path, PurePosixPath
 from isal import isal_zlib
 
 from skelpipe.errors import RawError
+from skelpipe.raw.gzipped import MOST_BYTES, MOST_RATIO
 
-__all__ = ["Member", "list_members", "read_member"]
+__all__ = ["Member", "inside", "list_members", "read_member"]
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
 ENCRYPTED = 1
-MOST_BYTES = 1 << 28  # of one inflated member; the longest recordings have about ten million
-MOST_RATIO = 200  # inflated to stored size; text of numbers has a ratio of 3 to 10
 RAW_DEFLATE = -15
 INFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub declares an instance
 
@@ -42,7 +41,7 @@ class Member:
 def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
     """Yield the name and the `Member` of every file in the archive, in the order of its directory.
 
-    Raises RawError for a file that is no archive or was cut off, and for a member name that leads outside.
+    Raises RawError for a file that is no archive or was cut off.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -52,9 +51,6 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
     for info in infos:
         if info.filename.endswith("/"):
             continue
-        name = PurePosixPath(info.filename.replace("\\", "/"))
-        if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-            raise RawError(f"{archive}: member {info.filename!r} leads outside of the archive: it is refused")
         member = Member(
             info.header_offset,
             info.compress_size,
@@ -63,7 +59,15 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
             info.compress_type,
             bool(info.flag_bits & ENCRYPTED),
         )
-        yield str(name), member
+        yield info.filename, member
+
+
+def inside(name: str, archive: Path) -> str:
+    """Return a member's name as a path inside its archive; RawError for one that leads outside."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise RawError(f"{archive}: member {name!r} leads outside of the archive: it is refused")
+    return str(path)
 
 
 def read_member(archive: str, member: Member, where: str) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.raw.text import read_as_text
 
 __all__ = ["Segment", "looks_like_labels", "read_segments"]
 
@@ -34,8 +35,12 @@ def read_segments(text: np.ndarray, name: str) -> list[Segment]:
     """Parse the bytes of a label file, uint8 [n+1]: the content and one newline that the caller adds.
 
     Every column holds a whole number, with or without blanks around it; the confidence is checked and left out.
-    Lines end with LF or CRLF. Raises RawError that names file and line (from 1) for anything else.
+    Lines end with LF, CRLF or CR. Raises RawError that names file and line (from 1) for anything else.
     """
+    return read_as_text(lambda plain: _segments(plain, name), text, name)
+
+
+def _segments(text: np.ndarray, name: str) -> list[Segment]:
     content = bytes(text).removeprefix(BYTE_ORDER_MARK).rstrip()
     if not content:
         raise RawError(f"{name}: the file is empty")

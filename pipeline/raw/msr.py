@@ -4,10 +4,13 @@ The tracker writes a frame in which it lost the body with every joint at the ori
 the recording becomes shorter.
 """
 
+import math
+
 import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.raw.recording import Recording
+from skelpipe.raw.text import is_nan
 
 __all__ = ["read_msr"]
 
@@ -17,7 +20,8 @@ COLUMNS = 4
 def read_msr(text: np.ndarray, name: str, joints: int = 20) -> Recording:
     """Parse the bytes of a skeleton file, uint8 [n+1]: the content and one newline that the caller adds.
 
-    Raises RawError that names file, line and frame (both from 1). The file has no body ids: all are 0.
+    NaN stands for a joint that was not found. The file has no body ids: all are 0. Raises RawError that
+    names file, line and frame (both from 1).
     """
     lines = bytes(text).rstrip().split(b"\n")
     if lines == [b""]:
@@ -44,9 +48,9 @@ def _row(line: bytes, name: str, number: int, joints: int) -> list[float]:
     try:
         if b"_" in line:
             raise ValueError(f": {bytes(line)!r}")  # Python reads 1_0 as 10
-        values = [float(column) for column in columns]
+        values = [math.nan if is_nan(column) else float(column) for column in columns]
     except ValueError as error:
         raise RawError(f"{where}: {str(error).partition(': ')[2]} is not a number") from None
-    if not np.isfinite(values).all():
+    if np.isinf(values).any():
         raise RawError(f"{where}: {values} holds a value that is not finite")
     return values[:3]

@@ -2,9 +2,9 @@
 
 A file holds: the number of frames; per frame the number of bodies; per body a line of 10 values (body id first),
 the number of joints, and one line of 12 values per joint (x y z first). The number of columns of every line is
-checked; ids must be whole numbers; x, y and z must be finite numbers. The other columns are not parsed: they may
-hold any characters that numbers are written with, or a spelling of infinity or NaN, which Kinect writes where a
-joint has no pixel; anything else is refused. Lines end with LF or CRLF.
+checked; ids must be whole numbers; x, y and z must be finite numbers, or NaN for a joint that was not found. The
+other columns are not parsed: they may hold any characters that numbers are written with, or a spelling of infinity
+or NaN, which Kinect writes where a joint has no pixel; anything else is refused. Lines end with LF or CRLF.
 """
 
 import numpy as np

@@ -117,19 +117,38 @@ def _number(text: np.ndarray, p: int) -> tuple[float, int]:
 
 
 @njit(cache=True, nogil=True)
-def _names_no_number(text: np.ndarray, p: int) -> bool:
-    """Return whether the word at p spells NaN or infinity, which Kinect writes where a joint has no pixel."""
+def _no_number(text: np.ndarray, p: int) -> tuple[int, int]:
+    """Return NAN or INFINITE and the word's end if the word at p spells it in a C library's way, else 0 and p.
+
+    Kinect's tools write these where a joint has no pixel: nan, nan(ind), 1.#QNAN, -1.#IND00, 1.#INF, infinity.
+    """
+    start = p
     if text[p] in (43, 45):
         p += 1
-    if text[p] == 49 and text[p + 1] == 46 and text[p + 2] == 35:  # 1.#IND, 1.#INF, 1.#QNAN
+    windows = text[p] == 49 and text[p + 1] == 46 and text[p + 2] == 35  # 1.#
+    if windows:
         p += 3
     word = np.int64(0)
     length = 0
-    while _KIND[text[p]] < BLANK and length <= 8:
+    while text[p] & 223 >= 65 and text[p] & 223 <= 90 and length <= 8:  # letters of either case
         word = word * 32 + (text[p] & 31)
         length += 1
         p += 1
-    return word in (_NAN, _IND, _INF, _QNAN, _INFINITY)
+    if windows:
+        while text[p] == 48:
+            p += 1
+    elif word == _NAN and text[p] == 40:  # (ind), (snan), (0x8000)
+        p += 1
+        while _KIND[text[p]] < BLANK and text[p] != 41:
+            p += 1
+        if text[p] != 41:
+            return 0, start
+        p += 1
+    if _KIND[text[p]] < BLANK:
+        return 0, start
+    if word == _NAN or (windows and word in (_IND, _QNAN, _SNAN)):
+        return NAN, p
+    return (INFINITE, p) if word in (_INF, _INFINITY) else (0, start)
 
 
 def _packed(word: str) -> int:
@@ -139,7 +158,8 @@ def _packed(word: str) -> int:
     return value
 
 
-_NAN, _IND, _INF, _QNAN, _INFINITY = (_packed(w) for w in ("nan", "ind", "inf", "qnan", "infinity"))
+NAN, INFINITE = 1, 2
+_NAN, _IND, _INF, _QNAN, _SNAN, _INFINITY = (_packed(w) for w in ("nan", "ind", "inf", "qnan", "snan", "infinity"))
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -157,7 +177,7 @@ def _skip_columns(text: np.ndarray, p: int) -> tuple[int, int, int]:
             p += 1
             kind = _KIND[text[p]]
         columns += 1
-        if (seen & OTHER or not seen & DIGIT) and bad < 0 and not _names_no_number(text, start):
+        if (seen & OTHER or not seen & DIGIT) and bad < 0 and _no_number(text, start)[0] == 0:
             bad = start
 
 
@@ -190,12 +210,17 @@ def _body_row(text: np.ndarray, p: int) -> tuple[int, int, int, int]:
 
 @njit(cache=True, nogil=True)
 def _joint_row(text: np.ndarray, p: int, position: np.ndarray) -> tuple[int, int, int]:
-    """Read the line of a joint, x y z into position [3]; return a code, the line's end, and the detail."""
+    """Read the line of a joint, x y z into position [3], NaN where it says so; return a code, the line's end, and
+    the detail.
+    """
     first = p
     for axis in range(3):
         start = _skip_blanks(text, p)
         value, p = _number(text, start)
-        if p == start or not np.isfinite(value):
+        if p == start:
+            kind, p = _no_number(text, start)
+            value = np.nan if kind == NAN else np.inf
+        if p == start or np.isinf(value):
             columns, end, _ = _skip_columns(text, first)
             if columns != JOINT_COLUMNS:
                 return BAD_COLUMNS, end, columns

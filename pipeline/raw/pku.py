@@ -11,11 +11,12 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw import pku_scan
 from skelpipe.raw.recording import Recording
+from skelpipe.raw.text import is_nan
 
 __all__ = ["read_pku"]
 
 BODIES, AXES = 2, 3
-NO_NUMBERS = (b"nan", b"inf", b"infinity")
+INFINITE = (b"inf", b"infinity", b"1.#inf")
 LONGEST_WORD = 40  # characters of a word that a message quotes
 _WORD = re.compile(rb"[^ \t\r\n]*")
 
@@ -25,10 +26,13 @@ def read_pku(text: np.ndarray, name: str, joints: int = 25) -> Recording:
 
     The second body is present in a frame iff its values do not sum to zero; the first is absent only where all its
     values are zero and the second is absent too, so that bodies keep their slots. Every frame is kept, even one
-    without bodies. The file has no body ids: they are 0 and 1. Every number equals `float` of its text, however
-    many digits it has. Raises RawError that names file, line and frame (both from 1).
+    without bodies. NaN stands for a joint that was not found; a body of nothing else is absent. The file has no
+    body ids: they are 0 and 1. Every number equals `float` of its text, however many digits it has. Raises
+    RawError that names file, line and frame (both from 1).
     """
     values = _table(text, name, joints)
+    unseen = np.isnan(values).reshape(-1, BODIES, joints * AXES).all(axis=2)
+    values.reshape(-1, BODIES, joints * AXES)[unseen] = 0  # NaN throughout is another way to write an absent body
     first, second = values[:, : joints * AXES], values[:, joints * AXES :]
     with np.errstate(over="ignore", invalid="ignore"):  # a sum of huge numbers may overflow; it is not zero then
         present = np.stack([first.any(axis=1), second.sum(axis=1) != 0], axis=1)
@@ -46,16 +50,18 @@ def _table(text: np.ndarray, name: str, joints: int) -> np.ndarray:
     row = column = p = 0
     while True:
         code, row, column, p = pku_scan.scan(text, values, row, column, p)
-        if code != pku_scan.UNDECIDED:
+        if code not in (pku_scan.UNDECIDED, pku_scan.BAD_NUMBER):
             break
         word = _word(text, p)
-        values[row, column] = float(word)
+        if code == pku_scan.BAD_NUMBER and not is_nan(word):
+            break
+        values[row, column] = math.nan if is_nan(word) else float(word)
         if math.isinf(values[row, column]):
             raise RawError(f"{_value(name, joints, row, column)}: {_quoted(word)} is not a finite number")
         column, p = column + 1, p + len(word)
     if code == pku_scan.BAD_NUMBER:
         word = _word(text, p)
-        wanted = "a finite number" if word.lower().lstrip(b"+-") in NO_NUMBERS else "a number"
+        wanted = "a finite number" if word.lower().lstrip(b"+-").rstrip(b"0") in INFINITE else "a number"
         raise RawError(f"{_value(name, joints, row, column)}: {_quoted(word)} is not {wanted}")
     if code == pku_scan.BAD_COLUMNS:
         cut_off = column < columns and not bytes(text[p:]).partition(b"\n")[2].strip()

@@ -18,15 +18,16 @@ from skelpipe.raw.pku import read_pku
 from skelpipe.raw.pose_formats import POSE_FORMATS, PoseFormat
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
+from skelpipe.raw.text import read_as_text
 
 __all__ = ["FIXED_CHANNELS", "READERS", "RecordingReader"]
 
 Reader = Callable[[np.ndarray, str, Form], Recording]
 
 
-def _of_joints(read: Callable[[np.ndarray, str, int], Recording]) -> Reader:
-    """Return the reader of a format that leaves nothing open but the number of joints."""
-    return lambda text, name, form: read(text, name, form.joints)
+def _of_text(read: Callable[[np.ndarray, str, int], Recording]) -> Reader:
+    """Return the reader of a text format, which also takes texts that other programs saved in their way."""
+    return lambda text, name, form: read_as_text(lambda plain: read(plain, name, form.joints), text, name)
 
 
 def _of_poses(kind: PoseFormat) -> Reader:
@@ -41,11 +42,11 @@ def _of_poses(kind: PoseFormat) -> Reader:
 # The values of a manifest's key `reader`. Each reader takes the bytes of a file (as `TextBuffer` returns them),
 # the file's name for error messages, and what the manifest says of its files.
 READERS: dict[str, Reader] = {
-    "ntu-skeleton": _of_joints(read_skeleton),
-    "pku-text": _of_joints(read_pku),
-    "msr-text": _of_joints(read_msr),
+    "ntu-skeleton": _of_text(read_skeleton),
+    "pku-text": _of_text(read_pku),
+    "msr-text": _of_text(read_msr),
     "npy": read_npy,
-    "nw-ucla-json": _of_joints(read_nw_ucla),
+    "nw-ucla-json": _of_text(read_nw_ucla),
     **{name: _of_poses(kind) for name, kind in POSE_FORMATS.items()},
 }
 # The channels that the files of a reader may be declared to hold; readers that are not listed leave it open.

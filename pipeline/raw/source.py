@@ -1,17 +1,25 @@
-"""Find and read raw files, in folders at any depth and in .zip archives without unpacking them."""
+"""Find and read raw files, in folders at any depth and in .zip and .tar archives without unpacking them."""
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from skelpipe.errors import RawError, UsageError
-from skelpipe.raw.archive import Member, list_members, read_member
+from skelpipe.raw.archive import Member, inside, list_members, read_member
+from skelpipe.raw.gzipped import GZIP, gunzip
+from skelpipe.raw.tar_archive import TAR_SUFFIXES, TarMember, list_tar, read_tar_member
 
-__all__ = ["RawFile", "TextBuffer", "find_raw_files"]
+__all__ = ["ARCHIVES", "RawFile", "RawFiles", "TextBuffer", "find_raw_files"]
+
+ARCHIVES = (".zip", *TAR_SUFFIXES)
+# What macOS and Windows write beside people's files; an archive packed on a Mac holds `__MACOSX/._NAME` per NAME.
+CLUTTER_FOLDER = "__MACOSX"
+CLUTTER_START = "._"
+CLUTTER = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
 
 NEWLINE = 10
 ALIGNMENT = 64  # bytes; numpy's buffers may start 16 bytes into a page, and reading into them is 3 times slower
@@ -20,11 +28,11 @@ ALIGNMENT = 64  # bytes; numpy's buffers may start 16 bytes into a page, and rea
 class RawFile(NamedTuple):
     """One file below a `--raw` folder or archive: its name inside it, its path in messages, its size in bytes.
 
-    `changed` is the time of its last change, in ns. For a file inside an archive, `member` is its position,
-    `path` is the archive's path followed by the member's name, and `changed` is the time of the archive. Where
-    each frame is a file of its own, `parts` are numbers and files of a recording (`skelpipe.raw.frame_files`).
-    For one recording of a file that holds many, `item` is the name of the array or list inside it and the position
-    there.
+    `changed` is the time of its last change, in ns. For a file inside an archive, `member` is its position in the
+    file `archive`, `path` is the archive's path followed by the member's name, and `changed` is the time of the
+    archive. Where each frame is a file of its own, `parts` are numbers and files of a recording
+    (`skelpipe.raw.frame_files`). For one recording of a file that holds many, `item` is the name of the
+    array or list inside it and the position there.
     """
 
     relative: str
@@ -32,9 +40,14 @@ class RawFile(NamedTuple):
     size: int
     changed: int = 0
     archive: str | None = None
-    member: Member | None = None
+    member: Member | TarMember | None = None
     parts: tuple[tuple[int, "RawFile"], ...] = ()
     item: tuple[str, int] | None = None
+
+    @property
+    def named(self) -> str:
+        """The path that holds the recording's name; joined frames are named inside `--raw` only."""
+        return self.relative if self.parts else self.path
 
     @property
     def place(self) -> str:
@@ -42,13 +55,20 @@ class RawFile(NamedTuple):
         return self.path if self.item is None else f"{self.path}: {self.item[0]}[{self.item[1]}]"
 
 
-def find_raw_files(paths: Sequence[str | Path]) -> list[RawFile]:
+class RawFiles(list[RawFile]):
+    """Raw files; `clutter` is the number of files left out that macOS or Windows wrote beside them."""
+
+    clutter = 0
+
+
+def find_raw_files(paths: Sequence[str | Path]) -> RawFiles:
     """List every file in the folders and archives, links followed, in the order of `paths` and of file names.
 
-    Archives inside the folders are listed too. Raises UsageError for a path that is neither a folder nor an
-    archive, and RawError for a folder or archive that cannot be read.
+    Archives inside the folders are listed too; what macOS and Windows write beside files is counted, not listed.
+    Raises UsageError for a path that is neither a folder nor an archive, and RawError for a folder or archive that
+    cannot be read.
     """
-    found: list[RawFile] = []
+    found = RawFiles()
     for path in map(Path, paths):
         if path.is_dir():
             files = _walk(path)
@@ -56,11 +76,21 @@ def find_raw_files(paths: Sequence[str | Path]) -> list[RawFile]:
             files = _members(path, path.name)
         else:
             wrong = (
-                "is neither a folder nor a .zip archive" if path.exists() else "there is no such folder or archive"
+                f"is neither a folder nor an archive ({', '.join(ARCHIVES)})"
+                if path.exists()
+                else "there is no such folder or archive"
             )
             raise UsageError(f"--raw {path}: {wrong}")
-        found.extend(sorted(files, key=lambda file: (file.relative, file.path)))
+        listed = list(files)
+        kept = [file for file in listed if not _is_clutter(file.relative)]
+        found.clutter += len(listed) - len(kept)
+        found.extend(sorted(kept, key=lambda file: (file.relative, file.path)))
     return found
+
+
+def _is_clutter(relative: str) -> bool:
+    *folders, name = relative.split("/")
+    return name.startswith(CLUTTER_START) or name.lower() in CLUTTER or CLUTTER_FOLDER in folders
 
 
 def _walk(root: Path) -> Iterator[RawFile]:
@@ -78,7 +108,7 @@ def _walk(root: Path) -> Iterator[RawFile]:
                     relative = f"{within}{entry.name}"
                     if entry.is_dir():
                         inside.append(f"{relative}/")
-                    elif _is_archive(entry.name):
+                    elif _is_archive(entry.name) and not _is_clutter(relative):
                         yield from _members(Path(entry.path), relative)
                     elif file := _regular(entry, relative):
                         yield file
@@ -97,13 +127,20 @@ def _regular(entry: os.DirEntry[str], relative: str) -> RawFile | None:
 
 
 def _is_archive(name: str) -> bool:
-    return name.lower().endswith(".zip")
+    return name.lower().endswith(ARCHIVES)
 
 
 def _members(archive: Path, relative: str) -> Iterator[RawFile]:
     changed = archive.stat().st_mtime_ns
-    for name, member in list_members(archive):
-        yield RawFile(f"{relative}/{name}", f"{archive}/{name}", member.size, changed, str(archive), member)
+    holder = archive
+    members: Iterable[tuple[str, Member | TarMember]]
+    if archive.name.lower().endswith(TAR_SUFFIXES):
+        holder, members = list_tar(archive)
+    else:
+        members = list_members(archive)
+    for said, member in members:
+        name = inside(said, archive)
+        yield RawFile(f"{relative}/{name}", f"{archive}/{name}", member.size, changed, str(holder), member)
 
 
 class TextBuffer:
@@ -113,10 +150,18 @@ class TextBuffer:
         self._room = np.empty(0, np.uint8)
 
     def read_raw(self, file: RawFile) -> np.ndarray:
-        """Like `read`, for a file that may be inside an archive."""
+        """Like `read`, for a file that may be inside an archive, or be kept as `.gz`."""
+        packed = file.path.lower().endswith(GZIP)
         if file.member is None or file.archive is None:
-            return self.read(file.path)
-        content = read_member(file.archive, file.member, file.path)
+            if not packed:
+                return self.read(file.path)
+            content = bytes(self.read(file.path)[:-1])
+        elif isinstance(file.member, TarMember):
+            content = read_tar_member(file.archive, file.member, file.path)
+        else:
+            content = read_member(file.archive, file.member, file.path)
+        if packed:
+            content = gunzip(content, file.path)
         text = self._aligned(len(content) + 1)
         text[:-1] = np.frombuffer(content, np.uint8)
         text[-1] = NEWLINE

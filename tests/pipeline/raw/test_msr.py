@@ -51,7 +51,7 @@ DAMAGES = {
         r"a\.txt:22: frame 2, joint 2: 4 columns",
     ),
     "a word": (lambda lines: ["1 x 3 4", *lines[1:]], r"a\.txt:1: frame 1, joint 1: .*'x' is not a number"),
-    "nan": (lambda lines: ["1 nan 3 4", *lines[1:]], r"a\.txt:1: .* not finite"),
+    "infinity": (lambda lines: ["1 inf 3 4", *lines[1:]], r"a\.txt:1: .* not finite"),
 }
 
 

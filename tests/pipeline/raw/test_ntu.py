@@ -109,7 +109,8 @@ DAMAGES = {
     "a word for x": (9, lambda c: ["abc", *c[1:]], r":9: frame 1, body 1, joint 5: 'abc' is not a number"),
     "a word in an unused column": (9, lambda c: [*c[:5], "left", *c[6:]], r":9: .* 'left' is not a number"),
     "a sign alone": (9, lambda c: [*c[:5], "-", *c[6:]], r":9: .* '-' is not a number"),
-    "NaN for y": (9, lambda c: [c[0], "NaN", *c[2:]], r":9: .* 'NaN' is not a number"),
+    "no spelling of NaN": (9, lambda c: [c[0], "NaNa", *c[2:]], r":9: .* 'NaNa' is not a number"),
+    "an infinity in letters": (9, lambda c: ["-1.#INF", *c[1:]], r":9: .* '-1.#INF' is not a finite number"),
     "infinity for z": (9, lambda c: [*c[:2], "1e999", *c[3:]], r":9: .* '1e999' is not a finite number"),
     "a broken exponent": (9, lambda c: ["1e", *c[1:]], r":9: .* '1e' is not a number"),
     "two numbers run together": (9, lambda c: ["1.2.3", *c[1:]], r":9: .* '1.2.3' is not a number"),
@@ -161,7 +162,9 @@ def test_every_truncation_is_refused(skeleton_text, moving_bodies) -> None:
             read_skeleton(as_text(whole[:size]), "x")
 
 
-@pytest.mark.parametrize("word", ["NaN", "-Infinity", "inf", "-1.#IND", "1.#QNAN", "-1.#INF"])
+@pytest.mark.parametrize(
+    "word", ["NaN", "-Infinity", "inf", "-1.#IND", "1.#QNAN", "-1.#INF", "-nan(ind)", "1.#INF00"]
+)
 def test_unused_columns_may_hold_what_kinect_writes_off_the_image(skeleton_text, moving_bodies, word) -> None:
     text = two_frames(skeleton_text, moving_bodies)
     odd = damage(text, 9, lambda c: [*c[:3], word, *c[4:]])

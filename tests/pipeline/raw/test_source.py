@@ -1,5 +1,6 @@
 """Finding raw files, and the buffer that reads them."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,5 +31,26 @@ def test_paths_that_are_neither_folder_nor_archive(tmp_path) -> None:
     for name in ("absent", "absent.zip"):
         with pytest.raises(UsageError, match="there is no such folder or archive"):
             find_raw_files([tmp_path / name])
-    with pytest.raises(UsageError, match=r"notes\.txt: is neither a folder nor a \.zip archive"):
+    with pytest.raises(UsageError, match=r"notes\.txt: is neither a folder nor an archive \(\.zip, \.tar"):
         find_raw_files([tmp_path / "notes.txt"])
+
+
+def test_what_systems_write_beside_files_is_counted_and_not_listed(tmp_path) -> None:
+    names = [
+        "a/S1.skeleton",
+        "a/._S1.skeleton",
+        "a/.DS_Store",
+        "Thumbs.db",
+        "Desktop.ini",
+        "b/__MACOSX/._S1.skeleton",
+    ]
+    for name in [*names, "__MACOSX/x.skeleton", "__MACOSX_notes.txt"]:
+        (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / name).write_text("1\n")
+    with zipfile.ZipFile(tmp_path / "raw" / "a.zip", "w") as opened:
+        for name in ("S2.skeleton", "__MACOSX/._S2.skeleton"):
+            opened.writestr(name, "1\n")
+    (tmp_path / "raw" / "._a.zip").write_bytes(b"no archive")
+    found = find_raw_files([tmp_path / "raw"])
+    assert [file.relative for file in found] == ["__MACOSX_notes.txt", "a.zip/S2.skeleton", "a/S1.skeleton"]
+    assert found.clutter == 8

@@ -1,0 +1,89 @@
+"""Files that say what recordings are: CSV with a header, or JSON; one row for each recording, of any columns."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from skelpipe.errors import UsageError
+from skelpipe.manifest import Value, as_value
+
+__all__ = ["read_label_table"]
+
+DELIMITERS = ",;\t"
+
+
+def read_label_table(lines: Sequence[str], where: str, key: str) -> dict[str, dict[str, Value]]:
+    """Return the columns of each row beside `key`, by the row's text in the column `key`.
+
+    `lines` are those of a CSV file, whose first names the columns (separated by commas, semicolons or tabs), or of
+    a JSON file: a list of objects, or an object of such objects by their key (or of classes: column `label`).
+    Digits become numbers. Raises UsageError, which begins with `where`, for anything else and a key given twice.
+    """
+    text = "\n".join(lines).strip()
+    rows = _of_json(text, where, key) if text.startswith(("{", "[")) else _of_csv(lines, where, key)
+    found: dict[str, dict[str, Value]] = {}
+    for at, row in rows:
+        if not row.get(key):
+            raise UsageError(f"{at}: the column {key!r} is empty")
+        name = row.pop(key)
+        if name in found:
+            raise UsageError(f"{at}: {name} is given twice")
+        found[name] = {column: as_value(value) for column, value in row.items()}
+    if not found:
+        raise UsageError(f"{where}: holds no rows")
+    return found
+
+
+def _of_csv(lines: Sequence[str], where: str, key: str) -> Iterable[tuple[str, dict[str, str]]]:
+    head = lines[0] if lines else ""
+    for delimiter in DELIMITERS:
+        columns = [column.strip() for column in next(csv.reader([head], delimiter=delimiter), [])]
+        if key in columns:
+            break
+    else:
+        raise UsageError(f"{where}:1: there is no column {key!r}, found {head.strip()!r}")
+    if len(set(columns)) != len(columns):
+        raise UsageError(f"{where}:1: a column is named twice")
+    reader = csv.reader(lines[1:], delimiter=delimiter)
+    try:
+        for row in reader:
+            values = [value.strip() for value in row]
+            if not any(values):
+                continue
+            if len(values) != len(columns):
+                raise UsageError(
+                    f"{where}:{reader.line_num + 1}: {len(columns)} columns are expected, found {len(values)}"
+                )
+            yield f"{where}:{reader.line_num + 1}", dict(zip(columns, values, strict=True))
+    except csv.Error as error:
+        raise UsageError(f"{where}:{reader.line_num + 1}: is no CSV: {error}") from None
+
+
+def _of_json(text: str, where: str, key: str) -> Iterable[tuple[str, dict[str, str]]]:
+    try:
+        content = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, where))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"{where}: is no JSON: {error}") from None
+    if isinstance(content, dict):
+        content = [
+            {**(row if isinstance(row, dict) else {"label": row}), key: name} for name, row in content.items()
+        ]
+    for number, row in enumerate(content, 1):
+        if not isinstance(row, dict) or key not in row:
+            raise UsageError(f"{where}: entry {number}: an object with {key!r} is expected")
+        if wrong := next((name for name, value in row.items() if not _plain(value)), None):
+            raise UsageError(f"{where}: entry {number}: {wrong!r} is neither a text nor a whole number")
+        yield f"{where}: entry {number}", {name: str(value) for name, value in row.items()}
+
+
+def _once(pairs: Sequence[tuple[str, Any]], where: str) -> Mapping[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise UsageError(f"{where}: {next(name for name in names if names.count(name) > 1)} is given twice")
+    return found
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)

@@ -1,0 +1,82 @@
+"""Recordings inside .tar and .tar.gz archives: listed in one pass, then read at their offsets.
+
+Python's tarfile reads the headers; no file is ever written under a member's name.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from io import FileIO
+from pathlib import Path
+
+from skelpipe.errors import RawError
+from skelpipe.raw.gzipped import MOST_BYTES, inflated_archive
+
+__all__ = ["TAR_SUFFIXES", "TarMember", "list_tar", "read_tar_member"]
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+BLOCK = 512
+
+
+@dataclass(frozen=True, order=True)
+class TarMember:
+    """Where the content of one member lies in its archive (or in the file that a `.tar.gz` was inflated into)."""
+
+    offset: int
+    size: int
+
+
+def list_tar(archive: Path) -> tuple[Path, Iterator[tuple[str, TarMember]]]:
+    """Return the file that holds the members, and name and position of every regular file in the archive.
+
+    For a `.tar.gz` that file is a temporary one, see `inflated_archive`. Links and devices inside are no files of
+    recordings. Raises RawError for a file that is no archive or was cut off.
+    """
+    try:
+        plain = archive if archive.suffix.lower() == ".tar" else inflated_archive(archive)
+    except OSError as error:
+        raise RawError(f"{archive}: cannot be read: {error.strerror or error}") from None
+    return plain, _members(plain, archive)
+
+
+def _members(plain: Path, archive: Path) -> Iterator[tuple[str, TarMember]]:
+    size = plain.stat().st_size
+    try:
+        with tarfile.open(plain, "r:", errorlevel=2) as opened:
+            while (info := opened.next()) is not None:
+                opened.members = []  # type: ignore[misc]  # it keeps them all otherwise
+                if info.isreg() and not info.issparse():
+                    if info.offset_data + info.size > size:
+                        raise RawError(f"{archive}: ends inside {info.name!r} (cut off in download?)")
+                    yield info.name, TarMember(info.offset_data, info.size)
+            end = opened.offset
+        with open(plain, "rb") as file:
+            file.seek(end)
+            block = file.read(BLOCK)
+    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+        raise RawError(f"{archive}: cannot be read as a .tar archive (cut off in download?): {error}") from None
+    if block.strip(b"\0"):
+        raise RawError(f"{archive}: damaged: no member starts at byte {end}, where the one before ends")
+    if len(block) < BLOCK:
+        raise RawError(f"{archive}: ends without a tar's end mark (cut off in download?)")
+
+
+def read_tar_member(archive: str, member: TarMember, where: str) -> bytes:
+    """Return a member's content; a RawError starts with `where`."""
+    if member.size > MOST_BYTES:
+        raise RawError(f"{where}: {member.size} bytes: no recording is so long, refused")
+    try:
+        content = os.pread(_open(archive, os.stat(archive).st_mtime_ns).fileno(), member.size, member.offset)
+    except OSError as error:
+        raise RawError(f"{where}: cannot be read: {error.strerror}") from None
+    if len(content) != member.size:
+        raise RawError(f"{where}: the archive became shorter while it was read")
+    return content
+
+
+@lru_cache(maxsize=4)
+def _open(archive: str, _changed: int) -> FileIO:
+    """Keep archives open from one member to the next; an archive that has changed on disk is opened again."""
+    return open(archive, "rb", buffering=0)
