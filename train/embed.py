@@ -79,7 +79,9 @@ class Arrangement:
 def choose_rows(dataset: Dataset, options: EmbedOptions) -> np.ndarray:
     """Return the rows of the clips to show, int64 [n]: of the actions (from 1), or else of drawn classes."""
     subset = options.subset
-    labels = np.asarray(dataset.labels(subset), np.int64)
+    labels = dataset.stored_labels(subset)
+    if not dataset.labelled and options.actions:
+        raise UsageError(f"--actions: {dataset.path} has no labels")
     if not len(labels):
         raise DatasetError(f"{dataset.path}: the {subset} subset is empty: there is nothing to show")
     present = np.unique(labels).tolist()
@@ -91,8 +93,13 @@ def choose_rows(dataset: Dataset, options: EmbedOptions) -> np.ndarray:
     return rows[labelled_rows([ids[row] for row in rows], labels[rows], options.share, options.seed)]
 
 
-def arrange(evaluation: Evaluation, subset: str, rows: np.ndarray, perplexity: float) -> Arrangement:
-    """Embed clips, give each a point and a cluster; projections z are brought to length 1, as for their loss."""
+def arrange(
+    evaluation: Evaluation, subset: str, rows: np.ndarray, perplexity: float, clusters: int
+) -> Arrangement:
+    """Embed clips, give each a point and a cluster; projections z are brought to length 1, as for their loss.
+
+    There are as many clusters as classes, or `clusters` in a dataset without labels.
+    """
     network, seed = evaluation.network, evaluation.options.seed
     clips = embed(
         network.embedder,
@@ -106,18 +113,20 @@ def arrange(evaluation: Evaluation, subset: str, rows: np.ndarray, perplexity: f
     if network.features == "z":
         clips = replace(clips, features=torch.nn.functional.normalize(clips.features, dim=1))
     numbers = clips.features.numpy()
-    clusters = cluster(numbers, len(clips.labels.unique()), seed)
-    return Arrangement(clips, clusters, plane_points(numbers, perplexity, seed))
+    count = len(clips.labels.unique()) if evaluation.dataset.labelled else min(clusters, len(numbers))
+    return Arrangement(clips, cluster(numbers, count, seed), plane_points(numbers, perplexity, seed))
 
 
 def summary(evaluation: Evaluation, subset: str, shown: Arrangement, used: Mapping[str, Any]) -> dict[str, Any]:
     """Return what --json prints; `used` are the options that shaped the result."""
     labels = shown.clips.labels.numpy()
     classes, clips = np.unique(labels, return_counts=True)
+    about = {**evaluation.facts(subset), "clips": {subset: len(labels)}}
+    if not evaluation.dataset.labelled:
+        return {**about, "classes": [], **used, "figures": {}}
     in_plane = cluster(shown.points, len(classes), used["seed"])
     return {
-        **evaluation.facts(subset),
-        "clips": {subset: len(labels)},
+        **about,
         "classes": [
             {"label": label, "name": evaluation.dataset.classes[label], "clips": count}
             for label, count in zip(classes.tolist(), clips.tolist(), strict=True)
@@ -131,13 +140,17 @@ def summary(evaluation: Evaluation, subset: str, shown: Arrangement, used: Mappi
 
 
 def write_table(path: Path, shown: Arrangement, names: Sequence[str]) -> None:
-    """Write each clip's id, label (from 0), class name, cluster and point in the picture as CSV."""
+    """Write each clip's id, label (from 0), class name, cluster and point in the picture as CSV.
+
+    Label and name are empty in a dataset without labels.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "label", "name", "cluster", "x", "y"))
     both = zip(shown.clips.ids, shown.clips.labels.tolist(), shown.clusters, shown.points, strict=True)
     writer.writerows(
-        (id_, label, names[label], found, f"{x:.6g}", f"{y:.6g}") for id_, label, found, (x, y) in both
+        (id_, *((label, names[label]) if names else ("", "")), found, f"{x:.6g}", f"{y:.6g}")
+        for id_, label, found, (x, y) in both
     )
     with replacing(path) as file:
         file.write(text.getvalue().encode())
@@ -147,9 +160,13 @@ def write(evaluation: Evaluation, folder: Path, shown: Arrangement, result: Mapp
     """Write the folder of an embedding: picture, table, features, the result and a report."""
     dataset, figures = evaluation.dataset, result["figures"]
     title = f"{result['what']}\n{result['features']} features, {result['view']} view, {result['split']} clips of "
-    title += f"{result['dataset']}; NMI {figures['nmi']:.4f}, in this plane {figures['nmi_plane']:.4f}"
-    labels = shown.clips.labels.numpy()
-    if not draw_scatter(shown.points, labels, dataset.classes, title, folder / EMBEDDING):
+    labels, names = shown.clips.labels.numpy(), dataset.classes
+    if figures:
+        title += f"{result['dataset']}; NMI {figures['nmi']:.4f}, in this plane {figures['nmi_plane']:.4f}"
+    else:
+        title += f"{result['dataset']}, without labels: colours are clusters"
+        labels, names = shown.clusters, ("cluster",) * (int(shown.clusters.max()) + 1)
+    if not draw_scatter(shown.points, labels, names, title, folder / EMBEDDING):
         evaluation.console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
     write_table(folder / TABLE, shown, dataset.classes)
     write_features(folder / FEATURES, shown.clips, metadata_of(result, dataset.classes))
@@ -159,14 +176,17 @@ def write(evaluation: Evaluation, folder: Path, shown: Arrangement, result: Mapp
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """Return the result as lines for people."""
-    subset = result["split"]
+    subset, figures = result["split"], result["figures"]
+    nmi = figures and [
+        f"NMI           {figures['nmi']:.4f}   k-means on the features",
+        f"NMI in plane  {figures['nmi_plane']:.4f}   k-means on the picture, "
+        f"perplexity {result['perplexity']:.3g}",
+    ]
     return [
         f"{result['what']}: {result['features']} features, {result['view']} view, "
         f"{result['clips'][subset]} {subset} clips of {result['dataset']}",
         *(f"  {entry['label'] + 1:>3}  {entry['name']} ({entry['clips']})" for entry in result["classes"]),
-        f"NMI           {result['figures']['nmi']:.4f}   k-means on the features",
-        f"NMI in plane  {result['figures']['nmi_plane']:.4f}   k-means on the picture, "
-        f"perplexity {result['perplexity']:.3g}",
+        *(nmi or ["no NMI: the dataset has no labels to compare clusters with"]),
         f"written to {result['run']}",
     ]
 
@@ -196,7 +216,7 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Number of classes to show, drawn by --seed.",
+    help="Number of classes to show, drawn by --seed; without labels, number of clusters.",
 )
 @click.option(
     "--actions", metavar="A[,A...]", callback=_parse_actions, help="Show these actions instead, numbered from 1."
@@ -229,7 +249,7 @@ def main(**given: Any) -> None:
         evaluation.console.say(
             f"perplexity {options.perplexity:g} is too much for {len(rows)} clips: {perplexity:.3g} is taken"
         )
-    shown = arrange(evaluation, options.subset, rows, perplexity)
+    shown = arrange(evaluation, options.subset, rows, perplexity, options.classes)
     used = {"share": options.share, "perplexity": perplexity, "seed": options.seed}
     result = summary(evaluation, options.subset, shown, used) | {"run": str(folder)}
     ranks().on_main(lambda: write(evaluation, folder, shown, result))

@@ -70,7 +70,7 @@ def _show_dataset(shards: str, as_json: bool) -> None:
         click.echo(json.dumps(content))
         return
     channels, frames, joints, bodies = dataset.shape
-    click.echo(f"{card['title']}, split {dataset.split}, {len(dataset.classes)} classes")
+    click.echo(f"{card['title']}, split {dataset.split}, {len(dataset.classes) or 'no'} classes")
     click.echo(f"profile   {card['profile']['name']} version {card['profile']['version']}")
     click.echo(
         f"clips     [C,T,V,M] = [{channels},{frames},{joints},{bodies}] {card['dtype']}, {dataset.layout.name}"

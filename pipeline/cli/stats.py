@@ -46,20 +46,19 @@ def stats(
     url = str(dataset.filesystem)  # without secrets
     content: dict[str, Any] = {"shards": url, "digest": dataset.digest, "sides": {}}
     for subset in SUBSETS:
-        counts = label_counts(dataset.labels(subset), len(dataset.classes))
+        labels = dataset.stored_labels(subset)
+        counts = label_counts(labels, len(dataset.classes)) if dataset.labelled else np.array([], np.int64)
         present = counts[counts > 0]
         content["sides"][subset] = {
-            "samples": int(counts.sum()),
+            "samples": len(labels),
             "classes": len(present),
             "fewest": int(present.min()) if len(present) else 0,
             "most": int(present.max()) if len(present) else 0,
         }
         if not as_json:
-            click.echo(
-                "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} per class".format(
-                    subset, **content["sides"][subset]
-                )
-            )
+            line = "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} per class"
+            line = line if dataset.labelled else "{0}: {samples:,} clips without labels"
+            click.echo(line.format(subset, **content["sides"][subset]))
     if average_motion:
         means = {view: average(dataset, view, quiet=as_json) for view in dataset.views}
         content["average_motion"] = {

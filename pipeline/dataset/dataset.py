@@ -97,7 +97,19 @@ class Dataset:
         return int(self.shard_sizes(subset).sum())
 
     def labels(self, subset: str) -> np.ndarray:
-        """Return the labels of a subset, int64 [N]."""
+        """Return the labels of a subset, int64 [N]; DatasetError where the dataset was prepared without labels."""
+        if not self.labelled:
+            raise DatasetError(
+                f"{self.path}: has no labels, which this needs; pre-training and embed work without them"
+            )
+        return self.stored_labels(subset)
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes)
+
+    def stored_labels(self, subset: str) -> np.ndarray:
+        """Return the labels of a subset as its files hold them, int64 [N]: -1 throughout in a dataset without."""
         return self._samples(subset)[1]
 
     def ids(self, subset: str) -> list[str]:
@@ -202,8 +214,8 @@ class Dataset:
         for id_, label, of, shard, row in zip(*(table[column] for column in columns), strict=True):
             if of == subset and shard is not None:
                 at = starts[shard] + row
-                ids[at], labels[at] = id_, label
-        if (labels < 0).any():
+                ids[at], labels[at] = id_, -1 if label is None else label
+        if "" in ids or (self.labelled and (labels < 0).any()):
             raise DatasetError(f"{self.path}/{SAMPLES}: lists fewer {subset} samples than the card")
         return ids, labels
 

@@ -87,7 +87,11 @@ class _Decoded:
             number = number + 1 if sample["__url__"] == name else 0
             shard = self.shards[name := sample["__url__"]]
             npy, label = sample.get(member, b""), sample.get("cls", b"")
-            if len(npy) != self.geometry.npy_bytes or not npy.startswith(preamble) or not label.isdigit():
+            if (
+                len(npy) != self.geometry.npy_bytes
+                or not npy.startswith(preamble)
+                or not label.removeprefix(b"-").isdigit()
+            ):
                 raise DatasetError(f"{name}: record {number} ({sample['__key__']}) is not the one of the card")
             clip = np.frombuffer(npy, self.geometry.dtype, offset=len(preamble)).reshape(self.geometry.shape)
             yield {

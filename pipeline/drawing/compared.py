@@ -8,7 +8,7 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.augmented import Augmented, Choice, augmented, donor_row
 from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, arrow_scale, make_panel, score_facts
-from skelpipe.drawing.sources import CLIP_RATE, DRAWN, find_sample, made_by, raw_title, read_raw
+from skelpipe.drawing.sources import CLIP_RATE, DRAWN, class_names, find_sample, made_by, raw_title, read_raw
 from skelpipe.errors import RawError, UsageError
 from skelpipe.manifest import Manifest
 from skelpipe.preprocess import CROSCLR, Policies, profile_writer
@@ -33,7 +33,7 @@ def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Ch
         rows.append(donor_row(choice, row, len(ids), str(dataset.path)))
     clips = dataset.reader(subset, "joint").gather(np.array(rows))
     after = augmented(clips, rows, dataset.layout, view, choice, anchor)
-    classes = [dataset.classes[label] for label in dataset.labels(subset)[rows]]
+    classes = class_names(dataset, subset, np.array(rows))
     facts = {
         "dataset": f"{dataset.name}, split {dataset.split}, {subset} subset",
         "units": made_by(dataset.card["units"], dataset.profile, clips[0]),

@@ -13,7 +13,7 @@ from skelpipe.augment.region import BLOCK
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.moving_joints import moving_joints
 from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, make_panel
-from skelpipe.drawing.sources import CLIP_RATE, find_sample
+from skelpipe.drawing.sources import CLIP_RATE, class_names, find_sample
 from skelpipe.drawing.words import steps
 from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes
 
@@ -99,9 +99,9 @@ def _scene(
     panels = (_panel(before, dataset, present, "before"), _panel(after, dataset, present, "after"))
     if marked is not None:
         panels = (panels[0], replace(panels[1], marked=marked[present], means="joints of the mask"))
-    label = dataset.labels(subset)[row]
+    name = class_names(dataset, subset, np.array([row]))[0]
     units = {"units": dataset.card["units"]}
-    return Scene(dataset.ids(subset)[row], dataset.classes[label], units, dataset.layout, CLIP_RATE, panels)
+    return Scene(dataset.ids(subset)[row], name, units, dataset.layout, CLIP_RATE, panels)
 
 
 def _panel(clip: Tensor, dataset: Dataset, present: list[int], caption: str) -> Panel:

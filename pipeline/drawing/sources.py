@@ -31,6 +31,7 @@ from skelpipe.sample_ids import sample_id
 __all__ = [
     "CLIP_RATE",
     "DRAWN",
+    "class_names",
     "dataset_scene",
     "find_sample",
     "made_by",
@@ -70,8 +71,14 @@ def dataset_scene(dataset: Dataset, identity: str | None, view: str) -> Scene:
         "units": made_by(dataset.card["units"], dataset.profile, joint),
         **score_facts((panel,)),
     }
-    class_name = dataset.classes[dataset.labels(subset)[row]]
+    class_name = class_names(dataset, subset, np.array([row]))[0]
     return Scene(dataset.ids(subset)[row], class_name, facts, dataset.layout, CLIP_RATE, (panel,))
+
+
+def class_names(dataset: Dataset, subset: str, rows: np.ndarray) -> list[str]:
+    """Return the class of each row; "" in a dataset without labels."""
+    labels = dataset.stored_labels(subset)[rows]
+    return [dataset.classes[label] if dataset.labelled else "" for label in labels]
 
 
 def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:

@@ -124,7 +124,7 @@ class ReadAhead:
         self.copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         share = -(-stream.batch_size // stream.world)
         self.buffers = Buffers((share, *stream.dataset.shape), pinned=self.copy_stream is not None)
-        self._labels = np.asarray(stream.dataset.labels(stream.subset), dtype=np.int64)
+        self._labels = np.asarray(stream.dataset.stored_labels(stream.subset), dtype=np.int64)
 
     def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
         """Yield the batches of `epoch` from step `first` on, then, of memory-mapped clips, those of later epochs.

@@ -94,7 +94,7 @@ class Stream:
         self.rank, self.world, self.count = rank, world, count
         self.epoch = self.step = 0
         self._sizes = np.asarray(dataset.shard_sizes(subset), dtype=np.int64)
-        self._labels = np.asarray(dataset.labels(subset), dtype=np.int64)
+        self._labels = np.asarray(dataset.stored_labels(subset), dtype=np.int64)
         self._readers = {view: dataset.reader(subset, view) for view in self.views}
         self._remote = [rows for r in self._readers.values() if (rows := getattr(r, "remote", None)) is not None]
         self._chosen = window == AUTO

@@ -85,7 +85,9 @@ def _table(path: Path, subset: str) -> tuple[list[str], np.ndarray]:
     table = read_parquet(path.read_bytes(), ["id", "label", "split", "shard", "row"])
     rows = [row for row in table.to_pylist() if row["split"] == subset and row["shard"] is not None]
     rows.sort(key=lambda row: (row["shard"], row["row"]))
-    return [row["id"] for row in rows], np.array([row["label"] for row in rows], np.int64)
+    return [row["id"] for row in rows], np.array(
+        [-1 if row["label"] is None else row["label"] for row in rows], np.int64
+    )
 
 
 def _blocks(pieces: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:

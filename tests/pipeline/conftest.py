@@ -91,7 +91,7 @@ class MemoryDataset:
     def count(self, subset: str) -> int:
         return int(self.sizes.sum())
 
-    def labels(self, subset: str) -> np.ndarray:
+    def stored_labels(self, subset: str) -> np.ndarray:
         return self._labels
 
     def reader(self, subset: str, view: str) -> MemoryReader:

@@ -84,7 +84,8 @@ def begin(protocol: str, options: EvaluationOptions) -> Evaluation:
 
 
 def check_subsets(dataset: Dataset, say: Callable[[str], None]) -> None:
-    """Raise DatasetError where the train or the test subset is empty; say which classes only one of them has."""
+    """Raise DatasetError without labels or with an empty subset; say which classes only one of the two has."""
+    dataset.labels("train")  # refuses a dataset without labels
     for subset in ("train", "test"):
         if not dataset.count(subset):
             raise DatasetError(f"{dataset.path}: the {subset} subset is empty: there is nothing to compare")

@@ -46,9 +46,9 @@ class DatasetRows(Dataset):
         shards = np.searchsorted(ends, rows, side="right")
         return np.bincount(shards, minlength=len(ends)).astype(np.int64)
 
-    def labels(self, subset: str) -> np.ndarray:
+    def stored_labels(self, subset: str) -> np.ndarray:
         source, rows = self._rows(subset)
-        chosen: np.ndarray = self.full.labels(source)[rows]
+        chosen: np.ndarray = self.full.stored_labels(source)[rows]
         return chosen
 
     def ids(self, subset: str) -> list[str]:

@@ -62,7 +62,10 @@ def embed(
     team = ranks()
     stored = view in dataset.views
     reader = dataset.reader(subset, view if stored else "joint")
-    every, labels = dataset.ids(subset), torch.as_tensor(np.asarray(dataset.labels(subset)), dtype=torch.int64)
+    every, labels = (
+        dataset.ids(subset),
+        torch.as_tensor(np.asarray(dataset.stored_labels(subset)), dtype=torch.int64),
+    )
     chosen = np.arange(len(reader)) if rows is None else rows
     count, ids = len(chosen), [every[row] for row in chosen.tolist()]
     batches = team.own(-(-count // batch_size))

@@ -42,6 +42,8 @@ class KnnMonitor:
     def missing(self) -> str | None:
         """Say why there is nothing to measure on, or return None."""
         empty = [subset for subset in ("train", "test") if not self._dataset.count(subset)]
+        if not self._dataset.labelled:
+            return "no kNN monitor: the dataset has no labels"
         return f"no kNN monitor: the {empty[0]} subset is empty" if empty else None
 
     def measure(self, network: nn.Module) -> float:
