@@ -209,7 +209,7 @@ class Manifest:
             folders = os.path.abspath(path).split("/")[1:-1]
         for taken in range(min(self.depth - 1, len(folders)), 0, -1):
             longer = self._in_case("/".join([*folders[-taken:], name]))
-            if self.name_pattern.fullmatch(longer):
+            if self.name_pattern.fullmatch(longer) and (self.table is None or self.table.get(longer) is not None):
                 return longer
         return self._in_case(name)
 

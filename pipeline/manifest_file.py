@@ -142,7 +142,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
 def _pattern(top: Section, table: LabelTable | None) -> re.Pattern[str]:
     if "name_pattern" not in top.content and (table or top.content.get("label") == UNLABELLED):
         depth = 1 + max((name.count("/") for name in table.rows), default=0) if table else 1
-        return re.compile("/".join(["[^/]+"] * depth))
+        return re.compile("(?:[^/]+/)?" * (depth - 1) + "[^/]+")
     text = top.get("name_pattern", str)
     try:
         pattern = re.compile(text)

@@ -1,12 +1,18 @@
 """`skelpipe prepare`."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
+
+if TYPE_CHECKING:
+    from skelpipe.manifest import Manifest
+    from skelpipe.prepare import Options
+    from skelpipe.storage.filesystem import Filesystem
 
 __all__ = ["prepare", "show_report"]
 
@@ -102,6 +108,17 @@ SHOWN = 5
 @click.option(
     "--dry-run", is_flag=True, help="Only report what would be prepared, from file names and label files."
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Read a few recordings and say what they look like: shape, ranges, units, direction of y, warnings; draw"
+    " one of them; write no dataset.",
+)
+@click.option(
+    "--check-out",
+    metavar="FILE",
+    help="With --check: page (.html) or animation (.gif) to draw [default: OUT-check.html].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings.")
 @click.option(
     "--engine",
@@ -135,6 +152,8 @@ def prepare(
     untrimmed: bool,
     on_error: str,
     dry_run: bool,
+    check: bool,
+    check_out: str | None,
     overwrite: bool,
     engine: str,
     scheduler: str | None,
@@ -179,6 +198,12 @@ def prepare(
     )
     if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
         raise UsageError(f"--out {target}: is a file")
+    if check_out is not None and not check:
+        raise UsageError("--check-out is for --check")
+    if check:
+        default = f"{target.local_path}-check.html" if target.is_local else f"{manifest.name}-{split}-check.html"
+        _check(manifest, folders, options, target, Path(check_out or default), as_json=as_json)
+        return
     if dry_run:
         plan = survey(manifest, folders, options, skip_bad=on_error == "skip")
         show_report(plan_report(manifest, split, target, plan), as_json)
@@ -199,6 +224,57 @@ def prepare(
     show_report(preparation_report(manifest, target, outcome), as_json)
 
 
+def _check(
+    manifest: "Manifest",
+    folders: Sequence[Path],
+    options: "Options",
+    target: "Filesystem",
+    picture: Path,
+    *,
+    as_json: bool,
+) -> None:
+    from skelpipe.drawing.page import write_page
+    from skelpipe.drawing.sources import recording_scene
+    from skelpipe.errors import UsageError
+    from skelpipe.prepare.check import check_report, look
+    from skelpipe.prepare.report import plan_report
+
+    if picture.suffix.lower() not in (".html", ".gif"):
+        raise UsageError(f"--check-out {picture}: a recording is drawn as .html or .gif")
+    seen = look(manifest, folders, options)
+    report = {**plan_report(manifest, options.split, target, seen.plan), **check_report(seen), "picture": None}
+    report.pop("dry_run")
+    drawn = next(((one, recording) for one, recording in seen.recordings if recording.bodies), None)
+    if drawn is not None:
+        scene = recording_scene(drawn[1], drawn[0].file.path, manifest, "joint")
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        if picture.suffix.lower() == ".gif":
+            from skelpipe.drawing.gif import write_gif
+
+            write_gif(scene, picture, quiet=as_json)
+        else:
+            write_page(scene, picture)
+        report["picture"] = str(picture)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    click.echo(f"check: {len(report['recordings'])} recordings are read, no dataset is written")
+    for row in report["recordings"]:
+        click.echo(f"  {row['id']}: {row['frames']} frames, {row['bodies']} bodies, {row['joints']} joints")
+    for axis, limits in report["ranges"].items():
+        click.echo(f"{axis}      {'no value' if limits is None else '{:.4g} to {:.4g}'.format(*limits)}")
+    click.echo(f"units  look like {report['units'] or 'none that is known'}; the manifest says {manifest.units}")
+    y = {"up": "upwards", "down": "downwards", None: "where, cannot be told"}[report["y"]]
+    click.echo(f"y      grows {y}; the manifest says {report['said_y']}")
+    for message in report["refused"]:
+        click.echo(f"would drop: {message}")
+    show_report(report, as_json=False)
+    for warning in report["checks"]:
+        click.echo(f"Warning: {warning}", err=True)
+    if report["picture"]:
+        click.echo(f"drawn: {report['picture']}")
+
+
 def show_report(report: Mapping[str, Any], as_json: bool) -> None:
     from skelpipe.prepare.completeness import completeness_lines
 
@@ -206,7 +282,7 @@ def show_report(report: Mapping[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(report))
         return
     if report.get("dry_run"):
-        click.echo("dry run: no recording is read, nothing is written")
+        click.echo("dry run: nothing is written")
     if report.get("was_complete"):
         click.echo(f"{report['out']}: already complete, nothing to do")
     click.echo(f"{report['out']}: {report['train']:,} training and {report['test']:,} test clips")

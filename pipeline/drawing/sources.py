@@ -39,6 +39,7 @@ __all__ = [
     "raw_scene",
     "raw_title",
     "read_raw",
+    "recording_scene",
 ]
 
 RATES = {"ntu-skeleton": 30.0, "pku-text": 30.0, "msr-text": 15.0}  # frames per second, of readers of Kinect files
@@ -86,7 +87,11 @@ def raw_scene(path: str, manifest: Manifest, view: str) -> Scene:
 
     RawError where the file is missing or damaged.
     """
-    recording = read_raw(path, manifest)
+    return recording_scene(read_raw(path, manifest), path, manifest, view)
+
+
+def recording_scene(recording: Recording, path: str, manifest: Manifest, view: str) -> Scene:
+    """Return the scene of a recording as it was read from the file `path`; RawError where it shows no body."""
     joint, bodies = recording_clip(recording.counts, recording.ids, recording.xyz, recording.scores)
     if not bodies:
         raise RawError(f"{path}: no body in any of its {recording.frames} frames")

@@ -32,7 +32,7 @@ from skelpipe.raw.source import find_raw_files
 from skelpipe.storage import open_filesystem
 from skelpipe.storage.filesystem import Filesystem
 
-__all__ = ["FORMATS", "Options", "Outcome", "prepare", "survey", "write_dataset"]
+__all__ = ["FORMATS", "Options", "Outcome", "clip_shape", "prepare", "survey", "write_dataset"]
 
 CLUTTER = "written by macOS or Windows beside the files (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
 SHOWN = 3  # reasons that a message lists
@@ -179,7 +179,7 @@ def _require_a_clip(manifest: Manifest, plan: Plan, options: Options) -> None:
 
     Reads recordings up to the first that becomes a clip, usually one.
     """
-    shape = _shape(manifest, options)
+    shape = clip_shape(manifest, options)
     how = (options.dtype, options.profile, options.second_body, options.policies)
     reader = ClipReader(manifest, shape, *how, skip_bad=True)
     for sample in plan.samples:
@@ -195,7 +195,7 @@ def _jobs(
     manifest: Manifest, plan: Plan, options: Options, writer: DatasetWriter, skip_bad: bool, settings: str
 ) -> tuple[list[ShardJob], list[VideoJob]]:
     """Return the jobs for all shards and tars of videos; `settings` is a hash of everything that decides them."""
-    shape = _shape(manifest, options)
+    shape = clip_shape(manifest, options)
     where = (writer.folder, writer.receipts)
     profile = (options.profile, options.second_body, options.policies)
     how = (*where, shape, options.dtype, *profile, skip_bad, settings)
@@ -206,7 +206,8 @@ def _jobs(
     return shards, [VideoJob(manifest, video, *video_how) for video in videos]
 
 
-def _shape(manifest: Manifest, options: Options) -> tuple[int, int, int, int]:
+def clip_shape(manifest: Manifest, options: Options) -> tuple[int, int, int, int]:
+    """Return the shape [C,T,V,M] of the clips."""
     return (len(manifest.stored_channels), options.frames, len(manifest.layout), options.bodies)
 
 
