@@ -125,9 +125,10 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
 def _files(paths: Sequence[str]) -> list[RawFile]:
     """List files and the files in folders; a file given by name counts once."""
     found: dict[str, RawFile] = {}
-    for path in map(Path, paths):
-        if "://" in str(path):
-            raise UsageError(f"{path}: is imported from a file on this machine: download it first")
+    for said in paths:
+        if "://" in said:
+            raise UsageError(f"{said}: is imported from a file on this machine: download it first")
+        path = Path(said)
         if path.is_dir():
             files = find_raw_files([path])
         elif path.is_file():

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
+from isal import isal_zlib
 
 from skelpipe.errors import RawError
 
-__all__ = ["is_npy", "map_file", "map_npy", "map_npz", "npy_array"]
+__all__ = ["check_npz", "is_npy", "map_file", "map_npy", "map_npz", "npy_array"]
 
 MAGIC = b"\x93NUMPY"
 HEADER = 1 << 14  # bytes; numpy refuses longer headers
@@ -24,6 +25,7 @@ UNREADABLE = (ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowE
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
 ENCRYPTED = 1
+PIECE = 1 << 24  # bytes whose CRC is computed at once
 MOST_INFLATED = 1 << 30  # bytes of a compressed array, which each worker keeps in memory
 
 
@@ -99,6 +101,23 @@ def map_npz(path: str) -> Mapping[str, np.ndarray]:
     return _npz(path, changed)
 
 
+def check_npz(path: str) -> None:
+    """Compare the mapped arrays of an .npz file with their CRCs; RawError names the one that is damaged.
+
+    It reads the whole file; compressed arrays are checked whenever they are unpacked.
+    """
+    map_npz(path)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                continue
+            content, crc = _stored(path, info), 0
+            for start in range(0, len(content), PIECE):
+                crc = isal_zlib.crc32(content[start : start + PIECE], crc)
+            if crc != info.CRC:
+                raise RawError(f"{path}: {info.filename}: damaged: its CRC is not what the archive says")
+
+
 @lru_cache(maxsize=4)
 def _npz(path: str, _changed: int) -> Mapping[str, np.ndarray]:
     try:
@@ -125,6 +144,12 @@ def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.nd
         with archive.open(info) as member:
             inflated = member.read(info.file_size + 1)
         return npy_array(memoryview(inflated), where)
+    return npy_array(_stored(path, info), where)
+
+
+def _stored(path: str, info: zipfile.ZipInfo) -> memoryview:
+    """Return the bytes of an array that is not compressed, mapped."""
+    where = f"{path}: {info.filename}"
     mapped = map_file(path)
     head = bytes(mapped[info.header_offset : info.header_offset + LOCAL_HEADER.size])
     if len(head) < LOCAL_HEADER.size or not head.startswith(LOCAL_MAGIC):
@@ -136,4 +161,4 @@ def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.nd
         raise RawError(
             f"{where}: {info.file_size} bytes are expected, found {len(content)} (cut off in download?)"
         )
-    return npy_array(content, where)
+    return content

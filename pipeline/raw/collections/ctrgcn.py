@@ -14,7 +14,7 @@ from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of
 from skelpipe.raw.collections.labels import labels_of
 from skelpipe.raw.collections.padded import padded_recording
 from skelpipe.raw.form import Form
-from skelpipe.raw.mapped_arrays import map_npz
+from skelpipe.raw.mapped_arrays import check_npz, map_npz
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
 
@@ -44,6 +44,7 @@ def index_ctrgcn(request: Request) -> Contents:
         )
     file = files[0]
     arrays = map_npz(file.path)
+    check_npz(file.path)
     entries: list[Entry] = []
     widths, lengths, classes, one_hot = set(), set(), 0, False
     for key in _keys(arrays):

@@ -188,7 +188,7 @@ def _table(file: RawFile) -> Sequence[tuple[str, Mapping[str, str | int]]]:
                 raise RawError(f"{file.path}:{reader.line_num}: {columns} columns are expected, as in line 1")
             rows.append((f"{file.path}:{reader.line_num}", dict(row)))
     except csv.Error as error:
-        raise RawError(f"{file.path}:{reader.line_num}: is no row of a table: {error}") from None
+        raise RawError(f"{file.path}:{reader.line_num + 1}: is no row of a table: {error}") from None
     return rows
 
 

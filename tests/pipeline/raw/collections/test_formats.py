@@ -1,0 +1,41 @@
+"""Which format some files are of: proven by their contents, or refused with what to say."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from skelpipe.errors import RawError, UsageError
+from skelpipe.raw.collections.contents import Request
+from skelpipe.raw.collections.formats import IMPORT_FORMATS, find_contents
+from skelpipe.raw.source import find_raw_files
+
+
+def request(folder) -> Request:
+    return Request(find_raw_files([folder]))
+
+
+def test_files_of_no_format(tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    np.save(tmp_path / "weights.npy", np.zeros(3))
+    with pytest.raises(UsageError, match="no file of a known format is found. Known are ctrgcn-npz") as caught:
+        find_contents(request(tmp_path), None)
+    assert all(name in str(caught.value) for name in IMPORT_FORMATS)
+
+
+def test_files_of_two_formats_have_to_be_told_apart(tmp_path) -> None:
+    array = np.ones((2, 3, 10, 25, 2), np.float32)
+    for name in ("train_data", "train_position"):
+        np.save(tmp_path / f"{name}.npy", array)
+    np.save(tmp_path / "train_label.npy", np.array([0, 1]))
+    with pytest.raises(UsageError, match="several formats: .*--format stgcn-npy or crosclr-npy"):
+        find_contents(request(tmp_path), None)
+    assert find_contents(request(tmp_path), "crosclr-npy")[1].made_by == "crosclr"
+    assert find_contents(request(tmp_path), "stgcn-npy")[1].made_by == ""
+
+
+def test_a_hostile_pickle_beside_an_array_is_refused(tmp_path) -> None:
+    np.save(tmp_path / "train_data.npy", np.ones((1, 3, 10, 25, 2), np.float32))
+    (tmp_path / "train_label.pkl").write_bytes(pickle.dumps(print))
+    with pytest.raises(RawError, match=r"train_label.pkl: asks for builtins.print"):
+        find_contents(request(tmp_path), None)
