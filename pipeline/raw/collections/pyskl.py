@@ -43,8 +43,9 @@ def index_pyskl(request: Request) -> Contents:
     files = [file for file in request.files if _looks_like(file)] or list(request.files)
     entries: list[Entry] = []
     outside: Counter[str] = Counter()
-    shapes: Counter[tuple[int, int]] = Counter()
-    bodies, split, notes = 1, "", ()
+    shapes: Counter[tuple[int, ...]] = Counter()
+    bodies, split = 1, ""
+    notes: tuple[str, ...] = ()
     for file in files:
         lists, annotations = _content(file.path, file.changed)
         split, subsets, notes = _subsets(file, lists, request)
