@@ -4,12 +4,14 @@ import json
 import pickle
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
+from skelpipe.raw.collections.formats import IMPORT_FORMATS
 
 
 @pytest.fixture
@@ -204,6 +206,12 @@ def test_json_is_one_object(run, tmp_path) -> None:
     stgcn(tmp_path / "poses")
     report = json.loads(run("poses", "--out", "ds", "--json").stdout)
     assert report["train"] == 6
+
+
+def test_the_help_lists_every_format() -> None:
+    option = next(each for each in main.commands["import"].params if each.name == "format_name")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(IMPORT_FORMATS)
 
 
 def test_wrong_words_are_usage(run, tmp_path) -> None:
