@@ -406,9 +406,9 @@ def _key(value: Any) -> Any:
     return value
 
 
-# The opcodes. B1 to B8 are little-endian sizes.
-B1, B2, B4, B8 = struct.Struct("<B"), struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
-S4, F8 = struct.Struct("<i"), struct.Struct(">d")
+# The opcodes. U1 to U8 are little-endian unsigned numbers.
+U1, U2, U4, U8 = struct.Struct("<B"), struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
+S4, DOUBLE = struct.Struct("<i"), struct.Struct(">d")
 
 
 def _text(machine: _Machine, size: struct.Struct) -> None:
@@ -499,11 +499,11 @@ def _tuple(values: list[Any]) -> tuple[Any, ...]:
 
 
 def _frame(machine: _Machine) -> None:
-    machine.number(B8)  # the size of a frame helps only those who read a file piece by piece
+    machine.number(U8)  # the size of a frame helps only those who read a file piece by piece
 
 
 def _protocol(machine: _Machine) -> None:
-    version = machine.number(B1)
+    version = machine.number(U1)
     if version > LAST_PROTOCOL:
         raise _DamageError(f"a pickle of protocol {version}: 0 to {LAST_PROTOCOL} are known")
 
@@ -548,8 +548,8 @@ def _float_line(machine: _Machine) -> None:
 
 
 def _binary_float(machine: _Machine) -> None:
-    start, machine.at = machine.at, machine.at + F8.size
-    machine.push(F8.unpack_from(machine.data, start)[0])
+    start, machine.at = machine.at, machine.at + DOUBLE.size
+    machine.push(DOUBLE.unpack_from(machine.data, start)[0])
 
 
 OPCODES: dict[int, Callable[[_Machine], None]] = {
@@ -565,23 +565,23 @@ OPCODES: dict[int, Callable[[_Machine], None]] = {
         "I": _decimal,
         "L": _decimal,
         "J": lambda m: m.push(m.number(S4)),
-        "K": lambda m: m.push(m.number(B1)),
-        "M": lambda m: m.push(m.number(B2)),
-        "\x8a": lambda m: _binary_long(m, B1),
-        "\x8b": lambda m: _binary_long(m, B4),
+        "K": lambda m: m.push(m.number(U1)),
+        "M": lambda m: m.push(m.number(U2)),
+        "\x8a": lambda m: _binary_long(m, U1),
+        "\x8b": lambda m: _binary_long(m, U4),
         "F": _float_line,
         "G": _binary_float,
         "S": _python2_string,
-        "T": lambda m: _python2_text(m, B4),
-        "U": lambda m: _python2_text(m, B1),
+        "T": lambda m: _python2_text(m, U4),
+        "U": lambda m: _python2_text(m, U1),
         "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
-        "X": lambda m: _text(m, B4),
-        "\x8c": lambda m: _text(m, B1),
-        "\x8d": lambda m: _text(m, B8),
-        "B": lambda m: _bytes(m, B4),
-        "C": lambda m: _bytes(m, B1),
-        "\x8e": lambda m: _bytes(m, B8),
-        "\x96": lambda m: _bytes(m, B8),
+        "X": lambda m: _text(m, U4),
+        "\x8c": lambda m: _text(m, U1),
+        "\x8d": lambda m: _text(m, U8),
+        "B": lambda m: _bytes(m, U4),
+        "C": lambda m: _bytes(m, U1),
+        "\x8e": lambda m: _bytes(m, U8),
+        "\x96": lambda m: _bytes(m, U8),
         "]": lambda m: m.make([]),
         "l": lambda m: m.make(m.to_mark()),
         "a": _append,
@@ -599,12 +599,12 @@ OPCODES: dict[int, Callable[[_Machine], None]] = {
         "\x90": _add_items,
         "\x91": lambda m: m.make(set(map(_key, m.to_mark()))),
         "p": lambda m: m.remember(int(m.line())),
-        "q": lambda m: m.remember(m.number(B1)),
-        "r": lambda m: m.remember(m.number(B4)),
+        "q": lambda m: m.remember(m.number(U1)),
+        "r": lambda m: m.remember(m.number(U4)),
         "\x94": lambda m: m.remember(len(m.memo)),
         "g": lambda m: m.recall(int(m.line())),
-        "h": lambda m: m.recall(m.number(B1)),
-        "j": lambda m: m.recall(m.number(B4)),
+        "h": lambda m: m.recall(m.number(U1)),
+        "j": lambda m: m.recall(m.number(U4)),
         "c": _global,
         "\x93": _stack_global,
         "R": lambda m: m.reduce(),
