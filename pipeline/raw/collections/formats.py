@@ -1,6 +1,8 @@
 """The formats that `skelpipe import` knows, and which of them some files are of."""
 
-from skelpipe.errors import UsageError
+from pathlib import Path
+
+from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Contents, ImportFormat, Request
 from skelpipe.raw.collections.ctrgcn import claims_ctrgcn, index_ctrgcn, read_ctrgcn
 from skelpipe.raw.collections.hub import claims_hub, index_hub
@@ -12,8 +14,9 @@ from skelpipe.raw.collections.stgcn import (
     index_stgcn,
     read_array,
 )
+from skelpipe.raw.source import RawFile
 
-__all__ = ["IMPORT_FORMATS", "find_contents"]
+__all__ = ["IMPORT_FORMATS", "find_contents", "import_hint"]
 
 IMPORT_FORMATS: dict[str, ImportFormat] = {
     each.name: each
@@ -46,3 +49,15 @@ def find_contents(request: Request, format_name: str | None) -> tuple[ImportForm
         names = " or ".join(each.name for each in claiming)
         raise UsageError(f"{where}: there are files of several formats: give fewer files, or say --format {names}")
     return claiming[0], claiming[0].index(request)
+
+
+def import_hint(path: str) -> str:
+    """Return what to type for a file that holds many recordings, or "" if it is of no format of an import."""
+    request = Request([RawFile(Path(path).name, path, 0)])
+    for each in IMPORT_FORMATS.values():
+        try:
+            if each.read is not None and each.claims(request):
+                return f"it holds many recordings ({each.title}): skelpipe import {path}"
+        except RawError:
+            continue
+    return ""

@@ -7,7 +7,7 @@ import pytest
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Request
-from skelpipe.raw.collections.formats import IMPORT_FORMATS, find_contents
+from skelpipe.raw.collections.formats import IMPORT_FORMATS, find_contents, import_hint
 from skelpipe.raw.source import find_raw_files
 
 
@@ -39,3 +39,24 @@ def test_a_hostile_pickle_beside_an_array_is_refused(tmp_path) -> None:
     (tmp_path / "train_label.pkl").write_bytes(pickle.dumps(print))
     with pytest.raises(RawError, match=r"train_label.pkl: asks for builtins.print"):
         find_contents(request(tmp_path), None)
+
+
+def test_a_hint_for_files_that_hold_many_recordings(tmp_path) -> None:
+    np.savez(tmp_path / "NTU60_CS.npz", x_train=np.ones((1, 9, 150)), y_train=np.array([0]))
+    np.save(tmp_path / "train_data.npy", np.ones((1, 3, 10, 25, 2), np.float32))
+    np.save(tmp_path / "p1_a2.npy", np.ones((10, 25, 3)))
+    np.savez(tmp_path / "p1_a2.npz", poses=np.ones((10, 25, 3)))
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    (tmp_path / "gym.pkl").write_bytes(pickle.dumps({"annotations": [{"frame_dir": "a"}]}))
+    for name, said in (
+        ("NTU60_CS.npz", "CTR-GCN's"),
+        ("train_data.npy", "st-gcn's"),
+        ("gym.pkl", "a pickle of pyskl"),
+        ("p1_a2.npy", ""),
+        ("p1_a2.npz", ""),
+        ("cut.npz", ""),
+        ("none.npy", ""),
+    ):
+        hint = import_hint(str(tmp_path / name))
+        assert hint.endswith(f"skelpipe import {tmp_path / name}") if said else hint == ""
+        assert said in hint
