@@ -46,6 +46,14 @@ def test_a_frame_at_the_origin_shows_nobody() -> None:
     assert np.array_equal(recording.xyz, given[[0, 2]])
 
 
+def test_a_joint_that_is_nan_was_not_found() -> None:
+    given = GIVEN.copy()
+    given[1, 7] = np.nan
+    recording = read(written(given.tolist()))
+    assert recording.counts.tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(recording.xyz, given)
+
+
 def changed(frame: int, joint: int | None, value):
     frames = GIVEN.tolist()
     if joint is None:
@@ -57,32 +65,39 @@ def changed(frame: int, joint: int | None, value):
 
 DAMAGES = {
     "empty": ("", r"the file is empty"),
-    "cut off": (written(GIVEN.tolist())[:200], r"a\.json:1: column \d+: no JSON: .* \(cut off in download\?\)"),
-    "no JSON": ("1.0 2.0 3.0 4.0\n", r"a\.json:1: column 5: no JSON: Extra data"),
-    "NUL bytes": ("\0" * 400, r"a\.json:1: column 1: no JSON"),
-    "a list": ("[1, 2]", r"a JSON object with the key 'skeletons' is expected, found \[1, 2\]"),
-    "another object": ('{"people": []}', r"found the keys \[\"people\"\]"),
-    "no frame": (written([]), r"skeletons is to be a list of frames, found \[\]"),
-    "no list": (written("none"), r'a list of frames, found "none"'),
+    "cut off": (written(GIVEN.tolist())[:200], r"\(cut off in download\?\)"),
+    "no JSON": ("1.0 2.0 3.0 4.0\n", r"a\.json:1: is no JSON: Extra data, column 5"),
+    "NUL bytes": ("\0" * 400, r"holds 400 NUL bytes"),
+    "a list": ("[1, 2]", r"an object with 'skeletons' is expected, found \[1, 2\]"),
+    "another object": ('{"people": []}', r"the key 'skeletons' is missing"),
+    "a key twice": ('{"skeletons": [], "skeletons": []}', r"the key 'skeletons' is given twice"),
+    "no frame": (written([]), r"skeletons holds no frame"),
+    "no list": (written("none"), r"skeletons: a list of frames is expected, found 'none'"),
     "a missing joint": (
         changed(1, None, GIVEN[1, :-1].tolist()),
         r"frame 2: 20 joints are expected, found 19 joints",
     ),
     "a frame that is none": (changed(2, None, 7), r"frame 3: 20 joints are expected, found 7"),
     "two numbers": (changed(1, 4, [1.0, 2.0]), r"frame 2, joint 5: 3 numbers are expected, found \[1\.0, 2\.0\]"),
-    "a joint that is none": (changed(1, 4, None), r"frame 2, joint 5: 3 numbers are expected, found null"),
-    "a text": (changed(2, 19, [1.0, "2.0", 3.0]), r'frame 3, joint 20: "2\.0" is not a number'),
-    "true": (changed(0, 0, [True, 1.0, 1.0]), r"frame 1, joint 1: true is not a number"),
-    "null": (changed(0, 0, [1.0, None, 1.0]), r"frame 1, joint 1: null is not a number"),
-    "not a number": (changed(0, 0, [1.0, float("nan"), 1.0]), r"NaN is no position"),
-    "infinite": (changed(0, 0, [1.0, float("-inf"), 1.0]), r"-Infinity is no position"),
+    "a joint that is none": (changed(1, 4, None), r"frame 2, joint 5: 3 numbers are expected, found nothing"),
+    "a text": (changed(2, 19, [1.0, "2.0", 3.0]), r"frame 3, joint 20: '2\.0' is not a number"),
+    "true": (changed(0, 0, [True, 1.0, 1.0]), r"frame 1, joint 1: True is not a number"),
+    "null": (changed(0, 0, [1.0, None, 1.0]), r"frame 1, joint 1: nothing is not a number"),
+    "infinite": (
+        changed(0, 0, [1.0, float("-inf"), 1.0]),
+        r"frame 1, joint 1: \[1\.0, -inf, 1\.0\] .* not finite",
+    ),
     "beyond floats": (
         changed(0, 0, [0, 7e7, 0]).replace("70000000.0", "1e999"),
         r"frame 1, joint 1: .* not finite",
     ),
     "a huge integer": (changed(0, 0, [10**400, 0, 0]), r"a whole number is too large"),
     "nested": ("[" * 200_000, r"nested too deeply"),
-    "UTF-16": (written(GIVEN.tolist()).encode("utf-16"), r"byte 1 is no UTF-8 text"),
+    "UTF-16": (written(GIVEN.tolist()).encode("utf-16"), r"NUL bytes: it is damaged, or no JSON in UTF-8"),
+    "Latin-1": (
+        written(GIVEN.tolist(), who="\xe9").replace("\\u00e9", "\xe9").encode("latin-1"),
+        r"is no UTF-8 text",
+    ),
     "nobody": (written(np.zeros((4, 20, 3)).tolist()), r"no body in any of its 4 frames"),
 }
 
