@@ -20,6 +20,7 @@ __all__ = ["draw_average_motion", "draw_strips", "new_figure", "require_matplotl
 POSES = 10
 MARGIN = 0.15  # of the body's extent, between poses
 SCALE_BAR = 0.5  # metres
+METRES = "metres"
 
 
 def require_matplotlib() -> None:
@@ -64,19 +65,19 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
     figure = new_figure(1.25 * POSES, 5.2)
     above, below = _rows(figure, 2)
     anchor = dataset.anchor("joint")
-    _strip(above, anchor, layout, _frame([anchor]))
-    count = dataset.count("train")
+    count, units = dataset.count("train"), dataset.card["units"]
+    _strip(above, anchor, layout, _frame([anchor]), bar_shown=units == METRES)
     above.set_title(
-        f"average motion of {dataset.name} {dataset.split}: mean of {count:,} training clips, metres",
+        f"average motion of {dataset.name} {dataset.split}: mean of {count:,} training clips, {units}",
         fontsize=9,
         loc="left",
     )
     # the last motion frame is 0 by definition
     speed = np.linalg.norm(positions(dataset.anchor("motion"))[..., 0], axis=0)[:-1]
     for part, colour in part_colours(layout).items():
-        mean = 1000 * speed[:, list(layout.parts[part])].mean(axis=1)
+        mean = (1000 if units == METRES else 1) * speed[:, list(layout.parts[part])].mean(axis=1)
         below.plot(mean, color=colour, label=part, linewidth=1.5)
-    below.set(xlabel="frame", ylabel="mm per frame")
+    below.set(xlabel="frame", ylabel=f"{'mm' if units == METRES else units} per frame")
     below.set_title("motion anchor, first body: mean length per part", fontsize=9, loc="left")
     below.legend(fontsize=8, ncols=len(layout.parts), frameon=False)
     below.spines[["top", "right"]].set_visible(False)
@@ -114,8 +115,18 @@ def _seen(clip: np.ndarray) -> np.ndarray:
     return clip[:2] * np.array([-1 if clip[2].any() else 1, 1]).reshape(2, 1, 1, 1)
 
 
-def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, float, float, float]) -> None:
-    """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint."""
+def _strip(
+    axes: Any,
+    clip: np.ndarray,
+    layout: "Layout",
+    frame: tuple[float, float, float, float],
+    *,
+    bar_shown: bool = True,
+) -> None:
+    """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint.
+
+    `bar_shown` adds a bar of `SCALE_BAR` metres.
+    """
     present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
     colour_of = joint_colours(layout)
     seen = _seen(clip)
@@ -137,8 +148,9 @@ def _strip(axes: Any, clip: np.ndarray, layout: "Layout", frame: tuple[float, fl
             f"frame {t}", (number * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"
         )
     bar = right + (POSES - 1) * step + 0.1  # a scale bar at the right end
-    axes.plot([bar, bar], [bottom, bottom + SCALE_BAR], color="#666666", linewidth=1.5)
-    axes.annotate(f" {SCALE_BAR} m", (bar, bottom + SCALE_BAR / 2), va="center", fontsize=7, color="#666666")
+    if bar_shown:
+        axes.plot([bar, bar], [bottom, bottom + SCALE_BAR], color="#666666", linewidth=1.5)
+        axes.annotate(f" {SCALE_BAR} m", (bar, bottom + SCALE_BAR / 2), va="center", fontsize=7, color="#666666")
     axes.set_aspect("equal", anchor="W")
     axes.set_xlim(left - 0.1, bar + 0.4)
     axes.set_ylim(bottom - 0.25, top + 0.1)
