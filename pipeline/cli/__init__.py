@@ -5,6 +5,7 @@ import click
 from skelpipe import __version__
 from skelpipe.cli.bench import bench
 from skelpipe.cli.copy import copy
+from skelpipe.cli.export import export
 from skelpipe.cli.import_ import import_
 from skelpipe.cli.info import info
 from skelpipe.cli.prepare import prepare
@@ -22,5 +23,5 @@ def main() -> None:
     """Turn raw skeleton recordings into datasets that training reads at memory speed."""
 
 
-for _command in (synth, prepare, import_, stats, verify, info, show, copy, bench):
+for _command in (synth, prepare, import_, stats, verify, info, show, copy, export, bench):
     main.add_command(_command)
