@@ -44,9 +44,9 @@ SHOWN = 5
 @click.option(
     "--raw",
     multiple=True,
-    metavar="DIR|ZIP",
-    help="Folder of raw recordings, at any depth, or .zip archive as downloaded; may be given more than once"
-    " [default: raw/DATASET].",
+    metavar="DIR|ARCHIVE",
+    help="Folder of raw recordings, at any depth, or .zip, .tar or .tar.gz archive as downloaded; may be given more"
+    " than once [default: raw/DATASET].",
 )
 @click.option(
     "--out",
