@@ -20,6 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, seed_option
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.plot import draw_strips, new_figure, save_figure
@@ -91,6 +92,7 @@ def empty_folder(out: Path) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="Example: python train/demo.py --out demo",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

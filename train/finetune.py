@@ -38,6 +38,7 @@ from skelpipe.train.running.run import RunOptions
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.running.script_options import (
+    balanced_option,
     common_options,
     dataset_script,
     own_view_option,
@@ -71,6 +72,7 @@ class FinetuneOptions:
     batch_size: int | None
     lr: float | None
     settings: tuple[str, ...]
+    balanced: bool
     out: Path | None
     resume: bool
     overwrite: bool
@@ -250,6 +252,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
 @own_view_option
 @training_options
 @set_option("modes=eval")
+@balanced_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run folder [default: runs/PROTOCOL-DATASET-VIEW-NAME]."
 )

@@ -20,6 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
@@ -205,6 +206,7 @@ def default_folder(result: Mapping[str, Any], method: str | None) -> Path:
 
 
 @click.command(
+    cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: python train/fuse.py runs/joint runs/motion --weights joint=0.6,motion=0.4",
 )

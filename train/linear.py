@@ -36,6 +36,7 @@ from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.run_folder import CLASSIFIER
 from skelpipe.train.running.script_options import (
+    balanced_option,
     common_options,
     dataset_script,
     features_option,
@@ -62,6 +63,7 @@ class LinearOptions(EvaluationOptions):
     epochs: int | None
     batch_size: int | None
     lr: float | None
+    balanced: bool
     augment: bool
     save_features: bool
 
@@ -69,7 +71,14 @@ class LinearOptions(EvaluationOptions):
         """Return name and recipe, overrides applied; the default is that of the paper of `method`."""
         name = self.recipe or RECIPES.get(method or "", PROTOCOL)
         recipe = load_recipe(name, LinearRecipe)
-        recipe = with_overrides(recipe, self.settings, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        recipe = with_overrides(
+            recipe,
+            self.settings,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            balanced=self.balanced or None,
+        )
         return Path(name).stem, recipe
 
 
@@ -181,6 +190,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
 )
 @set_option("optimiser.lr=1")
 @training_options
+@balanced_option
 @features_option("h")
 @click.option("--augment", is_flag=True, help="Crop and shear training clips afresh every epoch: slow.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/linear-DATASET-VIEW-NAME].")

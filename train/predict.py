@@ -20,6 +20,7 @@ import click
 import numpy as np
 import torch
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
@@ -135,6 +136,7 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 @click.command(
+    cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr a.skeleton",
 )

@@ -2,6 +2,7 @@
 
     python train/pretrain.py --shards data/ntu120-xset
     python train/pretrain.py --shards data/ntu60-xsub --view bone --amp
+    python train/pretrain.py --shards data/ntu60-xsub --shards data/pkummd1-xsub --weight 1 --weight 0.5
     python train/pretrain.py --shards data/ntu60-xsub --set encoder.width=64 --set queue=16384
     python train/pretrain.py --shards data/ntu60-xsub --resume
     python train/pretrain.py --shards data/ntu60-xsub --recipe actclr-released --checkpoint runs/aimclr
@@ -23,10 +24,11 @@ from typing import Any
 import click
 
 from skelpipe.cli.options import view_option
-from skelpipe.dataset import Dataset
+from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import CLIP_READERS
+from skelpipe.loader.stream import epoch_size
 from skelpipe.models.build import METHODS
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.reported import reported_knn, reported_text
@@ -51,7 +53,8 @@ __all__ = ["choose_recipe", "fit_recipe", "main"]
 class PretrainOptions:
     """The command line, one field per option; None where the recipe decides."""
 
-    shards: str
+    shards: tuple[str, ...]
+    weight: tuple[float, ...]
     cache: Path | None
     cache_size: int | None
     method: str | None
@@ -76,17 +79,31 @@ class PretrainOptions:
     as_json: bool
 
 
+def open_datasets(asked: PretrainOptions) -> Dataset:
+    """Open the dataset, or join several; UsageError where they, or their weights, do not fit together."""
+    weights = asked.weight or None
+    if weights and len(weights) != len(asked.shards):
+        raise UsageError(
+            f"--shards names {len(asked.shards)} datasets and --weight {len(weights)} weights: give one for "
+            "each --shards, in the same order"
+        )
+    parts = [Dataset.open(each, cache=asked.cache, cache_size=asked.cache_size) for each in asked.shards]
+    if len(parts) == 1 and weights and weights != (1.0,):
+        raise UsageError("--weight is for several datasets: an epoch of a single one has every clip once")
+    return parts[0] if len(parts) == 1 else JoinedDataset(parts, weights)
+
+
 def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], None]) -> PretrainRecipe:
     """Return the recipe adapted to this dataset; each value that changes is reported in one line."""
-    count, frames = dataset.count("train"), dataset.shape[1]
-    if not count:
+    if not dataset.count("train"):
         raise DatasetError(f"{dataset.path}: the train subset is empty, there is nothing to train on")
+    count, frames = epoch_size(dataset, "train"), dataset.shape[1]
     if frames != recipe.frames:
         say(f"the recipe trains on {recipe.frames} frames, {dataset.path} has {frames}: training on {frames}")
     if count < recipe.batch_size:
         say(f"batch_size {recipe.batch_size} lowered to {count}: the train subset has no more clips")
-    if recipe.queue > count:
-        say(f"the queue of {recipe.queue} is larger than the {count} training clips: it holds a clip's own keys")
+    if recipe.queue > (clips := dataset.count("train")):
+        say(f"the queue of {recipe.queue} is larger than the {clips} training clips: it holds a clip's own keys")
     return replace(recipe, frames=frames, batch_size=min(recipe.batch_size, count))
 
 
@@ -100,7 +117,15 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     return recipe
 
 
-@dataset_script("python train/pretrain.py --shards data/ntu120-xset")
+@dataset_script("python train/pretrain.py --shards data/ntu120-xset", several=True)
+@click.option(
+    "--weight",
+    type=float,
+    multiple=True,
+    metavar="W",
+    help="With several datasets, one for each in the order of --shards: how often its clips come in an epoch "
+    "[default: 1, every clip once].",
+)
 @click.option("--method", help="What to train [default: the recipe's, else skeletonclr].")
 @click.option(
     "--recipe", metavar="NAME|FILE", help=f"Values to train with: {', '.join(builtin_recipes())}, or a YAML file."
@@ -146,7 +171,7 @@ def main(**given: Any) -> None:
     """
     asked = PretrainOptions(**given)
     console = Console()
-    dataset = Dataset.open(asked.shards, cache=asked.cache, cache_size=asked.cache_size)
+    dataset = open_datasets(asked)
     recipe = choose_recipe(asked.method, asked.recipe)
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
     recipe = fit_recipe(recipe, dataset, console.say)
@@ -178,7 +203,7 @@ def main(**given: Any) -> None:
         figures = "".join(f", {name} {value:.1f} %{reported_text(summary, name)}" for name, value in measured)
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
-        shards, stripped = shown_url(asked.shards)
+        shards, stripped = shown_url(asked.shards[0])
         evaluate = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
         if asked.cache is not None:
             evaluate += ["--cache", str(asked.cache)]

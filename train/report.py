@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.train.reporting.report import write_report
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 
 @click.command(
+    cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: python train/report.py runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
 )

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, UsageError
@@ -127,6 +128,7 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 
 @click.command(
+    cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run",
 )

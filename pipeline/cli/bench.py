@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
     device_option,
     errors_as_messages,
@@ -26,7 +27,7 @@ FRAMES = 50
 CLIPS = 2048  # in the synthetic dataset
 
 
-@click.command(epilog="Example: skelpipe bench --what augment --frames 50 --seconds 1")
+@click.command(cls=Command, epilog="Example: skelpipe bench --what augment --frames 50 --seconds 1")
 @click.option(
     "--what",
     type=click.Choice(["augment", "stream", "loader", "all"]),

@@ -5,12 +5,13 @@ from dataclasses import asdict
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option, workers_option
 
 __all__ = ["copy"]
 
 
-@click.command(epilog="Example: skelpipe copy data/ntu60-xsub file:///mnt/big/ntu60-xsub")
+@click.command(cls=Command, epilog="Example: skelpipe copy data/ntu60-xsub file:///mnt/big/ntu60-xsub")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option, resolve_shards, unresolved_shards_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["info"]
 
 
-@click.command(epilog="Example: skelpipe info --shards data/ntu60-xsub --json")
+@click.command(cls=Command, epilog="Example: skelpipe info --shards data/ntu60-xsub --json")
 @unresolved_shards_option
 @click.option(
     "--layout",

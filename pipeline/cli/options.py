@@ -20,6 +20,7 @@ __all__ = [
     "policy_options",
     "resolve_shards",
     "seed_option",
+    "several_shards_option",
     "shards_option",
     "unresolved_shards_option",
     "view_option",
@@ -56,6 +57,19 @@ def _resolved(_ctx: click.Context, _param: click.Parameter, value: str | None) -
         raise click.UsageError(str(error)) from None
 
 
+def _all_resolved(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(value for value in values if value) or (_resolved(ctx, param, None),)
+
+
+class OneUrl(click.ParamType):
+    """A folder or URL, which may hold spaces: an environment variable names one."""
+
+    name = "url"
+
+    def split_envvar_value(self, rv: str) -> tuple[str]:
+        return (rv,)
+
+
 _shards = functools.partial(
     click.option,
     "--shards",
@@ -65,6 +79,16 @@ _shards = functools.partial(
 )
 shards_option = _shards(callback=_resolved)
 unresolved_shards_option = _shards()  # for commands that can run without a dataset; they call resolve_shards
+several_shards_option = click.option(
+    "--shards",
+    envvar="SKELPIPE_SHARDS",
+    metavar="URL",
+    multiple=True,
+    type=OneUrl(),
+    callback=_all_resolved,
+    help="Dataset to read; given again, several datasets in one stream [default: $SKELPIPE_SHARDS, the current "
+    "folder, or the only dataset under data/].",
+)
 view_option = click.option(
     "--view",
     type=click.Choice(["joint", "bone", "motion"]),

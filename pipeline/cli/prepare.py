@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ SHOWN = 5
 
 
 @click.command(
-    epilog="Example: skelpipe prepare --dataset ntu60 --split xsub --raw raw/ntu60 --out data/ntu60-xsub"
+    cls=Command,
+    epilog="Example: skelpipe prepare --dataset ntu60 --split xsub --raw raw/ntu60 --out data/ntu60-xsub",
 )
 @click.option(
     "--dataset",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
     cache_options,
     errors_as_messages,
@@ -34,6 +35,7 @@ MIXES = ("skelemix", "skeletonmix", "mats")
 
 
 @click.command(
+    cls=Command,
     epilog="Example: skelpipe show --shards data/ntu60-xsub --id S001C001P003R001A010 --out clip.html",
 )
 @click.argument("raw_file", required=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option, shards_option
 
 __all__ = ["stats"]
@@ -13,7 +14,9 @@ __all__ = ["stats"]
 AGREEMENT = 1e-6  # metres
 
 
-@click.command(epilog="Example: skelpipe stats --average-motion --shards data/ntu60-xsub --plot anchor.png")
+@click.command(
+    cls=Command, epilog="Example: skelpipe stats --average-motion --shards data/ntu60-xsub --plot anchor.png"
+)
 @shards_option
 @click.option(
     "--average-motion",

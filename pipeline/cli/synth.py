@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option, seed_option, workers_option
 
 __all__ = ["synth"]
 
 
-@click.command(epilog="Example: skelpipe synth --dataset ntu60 --out raw/ntu60 --subjects 8 --actions 10 --seed 0")
+@click.command(
+    cls=Command,
+    epilog="Example: skelpipe synth --dataset ntu60 --out raw/ntu60 --subjects 8 --actions 10 --seed 0",
+)
 @click.option(
     "--dataset",
     type=click.Choice(["ntu60", "ntu120", "pkummd1", "pkummd2", "msr-action3d", "nw-ucla"]),

@@ -5,12 +5,13 @@ import sys
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option, shards_option, workers_option
 
 __all__ = ["verify"]
 
 
-@click.command(epilog="Example: skelpipe verify --shards data/ntu60-xsub")
+@click.command(cls=Command, epilog="Example: skelpipe verify --shards data/ntu60-xsub")
 @shards_option
 @workers_option
 @json_option

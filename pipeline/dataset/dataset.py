@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from skelpipe.dataset.gather import Pieces
     from skelpipe.dataset.mapped_clips import MappedClips
     from skelpipe.dataset.remote_files import RemoteFiles
-    from skelpipe.dataset.remote_rows import RemoteRows
+    from skelpipe.dataset.remote_rows import RemoteRows, RemoteShards
 
 __all__ = ["Dataset", "Reader"]
 
@@ -173,14 +173,8 @@ class Dataset:
         facts, remote = self.card["untrimmed"][subset], self.remote
         if remote is None:
             return open_videos(self.filesystem.local_path, facts, subset, *self.shape[2:], channels=self.shape[0])
-        return open_videos(
-            PurePath(),
-            facts,
-            subset,
-            *self.shape[2:],
-            lambda path: remote.map(path.as_posix()),
-            channels=self.shape[0],
-        )
+        map_file = partial(_map_remote, remote)
+        return open_videos(PurePath(), facts, subset, *self.shape[2:], map_file, channels=self.shape[0])
 
     def anchor(self, view: str) -> np.ndarray:
         """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""
@@ -227,11 +221,16 @@ class Reader:
     """
 
     def __init__(self, dataset: Dataset, subset: str, view: str) -> None:
-        self.shape = dataset.shape
+        self.shape, self._source = dataset.shape, (dataset, subset, view)
         geometry = dataset.geometry(view)
         self._dtype = np.dtype(geometry.dtype)
         rows = _rows(dataset, subset, geometry)
-        self._pieces, self.remote = rows, None if dataset.remote is None else cast("RemoteRows", rows)
+        self._pieces = rows
+        self.remote: RemoteShards | None = None if dataset.remote is None else cast("RemoteRows", rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open the same files."""
+        return _opened, self._source
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -264,6 +263,10 @@ class Reader:
         return rows
 
 
+def _opened(dataset: Dataset, subset: str, view: str) -> Reader:
+    return dataset.reader(subset, view)
+
+
 def _rows(dataset: Dataset, subset: str, geometry: Geometry) -> "Pieces | RemoteRows":
     ids = dataset.ids(subset)
     if dataset.remote is not None:
@@ -274,6 +277,10 @@ def _rows(dataset: Dataset, subset: str, geometry: Geometry) -> "Pieces | Remote
 
     pieces = map_subset(dataset.filesystem.local_path, dataset.card, subset, geometry, ids)
     return Pieces(pieces, np.dtype(geometry.dtype))
+
+
+def _map_remote(remote: "RemoteFiles", path: PurePath) -> np.ndarray:
+    return remote.map(path.as_posix())
 
 
 def _widen(half: np.ndarray, out: np.ndarray) -> None:

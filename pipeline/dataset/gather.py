@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import from_dtype, njit, types
 from numba.typed import List
 
 __all__ = ["Pieces"]
@@ -17,10 +17,15 @@ class Pieces:
     """Arrays [n,D] of one type as one sequence of rows: row r is row r - start of one of the arrays."""
 
     def __init__(self, pieces: Sequence[np.ndarray], dtype: np.dtype) -> None:
-        self._word = WORDS[dtype.itemsize]
+        self._dtype, self._word = dtype, WORDS[dtype.itemsize]
         self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
         self._arrays = pieces
-        self._pieces: Any = List(piece.view(self._word) for piece in pieces) if pieces else None
+        self._pieces: Any = _listed([piece.view(self._word) for piece in pieces]) if pieces else None
+
+    @classmethod
+    def joined(cls, several: "Sequence[Pieces]") -> "Pieces":
+        """Return the rows of several sequences of one type, one after the other."""
+        return cls([piece for each in several for piece in each._arrays], several[0]._dtype)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -52,6 +57,16 @@ class Pieces:
         """Return for each row the number of its piece, and its row within that piece."""
         piece = np.searchsorted(self._starts, rows, side="right") - 1
         return piece, rows - self._starts[piece]
+
+
+def _listed(pieces: Sequence[np.ndarray]) -> Any:
+    """Return arrays [n,D] as a numba list, whether their rows have gaps or not (an array of one row has none)."""
+    aligned = all(piece.flags.aligned for piece in pieces)
+    kind = types.Array(from_dtype(pieces[0].dtype), 2, "A", readonly=True, aligned=aligned)
+    listed = List.empty_list(kind, allocated=len(pieces))
+    for piece in pieces:
+        listed.append(piece)
+    return listed
 
 
 def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -16,9 +17,22 @@ from skelpipe.errors import UsageError
 from skelpipe.storage.deadlines import result_of
 from skelpipe.storage.worker_threads import WorkerThreads
 
-__all__ = ["RemoteRows", "remote_subset"]
+__all__ = ["RemoteRows", "RemoteShards", "remote_subset"]
 
 AHEAD = 4  # shards fetched after the last one read, where `expect` was not called
+
+
+class RemoteShards(Protocol):
+    """Shards that a stream announces before it reads them. Sizes in bytes; `capacity` may be local at a time."""
+
+    capacity: int
+    largest: int
+    total: int
+
+    @property
+    def is_whole(self) -> bool: ...
+
+    def expect(self, shards: Sequence[int]) -> None: ...
 
 
 class RemoteRows:

@@ -64,6 +64,7 @@ class Videos:
         `map_file` returns the bytes of a file, uint8; by default local files are mapped. Raises DatasetError for a
         tar that is missing, cut off, or of other entries.
         """
+        self._source = paths, entries, joints, bodies, map_file, channels
         self._joints, self._bodies, self._channels = joints, bodies, channels
         self._entries: list[tuple[PurePath, np.ndarray, VideoEntry]] = []
         for path, own in zip(paths, entries, strict=True):
@@ -73,6 +74,10 @@ class Videos:
             for end in {len(self) - len(own), len(self) - 1} if own else ():
                 self.joint(end)
                 self.label(end)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process map the same tars."""
+        return Videos, self._source
 
     def __len__(self) -> int:
         return len(self._entries)

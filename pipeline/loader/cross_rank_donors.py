@@ -72,12 +72,13 @@ class RankShares:
     def _shares(self, epoch: int, block: range) -> tuple[list[RankShare], dict[str, Any]]:
         """Return this rank's shares of these steps, and the parameters of every view for their rows."""
         if not self._mixes:
-            shares = [RankShare(rows, len(rows)) for rows in (self.stream.rows(epoch, step) for step in block)]
-            params = self._sample(epoch, block, [share.rows for share in shares])
+            own = [self.stream.occurrences(epoch, step) for step in block]
+            shares = [RankShare(self.stream.rows_of(each), len(each)) for each in own]
+            params = self._sample(epoch, block, own)
             if self.stream.world == 1 or not _donors(params):
                 return shares, params
             self._mixes = True  # from this epoch on
-        batches = [self.stream.global_rows(epoch, step) for step in block]
+        batches = [self.stream.global_occurrences(epoch, step) for step in block]
         params = self._sample(epoch, block, batches)
         shares = self._with_donors(batches, {name: _donors(tree) for name, tree in params.items()})
         starts = np.cumsum([0, *map(len, batches)])[:-1]
@@ -90,7 +91,7 @@ class RankShares:
         return shares, cut
 
     def _with_donors(self, batches: Sequence[Rows], donors: Mapping[str, list[Tensor]]) -> list[RankShare]:
-        """Return the rank's share of each global batch, with the donors that its own clips need."""
+        """Return the rank's share of each global batch of occurrences, with the donors that its own clips need."""
         shares, start = [], 0
         for rows in batches:
             own = self.stream.share(len(rows))
@@ -100,7 +101,7 @@ class RankShares:
             )
             needed[own.start : own.stop] = False
             positions = np.concatenate([np.arange(own.start, own.stop), np.flatnonzero(needed)])
-            shares.append(RankShare(rows[positions], len(own), positions))
+            shares.append(RankShare(self.stream.rows_of(rows[positions]), len(own), positions))
             start += len(rows)
         return shares
 
@@ -118,10 +119,10 @@ class RankShares:
             clips |= needed
         return clips
 
-    def _sample(self, epoch: int, block: range, rows: Sequence[Rows]) -> dict[str, Any]:
-        """Draw the parameters of every view for the rows of these steps."""
-        index = torch.from_numpy(np.concatenate(rows))
-        step = torch.from_numpy(np.repeat(block, [len(r) for r in rows]))
+    def _sample(self, epoch: int, block: range, occurrences: Sequence[Rows]) -> dict[str, Any]:
+        """Draw the parameters of every view for the clips of these steps, for each occurrence its own."""
+        index = torch.from_numpy(np.concatenate(occurrences))
+        step = torch.from_numpy(np.repeat(block, [len(each) for each in occurrences]))
         shape = torch.Size((len(index), *self.stream.dataset.shape))
         return {
             name: recipe.sample(Draws(self.stream.seed, epoch, index, slot, step), shape)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.joined import parts_of
 from skelpipe.dataset.tar_shard import NPY_DATA, Geometry
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader.stream import Stream
@@ -46,14 +47,19 @@ class DaliClips:
         """
         _require_dali()
         dataset = stream.dataset
-        if "shards" not in dataset.card["formats"]:
+        parts = parts_of(dataset)
+        for part in parts:
+            if "shards" in part.card["formats"]:
+                continue
             raise DatasetError(
-                f"{dataset.path}: holds its clips in HDF5 files only, and DALI reads tar shards: prepare it with "
+                f"{part.path}: holds its clips in HDF5 files only, and DALI reads tar shards: prepare it with "
                 f"--format shards or both, or read it without DALI"
             )
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._stream, self._rows = stream, rows
         self._geometry = dataset.geometry(view)
+        if any(part.geometry(view) != self._geometry for part in parts):
+            raise UsageError(f"{dataset.path}: DALI reads several datasets of one --dtype only")
         self._indices = _RowIndices(dataset, stream.subset, view)
         self._starts = np.concatenate([[0], np.cumsum(dataset.shard_sizes(stream.subset))]).astype(np.int64)
         self._running: _Piece | None = None
@@ -157,8 +163,8 @@ class _RowIndices:
         self.tars: list[str] = []
         self._entries: list[str] = []
         component = re.compile(rf" {re.escape(view)}\.npy (\d+) (\d+) ")
-        for shard in dataset.shards(subset):
-            tar = dataset.filesystem.local_path / subset / view / f"{shard['name']}.tar"
+        for owner, shard in ((part, shard) for part in parts_of(dataset) for shard in part.shards(subset)):
+            tar = owner.filesystem.local_path / subset / view / f"{shard['name']}.tar"
             text = _read_index(tar.with_suffix(".idx"), shard["views"][view]["idx_sha256"])
             self.tars.append(str(tar))
             if shard["samples"] > len(self._entries):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import UsageError
 
-__all__ = ["epoch_order", "rank_share", "shard_groups"]
+__all__ = ["epoch_order", "rank_share", "scramble", "shard_groups"]
 
 Words: TypeAlias = NDArray[np.uint64]
 
@@ -18,14 +18,19 @@ SHARDS, ROWS = 1, 2  # different draws for shards and for rows
 
 
 def epoch_order(
-    seed: int, epoch: int, shard_sizes: Sequence[int] | NDArray[np.integer], window: int | None = None
+    seed: int,
+    epoch: int,
+    shard_sizes: Sequence[int] | NDArray[np.integer],
+    window: int | None = None,
+    sampled: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Return the row numbers of one epoch, int64[N]: a permutation of 0..N-1, N the sum of `shard_sizes`.
 
     Rows are numbered from shard to shard in the given order. The shards are permuted, `window` of them at a time
     form a group, and rows are permuted within each group; `None` means one group of all shards, that is a
     permutation of all rows. The random numbers come from a hash of our own, so the order is the same under every
-    version of numpy. It does not depend on ranks, workers or batches.
+    version of numpy. It does not depend on ranks, workers or batches. `sampled`, occurrences of rows (see
+    `skelpipe.loader.sampling`), are ordered in the same way instead of every row once.
 
     Raises UsageError when `window` is less than 1 or a shard size is negative.
     """
@@ -35,6 +40,8 @@ def epoch_order(
     if (sizes < 0).any():
         raise UsageError(f"a shard cannot hold {sizes.min()} samples")
     total = int(sizes.sum())
+    if sampled is not None:
+        return _sampled_order(seed, epoch, sizes, window, sampled)
     keys = _hash(seed, epoch, ROWS, total)
     if window is None or window >= len(sizes):
         return np.argsort(keys, kind="stable")
@@ -46,6 +53,17 @@ def epoch_order(
         order[filled : filled + len(rows)] = rows[np.argsort(keys[rows], kind="stable")]
         filled += len(rows)
     return order
+
+
+def _sampled_order(
+    seed: int, epoch: int, sizes: NDArray[np.int64], window: int | None, sampled: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    place = np.empty(len(sizes), np.int64)  # of each shard's group
+    for number, group in enumerate(shard_groups(seed, epoch, len(sizes), window)):
+        place[group] = number
+    ends = np.cumsum(sizes)
+    shard = np.searchsorted(ends, sampled % max(int(ends[-1]), 1), side="right")
+    return sampled[np.lexsort((_hash(seed, epoch, ROWS, len(sampled)), place[shard]))]
 
 
 def shard_groups(seed: int, epoch: int, shards: int, window: int | None = None) -> list[NDArray[np.int64]]:
@@ -63,10 +81,21 @@ def rank_share(size: int, rank: int, world: int) -> range:
 
 def _hash(seed: int, epoch: int, purpose: int, count: int) -> Words:
     """Hash (seed, epoch, purpose, i) for i in 0..count-1 to uint64[count]."""
+    return scramble(seed, (epoch, purpose), np.arange(count, dtype=np.int64))
+
+
+def scramble(seed: int, words: Sequence[int | NDArray[np.int64]], numbers: NDArray[np.int64]) -> Words:
+    """Hash (seed, *words, number) to 64 random bits for each of `numbers`, uint64[n].
+
+    Each word is one number, or int64[n].
+    """
     key = np.zeros(1, dtype=np.uint64)
-    for word in (seed, epoch, purpose):
-        key = _mix(key + np.uint64((word + 1) * GOLDEN & MASK))
-    return _mix(_mix(np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)) ^ key)
+    for word in (seed, *words):
+        if isinstance(word, np.ndarray):
+            key = _mix(key + (word.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN))
+        else:
+            key = _mix(key + np.uint64((word + 1) * GOLDEN & MASK))
+    return _mix(_mix((numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)) ^ key)
 
 
 def _mix(z: Words) -> Words:

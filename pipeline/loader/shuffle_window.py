@@ -1,11 +1,11 @@
 """Which shards a stream of a remote dataset reads next, and how many shards form a shuffle window."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skelpipe.dataset.remote_rows import RemoteRows
+from skelpipe.dataset.remote_rows import RemoteShards
 from skelpipe.errors import UsageError
 from skelpipe.loader.epoch_order import shard_groups
 
@@ -15,7 +15,7 @@ HELD_BYTES = 8 * 10**9  # of shards being read or fetched ahead, at most, even w
 AHEAD = 4  # shards fetched ahead without shuffling
 
 
-def default_window(views: Sequence[RemoteRows]) -> int | None:
+def default_window(views: Sequence[RemoteShards]) -> int | None:
     """Return how many shards are shuffled together: all (None) if all fit, otherwise half of those that fit.
 
     While a window is read the next one is fetched, so two are held. All `views` have rows of one size. The result
@@ -32,7 +32,7 @@ def default_window(views: Sequence[RemoteRows]) -> int | None:
     return capacity // (2 * largest)
 
 
-def check_window(views: Sequence[RemoteRows], window: int | None) -> None:
+def check_window(views: Sequence[RemoteShards], window: int | None) -> None:
     """Raise UsageError where a window of so many shards and the next one do not fit."""
     needed = sum(view.total for view in views)
     if window is not None:
@@ -50,14 +50,17 @@ class UpcomingShards:
 
     def __init__(
         self,
-        views: Sequence[RemoteRows],
+        views: Sequence[RemoteShards],
         seed: int,
         sizes: NDArray[np.int64],
         window: int | None,
         *,
         shuffle: bool,
+        sampled: Callable[[int], NDArray[np.int64]] | None = None,
     ) -> None:
+        """Take `sizes` for the clips of each shard, or what `sampled` returns for an epoch."""
         self._views, self._seed, self._sizes, self._window, self._shuffle = views, seed, sizes, window, shuffle
+        self._sampled = sampled
         # Epoch, and the ranges of the first and last positions of batches that need the shards expected now.
         self._current: tuple[int, range, range] | None = None
         self._epoch: tuple[int, list[NDArray[np.int64]], NDArray[np.int64]] | None = None
@@ -93,7 +96,8 @@ class UpcomingShards:
     def _groups(self, epoch: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
         if self._epoch is None or self._epoch[0] != epoch:
             groups = self._new_groups(epoch)
-            ends = np.cumsum([int(self._sizes[group].sum()) for group in groups])
+            sizes = self._sizes if self._sampled is None else self._sampled(epoch)
+            ends = np.cumsum([int(sizes[group].sum()) for group in groups])
             self._epoch = epoch, groups, ends
         return self._epoch[1:]
 

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader.epoch_order import epoch_order, rank_share
+from skelpipe.loader.position import Position
+from skelpipe.loader.sampling import Sampling, balanced, weighted
 from skelpipe.loader.shuffle_window import UpcomingShards, check_window, default_window
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
     from skelpipe.dataset.mapped_clips import MappedClips
 
-__all__ = ["AUTO", "Stream", "StreamBatch", "epoch_order"]
+__all__ = ["AUTO", "Stream", "StreamBatch", "epoch_order", "epoch_size"]
 
 AUTO = "auto"
 
@@ -27,7 +31,8 @@ class StreamBatch:
     """One rank's share of one global batch: n samples.
 
     `index` int64[n] is each sample's row in the subset, `label` int64[n] its class, `views` maps a view's
-    name to float32[n,C,T,V,M].
+    name to float32[n,C,T,V,M]. Batches go through the workers of a DataLoader as they are, numpy arrays that
+    pin_memory does not change.
     """
 
     epoch: int
@@ -37,7 +42,14 @@ class StreamBatch:
     views: dict[str, Clips]
 
 
-class Stream:
+def _collated(batch: Any, **_: Any) -> NoReturn:
+    raise UsageError("a stream yields whole batches: give its DataLoader batch_size=None")
+
+
+default_collate_fn_map[StreamBatch] = _collated
+
+
+class Stream(IterableDataset[StreamBatch]):
     """Batches of one subset of a dataset, epoch after epoch.
 
     `batch_size` is the size of the global batch. Each of `world` ranks takes its own contiguous slice of it (sizes
@@ -49,8 +61,19 @@ class Stream:
     dataset. For a remote one it is as many shards as fit together with the next window, and `load_state` takes the
     window of the state.
 
+    An epoch has every clip once, unless the dataset is several with weights (see `skelpipe.dataset.joined`) or the
+    sampling is `balanced`: then all classes come equally often (see `skelpipe.loader.sampling`), whatever the
+    number of their clips. `count` is the number of clips of an epoch.
+
     Iterating yields the rest of the current epoch, then moves to the next epoch. `state()` is a few plain values;
     `load_state` continues from them at once, without reading earlier batches.
+
+    A stream is also a torch `IterableDataset`: `DataLoader(stream, batch_size=None, num_workers=n)` yields this
+    rank's batches of an epoch in their order, each read by one of n worker processes, however these are started.
+    With workers the DataLoader reads ahead, so the stream does not follow its batches: `state()` is then where the
+    next iteration will begin, and `state(after=batch)` is what to save in the middle of an epoch. Each iteration
+    over the DataLoader begins the next epoch, also after one that was left early; `seek` and `load_state` in the
+    main process count for the next iteration, also with persistent_workers.
     """
 
     def __init__(
@@ -66,11 +89,12 @@ class Stream:
         window: int | str | None = AUTO,
         rank: int = 0,
         world: int = 1,
+        balanced: bool = False,
     ) -> None:
         """Open `views` of `subset`.
 
-        Raises DatasetError when the subset is empty, and UsageError when the numbers do not fit together
-        or the dataset lacks a view.
+        Raises DatasetError when the subset is empty, and UsageError when the numbers do not fit together, the
+        dataset lacks a view, or balanced sampling is not possible.
         """
         if not 0 <= rank < world:
             raise UsageError(f"rank {rank} does not exist among {world} ranks (0 to {world - 1})")
@@ -81,9 +105,12 @@ class Stream:
         unknown = [view for view in views if view not in dataset.views]
         if unknown:
             raise UsageError(f"{dataset.path} has no view {unknown[0]!r}; it has {', '.join(dataset.views)}")
-        count = dataset.count(subset)
-        if count == 0:
+        if dataset.count(subset) == 0:
             raise DatasetError(f"{dataset.path}: the subset {subset!r} holds no samples")
+        self._clips, self.balanced = dataset.count(subset), balanced
+        self.weights = weights_of(dataset) if shuffle else None
+        self._sampling = _sampling(dataset, subset, balanced, shuffle)
+        count = self._clips if self._sampling is None else self._sampling.count
         if drop_last and count < batch_size:
             raise UsageError(
                 f"{dataset.path}: the subset {subset!r} holds {count} samples, fewer than one batch of "
@@ -92,7 +119,7 @@ class Stream:
         self.dataset, self.subset, self.views = dataset, subset, tuple(views)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.rank, self.world, self.count = rank, world, count
-        self.epoch = self.step = 0
+        self._position = Position()
         self._sizes = np.asarray(dataset.shard_sizes(subset), dtype=np.int64)
         self._labels = np.asarray(dataset.stored_labels(subset), dtype=np.int64)
         self._readers = {view: dataset.reader(subset, view) for view in self.views}
@@ -107,14 +134,48 @@ class Stream:
             check_window(self._remote, window)
         self.window = window
         self._order: tuple[int, NDArray[np.int64]] | None = None
-        self._upcoming = UpcomingShards(self._remote, self.seed, self._sizes, window, shuffle=self.shuffle)
+        self._upcoming = UpcomingShards(
+            self._remote,
+            self.seed,
+            self._sizes,
+            window,
+            shuffle=self.shuffle,
+            sampled=None if self._sampling is None else self._sampled_sizes,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open the same stream; a process of multiprocessing shares its position."""
+        names = ("seed", "shuffle", "drop_last", "rank", "world", "balanced")
+        options = {name: getattr(self, name) for name in names}
+        arguments = (self.dataset, self.subset, self.views, self.batch_size)
+        return _reopened, (type(self), arguments, options, self._chosen, self.window, self._position)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch, from 0."""
+        return self._position.epoch
+
+    @property
+    def step(self) -> int:
+        """The step of the next batch, from 0."""
+        return self._position.step
 
     def __len__(self) -> int:
         """Return the steps of an epoch, the same on every rank."""
         return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[StreamBatch]:
-        """Yield the rest of the current epoch, then move to the start of the next."""
+        """Yield the rest of the current epoch, then move to the start of the next.
+
+        In a worker of a DataLoader: yield the worker's share of the iteration's epoch.
+        """
+        worker = get_worker_info()
+        if worker is None:
+            return self._rest()
+        epoch, first = self._position.begin(worker.id, worker.seed - worker.id)
+        return (self.batch(epoch, step) for step in range(first + worker.id, len(self), worker.num_workers))
+
+    def _rest(self) -> Iterator[StreamBatch]:
         epoch = self.epoch
         for step in range(self.step, len(self)):
             batch = self.batch(epoch, step)
@@ -150,12 +211,25 @@ class Stream:
 
     def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the rows, int64[n], of this rank's share of global batch `step` of `epoch`."""
-        rows = self.global_rows(epoch, step)
-        own = self.share(len(rows))
-        return rows[own.start : own.stop].copy()
+        return self.rows_of(self.occurrences(epoch, step))
 
-    def global_rows(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Return the rows, int64[N], of global batch `step` of `epoch`; the caller must not change them."""
+    def rows_of(self, occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of each occurrence, int64[n], a new array."""
+        rows: NDArray[np.int64] = occurrences % self._clips
+        return rows
+
+    def occurrences(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Return the occurrences, int64[n], of this rank's share of global batch `step` of `epoch`.
+
+        The occurrence of a clip is row + k * clips, where it came k times before in the epoch: its row in an epoch
+        that has every clip once. Augmentations are drawn by it.
+        """
+        found = self.global_occurrences(epoch, step)
+        own = self.share(len(found))
+        return found[own.start : own.stop]
+
+    def global_occurrences(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Return the occurrences, int64[N], of global batch `step` of `epoch`; the caller must not change them."""
         if not 0 <= step < len(self):
             raise UsageError(f"there is no step {step}: an epoch has {len(self)} steps")
         first = step * self.batch_size
@@ -164,8 +238,16 @@ class Stream:
             return np.arange(first, end, dtype=np.int64)
         order = self._order
         if order is None or order[0] != epoch:
-            order = self._order = epoch, epoch_order(self.seed, epoch, self._sizes, self.window)
+            sampled = None if self._sampling is None else self._sampling.occurrences(self.seed, epoch)
+            order = self._order = epoch, epoch_order(self.seed, epoch, self._sizes, self.window, sampled)
         return order[1][first:end]
+
+    def _sampled_sizes(self, epoch: int) -> NDArray[np.int64]:
+        """Return how many clips of each shard an epoch has, int64[S]."""
+        assert self._sampling is not None, "without sampling these are the sizes of the shards"
+        rows = self.rows_of(self._sampling.occurrences(self.seed, epoch))
+        shards = np.searchsorted(np.cumsum(self._sizes), rows, side="right")
+        return np.bincount(shards, minlength=len(self._sizes)).astype(np.int64)
 
     def share(self, size: int) -> range:
         """Return the positions of this rank's share in a global batch of `size` samples."""
@@ -175,12 +257,16 @@ class Stream:
         """Go to `step` of `epoch`. The step after the last is allowed: then nothing of the epoch is left."""
         if epoch < 0 or not 0 <= step <= len(self):
             raise UsageError(f"cannot go to epoch {epoch}, step {step}: an epoch has {len(self)} steps")
-        self.epoch, self.step = epoch, step
+        self._position.set(epoch, step)
 
-    def state(self) -> dict[str, Any]:
+    def state(self, after: StreamBatch | None = None) -> dict[str, Any]:
         """Return the state, which is the same on all ranks: `epoch` and `step` of the next batch, `seed`, the
-        dataset's `digest`, and the settings that decide what the batches are."""
-        return {"seed": self.seed, "epoch": self.epoch, "step": self.step, **self._identity()}
+        dataset's `digest`, and the settings that decide what the batches are.
+
+        The next batch is that of the stream, or the one after the batch `after`.
+        """
+        epoch, step = (self.epoch, self.step) if after is None else (after.epoch, after.step + 1)
+        return {"seed": self.seed, "epoch": epoch, "step": step, **self._identity()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, saved by any rank of any number of ranks.
@@ -200,7 +286,9 @@ class Stream:
         window = state.get("window")
         if self._chosen and (window is None or isinstance(window, int)):
             mine["window"] = window
-        other = [f"{key} {state[key]}, here {mine[key]}" for key in mine if state.get(key, mine[key]) != mine[key]]
+        sampling = {"balanced": False, "weights": None}  # where a state, or this stream, does not name them
+        saved, mine = {**sampling, **state}, {**sampling, **mine}
+        other = [f"{key} {saved[key]}, here {mine[key]}" for key in mine if saved.get(key, mine[key]) != mine[key]]
         if other:
             raise UsageError(
                 f"the state does not continue this stream: it was saved with {'; '.join(other)}. "
@@ -220,4 +308,46 @@ class Stream:
             "window": self.window,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
+            **({"balanced": True} if self.balanced else {}),
+            **({"weights": list(self.weights)} if self.weights else {}),
         }
+
+
+def epoch_size(dataset: "Dataset", subset: str, balanced: bool = False) -> int:
+    """Return how many clips an epoch of a shuffled stream has; UsageError where a weight leaves none of a part."""
+    sampling = _sampling(dataset, subset, balanced, shuffle=True)
+    return dataset.count(subset) if sampling is None else sampling.count
+
+
+def weights_of(dataset: "Dataset") -> tuple[float, ...] | None:
+    """Return the weight of each dataset that this one consists of; None where all are 1."""
+    weights = getattr(dataset, "weights", None)
+    return None if weights is None or all(weight == 1 for weight in weights) else tuple(weights)
+
+
+def _sampling(dataset: "Dataset", subset: str, by_class: bool, shuffle: bool) -> Sampling | None:
+    weights = weights_of(dataset)
+    if by_class and weights is not None:
+        raise UsageError("either classes are balanced or datasets have weights, not both")
+    if by_class and not shuffle:
+        raise UsageError("class-balanced sampling has an order of its own: it needs shuffle=True")
+    if by_class:
+        return balanced(np.asarray(dataset.labels(subset), dtype=np.int64))
+    if weights is None or not shuffle:
+        return None
+    return weighted(dataset.part_counts(subset), weights)  # type: ignore[attr-defined]
+
+
+def _reopened(
+    kind: type[Stream],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    chosen: bool,
+    window: int | None,
+    position: Position,
+) -> Stream:
+    stream = kind(*arguments, **options, window=AUTO if chosen else window)
+    if stream.window != window:
+        stream._use_window(window)
+    stream._position = position
+    return stream

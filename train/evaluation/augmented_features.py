@@ -39,8 +39,12 @@ class FeatureLoader:
         augment: bool,
         seed: int = 0,
         shuffle: bool = True,
+        balanced: bool = False,
     ) -> None:
-        """Read `subset`; with `shuffle` in another order each epoch, without its last, shorter batch."""
+        """Read `subset`; with `shuffle` in another order each epoch, without its last, shorter batch.
+
+        With `balanced` an epoch has all classes equally often.
+        """
         self._network, self._team = network, ranks()
         self._ids = dataset.ids(subset)
         stored = not augment and view in dataset.views
@@ -54,6 +58,7 @@ class FeatureLoader:
             drop_last=shuffle,
             rank=self._team.rank,
             world=self._team.world,
+            balanced=balanced,
         )
         recipe = {"clip": chain("normal", shear=SHEAR, crop=CROP) if augment else None}
         self._loader = Loader(stream, device, recipe, derive="stored" if stored else "after", view=view)

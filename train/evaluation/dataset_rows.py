@@ -73,6 +73,9 @@ class _RowsReader(Reader):
         self.shape, self.remote = reader.shape, reader.remote
         self._reader, self._rows = reader, rows
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _RowsReader, (self._reader, self._rows)
+
     def __len__(self) -> int:
         return len(self._rows)
 

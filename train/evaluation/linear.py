@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError
+from skelpipe.loader.sampling import balanced
 from skelpipe.train.evaluation.augmented_features import FeatureLoader
 from skelpipe.train.evaluation.beginning import Evaluation
 from skelpipe.train.evaluation.embedding import Embedded, embed
@@ -56,7 +57,7 @@ def train_classifier(evaluation: Evaluation, recipe: LinearRecipe, *, augment: b
     network, seed = evaluation.network.embedder, evaluation.options.seed
     weights_hash = WeightsHash.of(network)
     test = embed(network, dataset, "test", evaluation.network.view, device=device, quiet=False)
-    train, epoch_batches = _training_features(evaluation, recipe.batch_size, augment)
+    train, epoch_batches = _training_features(evaluation, recipe, augment)
     width = test.features.shape[1]
     classes, labels = len(dataset.classes), test.labels.numpy()
     optimiser = recipe.optimiser
@@ -83,21 +84,26 @@ def train_classifier(evaluation: Evaluation, recipe: LinearRecipe, *, augment: b
     return TrainedClassifier(scores, test, train, best, log, weights_hash, _layer(head))
 
 
-def _training_features(evaluation: Evaluation, size: int, augment: bool) -> tuple[Embedded | None, EpochBatches]:
+def _training_features(
+    evaluation: Evaluation, recipe: LinearRecipe, augment: bool
+) -> tuple[Embedded | None, EpochBatches]:
     """Return the training clips' features where they are held in memory, and what gives an epoch's batches."""
     dataset, device, say = evaluation.dataset, evaluation.device, evaluation.console.say
     network, view, seed = evaluation.network.embedder, evaluation.network.view, evaluation.options.seed
-    count = dataset.count("train")
+    count, size = dataset.count("train"), recipe.batch_size
     if size > count:
         say(f"batch_size {size} lowered to {count}: the train subset has no more clips")
         size = count
     if not augment and 4 * count * evaluation.network.feature_dim <= IN_MEMORY:
         train = embed(network, dataset, "train", view, device=device, quiet=False)
         features, labels = train.features.to(device), train.labels.to(device)
-        return train, lambda epoch: batches(features, labels, size, seed, epoch)
+        sampling = balanced(train.labels.numpy()) if recipe.balanced else None
+        return train, lambda epoch: batches(features, labels, size, seed, epoch, sampling)
     if not augment:
         say("the features are too many to be held in memory: clips are read anew every epoch")
-    loader = FeatureLoader(network, dataset, "train", view, size, device=device, augment=augment, seed=seed)
+    loader = FeatureLoader(
+        network, dataset, "train", view, size, device=device, augment=augment, seed=seed, balanced=recipe.balanced
+    )
     return None, lambda epoch: ((features, labels) for features, labels, _ in loader.epoch())
 
 

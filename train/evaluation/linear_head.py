@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.loader.sampling import Sampling
 from skelpipe.train.running.loop import learning_rate
 
 __all__ = ["LinearHead", "batches", "fit_linear", "linear_scores", "one_thread"]
@@ -53,13 +54,18 @@ def fit_linear(
     return head.weight, head.bias
 
 
-def batches(features: Tensor, labels: Tensor, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+def batches(
+    features: Tensor, labels: Tensor, size: int, seed: int, epoch: int, sampling: Sampling | None = None
+) -> Iterator[Batch]:
     """Yield an epoch's batches in an order of (seed, epoch); the last, shorter one is dropped, as in the papers.
 
-    Fewer than `size` clips are one batch.
+    Fewer than `size` clips are one batch. With `sampling` an epoch has its clips, not each of them once.
     """
     generator = torch.Generator().manual_seed(((seed << 20) + epoch) % 2**63)
     order = torch.randperm(len(features), generator=generator).to(features.device)
+    if sampling is not None:
+        drawn = torch.from_numpy(sampling.occurrences(seed, epoch - 1) % sampling.rows)
+        order = drawn.to(features.device)[order]
     size = min(size, len(features))
     for rows in order[: len(order) - len(order) % size].split(size):
         yield features[rows], labels[rows]

@@ -93,8 +93,9 @@ class FinetuneRecipe:
     """Training of a whole network with labels: fine-tuning, or the supervised baseline from scratch.
 
     `init` is for the new linear layer. With an `encoder` section that network is trained from scratch, and `init`
-    is for all of it. `modes` eval keeps the encoder in evaluation mode (divergence `finetune-eval-mode`). The
-    defaults are those of SkeleMixCLR (Chen et al. 2022, "Finetune Protocol").
+    is for all of it. `modes` eval keeps the encoder in evaluation mode (divergence `finetune-eval-mode`). With
+    `balanced` an epoch has all classes equally often (see `skelpipe.loader.sampling`). The defaults are those of
+    SkeleMixCLR (Chen et al. 2022, "Finetune Protocol").
     """
 
     kind: ClassVar[str] = "finetuning"
@@ -106,11 +107,12 @@ class FinetuneRecipe:
     modes: Literal["train", "eval"] = "train"
     augment: FinetuneAugment = field(default_factory=FinetuneAugment)
     encoder: BackboneSettings | None = None
+    balanced: Flag = False
     reported: str = ""
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
-        values = asdict(self)
+        values = _without_default(asdict(self))
         del values["reported"]
         return {key: value for key, value in values.items() if value is not None}
 
@@ -129,7 +131,8 @@ class LinearOptimiser:
 class LinearRecipe:
     """Training of a linear classifier on frozen features, tested every `test_every` epochs.
 
-    The defaults are those of AimCLR (Guo et al. 2022, "Experimental Settings").
+    With `balanced` an epoch has all classes equally often (see `skelpipe.loader.sampling`). The defaults are those
+    of AimCLR (Guo et al. 2022, "Experimental Settings").
     """
 
     kind: ClassVar[str] = "linear evaluation"
@@ -138,10 +141,16 @@ class LinearRecipe:
     batch_size: Count = 128
     test_every: Count = 5
     optimiser: LinearOptimiser = field(default_factory=LinearOptimiser)
+    balanced: Flag = False
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them."""
-        return asdict(self)
+        return _without_default(asdict(self))
+
+
+def _without_default(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave `balanced` out where it is false, as files had it before the key existed."""
+    return {key: value for key, value in values.items() if key != "balanced" or value}
 
 
 Recipe: TypeAlias = PretrainRecipe | FinetuneRecipe | LinearRecipe

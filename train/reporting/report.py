@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.joined import parts_of
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 from skelpipe.train.evaluation.outcome import REPORT
@@ -29,7 +30,8 @@ COUNTED = "Classes count from 0 on this page and in the run's files; embed.py an
 def write_report(folder: Path, dataset: Dataset | None = None) -> Path:
     """Write `report.html` into the folder of a run, from the files in it, and return its path.
 
-    `dataset`, the run's own, is read for drawings of a few clips. Equal files give an equal page.
+    `dataset`, the run's own, is read for drawings of a few clips; of several datasets, the first. Equal files give
+    an equal page.
     Raises UsageError if the folder is not a run's or the dataset is another one, SkelpipeError for a damaged file.
     """
     record = read_record(folder)
@@ -45,14 +47,15 @@ def write_report(folder: Path, dataset: Dataset | None = None) -> Path:
 def report(record: Record, dataset: Dataset | None = None) -> str:
     """Return the page of a run as text."""
     where, view = _where(record, dataset)
+    drawn = None if dataset is None else parts_of(dataset)[0]
     sections = [
         _section("figures", "Figures", figures(record), paper_table(record, where, view)),
         _section("embedding", "Embedding", _picture(record.embedding, ARRANGED)),
         _section("timelines", "Timelines", _picture(record.timelines, TIMED)),
         _section("curves", "Curves", _cards(curves(record.log, _references(record)))),
         _section("confusion", "Confusion", *_confusion(record)),
-        _section("classes", "Hardest classes", *_classes(record, dataset)),
-        _section("augmentation", "Augmentation", *_augmentation(record, dataset)),
+        _section("classes", "Hardest classes", *_classes(record, drawn)),
+        _section("augmentation", "Augmentation", *_augmentation(record, drawn)),
         _section("run", "Dataset and run", run_table(record, dataset)),
         _section("recipe", "Recipe", settings_table(record)),
         _section("pretraining", "Recipe of pre-training", pretraining_table(record)),
@@ -149,6 +152,6 @@ def _folded(title: str, content: Markup | None) -> Markup | None:
 def _check(record: Record, dataset: Dataset) -> None:
     """Raise UsageError if the run is of another dataset."""
     digest = record.result.get("digest") or (record.provenance.clips.digest if record.provenance else None)
-    if digest is not None and digest != dataset.digest:
-        was, now = str(digest)[:12], dataset.digest[:12]
+    if digest is not None and digest != dataset.digest and dataset.digest not in str(digest).split("+"):
+        was, now = (" + ".join(each[:12] for each in text.split("+")) for text in (str(digest), dataset.digest))
         raise UsageError(f"{record.path} is of the dataset with digest {was}, {dataset.path} has digest {now}")

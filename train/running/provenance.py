@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from skelpipe.dataset import Dataset
+from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
 from skelpipe.models.settings import flat, nested, with_sections
@@ -76,7 +76,8 @@ class Provenance:
 
     `view` is what the training showed, `views` those that there are networks for; `recipe` is None for released
     weights. `start` names the weights that pre-training began from where they were not drawn, and is a hash of the
-    initial weights for training with labels.
+    initial weights for training with labels. `weights` are those of several datasets in one stream, empty where
+    all are 1.
     """
 
     clips: ClipFacts
@@ -87,6 +88,7 @@ class Provenance:
     amp: bool = False
     compiled: bool = False
     start: str = ""
+    weights: tuple[float, ...] = ()
 
     @property
     def pretraining(self) -> PretrainRecipe:
@@ -107,6 +109,8 @@ class Provenance:
         texts["streams"] = " ".join(self.views)
         if self.start:
             texts["begun_from"] = self.start
+        if self.weights:
+            texts["weights"] = _shown(self.weights)
         return {**texts, "recipe": json.dumps(recipe.content() | reported)}
 
     @classmethod
@@ -123,6 +127,7 @@ class Provenance:
                 amp=metadata["amp"] == "True",
                 compiled=metadata["compiled"] == "True",
                 start=metadata.get("begun_from", ""),
+                weights=tuple(map(float, metadata.get("weights", "").split())),
             )
         except (ValueError, TypeError, AttributeError, UsageError) as error:
             raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
@@ -140,6 +145,8 @@ class Provenance:
             changed.append(f"channels: {_list(before.clips.channels)}, now {_list(self.clips.channels)}")
         if before.start != self.start:
             changed.append(f"start (--checkpoint): {before.start or 'none'}, now {self.start or 'none'}")
+        if before.weights != self.weights:
+            changed.append(f"weights of the datasets: {_shown(before.weights)}, now {_shown(self.weights)}")
         recipe, new = before.pretraining, self.pretraining
         if new.epochs > recipe.epochs and not METHODS[recipe.method].depends_on_run_length:
             recipe = replace(recipe, epochs=new.epochs)
@@ -187,8 +194,14 @@ PRETRAINING = ("recipe", "streams", *COMPARED)  # what the metadata of a pre-tra
 
 
 def dataset_name(dataset: Dataset) -> str:
-    """Return name and split as recipes spell them: `ntu60-xsub`."""
-    return f"{dataset.name}-{dataset.split}"
+    """Return name and split as recipes spell them: `ntu60-xsub`, those of several datasets joined by `+`."""
+    return "+".join(
+        dataset.part_names if isinstance(dataset, JoinedDataset) else [f"{dataset.name}-{dataset.split}"]
+    )
+
+
+def _shown(weights: Sequence[float]) -> str:
+    return " ".join(f"{weight:.17g}" for weight in weights) or "all 1"
 
 
 def _list(channels: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import read_card
+from skelpipe.dataset.joined import parts_of
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
@@ -238,7 +239,10 @@ class Run:
         """Return this rank's augmented share of the training batches; views are derived from augmented joints."""
         size, rank, world = self.recipe.batch_size, self.team.rank, self.team.world
         seed, view = self.provenance.seed, self.provenance.view
-        stream = Stream(self.dataset, "train", ["joint"], size, seed=seed, rank=rank, world=world)
+        balanced = isinstance(self.recipe, FinetuneRecipe) and self.recipe.balanced
+        stream = Stream(
+            self.dataset, "train", ["joint"], size, seed=seed, rank=rank, world=world, balanced=balanced
+        )
         return Loader(stream, self.options.device, views, derive="after", view=view, reader=self.options.reader)
 
     def _resume(self, console: Console) -> int:
@@ -278,10 +282,15 @@ def compile_networks(method: Method, backend: str = "inductor") -> int:
 
 
 def _check_unchanged(dataset: Dataset) -> None:
-    """Read the card again; DatasetError if it is missing or another dataset's.
+    """Read the card, or all cards, again; DatasetError if one is missing or another dataset's.
 
     A remote dataset with a cache is not asked: the cache does not change, and each fetch checks the card.
     """
+    for part in parts_of(dataset):
+        _check_card(part)
+
+
+def _check_card(dataset: Dataset) -> None:
     if dataset.remote is not None:
         if dataset.remote.cache is None:
             dataset.remote.confirm(now=True)

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
     cache_options,
     device_option,
     errors_as_messages,
     json_option,
     seed_option,
+    several_shards_option,
     shards_option,
 )
 from skelpipe.train.running.ranks import together
@@ -22,6 +24,7 @@ from skelpipe.views import VIEWS
 
 __all__ = [
     "WithEarlierName",
+    "balanced_option",
     "common_options",
     "dataset_script",
     "features_option",
@@ -45,6 +48,9 @@ own_view_option = click.option(
     "--view", type=click.Choice(list(VIEWS)), help="View to read [default: the checkpoint's, else joint]."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation in that folder.")
+balanced_option = click.option(
+    "--balanced", is_flag=True, help="Draw all classes equally often in every epoch, however many clips they have."
+)
 save_features_option = click.option(
     "--save-features", is_flag=True, help="Write the features of both subsets there as well, as Parquet."
 )
@@ -59,11 +65,15 @@ _batch_size = click.option("--batch-size", type=int, help="Override the recipe's
 _rate = click.option("--lr", type=float, help="Override the recipe's learning rate.")
 
 
-def dataset_script(example: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Return what makes a function a script with the options of the dataset to read; `example` ends its help."""
+def dataset_script(example: str, *, several: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return what makes a function a script with the options of the dataset to read; `example` ends its help.
+
+    With `several` the script takes any number of datasets.
+    """
     settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    make = click.command(context_settings=settings, epilog=f"Example: {example}")
-    return lambda command: make(shards_option(cache_options(command)))
+    make = click.command(cls=Command, context_settings=settings, epilog=f"Example: {example}")
+    shards = several_shards_option if several else shards_option
+    return lambda command: make(shards(cache_options(command)))
 
 
 def common_options(command: F) -> F:

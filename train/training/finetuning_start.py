@@ -33,6 +33,7 @@ class Request:
     batch_size: int | None = None
     lr: float | None = None
     settings: tuple[str, ...] = ()
+    balanced: bool = False
     seed: int = 0
 
     def load(self, default: str) -> tuple[str, FinetuneRecipe]:
@@ -44,6 +45,7 @@ class Request:
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr,
+            balanced=self.balanced or None,
         )
         return Path(name).stem, recipe
 

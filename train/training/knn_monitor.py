@@ -30,10 +30,15 @@ class KnnMonitor:
         k: int = 20,
         temperature: float = 0.1,
         suffix: str = "",
+        of: str = "",
     ) -> None:
-        """Read `view` of both subsets; `suffix` ends the figure's name, where there are several monitors."""
+        """Read `view` of both subsets; `suffix` ends the figure's name, where there are several monitors.
+
+        `of` names the dataset, where several are trained on.
+        """
+        self._of = of and f" of {of}"
         self._dataset = dataset
-        self._view = view
+        self.view = view
         self._device = device
         self._k = k
         self._temperature = temperature
@@ -43,13 +48,13 @@ class KnnMonitor:
         """Say why there is nothing to measure on, or return None."""
         empty = [subset for subset in ("train", "test") if not self._dataset.count(subset)]
         if not self._dataset.labelled:
-            return "no kNN monitor: the dataset has no labels"
-        return f"no kNN monitor: the {empty[0]} subset is empty" if empty else None
+            return f"no kNN monitor{self._of}: the dataset has no labels"
+        return f"no kNN monitor{self._of}: the {empty[0]} subset is empty" if empty else None
 
     def measure(self, network: nn.Module) -> float:
         """Return the top-1 accuracy of `network` (clips to embeddings) in %; the network is left as it was."""
         bank, queries = (
-            embed(network, self._dataset, subset, self._view, device=self._device) for subset in ("train", "test")
+            embed(network, self._dataset, subset, self.view, device=self._device) for subset in ("train", "test")
         )
         classes = len(self._dataset.classes)
         figures = knn_figures(bank, queries, (self._k,), self._temperature, classes, self._device)

@@ -1,13 +1,15 @@
 """Pre-training: from first weights, or a run's newest checkpoint, to the exported encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skelpipe.dataset import Dataset
+from skelpipe.dataset import Dataset, JoinedDataset
+from skelpipe.dataset.joined import parts_of
+from skelpipe.loader.stream import weights_of
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.networks import Networks, export, initialised
 from skelpipe.train.running.provenance import Provenance
@@ -33,9 +35,9 @@ def pretrain(
     console.say(_headline(run))
     if run.method.needs_trained_networks() and not run.provenance.start:
         console.say(UNTRAINED.format(run.provenance.pretraining.method))
-    unmeasurable = monitors[provenance.view].missing()
-    if options.measure_every and unmeasurable:
-        console.say(unmeasurable)
+    for monitor in monitors if options.measure_every else ():
+        if monitor.view == provenance.view and (reason := monitor.missing()):
+            console.say(reason)
     run.train(done, console)
     if run.team.is_main:
         export(run.folder, run.method, run.provenance, run.epoch)
@@ -50,29 +52,36 @@ def pretraining_run(
     say: Callable[[str], None],
     *,
     start: str | None = None,
-) -> tuple[Run, dict[str, KnnMonitor]]:
-    """Return a run that is about to begin, and what measures the networks of each of its views."""
+) -> tuple[Run, list[KnnMonitor]]:
+    """Return a run that is about to begin, and what measures the networks of each of its views on each dataset."""
     recipe, view, device = provenance.pretraining, provenance.view, options.device
     anchor, channels = _anchor(dataset, view), len(dataset.channels)
     method = initialised(recipe, dataset.layout, provenance.seed, view, anchor, channels)
     begun = "" if start is None else start_from(start, method, recipe, dataset, view, say)
     method = method.to(device)
-    provenance = replace(provenance, views=method.streams(view), start=begun)
-    monitors = {
-        each: KnnMonitor(dataset, each, device, suffix="" if each == view else f"-{each}")
-        for each in provenance.views
-    }
+    views, weights = method.streams(view), weights_of(dataset) or ()
+    provenance = replace(provenance, views=views, start=begun, weights=weights)
+    monitors = _monitors(dataset, view, views, device)
+    usable = [monitor for monitor in monitors if not monitor.missing()]
 
     def take() -> dict[str, float]:
-        """Return the kNN figure of the networks of each view."""
-        return {
-            monitor.name: monitor.measure(Networks.of(method, each).embedder("z"))
-            for each, monitor in monitors.items()
-        }
+        """Return the kNN figure of the networks of each view, on each dataset."""
+        return {each.name: each.measure(Networks.of(method, each.view).embedder("z")) for each in usable}
 
-    own = monitors[view]
-    measurement = Measurement(own.name, None if own.missing() else take, _epoch_line, COLLAPSE)
+    counts = next((each for each in usable if each.view == view), None)
+    name = monitors[0].name if counts is None else counts.name
+    measurement = Measurement(name, None if counts is None else take, _epoch_line, COLLAPSE)
     return Run(dataset, method, provenance, options, measurement), monitors
+
+
+def _monitors(dataset: Dataset, view: str, views: Sequence[str], device: torch.device) -> list[KnnMonitor]:
+    """Return a monitor for each dataset and view, that of the first dataset and the run's own view first."""
+    names = dataset.part_names if isinstance(dataset, JoinedDataset) else ("",)
+    return [
+        KnnMonitor(part, each, device, suffix=f"-{name}" * (number > 0) + f"-{each}" * (each != view), of=name)
+        for number, (name, part) in enumerate(zip(names, parts_of(dataset), strict=True))
+        for each in sorted(views, key=lambda other: other != view)
+    ]
 
 
 def _headline(run: Run) -> str:
@@ -81,14 +90,17 @@ def _headline(run: Run) -> str:
     where = f"{run.team.world} ranks, {run.options.device}" if run.team.world > 1 else f"{run.options.device}"
     learned = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
     begun = f" (from {provenance.start})" if provenance.start else ""
+    weights = (
+        f" with weights {', '.join(f'{each:g}' for each in provenance.weights)}" if provenance.weights else ""
+    )
     return (
-        f"{recipe.method} on {provenance.clips.dataset} ({provenance.view}): "
+        f"{recipe.method} on {provenance.clips.dataset}{weights} ({provenance.view}): "
         f"{run.dataset.count('train')} clips, {steps} step{'s' if steps > 1 else ''} of "
         f"{recipe.batch_size} per epoch, {learned:,} weights{begun}, {where}, run {run.folder.path}"
     )
 
 
-def _summary(run: Run, monitors: dict[str, KnnMonitor]) -> dict[str, Any]:
+def _summary(run: Run, monitors: list[KnnMonitor]) -> dict[str, Any]:
     """Return what the run came to."""
     records, name = read_log(run.folder.log), run.measurement.name
     measured = [record for record in records if name in record]
@@ -97,7 +109,9 @@ def _summary(run: Run, monitors: dict[str, KnnMonitor]) -> dict[str, Any]:
         "weights": str(run.folder.weights),
         "epochs": run.epoch,
         "loss": records[-1]["loss"] if records else None,
-        "figures": {each.name: measured[-1][each.name] for each in monitors.values()} if measured else {},
+        "figures": {each.name: measured[-1][each.name] for each in monitors if each.name in measured[-1]}
+        if measured
+        else {},
         "best": run.best,
     }
 

@@ -1,0 +1,38 @@
+"""A command line on which nothing is overridden in silence."""
+
+from copy import copy
+
+import click
+
+__all__ = ["Command"]
+
+
+class Command(click.Command):
+    """A click command that refuses an option that was given several values and takes one.
+
+    click itself lets the last value win. Equal values and repeated flags lose nothing and are accepted.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and not ctx.resilient_parsing:
+            self.refuse_several(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def refuse_several(self, ctx: click.Context, args: list[str]) -> None:
+        """Raise UsageError for an option that takes one value and is given others beside it."""
+        single = [each for each in self.params if isinstance(each, click.Option) and not each.multiple]
+        gathering = copy(self)
+        gathering.params = [_gathers(each) if each in single else each for each in self.params]
+        given, _, _ = gathering.make_parser(ctx).parse_args(args=list(args))
+        for option in single:
+            values = list(dict.fromkeys(map(str, given.get(option.name, ())))) if not option.count else []
+            if len(values) > 1:
+                several = ", ".join(values[:-1]) + f" and {values[-1]}"
+                raise click.UsageError(f"{option.opts[0]} takes one value, and {several} are given", ctx)
+
+
+def _gathers(option: click.Option) -> click.Option:
+    """Return an option that keeps all values that it is given."""
+    every = copy(option)
+    every.multiple = True
+    return every
