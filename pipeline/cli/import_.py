@@ -2,13 +2,14 @@
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
 from skelpipe.cli.prepare import show_report
 
 __all__ = ["import_"]
 
 
-@click.command("import", epilog="Example: skelpipe import NTU60_CS.npz --out data/ntu60-xsub")
+@click.command("import", cls=Command, epilog="Example: skelpipe import NTU60_CS.npz --out data/ntu60-xsub")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @click.option(
     "--out",
