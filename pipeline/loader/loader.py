@@ -107,6 +107,7 @@ class Loader:
                 f"derive={derive!r} of the view {view!r} reads the stream {source!r}, "
                 f"but only {', '.join(stream.views)} is opened"
             )
+        self._arguments = stream, device, recipe, derive, view, prefetch, reader
         self.stream, self.device, self.recipe = stream, _usable(device), view_recipes(recipe, BATCH)
         self.derive, self.view, self.prefetch = derive, view, prefetch
         shares = RankShares(stream, self.recipe)
@@ -119,6 +120,10 @@ class Loader:
         self._next: tuple[int, int] | None = None  # epoch and step at which the thread goes on after an epoch
         if self.device.type == "cpu":
             keep_freed_memory()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process make the same loader, if its recipe can be pickled; nothing is read ahead in it."""
+        return _made_anew, self._arguments
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch."""
@@ -199,6 +204,18 @@ class Loader:
         if ready.buffer is not None and not any(shares_memory(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)
         return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
+
+
+def _made_anew(
+    stream: Stream,
+    device: torch.device | str,
+    recipe: ViewRecipes,
+    derive: str,
+    view: str,
+    prefetch: int,
+    reader: str,
+) -> Loader:
+    return Loader(stream, device, recipe, derive=derive, view=view, prefetch=prefetch, reader=reader)
 
 
 def _unchanged(x: Tensor) -> Tensor:

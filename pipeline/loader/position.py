@@ -10,7 +10,7 @@ from skelpipe.errors import UsageError
 
 __all__ = ["Position"]
 
-WORKERS = 1022  # that may share a stream
+WORKERS = 512  # that may share a stream
 KEY_BITS = 40
 KEYS = (1 << KEY_BITS) - 1
 GOLDEN = 0x9E3779B97F4A7C15  # odd: spreads what tells iterations apart over 64 bits
@@ -23,36 +23,41 @@ class Position:
     iterated in them alone. So each worker notes here which iteration it begins. The workers of an iteration agree
     on its epoch however early or late each of them comes, and even if some ended before they came to it.
 
-    A worker's note is one word of 64 bits, so that no reader finds half of it: how many iterations began when it
-    began its last one, and a key of that iteration. No other process writes it.
+    A worker's note is one word of 64 bits, so that no reader finds half of it: the number of the iteration that it
+    began last, counted from 1, and a key of it. Nobody else writes it. Beside it stands the number of the first
+    iteration of that key: persistent workers have one key for all.
     """
 
     def __init__(self, epoch: int = 0, step: int = 0) -> None:
-        self._open(torch.zeros(2 + WORKERS, dtype=torch.int64))
+        self._open(torch.zeros(3 + 2 * WORKERS, dtype=torch.int64), 0)
         self.set(epoch, step)
 
-    def _open(self, words: torch.Tensor) -> None:
+    def _open(self, words: torch.Tensor, times_set: int) -> None:
         if not words.is_shared():
             with suppress(RuntimeError):  # there is no shared memory: only `begin` needs it
                 words.share_memory_()
-        self._words = words
-        self._numbers: np.ndarray = words.numpy()
-        self._notes = self._numbers[2:]
+        self._words, self._times_set = words, times_set
+        numbers: np.ndarray = words.numpy()
+        self._place, self._notes, self._firsts = numbers[:3], numbers[3 : 3 + WORKERS], numbers[3 + WORKERS :]
+        self._came = False  # whether this process began an iteration
+        self._last: tuple[int, int, int] | None = None  # times set, key and number of the one it began last
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self._words,)  # the same memory in a process that multiprocessing starts, else a copy
+        # The same memory in a process that multiprocessing starts, else a copy.
+        return _reopened, (self._words, self._times_set)
 
     @property
     def epoch(self) -> int:
-        return int(self._numbers[0]) + self._begun()
+        return int(self._place[0]) + self._begun()
 
     @property
     def step(self) -> int:
-        return 0 if self._begun() else int(self._numbers[1])
+        return 0 if self._begun() else int(self._place[1])
 
     def set(self, epoch: int, step: int) -> None:
         """Go to a step of an epoch, for workers too."""
-        self._numbers[0], self._numbers[1] = epoch, step
+        self._times_set += 1
+        self._place[:] = epoch, step, self._times_set
         self._notes[:] = 0
 
     def begin(self, worker: int, iteration: int) -> tuple[int, int]:
@@ -65,20 +70,32 @@ class Position:
             raise UsageError("the workers of a DataLoader need shared memory (/dev/shm), and there is none")
         if worker >= WORKERS:
             raise UsageError(f"a stream is shared by at most {WORKERS} workers")
+        epoch, step, times_set = self._place.tolist()
+        came, self._came = self._came, True
+        if not came and times_set != self._times_set:
+            return epoch, step  # set since this process was started: nobody waits for its iteration any more
         key = iteration * GOLDEN >> (64 - KEY_BITS) & KEYS
         notes = self._notes.copy()
         begun, keys = notes >> KEY_BITS, notes & KEYS
-        others = begun[(keys == key) & (begun > begun[worker])]  # that are in the same iteration already
-        number = int(others.max() if len(others) else begun.max() + 1)
+        last = self._last[2] if self._last is not None and self._last[:2] == (times_set, key) else None
+        ahead = (keys == key) & (begun > (begun[worker] if last is None else last))  # in this iteration, or later
+        if not ahead.any():
+            number = int(begun.max()) + 1
+        elif last is None:
+            number = int(self._firsts[ahead].max())
+        else:
+            number = int(begun[ahead].min())
+        if last is None:
+            self._firsts[worker] = number
         self._notes[worker] = number << KEY_BITS | key
-        epoch, step = self._numbers[:2].tolist()
+        self._last = times_set, key, number
         return (epoch, step) if number == 1 else (epoch + number - 1, 0)
 
     def _begun(self) -> int:
         return int(self._notes.max() >> KEY_BITS)
 
 
-def _reopened(words: torch.Tensor) -> Position:
+def _reopened(words: torch.Tensor, times_set: int) -> Position:
     position = Position.__new__(Position)
-    position._open(words)
+    position._open(words, times_set)
     return position

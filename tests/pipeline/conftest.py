@@ -379,3 +379,20 @@ def folder(
         (raw / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(seed, 9 + seed % 5, 1)))
     prepare(load_manifest("ntu60"), [raw], root / "ds", Options("xsub", 10, 2, 3), quiet=True)
     return root / "ds"
+
+
+@pytest.fixture(scope="session")
+def other_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    skeleton_text: Callable[..., str],
+    moving_bodies: Callable[..., list[object]],
+    ntu_names: Callable[..., list[str]],
+) -> Path:
+    """A dataset like `folder` with other clips, of its own split, in shards of 4. Tests must not change it."""
+    root = tmp_path_factory.mktemp("other")
+    raw = root / "raw"
+    raw.mkdir()
+    for seed, name in enumerate(ntu_names(actions=2, subjects=(1, 2, 4))):
+        (raw / f"{name}.skeleton").write_text(skeleton_text(moving_bodies(100 + seed, 9 + seed % 4, 1)))
+    prepare(load_manifest("ntu60"), [raw], root / "ds", Options("xview", 10, 2, 4), quiet=True)
+    return root / "ds"

@@ -73,3 +73,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert videos.joint(1).shape == (3, 7, 25, 2)
     with pytest.raises(DatasetError, match="no 0001-L.label.npy"):
         videos.label(1)
+
+
+def test_videos_can_be_pickled(tmp_path: Path) -> None:
+    import pickle

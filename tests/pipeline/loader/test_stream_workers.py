@@ -1,0 +1,172 @@
+"""Streams in worker processes: of torch's DataLoader, forked or spawned, and through pickle."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, IterableDataset
+
+from skelpipe.augment.chain import Chain
+from skelpipe.augment.crop import Crop
+from skelpipe.augment.shear import Shear
+from skelpipe.dataset import Dataset, JoinedDataset
+from skelpipe.errors import UsageError
+from skelpipe.loader import Loader, Stream
+from skelpipe.loader.stream import StreamBatch
+
+BATCH = 5  # of the 24 training clips: four whole batches per epoch
+
+
+def plain(batch: StreamBatch) -> tuple[Any, ...]:
+    assert isinstance(batch, StreamBatch)
+    return batch.epoch, batch.step, batch.index.tolist(), batch.label.tolist(), batch.views["joint"].tobytes()
+
+
+@pytest.fixture(scope="module")
+def make(folder: Path) -> Callable[..., Stream]:
+    """A maker of streams over a small dataset."""
+
+    def stream(**options: Any) -> Stream:
+        return Stream(Dataset.open(folder), "train", ["joint"], options.pop("size", BATCH), seed=3, **options)
+
+    return stream
+
+
+def epochs(stream: Stream, count: int) -> list[list[tuple[Any, ...]]]:
+    return [[plain(batch) for batch in stream] for _ in range(count)]
+
+
+def test_a_stream_is_an_iterable_dataset(make: Callable[..., Stream]) -> None:
+    stream = make()
+    assert isinstance(stream, IterableDataset)
+    assert len(DataLoader(stream, batch_size=None)) == len(stream) == 4
+    loader = DataLoader(stream, batch_size=None)
+    assert [[plain(batch) for batch in loader] for _ in range(2)] == epochs(make(), 2)
+    assert (stream.epoch, stream.step) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "workers", "persistent"),
+    [("fork", 2, True), ("fork", 5, False), ("spawn", 2, True), ("forkserver", 2, False)],
+)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_share_every_epoch(
+    make: Callable[..., Stream], method: str, workers: int, persistent: bool
+) -> None:
+    """Every batch once, in order, epoch after epoch, also with more workers than batches."""
+    stream = make()
+    loader = DataLoader(
+        stream,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=persistent,
+        multiprocessing_context=method,
+    )
+    count = 2 if method != "fork" else 3
+    assert [[plain(batch) for batch in loader] for _ in range(count)] == epochs(make(), count)
+    assert (stream.epoch, stream.step) == (count, 0)
+
+
+def test_each_rank_gets_its_share(make: Callable[..., Stream]) -> None:
+    whole = epochs(make(), 1)[0]
+    ranks = [
+        [plain(batch) for batch in DataLoader(make(rank=rank, world=2), batch_size=None, num_workers=2)]
+        for rank in range(2)
+    ]
+    for batch, first, second in zip(whole, *ranks, strict=True):
+        assert batch[:2] == first[:2] == second[:2]
+        assert batch[2] == [*first[2], *second[2]]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_after_an_iteration_that_was_left_early_comes_the_next_epoch(
+    make: Callable[..., Stream], persistent: bool
+) -> None:
+    loader = DataLoader(make(), batch_size=None, num_workers=2, persistent_workers=persistent)
+    expected = epochs(make(), 3)
+    for number in range(2):
+        assert plain(next(iter(loader))) == expected[number][0]
+    assert [plain(batch) for batch in loader] == expected[2]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_the_middle_of_an_epoch_is_resumed_exactly(make: Callable[..., Stream], persistent: bool) -> None:
+    expected = epochs(make(), 2)
+    first = make()
+    batches = iter(DataLoader(first, batch_size=None, num_workers=2))
+    next(batches)
+    state = first.state(after=next(batches))
+    assert (state["epoch"], state["step"]) == (0, 2)
+    stream = make()
+    stream.load_state(state)
+    loader = DataLoader(stream, batch_size=None, num_workers=2, persistent_workers=persistent)
+    assert [plain(batch) for batch in loader] == expected[0][2:]
+    assert [plain(batch) for batch in loader] == expected[1]
+    stream.seek(0, 3)
+    assert [plain(batch) for batch in loader] == expected[0][3:]
+
+
+def test_a_remote_dataset_is_read_by_workers(make: Callable[..., Stream], web: str, tmp_path: Path) -> None:
+    stream = Stream(Dataset.open(web, cache=tmp_path / "cache"), "train", ["joint"], BATCH, seed=3)
+    found = [plain(batch) for batch in DataLoader(stream, batch_size=None, num_workers=2)]
+    assert found == epochs(make(), 1)[0]
+
+
+def test_batches_of_batches_are_refused(make: Callable[..., Stream]) -> None:
+    for workers in (0, 1):
+        with pytest.raises(UsageError, match="batch_size=None"):
+            next(iter(DataLoader(make(), num_workers=workers)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"balanced": True}, {"shuffle": False, "drop_last": False}, {"window": 2}]
+)
+def test_a_pickled_stream_goes_on_where_it_stands(make: Callable[..., Stream], options: dict[str, Any]) -> None:
+    stream = make(**options)
+    next(iter(stream))
+    copy = pickle.loads(pickle.dumps(stream))
+    assert copy.state() == stream.state()
+    assert [plain(batch) for batch in copy] == [plain(batch) for batch in stream]
+    assert copy.state() == stream.state()
+
+
+def test_a_pickled_loader_goes_on_where_it_stands(make: Callable[..., Stream]) -> None:
+    recipe = {"query": Chain([Crop(3), Shear(0.5)]), "plain": None}
+
+    def seen(loader: Loader) -> list[tuple[Any, ...]]:
+        return [(b.epoch, b.step, b.index.tolist(), b.query.numpy().tobytes()) for b in loader]
+
+    loader = Loader(make(), "cpu", recipe, view="bone")
+    next(iter(loader))
+    copy = pickle.loads(pickle.dumps(loader))
+    assert seen(copy) == seen(loader)
+    copy.close()
+    loader.close()
+
+
+def test_several_datasets_with_weights_are_shared_by_workers(folder: Path, other_folder: Path) -> None:
+    def stream() -> Stream:
+        parts = [Dataset.open(folder), Dataset.open(other_folder)]
+        return Stream(JoinedDataset(parts, [1, 0.5]), "train", ["joint"], 4, seed=1)
+
+    loader = DataLoader(stream(), batch_size=None, num_workers=2)
+    assert [plain(batch) for batch in loader] == epochs(stream(), 1)[0]
+
+
+def test_occurrences_of_a_clip_are_augmented_differently(folder: Path) -> None:
+    """The only clip of a class comes several times in a balanced epoch, each time with draws of its own."""
+    dataset = Dataset.open(folder)
+    labels = np.zeros(dataset.count("train"), np.int64)
+    labels[5] = 1
+    dataset._samples = lambda _: (Dataset.open(folder).ids("train"), labels)  # type: ignore[assignment]
+    stream = Stream(dataset, "train", ["joint"], 24, balanced=True)
+    loader = Loader(stream, "cpu", {"query": Chain([Shear(0.5)]), "plain": None})
+    (batch,) = list(loader)
+    loader.close()
+    rare = batch.index == 5
+    assert int(rare.sum()) == 12
+    assert len({clip.numpy().tobytes() for clip in batch.plain[rare]}) == 1
+    assert len({clip.numpy().tobytes() for clip in batch.query[rare]}) == 12
