@@ -1,5 +1,6 @@
 """Mapped tars of untrimmed videos: several tars, tars that are cut off, and tars of other entries."""
 
+import pickle
 from itertools import chain
 from pathlib import Path
 
@@ -76,4 +77,10 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 def test_videos_can_be_pickled(tmp_path: Path) -> None:
-    import pickle
+    path = tmp_path / "000000.tar"
+    made = make([40, 7])
+    videos = pickle.loads(pickle.dumps(Videos([path], [write_videos(path, made).videos], 25, 2)))
+    assert videos.ids == ["0000-L", "0001-L"]
+    for number, (_, joint, label) in enumerate(made):
+        assert np.array_equal(videos.joint(number), joint)
+        assert np.array_equal(videos.label(number), label)
