@@ -66,8 +66,12 @@ class JoinedDataset(Dataset):
     def shard_sizes(self, subset: str) -> np.ndarray:
         return np.concatenate([part.shard_sizes(subset) for part in self.parts])
 
-    def labels(self, subset: str) -> np.ndarray:
-        own = [part.labels(subset) for part in self.parts]
+    @property
+    def labelled(self) -> bool:
+        return all(part.labelled for part in self.parts)
+
+    def stored_labels(self, subset: str) -> np.ndarray:
+        own = [part.stored_labels(subset) for part in self.parts]
         return np.concatenate(
             [np.where(each < 0, each, each + first) for each, first in zip(own, self._first_class, strict=True)]
         )

@@ -35,7 +35,9 @@ def test_a_reader_of_hdf5_can_be_pickled(folder: Path, tmp_path: Path) -> None:
     options = Options("xsub", 10, 2, 3)
     prepare(load_manifest("ntu60"), [raw], tmp_path / "h5", options, formats=("hdf5",), quiet=True)
     wanted = Dataset.open(folder).reader("train", "joint").gather(ROWS)
-    np.testing.assert_array_equal(moved(Dataset.open(tmp_path / "h5").reader("train", "joint")).gather(ROWS), wanted)
+    np.testing.assert_array_equal(
+        moved(Dataset.open(tmp_path / "h5").reader("train", "joint")).gather(ROWS), wanted
+    )
 
 
 def test_a_remote_reader_can_be_pickled_while_it_fetches(folder: Path, url: str, tmp_path: Path) -> None:

@@ -219,3 +219,14 @@ def test_all_of_it_can_be_pickled(parts: list[Dataset], clips: np.ndarray) -> No
     reader = pickle.loads(pickle.dumps(joined.reader("train", "joint")))
     np.testing.assert_array_equal(reader.gather(np.arange(len(clips))), clips)
     assert torch.equal(reader.mapped(np.arange(2)).read(), torch.from_numpy(clips[:2]))
+
+
+def test_a_part_without_labels_leaves_its_clips_without(parts: list[Dataset]) -> None:
+    plain = Dataset(parts[1].path, {**parts[1].card, "classes": []})
+    joined = JoinedDataset([parts[0], plain])
+    assert not joined.labelled
+    assert joined.stored_labels("train")[: parts[0].count("train")].tolist() == parts[0].labels("train").tolist()
+    with pytest.raises(DatasetError, match="has no labels"):
+        joined.labels("train")
+    with pytest.raises(DatasetError, match="has no labels"):
+        Stream(joined, "train", ["joint"], 4, balanced=True)
