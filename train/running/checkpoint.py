@@ -1,9 +1,10 @@
 """Checkpoints for bit-identical resuming: written whole or not at all, read without running code in them."""
 
 import io
+import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,12 +18,16 @@ from skelpipe.train.running.ranks import ALONE, Ranks
 __all__ = ["Checkpoint", "capture_rng", "newest_checkpoint", "read_checkpoint", "restore_rng", "save_checkpoint"]
 
 FORMAT = "skelpipe-checkpoint-1"
+FORMAT_WITHIN = "skelpipe-checkpoint-2"  # of one within an epoch, which the reader of the other would not continue
 KEEP = 3  # newest checkpoints of a run that stay
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A run after `epoch` whole epochs: all that the next epoch depends on, for any number of ranks.
+
+    One that was stopped within an epoch has `within` too (see `skelpipe.train.running.tally`); it is empty
+    otherwise.
 
     `identity` is `Provenance.metadata()`, `model` includes the queue and the key network, `loader` is
     `Loader.state()`, `rng` what `capture_rng` returns, `best` the best figure so far and its epoch.
@@ -35,6 +40,12 @@ class Checkpoint:
     rng: dict[str, Any]
     loader: dict[str, Any]
     best: dict[str, float]
+    within: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        step = f"-step-{self.within['step']:06}" if self.within else ""
+        return f"epoch-{self.epoch:04}{step}.pt"
 
 
 def capture_rng(device: torch.device) -> dict[str, Any]:
@@ -51,15 +62,21 @@ def restore_rng(state: dict[str, Any], device: torch.device) -> None:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> Path:
-    """Write `folder/epoch-NNNN.pt` atomically, then remove all but the `keep` newest; return its path."""
-    path = folder / f"epoch-{checkpoint.epoch:04}.pt"
-    content = {name: getattr(checkpoint, name) for name in _NAMES}
+    """Write `folder/epoch-NNNN.pt` (`epoch-NNNN-step-NNNNNN.pt` within an epoch) atomically; return its path.
+
+    Then remove all earlier ones but the `keep` newest of whole epochs.
+    """
+    path = folder / checkpoint.name
+    names = _NAMES if checkpoint.within else _WHOLE
+    content = {name: getattr(checkpoint, name) for name in names}
     try:
         with replacing(path, durable=True) as file:
-            torch.save({"format": FORMAT, **content}, file)
+            torch.save({"format": FORMAT_WITHIN if checkpoint.within else FORMAT, **content}, file)
     except RuntimeError as error:  # torch reports a full disk so
         raise SkelpipeError(f"{path}: cannot be written: {_line(error)}") from None
-    for old in _paths(folder)[:-keep]:
+    whole = [old for old in _paths(folder) if not _position(old)[1]]
+    within = [old for old in _paths(folder) if _position(old)[1] and old != path]
+    for old in (*whole[:-keep], *within):
         old.unlink()
     return path
 
@@ -86,12 +103,14 @@ def _read(file: Path | IO[bytes], path: Path) -> Checkpoint:
         raise
     except Exception as error:  # torch.load has no documented set of errors
         raise SkelpipeError(f"{path}: cannot be read as a checkpoint: {_line(error)}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    version = content.get("format") if isinstance(content, dict) else None
+    names = _WHOLE if version == FORMAT else _NAMES
+    if version not in (FORMAT, FORMAT_WITHIN):
         raise SkelpipeError(f"{path}: is no checkpoint of a skelpipe run")
-    missing = [name for name in _NAMES if name not in content]
+    missing = [name for name in names if name not in content]
     if missing:
         raise SkelpipeError(f"{path}: incomplete: it has no {', '.join(missing)}")
-    return Checkpoint(**{name: content[name] for name in _NAMES})
+    return Checkpoint(**{name: content[name] for name in names})
 
 
 def newest_checkpoint(
@@ -134,7 +153,14 @@ def _newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint]
 
 def _paths(folder: Path) -> list[Path]:
     """Return a run's checkpoints, oldest first. What an interrupted write left behind has another suffix."""
-    return sorted(folder.glob("epoch-*.pt"), key=lambda path: (len(path.name), path.name))
+    return sorted((path for path in folder.glob("epoch-*.pt") if _NAME.fullmatch(path.name)), key=_position)
+
+
+def _position(path: Path) -> tuple[int, int]:
+    """Return the whole epochs, and the batches of the next one, of the checkpoint with this name."""
+    found = _NAME.fullmatch(path.name)
+    assert found is not None, "a name that `_paths` returned"
+    return int(found[1]), int(found[2] or 0)
 
 
 def _line(error: Exception) -> str:
@@ -142,4 +168,6 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
 
 
+_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
 _NAMES = tuple(entry.name for entry in fields(Checkpoint))
+_WHOLE = tuple(name for name in _NAMES if name != "within")

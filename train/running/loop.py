@@ -16,6 +16,7 @@ from skelpipe.models.moco import MoCo
 from skelpipe.train.recipes.schema import FinetuneOptimiser, Optimiser
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
+from skelpipe.train.running.tally import Tally
 
 __all__ = ["EpochResult", "build_optimiser", "check_weights", "due", "learning_rate", "train_epoch", "updates"]
 
@@ -75,8 +76,14 @@ def train_epoch(
     ids: Sequence[str],
     working: Callable[[int, float], None],
     team: Ranks = ALONE,
-) -> EpochResult:
-    """Train on the loader's next epoch, after `method.advance(start)`; `ids` are its samples' names by index.
+    tally: Tally | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> EpochResult | None:
+    """Train on what is left of the loader's epoch, after `method.advance(start)`; `ids` are its samples' names by
+    index. `tally` holds the batches before, and takes the new ones.
+
+    Where `stop()` after a step of the optimiser, on all ranks, nothing of the epoch's rest is read: the loader
+    stands at the next batch, and None is returned.
 
     A step of the optimiser follows the mean gradient of `accumulate` batches: each batch enters its keys into the
     queue, and the key network moves once. `working(batches done, samples/s)` is called after every check of the
@@ -87,14 +94,15 @@ def train_epoch(
     loss and logs are those of the global batch (means over its clips, except `std`, the mean of the shares' own).
     Times are those of this rank, samples those of all ranks.
     """
-    watch = LossWatch(ids, 1 if device.type == "cpu" else CHECK_EVERY, team, partial(_damaged, loader))
+    tally = Tally() if tally is None else tally
+    every = 1 if device.type == "cpu" else CHECK_EVERY
+    watch = LossWatch(ids, every, team, partial(_damaged, loader), tally.losses)
     share = 1.0
     if team.world > 1:
         counts = team.shares(loader.stream.batch_size)
         share = counts[team.rank] / sum(counts)
         _share_keys(method, partial(team.gather, counts=counts))
     stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share)
-    logs: dict[str, list[Tensor]] = {}
     samples = 0
     waited = 0.0
     method.train()
@@ -107,14 +115,16 @@ def train_epoch(
         stepper.end(batch.step, step.loss)
         samples += len(batch.index)
         watched = step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)}
-        for name, value in watched.items():
-            logs.setdefault(name, []).append(value.detach())
+        tally.add(watched)
         if watch.add(batch.epoch + 1, batch.step + 1, step.loss.detach(), batch.index):
             working(batch.step + 1, samples / share / (time.perf_counter() - begun))
+        if stepper.between_steps and batch.step + 1 < len(loader) and stop():
+            watch.look()
+            return None
         ready = time.perf_counter()
     mean = watch.finish()
     took = time.perf_counter() - begun
-    learned = {name: float(torch.stack(values).double().mean()) for name, values in logs.items()}
+    learned = {name: float(torch.stack(values).double().mean()) for name, values in tally.logs.items()}
     speed = {"samples_per_s": samples / share / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
     learned = _over_ranks({"loss": mean} | learned, team, share, device)
     return EpochResult(learned, {name: round(value, 3) for name, value in speed.items()})
@@ -158,6 +168,7 @@ class Stepper:
         self._team = team
         self._share = share
         self._contrasts = [module for module in method.modules() if isinstance(module, MoCo)]
+        self.between_steps = True  # no gradient waits for a step
 
     def begin(self, batch: int) -> None:
         """Prepare for the forward pass of an epoch's batch, counted from 0."""
@@ -171,7 +182,8 @@ class Stepper:
             self._optimiser.zero_grad(set_to_none=True)
         weight = self._share / size
         (loss if weight == 1 else loss * self._share / size).backward()
-        if batch < first + size - 1:
+        self.between_steps = batch == first + size - 1
+        if not self.between_steps:
             return
         sum_gradients(self._method, self._team)
         self._optimiser.step()
@@ -204,13 +216,14 @@ class LossWatch:
         every: int,
         team: Ranks = ALONE,
         damaged: Callable[[Tensor], Tensor] | None = None,
+        losses: list[Tensor] | None = None,
     ) -> None:
-        """`damaged` returns those rows of a batch whose stored clips are not finite."""
+        """`damaged` returns those rows of a batch whose stored clips are not finite; `losses` takes the losses."""
         self._damaged = damaged
         self._ids = ids
         self._every = every
         self._team = team
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor] = [] if losses is None else losses
         self._pending: list[tuple[int, int, Tensor]] = []
 
     def add(self, epoch: int, step: int, loss: Tensor, index: Tensor) -> bool:
@@ -219,15 +232,15 @@ class LossWatch:
         self._pending.append((epoch, step, index))
         if len(self._pending) < self._every:
             return False
-        self._look()
+        self.look()
         return True
 
     def finish(self) -> float:
         """Check the remaining losses and return the mean loss of the epoch."""
-        self._look()
+        self.look()
         return float(torch.stack(self._losses).double().mean())
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Raise SkelpipeError, on all ranks, where a loss of any rank is not finite, naming the first."""
         if not self._pending:
             return

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader.epoch_order import rank_share
-from skelpipe.train.running.sigterm import ending_on_sigterm
+from skelpipe.train.running.sigterm import Stopped, ending_on_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 
@@ -232,6 +232,9 @@ def together(command: F) -> F:
                 if team.is_main:
                     raise
                 sys.exit(INTERRUPTED)
+            except Stopped:  # on all ranks, after the same step
+                dist.destroy_process_group()
+                raise
         dist.destroy_process_group()
         ranks.cache_clear()
         return result

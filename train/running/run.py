@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
+from typing import Any, NoReturn
 
 import torch
 
@@ -44,6 +46,8 @@ from skelpipe.train.running.rank_sync import check_equal, seed_ranks
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console, RunLog
+from skelpipe.train.running.sigterm import PREEMPTING, Stopped, noting_signals
+from skelpipe.train.running.tally import Tally
 
 __all__ = ["BATCH_NORMS", "Measurement", "Run", "RunOptions", "compile_networks"]
 
@@ -114,6 +118,9 @@ class Run:
         self.best: dict[str, float] = {}
         self._full_dataset, self._keep = full_dataset or dataset, keep
         self._collapsed = False
+        self._tally = Tally()
+        self._within: dict[str, Any] = {}  # of a checkpoint within an epoch, until that goes on
+        self._signal: Callable[[], int] = lambda: 0
         self._norm_apart = self.team.world > 1 and options.batch_norm == "rank"
         if self.team.world > 1 and not self._norm_apart:
             use_global_batch(method, self.team.sum)
@@ -143,14 +150,23 @@ class Run:
         """Train epoch after epoch, with logs, measurements and checkpoints at their times.
 
         `done` is what `begin` returned. With several ranks, rank 0 alone writes. Raises DatasetError where the
-        dataset is another one when an epoch begins.
+        dataset is another one when an epoch begins, and `Stopped` after SIGTERM or SIGUSR1, once a checkpoint of
+        the last step is written.
         """
-        with RunLog(self.folder, done) if self.team.is_main else nullcontext() as log:
+        with (
+            noting_signals() as self._signal,
+            RunLog(self.folder, done) if self.team.is_main else nullcontext() as log,
+        ):
             while self.epoch < self.recipe.epochs:
+                if self._told_to_stop():
+                    self._stop(log, console)
                 self._run_epoch(log, console)
+            if self._told_to_stop():
+                self._stop(log, console)
 
     def checkpoint(self) -> Checkpoint:
-        """Return the run's state between two epochs."""
+        """Return the run's state between two steps; all ranks call it together within an epoch."""
+        step = self.loader.stream.step
         return Checkpoint(
             identity=self.provenance.metadata(),
             epoch=self.epoch,
@@ -159,7 +175,40 @@ class Run:
             rng=capture_rng(self.options.device),
             loader=self.loader.state(),
             best=self.best,
+            within=self._within or (self._tally.save(step, self.options.device, self.team) if step else {}),
         )
+
+    def _told_to_stop(self) -> bool:
+        """Say whether a signal came, on any rank: all ranks ask at the same step and get the same answer."""
+        number = self._signal()
+        if self.team.world == 1:
+            return number > 0
+        came = self.team.sum(torch.tensor([float(number == each) for each in PREEMPTING]))
+        number = next((each for each, ranks in zip(PREEMPTING, came.tolist(), strict=True) if ranks), 0)
+        if number:
+            self._signal = lambda: number
+        return number > 0
+
+    def _stop(self, log: RunLog | None, console: Console) -> NoReturn:
+        """Write a checkpoint of this step, and raise `Stopped`."""
+        number, step = self._signal(), self.loader.stream.step
+        check_weights(self.method, self.epoch + (step > 0))
+        if step and self._norm_apart:
+            average_statistics(self.method, self.team.sum, self.team.world)
+        check_equal(self.method, self.team)
+        checkpoint = self.checkpoint()
+
+        def save() -> None:
+            assert log is not None
+            log.sync()
+            path = save_checkpoint(self.folder.checkpoints, checkpoint, self._keep)
+            at = f"epoch {self.epoch + 1}, step {step} of {len(self.loader)}" if step else f"{self.epoch} epochs"
+            console.say(
+                f"{Signals(number).name}: stopped after {at}; {path} is written, --resume goes on from there"
+            )
+
+        self.team.on_main(save)
+        raise Stopped(number)
 
     def _run_epoch(self, log: RunLog | None, console: Console) -> None:
         """Train on every clip once, then measure and save where that is due."""
@@ -167,7 +216,9 @@ class Run:
         epoch, last, measurement = self.epoch + 1, self.recipe.epochs, self.measurement
         rate = self._set_rate(epoch)
         result = self._train_epoch(console.steps(epoch, last, len(self.loader)))
-        self.epoch = epoch
+        if result is None:
+            self._stop(log, console)
+        self.epoch, self._tally = epoch, Tally()
         learned = {"lr": rate, **result.learned}
         if measurement.take is not None and due(epoch, self.options.measure_every, last):
             learned |= self._measure(measurement.take)
@@ -189,12 +240,15 @@ class Run:
             group["lr"] = rate
         return rate
 
-    def _train_epoch(self, working: Callable[[int, float], None]) -> EpochResult:
+    def _train_epoch(self, working: Callable[[int, float], None]) -> EpochResult | None:
         accumulate, seed = self.recipe.optimiser.accumulate, self.provenance.seed
-        start = Progress(self.epoch, self.recipe.epochs, 0, updates(len(self.loader), accumulate))
+        step = self.loader.stream.step // accumulate
+        start = Progress(self.epoch, self.recipe.epochs, step, updates(len(self.loader), accumulate))
         seed_ranks(seed, self.epoch, None, self.team)  # what begins a stage is the same on all ranks
         self.method.advance(start)
         seed_ranks(seed, self.epoch, self.team.rank, self.team)
+        if self._within:
+            self._tally, self._within = Tally.restore(self._within, self.options.device, self.team), {}
         self._follow_views()
         result = train_epoch(
             self.method,
@@ -207,8 +261,10 @@ class Run:
             ids=self.dataset.ids("train"),
             working=working,
             team=self.team,
+            tally=self._tally,
+            stop=self._told_to_stop,
         )
-        if self._norm_apart:
+        if self._norm_apart and result is not None:
             average_statistics(self.method, self.team.sum, self.team.world)
         return result
 
@@ -264,8 +320,9 @@ class Run:
             raise SkelpipeError(f"{path}: does not fit this version: {' '.join(str(error).split())}") from None
         self.loader.load_state(saved.loader)
         restore_rng(saved.rng, self.options.device)
-        self.epoch, self.best = saved.epoch, dict(saved.best)
-        console.say(f"resuming from {path}: {saved.epoch} epochs are done")
+        self.epoch, self.best, self._within = saved.epoch, dict(saved.best), saved.within
+        also = f", and {saved.within['step']} of {len(self.loader)} steps" if saved.within else ""
+        console.say(f"resuming from {path}: {saved.epoch} epochs are done{also}")
         return saved.epoch
 
 

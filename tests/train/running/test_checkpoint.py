@@ -1,6 +1,7 @@
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +56,27 @@ def test_reads_back_what_was_saved(tmp_path: Path) -> None:
     loaded = read_checkpoint(path)
     for name in vars(saved):
         assert same(getattr(saved, name), getattr(loaded, name)), name
+
+
+def test_one_within_an_epoch_lies_between_those_of_whole_epochs(tmp_path: Path) -> None:
+    within = {"step": 12, "losses": torch.ones(1, 12), "logs": {}, "rng": {"cpu": torch.ones(1, 4)}}
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, checkpoint(epoch), keep=2)
+    path = save_checkpoint(tmp_path, replace(checkpoint(2), within=within), keep=2)
+    assert path.name == "epoch-0002-step-000012.pt"
+    assert torch.load(path, weights_only=True)["format"] == "skelpipe-checkpoint-2"  # older readers pass over it
+    found = newest_checkpoint(tmp_path, print)
+    assert found is not None
+    assert found[0] == path
+    assert same(found[1].within, within)
+    assert len(list(tmp_path.iterdir())) == 3
+    later = save_checkpoint(tmp_path, replace(checkpoint(2), within={**within, "step": 13}), keep=2)
+    assert not path.exists()  # a later step takes its place
+    (tmp_path / "epoch-best.pt").write_bytes(b"another's file")
+    path = save_checkpoint(tmp_path, checkpoint(3), keep=2)
+    assert newest_checkpoint(tmp_path, print)[0] == path  # type: ignore[index]
+    assert not later.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt", "epoch-best.pt"]
 
 
 def test_random_numbers_go_on(tmp_path: Path) -> None:

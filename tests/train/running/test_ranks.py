@@ -104,9 +104,11 @@ class Starter:
         arguments: list[str],
         *,
         hold: dict[int, str] | None = None,
+        signalled: dict[int, str] | None = None,
         **other: list[str],
     ) -> Started:
-        """Start `world` ranks; `hold` stops a rank at a batch, `rank_1=[...]` gives one more arguments."""
+        """Start `world` ranks; `hold` stops a rank at a batch, `signalled` sends it a signal there, `rank_1=[...]`
+        gives one more arguments."""
         self._count += 1
         common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         prefixes = [self._folder / f"{self._count}-{rank}" for rank in range(world)]
@@ -120,6 +122,7 @@ class Starter:
                     "RANK": str(rank),
                     "LOCAL_RANK": str(rank),
                     **({"HOLD_AT": hold[rank]} if hold and rank in hold else {}),
+                    **({"SIGNALLED_AT": signalled[rank]} if signalled and rank in signalled else {}),
                 },
             }
             for rank, prefix in enumerate(prefixes)
@@ -236,6 +239,30 @@ def test_killed_runs_go_on_with_any_number_of_ranks(
         assert four.batches()[1, step] == wanted[1, step]
         assert last.batches()[2, step] == wanted[2, step]
     assert [record["epoch"] for record in read_log(tmp_path / "four" / "log.jsonl")] == [1, 2, 3]
+
+
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(
+    pair: tuple[Path, Started],
+    starter: Starter,
+    arguments: Callable[..., list[str]],
+    tmp_path: Path,
+    same_run: Callable[..., None],
+) -> None:
+    out, number = tmp_path / "stopped", signal.SIGTERM
+    stopped = starter.start("pretrain", 2, arguments(out), signalled={1: f"1 0 {number.value}"})
+    assert stopped.codes() == [128 + number] * 2, stopped.text(0)
+    assert stopped.errors() == []
+    said = [line for line in stopped.text(0).splitlines() if number.name in line]
+    assert len(said) == 1
+    assert (
+        f"{number.name}: stopped after epoch 2, step 1 of 3; {out}/checkpoints/epoch-0001-step-000001.pt"
+        in said[0]
+    )
+    same = starter.start("pretrain", 2, arguments(out, "--resume"))
+    assert same.codes() == [0, 0], same.text(0)
+    assert "1 epochs are done, and 1 of 3 steps" in same.text(0)
+    same_run(pair[0], out, epoch=EPOCHS)
+    assert stopped.batches() | same.batches() == pair[1].batches()
 
 
 def test_one_rank_that_fails_ends_all_with_one_line(

@@ -1,4 +1,4 @@
-"""SIGTERM, which torchrun sends to the ranks that are left: reported in one line, whatever the process does."""
+"""SIGTERM, from a scheduler or from torchrun: noted by a training, else reported, whatever the process does."""
 
 import signal
 import subprocess
@@ -32,6 +32,31 @@ OWN = """
     print("its own message", file=sys.stderr, flush=True)
 """
 
+NOTING = """
+    from skelpipe.train.running import sigterm
+    sigterm.STEP_SECONDS = 0.2
+    with sigterm.noting_signals() as came:
+        print(-15, flush=True)
+"""
+STOPPING = """
+        while not came():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        raise sigterm.Stopped(came())
+"""
+ALONE = """
+from skelpipe.train.running.sigterm import Stopped, noting_signals
+with noting_signals() as came:
+    child = os.fork()
+    if child == 0:
+        hang()
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    while not came():
+        time.sleep(0.01)
+    raise Stopped(came())
+"""
+
 
 def ended(body: str, *, reports_first: bool = True, after: int = 0) -> tuple[int, str]:
     """Send SIGTERM to a process once it said "ready" and `after` numbers; return exit code and messages."""
@@ -58,6 +83,15 @@ def test_what_a_process_forks_ends_alone_and_silently() -> None:
 
 def test_a_message_of_its_own_comes_first() -> None:
     assert ended(OWN, after=1) == (0, "its own message\n")
+
+
+def test_a_training_that_notes_signals_stops_by_itself() -> None:
+    assert ended(NOTING + STOPPING, after=1) == (143, "")
+    assert ended("    pass\n" + ALONE, after=1) == (143, "")
+
+
+def test_a_training_that_hangs_is_ended_nevertheless() -> None:
+    assert ended(NOTING + "        hang()", after=1) == (143, "Error: rank 1 was told to end\n")
 
 
 def test_afterwards_a_signal_is_what_it_was() -> None:

@@ -7,6 +7,7 @@ code once it has ended.
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def start(rank: dict[str, Any]) -> int:
         os.environ.update(rank["environment"])
         for number, end in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{rank['prefix']}.{end}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
-        watch(Path(f"{rank['prefix']}.index"), os.environ.get("HOLD_AT"))
+        watch(Path(f"{rank['prefix']}.index"), os.environ.get("HOLD_AT"), os.environ.get("SIGNALLED_AT", ""))
         {"pretrain": pretrain.main, "knn": knn.main, "embed": save_features}[rank["task"]](rank["arguments"])
         code = 0
     except SystemExit as end_:
@@ -44,8 +45,12 @@ def start(rank: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def watch(path: Path, hold_at: str | None) -> None:
-    """Write down each batch this rank gets: epoch, step, rows. It stops for good at the batch "EPOCH STEP"."""
+def watch(path: Path, hold_at: str | None, signalled_at: str) -> None:
+    """Write down each batch this rank gets: epoch, step, rows.
+
+    It stops for good at the batch "EPOCH STEP" of `hold_at`, and gets a signal at that of "EPOCH STEP NUMBER".
+    """
+    place, _, number = signalled_at.rpartition(" ")
     plain = Loader.__iter__
 
     def noting(loader: Loader) -> Iterator[Batch]:
@@ -55,6 +60,8 @@ def watch(path: Path, hold_at: str | None) -> None:
             if f"{batch.epoch} {batch.step}" == hold_at:
                 path.with_suffix(".held").touch()
                 time.sleep(3600)
+            if f"{batch.epoch} {batch.step}" == place:
+                signal.raise_signal(int(number))
             yield batch
 
     Loader.__iter__ = noting  # type: ignore[method-assign]

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import torch
 from click.testing import Result
 
 from skelpipe.dataset import Dataset
+from skelpipe.train.running import loop
 from skelpipe.train.running.checkpoint import read_checkpoint
 from skelpipe.train.running.run_log import read_log
 
@@ -71,6 +74,70 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert result.exit_code == 0, result.output
     assert "resuming from" in result.stderr
     same_run(finished, out)
+
+
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 7), (signal.SIGUSR1, 8), (signal.SIGTERM, 9)])
+def test_told_to_stop_and_resumed_equals_uninterrupted(
+    finished: Path,
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    pretrain_small: Pretrain,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    step: int,
+) -> None:
+    """Three steps are an epoch: 7 and 8 are within the third, 9 is its last."""
+    options, out = ["--epochs", "6", "--save-every", "2", "--knn-every", "3"], tmp_path / "stopped"
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, step, number)
+        result = pretrain_small(tiny_dataset, out, *options)
+    assert result.exit_code == 128 + number, result.output
+    (line,) = [line for line in result.stderr.splitlines() if number.name in line]
+    name = f"epoch-0002-step-{step - 6:06}.pt" if step < 9 else "epoch-0003.pt"
+    at = f"epoch 3, step {step - 6} of 3" if step < 9 else "3 epochs"
+    assert line.endswith(f"stopped after {at}; {out}/checkpoints/{name} is written, --resume goes on from there")
+    assert not (out / "encoder.safetensors").exists()
+
+    result = pretrain_small(tiny_dataset, out, *options, "--resume")
+    assert result.exit_code == 0, result.output
+    same_run(finished, out)
+    kept = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert kept == ["epoch-0002.pt", "epoch-0004.pt", "epoch-0006.pt"] if step < 9 else kept
+
+
+def signal_at_step(patched: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
+    """Let this process get a signal in the middle of a step, counted from 1."""
+    plain, seen = loop.Stepper.end, []
+
+    def end(self: loop.Stepper, batch: int, loss: torch.Tensor) -> None:
+        seen.append(batch)
+        if len(seen) == step:
+            signal.raise_signal(number)
+        plain(self, batch, loss)
+
+    patched.setattr(loop.Stepper, "end", end)
+
+
+def test_told_to_stop_twice_within_one_step_of_several_batches(
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    pretrain_small: Pretrain,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gradients of two batches are one step: the signal in the first batch waits for the second."""
+    options = ["--epochs", "2", "--batch-size", "6", "--set", "optimiser.accumulate=2", "--save-every", "2"]
+    assert pretrain_small(tiny_dataset, tmp_path / "whole", *options).exit_code == 0
+    for attempt in ([], ["--resume"]):
+        with monkeypatch.context() as patched:
+            signal_at_step(patched, 1, signal.SIGTERM)
+            result = pretrain_small(tiny_dataset, tmp_path / "stopped", *options, *attempt)
+        assert result.exit_code == 128 + signal.SIGTERM
+        steps = "epoch 1, step 2 of 4" if not attempt else "1 epochs"
+        assert f"SIGTERM: stopped after {steps}; " in result.stderr
+    assert pretrain_small(tiny_dataset, tmp_path / "stopped", *options, "--resume").exit_code == 0
+    same_run(tmp_path / "whole", tmp_path / "stopped", 2)
 
 
 def test_resume_from_each_checkpoint(
