@@ -9,12 +9,14 @@ from pathlib import Path, PurePath
 from skelpipe.errors import UsageError
 from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest, Split
 from skelpipe.manifest_file import load_manifest
-from skelpipe.prepare.plan import Plan, Sample
+from skelpipe.prepare.plan import Drop, Plan, Sample
+from skelpipe.prepare.planner import LONGEST_ID
 from skelpipe.prepare.run import Options
 from skelpipe.preprocess import PROFILES, STORED
-from skelpipe.raw.collections.contents import Contents, ImportFormat, Request, words
+from skelpipe.raw.collections.contents import UNLABELLED, Contents, ImportFormat, Request, words
 from skelpipe.raw.collections.formats import find_contents
 from skelpipe.raw.source import RawFile, find_raw_files
+from skelpipe.sample_ids import sample_id
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import read_yaml
 
@@ -241,13 +243,23 @@ def _plan(contents: Contents, fields: Mapping[str, Fields], *, skip_bad: bool) -
     seen: dict[str, RawFile] = {}
     for entry in contents.entries:
         assert entry.subset in SUBSETS
-        if entry.id in seen:
-            first = seen[entry.id]
+        identity = sample_id(entry.id)
+        if identity in seen:
+            first = seen[identity]
             raise UsageError(
                 f"{entry.file.place}: the name {entry.id!r} is already that of another recording, {first.place}"
             )
-        seen[entry.id] = entry.file
-        plan.samples.append(Sample(entry.id, entry.subset, entry.label, fields.get(entry.id, {}), entry.file))
+        seen[identity] = entry.file
+        known = fields.get(entry.id, {})
+        reason = f"its id is longer than {LONGEST_ID} bytes" if len(identity.encode()) > LONGEST_ID else ""
+        if entry.label == UNLABELLED and contents.class_count:
+            reason = "it has no label, and others have"
+        if reason:
+            drop = Drop(identity, entry.subset, entry.label, known, reason)
+            plan.refuse(drop, f"{entry.file.place}: {entry.id}: {reason}", skip_bad=skip_bad)
+        else:
+            plan.samples.append(Sample(identity, entry.subset, entry.label, known, entry.file))
+    plan.drops.sort(key=lambda drop: drop.id)
     plan.samples.sort(key=lambda sample: sample.id)
     return plan
 

@@ -8,13 +8,14 @@ from skelpipe.manifest import BY_ID, SUBSETS, Manifest, Split, Value
 from skelpipe.prepare.name_example import example_file
 from skelpipe.prepare.plan import Cut, Drop, Found, Plan, Sample
 from skelpipe.prepare.untrimmed_planner import plan_segments, split_label_files
+from skelpipe.raw.collections.formats import import_hint
 from skelpipe.raw.frame_files import joined
 from skelpipe.raw.pose_formats import reads_frame_files
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.source import RawFile
 from skelpipe.sample_ids import name_of_sample, sample_id
 
-__all__ = ["make_plan", "unmatched_values"]
+__all__ = ["LONGEST_ID", "make_plan", "unmatched_values"]
 
 LONGEST_ID = LONGEST_NAME - len("_0000.motion.npy")
 LONGEST_CUT = LONGEST_NAME - len("_000000.motion.npy")  # of a recording that is cut into windows
@@ -80,7 +81,8 @@ def _find(
             continue
         identity = sample_id(name)
         if fields is None:
-            reason, wanted = MISNAMED, f"; one of its names is {example_file(manifest)}"
+            reason, wanted = MISNAMED, import_hint(file.path) or f"one of its names is {example_file(manifest)}"
+            wanted = f"; {wanted}"
         else:
             reason, wanted = _wrong_with(manifest, name), ""
         if reason:

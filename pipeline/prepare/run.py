@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
 from skelpipe.prepare.writers import DatasetWriter, open_writer
 from skelpipe.preprocess import CROSCLR, Policies, profile_writer
 from skelpipe.progress import progress
+from skelpipe.raw.collections.formats import import_hint
 from skelpipe.raw.source import find_raw_files
 from skelpipe.storage import open_filesystem
 from skelpipe.storage.filesystem import Filesystem
@@ -36,6 +38,7 @@ __all__ = ["FORMATS", "Options", "Outcome", "clip_shape", "prepare", "survey", "
 
 CLUTTER = "written by macOS or Windows beside the files (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
 SHOWN = 3  # reasons that a message lists
+HINTS = 100  # files that are looked at for one that holds many recordings
 FORMATS = {"shards": ("shards",), "hdf5": ("hdf5",), "both": ("hdf5", "shards")}
 
 
@@ -228,6 +231,9 @@ def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, s
         plan.outside[CLUTTER] = files.clutter
     if not plan.samples:
         folders = ", ".join(map(str, raw))
+        hint = next(filter(None, (import_hint(file.path) for file in islice(files, HINTS))), "")
+        if hint:
+            raise SkelpipeError(f"no recording of {manifest.name} is found under {folders}; {hint}")
         raise SkelpipeError(
             f"no recording of {manifest.name} is found under {folders} ({_others(plan)});"
             f" one would be named like {example_file(manifest)}"

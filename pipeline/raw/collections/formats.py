@@ -57,7 +57,7 @@ def import_hint(path: str) -> str:
     for each in IMPORT_FORMATS.values():
         try:
             if each.read is not None and each.claims(request):
-                return f"it holds many recordings ({each.title}): skelpipe import {path}"
+                return f"{path} holds many recordings ({each.title}): skelpipe import {path} --out DS"
         except RawError:
             continue
     return ""

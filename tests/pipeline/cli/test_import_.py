@@ -224,3 +224,44 @@ def test_wrong_words_are_usage(run, tmp_path) -> None:
     ):
         result = run("poses", "--out", "ds", *words)
         assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize(("suffix", "strict"), [(".npz", "true"), (".npz", "false"), (".csv", "true")])
+def test_prepare_says_what_to_type_for_a_file_of_many_recordings(tmp_path, monkeypatch, suffix, strict) -> None:
+    """Whether or not its suffix is that of a recording, and whether or not its name may be another."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    ctrgcn(tmp_path / "raw/NTU60_CS.npz")
+    (tmp_path / "my.yaml").write_text(
+        "name: my\nreader: npy\nlayout: kinect-v2-25\nname_pattern: 'p(?P<subject>\\d+)_a(?P<action>\\d+)'\n"
+        f"suffix: {suffix}\nstrict_names: {strict}\nclasses: [a, b]\n"
+        "splits: {xsub: {field: subject, train: [1]}}\n"
+    )
+    words = ["prepare", "--dataset", "my.yaml", "--split", "xsub", "--raw", "raw", "--out", "ds", "--workers", "1"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert (
+        "(CTR-GCN's x_train and y_train in one .npz): skelpipe import raw/NTU60_CS.npz --out DS" in result.output
+    )
+    assert not (tmp_path / "ds").exists()
+
+
+def test_recordings_without_labels(run, tmp_path) -> None:
+    annotations = [
+        {"frame_dir": f"v.{n}", "total_frames": 8, "keypoint": np.random.default_rng(n).normal(size=(1, 8, 25, 3))}
+        for n in range(3)
+    ]
+    split = {"train": ["v.0", "v.1"], "test": ["v.2"]}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    result = run("a.pkl", "--out", "ds")
+    assert result.exit_code == 0, result.output
+    dataset = Dataset.open("ds")
+    assert not dataset.labelled
+    assert dataset.ids("test") == ["v%2E2"]  # a dot would end WebDataset's key
+    annotations[0]["label"] = 0
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    result = run("a.pkl", "--out", "some")
+    assert result.exit_code == 1
+    assert "a.pkl: annotations[1]: v.1: it has no label, and others have" in result.output
+    assert run("a.pkl", "--out", "some", "--on-error", "skip").exit_code == 0
+    assert Dataset.open("some").count("train") == 1

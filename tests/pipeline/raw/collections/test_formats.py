@@ -58,5 +58,5 @@ def test_a_hint_for_files_that_hold_many_recordings(tmp_path) -> None:
         ("none.npy", ""),
     ):
         hint = import_hint(str(tmp_path / name))
-        assert hint.endswith(f"skelpipe import {tmp_path / name}") if said else hint == ""
+        assert hint.endswith(f": skelpipe import {tmp_path / name} --out DS") if said else hint == ""
         assert said in hint
