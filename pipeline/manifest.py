@@ -313,10 +313,11 @@ class Manifest:
     def definition(self, split: str) -> str:
         """Return a hash of everything that decides which files are clips, their reading, subsets and labels."""
         rule = self.split(split)
+        form = [self.axes, self.channels, self.array, self.missing_value]
         content = {
             "reader": self.reader,
             "y_down": self.y_down,
-            "form": [self.axes, self.channels, self.array, self.missing_value],
+            **({"form": form} if form != [(), (), "", None] else {}),
             **({"image_size": list(self.image_size)} if self.image_size else {}),
             "layout": self.layout.to_plain(),
             "name": [self.name_pattern.pattern, self.suffixes, self.strict_names],

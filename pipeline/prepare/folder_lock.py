@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from skelpipe.dataset.card import CARD, SAMPLES, read_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
 from skelpipe.manifest import SUBSETS
+from skelpipe.preprocess import Policies
 
 __all__ = ["README", "SETTINGS", "WORK", "locked", "refuse_unless", "settings_of"]
 
@@ -80,8 +82,13 @@ def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:
 
 
 def settings_of(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a card holds."""
-    return {**card["options"], **{key: card[key] for key in ("definition", "raw_fingerprint", "formats")}}
+    """Return the settings that a card holds; one of version 1 says no policies and means those of the authors."""
+    policies = asdict(Policies.of_options(card["options"]))
+    return {
+        **card["options"],
+        **policies,
+        **{key: card[key] for key in ("definition", "raw_fingerprint", "formats")},
+    }
 
 
 def _settle(
