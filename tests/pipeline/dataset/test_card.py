@@ -18,7 +18,10 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 
 # The keys of version 1 that its digest covered, in any order.
-DIGESTED = ("name split options profile shape dtype layout classes views splits anchors samples").split()
+DIGESTED = (
+    *("name", "split", "options", "profile", "shape", "dtype"),
+    *("layout", "classes", "views", "splits", "anchors", "samples"),
+)
 NEW_OPTIONS = ("body_choice", "empty_frames", "missing_joints")
 NEW_COLUMNS = ("real_frames", "joints", "real_joints", "bodies_left_out")
 
