@@ -20,6 +20,8 @@ __all__ = ["ClipReader", "Kept", "count_empty", "looks_like_score"]
 
 POSITIONS = 3  # channels
 FEWEST_PIXELS = 10.0  # range of x or y; metres and shares of a picture stay below
+PICTURE_LAYOUTS = ("coco-", "openpose-")  # of estimators of 2D poses
+FEWEST_FRAMES, ROUGH = 8, 2.0  # the third number changes so many times as much as x and y
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class ClipReader:
         self._write = profile_writer(kept, second_body, policies)
         self._as_authors = kept == CROSCLR and policies.empty_frames == "as-authors"
         # Of the readers of Kinect's files it is known that the third number is z.
+        self._in_picture = manifest.y_down or manifest.layout.name.startswith(PICTURE_LAYOUTS)
         self._third_open = manifest.reader not in FIXED_CHANNELS and "score" not in manifest.channels
         self._skip_bad = skip_bad
 
@@ -88,7 +91,7 @@ class ClipReader:
         recording, first, note = _cut(whole, sample)
         if not recording.bodies:
             raise RawError(f"{where}: no body in any of its {recording.frames} frames")
-        like_score = self._third_open and looks_like_score(recording)
+        like_score = self._third_open and looks_like_score(recording, in_picture=self._in_picture)
         _, frames, _, bodies = self._shape
         try:
             real = self._write(recording, self._layout, frames, bodies, out)
@@ -140,14 +143,25 @@ def counted_frames(recording: Recording) -> int:
     return int(recording.xyz[first, 0].any(axis=1).sum())
 
 
-def looks_like_score(recording: Recording) -> bool:
-    """Return whether z lies in 0..1 everywhere, and is not always 0, while x and y look like pixels."""
+def looks_like_score(recording: Recording, *, in_picture: bool = False) -> bool:
+    """Return whether the third number of joints looks like a score and not like z.
+
+    It does if it lies in 0..1 everywhere, not always at one value, and if x and y look like pixels, or are known
+    to be positions `in_picture`, or if it changes from frame to frame far more, relative to its spread, than they.
+    """
     xyz = recording.xyz[shown_rows(recording.xyz)]
     found = xyz[~np.isnan(xyz).any(axis=2)]
     if not len(found):
         return False
     low, high = found.min(axis=0), found.max(axis=0)
-    return bool(low[2] >= 0 and 0 < high[2] <= 1 and (high - low)[:2].max() > FEWEST_PIXELS)
+    if low[2] < 0 or high[2] > 1 or low[2] == high[2]:
+        return False
+    if in_picture or (high - low)[:2].max() > FEWEST_PIXELS:
+        return True
+    if recording.bodies > 1 or len(xyz) < FEWEST_FRAMES:
+        return False
+    steps = np.nanmean(np.abs(np.diff(xyz, axis=0)), axis=(0, 1)) / np.maximum(found.std(axis=0), 1e-12)
+    return bool(steps[2] > ROUGH * steps[:2].max())
 
 
 def _mostly_empty(clip: np.ndarray) -> str:

@@ -95,6 +95,6 @@ def score_warning(manifest: Manifest, like_score: int, clips: int) -> str | None
     if not like_score or like_score < clips:
         return None
     return (
-        "the third number of each joint lies in 0 to 1 while x and y look like pixels: if it is a score, write"
+        "the third number of each joint lies in 0 to 1 everywhere, as scores do: if it is one, write"
         f" channels: [x, y, score] into the manifest of {manifest.name}; it is used as z now"
     )

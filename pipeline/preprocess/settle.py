@@ -40,8 +40,7 @@ def settle(
     bodies to the profile. Raises RawError, without the recording's name, for a missing joint that is refused.
     """
     left_out = 0
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN also where infinities cancel, which costs time only
-        gaps = bool(np.isnan(recording.xyz.sum()))
+    gaps = _any_nan(recording.xyz)
     if bodies is not None:
         if policies.body_choice == "motion":
             recording, left_out = moving_bodies(recording, bodies)
@@ -62,6 +61,15 @@ def _first_bodies(recording: Recording, bodies: int) -> Recording:
     kept = np.arange(len(first)) - first < bodies
     scores = None if recording.scores is None else recording.scores[kept]
     return Recording(np.minimum(recording.counts, bodies), recording.ids[kept], recording.xyz[kept], scores)
+
+
+@njit(cache=True, nogil=True)
+def _any_nan(xyz: np.ndarray) -> bool:
+    """Return whether a value is NaN, several times as fast as numpy does."""
+    found = False
+    for value in xyz.flat:
+        found |= value != value  # noqa: PLR0124
+    return found
 
 
 @njit(cache=True, nogil=True)

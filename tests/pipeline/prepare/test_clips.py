@@ -20,6 +20,11 @@ OWN: dict[str, Any] = {
     "name_pattern": r"p(?P<subject>\d)_a(?P<action>\d)",
     "splits": {"xsub": {"field": "subject", "train": [1]}},
 }
+STANDING = {  # a layout of the user's own, of which nobody knows whether it lies in a picture
+    **{"joints": [f"j{v}" for v in range(17)], "centre": "j0", "shoulders": {"left": "j1", "right": "j2"}},
+    **{"bones": {f"j{v}": "j0" for v in range(1, 17)}, "mirror": [["j1", "j2"]]},
+    "parts": {"one": [f"j{v}" for v in range(9)], "two": [f"j{v}" for v in range(9, 17)]},
+}
 NAMES = ("p1_a1", "p1_a2", "p2_a1", "p2_a2")
 
 
@@ -194,7 +199,16 @@ def test_depth_is_no_score(own) -> None:
     metres = {name: (array - 200) / 100 + 0.5 for name, array in arrays.items()}
     for array in metres.values():
         array[..., 2] = array[..., 2].clip(0, 1)
-    assert "channels" not in own(metres, "--overwrite")[2]  # x and y look like metres
+    assert "channels" not in own(metres, "--overwrite", layout=STANDING)[2]  # x and y look like metres
+
+
+def test_a_score_beside_shares_of_a_picture_is_noticed(own) -> None:
+    arrays = {name: poses(k) / 1000 for k, name in enumerate(NAMES)}
+    for k, array in enumerate(arrays.values()):
+        array[..., 2] = np.random.default_rng(k).random((60, 17))
+    assert "channels: [x, y, score]" in own(arrays)[2]
+    assert "channels: [x, y, score]" in own({}, "--overwrite", layout=STANDING)[2]  # it jumps, x and y do not
+    assert "channels" not in own({}, "--overwrite", channels=["x", "y", "unused"])[2]
 
 
 def test_bodies_that_are_left_out_are_counted(own, tmp_path) -> None:
