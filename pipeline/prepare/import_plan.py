@@ -239,7 +239,7 @@ def _resized(contents: Contents, profile: str) -> bool:
 
 
 def _plan(contents: Contents, fields: Mapping[str, Fields], *, skip_bad: bool) -> Plan:
-    plan = Plan(outside=Counter(contents.outside))
+    plan = Plan(imported=True, outside=Counter(contents.outside))
     seen: dict[str, RawFile] = {}
     for entry in contents.entries:
         assert entry.subset in SUBSETS

@@ -91,6 +91,7 @@ class Plan:
     samples: list[Sample] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)
+    imported: bool = False  # whether names, labels and subsets are those of other programs' files
     outside: Counter[str] = field(default_factory=Counter)  # number of ignored recordings, by reason
     others: int = 0  # number of files that are not recordings
     other: str = ""  # the first of them
@@ -118,7 +119,7 @@ class Plan:
         for sample in self.samples:
             changed = sample.file.changed if times else ""
             frames = f" {sample.label} {sample.cut.start} {sample.cut.end}" if sample.cut else ""
-            if sample.file.item is not None:  # neither its name nor the file's says these
+            if self.imported:  # neither its name nor the manifest says these
                 frames += f" {sample.file.item} {sample.subset} {sample.label}"
             hasher.update(f"{sample.id} {sample.file.size} {changed}{frames}\n".encode())
             for _, part in sample.file.parts:

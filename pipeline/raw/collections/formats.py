@@ -43,12 +43,19 @@ def find_contents(request: Request, format_name: str | None) -> tuple[ImportForm
     claiming = [each for each in IMPORT_FORMATS.values() if each.claims(request)]
     where = request.files[0].path if request.files else "the folder"
     if not claiming:
+        packed = next((file.path for file in request.files if file.member or _is_packed(file.path)), None)
+        if packed is not None:
+            raise UsageError(f"{packed}: is packed: an import maps its files into memory, so unpack it first")
         known = "; ".join(f"{each.name} ({each.title})" for each in IMPORT_FORMATS.values())
         raise UsageError(f"{where}: no file of a known format is found. Known are {known}")
     if len(claiming) > 1:
         names = " or ".join(each.name for each in claiming)
         raise UsageError(f"{where}: there are files of several formats: give fewer files, or say --format {names}")
     return claiming[0], claiming[0].index(request)
+
+
+def _is_packed(path: str) -> bool:
+    return path.lower().endswith((".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar"))
 
 
 def import_hint(path: str) -> str:

@@ -1,10 +1,13 @@
 """Labels in arrays and lists of other programs: whole numbers from 0, or one-hot."""
 
+from typing import Any
+
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.raw.plain_pickle import PickledArray
 
-__all__ = ["labels_of"]
+__all__ = ["labels_of", "texts_of"]
 
 
 def labels_of(numbers: np.ndarray, where: str) -> tuple[list[int], int]:
@@ -37,3 +40,15 @@ def _one_hot(numbers: np.ndarray, where: str) -> tuple[list[int], int]:
         sample = int(np.flatnonzero(wrong)[0])
         raise RawError(f"{where}: row {sample} is not one-hot: exactly one 1 is expected, the rest 0")
     return numbers.argmax(axis=1).tolist(), numbers.shape[1]
+
+
+def texts_of(values: Any, where: str) -> list[str]:
+    """Return a list, tuple, set or array of texts as a list; RawError, which starts with `where`, for another."""
+    if isinstance(values, PickledArray) and values.ndim == 1:
+        values = np.asarray(values).tolist()
+    if not isinstance(values, list | tuple | set):
+        raise RawError(f"{where}: a list of names is expected")
+    names = [value.decode("latin-1") if isinstance(value, bytes) else value for value in values]
+    if not all(isinstance(name, str) for name in names):
+        raise RawError(f"{where}: names are expected, which are texts")
+    return names

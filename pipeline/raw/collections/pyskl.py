@@ -16,6 +16,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, Request, subset_of_name
+from skelpipe.raw.collections.labels import texts_of
 from skelpipe.raw.collections.padded import padded_recording
 from skelpipe.raw.form import Form
 from skelpipe.raw.mapped_arrays import map_file
@@ -27,7 +28,7 @@ __all__ = ["claims_pyskl", "index_pyskl", "read_pyskl"]
 
 SUFFIXES = (".pkl", ".pickle")
 MARKER = re.compile(rb"frame_dir|annotations")
-HEAD = 1 << 20  # bytes in which a pickle of annotations names its keys
+HEAD = 1 << 26  # bytes in which a pickle of annotations names its keys, after the lists of the splits
 KEYPOINT_AXES, SCORE_AXES = 4, 3
 LAYOUTS = {(25, 3): ("kinect-v2-25",), (17, 2): ("coco-17",), (17, 3): ("h36m-17",), (18, 2): ("openpose-18",)}
 ON_NO_LIST = "on neither list of the split"
@@ -108,10 +109,7 @@ def read_pyskl(file: RawFile, form: Form) -> Recording:
 def _looks_like(file: RawFile) -> bool:
     if file.member is not None or not file.relative.lower().endswith(SUFFIXES):
         return False
-    return (
-        MARKER.search(map_file(file.path)[:HEAD]) is not None
-        or MARKER.search(map_file(file.path)[-HEAD:]) is not None
-    )
+    return MARKER.search(map_file(file.path)[:HEAD]) is not None
 
 
 @lru_cache(maxsize=2)
@@ -126,7 +124,8 @@ def _content(path: str, _changed: int) -> tuple[Mapping[str, Any] | None, Sequen
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         raise RawError(f"{path}: a list of annotations (dicts with frame_dir, label and keypoint) is expected")
     if lists is not None and not (
-        isinstance(lists, dict) and all(isinstance(each, list | tuple | set) for each in lists.values())
+        isinstance(lists, dict)
+        and all(isinstance(each, list | tuple | set | PickledArray) for each in lists.values())
     ):
         raise RawError(f"{path}: split: a dict of lists of names is expected")
     if "raw_file" in content[0] and "keypoint" not in content[0]:
@@ -187,9 +186,9 @@ def _subsets(
     subsets: dict[str, str] = {}
     train, test = pairs[name]
     for subset, names in (("train", train), ("test", test)):
-        for each in names:
+        for each in texts_of(names, f"{file.path}: split {name}"):
             if subsets.setdefault(each, subset) != subset:
-                raise RawError(f"{file.path}: split {name}: {str(each)[:80]!r} is in both subsets")
+                raise RawError(f"{file.path}: split {name}: {each[:80]!r} is in both subsets")
     return request.split or name, subsets, ()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of_path, subset_of_name
-from skelpipe.raw.collections.labels import labels_of
+from skelpipe.raw.collections.labels import labels_of, texts_of
 from skelpipe.raw.collections.padded import padded_recording
 from skelpipe.raw.form import Form
 from skelpipe.raw.mapped_arrays import is_npy, map_file, map_npy
@@ -204,17 +204,13 @@ def _labels(file: RawFile, pattern: re.Pattern[str], count: int) -> tuple[list[s
 
 
 def _pickled_labels(path: str) -> tuple[list[str] | None, np.ndarray]:
+    """Return names and labels of a pickle of both, or None and the labels of a pickle of labels."""
     content = load_pickle(map_file(path), path)
     names, numbers = None, content
     if isinstance(content, tuple | list) and len(content) == 2 and not isinstance(content[0], int | float):
-        names, numbers = content
-        names = [
-            name.decode("latin-1") if isinstance(name, bytes) else name for name in np.asarray(names).tolist()
-        ]
-        if not all(isinstance(name, str) for name in names):
-            raise RawError(f"{path}: a pair of names and labels is expected: the first of the two are not texts")
-        names = [name.removesuffix(".skeleton") for name in names]
+        names = [name.removesuffix(".skeleton") for name in texts_of(content[0], f"{path}: the first of a pair")]
+        numbers = content[1]
     try:
         return names, np.asarray(numbers)
-    except ValueError:
+    except (ValueError, RecursionError, OverflowError):
         raise RawError(f"{path}: names and labels are expected, or labels alone") from None

@@ -183,6 +183,19 @@ def test_other_labels_are_another_dataset(run, tmp_path) -> None:
     assert "with other settings" in result.output
 
 
+def test_other_labels_in_metadata_are_another_dataset(run, tmp_path) -> None:
+    (tmp_path / "gym").mkdir()
+    for name in "ab":
+        np.save(tmp_path / f"gym/{name}.npy", np.random.default_rng(0).normal(size=(8, 25, 3)))
+    options = ("gym", "--subset", "train", "--layout", "kinect-v2-25", "--out", "ds")
+    for labels in ("xy", "yx"):
+        rows = "".join(f"{name}.npy,{label}\n" for name, label in zip("ab", labels, strict=True))
+        (tmp_path / "gym/metadata.csv").write_text(f"file_name,label\n{rows}")
+        result = run(*options)
+        assert result.exit_code == (0 if labels == "xy" else 2), result.output
+    assert "with other settings" in result.output
+
+
 def test_damaged_recordings_stop_or_are_listed(run, tmp_path) -> None:
     array = stgcn(tmp_path / "poses", n=3)
     array[1, 0, 4, 5, 1] = np.inf

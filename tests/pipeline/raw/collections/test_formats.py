@@ -8,7 +8,7 @@ import pytest
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Request
 from skelpipe.raw.collections.formats import IMPORT_FORMATS, find_contents, import_hint
-from skelpipe.raw.source import find_raw_files
+from skelpipe.raw.source import RawFile, find_raw_files
 
 
 def request(folder) -> Request:
@@ -21,6 +21,14 @@ def test_files_of_no_format(tmp_path) -> None:
     with pytest.raises(UsageError, match="no file of a known format is found. Known are ctrgcn-npz") as caught:
         find_contents(request(tmp_path), None)
     assert all(name in str(caught.value) for name in IMPORT_FORMATS)
+
+
+@pytest.mark.parametrize("name", ["NTU60_CS.npz.zip", "train_data.npy.gz", "data.tar"])
+def test_packed_files_are_to_be_unpacked(tmp_path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"packed")
+    wanted = Request([RawFile(name, str(tmp_path / name), 6)])
+    with pytest.raises(UsageError, match=f"{name}: is packed: .* unpack it first"):
+        find_contents(wanted, None)
 
 
 def test_files_of_two_formats_have_to_be_told_apart(tmp_path) -> None:

@@ -1,8 +1,11 @@
+import pickle
+
 import numpy as np
 import pytest
 
 from skelpipe.errors import RawError
-from skelpipe.raw.collections.labels import labels_of
+from skelpipe.raw.collections.labels import labels_of, texts_of
+from skelpipe.raw.plain_pickle import load_pickle
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,13 @@ def test_numbers_and_one_hot(numbers: np.ndarray, labels: list[int], count: int)
 def test_anything_else_is_refused(numbers: np.ndarray, said: str) -> None:
     with pytest.raises(RawError, match=f"^a.npy: {said}"):
         labels_of(numbers, "a.npy")
+
+
+def test_texts_of_what_pickles_hold() -> None:
+    for values in (["a", "b"], ("a", b"b"), np.array(["a", "b"]), np.array(["a", "b"], object)):
+        content = load_pickle(pickle.dumps(values), "a.pkl")
+        assert texts_of(content, "a.pkl") == ["a", "b"]
+    for values in ("ab", [1], {"a": 1}, None, [["a"]], np.array([["a"]])):
+        content = load_pickle(pickle.dumps(values), "a.pkl")
+        with pytest.raises(RawError, match="^a.pkl: .*names"):
+            texts_of(content, "a.pkl")

@@ -89,6 +89,12 @@ def test_a_split_is_chosen(tmp_path) -> None:
     assert "1 names of split xview have no annotation" in contents.notes[0]
 
 
+def test_lists_of_names_as_arrays(tmp_path) -> None:
+    lists = {"train": np.array(["a"]), "val": np.array(["b"], object)}
+    write(tmp_path, {"split": lists, "annotations": [solid("a", 0), solid("b", 1)]})
+    assert [(entry.id, entry.subset) for entry in found(tmp_path).entries] == [("a", "train"), ("b", "test")]
+
+
 def test_numbered_splits(tmp_path) -> None:
     """ucf101_hrnet.pkl and hmdb51_hrnet.pkl have train1, test1, train2, …"""
     lists = {"train1": ["a"], "test1": ["b"], "train2": ["b"], "test2": ["a"]}
@@ -164,6 +170,7 @@ def test_damaged_annotations_name_their_place(tmp_path, annotation: object, said
         ({"annotations": [], "split": {}}, "a list of annotations"),
         ({"frame_dir": []}, "a dict with split and annotations is expected, found frame_dir"),
         ({"annotations": [solid("a", 0)], "split": ["a"]}, "a dict of lists of names"),
+        ({"annotations": [solid("a", 0)], "split": {"train": [["a"]]}}, "split given: names are expected"),
         ({"annotations": [solid("a", 0)], "split": {"all": ["a"]}}, "lists of train and val or test are expected"),
         ({"annotations": [solid("a", 0)], "split": {"train": ["b"]}}, "no annotation is on the lists"),
         ({"annotations": [solid("a", 0)], "split": {"train": ["a"], "val": ["a"]}}, "'a' is in both subsets"),

@@ -148,11 +148,13 @@ def test_other_shapes_are_refused(tmp_path, shape: tuple[int, ...], said: str) -
     [
         ((["a"], [0]), "1 labels, train_data.npy has 2 samples"),
         ((["a"], [0, 1]), "1 names"),
-        (([0, 1], ["a", "b"]), "the first of the two are not texts"),
+        (([0, 1], ["a", "b"]), "the first of a pair: names are expected, which are texts"),
         ((["a", "b"], [0, -1]), "sample 1 has the label -1"),
         ((["a", "b"], [0, 0.5]), "the label of sample 1 is no whole number: 0.5"),
         ({"a": 0}, "labels are expected to be numbers"),
         ((["a", "b"], [[0], [1, 2]]), "names and labels are expected"),
+        (([["a"], ["b", "c"]], [0, 1]), "the first of a pair: names are expected"),
+        (("ab", [0, 1]), "the first of a pair: a list of names is expected"),
     ],
 )
 def test_damaged_labels(tmp_path, labels: object, said: str) -> None:
