@@ -31,7 +31,7 @@ def read_nw_ucla(text: np.ndarray, name: str, joints: int = 20) -> Recording:
     if np.isinf(xyz).any():
         frame, joint, _ = np.argwhere(np.isinf(xyz))[0]
         raise RawError(f"{_at(name, frame, joint)}: {xyz[frame, joint].tolist()} holds a value that is not finite")
-    seen: np.ndarray = xyz.any(axis=(1, 2))
+    seen = np.asarray(xyz.any(axis=(1, 2)))
     if not seen.any():
         raise RawError(f"{name}: no body in any of its {len(xyz)} frames")
     return Recording(seen.astype(np.int32), np.zeros(int(seen.sum()), np.int64), xyz[seen])
