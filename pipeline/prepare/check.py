@@ -164,7 +164,7 @@ def _of_bodies(seen: Look) -> list[str]:
 def _of_scores(seen: Look) -> list[str]:
     if seen.manifest.reader in FIXED_CHANNELS or "score" in seen.manifest.channels:
         return []
-    like = sum(looks_like_score(recording) for _, recording in seen.recordings)
+    like = sum(looks_like_score(recording, seen.manifest) for _, recording in seen.recordings)
     warning = score_warning(seen.manifest, like, len(seen.recordings))
     return [warning] if warning else []
 

@@ -55,7 +55,7 @@ class ClipReader:
         skip_bad: bool,
     ) -> None:
         self.drops: list[tuple[str, str]] = []
-        self._layout = manifest.layout
+        self._manifest, self._layout = manifest, manifest.layout
         self._recordings = RecordingReader(manifest, shape[3])
         self._shape = shape
         self._dtype = dtype
@@ -64,9 +64,6 @@ class ClipReader:
         kept = STORED if manifest.made_by == profile else profile
         self._write = profile_writer(kept, second_body, policies)
         self._as_authors = kept == CROSCLR and policies.empty_frames == "as-authors"
-        # Of the readers of Kinect's files it is known that the third number is z.
-        self._in_picture = manifest.y_down or manifest.layout.name.startswith(PICTURE_LAYOUTS)
-        self._third_open = manifest.reader not in FIXED_CHANNELS and "score" not in manifest.channels
         self._skip_bad = skip_bad
 
     def read(self, samples: Sequence[Sample]) -> tuple[list[Kept], np.ndarray]:
@@ -91,7 +88,7 @@ class ClipReader:
         recording, first, note = _cut(whole, sample)
         if not recording.bodies:
             raise RawError(f"{where}: no body in any of its {recording.frames} frames")
-        like_score = self._third_open and looks_like_score(recording, in_picture=self._in_picture)
+        like_score = looks_like_score(recording, self._manifest)
         _, frames, _, bodies = self._shape
         try:
             real = self._write(recording, self._layout, frames, bodies, out)
@@ -143,12 +140,15 @@ def counted_frames(recording: Recording) -> int:
     return int(recording.xyz[first, 0].any(axis=1).sum())
 
 
-def looks_like_score(recording: Recording, *, in_picture: bool = False) -> bool:
-    """Return whether the third number of joints looks like a score and not like z.
+def looks_like_score(recording: Recording, manifest: Manifest) -> bool:
+    """Return whether the third number of joints looks like a score, where the format does not say that it is z.
 
     It does if it lies in 0..1 everywhere, not always at one value, and if x and y look like pixels, or are known
-    to be positions `in_picture`, or if it changes from frame to frame far more, relative to its spread, than they.
+    to be positions in a picture, or if it changes from frame to frame far more, relative to its spread, than they.
     """
+    if manifest.reader in FIXED_CHANNELS or "score" in manifest.channels:
+        return False
+    in_picture = manifest.y_down or manifest.layout.name.startswith(PICTURE_LAYOUTS)
     xyz = recording.xyz[shown_rows(recording.xyz)]
     found = xyz[~np.isnan(xyz).any(axis=2)]
     if not len(found):
