@@ -19,7 +19,13 @@ __all__ = ["import_"]
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["ctrgcn-npz", "stgcn-npy", "crosclr-npy", "pyskl-pkl", "npy-folders"]),
+    type=click.Choice(
+        [
+            *("ctrgcn-npz", "stgcn-npy", "crosclr-npy", "pyskl-pkl", "npy-folders", "openpose", "alphapose"),
+            *("mmpose", "mmpose-frames", "ultralytics", "ultralytics-video", "mediapipe", "azure-kinect"),
+            *("utkinect-text", "table"),
+        ]
+    ),
     help="What the files are [default: what their names and contents prove].",
 )
 @click.option(
@@ -32,6 +38,14 @@ __all__ = ["import_"]
 @click.option("--axes", metavar="LETTERS", help="Order of an array's axes, such as N,T,V,C, where it is unusual.")
 @click.option(
     "--channels", metavar="NAMES", help="Meaning of the numbers of a joint, such as x,y,score or x,y,z,score."
+)
+@click.option(
+    "--image-size",
+    metavar="WxH",
+    help="Size of the pictures, such as 1920x1080, where positions are fractions of it.",
+)
+@click.option(
+    "--y", type=click.Choice(["up", "down"]), help="Where y grows, if the format leaves it open [default: up]."
 )
 @click.option("--label", "label_column", metavar="COLUMN", help="Column of metadata.csv that holds the label.")
 @click.option("--name", metavar="NAME", help="Name of the dataset [default: the published one's, or the file's].")
@@ -88,6 +102,8 @@ def import_(
     layout: str | None,
     axes: str | None,
     channels: str | None,
+    image_size: str | None,
+    y: str | None,
     label_column: str | None,
     name: str | None,
     classes: str | None,
@@ -135,6 +151,8 @@ def import_(
         frames=frames,
         bodies=bodies,
         profile=profile,
+        image_size=_size(image_size) if image_size else None,
+        y_down=y == "down",
     )
     skip_bad = on_error == "skip"
     options_of_prepare = {
@@ -173,3 +191,13 @@ def import_(
         quiet=as_json,
     )
     show_report(preparation_report(manifest, target, outcome), as_json)
+
+
+def _size(said: str) -> tuple[int, int]:
+    """Return width and height of pictures."""
+    from skelpipe.errors import UsageError
+
+    width, _, height = said.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"--image-size {said}: width and height are expected, such as 1920x1080")
+    return int(width), int(height)

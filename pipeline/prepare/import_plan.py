@@ -15,7 +15,7 @@ from skelpipe.prepare.run import Options
 from skelpipe.preprocess import PROFILES, STORED
 from skelpipe.raw.collections.contents import UNLABELLED, Contents, ImportFormat, Request, words
 from skelpipe.raw.collections.formats import find_contents
-from skelpipe.raw.source import RawFile, find_raw_files
+from skelpipe.raw.source import ARCHIVES, RawFile, find_raw_files
 from skelpipe.sample_ids import sample_id
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import read_yaml
@@ -46,6 +46,8 @@ class Wishes:
     frames: int | None = None
     bodies: int | None = None
     profile: str | None = None
+    image_size: tuple[int, int] | None = None
+    y_down: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         wishes.axes,
         wishes.channels,
         wishes.label_column,
+        wishes.image_size,
+        wishes.y_down,
     )
     format_, contents = find_contents(request, wishes.format)
     where = contents.entries[0].file.path if contents.entries else str(paths[0])
@@ -116,6 +120,8 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         channels=contents.channels,
         body_choice="motion" if own else "first",
         empty_frames="dropped" if own else "as-authors",
+        missing_joints=contents.missing_joints,
+        image_size=contents.image_size,
         made_by=made_by,
         padded=padded,
     )
@@ -131,7 +137,7 @@ def _files(paths: Sequence[str]) -> list[RawFile]:
         if "://" in said:
             raise UsageError(f"{said}: is imported from a file on this machine: download it first")
         path = Path(said)
-        if path.is_dir():
+        if path.is_dir() or (path.is_file() and path.name.lower().endswith(ARCHIVES)):
             files = find_raw_files([path])
         elif path.is_file():
             status = path.stat()

@@ -18,7 +18,7 @@ from skelpipe.raw.people import NO_ID, People, gather, in_pixels, joint_key, rec
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import Table, read_table
 
-__all__ = ["mediapipe_positions", "read_mediapipe"]
+__all__ = ["NPY", "mediapipe_positions", "read_mediapipe"]
 
 NPY = b"\x93NUMPY"
 AXES, SCORE = 3, 3  # x, y, z; where visibility is

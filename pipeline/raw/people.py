@@ -11,13 +11,27 @@ from skelpipe.raw.following import follow, slots_of
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 
-__all__ = ["People", "as_they_are", "check_joint_names", "gather", "in_pixels", "last_number", "recording_of"]
+__all__ = [
+    "People",
+    "SizeUnknownError",
+    "as_they_are",
+    "check_joint_names",
+    "gather",
+    "in_pixels",
+    "last_number",
+    "recording_of",
+]
 
 MOST_FRAMES = 1 << 20  # of one recording: ten hours of video
 NO_ID = -1
 DIGITS = re.compile(r"\d+(?!.*\d)")
 WORDS = re.compile(r"[a-z]+|\d+")
 SIDES = {"left": "left", "right": "right", "l": "left", "r": "right"}
+
+
+class SizeUnknownError(RawError):
+    """Positions are fractions of a picture whose size nobody has said."""
+
 
 Adapt = Callable[[np.ndarray, str, Form], np.ndarray]
 
@@ -162,7 +176,7 @@ def in_pixels(xyz: np.ndarray, name: str, form: Form, *, depth: bool = False) ->
     Raises RawError if the manifest does not say the picture's size.
     """
     if form.image_size is None:
-        raise RawError(
+        raise SizeUnknownError(
             f"{name}: its positions are fractions of the picture's width and height: say its size, such as"
             " image_size: [1920, 1080]; [1, 1] keeps the fractions, with what is round drawn out"
         )

@@ -47,7 +47,8 @@ class Request:
 
     `split` and `layout` are names; `joints` is the number of joints of that layout. `axes` are the letters of the
     arrays' axes (N, C, T, V, M) and `channels` the meaning of the numbers of a joint, empty where they are not
-    declared. `label_column` is the column of a metadata file that holds the label.
+    declared. `label_column` is the column of a metadata file that holds the label. `image_size` is the width and
+    height of the pictures; with `y_down`, y grows downwards where the format leaves it open.
     """
 
     files: Sequence[RawFile]
@@ -58,6 +59,8 @@ class Request:
     axes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     label_column: str | None = None
+    image_size: tuple[int, int] | None = None
+    y_down: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ class Contents:
     `all_classes` their number; `classes` are their names where the files have them. `frames` is the length of all
     arrays, where it is the same; if they are `padded`, zeros at their end are no frames. `profile` is the default
     profile. `made_by` is the profile that had made the arrays before they were stored, if one did. `split` is what
-    the files' names say. `outside` are the numbers of recordings left out, by reason; `notes` are lines for the
-    user.
+    the files' names say. `missing_joints` is the default policy. `outside` are the numbers of recordings left out,
+    by reason; `notes` are lines for the user.
     """
 
     reader: str
@@ -87,6 +90,8 @@ class Contents:
     axes: tuple[str, ...] = ()
     units: str = "metres"
     y_down: bool = False
+    image_size: tuple[int, int] | None = None
+    missing_joints: str = "refused"
     made_by: str = ""
     profile: str = "crosclr"
     split: str = ""

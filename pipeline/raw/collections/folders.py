@@ -15,7 +15,7 @@ from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import UNLABELLED, Entry, Request, subset_of_name
 from skelpipe.raw.source import RawFile
 
-__all__ = ["Organised", "is_metadata", "organised"]
+__all__ = ["Organised", "is_metadata", "organised", "whole_subset"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "labels.csv", "labels.jsonl", "annotations.csv")
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "file_path", "filepath", "name", "id")
@@ -90,7 +90,7 @@ def _subset(file: RawFile, row: Row, request: Request) -> str:
     subset = request.subset or subset_of_name(said)
     if subset is None and not said:
         folders = PurePosixPath(file.relative).parts[:-1]
-        subset = next((found for part in folders if (found := _whole_subset(part))), None)
+        subset = next((found for part in folders if (found := whole_subset(part))), None)
     if subset is None:
         if said:
             what = f"its metadata says {said!r}, which is neither train nor val nor test"
@@ -100,7 +100,7 @@ def _subset(file: RawFile, row: Row, request: Request) -> str:
     return subset
 
 
-def _whole_subset(part: str) -> str | None:
+def whole_subset(part: str) -> str | None:
     """Return the subset that a folder is named after: `train`, but not `train_station`."""
     return subset_of_name(part) if part.isalpha() else None
 
@@ -108,7 +108,7 @@ def _whole_subset(part: str) -> str | None:
 def _class_folder(file: RawFile) -> str | None:
     """Return the folder that holds a file, if it is the name of a class and not of a subset."""
     parts = PurePosixPath(file.relative).parts
-    return parts[-2] if len(parts) > 1 and _whole_subset(parts[-2]) is None else None
+    return parts[-2] if len(parts) > 1 and whole_subset(parts[-2]) is None else None
 
 
 def _ids(files: Sequence[RawFile]) -> list[str]:

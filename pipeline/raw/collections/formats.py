@@ -6,6 +6,7 @@ from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Contents, ImportFormat, Request
 from skelpipe.raw.collections.ctrgcn import claims_ctrgcn, index_ctrgcn, read_ctrgcn
 from skelpipe.raw.collections.hub import claims_hub, index_hub
+from skelpipe.raw.collections.poses import POSE_IMPORTS
 from skelpipe.raw.collections.pyskl import claims_pyskl, index_pyskl, read_pyskl
 from skelpipe.raw.collections.stgcn import (
     claims_position,
@@ -28,8 +29,10 @@ IMPORT_FORMATS: dict[str, ImportFormat] = {
         ImportFormat("crosclr-npy", "CrosSCLR's *_position.npy", claims_position, index_position, read_array),
         ImportFormat("pyskl-pkl", "a pickle of pyskl or MMAction2", claims_pyskl, index_pyskl, read_pyskl),
         ImportFormat("npy-folders", "one .npy per recording, by folders or metadata", claims_hub, index_hub),
+        *POSE_IMPORTS,
     )
 }
+GENERAL = "npy-folders"  # gives way to a format that knows what the arrays are
 
 
 def find_contents(request: Request, format_name: str | None) -> tuple[ImportFormat, Contents]:
@@ -41,6 +44,7 @@ def find_contents(request: Request, format_name: str | None) -> tuple[ImportForm
         chosen = IMPORT_FORMATS[format_name]
         return chosen, chosen.index(request)
     claiming = [each for each in IMPORT_FORMATS.values() if each.claims(request)]
+    claiming = [each for each in claiming if each.name != GENERAL] or claiming
     where = request.files[0].path if request.files else "the folder"
     if not claiming:
         packed = next((file.path for file in request.files if file.member or _is_packed(file.path)), None)
