@@ -9,11 +9,11 @@ from pathlib import Path, PurePath
 from skelpipe.errors import UsageError
 from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest, Split
 from skelpipe.manifest_file import load_manifest
-from skelpipe.prepare.plan import Drop, Plan, Sample
+from skelpipe.prepare.plan import Cut, Drop, Plan, Sample
 from skelpipe.prepare.planner import LONGEST_ID
 from skelpipe.prepare.run import Options
 from skelpipe.preprocess import PROFILES, STORED
-from skelpipe.raw.collections.contents import UNLABELLED, Contents, ImportFormat, Request, words
+from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, ImportFormat, Request, words
 from skelpipe.raw.collections.formats import find_contents
 from skelpipe.raw.source import ARCHIVES, RawFile, find_raw_files
 from skelpipe.sample_ids import sample_id
@@ -264,10 +264,17 @@ def _plan(contents: Contents, fields: Mapping[str, Fields], *, skip_bad: bool) -
             drop = Drop(identity, entry.subset, entry.label, known, reason)
             plan.refuse(drop, f"{entry.file.place}: {entry.id}: {reason}", skip_bad=skip_bad)
         else:
-            plan.samples.append(Sample(identity, entry.subset, entry.label, known, entry.file))
+            cut = _cut(entry)
+            plan.samples.append(Sample(identity, entry.subset, entry.label, known, entry.file, cut))
     plan.drops.sort(key=lambda drop: drop.id)
     plan.samples.sort(key=lambda sample: sample.id)
     return plan
+
+
+def _cut(entry: Entry) -> Cut | None:
+    if entry.piece is None:
+        return None
+    return Cut(PurePath(entry.file.relative).stem, *entry.piece, longest=entry.piece[1], origin=entry.origin)
 
 
 def _plain_name(paths: Sequence[str]) -> str:

@@ -33,12 +33,18 @@ SPLIT_WORDS = {
 
 
 class Entry(NamedTuple):
-    """One recording: its id, its subset, its label from 0 (-1 where there is none), and where it is."""
+    """One recording: its id, its subset, its label from 0 (-1 where there is none), and where it is.
+
+    Of a piece of a longer recording, `piece` is the first and the last frame (from 1, both included), and `origin`
+    the file and line that say so.
+    """
 
     id: str
     subset: str
     label: int
     file: RawFile
+    piece: tuple[int, int] | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 
 from skelpipe import manifests
 from skelpipe.errors import RawError, UsageError
-from skelpipe.raw.collections.contents import Contents, ImportFormat, Request
+from skelpipe.raw.collections.contents import UNLABELLED, Contents, ImportFormat, Request
 from skelpipe.raw.collections.folders import is_metadata, organised, whole_subset
+from skelpipe.raw.collections.utkinect_labels import with_action_labels
 from skelpipe.raw.form import Form
 from skelpipe.raw.frame_files import joined
 from skelpipe.raw.json_text import parse_json
@@ -179,6 +180,11 @@ def _index(reader: str, request: Request) -> Contents:
             "no folder is called train or test: all recordings are for training (--subset says otherwise)"
         )
     found = organised(replace(request, files=[*recordings, *tables]), lambda file: file.path in paths)
+    if len(found.classes) == 1 and not tables:  # one folder holds them all: it is no class
+        unlabelled = [entry._replace(label=UNLABELLED) for entry in found.entries]
+        found = replace(found, entries=unlabelled, classes=(), class_count=0)
+    if reader == "utkinect-text":
+        found = with_action_labels(found, request.files)
     fits, channels, sample = _tried(reader, recordings, request)
     flat = (bool(channels) and "z" not in channels) or (sample is not None and not sample.xyz[..., 2].any())
     if not found.classes and not found.class_count:
