@@ -10,7 +10,6 @@ joint in common, counts as `GATE` and is no continuation: that person is a new o
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 __all__ = ["GAP", "GATE", "follow", "slots_of"]
 
@@ -49,6 +48,8 @@ def _assigned(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if costs.shape == (1, 1):
         pairs = np.zeros(1, np.int64), np.zeros(1, np.int64)
     else:
+        from scipy.optimize import linear_sum_assignment  # takes longer to import than most files to read
+
         pairs = linear_sum_assignment(costs)
     good = costs[pairs] < GATE
     return pairs[0][good], pairs[1][good]

@@ -74,7 +74,10 @@ NO_RECORDING = ("actionlabel.txt", "readme.txt", "license.txt", "classes.txt", "
 
 def _claims(reader: str, request: Request) -> bool:
     """Whether the first file with poses is of the format of a reader."""
+    described = bool(request.axes or request.channels)  # as arrays: not the landmarks of MediaPipe
     for file in islice(_likely(request.files), TRIED):
+        if described and file.relative.endswith(".npy"):
+            return False
         if (kind := _kind(file)) is not None:
             return kind == reader
     return False
