@@ -12,7 +12,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json
-from skelpipe.raw.npy import _array as read_array
+from skelpipe.raw.npy import read_array
 from skelpipe.raw.number_table import table_recording
 from skelpipe.raw.people import NO_ID, People, gather, in_pixels, joint_key, recording_of
 from skelpipe.raw.recording import Recording
@@ -65,6 +65,10 @@ def _frames_of_array(array: np.ndarray, name: str, form: Form) -> dict[int, Peop
         array = array[:, None]
     if array.ndim != 4 or array.shape[2] != V or array.shape[3] not in NUMBERS:
         raise RawError(f"{name}: an array [frames,{V},3 to 5] is expected, found the shape {shape}")
+    if array.shape[1] > array.shape[0]:
+        raise RawError(
+            f"{name}: more bodies than frames, shape {shape}: the axes frames, bodies, joints are expected"
+        )
     array = array.astype(np.float64)
     if (infinite := np.isinf(array)).any():
         frame, _, joint, _ = np.argwhere(infinite)[0]

@@ -13,7 +13,7 @@ from skelpipe.raw.axes import arranged, recorded
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 
-__all__ = ["read_npy"]
+__all__ = ["read_array", "read_npy"]
 
 HEADER = 1 << 14  # bytes; the header is shorter, as numpy refuses longer ones
 VERSIONS = ((1, 0), (2, 0), (3, 0))
@@ -33,7 +33,7 @@ def read_npy(text: np.ndarray, name: str, form: Form) -> Recording:
     content = text[:-1]
     if bytes(content[:4]) == ARCHIVE:
         content = _member(content, form.array, name)
-    return recorded(arranged(_array(content, name), form, name), form, name)
+    return recorded(arranged(read_array(content, name), form, name), form, name)
 
 
 def _member(content: np.ndarray, key: str, name: str) -> np.ndarray:
@@ -55,7 +55,7 @@ def _member(content: np.ndarray, key: str, name: str) -> np.ndarray:
         raise RawError(f"{name}: no .npy or .npz file, or one that is damaged: {_first_line(error)}") from None
 
 
-def _array(content: np.ndarray, name: str) -> np.ndarray:
+def read_array(content: np.ndarray, name: str) -> np.ndarray:
     """Return the array of an .npy file, a view of the file's bytes."""
     if len(content) == 0:
         raise RawError(f"{name}: the file is empty")

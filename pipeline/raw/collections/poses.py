@@ -19,6 +19,7 @@ from skelpipe.raw.form import Form
 from skelpipe.raw.frame_files import joined
 from skelpipe.raw.json_text import parse_json
 from skelpipe.raw.mediapipe import NPY
+from skelpipe.raw.npy import read_array
 from skelpipe.raw.people import SizeUnknownError, recording_of
 from skelpipe.raw.pose_formats import POSE_FORMATS
 from skelpipe.raw.recording import Recording
@@ -66,6 +67,7 @@ UTKINECT = re.compile(r"joints_s\d+_e\d+\.txt")
 ARCHIVE = re.compile(r".*\.(zip|tar|tgz|tar\.gz)", re.IGNORECASE)  # its name is no class
 FRAME_OF = re.compile(r".*\d+\.txt")
 BEFORE = 5  # numbers of Ultralytics' rows before the joints
+ONE_BODY = 3  # axes of the array of one body
 METRES = 5  # positions that stay below are no pixels
 MOST_BYTES = 1 << 28  # of a file of poses
 TRIED = 64  # files that are looked at until one shows somebody
@@ -99,7 +101,7 @@ def _kind(file: RawFile) -> str | None:
     if name.endswith(".json"):
         return _kind_of_json(parse_json(text, file.path))
     if name.endswith(".npy"):
-        return "mediapipe" if _reads("mediapipe", text, file.path) else None
+        return "mediapipe" if _is_of_one_body(text, file.path) and _reads("mediapipe", text, file.path) else None
     if UTKINECT.fullmatch(name):
         return "utkinect-text"
     if name.endswith(".txt") and FRAME_OF.fullmatch(name) and _is_ultralytics(text, file.path):
@@ -107,6 +109,13 @@ def _kind(file: RawFile) -> str | None:
     if _reads("mediapipe", text, file.path):
         return "mediapipe"
     return "table" if any(_reads("table", text, file.path, one) for one in manifests.names("layouts")) else None
+
+
+def _is_of_one_body(text: np.ndarray, name: str) -> bool:
+    try:
+        return read_array(text[:-1], name).ndim <= ONE_BODY
+    except RawError:
+        return False
 
 
 def _kind_of_json(content: Any) -> str | None:
