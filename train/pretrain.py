@@ -30,6 +30,8 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import CLIP_READERS
 from skelpipe.loader.stream import epoch_size
 from skelpipe.models.build import METHODS
+from skelpipe.raw.web_shards import is_web_shard
+from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.reported import reported_knn, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
@@ -45,6 +47,7 @@ from skelpipe.train.running.script_options import (
     training_options,
 )
 from skelpipe.train.training.pretraining import pretrain
+from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["choose_recipe", "fit_recipe", "main"]
 
@@ -73,6 +76,12 @@ class PretrainOptions:
     amp: bool
     compile: bool
     loader: str
+    test_shards: tuple[str, ...]
+    layout: str | None
+    axes: str | None
+    channels: str | None
+    array: str
+    label: str
     batch_norm: str
     device: str
     seed: int
@@ -91,6 +100,40 @@ def open_datasets(asked: PretrainOptions) -> Dataset:
     if len(parts) == 1 and weights and weights != (1.0,):
         raise UsageError("--weight is for several datasets: an epoch of a single one has every clip once")
     return parts[0] if len(parts) == 1 else JoinedDataset(parts, weights)
+
+
+def open_foreign(asked: PretrainOptions, recipe: PretrainRecipe) -> Dataset:
+    """Return shards that others wrote as a dataset; UsageError where the command does not say what they hold."""
+    from skelpipe.foreign import ForeignShards, ShardForm
+    from skelpipe.manifest_file import channel_names
+    from skelpipe.raw.web_shards import WebFields
+
+    if not all(map(is_web_shard, asked.shards)):
+        raise UsageError("--shards names tars and a dataset: give tars alone, or import them by skelpipe import")
+    if asked.loader != "webdataset":
+        raise UsageError("tars of others are read with --loader webdataset, or import them by skelpipe import")
+    if asked.layout is None:
+        raise UsageError("give --layout, the layout of the joints in these shards, such as --layout kinect-v2-25")
+    if asked.weight:
+        raise UsageError("--weight is for several datasets: an epoch of shards has every clip once")
+    letters = tuple((asked.axes or "").upper().replace(",", "").replace(" ", ""))
+    if letters and (len(set(letters)) != len(letters) or not {*"TVC"} <= {*letters} <= {*"NCTVM"}):
+        raise UsageError(f"--axes {asked.axes}: T, V and C are expected, N and M at most, each once")
+    form = ShardForm(
+        layout_named(asked.layout),
+        recipe.frames,
+        WebFields(asked.array, asked.label),
+        letters,
+        channel_names(asked.channels.replace(",", " ").split(), "--channels") if asked.channels else (),
+    )
+    return ForeignShards({"train": asked.shards, "test": asked.test_shards}, form)
+
+
+def layout_named(said: str) -> Layout:
+    """Return the built-in layout of a name, or the one in a YAML file."""
+    if said.endswith((".yaml", ".yml")):
+        return parse_layout({"name": Path(said).stem, **read_yaml(Path(said))}, said)
+    return layout(said)
 
 
 def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], None]) -> PretrainRecipe:
@@ -153,7 +196,26 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     type=click.Choice(CLIP_READERS),
     default="native",
     show_default=True,
-    help="Reader of the clips: skelpipe's own, or NVIDIA DALI (needs skelpipe[dali]). The batches are the same.",
+    help="Reader of the clips: skelpipe's own; NVIDIA DALI (needs skelpipe[dali]), with the same batches; or "
+    "webdataset, which shuffles within windows of shards and also reads shards that others wrote.",
+)
+@click.option(
+    "--test-shards", multiple=True, metavar="PATTERN", help="Shards that others wrote: those of the test subset."
+)
+@click.option("--layout", metavar="NAME|YAML", help="Shards that others wrote: the layout of their joints.")
+@click.option("--axes", metavar="LETTERS", help="Shards that others wrote: order of the axes, such as T,V,C.")
+@click.option("--channels", metavar="NAMES", help="Shards that others wrote: such as x,y,score.")
+@click.option(
+    "--array",
+    metavar="SUFFIX[:NAME]",
+    default="",
+    help="Shards that others wrote: member of the positions, such as pose.npy, npz:xyz or json:keypoints.",
+)
+@click.option(
+    "--label",
+    metavar="SUFFIX[:NAME]",
+    default="",
+    help="Shards that others wrote: member of the label, such as cls or json:label; none, where there are none.",
 )
 @click.option(
     "--batch-norm",
@@ -171,9 +233,10 @@ def main(**given: Any) -> None:
     """
     asked = PretrainOptions(**given)
     console = Console()
-    dataset = open_datasets(asked)
     recipe = choose_recipe(asked.method, asked.recipe)
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
+    foreign = any(map(is_web_shard, asked.shards))
+    dataset = open_foreign(asked, recipe) if foreign else open_datasets(asked)
     recipe = fit_recipe(recipe, dataset, console.say)
     provenance = Provenance(
         clips=ClipFacts.of(dataset),
@@ -203,6 +266,8 @@ def main(**given: Any) -> None:
         figures = "".join(f", {name} {value:.1f} %{reported_text(summary, name)}" for name, value in measured)
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
+        if not dataset.is_prepared:
+            return  # evaluations read datasets
         shards, stripped = shown_url(asked.shards[0])
         evaluate = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
         if asked.cache is not None:

@@ -1,7 +1,7 @@
 """A prepared dataset, opened for reading: its card, its sample table, and its clips as arrays."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, partial
 from io import BytesIO
 from pathlib import Path, PurePath
@@ -38,6 +38,8 @@ class Dataset:
     Rows of a subset are numbered from 0 in shard order; ids, labels and readers all use this order. `filesystem`
     holds the files. `path`, used in messages, is the folder or, for a remote dataset, the filesystem.
     """
+
+    is_prepared = True  # there is a card; `skelpipe.foreign` has none
 
     def __init__(
         self, path: "Path | Filesystem", card: Mapping[str, Any], remote: "RemoteFiles | None" = None
@@ -131,7 +133,14 @@ class Dataset:
         return Reader(self, subset, view)
 
     def webdataset(
-        self, subset: str, view: str, *, shuffle: int = 0, seed: int = 0, epoch: int = 0
+        self,
+        subset: str,
+        view: str,
+        *,
+        shuffle: int = 0,
+        seed: int = 0,
+        epoch: int = 0,
+        shards: Sequence[int] | None = None,
     ) -> "FluidWrapper":
         """Return the samples of one subset and view as a pipeline of webdataset, the library.
 
@@ -139,7 +148,8 @@ class Dataset:
         `cls` (the label), and `VIEW.npy` (the clip, float32 [C,T,V,M], equal to the reader's). Shards are divided
         among nodes and then among DataLoader workers, so that together they have every sample once; with fewer
         shards than workers some have none. `shuffle` is the number of samples in a shuffle buffer, and 0 keeps row
-        order; with it the shards are permuted too. Both orders are functions of (seed, epoch).
+        order; with it the shards are permuted too. Both orders are functions of (seed, epoch). With `shards`, only
+        these are read, and not divided.
 
         The pipeline takes further stages, such as `.to_tuple("joint.npy", "cls").batched(64)`, and can be
         pickled. Raises DatasetError where the dataset has no shards or one differs from the card.
@@ -151,7 +161,7 @@ class Dataset:
                 f"{self.path}: holds its clips in HDF5 files only, and webdataset reads tar shards: prepare it "
                 f"with --format shards or both"
             )
-        geometry, ids, shards, first = self.geometry(view), self.ids(subset), [], 0
+        geometry, ids, found, first = self.geometry(view), self.ids(subset), [], 0
         for entry in self.shards(subset):
             name, end = f"{subset}/{view}/{entry['name']}.tar", first + entry["samples"]
             mapped = (
@@ -159,9 +169,10 @@ class Dataset:
                 if self.remote is None
                 else partial(self.remote.map, name)
             )
-            shards.append(WebShard(f"{self.path}/{name}", ids[first:end], first, mapped))
+            found.append(WebShard(f"{self.path}/{name}", ids[first:end], first, mapped))
             first = end
-        return web_pipeline(shards, geometry, shuffle=shuffle, seed=seed, epoch=epoch)
+        chosen = found if shards is None else [found[number] for number in shards]
+        return web_pipeline(chosen, geometry, shuffle=shuffle, seed=seed, epoch=epoch, divided=shards is None)
 
     def videos(self, subset: str) -> Videos:
         """Return the untrimmed videos of one subset with a label per frame, for segmentation.

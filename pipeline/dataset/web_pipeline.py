@@ -31,14 +31,21 @@ class WebShard:
 
 
 def web_pipeline(
-    shards: Sequence[WebShard], geometry: Geometry, *, shuffle: int = 0, seed: int = 0, epoch: int = 0
+    shards: Sequence[WebShard],
+    geometry: Geometry,
+    *,
+    shuffle: int = 0,
+    seed: int = 0,
+    epoch: int = 0,
+    divided: bool = True,
 ) -> FluidWrapper:
     """Return the pipeline that `skelpipe.dataset.Dataset.webdataset` describes."""
     pipeline, draw = FluidWrapper(_InOrder(tuple(shards))), _seed(seed, epoch)
     if shuffle:
         pipeline.append(shuffled(len(shards), initial=len(shards), seed=draw))
-    pipeline.append(shardlists.split_by_node)
-    pipeline.append(shardlists.split_by_worker)
+    if divided:
+        pipeline.append(shardlists.split_by_node)
+        pipeline.append(shardlists.split_by_worker)
     pipeline.append(_Opened(geometry))
     pipeline.append(pipelinefilter(tar_file_expander)())
     pipeline.append(pipelinefilter(group_by_keys)())

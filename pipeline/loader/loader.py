@@ -21,7 +21,7 @@ from skelpipe.memory import keep_freed_memory
 
 __all__ = ["CLIP_READERS", "Augmentation", "Batch", "Loader"]
 
-CLIP_READERS = ("native", "dali")
+CLIP_READERS = ("native", "dali", "webdataset")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Loader:
     `view` is the stream that all views show. With derive="after" the joint stream is read and augmented, and
     `view` is derived from the result; with derive="stored" the shards of `view` itself are read and augmented.
     `reader` chooses what reads the clips, without an effect on the batches: "native" gathers from memory-mapped
-    shards, "dali" lets NVIDIA DALI read the tars (see `skelpipe.loader.dali`).
+    shards, "dali" lets NVIDIA DALI read the tars (see `skelpipe.loader.dali`), "webdataset" the library of that
+    name (see `skelpipe.loader.web_clips`).
 
     Views are made when their batch is handed out. On a CPU, if the first operation of every view mixes axes, it
     reads the memory-mapped clips directly; otherwise the reading thread makes some views ahead while the consumer
@@ -229,6 +230,10 @@ def _clips(reader: str, stream: Stream, view: str, device: torch.device, shares:
         from skelpipe.loader.dali import DaliClips
 
         return DaliClips(stream, view, device, shares.rows)
+    if reader == "webdataset":
+        from skelpipe.loader.web_clips import WebClips
+
+        return WebClips(stream, view)
     raise UsageError(f"there is no reader {reader!r}; there are: {', '.join(CLIP_READERS)}")
 
 

@@ -13,7 +13,7 @@ from skelpipe.raw.axes import arranged, recorded
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 
-__all__ = ["read_array", "read_npy"]
+__all__ = ["read_array", "read_array_or_archive", "read_npy"]
 
 HEADER = 1 << 14  # bytes; the header is shorter, as numpy refuses longer ones
 VERSIONS = ((1, 0), (2, 0), (3, 0))
@@ -30,10 +30,17 @@ def read_npy(text: np.ndarray, name: str, form: Form) -> Recording:
     Pickled objects are never loaded. Raises RawError that names the file, and frame, body and joint (from 1) where
     a value is infinite.
     """
-    content = text[:-1]
+    return recorded(arranged(read_array_or_archive(text[:-1], name, form.array), form, name), form, name)
+
+
+def read_array_or_archive(content: np.ndarray, name: str, key: str = "") -> np.ndarray:
+    """Return the array in the bytes of an .npy file, or of an .npz file: the only one, or the one called `key`.
+
+    Pickled objects are never loaded. Raises RawError that names the file.
+    """
     if bytes(content[:4]) == ARCHIVE:
-        content = _member(content, form.array, name)
-    return recorded(arranged(read_array(content, name), form, name), form, name)
+        content = _member(content, key, name)
+    return read_array(content, name)
 
 
 def _member(content: np.ndarray, key: str, name: str) -> np.ndarray:

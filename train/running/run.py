@@ -19,6 +19,8 @@ from skelpipe.dataset.joined import parts_of
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
+from skelpipe.loader.stream import AUTO
+from skelpipe.loader.web_clips import web_window
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.method import Method, Progress, ViewRecipes
 from skelpipe.train.recipes.reader import to_yaml
@@ -296,8 +298,17 @@ class Run:
         size, rank, world = self.recipe.batch_size, self.team.rank, self.team.world
         seed, view = self.provenance.seed, self.provenance.view
         balanced = isinstance(self.recipe, FinetuneRecipe) and self.recipe.balanced
+        window = web_window(self.dataset, "train") if self.options.reader == "webdataset" else AUTO
         stream = Stream(
-            self.dataset, "train", ["joint"], size, seed=seed, rank=rank, world=world, balanced=balanced
+            self.dataset,
+            "train",
+            ["joint"],
+            size,
+            seed=seed,
+            window=window,
+            rank=rank,
+            world=world,
+            balanced=balanced,
         )
         return Loader(stream, self.options.device, views, derive="after", view=view, reader=self.options.reader)
 
@@ -348,6 +359,8 @@ def _check_unchanged(dataset: Dataset) -> None:
 
 
 def _check_card(dataset: Dataset) -> None:
+    if not dataset.is_prepared:  # its shards are hashed whenever they are read
+        return
     if dataset.remote is not None:
         if dataset.remote.cache is None:
             dataset.remote.confirm(now=True)
