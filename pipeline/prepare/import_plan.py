@@ -138,7 +138,7 @@ def _files(paths: Sequence[str]) -> list[RawFile]:
             raise UsageError(f"{said}: is imported from a file on this machine: download it first")
         path = Path(said)
         if path.is_dir() or (path.is_file() and path.name.lower().endswith(ARCHIVES)):
-            files = find_raw_files([path])
+            files = list(find_raw_files([path]))
         elif path.is_file():
             status = path.stat()
             files = [RawFile(path.name, str(path), status.st_size, status.st_mtime_ns)]

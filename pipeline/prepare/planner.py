@@ -72,6 +72,7 @@ def _find(
     found: dict[str, Found] = {}
     twice: set[str] = set()
     missing = {sample_id(name) for name in manifest.missing}
+    reason: str | None
     for file in files:
         name = manifest.identity(file.named)
         fields = None if name is None else manifest.fields(name)
