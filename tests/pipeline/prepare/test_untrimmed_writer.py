@@ -136,3 +136,15 @@ def test_as_array_body_by_body(counts: list[int], bodies: int) -> None:
     scored = as_array(Recording(np.array(counts, np.int32), ids, xyz, scores), bodies, 4)
     as_axes = as_array(Recording(np.array(counts, np.int32), ids, np.repeat(scores[..., None], 3, 2)), bodies)
     assert np.array_equal(scored, np.concatenate([expected, as_axes[:1]]))
+
+
+def test_as_array_with_scores() -> None:
+    rng = np.random.default_rng(4)
+    xyz, scores = rng.normal(size=(5, 25, 3)), rng.random((5, 25))
+    recording = Recording(np.array([1, 2, 2], np.int32), np.array([0, 0, 1, 0, 1]), xyz, scores)
+    clip = as_array(recording, 2, 4)
+    assert clip.shape == (4, 3, 25, 2)
+    np.testing.assert_array_equal(clip[:3], as_array(recording, 2))
+    np.testing.assert_array_equal(clip[3, :, :, 0], scores[[0, 1, 3]].astype(np.float32))
+    np.testing.assert_array_equal(clip[3, 1:, :, 1], scores[[2, 4]].astype(np.float32))
+    assert not clip[3, 0, :, 1].any()

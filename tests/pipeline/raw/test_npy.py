@@ -4,6 +4,7 @@ import io
 import math
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,34 @@ def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
     if np.isnan(array).any():
         return  # a joint that was not found
     check(got, array if array.ndim == 4 else array[:, None])
+
+
+def zipped(compress: bool = False, **arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    (np.savez_compressed if compress else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_an_npz_file_of_one_array_or_of_a_named_one_is_read(compress: bool) -> None:
+    array = random_array(7, 2, V, 3)
+    check(read(zipped(compress, poses=array), form=MANY), array)
+    several = zipped(compress, poses=array, fps=np.array(30))
+    check(read(several, form=replace(MANY, array="poses")), array)
+    with pytest.raises(RawError, match=r"^a.npy: holds 2 arrays: name one in the manifest as array: fps, poses$"):
+        read(several, form=MANY)
+    with pytest.raises(RawError, match=r"^a.npy: has no array 'pose'; it has: fps, poses$"):
+        read(several, form=replace(MANY, array="pose"))
+
+
+def test_objects_in_an_npz_file_are_never_unpickled() -> None:
+    array = np.empty((1, V, 3), object)
+    array[:] = Trap(Path("never"))
+    with pytest.raises(RawError, match="holds Python objects, which are not loaded"):
+        read(zipped(poses=array))
+
+
+@pytest.mark.parametrize("cut", [30, 200, -30])
+def test_a_damaged_npz_file_is_refused(cut: int) -> None:
+    with pytest.raises(RawError, match=r"^a.npy: no \.npy or \.npz file, or one that is damaged"):
+        read(zipped(compress=True, poses=random_array(7, V, 3))[:cut])
