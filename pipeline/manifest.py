@@ -335,7 +335,7 @@ class Manifest:
         if self.case and self.own:
             content["case"] = self.case
         if self.table:
-            content["table"] = sorted((name, sorted(row.items())) for name, row in self.table.rows.items())
+            content["table"] = {name: dict(row) for name, row in self.table.rows.items()}
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
     def with_split_file(self, name: str, train: frozenset[str], test: frozenset[str]) -> "Manifest":

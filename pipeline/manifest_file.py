@@ -338,8 +338,8 @@ def _classes(top: Section, lines: Lines, label: str) -> _Classes:
         found = _numbered(top, said)
     else:
         section = top.section("classes", ("file", "first", "note"))
-        names = [name.strip() for name in lines(section.get("file", str), section.at("file"))]
-        found = _Classes(tuple(names[: section.get("first", int, len(names))]), (), section.get("note", str, ""))
+        listed = [name.strip() for name in lines(section.get("file", str), section.at("file"))]
+        found = _Classes(tuple(listed[: section.get("first", int, len(listed))]), (), section.get("note", str, ""))
     names = found.names
     if not names or len(set(names)) != len(names) or not all(name.strip() for name in names):
         raise UsageError(f"{top.at('classes')}: names are expected, each once, none empty")
@@ -406,8 +406,8 @@ def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -
             raise UsageError(
                 f"{section.at(everything)}: {EVERYTHING} puts every recording there: no other key fits"
             )
-        none: dict[str, frozenset[Value] | None] = {subset: frozenset() for subset in SUBSETS}
-        return Split(name, BY_ID, **{**none, everything: None})
+        train, test = (None if subset == everything else frozenset[Value]() for subset in SUBSETS)
+        return Split(name, BY_ID, train, test)
     field = section.get("field", str)
     if field not in (*groups, BY_ID):
         raise UsageError(

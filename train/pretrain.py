@@ -269,7 +269,16 @@ def main(**given: Any) -> None:
         if not dataset.is_prepared:
             return  # evaluations read datasets
         shards, stripped = shown_url(asked.shards[0])
-        evaluate = ["python", "-m", "skelpipe.train.knn", "--shards", shards, "--checkpoint", summary["run"]]
+        protocol = "knn" if dataset.labelled else "embed"
+        evaluate = [
+            "python",
+            "-m",
+            f"skelpipe.train.{protocol}",
+            "--shards",
+            shards,
+            "--checkpoint",
+            summary["run"],
+        ]
         if asked.cache is not None:
             evaluate += ["--cache", str(asked.cache)]
         again = " (the URL with its secret again)" if stripped else ""

@@ -162,8 +162,9 @@ def _require_values(manifest: Manifest, split: Split, plan: Plan) -> None:
     """Raise UsageError if a subset of a user's dataset is empty since no recording has a value listed for it."""
     if not manifest.own:
         return
-    names = {(clip.cut.recording if clip.cut else clip.id): clip.fields for clip in (*plan.samples, *plan.drops)}
-    filled = {clip.subset for clip in (*plan.samples, *plan.drops)}
+    clips: list[Sample | Drop] = [*plan.samples, *plan.drops]
+    names = {(clip.cut.recording if clip.cut else clip.id): clip.fields for clip in clips}
+    filled = {clip.subset for clip in clips}
     for subset in SUBSETS:
         listed = getattr(split, subset)
         if not listed or subset in filled:

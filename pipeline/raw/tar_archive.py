@@ -46,7 +46,7 @@ def _members(plain: Path, archive: Path) -> Iterator[tuple[str, TarMember]]:
     try:
         with tarfile.open(plain, "r:", errorlevel=2) as opened:
             while (info := opened.next()) is not None:
-                opened.members = []  # type: ignore[misc]  # it keeps them all otherwise
+                opened.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
                 if info.isreg() and not info.issparse():
                     if info.offset_data + info.size > size:
                         raise RawError(f"{archive}: ends inside {info.name!r} (cut off in download?)")
