@@ -89,6 +89,96 @@ def hub() -> None:
     Path("poses/metadata.jsonl").write_text("\n".join(rows))
 
 
+def every_frame(xy: np.ndarray) -> list[list[float]]:
+    """x, y and a score per joint, flat, of each frame."""
+    return np.concatenate([xy, np.full((*xy.shape[:2], 1), 0.9)], axis=2).reshape(len(xy), -1).tolist()
+
+
+def pixels(joints: int) -> np.ndarray:
+    return RNG.uniform(50, 150, (1, joints, 2)) + RNG.uniform(0, 3, (20, joints, 2))
+
+
+def write_json(path: str, content: object) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(content))
+
+
+def openpose() -> None:
+    for name in ("ada", "bob"):
+        for t, numbers in enumerate(every_frame(pixels(25))):
+            people = [{"person_id": [-1], "pose_keypoints_2d": numbers}]
+            write_json(f"output_jsons/{name}_{t:012d}_keypoints.json", {"version": 1.3, "people": people})
+
+
+def alphapose() -> None:
+    for name in ("ada", "bob"):
+        entries = [{"image_id": f"{t}.jpg", "keypoints": one} for t, one in enumerate(every_frame(pixels(17)))]
+        write_json(f"alphapose/{name}/alphapose-results.json", entries)
+
+
+def instances(xy: np.ndarray) -> list[list[dict]]:
+    return [[{"keypoints": one.tolist(), "keypoint_scores": [0.9] * len(one)}] for one in xy]
+
+
+def mmpose() -> None:
+    for name in ("ada", "bob"):
+        frames = [{"frame_id": t, "instances": one} for t, one in enumerate(instances(pixels(17)))]
+        write_json(f"predictions/{name}.json", {"meta_info": {}, "instance_info": frames})
+
+
+def mmpose_pictures() -> None:
+    for name in ("ada", "bob"):
+        for t, one in enumerate(instances(pixels(17))):
+            write_json(f"pictures/{name}_{t:04d}.json", one)
+
+
+def ultralytics() -> None:
+    Path("labels").mkdir()
+    for name in ("ada", "bob"):
+        for t, numbers in enumerate(every_frame(pixels(17) / 200), 1):
+            Path(f"labels/{name}_{t}.txt").write_text(" ".join(map(str, [0, 0.5, 0.5, 0.2, 0.2, *numbers])))
+
+
+def ultralytics_json() -> None:
+    for name in ("ada", "bob"):
+        for t, one in enumerate(pixels(17), 1):
+            keypoints = {"x": one[:, 0].tolist(), "y": one[:, 1].tolist(), "visible": [0.9] * 17}
+            write_json(f"yolo/{name}_{t}.json", [{"name": "person", "class": 0, "keypoints": keypoints}])
+
+
+def landmarks(folder: str, *, world: bool) -> None:
+    Path(folder).mkdir()
+    for name in ("ada", "bob"):
+        array = RNG.uniform(0.1, 0.9, (20, 33, 4))
+        if world:  # about the middle of the hips
+            array[..., :3] -= array[:, 23:25, :3].mean(axis=1, keepdims=True)
+        np.save(f"{folder}/{name}.npy", array)
+
+
+def azure_kinect() -> None:
+    for name in ("ada", "bob"):
+        frames = [
+            {"frame_id": t, "num_bodies": 1, "bodies": [{"body_id": 1, "joint_positions": one}]}
+            for t, one in enumerate((poses(20, 32, 3) * 1000).tolist())
+        ]
+        write_json(f"azure/{name}.json", {"frames": frames})
+
+
+def utkinect() -> None:
+    Path("UTKinect/joints").mkdir(parents=True)
+    for name in ("s01_e01", "s02_e01"):
+        rows = [" ".join(map(str, [t, *one])) for t, one in enumerate(poses(40, 60).tolist(), 1)]
+        Path(f"UTKinect/joints/joints_{name}.txt").write_text("\n".join(rows))
+    Path("UTKinect/actionLabel.txt").write_text("s01_e01\nwalk: 2 20\ns02_e01\nwalk: 1 19\nsitDown: 21 40\n")
+
+
+def tables() -> None:
+    Path("tables").mkdir()
+    header = ",".join(f"{axis}_{joint}" for joint in range(17) for axis in "xy")
+    for name in ("ada", "bob"):
+        np.savetxt(f"tables/{name}.csv", pixels(17).reshape(20, -1), delimiter=",", header=header, comments="")
+
+
 def own_axes() -> None:
     Path("mine").mkdir()
     for subset in ("train", "test"):
@@ -119,6 +209,17 @@ MAKERS: dict[str, Callable[[], None]] = {
     "skelpipe import poses --channels x,y,z,visibility": hub,
     "skelpipe import gym --layout coco-17": lambda: folders("gym", 20, 17, 3),
     "skelpipe import mine --axes N,T,V,C": own_axes,
+    "skelpipe import output_jsons": openpose,
+    "skelpipe import alphapose": alphapose,
+    "skelpipe import predictions": mmpose,
+    "skelpipe import pictures": mmpose_pictures,
+    "skelpipe import labels --image-size 1920x1080": ultralytics,
+    "skelpipe import yolo": ultralytics_json,
+    "skelpipe import world": lambda: landmarks("world", world=True),
+    "skelpipe import landmarks --image-size 1280x720": lambda: landmarks("landmarks", world=False),
+    "skelpipe import azure": azure_kinect,
+    "skelpipe import UTKinect": utkinect,
+    "skelpipe import tables --layout coco-17 --y down": tables,
 }
 
 
