@@ -15,7 +15,7 @@ from skelpipe.views import POSITIONS
 
 __all__ = ["Block", "Clips", "plain_name"]
 
-BLOCK_BYTES = 1 << 26  # of clips in memory
+BLOCK_BYTES = 1 << 24  # of clips in memory
 SCORE = "score"
 
 

@@ -95,6 +95,7 @@ EXPORT_FORMATS: Final[Mapping[str, ExportFormat]] = MappingProxyType(
         ),
     }
 )
+CLASSES = "classes.txt"  # a name per line, in the order of labels: `skelpipe import` takes it as --classes
 OPTIONS = {"pad_to": "--pad-to", "dtype": "--dtype", "zipped": "--gzip"}
 
 
@@ -124,8 +125,11 @@ def export(
             raise UsageError(f"{option} is for --to {' and '.join(fitting)}; {format_name} has no use for it")
     clips = Clips(dataset, view, scores, quiet)
     names = chosen.names(clips, wishes)
+    if CLASSES not in names:
+        names.append(CLASSES)
     with filled_folder(out, names, overwrite=overwrite) as folder:
         lines = chosen.write(clips, folder, wishes)
+        (folder / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), "utf-8")
     files = [path for name in names for path in sorted(_files(out / name))]
     return Exported(tuple(files), sum(path.stat().st_size for path in files), tuple(lines))
 

@@ -12,12 +12,12 @@ from skelpipe.manifest import SUBSETS
 
 __all__ = ["npy_names", "write_npy"]
 
-METADATA, CLASSES = "metadata.csv", "classes.txt"
+METADATA = "metadata.csv"
 
 
 def npy_names(clips: Clips) -> list[str]:
-    """Return the table, the list of class names, and the folders of the subsets that hold clips."""
-    return [METADATA, CLASSES, *(subset for subset in SUBSETS if clips.dataset.count(subset))]
+    """Return the table and the folders of the subsets that hold clips."""
+    return [METADATA, *(subset for subset in SUBSETS if clips.dataset.count(subset))]
 
 
 def write_npy(clips: Clips, folder: Path, dtype: str) -> list[str]:
@@ -36,6 +36,5 @@ def write_npy(clips: Clips, folder: Path, dtype: str) -> list[str]:
                         np.save(file, np.ascontiguousarray(array, np.dtype(dtype)))
                     known = ["", ""] if label < 0 else [label, dataset.classes[label]]
                     table.writerow([name, *known, subset])
-    (folder / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), "utf-8")
     _, frames, joints, bodies = dataset.shape
     return [f"{METADATA}: {', '.join(numbers)} of each joint, {dtype} [{frames},{bodies},{joints},{len(numbers)}]"]

@@ -50,7 +50,7 @@ def part(value: Any) -> bytes:
 
 def array_part(array: np.ndarray) -> bytes:
     """Return the opcodes of an array of numbers."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     kind = part(array.dtype.str[1:]) + part(False) + part(True) + TUPLE3
     order = MARK + part(3) + part(array.dtype.str[0]) + part(None) * 3 + part(-1) * 2 + part(0) + TUPLE + BUILD
     head = RECONSTRUCT + part((0,)) + _bytes(b"b") + TUPLE3 + REDUCE

@@ -1,4 +1,4 @@
-"""One long table, a row per joint, as pandas and R take it: `clips.csv`, with `joints.csv` and `classes.csv`."""
+"""One long table, a row per joint, as pandas and R take it: `clips.csv`, and `joints.csv`."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +16,12 @@ from skelpipe.manifest import SUBSETS
 
 __all__ = ["csv_names", "write_csv"]
 
-JOINTS, CLASSES = "joints.csv", "classes.csv"
+JOINTS = "joints.csv"
 
 
 def csv_names(clips: Clips, *, zipped: bool = False) -> list[str]:
-    """Return the names of the three tables."""
-    return ["clips.csv.gz" if zipped else "clips.csv", JOINTS, CLASSES]
+    """Return the names of both tables."""
+    return ["clips.csv.gz" if zipped else "clips.csv", JOINTS]
 
 
 def write_csv(clips: Clips, folder: Path, *, zipped: bool = False) -> list[str]:
@@ -32,7 +32,7 @@ def write_csv(clips: Clips, folder: Path, *, zipped: bool = False) -> list[str]:
     dataset, numbers = clips.dataset, clips.numbers
     name = csv_names(clips, zipped=zipped)[0]
     schema = pa.schema(
-        [("id", pa.string()), ("subset", pa.string()), ("label", pa.int64())]
+        [("id", pa.string()), ("subset", pa.string()), ("label", pa.int64()), ("class", pa.string())]
         + [(column, pa.int64()) for column in ("frame", "body", "joint")]
         + [(column, pa.float32()) for column in numbers]
     )
@@ -54,24 +54,25 @@ def write_csv(clips: Clips, folder: Path, *, zipped: bool = False) -> list[str]:
         ["joint", "name", "parent", "part"],
         ([n, joint, parents[n], part.get(n, "")] for n, joint in enumerate(layout.joints)),
     )
-    _write(folder / CLASSES, ["label", "class"], enumerate(dataset.classes))
     return [f"{name}: {rows:,} rows: {', '.join(schema.names)}"]
 
 
 def _tables(clips: Clips, numbers: tuple[str, ...], schema: pa.Schema) -> Iterator[pa.Table]:
     for subset in SUBSETS:
         for block in clips.blocks(subset):
-            yield _table(block, subset, clips.chosen(block.clips, numbers), schema)
+            yield _table(block, subset, clips.dataset.classes, clips.chosen(block.clips, numbers), schema)
 
 
-def _table(block: Block, subset: str, chosen: np.ndarray, schema: pa.Schema) -> pa.Table:
+def _table(block: Block, subset: str, classes: Sequence[str], chosen: np.ndarray, schema: pa.Schema) -> pa.Table:
     n, _, frames, joints, bodies = chosen.shape
     present = np.broadcast_to(chosen.any(axis=(1, 2, 3))[:, None, :, None], (n, frames, bodies, joints))
     clip, frame, body, joint = np.nonzero(present)
     values = chosen.transpose(1, 0, 2, 4, 3)[:, present]
     labels = pa.array(block.labels, pa.int64(), mask=block.labels < 0)
     columns: list[Any] = [pa.array(block.ids, pa.string()).take(pa.array(clip))]
-    columns += [pa.repeat(pa.scalar(subset), len(clip)), labels.take(pa.array(clip)), frame, body, joint]
+    names = pa.array([None if label < 0 else classes[label] for label in block.labels.tolist()], pa.string())
+    columns += [pa.repeat(pa.scalar(subset), len(clip)), labels.take(pa.array(clip)), names.take(pa.array(clip))]
+    columns += [frame, body, joint]
     return pa.Table.from_arrays([*map(pa.array, columns), *map(pa.array, values)], schema=schema)
 
 

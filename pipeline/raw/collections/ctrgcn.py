@@ -73,6 +73,11 @@ def index_ctrgcn(request: Request) -> Contents:
             f"{file.path}: training and test arrays differ in shape: frames {lengths}, numbers {widths}"
         )
     joints, bodies, layouts = _bodies(file, widths.pop(), request)
+    if request.channels and len(request.channels) != AXES:
+        raise UsageError(
+            f"{file.path}: a joint has three numbers in such files, --channels names {len(request.channels)}"
+        )
+    flat = bool(request.channels) and "z" not in request.channels
     return Contents(
         reader="ctrgcn-npz",
         entries=entries,
@@ -82,6 +87,8 @@ def index_ctrgcn(request: Request) -> Contents:
         class_count=classes,
         all_classes=one_hot,
         frames=lengths.pop(),
+        channels=request.channels,
+        units="pixels" if flat else "metres",
         made_by="ctrgcn",
         profile="crosclr",
         split=split_of_path(file.path),

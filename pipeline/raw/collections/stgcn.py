@@ -120,7 +120,8 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
         said = " and ".join(str(list(shape)) for shape in sorted(shapes))
         raise RawError(f"{arrays[0].path}: the arrays of the subsets differ in shape: samples of {said}")
     sizes = dict(zip((axis for axis in axes if axis != "N"), shapes.pop(), strict=True))
-    joints, score = sizes["V"], _third_is_score(arrays[0], request, sizes)
+    joints, score = sizes["V"], not request.channels and _third_is_score(arrays[0], request, sizes)
+    flat = bool(request.channels) and "z" not in request.channels
     return Contents(
         reader=reader,
         entries=entries,
@@ -129,9 +130,9 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
         layouts=USUAL.get(joints, ()),
         class_count=max(labels) + 1,
         frames=sizes["T"],
-        channels=("x", "y", "score") if score else (),
+        channels=("x", "y", "score") if score else request.channels,
         axes=request.axes,
-        units="picture widths" if score else "metres",
+        units="picture widths" if score else "pixels" if flat else "metres",
         padded=not made_by,
         made_by=made_by,
         profile="stored" if score else "crosclr",
@@ -154,8 +155,9 @@ def _checked(file: RawFile, request: Request) -> tuple[np.ndarray, tuple[str, ..
         raise RawError(f"{file.path}: the array is empty, shape {shape}")
     sizes = dict(zip(axes, shape, strict=True))
     wrong = ""
-    if sizes["C"] not in (2, 3):
-        wrong = f"C is {sizes['C']}, not 2 or 3"
+    expected = (len(request.channels),) if request.channels else (2, 3)
+    if sizes["C"] not in expected:
+        wrong = f"C is {sizes['C']}, not {' or '.join(map(str, expected))} (--channels says what the numbers are)"
     elif sizes.get("M", 1) > min(sizes["T"], 10) and not request.axes:
         wrong = f"{sizes['M']} bodies in {sizes['T']} frames"
     elif request.joints is not None and sizes["V"] != request.joints:
