@@ -12,7 +12,7 @@ def write_blocks(file: IO[bytes], shape: tuple[int, ...], dtype: str, blocks: It
     """Write an array of `shape` and `dtype` in npy format; `blocks` are its rows in order."""
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-    for block in blocks:
+    for block in filter(np.size, blocks):
         file.write(np.ascontiguousarray(block, np.dtype(dtype)).data.cast("B"))
 
 

@@ -5,8 +5,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
+from skelpipe.export.arrays import write_blocks
 from skelpipe.export.clips import Clips
 from skelpipe.manifest import SUBSETS
 
@@ -33,7 +32,7 @@ def write_npy(clips: Clips, folder: Path, dtype: str) -> list[str]:
                 for identity, label, array in zip(block.ids, block.labels.tolist(), arrays, strict=True):
                     name = f"{subset}/{quote(identity, safe=' ')}.npy"
                     with open(folder / name, "wb") as file:
-                        np.save(file, np.ascontiguousarray(array, np.dtype(dtype)))
+                        write_blocks(file, array.shape, dtype, [array])
                     known = ["", ""] if label < 0 else [label, dataset.classes[label]]
                     table.writerow([name, *known, subset])
     _, frames, joints, bodies = dataset.shape

@@ -83,6 +83,7 @@ def index_pyskl(request: Request) -> Contents:
         channels=("x", "y", "score") if score else ("x", "y") if flat else (),
         units="pixels" if flat else "metres",
         y_down=flat,
+        padded=False,  # `total_frames` is the length of an array
         split=split,
         outside=outside,
         notes=notes,

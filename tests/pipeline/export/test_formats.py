@@ -299,3 +299,45 @@ def test_memory_is_bounded(datasets: Datasets, tmp_path: Path, monkeypatch: pyte
         wrote(dataset, to, tmp_path / to)
         monkeypatch.setattr(export_clips.Clips, "blocks", blocks)
         assert most == [1] * sum(dataset.count(subset) for subset in SUBSETS)
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "options"),
+    [
+        ("ctrgcn-npz", "ended-given.npz", {"pad_to": 0}),
+        ("stgcn-npy", "given", {"pad_to": 0}),
+        ("pyskl-pkl", "ended-given_3danno.pkl", {}),
+        ("npy", ".", {}),
+    ],
+)
+def test_frames_of_zeros_at_the_end_stay(
+    joints: Joints, tmp_path: Path, to: str, name: str, options: dict[str, Any]
+) -> None:
+    """Clips that end with frames of zeros, which in a padded file could not be told from the padding."""
+    array = np.random.default_rng(2).normal(size=(4, 3, 12, 20, 1)).astype(np.float32)
+    array[1:, :, 7:] = 0
+    for part in ("train", "val"):
+        np.save(tmp_path / f"{part}_data.npy", array)
+        names = [f"{part}{n}" for n in range(4)]
+        (tmp_path / f"{part}_label.pkl").write_bytes(pickle.dumps((names, [0, 1, 0, 1])))
+    given = ["--profile", "stored", "--layout", "kinect-v1-20", "--name", "ended"]
+    files = [tmp_path / f"{part}_{what}" for part in ("train", "val") for what in ("data.npy", "label.pkl")]
+    dataset = imported(tmp_path / "ds", *files, *given)
+    assert np.array_equal(joints(dataset, "train"), array)
+    out = wrote(dataset, to, tmp_path / "out", **options)
+    frames = ["--frames", "12"] if to in ("pyskl-pkl", "npy") else []
+    back = imported(tmp_path / "back", out / name, *given, *frames)
+    assert np.array_equal(joints(back, "test"), array)
+
+
+def test_samples_without_labels(datasets: Datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = datasets["solid"]
+    monkeypatch.setattr(Dataset, "labels", lambda self, subset: np.full(self.count(subset), -1))
+    for to in ("ctrgcn-npz", "stgcn-npy", "pyskl-pkl"):
+        with pytest.raises(UsageError, match=f"has samples without a label, and {to} needs one for each"):
+            export(dataset, to, tmp_path / "out", quiet=True)
+    wrote(dataset, "npy", tmp_path / "npy")
+    wrote(dataset, "csv", tmp_path / "csv")
+    for table in (tmp_path / "npy/metadata.csv", tmp_path / "csv/clips.csv"):
+        with open(table, newline="") as text:
+            assert {(row["label"], row["class"]) for row in csv.DictReader(text)} == {("", "")}
