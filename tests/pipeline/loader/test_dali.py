@@ -18,7 +18,7 @@ import torch
 
 from skelpipe.augment.chain import chain
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.dataset import Dataset, Reader
+from skelpipe.dataset import Dataset, JoinedDataset, Reader
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import Batch, Loader
 from skelpipe.loader.stream import Stream
@@ -269,3 +269,17 @@ def test_the_gpu_pipeline_gives_what_the_cpu_gives(dataset: Dataset, batch: int)
             assert torch.equal(a.index, b.index.cpu())
             assert torch.equal(a.plain, b.plain.cpu())
             torch.testing.assert_close(b.query.cpu(), a.query, rtol=0, atol=1e-5)
+
+
+def test_several_datasets_are_read_as_by_the_native_reader(
+    dataset: Dataset, folder: Path, prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    raw, options = folder.parent / "raw", Options("xview", frames=8, shard_size=4)
+    prepare(load_manifest("ntu60"), [raw], tmp_path / "other", options, quiet=True)
+    other = Dataset.open(tmp_path / "other")
+    joined = JoinedDataset([dataset, other], [0.5, 2])
+    found, expected = loader(joined), loader(joined, "native")
+    assert [look(batch) for batch in found] == [look(batch) for batch in expected]
+    found.close(), expected.close()
+    with pytest.raises(UsageError, match="one --dtype"):
+        loader(JoinedDataset([Dataset.open(prepared("float16")), other]))
