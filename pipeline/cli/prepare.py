@@ -47,8 +47,8 @@ SHOWN = 5
     "--raw",
     multiple=True,
     metavar="DIR|ARCHIVE",
-    help="Folder of raw recordings, at any depth, or .zip, .tar or .tar.gz archive as downloaded; may be given more"
-    " than once [default: raw/DATASET].",
+    help="Folder of raw recordings, at any depth, or .zip, .tar or .tar.gz archive as downloaded; may be given"
+    " more than once [default: raw/DATASET].",
 )
 @click.option(
     "--out",

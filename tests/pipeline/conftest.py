@@ -91,8 +91,10 @@ class MemoryDataset:
     def count(self, subset: str) -> int:
         return int(self.sizes.sum())
 
-    def stored_labels(self, subset: str) -> np.ndarray:
+    def labels(self, subset: str) -> np.ndarray:
         return self._labels
+
+    stored_labels = labels
 
     def reader(self, subset: str, view: str) -> MemoryReader:
         self.readers[view] = MemoryReader(self.clips[view])
