@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option, resolve_shards, view_option
 
 __all__ = ["export"]
@@ -12,7 +13,7 @@ __all__ = ["export"]
 FORMATS = ("ctrgcn-npz", "stgcn-npy", "pyskl-pkl", "npy", "csv")
 
 
-@click.command(epilog="Example: skelpipe export data/ntu60-xsub --to ctrgcn-npz --out exported")
+@click.command(cls=Command, epilog="Example: skelpipe export data/ntu60-xsub --to ctrgcn-npz --out exported")
 @click.argument("shards", required=False, metavar="[DATASET]", envvar="SKELPIPE_SHARDS")
 @click.option("--to", "format_name", type=click.Choice(FORMATS), required=True, help="What is to be written.")
 @click.option(
