@@ -20,7 +20,7 @@ from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.train import embed, finetune, knn, linear, predict, report
-from skelpipe.train.evaluation.classifier_file import read_origin
+from skelpipe.train.evaluation.classifier_file import Origin, read_origin
 from skelpipe.train.evaluation.evaluated_network import NetworkOptions, choose_network
 from skelpipe.train.running.networks import find_weights, read_provenance
 
@@ -198,6 +198,19 @@ def test_the_file_says_what_it_was_trained_on(runs: dict[str, Path], tiny_datase
     scratch = read_origin(runs["scratch"] / "classifier.safetensors")
     assert scratch is not None
     assert (scratch.method, scratch.trained_on, scratch.encoder["width"]) == ("", "ntu60-xsub", 2)
+
+
+def test_policies_are_those_of_the_dataset_and_of_older_files_the_authors(
+    runs: dict[str, Path], tiny_dataset: Dataset
+) -> None:
+    with safe_open(runs["linear"] / "classifier.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    options = tiny_dataset.card["options"]
+    kept = {key: options[key] for key in ("body_choice", "empty_frames", "missing_joints")}
+    assert Origin.from_metadata(metadata, "a file").policies == kept
+    del metadata["policies"]
+    as_authors = {"body_choice": "first", "empty_frames": "as-authors", "missing_joints": "refused"}
+    assert Origin.from_metadata(metadata, "a file").policies == as_authors
 
 
 def test_only_a_network_under_a_layer_on_h_is_left_behind(
