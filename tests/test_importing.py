@@ -182,8 +182,8 @@ def tables() -> None:
 def own_axes() -> None:
     Path("mine").mkdir()
     for subset in ("train", "test"):
-        np.save(f"mine/{subset}_data.npy", poses(2, 20, 25, 3))
-        np.save(f"mine/{subset}_label.npy", np.array([0, 1]))
+        np.save(f"mine/X_{subset}.npy", poses(2, 20, 25, 3))
+        np.save(f"mine/y_{subset}.npy", np.array([0, 1]))
 
 
 # What makes the files of a command.

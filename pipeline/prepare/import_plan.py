@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from skelpipe.errors import UsageError
+from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest, Split
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare.plan import Cut, Drop, Plan, Sample
@@ -126,6 +126,8 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         padded=padded,
     )
     plan = _plan(contents, fields, skip_bad=skip_bad)
+    if not plan.samples:
+        raise SkelpipeError(f"{where}: no recording is left to import: {len(plan.drops)} are left out")
     decided = Options(split, frames, bodies, profile=profile, **options)  # type: ignore[arg-type]
     return Import(format_, manifest, plan, decided, contents.notes)
 

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from skelpipe import manifests
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of_path
 from skelpipe.raw.collections.labels import labels_of
-from skelpipe.raw.collections.padded import padded_recording
+from skelpipe.raw.collections.padded import one_of, padded_recording
 from skelpipe.raw.form import Form
 from skelpipe.raw.mapped_arrays import check_npz, map_npz
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
+from skelpipe.skeleton import layout
 
 __all__ = ["claims_ctrgcn", "index_ctrgcn", "read_ctrgcn"]
 
@@ -50,20 +52,24 @@ def index_ctrgcn(request: Request) -> Contents:
     for key in _keys(arrays):
         where = f"{file.path}: x_{key}"
         x, y = arrays[f"x_{key}"], arrays.get(f"y_{key}")
-        if x.ndim != AXES or x.dtype.kind not in "fiu":
+        if x.dtype.kind not in "fiu" or (x.ndim != AXES and not request.axes):
             raise RawError(
-                f"{where}: floats [samples,frames,numbers] are expected, found {x.dtype} {list(x.shape)}"
+                f"{where}: floats [samples,frames,numbers] are expected, found {x.dtype} {list(x.shape)}: for"
+                " arrays of other axes say which, such as --axes N,C,T,V,M"
             )
+        if request.axes and x.ndim != len(request.axes):
+            raise UsageError(f"{where}: the shape {list(x.shape)} is not {','.join(request.axes)}")
+        sizes = dict(zip(request.axes or ("N", "T", "D"), x.shape, strict=True))
         if y is None:
             raise RawError(f"{file.path}: there is no y_{key} for x_{key}, which would hold the labels")
         labels, count = labels_of(y, f"{file.path}: y_{key}")
-        if len(labels) != len(x):
-            raise RawError(f"{where}: {len(x)} samples, y_{key} has {len(labels)} labels")
+        if len(labels) != sizes["N"]:
+            raise RawError(f"{where}: {sizes['N']} samples, y_{key} has {len(labels)} labels")
         if y.ndim > 1 and y.shape[1] > 1:
             one_hot = True
         classes = max(classes, count)
-        widths.add(x.shape[2])
-        lengths.add(x.shape[1])
+        widths.add(sizes.get("D") or (sizes["V"], sizes.get("M", 1), sizes["C"]))
+        lengths.add(sizes["T"])
         entries += [
             Entry(f"{key}_{n}", request.subset or SUBSETS[key], label, file._replace(item=(f"x_{key}", n)))
             for n, label in enumerate(labels)
@@ -73,7 +79,8 @@ def index_ctrgcn(request: Request) -> Contents:
             f"{file.path}: training and test arrays differ in shape: frames {lengths}, numbers {widths}"
         )
     joints, bodies, layouts = _bodies(file, widths.pop(), request)
-    if request.channels and len(request.channels) != AXES:
+    own = bool(request.axes)  # not CTR-GCN's, whose arrays have one form
+    if not own and request.channels and len(request.channels) != AXES:
         raise UsageError(
             f"{file.path}: a joint has three numbers in such files, --channels names {len(request.channels)}"
         )
@@ -88,9 +95,9 @@ def index_ctrgcn(request: Request) -> Contents:
         all_classes=one_hot,
         frames=lengths.pop(),
         channels=request.channels,
+        axes=request.axes,
         units="pixels" if flat else "metres",
-        made_by="ctrgcn",
-        profile="crosclr",
+        made_by="" if own else "ctrgcn",
         split=split_of_path(file.path),
     )
 
@@ -99,8 +106,11 @@ def read_ctrgcn(file: RawFile, form: Form) -> Recording:
     """Return one recording of an array `[N,T,M*V*3]`."""
     assert file.item is not None
     key, position = file.item
-    one = map_npz(file.path)[key][position]
-    array = one.reshape(len(one), -1, form.joints, 3)
+    whole = map_npz(file.path)[key]
+    if form.axes:
+        array = one_of(whole, form.axes, position)
+    else:
+        array = whole[position].reshape(whole.shape[1], -1, form.joints, 3)
     return padded_recording(array, form, file.place)
 
 
@@ -112,8 +122,19 @@ def _keys(arrays: Mapping[str, np.ndarray]) -> list[str]:
     return [key for key in SUBSETS if f"x_{key}" in arrays]
 
 
-def _bodies(file: RawFile, width: int, request: Request) -> tuple[int, int, tuple[str, ...]]:
-    """Return joints, bodies and layouts for the numbers per frame."""
+def _bodies(
+    file: RawFile, width: int | tuple[int, int, int], request: Request
+) -> tuple[int, int, tuple[str, ...]]:
+    """Return joints, bodies and layouts for the numbers per frame, or for V, M and C of declared axes."""
+    if isinstance(width, tuple):
+        joints, bodies, channels = width
+        if channels != len(request.channels or range(min(channels, 3))):
+            raise UsageError(
+                f"{file.path}: a joint has {channels} numbers as {','.join(request.axes)}: say what they are, such"
+                " as --channels x,y,score"
+            )
+        named = tuple(name for name in manifests.names("layouts") if len(layout(name)) == joints)
+        return joints, bodies, (request.layout,) if request.layout else named
     if request.joints is not None and request.layout is not None:
         bodies, rest = divmod(width, 3 * request.joints)
         if rest or not bodies:

@@ -40,12 +40,14 @@ def find_contents(request: Request, format_name: str | None) -> tuple[ImportForm
 
     Raises UsageError where no format, or more than one, claims the files, and where the user has to say more.
     """
+    if not request.files:
+        raise UsageError("there is no file in the folder")
     if format_name is not None:
         chosen = IMPORT_FORMATS[format_name]
         return chosen, chosen.index(request)
     claiming = [each for each in IMPORT_FORMATS.values() if each.claims(request)]
     claiming = [each for each in claiming if each.name != GENERAL] or claiming
-    where = request.files[0].path if request.files else "the folder"
+    where = request.files[0].path
     if not claiming:
         packed = next((file.path for file in request.files if file.member or _is_packed(file.path)), None)
         if packed is not None:

@@ -6,7 +6,16 @@ from skelpipe.raw.axes import recorded
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 
-__all__ = ["padded_recording"]
+__all__ = ["one_of", "padded_recording"]
+
+
+def one_of(array: np.ndarray, axes: tuple[str, ...], position: int) -> np.ndarray:
+    """Return one sample of an array whose axes have these letters (N, T, V, C and perhaps M) as [T,M,V,C]."""
+    one = array[(slice(None),) * axes.index("N") + (position,)]
+    left = [axis for axis in axes if axis != "N"]
+    if "M" not in left:
+        one, left = one[..., None], [*left, "M"]
+    return one.transpose([left.index(axis) for axis in ("T", "M", "V", "C")])
 
 
 def padded_recording(array: np.ndarray, form: Form, name: str) -> Recording:

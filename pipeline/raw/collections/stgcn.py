@@ -13,7 +13,7 @@ import numpy as np
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of_path, subset_of_name
 from skelpipe.raw.collections.labels import labels_of, texts_of
-from skelpipe.raw.collections.padded import padded_recording
+from skelpipe.raw.collections.padded import one_of, padded_recording
 from skelpipe.raw.form import Form
 from skelpipe.raw.mapped_arrays import is_npy, map_file, map_npy
 from skelpipe.raw.plain_pickle import load_pickle
@@ -30,7 +30,7 @@ __all__ = [
 
 AXES = ("N", "C", "T", "V", "M")
 DERIVED = re.compile(r"bone|motion|vel(?:ocity)?|acc(?:eleration)?", re.IGNORECASE)
-DATA = re.compile(r"(?P<head>.*?)(?:_?data(?:_joints?)?|_?joints?)", re.IGNORECASE)
+DATA = re.compile(r"(?P<head>.*?)(?:_?data(?:_joints?)?|_?joints?)|x_(?P<words>.*)", re.IGNORECASE)
 POSITION = re.compile(r"(?P<head>.*?)_?position", re.IGNORECASE)
 LABEL_SUFFIXES = (".pkl", ".pickle", ".npy")
 # By joints and channels: the layouts that these formats have, the usual one first.
@@ -59,13 +59,7 @@ def read_array(file: RawFile, form: Form) -> Recording:
     """Return one recording of an array `[N,C,T,V,M]`, or of the axes that the form declares."""
     assert file.item is not None
     array = map_npy(file.path)
-    axes = form.axes or AXES
-    one = array[(slice(None),) * axes.index("N") + (file.item[1],)]
-    left = [axis for axis in axes if axis != "N"]
-    if "M" not in left:
-        one, left = one[..., None], [*left, "M"]
-    values = one.transpose([left.index(axis) for axis in ("T", "M", "V", "C")])
-    return padded_recording(values, form, file.place)
+    return padded_recording(one_of(array, form.axes or AXES, file.item[1]), form, file.place)
 
 
 def _fits(file: RawFile, pattern: re.Pattern[str]) -> bool:
@@ -185,9 +179,13 @@ def _labels(file: RawFile, pattern: re.Pattern[str], count: int) -> tuple[list[s
     path = Path(file.path)
     found = pattern.fullmatch(path.stem)
     assert found is not None
-    head = found["head"].rstrip("_")
+    head = (found["head"] or "").rstrip("_")
     stem = f"{head}_label" if head else "label"
-    beside = [path.with_name(f"{each}{suffix}") for suffix in LABEL_SUFFIXES for each in (stem, f"{stem}s")]
+    stems = (stem, f"{stem}s")
+    if found.groupdict().get("words") is not None:  # X_train.npy and y_train.npy
+        stem = f"y_{found['words']}"
+        stems = (stem, f"Y_{found['words']}")
+    beside = [path.with_name(f"{each}{suffix}") for suffix in LABEL_SUFFIXES for each in stems]
     there = next((each for each in beside if each.is_file()), None)
     if there is None:
         raise UsageError(

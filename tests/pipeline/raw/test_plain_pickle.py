@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from skelpipe.errors import RawError
+from skelpipe.raw import plain_pickle
 from skelpipe.raw.plain_pickle import PickledArray, load_pickle
 
 RNG = np.random.default_rng(3)
@@ -212,6 +213,15 @@ def test_bytes_that_are_no_latin_1_are_damage_when_they_are_read() -> None:
     broken = content[:at] + "中".encode() + content[at + 3 :]
     with pytest.raises(RawError, match=r"^a.pkl: the bytes of an array of shape \[4000\] are damaged"):
         np.asarray(load_pickle(broken, "a.pkl"))
+
+
+def test_more_objects_than_any_dataset_has_are_refused(monkeypatch) -> None:
+    """An opcode of one byte makes an object of a hundred bytes."""
+    monkeypatch.setattr(plain_pickle, "MOST_OBJECTS", 1000)
+    assert len(load_pickle(b"(" + b"]" * 999 + b"l.", "a.pkl")) == 999
+    for opcode in (b"]", b"}", b"\x8f", b"K\x01\x85"):
+        with pytest.raises(RawError, match="holds more than 1,000 lists, dicts and arrays"):
+            load_pickle(b"(" + opcode * 1001 + b"l.", "a.pkl")
 
 
 def test_deep_nesting_is_no_recursion() -> None:

@@ -118,6 +118,21 @@ def test_what_does_not_fit_is_refused(tmp_path, other: dict, said: str) -> None:
         found(tmp_path)
 
 
+def test_arrays_of_other_axes_are_declared(tmp_path) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 12, 17, 2)).astype(np.float32)
+    write(tmp_path, x_train=x, x_test=x[:1])
+    contents = found(tmp_path, axes=("N", "T", "V", "C"))
+    assert (contents.joints, contents.bodies, contents.made_by) == (17, 1, "")
+    assert "coco-17" in contents.layouts
+    recording = read_ctrgcn(contents.entries[1].file, Form(layout("coco-17"), 1, axes=contents.axes))
+    np.testing.assert_array_equal(recording.xyz[..., :2], x[1].astype(float))
+    with pytest.raises(UsageError, match="the shape .* is not N,T,M,V,C"):
+        found(tmp_path, axes=("N", "T", "M", "V", "C"))
+    write(tmp_path, x_train=np.ones((3, 12, 17, 4)), x_test=np.ones((1, 12, 17, 4)))
+    with pytest.raises(UsageError, match="a joint has 4 numbers as N,T,V,C: .*--channels"):
+        found(tmp_path, axes=("N", "T", "V", "C"))
+
+
 def test_one_file_at_a_time(tmp_path) -> None:
     write(tmp_path)
     write(tmp_path, "NTU60_CV.npz")

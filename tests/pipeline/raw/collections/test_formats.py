@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from skelpipe.errors import RawError, UsageError
+from skelpipe.errors import RawError, SkelpipeError, UsageError
 from skelpipe.raw.collections.contents import Request
 from skelpipe.raw.collections.formats import IMPORT_FORMATS, find_contents, import_hint
 from skelpipe.raw.source import RawFile, find_raw_files
@@ -21,6 +21,19 @@ def test_files_of_no_format(tmp_path) -> None:
     with pytest.raises(UsageError, match="no file of a known format is found. Known are ctrgcn-npz") as caught:
         find_contents(request(tmp_path), None)
     assert all(name in str(caught.value) for name in IMPORT_FORMATS)
+
+
+@pytest.mark.parametrize("format_name", [None, *IMPORT_FORMATS])
+def test_an_empty_folder(tmp_path, format_name: str | None) -> None:
+    with pytest.raises(UsageError, match="there is no file in the folder"):
+        find_contents(request(tmp_path), format_name)
+
+
+@pytest.mark.parametrize("format_name", [name for name, each in IMPORT_FORMATS.items() if each.read is not None])
+def test_a_named_format_without_its_files(tmp_path, format_name: str) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(SkelpipeError):
+        find_contents(request(tmp_path), format_name)
 
 
 @pytest.mark.parametrize("name", ["NTU60_CS.npz.zip", "train_data.npy.gz", "data.tar"])

@@ -128,6 +128,21 @@ def test_other_axes_are_declared(tmp_path) -> None:
     np.testing.assert_array_equal(read_array(contents.entries[1].file, form).xyz, array[1].astype(float))
 
 
+def test_names_of_machine_learning(tmp_path) -> None:
+    array = np.random.default_rng(0).normal(size=(2, 9, 25, 3)).astype(np.float32)
+    for subset in ("train", "test"):
+        np.save(tmp_path / f"X_{subset}.npy", array)
+        np.save(tmp_path / f"y_{subset}.npy", np.array([0, 1]))
+    _, contents = found(tmp_path, axes=("N", "T", "V", "C"))
+    labels = {entry.id: (entry.subset, entry.label) for entry in contents.entries}
+    assert labels == {
+        "train_0": ("train", 0),
+        "train_1": ("train", 1),
+        "test_0": ("test", 0),
+        "test_1": ("test", 1),
+    }
+
+
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
