@@ -305,9 +305,8 @@ def _tried(
             return tuple(fit[0] for fit in shown), shown[0][1], shown[0][2]
         if first_error is not None and not fits:
             raise UsageError(str(first_error))
-    raise UsageError(
-        f"{recordings[0].path}: shows nobody, nor do the next {min(len(recordings), TRIED) - 1} files"
-    )
+    more = min(len(recordings), TRIED) - 1
+    raise UsageError(f"{recordings[0].path}: shows nobody{f', nor do the next {more} files' if more else ''}")
 
 
 def _first_channels(reader: str) -> tuple[str, ...]:
