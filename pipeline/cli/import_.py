@@ -22,8 +22,16 @@ __all__ = ["import_"]
     type=click.Choice(
         [
             *("ctrgcn-npz", "stgcn-npy", "crosclr-npy", "pyskl-pkl", "npy-folders", "openpose", "alphapose"),
-            *("mmpose", "mmpose-frames", "ultralytics", "ultralytics-video", "mediapipe", "azure-kinect"),
-            *("utkinect-text", "table"),
+            *(
+                "webdataset",
+                "mmpose",
+                "mmpose-frames",
+                "ultralytics",
+                "ultralytics-video",
+                "mediapipe",
+                "azure-kinect",
+            ),
+            *("utkinect-text", "table", "webdataset"),
         ]
     ),
     help="What the files are [default: what their names and contents prove].",

@@ -15,7 +15,9 @@ from skelpipe.prepare.run import Options
 from skelpipe.preprocess import PROFILES, STORED
 from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, ImportFormat, Request, words
 from skelpipe.raw.collections.formats import find_contents
+from skelpipe.raw.collections.web_tars import holds_web_samples
 from skelpipe.raw.source import ARCHIVES, RawFile, find_raw_files
+from skelpipe.raw.web_shards import is_web_shard
 from skelpipe.sample_ids import sample_id
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import read_yaml
@@ -69,7 +71,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
     """
     chosen = _layout(wishes.layout) if wishes.layout else None
     request = Request(
-        _files(paths),
+        _files(paths, wishes.format),
         wishes.split,
         wishes.subset,
         chosen.name if chosen else None,
@@ -132,14 +134,20 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
     return Import(format_, manifest, plan, decided, contents.notes)
 
 
-def _files(paths: Sequence[str]) -> list[RawFile]:
-    """List files and the files in folders; a file given by name counts once."""
+def _files(paths: Sequence[str], format_name: str | None) -> list[RawFile]:
+    """List files and the files in folders; a file given by name counts once.
+
+    A tar of samples is one file, other archives are listed by their members.
+    """
     found: dict[str, RawFile] = {}
     for said in paths:
         if "://" in said:
             raise UsageError(f"{said}: is imported from a file on this machine: download it first")
         path = Path(said)
-        if path.is_dir() or (path.is_file() and path.name.lower().endswith(ARCHIVES)):
+        if path.is_file() and is_web_shard(path.name) and (format_name == "webdataset" or holds_web_samples(path)):
+            status = path.stat()
+            files = [RawFile(path.name, str(path), status.st_size, status.st_mtime_ns)]
+        elif path.is_dir() or (path.is_file() and path.name.lower().endswith(ARCHIVES)):
             files = list(find_raw_files([path]))
         elif path.is_file():
             status = path.stat()

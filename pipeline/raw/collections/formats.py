@@ -15,6 +15,7 @@ from skelpipe.raw.collections.stgcn import (
     index_stgcn,
     read_array,
 )
+from skelpipe.raw.collections.web_tars import claims_web_tars, index_web_tars, read_web_tars
 from skelpipe.raw.source import RawFile
 
 __all__ = ["IMPORT_FORMATS", "find_contents", "import_hint"]
@@ -30,6 +31,7 @@ IMPORT_FORMATS: dict[str, ImportFormat] = {
         ImportFormat("pyskl-pkl", "a pickle of pyskl or MMAction2", claims_pyskl, index_pyskl, read_pyskl),
         ImportFormat("npy-folders", "one .npy per recording, by folders or metadata", claims_hub, index_hub),
         *POSE_IMPORTS,
+        ImportFormat("webdataset", "tars of KEY.npy and KEY.cls", claims_web_tars, index_web_tars, read_web_tars),
     )
 }
 GENERAL = "npy-folders"  # gives way to a format that knows what the arrays are
