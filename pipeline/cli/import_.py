@@ -22,15 +22,7 @@ __all__ = ["import_"]
     type=click.Choice(
         [
             *("ctrgcn-npz", "stgcn-npy", "crosclr-npy", "pyskl-pkl", "npy-folders", "openpose", "alphapose"),
-            *(
-                "webdataset",
-                "mmpose",
-                "mmpose-frames",
-                "ultralytics",
-                "ultralytics-video",
-                "mediapipe",
-                "azure-kinect",
-            ),
+            *("mmpose", "mmpose-frames", "ultralytics", "ultralytics-video", "mediapipe", "azure-kinect"),
             *("utkinect-text", "table", "webdataset"),
         ]
     ),
