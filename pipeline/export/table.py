@@ -65,7 +65,8 @@ def _tables(clips: Clips, numbers: tuple[str, ...], schema: pa.Schema) -> Iterat
 
 def _table(block: Block, subset: str, classes: Sequence[str], chosen: np.ndarray, schema: pa.Schema) -> pa.Table:
     n, _, frames, joints, bodies = chosen.shape
-    present = np.broadcast_to(chosen.any(axis=(1, 2, 3))[:, None, :, None], (n, frames, bodies, joints))
+    shown = np.asarray(chosen.any(axis=(1, 2, 3)))  # [n,M]
+    present = np.broadcast_to(shown[:, None, :, None], (n, frames, bodies, joints))
     clip, frame, body, joint = np.nonzero(present)
     values = chosen.transpose(1, 0, 2, 4, 3)[:, present]
     labels = pa.array(block.labels, pa.int64(), mask=block.labels < 0)

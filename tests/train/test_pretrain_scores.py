@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -12,9 +13,12 @@ from safetensors import safe_open
 
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Loader, Stream
+from skelpipe.manifest_file import load_manifest
 from skelpipe.models.build import METHODS
 from skelpipe.models.method import Progress
-from skelpipe.train import embed, finetune, knn, linear
+from skelpipe.prepare import Options, prepare
+from skelpipe.train import embed, finetune, knn, linear, predict
+from skelpipe.train.evaluation.recogniser import open_recogniser
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.running.networks import initialised
 from skelpipe.train.running.provenance import ClipFacts
@@ -128,3 +132,55 @@ def test_raw_coordinates_are_positions_alone(plain: Dataset, scored: Dataset) ->
     ]
     assert found[0]["digest"] != found[1]["digest"]
     assert found[0]["figures"] == found[1]["figures"]
+
+
+MANIFEST = """name: street
+title: Street
+reader: npy
+layout: coco-17
+bodies: 1
+axes: T,V,C
+channels: [x, y, score]
+units: pixels
+name_pattern: 's(?P<subject>\\d+)_a(?P<action>\\d)_(?P<take>\\d+)'
+suffix: .npy
+classes: [wave, sit down]
+splits: {xsub: {field: subject, train: [0, 1]}}
+terms: none
+"""
+
+
+def test_predict_names_the_actions_of_raw_files_with_scores(tmp_path: Path) -> None:
+    """The probabilities of a raw file are those of its clip in the dataset, scores included."""
+    rng = np.random.default_rng(0)
+    raw, manifest = tmp_path / "raw", tmp_path / "street.yaml"
+    raw.mkdir()
+    for n in range(24):
+        pose = rng.normal(size=(20, 17, 2)) * 20 + 300
+        score = rng.random((20, 17, 1)) * 0.9 + 0.05
+        np.save(raw / f"s{n % 3}_a{1 + n % 2}_{n}.npy", np.concatenate([pose, score], 2))
+    manifest.write_text(MANIFEST)
+    prepare(load_manifest(str(manifest)), [raw], tmp_path / "ds", Options("xsub", 16, 1), quiet=True)
+    dataset = Dataset.open(tmp_path / "ds")
+    assert dataset.channels == ("x", "y", "z", "score")
+    recipe = ("--recipe", "supervised-small", "--epochs", 1, "--batch-size", 8)
+    call(finetune.main, "--shards", tmp_path / "ds", *recipe, "--out", tmp_path / "run")
+    files = sorted(raw.glob("s2_*.npy"))
+    given = ("--checkpoint", tmp_path / "run", "--dataset", manifest, "--json")
+    found = json.loads(call(predict.main, *given, *files).stdout)["recordings"]
+    recogniser = open_recogniser(str(tmp_path / "run"), str(manifest), None, None, print)
+    for entry in found:
+        row = dataset.ids("test").index(entry["id"])
+        clip = torch.from_numpy(dataset.reader("test", "joint").gather(np.array([row])))
+        wanted = recogniser.scores(clip).softmax(dim=1)[0]
+        unscored = clip.clone()
+        unscored[:, 3] = 0
+        assert not torch.equal(wanted, recogniser.scores(unscored).softmax(dim=1)[0])
+        for action in entry["top"]:
+            assert action["probability"] == pytest.approx(float(wanted[action["action"] - 1]), abs=1e-6)
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(MANIFEST.replace("[x, y, score]", "[x, y]"))
+    words = ["--checkpoint", str(tmp_path / "run"), "--dataset", str(bare), str(files[0])]
+    refused = CliRunner().invoke(predict.main, words)
+    assert refused.exit_code == 2
+    assert "was trained on the channels x, y, z, score; street has x, y, z" in refused.output
