@@ -82,8 +82,9 @@ def _find(
             continue
         identity = sample_id(name)
         if fields is None:
-            reason, wanted = MISNAMED, import_hint(file.path) or f"one of its names is {example_file(manifest)}"
-            wanted = f"; {wanted}"
+            if not skip_bad and (hint := import_hint(file.path)):
+                raise RawError(hint)
+            reason, wanted = MISNAMED, f"; one of its names is {example_file(manifest)}"
         else:
             reason, wanted = _wrong_with(manifest, name), ""
         if reason:
