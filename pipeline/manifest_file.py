@@ -29,7 +29,7 @@ from skelpipe.manifest import (
     Windows,
 )
 from skelpipe.raw.label_table import read_label_table
-from skelpipe.raw.pose_formats import POSE_FORMATS
+from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import Section, described, parse_yaml, read_yaml

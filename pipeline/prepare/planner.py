@@ -10,7 +10,7 @@ from skelpipe.prepare.plan import Cut, Drop, Found, Plan, Sample
 from skelpipe.prepare.untrimmed_planner import plan_segments, split_label_files
 from skelpipe.raw.collections.formats import import_hint
 from skelpipe.raw.frame_files import joined
-from skelpipe.raw.pose_formats import reads_frame_files
+from skelpipe.raw.poses.formats import reads_frame_files
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.source import RawFile
 from skelpipe.sample_ids import name_of_sample, sample_id

@@ -13,9 +13,9 @@ from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.nw_ucla import read_nw_ucla
-from skelpipe.raw.people import recording_of
 from skelpipe.raw.pku import read_pku
-from skelpipe.raw.pose_formats import POSE_FORMATS, PoseFormat
+from skelpipe.raw.poses.formats import POSE_FORMATS, PoseFormat
+from skelpipe.raw.poses.people import recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 from skelpipe.raw.text import read_as_text

@@ -18,10 +18,10 @@ from skelpipe.raw.collections.utkinect_labels import with_action_labels
 from skelpipe.raw.form import Form
 from skelpipe.raw.frame_files import joined
 from skelpipe.raw.json_text import parse_json
-from skelpipe.raw.mediapipe import NPY
 from skelpipe.raw.npy import read_array
-from skelpipe.raw.people import SizeUnknownError, recording_of
-from skelpipe.raw.pose_formats import POSE_FORMATS
+from skelpipe.raw.poses.formats import POSE_FORMATS
+from skelpipe.raw.poses.mediapipe import NPY
+from skelpipe.raw.poses.people import SizeUnknownError, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 from skelpipe.raw.table import lines_of

@@ -14,7 +14,7 @@ from skelpipe.cli import main
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import SAMPLES
 from skelpipe.raw.collections.poses import POSE_IMPORTS
-from skelpipe.raw.pose_formats import POSE_FORMATS
+from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.skeleton import layout
 
 FRAMES = 5

@@ -15,7 +15,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import RawError, UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.raw.pose_formats import POSE_FORMATS, reads_frame_files
+from skelpipe.raw.poses.formats import POSE_FORMATS, reads_frame_files
 from skelpipe.skeleton import layout
 
 FRAMES = 6

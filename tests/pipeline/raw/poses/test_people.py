@@ -5,7 +5,7 @@ import pytest
 
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
-from skelpipe.raw.people import People, check_joint_names, gather, joint_key, last_number, recording_of
+from skelpipe.raw.poses.people import People, check_joint_names, gather, joint_key, last_number, recording_of
 from skelpipe.skeleton import layout
 
 COCO = layout("coco-17")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skelpipe.raw.form import Form
-from skelpipe.raw.pose_formats import POSE_FORMATS
+from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.readers import READERS
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import layout

@@ -14,7 +14,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json, whole_number
-from skelpipe.raw.people import NO_ID, People, gather, in_pixels, recording_of
+from skelpipe.raw.poses.people import NO_ID, People, gather, in_pixels, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import lines_of, numbers_of
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
-from skelpipe.raw.people import NO_ID, People, gather, recording_of
+from skelpipe.raw.poses.people import NO_ID, People, gather, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import read_table
 

@@ -13,8 +13,8 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, listed, parse_json, whole_number
-from skelpipe.raw.openpose import openpose_points
-from skelpipe.raw.people import NO_ID, gather, last_number, recording_of
+from skelpipe.raw.poses.openpose import openpose_points
+from skelpipe.raw.poses.people import NO_ID, gather, last_number, recording_of
 from skelpipe.raw.recording import Recording
 
 __all__ = ["read_alphapose"]

@@ -13,8 +13,8 @@ from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json
 from skelpipe.raw.npy import read_array
-from skelpipe.raw.number_table import table_recording
-from skelpipe.raw.people import NO_ID, People, gather, in_pixels, joint_key, recording_of
+from skelpipe.raw.poses.number_table import table_recording
+from skelpipe.raw.poses.people import NO_ID, People, gather, in_pixels, joint_key, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import Table, read_table
 

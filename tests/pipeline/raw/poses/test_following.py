@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skelpipe.raw.following import GAP, GATE, follow, slots_of
+from skelpipe.raw.poses.following import GAP, GATE, follow, slots_of
 
 V = 6
 

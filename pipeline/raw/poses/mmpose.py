@@ -14,7 +14,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json, whole_number
-from skelpipe.raw.people import NO_ID, People, check_joint_names, gather, recording_of
+from skelpipe.raw.poses.people import NO_ID, People, check_joint_names, gather, recording_of
 from skelpipe.raw.recording import Recording
 
 __all__ = ["read_mmpose", "read_mmpose_frame"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
-from skelpipe.raw.people import NO_ID, Adapt, People, as_they_are, gather, joint_key, recording_of
+from skelpipe.raw.poses.people import NO_ID, Adapt, People, as_they_are, gather, joint_key, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import Table, read_table
 

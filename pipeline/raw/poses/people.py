@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from skelpipe.errors import RawError
-from skelpipe.raw.following import follow, slots_of
 from skelpipe.raw.form import Form
+from skelpipe.raw.poses.following import follow, slots_of
 from skelpipe.raw.recording import Recording
 
 __all__ = [
@@ -72,8 +72,8 @@ def recording_of(
 
     The recording begins at the frame `first`, or at the lowest number. `adapt` changes the positions of the whole
     recording, such as from fractions of the picture to pixels. People keep the ids of the file if everybody has
-    one; otherwise all are followed (`skelpipe.raw.following`). A person keeps a slot; where a later slot is in
-    use, an absent one is listed as zeros. A joint of which a coordinate is NaN was not found: all of it becomes
+    one; otherwise all are followed (`skelpipe.raw.poses.following`). A person keeps a slot; where a later slot is
+    in use, an absent one is listed as zeros. A joint of which a coordinate is NaN was not found: all of it becomes
     NaN, its score 0. Whoever has no joint is nobody.
     """
     numbers = sorted(frames)

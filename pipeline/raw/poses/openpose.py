@@ -10,7 +10,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json, whole_number
-from skelpipe.raw.people import NO_ID, People, gather, in_pixels
+from skelpipe.raw.poses.people import NO_ID, People, gather, in_pixels
 
 __all__ = ["openpose_pixels", "openpose_points", "read_openpose_frame"]
 

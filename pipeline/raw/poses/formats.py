@@ -6,17 +6,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from skelpipe.raw.alphapose import read_alphapose
-from skelpipe.raw.azure_kinect import read_azure_kinect
 from skelpipe.raw.form import Form
-from skelpipe.raw.mediapipe import read_mediapipe
-from skelpipe.raw.mmpose import read_mmpose, read_mmpose_frame
-from skelpipe.raw.number_table import read_number_table
-from skelpipe.raw.openpose import openpose_pixels, read_openpose_frame
-from skelpipe.raw.people import Adapt, People, as_they_are
+from skelpipe.raw.poses.alphapose import read_alphapose
+from skelpipe.raw.poses.azure_kinect import read_azure_kinect
+from skelpipe.raw.poses.mediapipe import read_mediapipe
+from skelpipe.raw.poses.mmpose import read_mmpose, read_mmpose_frame
+from skelpipe.raw.poses.number_table import read_number_table
+from skelpipe.raw.poses.openpose import openpose_pixels, read_openpose_frame
+from skelpipe.raw.poses.people import Adapt, People, as_they_are
+from skelpipe.raw.poses.ultralytics import read_ultralytics, read_ultralytics_frame, ultralytics_pixels
+from skelpipe.raw.poses.utkinect import read_utkinect
 from skelpipe.raw.recording import Recording
-from skelpipe.raw.ultralytics import read_ultralytics, read_ultralytics_frame, ultralytics_pixels
-from skelpipe.raw.utkinect import read_utkinect
 
 __all__ = ["POSE_FORMATS", "PoseFormat", "reads_frame_files"]
 
