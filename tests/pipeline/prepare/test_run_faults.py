@@ -182,7 +182,8 @@ def test_other_options_and_folders_of_other_files_are_refused(raw_folder, ntu_na
 def run_prepare(raw: Path, out: Path, *extra: str, before: str = "") -> subprocess.Popen[bytes]:
     """Start `skelpipe prepare` in a new process, which runs `before` first."""
     code = f"import sys\nfrom skelpipe.cli import main\nif __name__ == '__main__':\n {before or 'pass'}\n main()"
-    options = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "5", "--workers", "1"]
+    options = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "5"]
+    options += [] if "--workers" in extra else ["--workers", "1"]
     command = [sys.executable, "-c", code, "prepare", *options, "--raw", str(raw), "--out", str(out), *extra]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
