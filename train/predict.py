@@ -192,7 +192,10 @@ def main(
         )
         for entry in entries:
             name = Path(entry["id"])
-            entry["id"] = recogniser.manifest.identity(str(name)) or name.stem
+            identity = recogniser.manifest.identity(str(name))
+            if identity is not None and recogniser.manifest.fields(identity) is None:
+                identity = name.name[: len(identity)]  # no recording's name: as it is written
+            entry["id"] = identity or name.stem
     else:
         raise UsageError("name the raw files, or a dataset with --shards")
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
