@@ -98,7 +98,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
         if both := next((column for column in columns if column in fields), None):
             raise UsageError(f"{top.at('labels')}: {both!r} is a column, and a group of name_pattern")
         fields = (*fields, *columns)
-    label = "" if segments else _label(top, table, fields)
+    label = top.get("label", str, DEFAULT_LABEL) if segments else _label(top, table, fields)
     classes = _classes(top, lines, label)
     reader = _reader(top)
     return Manifest(
