@@ -262,12 +262,13 @@ def _check(
         return
     click.echo(f"check: {len(report['recordings'])} recordings are read, no dataset is written")
     for row in report["recordings"]:
-        click.echo(f"  {row['id']}: {row['frames']} frames, {row['bodies']} bodies, {row['joints']} joints")
+        click.echo(f"  {row['id']}: frames {row['frames']}, bodies {row['bodies']}, joints {row['joints']}")
     for axis, limits in report["ranges"].items():
         click.echo(f"{axis}      {'no value' if limits is None else '{:.4g} to {:.4g}'.format(*limits)}")
-    click.echo(f"units  look like {report['units'] or 'none that is known'}; the manifest says {manifest.units}")
-    y = {"up": "upwards", "down": "downwards", None: "where, cannot be told"}[report["y"]]
-    click.echo(f"y      grows {y}; the manifest says {report['said_y']}")
+    units = f"look like {report['units']}" if report["units"] else "cannot be guessed"
+    click.echo(f"units  {units}; the manifest says {manifest.units}")
+    y = f"grows {report['y']}wards" if report["y"] else "direction cannot be guessed"
+    click.echo(f"y      {y}; the manifest says {report['said_y']}")
     for message in report["refused"]:
         click.echo(f"would drop: {message}")
     show_report(report, as_json=False)
