@@ -1,5 +1,7 @@
 """`skelpipe import`."""
 
+from pathlib import Path
+
 import click
 
 from skelpipe.cli.command import Command
@@ -10,7 +12,7 @@ __all__ = ["import_"]
 
 
 @click.command("import", cls=Command, epilog="Example: skelpipe import NTU60_CS.npz --out data/ntu60-xsub")
-@click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER|URL...")
 @click.option(
     "--out",
     metavar="DIR|URL",
@@ -88,7 +90,11 @@ __all__ = ["import_"]
 )
 @click.option("--dry-run", is_flag=True, help="Only report what would be imported.")
 @click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings.")
-@click.option("--work", metavar="DIR", help="With --out URL: folder for shards before their upload.")
+@click.option(
+    "--work",
+    metavar="DIR",
+    help="With --out URL: folder for shards before their upload, and for files that are fetched.",
+)
 @workers_option
 @json_option
 @errors_as_messages
@@ -125,12 +131,14 @@ def import_(
 ) -> None:
     """Turn files that other programs keep skeletons in into a dataset of shards.
 
-    What is read: docs/importing.md. A format is recognised by its contents; where that leaves a choice, the error
-    says what to write. Like prepare, the same command continues after an interruption.
+    What is read: docs/importing.md. Files at URLs (http(s)://, s3://, gs://) are fetched first; a brace pattern
+    such as train-{000..009}.tar stands for many names. A format is recognised by its contents; where that leaves a
+    choice, the error says what to write. Like prepare, the same command continues after an interruption.
     """
     from skelpipe.errors import UsageError
     from skelpipe.manifest_file import channel_names
     from skelpipe.prepare import FORMATS, write_dataset
+    from skelpipe.prepare.import_fetch import fetched
     from skelpipe.prepare.import_plan import Wishes, plan_import
     from skelpipe.prepare.report import plan_report, preparation_report
     from skelpipe.storage import local_folder, open_filesystem
@@ -162,34 +170,38 @@ def import_(
         "empty_frames": empty_frames,
         "missing_joints": missing_joints,
     }
-    found = plan_import(paths, wishes, options_of_prepare, skip_bad=skip_bad)
-    manifest, options = found.manifest, found.options
-    target = open_filesystem(out or f"data/{manifest.name}-{options.split}")
-    if work is not None and target.is_local:
+    said = None if out is None else open_filesystem(out)
+    if work is not None and (said is None or said.is_local):
         raise UsageError("--work is for --out URL; --out names a folder, into which shards are written directly")
-    if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
-        raise UsageError(f"--out {target}: is a file")
-    if not as_json:
-        click.echo(
-            f"{found.format.name}: {found.format.title}, profile {options.profile}, {options.frames} frames"
+    if said is not None and said.is_local and said.local_path.exists() and not said.local_path.is_dir():
+        raise UsageError(f"--out {said}: is a file")
+    work_folder = None if work is None else local_folder(work, "--work")
+    local = Path("data") if said is None else said.local_path.parent if said.is_local else None
+    with fetched(paths, local or work_folder, quiet=as_json) as files:
+        found = plan_import(files.paths, wishes, options_of_prepare, skip_bad=skip_bad)
+        manifest, options = found.manifest, found.options
+        target = said or open_filesystem(f"data/{manifest.name}-{options.split}")
+        if not as_json:
+            click.echo(
+                f"{found.format.name}: {found.format.title}, profile {options.profile}, {options.frames} frames"
+            )
+            for note in found.notes:
+                click.echo(files.named(note))
+        if dry_run:
+            show_report(plan_report(manifest, options.split, target, found.plan), as_json)
+            return
+        outcome = write_dataset(
+            manifest,
+            lambda: found.plan,
+            target,
+            options,
+            formats=FORMATS[container],
+            workers=workers,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+            work=work_folder,
+            quiet=as_json,
         )
-        for note in found.notes:
-            click.echo(note)
-    if dry_run:
-        show_report(plan_report(manifest, options.split, target, found.plan), as_json)
-        return
-    outcome = write_dataset(
-        manifest,
-        lambda: found.plan,
-        target,
-        options,
-        formats=FORMATS[container],
-        workers=workers,
-        skip_bad=skip_bad,
-        overwrite=overwrite,
-        work=None if work is None else local_folder(work, "--work"),
-        quiet=as_json,
-    )
     show_report(preparation_report(manifest, target, outcome), as_json)
 
 

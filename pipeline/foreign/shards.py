@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from webdataset import shardlists
@@ -26,7 +25,7 @@ from skelpipe.raw.axes import arranged
 from skelpipe.raw.form import Form
 from skelpipe.raw.web_shards import WebFields, WebSample, expand_shards, web_samples
 from skelpipe.skeleton import Layout
-from skelpipe.storage import Filesystem, open_filesystem
+from skelpipe.storage import Filesystem, open_file
 
 __all__ = ["ForeignShards", "ShardForm", "resized"]
 
@@ -300,13 +299,8 @@ def _classes(written: set[int | str]) -> list[int | str]:
 
 def _located(address: str) -> tuple[Filesystem, str, str]:
     """Return the filesystem of the folder of an address, the file's name there, and what messages call it."""
-    if "://" not in address:
-        path = Path(address)
-        return open_filesystem(path.parent), path.name, address
-    parts = urlsplit(address)
-    folder, _, file = parts.path.rpartition("/")
-    filesystem = open_filesystem(parts._replace(path=folder).geturl())
-    return filesystem, file, f"{filesystem}/{file}"
+    filesystem, file = open_file(address)
+    return filesystem, file, address if "://" not in address else f"{filesystem}/{file}"
 
 
 def _name(file: str) -> str:

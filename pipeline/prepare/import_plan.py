@@ -29,7 +29,9 @@ NTU = ("ntu60", "ntu120")
 NTU_JOINTS = 25
 OWN_SPLIT = "given"
 PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
-SUFFIXES = (".npy", ".npz", ".pkl", ".pickle")
+GENERIC = {"train", "val", "valid", "test", "data", "label", "labels", "position", "joint", "joints"}
+GENERIC |= {"xsub", "xview", "xset", "raw"}
+SUFFIXES = (".npy", ".npz", ".pkl", ".pickle", ".gz", ".bz2", ".xz", ".tgz", ".tar")
 
 
 @dataclass(frozen=True)
@@ -139,16 +141,20 @@ def _files(paths: Sequence[str], format_name: str | None) -> list[RawFile]:
 
     A tar of samples is one file, other archives are listed by their members.
     """
+
+    def is_shard(path: Path) -> bool:
+        return is_web_shard(path.name) and (format_name == "webdataset" or holds_web_samples(path))
+
     found: dict[str, RawFile] = {}
     for said in paths:
         if "://" in said:
-            raise UsageError(f"{said}: is imported from a file on this machine: download it first")
+            raise UsageError("a URL is fetched before it is planned: see skelpipe.prepare.import_fetch")
         path = Path(said)
-        if path.is_file() and is_web_shard(path.name) and (format_name == "webdataset" or holds_web_samples(path)):
+        if path.is_file() and is_shard(path):
             status = path.stat()
             files = [RawFile(path.name, str(path), status.st_size, status.st_mtime_ns)]
         elif path.is_dir() or (path.is_file() and path.name.lower().endswith(ARCHIVES)):
-            files = list(find_raw_files([path]))
+            files = list(find_raw_files([path], is_shard))
         elif path.is_file():
             status = path.stat()
             files = [RawFile(path.name, str(path), status.st_size, status.st_mtime_ns)]
@@ -293,9 +299,12 @@ def _plain_name(paths: Sequence[str]) -> str:
     stem = path.name
     for suffix in SUFFIXES:
         stem = stem.removesuffix(suffix)
-    generic = {"train", "val", "valid", "test", "data", "label", "labels", "position", "joint", "joints"}
-    generic |= {"xsub", "xview", "xset", "raw"}
-    if set(words(stem)) <= generic:
-        others = [part for part in reversed(path.parts[1:-1]) if not set(words(part)) <= generic]
+    if _is_generic(stem):
+        others = [part for part in reversed(path.parts[1:-1]) if not _is_generic(part)]
         stem = others[0] if others else "imported"
     return PLAIN.sub("-", stem).strip("-") or "imported"
+
+
+def _is_generic(name: str) -> bool:
+    """Return whether a name says nothing of a dataset: `train-000000`."""
+    return all(word in GENERIC or word.isdecimal() for word in words(name))

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,17 +61,17 @@ class RawFiles(list[RawFile]):
     clutter = 0
 
 
-def find_raw_files(paths: Sequence[str | Path]) -> RawFiles:
+def find_raw_files(paths: Sequence[str | Path], is_whole: Callable[[Path], bool] = lambda _: False) -> RawFiles:
     """List every file in the folders and archives, links followed, in the order of `paths` and of file names.
 
-    Archives inside the folders are listed too; what macOS and Windows write beside files is counted, not listed.
-    Raises UsageError for a path that is neither a folder nor an archive, and RawError for a folder or archive that
-    cannot be read.
+    Archives inside the folders are listed too, except those that `is_whole` keeps as one file; what macOS and
+    Windows write beside files is counted, not listed. Raises UsageError for a path that is neither a folder nor an
+    archive, and RawError for a folder or archive that cannot be read.
     """
     found = RawFiles()
     for path in map(Path, paths):
         if path.is_dir():
-            files = _walk(path)
+            files = _walk(path, is_whole)
         elif path.is_file() and _is_archive(path.name):
             files = _members(path, path.name)
         else:
@@ -93,7 +93,7 @@ def _is_clutter(relative: str) -> bool:
     return name.startswith(CLUTTER_START) or name.lower() in CLUTTER or CLUTTER_FOLDER in folders
 
 
-def _walk(root: Path) -> Iterator[RawFile]:
+def _walk(root: Path, is_whole: Callable[[Path], bool]) -> Iterator[RawFile]:
     seen: set[tuple[int, int]] = set()  # a link may point to a folder above it
     inside = [""]
     while inside:
@@ -108,7 +108,7 @@ def _walk(root: Path) -> Iterator[RawFile]:
                     relative = f"{within}{entry.name}"
                     if entry.is_dir():
                         inside.append(f"{relative}/")
-                    elif _is_archive(entry.name) and not _is_clutter(relative):
+                    elif _is_archive(entry.name) and not _is_clutter(relative) and not is_whole(Path(entry.path)):
                         yield from _members(Path(entry.path), relative)
                     elif file := _regular(entry, relative):
                         yield file

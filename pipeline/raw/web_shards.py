@@ -47,6 +47,7 @@ LABEL_KEYS = ("label", "class", "action", "category", "target", "cls", "y")
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
 HIDDEN = re.compile(r"(^|/)(\.|__[^/]*__$|__MACOSX/)")  # of file systems, and webdataset's own members
 RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?\}")
+SECRETS = re.compile(r"^(\w+://)(?:[^/@]*@)?([^?#]*).*$", re.DOTALL)  # user-info and query of an address
 NONE = "none"
 BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, LZMAError)
 
@@ -83,18 +84,19 @@ def expand_shards(pattern: str) -> list[str]:
     """
     if pattern.lower().lstrip().startswith("pipe:"):
         raise UsageError("pipe: would run a program and is not supported: name a file, s3://, gs:// or https://")
+    shown = SECRETS.sub(r"\1\2", pattern)
     spans = [
         abs(int(end) - int(first)) // max(1, abs(int(step or 1))) + 1
         for first, end, step in RANGE.findall(pattern)
     ]
     if math.prod(spans) > MOST_SHARDS:  # braceexpand would hold them all
-        raise UsageError(f"{pattern}: stands for more than {MOST_SHARDS:,} names")
+        raise UsageError(f"{shown}: stands for more than {MOST_SHARDS:,} names")
     try:
         names = list(islice(braceexpand.braceexpand(pattern), MOST_SHARDS + 1))
     except ValueError:
-        raise UsageError(f"{pattern}: its braces do not match, as in train-{{000000..000009}}.tar") from None
+        raise UsageError(f"{shown}: its braces do not match, as in train-{{000000..000009}}.tar") from None
     if len(names) > MOST_SHARDS:
-        raise UsageError(f"{pattern}: stands for more than {MOST_SHARDS:,} names")
+        raise UsageError(f"{shown}: stands for more than {MOST_SHARDS:,} names")
     return names
 
 

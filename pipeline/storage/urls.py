@@ -22,7 +22,7 @@ from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["child_url", "local_folder", "open_filesystem", "shown_url", "url_key"]
+__all__ = ["child_url", "local_folder", "open_file", "open_filesystem", "shown_url", "url_key"]
 
 KNOWN = "a folder, file://, s3://, gs:// and http(s)://"
 OPTIONS = {
@@ -65,6 +65,16 @@ def open_filesystem(url: str | Path) -> Filesystem:
     if scheme not in OPTIONS:
         raise UsageError(f"{scheme}:// is not supported; supported are {KNOWN}")
     return _bucket_filesystem(scheme, text)
+
+
+def open_file(url: str) -> tuple[Filesystem, str]:
+    """Return the filesystem of the folder that a file's path or URL names, and the file's name there."""
+    if "://" not in url:
+        path = Path(url)
+        return open_filesystem(path.parent), path.name
+    parts = _split(url)
+    folder, _, name = parts.path.rpartition("/")
+    return open_filesystem(parts._replace(path=folder or "/").geturl()), unquote(name)
 
 
 def local_folder(url: str | Path, what: str = "") -> Path:

@@ -157,5 +157,5 @@ def test_a_layout_is_chosen_or_defined(tmp_path) -> None:
 def test_paths_that_are_not_there(tmp_path) -> None:
     with pytest.raises(UsageError, match="there is no such file or folder"):
         planned(tmp_path / "nothing")
-    with pytest.raises(UsageError, match="download it first"):
+    with pytest.raises(UsageError, match="is fetched before it is planned"):
         plan_import(["https://example.org/NTU60_CS.npz"], Wishes(), {}, skip_bad=False)

@@ -91,7 +91,9 @@ def test_a_training_that_notes_signals_stops_by_itself() -> None:
 
 
 def test_a_training_that_hangs_is_ended_nevertheless() -> None:
-    assert ended(NOTING + "        hang()", after=1) == (143, "Error: rank 1 was told to end\n")
+    """Whether the signal comes before the call that hangs, so that it is noted, or in the middle of it."""
+    hangs = "        sigterm.SAVE_SECONDS = 0.2\n        hang()"
+    assert ended(NOTING + hangs, after=1) == (143, "Error: rank 1 was told to end\n")
 
 
 def test_afterwards_a_signal_is_what_it_was() -> None:
