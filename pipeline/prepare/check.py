@@ -119,7 +119,7 @@ def guessed_units(seen: Look) -> str | None:
         heights = [np.nanmax(track[..., 1], axis=1) - np.nanmin(track[..., 1], axis=1) for track in tracks]
         height = float(np.nanmedian(np.concatenate(heights)))
     every = np.concatenate(tracks)
-    flat = not np.nan_to_num(every[..., 2]).any()
+    flat = not np.nan_to_num(every[..., 2]).any() or bool(_of_scores(seen))
     plane = np.abs(every[..., :2])
     if flat:
         return UNIT_PICTURE if np.nanmax(plane) <= 1 else "pixels" if height > FEWEST_PIXELS else None
@@ -151,7 +151,7 @@ def guessed_direction(seen: Look) -> str | None:
 
 def _of_units(seen: Look) -> list[str]:
     guess, said = guessed_units(seen), seen.manifest.units
-    if guess in (None, said, UNIT_PICTURE):
+    if guess in (None, said, UNIT_PICTURE) or _of_scores(seen):  # a score as z says nothing of units
         return []
     return [f"the positions look like {guess}, the manifest says {said}: write `units: {guess}`"]
 

@@ -21,6 +21,8 @@ __all__ = ["ClipReader", "Kept", "count_empty", "looks_like_score"]
 POSITIONS = 3  # channels
 FEWEST_PIXELS = 10.0  # range of x or y; metres and shares of a picture stay below
 PICTURE_LAYOUTS = ("coco-", "openpose-")  # of estimators of 2D poses
+SURELY_PIXELS = 50.0
+HIGHEST_SCORE, FEW_BEYOND = 2.0, 0.1  # scores are 0 to 1, but for a share, or the visibilities 0, 1, 2
 FEWEST_FRAMES, ROUGH = 8, 2.0  # the third number changes so many times as much as x and y
 
 
@@ -143,8 +145,9 @@ def counted_frames(recording: Recording) -> int:
 def looks_like_score(recording: Recording, manifest: Manifest) -> bool:
     """Return whether the third number of joints looks like a score, where the format does not say that it is z.
 
-    It does if it lies in 0..1 everywhere, not always at one value, and if x and y look like pixels, or are known
-    to be positions in a picture, or if it changes from frame to frame far more, relative to its spread, than they.
+    It does if it lies in about 0..1 (a little above, or visibilities 0, 1, 2, where x and y are positions in a
+    picture), and if x and y look like pixels or are known to be in a picture, or if it changes from frame to frame
+    far more, relative to its spread, than they. A constant one does unless it is 0, as that of flat poses.
     """
     if manifest.reader in FIXED_CHANNELS or "score" in manifest.channels:
         return False
@@ -154,10 +157,17 @@ def looks_like_score(recording: Recording, manifest: Manifest) -> bool:
     if not len(found):
         return False
     low, high = found.min(axis=0), found.max(axis=0)
-    if low[2] < 0 or high[2] > 1 or low[2] == high[2]:
+    spread = (high - low)[:2].max()
+    if low[2] < 0 or high[2] == 0 or high[2] > HIGHEST_SCORE:
         return False
-    if in_picture or (high - low)[:2].max() > FEWEST_PIXELS:
+    if high[2] > 1:
+        third = found[:, 2]
+        beyond = float((third > 1).mean()) <= FEW_BEYOND or bool((third == np.rint(third)).all())
+        return bool(spread > SURELY_PIXELS) or manifest.units == "pixels" or (in_picture and beyond)
+    if in_picture or manifest.units == "pixels" or spread > FEWEST_PIXELS:
         return True
+    if low[2] == high[2]:
+        return False
     if recording.bodies > 1 or len(xyz) < FEWEST_FRAMES:
         return False
     steps = np.nanmean(np.abs(np.diff(xyz, axis=0)), axis=(0, 1)) / np.maximum(found.std(axis=0), 1e-12)

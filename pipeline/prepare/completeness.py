@@ -12,6 +12,7 @@ __all__ = ["completeness", "completeness_lines", "score_warning"]
 
 COUNTS = ("frames", "real_frames", "joints", "real_joints")
 WORST = 5
+FEWEST_LIKE_SCORE = 0.5  # share of clips
 
 
 def completeness(table: pa.Table, card: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -91,10 +92,11 @@ def _percent(share: float) -> str:
 
 
 def score_warning(manifest: Manifest, like_score: int, clips: int) -> str | None:
-    """Return a warning if in all `clips` the third number of each joint looks like a score, not like z."""
-    if not like_score or like_score < clips:
+    """Return a warning if in most `clips` the third number of each joint looks like a score, not like z."""
+    if not like_score or like_score < FEWEST_LIKE_SCORE * clips:
         return None
+    where = "" if like_score >= clips else f" in {like_score:,} of {clips:,} clips"
     return (
-        "the third number of each joint lies in 0 to 1 everywhere, as scores do: if it is one, write"
+        f"the third number of each joint lies in 0 to 1{where}, or little above, as scores do: if it is one, write"
         f" channels: [x, y, score] into the manifest of {manifest.name}; it is used as z now"
     )

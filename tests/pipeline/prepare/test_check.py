@@ -84,6 +84,15 @@ def test_units_of_2d_poses(tmp_path, upright, scale, units) -> None:
     assert run(tmp_path, [array] * 2, units="pixels")["units"] == units
 
 
+def test_an_undeclared_score_says_nothing_of_units(tmp_path, upright) -> None:
+    array = upright * 60 + 300
+    array[..., 2] = np.random.default_rng(0).random(array.shape[:2])
+    report = run(tmp_path, [array] * 3, units="pixels")
+    assert report["units"] == "pixels"
+    assert not any("write `units" in line for line in report["checks"])
+    assert any("channels: [x, y, score]" in line for line in report["checks"])
+
+
 def test_what_would_be_dropped_and_what_is_odd(tmp_path, upright) -> None:
     broken = np.zeros_like(upright)
     report = run(tmp_path, [upright, broken, upright[:1].repeat(9, axis=0)])

@@ -202,6 +202,25 @@ def test_depth_is_no_score(own) -> None:
     assert "channels" not in own(metres, "--overwrite", layout=STANDING)[2]  # x and y look like metres
 
 
+@pytest.mark.parametrize("kind", ["constant", "a little above 1", "visibility"])
+def test_scores_of_other_kinds_are_noticed(own, kind: str) -> None:
+    arrays = {name: poses(k) for k, name in enumerate(NAMES)}
+    for k, array in enumerate(arrays.values()):
+        random = np.random.default_rng(k)
+        array[..., 2] = {"constant": np.ones((60, 17)), "visibility": random.integers(0, 3, (60, 17))}.get(
+            kind, random.random((60, 17))
+        )
+    if kind == "a little above 1":
+        arrays["p1_a1"][3, 4, 2] = 1.02
+    assert "channels: [x, y, score]" in own(arrays, units="pixels", y="down")[2]
+    assert "channels: [x, y, score]" in own({}, "--overwrite", layout=STANDING)[2]
+
+
+def test_flat_poses_have_no_score(own) -> None:
+    arrays = {name: poses(k) * [1, 1, 0] for k, name in enumerate(NAMES)}
+    assert "channels" not in own(arrays, units="pixels", y="down")[2]
+
+
 def test_a_score_beside_shares_of_a_picture_is_noticed(own) -> None:
     arrays = {name: poses(k) / 1000 for k, name in enumerate(NAMES)}
     for k, array in enumerate(arrays.values()):
