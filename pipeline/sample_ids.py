@@ -7,9 +7,9 @@ and a blank separates the columns of the index. Such characters, those that cann
 """
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-__all__ = ["name_of_sample", "sample_id"]
+__all__ = ["file_stem", "name_of_sample", "name_of_stem", "sample_id"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_+=,@~()-]*")
 _ESCAPED = frozenset('%./\\:*?"<>|')
@@ -29,3 +29,17 @@ def _escape(character: str) -> str:
 def name_of_sample(identity: str) -> str:
     """Return the name of the recording with this id: the inverse of `sample_id`."""
     return unquote(identity, errors="surrogateescape") if "%" in identity else identity
+
+
+def file_stem(name: str) -> str:
+    """Return the stem of the file that an exported recording is in: quoted as in URLs, but for blanks."""
+    stem = quote(name, safe=" ")
+    return f"%2E{stem[1:]}" if stem.startswith(".") else stem
+
+
+def name_of_stem(stem: str) -> str:
+    """Return the name of the recording with this `file_stem`; what is no such stem is a name itself."""
+    if "%" not in stem:
+        return stem
+    name = unquote(stem, errors="surrogateescape")
+    return name if name.isprintable() and file_stem(name) == stem else stem

@@ -11,6 +11,7 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.progress import progress
+from skelpipe.sample_ids import name_of_sample
 from skelpipe.views import POSITIONS
 
 __all__ = ["Block", "Clips", "plain_name"]
@@ -20,10 +21,13 @@ SCORE = "score"
 
 
 class Block(NamedTuple):
-    """Consecutive clips of a subset: their first row, their ids and labels, and the clips, float32 [n,C,T,V,M]."""
+    """Consecutive clips of a subset: first row, names, labels (-1: none), and the clips, float32 [n,C,T,V,M].
+
+    The names are those of the recordings: ids, and what ids cannot hold is not escaped.
+    """
 
     start: int
-    ids: list[str]
+    names: list[str]
     labels: np.ndarray
     clips: np.ndarray
 
@@ -71,7 +75,7 @@ class Clips:
     @property
     def labelled(self) -> bool:
         """Whether every sample has a label."""
-        return all((self.dataset.labels(subset) >= 0).all() for subset in ("train", "test"))
+        return all((self.dataset.stored_labels(subset) >= 0).all() for subset in ("train", "test"))
 
     def need_labels(self, format_name: str) -> None:
         """Raise UsageError where samples have no labels."""
@@ -80,6 +84,10 @@ class Clips:
                 f"{self.dataset.path}: has samples without a label, and {format_name} needs one for each: export"
                 " as npy or csv"
             )
+
+    def names(self, subset: str) -> list[str]:
+        """Return the names of a subset's recordings, as they were before they became ids."""
+        return [_name(identity) for identity in self.dataset.ids(subset)]
 
     def chosen(self, clips: np.ndarray, numbers: tuple[str, ...]) -> np.ndarray:
         """Return clips [n,C,T,V,M] with these numbers of a joint as channels."""
@@ -96,11 +104,20 @@ class Clips:
         rows = max(1, BLOCK_BYTES // (4 * int(np.prod(dataset.shape))))
         if not count:
             return
-        reader, ids, labels = dataset.reader(subset, view), dataset.ids(subset), dataset.labels(subset)
+        reader, names, labels = dataset.reader(subset, view), self.names(subset), dataset.stored_labels(subset)
         starts = range(0, count, rows)
         for start in progress(starts, f"export {subset}: blocks", len(starts), quiet=self.quiet):
             part = slice(start, min(start + rows, count))
-            yield Block(start, ids[part], labels[part], reader.gather(np.arange(part.start, part.stop)))
+            yield Block(start, names[part], labels[part], reader.gather(np.arange(part.start, part.stop)))
+
+
+def _name(identity: str) -> str:
+    name = name_of_sample(identity)
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8, which no table holds
+        return identity
+    return name
 
 
 def plain_name(text: str) -> str:

@@ -75,7 +75,7 @@ def _write_names(clips: Clips, path: Path) -> None:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["array", "row", "id", "label", "class"])
         for subset in SUBSETS:
-            rows = zip(dataset.ids(subset), dataset.labels(subset).tolist(), strict=True)
+            rows = zip(clips.names(subset), dataset.labels(subset).tolist(), strict=True)
             table.writerows(
                 [f"x_{subset}", row, identity, label, dataset.classes[label]]
                 for row, (identity, label) in enumerate(rows)

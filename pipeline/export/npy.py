@@ -3,11 +3,11 @@
 import csv
 from io import TextIOWrapper
 from pathlib import Path
-from urllib.parse import quote
 
 from skelpipe.export.arrays import write_blocks
 from skelpipe.export.clips import Clips
 from skelpipe.manifest import SUBSETS
+from skelpipe.sample_ids import file_stem
 
 __all__ = ["npy_names", "write_npy"]
 
@@ -29,8 +29,8 @@ def write_npy(clips: Clips, folder: Path, dtype: str) -> list[str]:
             for block in clips.blocks(subset):
                 (folder / subset).mkdir(exist_ok=True)
                 arrays = clips.chosen(block.clips, numbers).transpose(0, 2, 4, 3, 1)
-                for identity, label, array in zip(block.ids, block.labels.tolist(), arrays, strict=True):
-                    name = f"{subset}/{quote(identity, safe=' ')}.npy"
+                for recording, label, array in zip(block.names, block.labels.tolist(), arrays, strict=True):
+                    name = f"{subset}/{file_stem(recording)}.npy"
                     with open(folder / name, "wb") as file:
                         write_blocks(file, array.shape, dtype, [array])
                     known = ["", ""] if label < 0 else [label, dataset.classes[label]]

@@ -1,6 +1,6 @@
 """A pickle as pyskl and MMAction2 read it: `split` with lists of names, and `annotations`, a list of dicts.
 
-An annotation has `frame_dir` (the id), `label` from 0, `total_frames`, `keypoint` [M,T,V,3], or of 2D poses
+An annotation has `frame_dir` (the name), `label` from 0, `total_frames`, `keypoint` [M,T,V,3], or of 2D poses
 [M,T,V,2] with `keypoint_score` [M,T,V] where there are scores (kennymckormick/pyskl, tools/data/README.md). M are
 the bodies up to the last one that is present. Pictures have y downwards, our clips have it upwards: y of 2D poses
 is reversed.
@@ -36,7 +36,7 @@ def write_pyskl(clips: Clips, folder: Path, dtype: str) -> list[str]:
     numbers = clips.numbers if clips.flat else clips.three
     dataset = clips.dataset
     name = pyskl_names(clips)[0]
-    split = {f"{dataset.split}_{PARTS[subset]}": dataset.ids(subset) for subset in SUBSETS}
+    split = {f"{dataset.split}_{PARTS[subset]}": clips.names(subset) for subset in SUBSETS}
     with open(folder / name, "wb") as file:
         write_pickle(file, {"split": split}, "annotations", _annotations(clips, numbers, dtype))
     score = ", and keypoint_score" if "score" in numbers else ""
@@ -51,18 +51,18 @@ def _annotations(clips: Clips, numbers: tuple[str, ...], dtype: str) -> Iterator
     for subset in SUBSETS:
         for block in clips.blocks(subset):
             arrays = clips.chosen(block.clips, numbers).transpose(0, 4, 2, 3, 1)  # [n,M,T,V,C]
-            for identity, label, array in zip(block.ids, block.labels.tolist(), arrays, strict=True):
+            for name, label, array in zip(block.names, block.labels.tolist(), arrays, strict=True):
                 present = np.flatnonzero(array.any(axis=(1, 2, 3)))
-                yield _annotation(identity, label, array[: present[-1] + 1 if len(present) else 1], numbers, dtype)
+                yield _annotation(name, label, array[: present[-1] + 1 if len(present) else 1], numbers, dtype)
 
 
-def _annotation(identity: str, label: int, array: np.ndarray, numbers: tuple[str, ...], dtype: str) -> bytes:
-    axes = [n for n, name in enumerate(numbers) if name != "score"]
+def _annotation(name: str, label: int, array: np.ndarray, numbers: tuple[str, ...], dtype: str) -> bytes:
+    axes = [n for n, number in enumerate(numbers) if number != "score"]
     keypoint = array[..., axes].astype(dtype)
     if "z" not in numbers:
         keypoint[..., Y] *= -1
     facts = {
-        "frame_dir": part(identity),
+        "frame_dir": part(name),
         "label": part(label),
         "total_frames": part(array.shape[1]),
         "keypoint": array_part(keypoint),

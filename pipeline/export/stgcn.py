@@ -41,7 +41,7 @@ def write_stgcn(clips: Clips, folder: Path, frames: int) -> list[str]:
         with open(inside / array, "wb") as file:
             write_blocks(file, shape, "float32", _rows(clips, subset, numbers, length))
         ending = ".skeleton" if dataset.name in NTU else ""
-        names = [identity + ending for identity in dataset.ids(subset)]
+        names = [own + ending for own in clips.names(subset)]
         content = part(names) + part(dataset.labels(subset).tolist()) + TUPLE2
         (inside / f"{name}_label.pkl").write_bytes(START + content + STOP)
         said.append(f"{inside.name}/{array}: float32 {list(shape)}, {', '.join(numbers)}")

@@ -70,7 +70,7 @@ def _table(block: Block, subset: str, classes: Sequence[str], chosen: np.ndarray
     clip, frame, body, joint = np.nonzero(present)
     values = chosen.transpose(1, 0, 2, 4, 3)[:, present]
     labels = pa.array(block.labels, pa.int64(), mask=block.labels < 0)
-    columns: list[Any] = [pa.array(block.ids, pa.string()).take(pa.array(clip))]
+    columns: list[Any] = [pa.array(block.names, pa.string()).take(pa.array(clip))]
     names = pa.array([None if label < 0 else classes[label] for label in block.labels.tolist()], pa.string())
     columns += [pa.repeat(pa.scalar(subset), len(clip)), labels.take(pa.array(clip)), names.take(pa.array(clip))]
     columns += [frame, body, joint]

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import UNLABELLED, Entry, Request, subset_of_name
 from skelpipe.raw.source import RawFile
+from skelpipe.sample_ids import name_of_stem
 
 __all__ = ["Organised", "is_metadata", "organised", "whole_subset"]
 
@@ -113,7 +114,7 @@ def _class_folder(file: RawFile) -> str | None:
 
 def _ids(files: Sequence[RawFile]) -> list[str]:
     """Return the files' names without suffix, with their folders where two would be the same."""
-    stems = [PurePosixPath(file.relative).stem for file in files]
+    stems = [name_of_stem(PurePosixPath(file.relative).stem) for file in files]
     if len(set(stems)) == len(stems):
         return stems
     return ["-".join(PurePosixPath(file.relative).with_suffix("").parts) for file in files]
@@ -128,6 +129,7 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
         stems[Path(file.path).stem] += 1
     by_stem = {Path(file.path).stem: file.path for file in files if stems[Path(file.path).stem] == 1}
     rows: dict[str, Row] = {}
+    named = False  # whether a column is called like labels, if empty
     for table in tables:
         for where, row in _table(table):
             name = _cell(row, FILE_COLUMNS)
@@ -138,6 +140,7 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
                 raise UsageError(
                     f"{where}: there is no column {request.label_column!r}; there are: {', '.join(row)}"
                 )
+            named = named or label is not None
             path = by_place.get(str(Path(table.path).parent / str(name)))
             path = path or by_stem.get(PurePosixPath(str(name)).name) or by_stem.get(PurePosixPath(str(name)).stem)
             if path is None:
@@ -151,7 +154,7 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
                 raise RawError(f"{where}: {name} stands there twice, with another label or subset")
     if not rows:
         raise RawError(f"{tables[0].path}: none of its rows is about one of the {len(files):,} files")
-    if not any("label" in row for row in rows.values()):
+    if not any("label" in row for row in rows.values()) and not (request.label_column or named):
         columns = ", ".join(next(iter(_table(tables[0])))[1])
         raise UsageError(
             f"{tables[0].path}: which column holds the label? Say --label COLUMN; there are: {columns}"

@@ -332,7 +332,7 @@ def test_frames_of_zeros_at_the_end_stay(
 
 def test_samples_without_labels(datasets: Datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = datasets["solid"]
-    monkeypatch.setattr(Dataset, "labels", lambda self, subset: np.full(self.count(subset), -1))
+    monkeypatch.setattr(Dataset, "stored_labels", lambda self, subset: np.full(self.count(subset), -1))
     for to in ("ctrgcn-npz", "stgcn-npy", "pyskl-pkl"):
         with pytest.raises(UsageError, match=f"has samples without a label, and {to} needs one for each"):
             export(dataset, to, tmp_path / "out", quiet=True)
@@ -341,3 +341,62 @@ def test_samples_without_labels(datasets: Datasets, tmp_path: Path, monkeypatch:
     for table in (tmp_path / "npy/metadata.csv", tmp_path / "csv/clips.csv"):
         with open(table, newline="") as text:
             assert {(row["label"], row["class"]) for row in csv.DictReader(text)} == {("", "")}
+
+
+NAMES = ["clip.0 ü/x", "a.b", "with blank", "50%25", "50%", ".hidden", "a/b/c", "日本", "plain_1", "c%2Ed"]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pickle of 2D poses whose names hold what ids escape."""
+    folder = tmp_path_factory.mktemp("named")
+    rng = np.random.default_rng(2)
+    annotations = [
+        {"frame_dir": name, "label": n % 2, "keypoint": rng.uniform(1, 500, (1, 8, 17, 2)).astype(np.float32)}
+        for n, name in enumerate(NAMES)
+    ]
+    split = {"train": NAMES[::2], "test": NAMES[1::2]}
+    (folder / "poses.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("to", "options"),
+    [("pyskl-pkl", []), ("stgcn-npy", ["--channels", "x,y,z"]), ("npy", ["--channels", "x,y"])],
+)
+def test_names_come_back(named: Path, tmp_path: Path, to: str, options: list[str]) -> None:
+    first = imported(tmp_path / "first", named, "--frames", 8, "--profile", "stored")
+    out = wrote(first, to, tmp_path / "out")
+    again = imported(tmp_path / "again", out, "--frames", 8, "--layout", "coco-17", *options)
+    for subset in SUBSETS:
+        assert sorted(again.ids(subset)) == sorted(first.ids(subset))
+        if to == "npy":
+            files = {path.stem for path in (out / subset).iterdir()}
+            assert "%25" not in "".join(files - {"50%25", "50%2525", "c%252Ed"})
+
+
+@pytest.mark.parametrize("to", ["csv", "ctrgcn-npz"])
+def test_tables_hold_the_names(named: Path, tmp_path: Path, to: str) -> None:
+    first = imported(tmp_path / "first", named, "--frames", 8)
+    out = wrote(first, to, tmp_path / "out")
+    with open(out / {"csv": "clips.csv", "ctrgcn-npz": "samples.csv"}[to], newline="") as text:
+        assert {row["id"] for row in csv.DictReader(text)} == set(NAMES)
+
+
+def test_clips_without_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "raw" / "train"
+    folder.mkdir(parents=True)
+    for n in range(3):
+        np.save(folder / f"r{n}.npy", np.random.default_rng(n).normal(size=(8, 1, 25, 3)))
+    dataset = imported(tmp_path / "ds", tmp_path / "raw", "--layout", "kinect-v2-25", "--frames", 8)
+    assert not dataset.labelled
+    out = wrote(dataset, "npy", tmp_path / "npy")
+    again = imported(tmp_path / "again", out, "--layout", "kinect-v2-25", "--frames", 8)
+    assert again.ids("train") == ["r0", "r1", "r2"]
+    assert not again.labelled
+    with open(wrote(dataset, "csv", tmp_path / "csv") / "clips.csv", newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert {(row["id"], row["label"], row["class"]) for row in rows} == {(f"r{n}", "", "") for n in range(3)}
+    for to in ("ctrgcn-npz", "stgcn-npy", "pyskl-pkl"):
+        with pytest.raises(UsageError, match=f"without a label, and {to} needs one"):
+            wrote(dataset, to, tmp_path / to)
