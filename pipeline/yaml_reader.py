@@ -1,6 +1,7 @@
 """Read YAML files that people write: every error message names the file and the key."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ __all__ = ["Section", "described", "nearest", "parse_yaml", "read_yaml", "unknow
 
 MISSING: Any = object()
 MERGE = "tag:yaml.org,2002:merge"
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+MISREAD = re.compile(r"[+-]?0[\d_]+|[^_]*\d_.*|[^:]*:.*")  # of numbers: 010 (octal), 1_0, 1:30 (base 60)
 KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a mapping of keys"}
 
 
@@ -50,7 +53,8 @@ class Section:
             return default
         value = self.content[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{self.at(key)}: {KINDS[kind]} is expected, found {described(value)}")
+            hint = _of_truth(value) if kind is str else ""
+            raise UsageError(f"{self.at(key)}: {KINDS[kind]} is expected, found {described(value)}{hint}")
         return value
 
     def texts(self, key: str, default: Any = MISSING) -> list[str]:
@@ -58,14 +62,16 @@ class Section:
         values = self.get(key, list, default)
         for value in values:
             if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-                raise UsageError(f"{self.at(key)}: a list of texts is expected, {described(value)} is none")
+                raise UsageError(
+                    f"{self.at(key)}: a list of texts is expected, {described(value)} is none{_of_truth(value)}"
+                )
         return [str(value) for value in values]
 
     def text(self, key: str) -> str:
         """Return a text; a number becomes a text as written."""
-        value = self.get(key, object)
-        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-            raise UsageError(f"{self.at(key)}: {KINDS[str]} is expected, found {described(value)}")
+        value = self.content.get(key, MISSING)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            value = self.get(key, str)
         return str(value)
 
     def section(self, key: str, known: Iterable[str] | None = None, default: Any = MISSING) -> "Section":
@@ -79,6 +85,15 @@ def described(value: object) -> str:
         return "nothing"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _of_truth(value: object) -> str:
+    """Return what to write where YAML read a word such as `on` as a truth value."""
+    if not isinstance(value, bool):
+        return ""
+    return ": YAML reads on, off, yes and no as true and false; put the word in quotes, such as " + (
+        "'on'" if value else "'off'"
+    )
 
 
 def unknown_key(where: str, key: str, known: Sequence[str]) -> UsageError:
@@ -107,6 +122,8 @@ def parse_yaml(text: str, where: str) -> Any:
     """Return the content of YAML text; a UsageError, which begins with `where`, if it is not YAML."""
     try:
         return yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
+    except _MisreadError as error:
+        raise UsageError(f"{where}:{error.line}: {error.problem}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -115,8 +132,31 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UsageError(f"{where}: is no YAML: {error}") from None
 
 
+class _MisreadError(yaml.MarkedYAMLError):
+    """A number that YAML 1.1 does not read as people mean it, and its line."""
+
+    def __init__(self, problem: str, mark: yaml.Mark) -> None:
+        super().__init__(None, None, problem, mark)
+        self.line = mark.line + 1
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe value types; a duplicate key is an error, where PyYAML would silently use the last one."""
+    """YAML's safe value types; what PyYAML would silently read as something else is an error.
+
+    That is a duplicate key, and a number with a leading zero, an underscore or a colon.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        number = isinstance(node, yaml.ScalarNode) and node.tag in NUMBERS and node.style is None
+        if number and MISREAD.fullmatch(text) and not text.lower().startswith(("0x", "0b")):
+            read = yaml.SafeLoader("").construct_object(yaml.ScalarNode(node.tag, text))
+            plain = (
+                str(int(text.replace("_", ""))) if ":" not in text and "." not in text else text.replace("_", "")
+            )
+            meant = f"write '{text}' in quotes" if ":" in text else f"write {plain}, or '{text}' in quotes"
+            raise _MisreadError(f"{text} is read as {read}; {meant}", node.start_mark)
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = []
