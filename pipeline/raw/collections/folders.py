@@ -146,8 +146,8 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
             if path is None:
                 continue
             said: dict[str, str | int] = {}
-            if label is not None and str(label) != "":
-                said["label"] = int(label) if str(label).isdecimal() else str(label)
+            if label is not None and (text := str(label).strip()):
+                said["label"] = int(text) if text.isdecimal() else text
             if (subset := _cell(row, SUBSET_COLUMNS)) is not None:
                 said["subset"] = str(subset)
             if rows.setdefault(path, said) != said:

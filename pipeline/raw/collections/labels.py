@@ -9,13 +9,19 @@ from skelpipe.raw.plain_pickle import PickledArray
 
 __all__ = ["labels_of", "texts_of"]
 
+DIGITS = 19  # a number with fewer is one of 64 bits
+
 
 def labels_of(numbers: np.ndarray, where: str) -> tuple[list[int], int]:
     """Return labels from 0, and the number of classes that they need.
 
-    `numbers` are `[N]` or `[N,1]` whole numbers, or `[N,classes]` one-hot. Raises RawError, which starts with
-    `where`, for anything else.
+    `numbers` are `[N]` or `[N,1]` whole numbers, also as texts of digits, or `[N,classes]` one-hot. Raises
+    RawError, which starts with `where`, for anything else.
     """
+    if numbers.dtype.kind in "US" and all(
+        len(text) < DIGITS and text.isdigit() for text in numbers.ravel().tolist()
+    ):
+        numbers = numbers.astype(np.int64)
     if numbers.dtype.kind not in "iufb":
         raise RawError(f"{where}: labels are expected to be numbers, found {numbers.dtype}")
     if numbers.ndim == 2 and numbers.shape[1] > 1:

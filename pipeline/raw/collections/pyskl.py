@@ -1,7 +1,8 @@
 """Pickles of pyskl and MMAction2: a dict of `split` and `annotations`, or a list of annotations.
 
 An annotation (pyskl's tools/data/README.md) is a dict: `frame_dir` the name, `label` from 0, `total_frames`,
-`keypoint` `[M,T,V,C]` (C = 3 in camera coordinates, C = 2 in pixels), and for 2D poses `keypoint_score` `[M,T,V]`.
+`keypoint` `[M,T,V,C]` (C = 3 in camera coordinates, C = 2 in pixels), and for 2D poses `keypoint_score` `[M,T,V]`;
+a joint at (0, 0) with a score of 0 was not found.
 `split` has lists of names, such as `xsub_train` and `xsub_val`.
 """
 
@@ -32,6 +33,8 @@ HEAD = 1 << 26  # bytes in which a pickle of annotations names its keys, after t
 KEYPOINT_AXES, SCORE_AXES = 4, 3
 LAYOUTS = {(25, 3): ("kinect-v2-25",), (17, 2): ("coco-17",), (17, 3): ("h36m-17",), (18, 2): ("openpose-18",)}
 ON_NO_LIST = "on neither list of the split"
+SAMPLED = 8  # annotations that show what three numbers of a joint are
+SOLID = ("x", "y", "z")
 TRAIN = re.compile(r"(?P<before>.*?)_?train(?P<after>.*)")
 
 
@@ -51,7 +54,7 @@ def index_pyskl(request: Request) -> Contents:
         lists, annotations = _content(file.path, file.changed)
         split, subsets, notes = _subsets(file, lists, request)
         for position, annotation in enumerate(annotations):
-            name, label, shape = _facts(annotation, f"{file.path}: annotations[{position}]")
+            name, label, shape = _facts(annotation, f"{file.path}: annotations[{position}]", len(request.channels))
             subset = subsets.get(name) if isinstance(subsets, Mapping) else subsets
             if subset is None:
                 outside[ON_NO_LIST] += 1
@@ -62,7 +65,10 @@ def index_pyskl(request: Request) -> Contents:
         if isinstance(subsets, Mapping) and (
             gone := len(subsets) - sum(1 for entry in entries if entry.id in subsets)
         ):
-            notes = (*notes, f"{file.path}: {gone:,} names of split {split} have no annotation")
+            notes = (
+                *notes,
+                f"{file.path}: {gone:,} {'name' if gone == 1 else 'names'} of split {split} without an annotation",
+            )
     if not entries:
         raise RawError(f"{files[0].path}: no annotation is on the lists of split {split or 'train and val'}")
     if len(shapes) > 1:
@@ -71,18 +77,21 @@ def index_pyskl(request: Request) -> Contents:
         )
         raise RawError(f"{files[0].path}: the annotations differ: {said}")
     (joints, axes) = next(iter(shapes))
-    flat = axes == 2
-    score = flat and _scored(files[0])
+    channels = _channels(entries, axes, request)
+    flat = "z" not in (channels or SOLID)
+    if flat or "score" in channels:
+        notes = (*notes, "joints at zero with a score of 0 were not found: --missing-joints says what they become")
     return Contents(
         reader="pyskl-pkl",
         entries=entries,
         joints=joints,
         bodies=bodies,
-        layouts=LAYOUTS.get((joints, axes), ()),
+        layouts=LAYOUTS.get((joints, 2 if flat else 3), ()),
         class_count=max(entry.label for entry in entries) + 1,
-        channels=("x", "y", "score") if score else ("x", "y") if flat else (),
+        channels=channels,
         units="pixels" if flat else "metres",
         y_down=flat,
+        missing_joints="interpolated" if flat or "score" in channels else "refused",
         padded=False,  # `total_frames` is the length of an array
         split=split,
         outside=outside,
@@ -97,14 +106,17 @@ def read_pyskl(file: RawFile, form: Form) -> Recording:
     annotation = _content(file.path, file.changed)[1][position]
     name = file.place
     array = np.asarray(annotation["keypoint"])
-    if "score" in form.channels:
-        score = np.asarray(annotation.get("keypoint_score", np.zeros((0,))))
+    if "score" in form.channels and len(form.channels) == array.shape[3] + 1:
+        score = annotation.get("keypoint_score")
+        if not isinstance(score, PickledArray) or score.dtype.kind not in "fiu":
+            raise RawError(f"{name}: keypoint_score, an array [M,T,V], is missing, and others have it")
         if score.shape != array.shape[:SCORE_AXES]:
             raise RawError(
                 f"{name}: keypoint_score has the shape {list(score.shape)}, keypoint {list(array.shape)}"
             )
-        array = np.concatenate([array, score[..., None].astype(array.dtype)], axis=3)
-    return padded_recording(array.transpose(1, 0, 2, 3), form, name)
+        array = np.concatenate([array, np.asarray(score)[..., None]], axis=3)
+    flat = bool(form.channels) and "z" not in form.channels
+    return padded_recording(array.transpose(1, 0, 2, 3), form, name, pixels=flat)
 
 
 def _looks_like(file: RawFile) -> bool:
@@ -141,8 +153,8 @@ def _keys(content: Mapping[Any, Any]) -> str:
     return ", ".join(str(key)[:40] for key in list(content)[:6]) or "none"
 
 
-def _facts(annotation: Any, where: str) -> tuple[str, int, tuple[int, ...]]:
-    """Return name, label and the shape [M,T,V,C] of an annotation."""
+def _facts(annotation: Any, where: str, said: int) -> tuple[str, int, tuple[int, ...]]:
+    """Return name, label and the shape [M,T,V,C] of an annotation; `said` is C as the user says it, or 0."""
     if not isinstance(annotation, dict):
         raise RawError(f"{where}: a dict is expected")
     name, label, keypoint = (annotation.get(key) for key in ("frame_dir", "label", "keypoint"))
@@ -154,7 +166,12 @@ def _facts(annotation: Any, where: str) -> tuple[str, int, tuple[int, ...]]:
     if not isinstance(keypoint, PickledArray):
         raise RawError(f"{where}: {name}: keypoint, an array [M,T,V,C], is missing")
     shape = keypoint.shape
-    if len(shape) != KEYPOINT_AXES or shape[3] not in (2, 3) or keypoint.dtype.kind not in "fiu" or 0 in shape:
+    if (
+        len(shape) != KEYPOINT_AXES
+        or shape[3] not in (2, 3, said or 2)
+        or keypoint.dtype.kind not in "fiu"
+        or 0 in shape
+    ):
         raise RawError(
             f"{where}: {name}: keypoint: floats [M,T,V,2 or 3] are expected, found {keypoint.dtype} {list(shape)}"
         )
@@ -208,5 +225,40 @@ def _pairs(lists: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], Sequence[
     return pairs
 
 
-def _scored(file: RawFile) -> bool:
-    return "keypoint_score" in _content(file.path, file.changed)[1][0]
+def _channels(entries: Sequence[Entry], numbers: int, request: Request) -> tuple[str, ...]:
+    """Return what the numbers of a joint are: `numbers` in keypoint, and the score in keypoint_score.
+
+    Raises UsageError where the user's word does not fit, or where three numbers may be x, y, z or x, y, score.
+    """
+    where = entries[0].file.path
+    annotations = [_annotation(entry.file) for entry in entries[:SAMPLED]]
+    apart = "keypoint_score" in annotations[0]
+    said = request.channels
+    if said:
+        inside = len(said) == numbers
+        if not inside and not (apart and said[-1] == "score" and len(said) == numbers + 1):
+            more = " and a keypoint_score" if apart else ""
+            raise UsageError(
+                f"{where}: --channels {','.join(said)}: keypoint has {numbers} numbers per joint{more}"
+            )
+        if inside and apart and "score" in said:
+            raise UsageError(
+                f"{where}: --channels {','.join(said)}: there is a keypoint_score too: which is the score?"
+                f" {','.join(one if one != 'score' else 'unused' for one in said)},score takes keypoint_score"
+            )
+        return said
+    if numbers == 2:
+        return ("x", "y", "score") if apart else ("x", "y")
+    third = np.concatenate([np.asarray(one["keypoint"])[..., 2].ravel() for one in annotations]).astype(float)
+    if third.any() and np.nanmin(third) >= 0 and np.nanmax(third) <= 1:
+        raise UsageError(
+            f"{where}: the third of the numbers of a joint is from 0 to 1, as a score is: say --channels x,y,score"
+            " or --channels x,y,z"
+        )
+    return (*SOLID, "score") if apart else ()
+
+
+def _annotation(file: RawFile) -> Mapping[str, Any]:
+    assert file.item is not None
+    found: Mapping[str, Any] = _content(file.path, file.changed)[1][file.item[1]]
+    return found

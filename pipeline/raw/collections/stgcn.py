@@ -7,6 +7,7 @@ st-gcn (tools/ntu_gendata.py) writes `train_data.npy` and `train_label.pkl`, a t
 
 import re
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from skelpipe.raw.collections.labels import labels_of, texts_of
 from skelpipe.raw.collections.padded import one_of, padded_recording
 from skelpipe.raw.form import Form
 from skelpipe.raw.mapped_arrays import is_npy, map_file, map_npy
-from skelpipe.raw.plain_pickle import load_pickle
+from skelpipe.raw.plain_pickle import PickledArray, load_pickle
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
 
@@ -31,14 +32,20 @@ __all__ = [
 AXES = ("N", "C", "T", "V", "M")
 DERIVED = re.compile(r"bone|motion|vel(?:ocity)?|acc(?:eleration)?", re.IGNORECASE)
 DATA = re.compile(r"(?P<head>.*?)(?:_?data(?:_joints?)?|_?joints?)|x_(?P<words>.*)", re.IGNORECASE)
+DERIVED_DATA = re.compile(r"(?:.*_)?(?:data|joints?)?_?(?:joint_)?(?:bone|motion)(?:_motion)?", re.IGNORECASE)
 POSITION = re.compile(r"(?P<head>.*?)_?position", re.IGNORECASE)
+MOST_CLASSES = 1 << 14  # of one-hot lists
 LABEL_SUFFIXES = (".pkl", ".pickle", ".npy")
 # By joints and channels: the layouts that these formats have, the usual one first.
 USUAL = {25: ("kinect-v2-25",), 18: ("openpose-18",), 17: ("coco-17",)}
 
 
 def claims_stgcn(request: Request) -> bool:
-    return any(_fits(file, DATA) and _five_axes(file) for file in request.files)
+    """Whether there are arrays of joints, or of bones or motion alone, which `index_stgcn` refuses."""
+    return any(_fits(file, DATA) and _five_axes(file) for file in request.files) or (
+        any(_fits(file, DERIVED_DATA) and _five_axes(file) for file in request.files)
+        and not claims_position(request)
+    )
 
 
 def claims_position(request: Request) -> bool:
@@ -79,6 +86,7 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
         if file.relative.endswith(".npy") and DERIVED.search(PurePath(file.relative).stem)
     ]
     arrays = [file for file in arrays if file not in derived]
+    scored_note = "joints at zero with a score of 0 were not found: --missing-joints says what they become"
     if not arrays:
         if derived:
             raise UsageError(
@@ -116,6 +124,7 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
     sizes = dict(zip((axis for axis in axes if axis != "N"), shapes.pop(), strict=True))
     joints, score = sizes["V"], not request.channels and _third_is_score(arrays[0], request, sizes)
     flat = bool(request.channels) and "z" not in request.channels
+    lost = score or "score" in request.channels
     return Contents(
         reader=reader,
         entries=entries,
@@ -131,7 +140,8 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
         made_by=made_by,
         profile="stored" if score else "crosclr",
         split=split_of_path(arrays[0].path),
-        notes=notes,
+        missing_joints="interpolated" if lost else "refused",
+        notes=(*notes, scored_note) if lost else notes,
     )
 
 
@@ -211,6 +221,28 @@ def _pickled_labels(path: str) -> tuple[list[str] | None, np.ndarray]:
         names = [name.removesuffix(".skeleton") for name in texts_of(content[0], f"{path}: the first of a pair")]
         numbers = content[1]
     try:
-        return names, np.asarray(numbers)
-    except (ValueError, RecursionError, OverflowError):
+        return names, _flat_array(numbers)
+    except (ValueError, OverflowError):
         raise RawError(f"{path}: names and labels are expected, or labels alone") from None
+
+
+def _flat_array(numbers: Any) -> np.ndarray:
+    """Return numbers, or lists of numbers of one length, as an array; ValueError for anything deeper.
+
+    A pickle of a few bytes can hold lists of lists that unfold to more than the memory holds.
+    """
+    if isinstance(numbers, PickledArray):
+        return np.asarray(numbers)
+    if not isinstance(numbers, list | tuple):
+        raise ValueError("no list")
+    if numbers and all(isinstance(one, PickledArray) and one.ndim <= 1 for one in numbers):
+        return np.stack([np.asarray(one) for one in numbers])
+    if any(isinstance(one, list | tuple) for one in numbers):
+        widths = {len(one) if isinstance(one, list | tuple) else -1 for one in numbers}
+        if len(widths) > 1 or max(widths) > MOST_CLASSES:
+            raise ValueError("lists of different lengths")
+        if any(not isinstance(value, int | float) for one in numbers for value in one):
+            raise ValueError("lists of lists")
+    elif any(not isinstance(one, int | float | str) for one in numbers):
+        raise ValueError("no numbers")
+    return np.asarray(numbers)

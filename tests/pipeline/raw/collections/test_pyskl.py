@@ -86,7 +86,7 @@ def test_a_split_is_chosen(tmp_path) -> None:
     contents = found(tmp_path, split="xview")
     assert [(entry.id, entry.subset) for entry in contents.entries] == [("a", "test"), ("c", "train")]
     assert contents.outside == {"on neither list of the split": 1}
-    assert "1 names of split xview have no annotation" in contents.notes[0]
+    assert "1 name of split xview without an annotation" in contents.notes[0]
 
 
 def test_lists_of_names_as_arrays(tmp_path) -> None:
@@ -190,3 +190,56 @@ def test_scores_of_another_shape(tmp_path) -> None:
     contents = found(tmp_path)
     with pytest.raises(RawError, match=r"annotations\[0\]: keypoint_score has the shape \[1, 5, 17\]"):
         read_pyskl(contents.entries[0].file, Form(layout("coco-17"), 1, contents.channels))
+
+
+def three(name: str, label: int, third: str, score: bool = False) -> dict[str, Any]:
+    """Annotations of 17 joints with x and y in pixels and a third number."""
+    pixels = RNG.uniform(1, 1000, (1, 6, 17, 2))
+    more = RNG.uniform(0.1, 1, (1, 6, 17, 1)) if third == "score" else RNG.normal(size=(1, 6, 17, 1))
+    scores = {"keypoint_score": RNG.uniform(size=(1, 6, 17)).astype(np.float32)} if score else {}
+    keypoint = np.concatenate([pixels, more], axis=3).astype(np.float32)
+    return {"frame_dir": name, "label": label, "keypoint": keypoint, **scores}
+
+
+def test_declared_channels_are_read(tmp_path) -> None:
+    annotations = [three("a", 0, "score"), three("b", 1, "score")]
+    annotations[0]["keypoint"][0, 2, 5] = 0  # not found
+    write(tmp_path, {"split": {"train": ["a"], "test": ["b"]}, "annotations": annotations})
+    with pytest.raises(UsageError, match="say --channels x,y,score or --channels x,y,z"):
+        found(tmp_path)
+    contents = found(tmp_path, channels=("x", "y", "score"))
+    assert (contents.channels, contents.layouts) == (("x", "y", "score"), ("coco-17",))
+    assert (contents.units, contents.y_down, contents.missing_joints) == ("pixels", True, "interpolated")
+    recording = read_pyskl(contents.entries[0].file, Form(layout("coco-17"), 1, contents.channels))
+    keypoint = annotations[0]["keypoint"][0].astype(float)
+    expected = keypoint[..., :2].copy()
+    expected[2, 5] = np.nan
+    np.testing.assert_array_equal(recording.xyz[..., :2], expected)
+    np.testing.assert_array_equal(recording.scores, keypoint[..., 2])
+    contents = found(tmp_path, channels=("x", "y", "z"))
+    assert (contents.layouts, contents.units, contents.y_down) == (("h36m-17",), "metres", False)
+
+
+def test_channels_that_do_not_fit(tmp_path) -> None:
+    write(tmp_path, {"split": {"train": ["a"]}, "annotations": [three("a", 0, "z", score=True)]})
+    assert found(tmp_path).channels == ("x", "y", "z", "score")
+    for said in (("x", "y"), ("x", "y", "score", "unused")):
+        with pytest.raises(UsageError, match="keypoint has 3 numbers per joint and a keypoint_score"):
+            found(tmp_path, channels=said)
+    with pytest.raises(UsageError, match="which is the score"):
+        found(tmp_path, channels=("x", "y", "score"))
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_joints_at_zero_were_not_found(tmp_path, scored: bool) -> None:
+    one = flat("a", 0, bodies=2)
+    one["keypoint"][0, 1, 3] = one["keypoint_score"][0, 1, 3] = 0
+    one["keypoint"][1, 4:] = one["keypoint_score"][1, 4:] = 0
+    if not scored:
+        del one["keypoint_score"]
+    write(tmp_path, {"split": {"train": ["a"]}, "annotations": [one]})
+    contents = found(tmp_path)
+    assert contents.missing_joints == "interpolated"
+    recording = read_pyskl(contents.entries[0].file, Form(layout("coco-17"), 2, contents.channels))
+    assert recording.counts.tolist() == [2, 2, 2, 2, 1, 1]
+    assert np.argwhere(np.isnan(recording.xyz[..., 0])).tolist() == [[2, 3]]

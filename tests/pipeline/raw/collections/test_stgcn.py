@@ -9,7 +9,7 @@ import pytest
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.collections.contents import Request
 from skelpipe.raw.collections.formats import find_contents
-from skelpipe.raw.collections.stgcn import read_array
+from skelpipe.raw.collections.stgcn import index_stgcn, read_array
 from skelpipe.raw.form import Form
 from skelpipe.raw.source import find_raw_files
 from skelpipe.skeleton import layout
@@ -166,7 +166,7 @@ def test_other_shapes_are_refused(tmp_path, shape: tuple[int, ...], said: str) -
         (([0, 1], ["a", "b"]), "the first of a pair: names are expected, which are texts"),
         ((["a", "b"], [0, -1]), "sample 1 has the label -1"),
         ((["a", "b"], [0, 0.5]), "the label of sample 1 is no whole number: 0.5"),
-        ({"a": 0}, "labels are expected to be numbers"),
+        ({"a": 0}, "names and labels are expected"),
         ((["a", "b"], [[0], [1, 2]]), "names and labels are expected"),
         (([["a"], ["b", "c"]], [0, 1]), "the first of a pair: names are expected"),
         (("ab", [0, 1]), "the first of a pair: a list of names is expected"),
@@ -207,3 +207,17 @@ def test_an_infinite_value_names_its_place(tmp_path) -> None:
     _, contents = found(tmp_path)
     with pytest.raises(RawError, match=r"train_data.npy: data\[1\]: frame 4, body 2, joint 8: .*not finite"):
         read_array(contents.entries[1].file, KINECT)
+
+
+def test_lists_that_unfold_are_refused_at_once(tmp_path) -> None:
+    nested: list[object] = [0]
+    for _ in range(27):
+        nested = [nested, nested]
+    write(tmp_path, "train_data", arrays(2), (["a", "b"], nested))
+    with pytest.raises(RawError, match="names and labels are expected"):
+        index_stgcn(Request(find_raw_files([tmp_path])))
+
+
+def test_labels_as_texts_of_digits(tmp_path) -> None:
+    write(tmp_path, "train_data", arrays(2), (["a", "b"], ["3", "10"]))
+    assert [entry.label for entry in index_stgcn(Request(find_raw_files([tmp_path]))).entries] == [3, 10]
