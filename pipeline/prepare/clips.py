@@ -16,8 +16,9 @@ from skelpipe.preprocess.tracks import shown_rows
 from skelpipe.raw.readers import FIXED_CHANNELS, RecordingReader
 from skelpipe.raw.recording import Recording
 
-__all__ = ["ClipReader", "Kept", "count_empty", "looks_like_score"]
+__all__ = ["EMPTY_WINDOW", "ClipReader", "Kept", "count_empty", "looks_like_score"]
 
+EMPTY_WINDOW = "no body in any frame of the window"
 POSITIONS = 3  # channels
 FEWEST_PIXELS = 10.0  # range of x or y; metres and shares of a picture stay below
 PICTURE_LAYOUTS = ("coco-", "openpose-")  # of estimators of 2D poses
@@ -40,6 +41,10 @@ class Kept:
     note: str
     real: Completeness
     like_score: bool
+
+
+class _EmptyWindowError(RawError):
+    """A window over a stretch of a recording in which nobody is seen: it is left out, not damaged."""
 
 
 class ClipReader:
@@ -71,13 +76,16 @@ class ClipReader:
     def read(self, samples: Sequence[Sample]) -> tuple[list[Kept], np.ndarray]:
         """Return the samples that became clips, and the clips, float32 [n,C,T,V,M].
 
-        Raises RawError for a damaged sample, or adds it to `drops` if damaged ones are to be skipped.
+        Raises RawError for a damaged sample, or adds it to `drops` if damaged ones are to be skipped. A window
+        that shows no body is always added to `drops`.
         """
         clips = np.empty((len(samples), *self._shape), np.float32)
         kept: list[Kept] = []
         for sample in samples:
             try:
                 kept.append(self._clip(sample, clips[len(kept)]))
+            except _EmptyWindowError:
+                self.drops.append((sample.id, EMPTY_WINDOW))
             except RawError as error:
                 if not self._skip_bad:
                     raise RawError(f"{error}; repair or move the file, or pass --on-error skip") from None
@@ -88,6 +96,8 @@ class ClipReader:
         where = sample.cut.origin if sample.cut else sample.file.place
         whole = self._recordings.read(sample.file)
         recording, first, note = _cut(whole, sample)
+        if sample.cut and self._manifest.windows and not shown_rows(recording.xyz).any():
+            raise _EmptyWindowError
         if not recording.bodies:
             raise RawError(f"{where}: no body in any of its {recording.frames} frames")
         like_score = looks_like_score(recording, self._manifest)
@@ -101,7 +111,11 @@ class ClipReader:
             raise RawError(f"{where}: {self._nothing(recording, real)}")
         if not max(-float(out.min()), float(out.max())) <= self._largest:
             raise RawError(f"{where}: a coordinate is too large for {self._dtype}")
-        notes = [note, self._unused(recording), _mostly_empty(out)]
+        notes = [
+            note,
+            self._unused(recording),
+            _mostly_empty(out) or _mostly_unseen(recording.frames, real.frames),
+        ]
         return Kept(sample, recording.frames, recording.bodies, "; ".join(filter(None, notes)), real, like_score)
 
     def _nothing(self, recording: Recording, real: Completeness) -> str:
@@ -179,6 +193,11 @@ def _mostly_empty(clip: np.ndarray) -> str:
     empty = count_empty(clip)
     frames = clip.shape[1]
     return f"{empty} of {frames} stored frames show no body" if 2 * empty > frames else ""
+
+
+def _mostly_unseen(frames: int, real: int) -> str:
+    """Return a note for a recording of which more than half of the frames show no body, filled though they be."""
+    return f"{frames - real} of {frames} recorded frames show no body" if 2 * real < frames else ""
 
 
 @njit(cache=True, nogil=True)

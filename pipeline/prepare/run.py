@@ -158,7 +158,7 @@ def write_dataset(
             "formats": sorted(formats),
         }
         times = plan.fingerprint(times=True)
-        if skip_bad and not finished:
+        if (skip_bad or manifest.windows) and not finished:
             _require_a_clip(manifest, plan, options)
         lock = open_writer(target, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
         with lock as writer:

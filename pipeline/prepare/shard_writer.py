@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ from skelpipe.dataset.tar_shard import BLOCK, CLS_DATA, NPY_DATA, NPY_HEADER, TA
 from skelpipe.files import HashingWriter, replacing, write_json
 from skelpipe.manifest import Manifest
 from skelpipe.memory import keep_freed_memory
-from skelpipe.prepare.clips import ClipReader, Kept
+from skelpipe.prepare.clips import EMPTY_WINDOW, ClipReader, Kept
 from skelpipe.prepare.plan import ShardPlan
 from skelpipe.preprocess import Policies
 from skelpipe.views import VIEWS, derive
 
-__all__ = ["ShardJob", "index_text", "new_block", "read_receipt", "shard_file", "write_shard"]
+__all__ = ["ShardJob", "dropped_damaged", "index_text", "new_block", "read_receipt", "shard_file", "write_shard"]
 
 AT_ONCE = 16  # samples in memory; so few stay in the cache of the CPU from the first view to the last hash
 
@@ -123,18 +123,23 @@ def write_shard(job: ShardJob) -> None:
 def read_receipt(job: ShardJob) -> dict[str, Any] | None:
     """Return the receipt of a shard written earlier, or None if the shard must be written (again).
 
-    A shard with drops must be written again if drops are not allowed, so that its damaged recordings are reported.
+    A shard with damaged recordings must be written again if drops are not allowed, so that they are reported.
     """
     if not job.receipt.is_file() or not job.joint_sum.is_file():
         return None
     receipt: dict[str, Any] = json.loads(job.receipt.read_bytes())
-    if receipt["settings"] != job.settings or (receipt["drops"] and not job.skip_bad):
+    if receipt["settings"] != job.settings or (dropped_damaged(receipt) and not job.skip_bad):
         return None
     for view, facts in receipt["views"].items():
         tar = shard_file(job.out, job.shard.subset, view, job.shard.name)
         if not tar.with_suffix(".idx").is_file() or not tar.is_file() or tar.stat().st_size != facts["bytes"]:
             return None
     return receipt
+
+
+def dropped_damaged(receipt: Mapping[str, Any]) -> bool:
+    """Return whether a receipt lists drops other than windows that show no body."""
+    return any(reason != EMPTY_WINDOW for _, reason in receipt["drops"])
 
 
 def _write_block(

@@ -20,7 +20,7 @@ from skelpipe.prepare.engines import Job
 from skelpipe.prepare.folder_lock import README, WORK, locked
 from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
 from skelpipe.prepare.remote_lock import Lock, lock_filesystem, release, still_locked
-from skelpipe.prepare.shard_writer import ShardJob, read_receipt, shard_file
+from skelpipe.prepare.shard_writer import ShardJob, dropped_damaged, read_receipt, shard_file
 from skelpipe.prepare.untrimmed_writer import VideoJob, read_video_receipt
 from skelpipe.prepare.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
@@ -171,7 +171,7 @@ class RemoteWriter:
             tar: dict[str, Any] = receipt["tar"]
             complete = job.skip_bad or len(tar["videos"]) == len(job.shard.videos)
             return tar if complete and self._name(job.tar) in present else None
-        return None if receipt["drops"] and not job.skip_bad else receipt
+        return None if dropped_damaged(receipt) and not job.skip_bad else receipt
 
     def _fetched(self, path: Path, parse: Callable[[bytes], T]) -> T:
         """Return the parsed content of a file at the target, or raise `parse`'s error; save it at `path`."""

@@ -274,3 +274,14 @@ def test_why_nothing_is_left(own, case: str) -> None:
     assert code == 1
     assert message in error
     assert "throughout" not in error
+
+
+@pytest.mark.parametrize("policy", ["dropped", "held", "interpolated", "as-authors"])
+def test_a_recording_of_mostly_nobody_is_noted(own, tmp_path, policy: str) -> None:
+    arrays = {name: poses(k, numbers=2) for k, name in enumerate(NAMES)}
+    arrays["p1_a1"][1:] = 0
+    code, _, error = own(arrays, empty_frames=policy)
+    assert code == 0, error
+    notes = {name: row["note"] for name, row in rows(tmp_path).items()}
+    assert "frames show no body" in notes.pop("p1_a1")
+    assert not any(notes.values())

@@ -201,6 +201,26 @@ def test_windows_over_long_recordings(tmp_path) -> None:
         assert np.allclose(moved, wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize("formats", [("shards",), ("hdf5",)])
+def test_windows_without_a_person_are_counted_drops(tmp_path, formats) -> None:
+    save(tmp_path, "p1_a1", "p1_a2", frames=48)
+    path = tmp_path / "raw" / "p1_a1.npy"
+    array = np.load(path)
+    array[16:32] = 0
+    np.save(path, array)
+    dataset = make(tmp_path, windows={"length": 16}, options={"formats": formats})
+    assert dataset.ids("train") == [f"p1_a{a}_{at:06d}" for a, at in [(1, 1), (1, 33), (2, 1), (2, 17), (2, 33)]]
+    assert dataset.card["dropped"] == {"no body in any frame of the window": 1}
+    assert rows(dataset)["p1_a1_000017"]["reason"] == "no body in any frame of the window"
+
+
+def test_windows_that_all_are_without_a_person_are_an_error(tmp_path) -> None:
+    save(tmp_path, "p1_a1", frames=48)
+    np.save(tmp_path / "raw" / "p1_a1.npy", np.zeros_like(np.load(tmp_path / "raw" / "p1_a1.npy")))
+    with pytest.raises(SkelpipeError, match="no body"):
+        make(tmp_path, windows={"length": 16})
+
+
 SPLITS = {
     "octal": ({"field": "subject", "train": [8]}, "YAML reads 010 as the octal number 8: write 10"),
     "suffix": (
