@@ -49,7 +49,18 @@ __all__ = ["import_"]
 @click.option(
     "--y", type=click.Choice(["up", "down"]), help="Where y grows, if the format leaves it open [default: up]."
 )
-@click.option("--label", "label_column", metavar="COLUMN", help="Column of metadata.csv that holds the label.")
+@click.option(
+    "--label",
+    "label_column",
+    metavar="COLUMN|SUFFIX[:NAME]",
+    help="Column of metadata.csv that holds the label; of tars of samples its member, such as cls or json:action.",
+)
+@click.option(
+    "--array",
+    metavar="SUFFIX[:NAME]",
+    default="",
+    help="Of tars of samples: member of the positions, such as pose.npy, npz:xyz or json:keypoints.",
+)
 @click.option("--name", metavar="NAME", help="Name of the dataset [default: the published one's, or the file's].")
 @click.option("--classes", metavar="FILE", help="File with the names of the classes, one per line.")
 @click.option(
@@ -111,6 +122,7 @@ def import_(
     image_size: str | None,
     y: str | None,
     label_column: str | None,
+    array: str,
     name: str | None,
     classes: str | None,
     frames: int | None,
@@ -161,6 +173,7 @@ def import_(
         profile=profile,
         image_size=_size(image_size) if image_size else None,
         y_down=y == "down",
+        array=array,
     )
     skip_bad = on_error == "skip"
     options_of_prepare = {

@@ -52,6 +52,7 @@ class Wishes:
     profile: str | None = None
     image_size: tuple[int, int] | None = None
     y_down: bool = False
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,11 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         wishes.label_column,
         wishes.image_size,
         wishes.y_down,
+        wishes.array,
     )
     format_, contents = find_contents(request, wishes.format)
+    if wishes.array and contents.array != wishes.array:
+        raise UsageError(f"--array {wishes.array}: names a member of the samples in tars, and there are none")
     where = contents.entries[0].file.path if contents.entries else str(paths[0])
     layout_ = chosen or _only_layout(contents, where)
     if len(layout_) != contents.joints:
@@ -122,6 +126,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         homepage=published.homepage if published else "",
         axes=contents.axes,
         channels=contents.channels,
+        array=contents.array,
         body_choice="motion" if own else "first",
         empty_frames="dropped" if own else "as-authors",
         missing_joints=contents.missing_joints,

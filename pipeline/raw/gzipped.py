@@ -1,9 +1,11 @@
 """Files kept as `.gz`, and archives kept as `.tar.gz`: inflated within bounds, whatever they say of themselves."""
 
 import atexit
+import bz2
 import contextlib
 import errno
 import fcntl
+import lzma
 import os
 import tempfile
 import time
@@ -16,10 +18,11 @@ from isal import isal_zlib
 
 from skelpipe.errors import RawError
 
-__all__ = ["GZIP", "MOST_BYTES", "MOST_RATIO", "gunzip", "inflated_archive"]
+__all__ = ["GZIP", "MOST_BYTES", "MOST_RATIO", "gunzip", "inflated_archive", "is_compressed"]
 
 GZIP = ".gz"
 MAGIC = b"\x1f\x8b"
+BZIP2, XZ = b"BZh", b"\xfd7z"  # how such files start
 MOST_BYTES = 1 << 28  # of one inflated recording; the longest have about ten million
 MOST_RATIO = 200  # inflated to stored size; text of numbers has a ratio of 3 to 10
 PIECE = 1 << 20
@@ -55,8 +58,14 @@ def gunzip(content: bytes, where: str) -> bytes:
     return b"".join(pieces)
 
 
+def is_compressed(path: Path) -> bool:
+    """Say whether a file starts as one of gzip, bzip2 or xz does."""
+    with open(path, "rb") as file:
+        return file.read(len(XZ)).startswith((MAGIC, BZIP2, XZ))
+
+
 def inflated_archive(archive: Path) -> Path:
-    """Return the path of a temporary file with the content of a `.tar.gz`, inflated once, in one pass.
+    """Return the path of a temporary file with the content of a `.tar.gz`, `.bz2` or `.xz`, inflated in one pass.
 
     Every process of this machine can read members there at their offsets. The file is removed when this process
     ends; what a killed process left is removed by the next one. Raises RawError if the archive is damaged, if it
@@ -96,6 +105,24 @@ def _write(handle: int, piece: bytes) -> None:
 
 
 def _inflate(archive: Path) -> Iterator[bytes]:
+    with open(archive, "rb") as file:
+        opened = {BZIP2: bz2.open, XZ: lzma.open}.get(file.read(len(XZ)))
+    if opened is None:
+        yield from _inflate_gzip(archive)
+        return
+    total, most = 0, MOST_RATIO * archive.stat().st_size
+    try:
+        with opened(archive, "rb") as unpacked:
+            while piece := unpacked.read(PIECE):
+                total += len(piece)
+                if total > most:
+                    raise RawError(f"{archive}: inflates to more than {MOST_RATIO} times its size, refused")
+                yield piece
+    except (lzma.LZMAError, ValueError, EOFError) as error:
+        raise RawError(f"{archive}: damaged: it does not inflate ({error})") from None
+
+
+def _inflate_gzip(archive: Path) -> Iterator[bytes]:
     inflater, total, ended = isal_zlib.decompressobj(GZIP_FORMAT), 0, False
     most = MOST_RATIO * archive.stat().st_size
     with open(archive, "rb") as file:

@@ -20,6 +20,7 @@ VERSIONS = ((1, 0), (2, 0), (3, 0))
 UNREADABLE = (ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError)
 ARCHIVE = b"PK\x03\x04"
 BROKEN = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
+IN_MANIFEST = "name one in the manifest as array"
 MOST_BYTES = 1 << 30  # of one array
 
 
@@ -33,17 +34,18 @@ def read_npy(text: np.ndarray, name: str, form: Form) -> Recording:
     return recorded(arranged(read_array_or_archive(text[:-1], name, form.array), form, name), form, name)
 
 
-def read_array_or_archive(content: np.ndarray, name: str, key: str = "") -> np.ndarray:
+def read_array_or_archive(content: np.ndarray, name: str, key: str = "", advice: str = IN_MANIFEST) -> np.ndarray:
     """Return the array in the bytes of an .npy file, or of an .npz file: the only one, or the one called `key`.
 
-    Pickled objects are never loaded. Raises RawError that names the file.
+    Pickled objects are never loaded. Raises RawError that names the file; `advice` says how to name one of several
+    arrays.
     """
     if bytes(content[:4]) == ARCHIVE:
-        content = _member(content, key, name)
+        content = _member(content, key, name, advice)
     return read_array(content, name)
 
 
-def _member(content: np.ndarray, key: str, name: str) -> np.ndarray:
+def _member(content: np.ndarray, key: str, name: str, advice: str) -> np.ndarray:
     """Return the bytes of one array of an .npz file: the only one, or the one called `key`."""
     try:
         with zipfile.ZipFile(io.BytesIO(content.tobytes())) as archive:
@@ -52,7 +54,7 @@ def _member(content: np.ndarray, key: str, name: str) -> np.ndarray:
             if key and key not in members:
                 raise RawError(f"{name}: has no array {key!r}; it has: {known}")
             if not key and len(members) != 1:
-                raise RawError(f"{name}: holds {len(members)} arrays: name one in the manifest as array: {known}")
+                raise RawError(f"{name}: holds {len(members)} arrays: {advice}: {known}")
             info = members[key or next(iter(members))]
             if info.file_size > MOST_BYTES:
                 raise RawError(f"{name}: {info.filename} says it holds {info.file_size} bytes: too many")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
+from skelpipe.raw.web_shards import UNLABELLED
 
 __all__ = [
     "UNLABELLED",
@@ -20,7 +21,6 @@ __all__ = [
     "words",
 ]
 
-UNLABELLED = -1
 SUBSET_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "test", "testing"), "test"),
@@ -54,7 +54,8 @@ class Request:
     `split` and `layout` are names; `joints` is the number of joints of that layout. `axes` are the letters of the
     arrays' axes (N, C, T, V, M) and `channels` the meaning of the numbers of a joint, empty where they are not
     declared. `label_column` is the column of a metadata file that holds the label. `image_size` is the width and
-    height of the pictures; with `y_down`, y grows downwards where the format leaves it open.
+    height of the pictures; with `y_down`, y grows downwards where the format leaves it open. `array` is the member
+    of a sample that holds the positions, and perhaps the name inside it.
     """
 
     files: Sequence[RawFile]
@@ -67,6 +68,7 @@ class Request:
     label_column: str | None = None
     image_size: tuple[int, int] | None = None
     y_down: bool = False
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Contents:
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
+    array: str = ""
     units: str = "metres"
     y_down: bool = False
     image_size: tuple[int, int] | None = None

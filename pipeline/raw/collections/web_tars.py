@@ -2,27 +2,32 @@
 
 import tarfile
 import zlib
-from collections.abc import Mapping
-from functools import lru_cache
 from itertools import islice
 from lzma import LZMAError
 from pathlib import Path, PurePath
 
-import numpy as np
-
 from skelpipe import manifests
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.axes import arranged, recorded
-from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, Request, subset_of_name
+from skelpipe.raw.collections.contents import Contents, Entry, Request, subset_of_name
 from skelpipe.raw.form import Form
+from skelpipe.raw.gzipped import inflated_archive, is_compressed
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
-from skelpipe.raw.web_shards import WebFields, is_web_shard, web_samples
+from skelpipe.raw.tar_archive import TarMember, read_tar_member
+from skelpipe.raw.web_shards import (
+    ARRAYS,
+    WebFields,
+    array_in,
+    is_web_shard,
+    key_and_suffix,
+    numbered,
+    web_samples,
+)
 from skelpipe.skeleton import layout
 
 __all__ = ["claims_web_tars", "holds_web_samples", "index_web_tars", "read_web_tars"]
 
-ARRAYS = ("npy", "npz", "json")
 FIRST = 64  # members that are looked at
 ONE_BODY = 3  # axes of the array of one body
 
@@ -33,12 +38,13 @@ def holds_web_samples(path: Path) -> bool:
     try:
         with tarfile.open(path, "r|*") as tar:
             for info in islice(tar, FIRST):
-                key, _, suffix = PurePath(info.name).name.partition(".")
-                if info.isreg() and key:
-                    suffixes.setdefault(f"{PurePath(info.name).parent}/{key}", set()).add(suffix.lower())
+                if info.isreg() and (parts := key_and_suffix(info.name)) is not None:
+                    suffixes.setdefault(parts[0], set()).add(parts[1])
     except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError):
         pass  # damage is reported when the file is read
-    return any(len(found) > 1 and any(each.endswith(ARRAYS) for each in found) for found in suffixes.values())
+    return any(
+        len(found) > 1 and any(each.rpartition(".")[2] in ARRAYS for each in found) for found in suffixes.values()
+    )
 
 
 def claims_web_tars(request: Request) -> bool:
@@ -51,6 +57,7 @@ def index_web_tars(request: Request) -> Contents:
     tars = [file.path for file in request.files if file.member is None and is_web_shard(file.path)]
     if not tars:
         raise UsageError("no tar is among the files")
+    fields = WebFields(request.array, request.label_column or "")
     found: list[tuple[str, str, int | str | None, RawFile]] = []
     shape: tuple[int, ...] = ()
     seen: dict[str, str] = {}
@@ -60,15 +67,25 @@ def index_web_tars(request: Request) -> Contents:
             raise UsageError(f"{path}: its name says neither train nor val nor test: say --subset train or test")
         status = Path(path).stat()
         file = RawFile(PurePath(path).name, path, status.st_size, status.st_mtime_ns)
-        with open(path, "rb") as opened:
-            for number, sample in enumerate(
-                web_samples(opened, path, WebFields(label=request.label_column or ""))
-            ):
+        plain = inflated_archive(Path(path)) if is_compressed(Path(path)) else Path(path)
+        with open(plain, "rb") as opened:
+            for number, sample in enumerate(web_samples(opened, path, fields)):
                 if sample.key in seen:
                     raise RawError(f"{path}: {sample.key}: the key is also in {seen[sample.key]}")
                 seen[sample.key] = path
                 shape = shape or sample.array.shape
-                found.append((sample.key, subset, sample.label, file._replace(item=(sample.key, number))))
+                found.append(
+                    (
+                        sample.key,
+                        subset,
+                        sample.label,
+                        file._replace(
+                            archive=str(plain),
+                            member=TarMember(sample.offset, sample.size),
+                            item=(f"{sample.key}.{sample.suffix}", number),
+                        ),
+                    )
+                )
     if not found:
         raise RawError(f"{tars[0]}: holds no samples")
     axes = [axis for axis in request.axes if axis != "N"] or list("TVC" if len(shape) == ONE_BODY else "TMVC")
@@ -78,7 +95,8 @@ def index_web_tars(request: Request) -> Contents:
             " as --axes M,T,V,C"
         )
     sizes = dict(zip(axes, shape, strict=True))
-    labels, classes, count = _numbered([label for _, _, label, _ in found])
+    labels, classes, note = numbered([label for _, _, label, _ in found], tars[0])
+    count = len(classes) or max(labels) + 1
     flat = sizes["C"] == 2 or bool(request.channels and "z" not in request.channels)
     return Contents(
         reader="webdataset",
@@ -93,31 +111,19 @@ def index_web_tars(request: Request) -> Contents:
         axes=request.axes,
         units="pixels" if flat else "metres",
         padded=False,
+        array=request.array,
+        notes=(note,) if note else (),
     )
 
 
 def read_web_tars(file: RawFile, form: Form) -> Recording:
-    """Return the recording of one sample. The last tar stays in memory: its samples are asked for in turn."""
+    """Return the recording of one sample, whose array alone is read."""
     assert file.item is not None
-    key = file.item[0]
-    at = f"{file.path}: {key}"
-    return recorded(arranged(_arrays(file.path, file.changed, form.array)[key], form, at), form, at)
-
-
-@lru_cache(maxsize=1)
-def _arrays(path: str, changed: int, array: str) -> Mapping[str, np.ndarray]:
-    with open(path, "rb") as opened:
-        return {sample.key: sample.array for sample in web_samples(opened, path, WebFields(array, "none"))}
-
-
-def _numbered(labels: list[int | str | None]) -> tuple[list[int], tuple[str, ...], int]:
-    """Return labels as numbers, the names of the classes where labels are names, and the number of classes."""
-    known = {label for label in labels if label is not None}
-    if all(isinstance(label, int) for label in known):
-        numbers = [UNLABELLED if label is None else int(label) for label in labels]
-        if known and min(int(label) for label in known) < 0:
-            raise RawError(f"a label is {min(int(label) for label in known)}: labels count from 0")
-        return numbers, (), max(numbers, default=-1) + 1
-    names = tuple(sorted(map(str, known)))
-    place = {name: n for n, name in enumerate(names)}
-    return [UNLABELLED if label is None else place[str(label)] for label in labels], names, len(names)
+    assert file.archive is not None
+    at = f"{file.path}: {file.item[0]}"
+    if file.archive == file.path and Path(file.path).stat().st_mtime_ns != file.changed:
+        raise RawError(f"{file.path}: was replaced since it was listed")
+    assert isinstance(file.member, TarMember)
+    content = read_tar_member(file.archive, file.member, at)
+    array = array_in(content, file.item[0], form.array.partition(":")[2], at)
+    return recorded(arranged(array, form, at), form, at)

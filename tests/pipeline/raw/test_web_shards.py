@@ -12,7 +12,15 @@ import pytest
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw import web_shards
-from skelpipe.raw.web_shards import WebFields, WebSample, expand_shards, is_web_shard, web_samples
+from skelpipe.raw.web_shards import (
+    WebFields,
+    WebSample,
+    array_in,
+    expand_shards,
+    is_web_shard,
+    numbered,
+    web_samples,
+)
 
 Members = Sequence[tuple[str, bytes]]
 CLIPS = np.random.default_rng(0).normal(size=(3, 6, 25, 3)).astype(np.float32)
@@ -93,6 +101,33 @@ def test_npz_json_and_labels_inside() -> None:
     check(read(tar([*PLAIN[::2], *beside])), ["act 0", "act 1", "act 2"])
 
 
+def test_labels_that_agree_are_one() -> None:
+    beside = [(f"{k}.json", json.dumps({"label": n, "action": str(n)}).encode()) for n, k in enumerate("abc")]
+    check(read(tar([member for n in range(3) for member in (*PLAIN[2 * n : 2 * n + 2], beside[n])])))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_where_arrays_lie(mode: str) -> None:
+    """The content at offset and size, in the inflated tar, is the member's, whatever precedes it."""
+    long = [(f"{'d' * 150}/{name}", content) for name, content in PLAIN]  # long names have headers of their own
+    plain = tar(long)
+    for sample in read(tar(long, mode)).values():
+        content = plain[sample.offset : sample.offset + sample.size]
+        assert content == dict(long)[f"{sample.key}.{sample.suffix}"]
+        assert np.array_equal(array_in(content, sample.suffix, "", "foo"), sample.array)
+
+
+def test_numbers_of_labels() -> None:
+    assert numbered([2, None, 0], "x") == ([2, -1, 0], (), "")
+    assert numbered(["run", 3, "eat"], "x") == ([2, 0, 1], ("3", "eat", "run"), "")
+    numbers, _, note = numbered([1, 2, 3], "x")
+    assert numbers == [1, 2, 3]
+    assert "x: no sample has label 0, the lowest is 1" in note
+    for wrong in (-1, 10**15):
+        with pytest.raises(RawError, match=f"x: a label is {wrong}: labels count from 0"):
+            numbered([0, wrong], "x")
+
+
 def test_no_labels() -> None:
     for label in ("", "none"):
         check(read(tar(PLAIN[::2]), label=label), [None] * 3)
@@ -109,12 +144,27 @@ def test_no_labels() -> None:
         ([("a.json", b"{" * 9)], (), r"foo.tar: a.json: no JSON"),
         ([("a.json", b"[" * 99999)], (), r"foo.tar: a.json: no JSON"),
         ([("a.json", b'{"pose": [[1], [1, 2]]}')], (), r"foo.tar: a.json: lists of numbers, all of one length"),
-        ([("a.json", b'{"pose": [1], "data": [2]}')], (), r"foo.tar: a: which .*json:pose or json:data"),
+        (
+            [("a.json", b'{"pose": [1], "data": [2]}')],
+            (),
+            r"a: which .*--array json:pose or --array json:data",
+        ),
         ([("a.cls", b"1")], (), r"foo.tar: a: no member holds an array .*; it has .cls"),
         (PLAIN, ("joint.npy",), r"foo.tar: a: has no member .joint.npy; it has .npy, .cls"),
         (PLAIN, ("npy", "json:label"), r"foo.tar: a: has no member .json for the label; it has .npy, .cls"),
         ([PLAIN[0], ("a.cls", b"\xff\xfe")], (), r"foo.tar: a.cls: a label is text"),
         ([PLAIN[0], ("a.json", b'{"label": [1]}')], (), r"foo.tar: a.json: a label is a number or a name"),
+        (
+            [PLAIN[0], ("a.cls", b"1"), ("a.txt", b"walk")],
+            (),
+            r"which is the label\? .*--label cls .* --label txt",
+        ),
+        (
+            [("a.json", b'{"pose": [1], "label": 1, "action": 2}')],
+            (),
+            r"a: which is the label\? Say --label json:label \(here 1\) or --label json:action \(here 2\)",
+        ),
+        ([*PLAIN, ("a.json", b'{"action": 7}')], (), r"foo.tar: a.json: comes after the sample was complete"),
         ([PLAIN[0], PLAIN[0]], (), r"foo.tar: a.npy: is there twice"),
         ([*PLAIN, PLAIN[0]], (), r"foo.tar: a.npy: comes after the sample was complete"),
     ],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from click.testing import CliRunner, Result
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
+from skelpipe.errors import RawError
+from skelpipe.raw.collections.contents import Request
+from skelpipe.raw.collections.web_tars import index_web_tars, read_web_tars
+from skelpipe.raw.form import Form
+from skelpipe.raw.source import RawFile
+from skelpipe.skeleton import layout
 
 CLIPS = np.random.default_rng(2).normal(size=(6, 8, 25, 3)).astype(np.float32)
 LABELS = [0, 2, 1, 1, 0, 2]
@@ -30,6 +37,12 @@ def write(
                 info = tarfile.TarInfo(f"clip{n}.{suffix}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def imported(out: Path, *words: str | Path) -> Result:
@@ -98,3 +111,59 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert "clips.tar: its name says neither train nor val nor test: say --subset train or test" in result.output
     result = imported(tmp_path / "ds", tmp_path / "clips.tar", "--subset", "train", "--axes", "T,V")
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("w", "tar"), ("w:gz", "tgz"), ("w:bz2", "tar.bz2")])
+def test_each_array_is_read_once_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str
+) -> None:
+    """Samples are read at their offsets: as many bytes as their arrays have, and no tar is gone through again."""
+    write(tmp_path / f"train-0.{suffix}", range(0, 6, 2), mode)
+    write(tmp_path / f"train-1.{suffix}", range(1, 6, 2), mode)
+    paths = sorted(tmp_path.iterdir())
+    files = [RawFile(p.name, str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    entries = sorted(index_web_tars(Request(files)).entries, key=lambda entry: entry.id)
+    read: list[int] = []
+    plain = os.pread
+
+    def pread(file: int, size: int, offset: int) -> bytes:
+        read.append(size)
+        return plain(file, size, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(tarfile, "open", None)
+    form = Form(layout("kinect-v2-25"))
+    for n, entry in enumerate(entries):
+        assert np.array_equal(read_web_tars(entry.file, form).xyz, CLIPS[n].astype(np.float64))
+    assert read == [len(npy(clip)) for clip in CLIPS]
+    os.utime(paths[0], ns=(1, 1))
+    if mode == "w":
+        with pytest.raises(RawError, match=r"train-0.tar: was replaced since it was listed"):
+            read_web_tars(entries[0].file, form)
+
+
+def test_arrays_and_labels_that_have_to_be_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        for n in range(4):
+            file = io.BytesIO()
+            np.savez(file, xyz=CLIPS[n], other=CLIPS[0] + 1)
+            facts = json.dumps({"pose": CLIPS[n].tolist(), "data": [1], "label": n % 2, "action": f"act {n}"})
+            for suffix, content in (("npz", file.getvalue()), ("json", facts.encode())):
+                info = tarfile.TarInfo(f"clip{n}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    for words, message in [
+        (["--label", "json:label"], "holds 2 arrays: say which, as in --array npz:NAME: other, xyz"),
+        (["--array", "npz:xyz"], "which is the label? Say --label json:label (here 0) or --label json:action"),
+    ]:
+        result = imported(tmp_path / "no", tmp_path / "train.tar", *words)
+        assert result.exit_code == 1
+        assert message in result.output
+    for array in ("npz:xyz", "json:pose"):
+        out = tmp_path / array.partition(":")[0]
+        result = imported(out, tmp_path / "train.tar", "--array", array, "--label", "json:label")
+        assert result.exit_code == 0, result.output
+        dataset = Dataset.open(out)
+        assert dataset.labels("train").tolist() == [0, 1, 0, 1]
+        clips = dataset.reader("train", "joint").gather(np.arange(4))
+        np.testing.assert_array_equal(clips[..., 0], CLIPS[:4].transpose(0, 3, 1, 2))
