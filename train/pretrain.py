@@ -25,6 +25,7 @@ import click
 
 from skelpipe.cli.options import view_option
 from skelpipe.dataset import Dataset, JoinedDataset
+from skelpipe.dataset.joined import shared_ids
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import CLIP_READERS
@@ -82,6 +83,7 @@ class PretrainOptions:
     channels: str | None
     array: str
     label: str
+    bodies: int | None
     batch_norm: str
     device: str
     seed: int
@@ -96,6 +98,8 @@ def open_datasets(asked: PretrainOptions) -> Dataset:
             f"--shards names {len(asked.shards)} datasets and --weight {len(weights)} weights: give one for "
             "each --shards, in the same order"
         )
+    if len(asked.shards) > 1 and asked.loader == "webdataset":
+        raise UsageError("webdataset reads one dataset: several are read with --loader native")
     parts = [Dataset.open(each, cache=asked.cache, cache_size=asked.cache_size) for each in asked.shards]
     if len(parts) == 1 and weights and weights != (1.0,):
         raise UsageError("--weight is for several datasets: an epoch of a single one has every clip once")
@@ -125,8 +129,20 @@ def open_foreign(asked: PretrainOptions, recipe: PretrainRecipe) -> Dataset:
         WebFields(asked.array, asked.label),
         letters,
         channel_names(asked.channels.replace(",", " ").split(), "--channels") if asked.channels else (),
+        asked.bodies,
     )
     return ForeignShards({"train": asked.shards, "test": asked.test_shards}, form)
+
+
+def say_what_looks_wrong(dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Report recordings that are in both subsets, and what looks wrong in shards of others."""
+    for note in getattr(dataset, "notes", ()):
+        say(note)
+    if shared := shared_ids(dataset):
+        say(
+            f"{shared:,} of {dataset.count('test'):,} recordings of the test subset have the id of one of the"
+            " train subset: if they are the same recordings, figures on the test subset are too high"
+        )
 
 
 def layout_named(said: str) -> Layout:
@@ -218,6 +234,11 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     help="Shards that others wrote: member of the label, such as cls or json:label; none, where there are none.",
 )
 @click.option(
+    "--bodies",
+    type=click.IntRange(min=1),
+    help="Shards that others wrote: bodies per clip [default: as many as any sample has].",
+)
+@click.option(
     "--batch-norm",
     type=click.Choice(BATCH_NORMS),
     default="global",
@@ -237,6 +258,8 @@ def main(**given: Any) -> None:
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
     foreign = any(map(is_web_shard, asked.shards))
     dataset = open_foreign(asked, recipe) if foreign else open_datasets(asked)
+    if foreign or len(asked.shards) > 1:
+        say_what_looks_wrong(dataset, console.say)
     recipe = fit_recipe(recipe, dataset, console.say)
     provenance = Provenance(
         clips=ClipFacts.of(dataset),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skelpipe.dataset.mapped_clips import MappedClips
     from skelpipe.dataset.remote_rows import RemoteShards
 
-__all__ = ["JoinedDataset", "parts_of"]
+__all__ = ["JoinedDataset", "parts_of", "shared_ids"]
 
 
 class JoinedDataset(Dataset):
@@ -172,6 +172,11 @@ class _RemoteParts:
 def parts_of(dataset: Dataset) -> tuple[Dataset, ...]:
     """Return the datasets that this one joins, or itself."""
     return dataset.parts if isinstance(dataset, JoinedDataset) else (dataset,)
+
+
+def shared_ids(dataset: Dataset) -> int:
+    """Return how many ids of the test subset are also in the train subset; those of all parts count."""
+    return len(set(dataset.ids("train")).intersection(dataset.ids("test")))
 
 
 def _pieces(readers: Sequence[Reader]) -> "Pieces | None":

@@ -7,9 +7,9 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from webdataset import shardlists
@@ -21,15 +21,19 @@ from skelpipe.dataset.web_rows import WebRows, shards_at_once
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.files import canonical_json
 from skelpipe.manifest import SUBSETS
-from skelpipe.raw.axes import arranged
+from skelpipe.preprocess.scores import third_like_score
+from skelpipe.preprocess.stored import resized
+from skelpipe.raw.axes import arranged, recorded
 from skelpipe.raw.form import Form
-from skelpipe.raw.web_shards import WebFields, WebSample, expand_shards, web_samples
+from skelpipe.raw.plausible import implausible, longest_track
+from skelpipe.raw.recording import Recording
+from skelpipe.raw.web_shards import WebFields, WebSample, expand_shards, numbered, web_samples
 from skelpipe.skeleton import Layout
 from skelpipe.storage import Filesystem, open_file
 
-__all__ = ["ForeignShards", "ShardForm", "resized"]
+__all__ = ["ForeignShards", "ShardForm"]
 
-UNLABELLED = -1
+LOOKED_AT = 64  # samples of which it is told whether they look right
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,10 @@ class ShardForm:
                 " with skelpipe import, which has policies for joints that were not found"
             )
         if values.shape[1] > bodies:
-            raise RawError(f"{at}: {values.shape[1]} bodies, {bodies} are expected")
+            raise RawError(
+                f"{at}: {values.shape[1]} bodies, {bodies} are expected: say --bodies {values.shape[1]}, or import"
+                " the shards with skelpipe import, which chooses bodies"
+            )
         given = self.channels or ("x", "y", "z")[: values.shape[3]]
         stored = ("x", "y", "z", "score") if "score" in given else ("x", "y", "z")
         clip = np.zeros((len(stored), len(values), len(self.layout), bodies), np.float32)
@@ -64,14 +71,21 @@ class ShardForm:
             if channel == "unused":
                 continue
             clip[stored.index(channel), ..., : values.shape[1]] = values[..., number].transpose(0, 2, 1)
-        return resized(clip, self.frames)
+        if len(values) == self.frames:
+            return clip
+        return resized(clip.swapaxes(0, 1), self.frames).swapaxes(0, 1).astype(np.float32)
 
     def arranged(self, sample: WebSample, at: str, bodies: int = 2) -> np.ndarray:
         """Return a sample's array as [T,M,V,C]; RawError where its axes are neither declared nor proven."""
-        try:
-            return arranged(sample.array, Form(self.layout, bodies, self.channels, self.axes), at)
-        except RawError as error:
-            raise RawError(f"{error} (for shards: --axes T,V,C, --channels x,y,score)") from None
+        return arranged(sample.array, self._form(bodies), at)
+
+    def recording(self, sample: WebSample, at: str) -> Recording:
+        """Return a sample as a recording, which has NaN where a joint was not found."""
+        form = self._form(self.bodies or 2)
+        return recorded(arranged(sample.array, form, at), form, at)
+
+    def _form(self, bodies: int) -> Form:
+        return Form(self.layout, bodies, self.channels, self.axes, by_options=True)
 
     def plain(self) -> dict[str, Any]:
         """Return what decides the clips, for the digest."""
@@ -109,15 +123,26 @@ class ForeignShards(Dataset):
     """A `Dataset` of one view, joint, over tars at any address. Its digest covers all their bytes and the form.
 
     `patterns` maps train, and if there is one test, to brace patterns. Labels that are names are numbered in the
-    order of the names; a sample without a label has -1.
+    order of the names; a sample without a label has -1. `notes` are lines about what looks wrong.
     """
 
     is_prepared = False
 
-    def __init__(self, patterns: Mapping[str, Sequence[str]], form: ShardForm) -> None:
-        """Read all shards once, to count and check them. Raises RawError that names the first bad member."""
-        self.form = form
-        found = {subset: _indexed(patterns.get(subset, ()), form) for subset in SUBSETS}
+    def __init__(
+        self, patterns: Mapping[str, Sequence[str]], form: ShardForm, *, index: "_Index | None" = None
+    ) -> None:
+        """Read all shards once, to count and check them. Raises RawError that names the first bad member.
+
+        With the `index` of a dataset of the same shards nothing is read.
+        """
+        if index is None:
+            if not patterns.get("train"):
+                raise UsageError("no shards are named to train on: {'train': ['foo-{000..009}.tar']} names ten")
+            look = _Look(form)
+            index = _Index(
+                {subset: _indexed(patterns.get(subset, ()), form, look) for subset in SUBSETS}, look.notes()
+            )
+        self.form, self._index, found = form, index, index.found
         shards = [shard for subset in SUBSETS for shard in found[subset]]
         bodies = form.bodies or max(shard.bodies for shard in shards)
         for shard in shards:
@@ -126,24 +151,25 @@ class ForeignShards(Dataset):
                 raise RawError(
                     f"{shard.name}: {key}: has no label, others have: give --label none to use no labels"
                 )
-        written = {label for shard in shards for label in shard.labels if label is not None}
-        classes = _classes(written)
-        numbers = {label: n for n, label in enumerate(classes)}
-        labels = {
-            subset: [
-                UNLABELLED if label is None else numbers[label]
-                for shard in found[subset]
-                for label in shard.labels
-            ]
-            for subset in SUBSETS
-        }
-        self._found, self._numbers = found, labels
+        numbers, names, note = numbered([label for shard in shards for label in shard.labels], shards[0].name)
+        classes = names or tuple(map(str, range(max(numbers) + 1)))
+        count = sum(len(shard.keys) for shard in found["train"])
+        self._found, self._numbers = found, {"train": numbers[:count], "test": numbers[count:]}
+        self.notes = (*index.notes, *([note] if note else ()))
         channels = ["x", "y", "z", "score"][: max(3, *(shard.channels for shard in shards))]
         super().__init__(
             Path(shards[0].name).parent if shards[0].filesystem.is_local else shards[0].filesystem,
             {
                 "digest": hashlib.sha256(
-                    canonical_json({"form": form.plain(), "shards": [(s.file, s.sha256) for s in shards]})
+                    canonical_json(
+                        {
+                            "form": form.plain(),
+                            "shards": {
+                                subset: [(shard.file, shard.sha256) for shard in found[subset]]
+                                for subset in SUBSETS
+                            },
+                        }
+                    )
                 ).hexdigest(),
                 "name": _name(shards[0].file),
                 "split": "shards",
@@ -152,7 +178,7 @@ class ForeignShards(Dataset):
                 "channels": channels,
                 "dtype": "float32",
                 "layout": form.layout.to_plain(),
-                "classes": [str(label) for label in classes],
+                "classes": list(classes),
                 "views": {"joint": {}},
                 "splits": {
                     subset: {"shards": [{"name": s.name, "samples": len(s.keys)} for s in found[subset]]}
@@ -167,7 +193,7 @@ class ForeignShards(Dataset):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _same, (self.__dict__.copy() | {"_samples": None},)
+        return partial(ForeignShards, index=self._index), ({}, self.form)
 
     def _read_samples(self, subset: str) -> tuple[list[str], np.ndarray]:
         keys = [key for shard in self._found[subset] for key in shard.keys]
@@ -242,22 +268,42 @@ class _Clips:
                 }
 
 
-def resized(clip: np.ndarray, frames: int) -> np.ndarray:
-    """Return a clip [C,T,V,M] with so many frames, linear in time: frame i is at (i + 1/2) T / frames - 1/2.
+class _Look:
+    """The first samples, to tell what looks wrong about them."""
 
-    These are the positions of `torch.nn.functional.interpolate`, as released code has them; equal numbers of
-    frames change nothing.
-    """
-    have = clip.shape[1]
-    if have == frames:
-        return clip
-    at = np.clip((np.arange(frames) + 0.5) * have / frames - 0.5, 0, have - 1)
-    low = np.floor(at).astype(np.int64)
-    share = (at - low).astype(np.float32)[:, None, None]
-    return clip[:, low] * (1 - share) + clip[:, np.minimum(low + 1, have - 1)] * share
+    def __init__(self, form: ShardForm) -> None:
+        self._form, self._like_score, self._tracks = form, 0, list[np.ndarray]()
+
+    def see(self, sample: WebSample, where: str) -> None:
+        if len(self._tracks) == LOOKED_AT:
+            return
+        recording = self._form.recording(sample, where)
+        self._tracks.append(longest_track(recording))
+        if not self._form.channels and sample.array.size:
+            self._like_score += third_like_score(recording, self._form.layout)
+
+    def notes(self) -> tuple[str, ...]:
+        said = []
+        if 2 * self._like_score > len(self._tracks):
+            said.append(
+                "the third number of the joints looks like a score, not like z: if it is, say --channels x,y,score"
+            )
+        elif found := implausible(self._tracks, self._form.layout)[:-1]:  # the last is advice on a manifest
+            said.append(
+                f"bodies do not look like bodies: {'; '.join(found)}: is the order of the joints that of --layout"
+                f" {self._form.layout.name}, and does y grow upwards?"
+            )
+        return tuple(said)
 
 
-def _indexed(patterns: Sequence[str], form: ShardForm) -> list[_Shard]:
+class _Index(NamedTuple):
+    """What the first pass found: the shards of each subset, and notes."""
+
+    found: dict[str, list[_Shard]]
+    notes: tuple[str, ...]
+
+
+def _indexed(patterns: Sequence[str], form: ShardForm, look: _Look) -> list[_Shard]:
     """Read every shard of some patterns once."""
     found: list[_Shard] = []
     first = 0
@@ -270,11 +316,13 @@ def _indexed(patterns: Sequence[str], form: ShardForm) -> list[_Shard]:
             at = f"{name}: {sample.key}"
             if sample.key in seen:
                 raise RawError(
-                    f"{at}: the key is also in {seen[sample.key]}: one shard is given twice, or a key is"
+                    f"{at}: the key is also in {seen[sample.key]}: one shard is given twice, or two samples have"
+                    " one key"
                 )
             seen[sample.key] = name
             here = form.bodies or form.arranged(sample, at).shape[1]
             channels = max(channels, len(form.clip(sample, at, here)))
+            look.see(sample, at)
             keys.append(sample.key)
             labels.append(sample.label)
             bodies = max(bodies, here)
@@ -285,16 +333,6 @@ def _indexed(patterns: Sequence[str], form: ShardForm) -> list[_Shard]:
         )
         first += len(keys)
     return found
-
-
-def _classes(written: set[int | str]) -> list[int | str]:
-    """Return the labels by number: numbers count from 0 as they are, names are sorted."""
-    numbers = [label for label in written if isinstance(label, int)]
-    if len(numbers) < len(written):
-        return sorted(written, key=str)
-    if numbers and min(numbers) < 0:
-        raise RawError(f"a label is {min(numbers)}: labels count from 0")
-    return list(range(max(numbers, default=-1) + 1))
 
 
 def _located(address: str) -> tuple[Filesystem, str, str]:
@@ -336,10 +374,3 @@ class _Hashed(io.RawIOBase):
         for piece in self._pieces:
             self._hash.update(piece)
         return self._hash.hexdigest()
-
-
-def _same(state: dict[str, Any]) -> ForeignShards:
-    shards = ForeignShards.__new__(ForeignShards)
-    shards.__dict__.update(state)
-    shards._samples = cache(shards._read_samples)
-    return shards

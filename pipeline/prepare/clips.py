@@ -12,6 +12,7 @@ from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
 from skelpipe.preprocess import CROSCLR, STORED, Completeness, Policies, profile_writer
 from skelpipe.preprocess.empty_frames import shown_frames
+from skelpipe.preprocess.scores import third_like_score
 from skelpipe.preprocess.tracks import shown_rows
 from skelpipe.raw.readers import FIXED_CHANNELS, RecordingReader
 from skelpipe.raw.recording import Recording
@@ -20,11 +21,6 @@ __all__ = ["EMPTY_WINDOW", "ClipReader", "Kept", "count_empty", "looks_like_scor
 
 EMPTY_WINDOW = "no body in any frame of the window"
 POSITIONS = 3  # channels
-FEWEST_PIXELS = 10.0  # range of x or y; metres and shares of a picture stay below
-PICTURE_LAYOUTS = ("coco-", "openpose-")  # of estimators of 2D poses
-SURELY_PIXELS = 50.0
-HIGHEST_SCORE, FEW_BEYOND = 2.0, 0.1  # scores are 0 to 1, but for a share, or the visibilities 0, 1, 2
-FEWEST_FRAMES, ROUGH = 8, 2.0  # the third number changes so many times as much as x and y
 
 
 @dataclass(frozen=True)
@@ -157,35 +153,11 @@ def counted_frames(recording: Recording) -> int:
 
 
 def looks_like_score(recording: Recording, manifest: Manifest) -> bool:
-    """Return whether the third number of joints looks like a score, where the format does not say that it is z.
-
-    It does if it lies in about 0..1 (a little above, or visibilities 0, 1, 2, where x and y are positions in a
-    picture), and if x and y look like pixels or are known to be in a picture, or if it changes from frame to frame
-    far more, relative to its spread, than they. A constant one does unless it is 0, as that of flat poses.
-    """
+    """Return whether the third number of joints looks like a score, where the format does not say that it is z."""
     if manifest.reader in FIXED_CHANNELS or "score" in manifest.channels:
         return False
-    in_picture = manifest.y_down or manifest.layout.name.startswith(PICTURE_LAYOUTS)
-    xyz = recording.xyz[shown_rows(recording.xyz)]
-    found = xyz[~np.isnan(xyz).any(axis=2)]
-    if not len(found):
-        return False
-    low, high = found.min(axis=0), found.max(axis=0)
-    spread = (high - low)[:2].max()
-    if low[2] < 0 or high[2] == 0 or high[2] > HIGHEST_SCORE:
-        return False
-    if high[2] > 1:
-        third = found[:, 2]
-        beyond = float((third > 1).mean()) <= FEW_BEYOND or bool((third == np.rint(third)).all())
-        return bool(spread > SURELY_PIXELS) or manifest.units == "pixels" or (in_picture and beyond)
-    if in_picture or manifest.units == "pixels" or spread > FEWEST_PIXELS:
-        return True
-    if low[2] == high[2]:
-        return False
-    if recording.bodies > 1 or len(xyz) < FEWEST_FRAMES:
-        return False
-    steps = np.nanmean(np.abs(np.diff(xyz, axis=0)), axis=(0, 1)) / np.maximum(found.std(axis=0), 1e-12)
-    return bool(steps[2] > ROUGH * steps[:2].max())
+    pixels = manifest.units == "pixels"
+    return third_like_score(recording, manifest.layout, in_picture=manifest.y_down, pixels=pixels)
 
 
 def _mostly_empty(clip: np.ndarray) -> str:

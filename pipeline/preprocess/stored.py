@@ -6,7 +6,7 @@ from skelpipe.preprocess.scores import SCORE, scores_of
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout
 
-__all__ = ["STORED", "STORED_VERSION", "stored"]
+__all__ = ["STORED", "STORED_VERSION", "resized", "stored"]
 
 STORED = "stored"
 STORED_VERSION = 1
@@ -29,9 +29,18 @@ def stored(recording: Recording, _layout: Layout, frames: int, bodies: int, out:
     used = slot < bodies
     slots[frame[used], slot[used]] = joints[used]
     if length != frames:
-        s = np.clip((np.arange(frames) + 0.5) * length / frames - 0.5, 0, length - 1)
-        first = s.astype(np.int64)
-        weight = (s - first)[:, None, None, None]
-        slots = slots[first] * (1 - weight) + slots[np.minimum(first + 1, length - 1)] * weight
+        slots = resized(slots, frames)
     out[:] = slots.transpose(3, 0, 2, 1)
     return max(recording.bodies - bodies, 0)
+
+
+def resized(clip: np.ndarray, frames: int) -> np.ndarray:
+    """Return an array [T,...] with so many frames, float64, linear in time.
+
+    Frame i is at (i + 1/2) T / frames - 1/2, as of `torch.nn.functional.interpolate` and in released code.
+    """
+    length = len(clip)
+    s = np.clip((np.arange(frames) + 0.5) * length / frames - 0.5, 0, length - 1)
+    first = s.astype(np.int64)
+    weight = (s - first).reshape(-1, *[1] * (clip.ndim - 1))
+    return clip[first] * (1 - weight) + clip[np.minimum(first + 1, length - 1)] * weight

@@ -33,7 +33,7 @@ def arranged(array: np.ndarray, form: Form, name: str) -> np.ndarray:
         raise RawError(f"{name}: an array of floats or integers is expected, found {array.dtype}")
     sizes = (len(form.channels),) if form.channels else tuple(MEANINGS)
     if form.axes:
-        array, axes = _declared(array, "".join(form.axes), form.joints, sizes, name)
+        array, axes = _declared(array, "".join(form.axes), form, sizes, name)
     else:
         axes = _proven(array.shape, form, sizes, name)
     if array.size == 0:
@@ -88,10 +88,12 @@ def _refuse_infinite(xyz: np.ndarray, scores: np.ndarray | None, name: str) -> N
 
 
 def _declared(
-    array: np.ndarray, axes: str, joints: int, sizes: Collection[int], name: str
+    array: np.ndarray, axes: str, form: Form, sizes: Collection[int], name: str
 ) -> tuple[np.ndarray, str]:
     """Return the array and a letter for each of its axes, after dropping letters or axes of size 1."""
-    found = f"{name}: the shape {list(array.shape)} is not the manifest's axes: {_line(axes)}"
+    joints = form.joints
+    said = f"--axes {_line(axes)}" if form.by_options else f"the manifest's axes: {_line(axes)}"
+    found = f"{name}: the shape {list(array.shape)} is not {said}"
     for letter in "NM":
         if array.ndim < len(axes):
             axes = axes.replace(letter, "")
@@ -116,7 +118,7 @@ def _declared(
     if size["V"] != joints:
         raise RawError(f"{found}: V is {size['V']}, the layout has {joints} joints")
     said = " or ".join(map(str, sizes))
-    raise RawError(f"{found}: C is {size['C']}, {said} numbers per joint are expected{_channels(size['C'])}")
+    raise RawError(f"{found}: C is {size['C']}, {said} numbers per joint are expected{_channels(size['C'], form)}")
 
 
 def _proven(shape: tuple[int, ...], form: Form, sizes: Collection[int], name: str) -> str:
@@ -132,14 +134,21 @@ def _proven(shape: tuple[int, ...], form: Form, sizes: Collection[int], name: st
     if likely == [plain]:
         return plain
     if len(likely) > 1:
-        raise RawError(f"{found} can be read as {_either(likely)}: write the one that is meant into the manifest")
+        meant = "say the one that is meant" if form.by_options else "write the one that is meant into the manifest"
+        raise RawError(f"{found} can be read as {_either(likely, form)}: {meant}")
     likely = likely or [order for order in orders if _bodies(order, shape) <= _frames(order, shape)] or orders
-    advice = f"write {_either(likely)} into the manifest"
+    advice = (
+        f"say {_either(likely, form)}" if form.by_options else f"write {_either(likely, form)} into the manifest"
+    )
     if plain not in orders:
         raise RawError(f"{found} is not {_line(plain or 'TMVC')}: if its axes are these, {advice}")
     bodies, frames = _bodies(plain, shape), _frames(plain, shape)
     seen = f"{found}, read as {_line(plain)}, is {bodies} bodies in {frames} frame{'s' * (frames > 1)}"
     if bodies <= frames:
+        if form.by_options:
+            proven = [order for order in orders if _bodies(order, shape) <= min(bodies, _frames(order, shape))]
+            more = f", or --bodies {bodies}" if proven == [plain] else ""
+            raise RawError(f"{seen}, and {form.bodies} are expected at most: {advice} if that is so{more}")
         advice += f" if that is so (bodies beyond {form.bodies} are then left out), or also bodies: {bodies}"
         raise RawError(f"{seen}, and the manifest says bodies: {form.bodies}: {advice}")
     raise RawError(f"{seen}: if its axes are others, {advice}")
@@ -177,16 +186,21 @@ def _no_order(shape: tuple[int, ...], form: Form, sizes: Collection[int], name: 
     if len(shape) >= least and shape[-2] != form.joints and form.joints not in shape:
         return f"{name}: {form.joints} joints are expected, found {shape[-2]}, shape {list(shape)}"
     expected = f"an array [frames,joints,{said}] or [frames,bodies,joints,{said}] is expected"
-    declared = f", as the manifest's channels are {', '.join(form.channels)}" if form.channels else ""
+    said_by = "the channels" if form.by_options else "the manifest's channels"
+    declared = f", as {said_by} are {', '.join(form.channels)}" if form.channels else ""
     advice = (
-        _channels(shape[-1]) if len(shape) >= least and shape[-2] == form.joints and shape[-1] not in sizes else ""
+        _channels(shape[-1], form)
+        if len(shape) >= least and shape[-2] == form.joints and shape[-1] not in sizes
+        else ""
     )
     return f"{name}: {expected}{declared}, found the shape {list(shape)}{advice}"
 
 
-def _channels(size: int) -> str:
+def _channels(size: int, form: Form) -> str:
     """Return what to write where a joint has `size` numbers, if there are names for so many."""
     names = {3: "x, y, score", 4: "x, y, z, score", 5: "x, y, z, score, unused"}.get(size)
+    if names and form.by_options:
+        return f"; say what the numbers of a joint are, such as --channels {names.replace(' ', '')}"
     return f"; say what the numbers of a joint are, such as channels: [{names}]" if names else ""
 
 
@@ -194,5 +208,7 @@ def _line(order: str) -> str:
     return ",".join(order)
 
 
-def _either(orders: Iterable[str]) -> str:
+def _either(orders: Iterable[str], form: Form) -> str:
+    if form.by_options:
+        return " or ".join(f"--axes {_line(order)}" for order in orders)
     return " or ".join(f"`axes: {_line(order)}`" for order in orders)

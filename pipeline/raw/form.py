@@ -17,7 +17,8 @@ class Form:
     not found, besides NaN. `array` is the name of the array in files that hold several.
     `image_size` is the width and height of the pictures, for positions that are fractions
     of them.
-    If arrays of a fixed length are `padded`, zeros at their end are no frames.
+    If arrays of a fixed length are `padded`, zeros at their end are no frames. `by_options`: messages name options
+    of a command, not keys of a manifest.
     """
 
     layout: Layout
@@ -28,6 +29,7 @@ class Form:
     array: str = ""
     image_size: tuple[int, int] | None = None
     padded: bool = True
+    by_options: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Form":

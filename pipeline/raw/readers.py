@@ -96,7 +96,7 @@ class RecordingReader:
         if file.item is not None:
             read = IMPORT_FORMATS[self._reader].read
             assert read is not None
-            return read(file, self._form)
+            return read(file, replace(self._form, by_options=True))
         if file.parts:
             return self._recording_of_frames(file)
         return READERS[self._reader](self._text.read_raw(file), file.path, self._form)

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from skelpipe.errors import DatasetError, RawError, SkelpipeError, UsageError
-from skelpipe.foreign.shards import ForeignShards, ShardForm, resized
+from skelpipe.foreign.shards import ForeignShards, ShardForm
 from skelpipe.raw.web_shards import WebFields
 from skelpipe.skeleton import layout
 
@@ -83,12 +84,15 @@ def test_workers_and_nodes_divide_the_shards(
 
 
 @pytest.mark.parametrize(("have", "wanted"), [(8, 8), (5, 12), (30, 8), (1, 4)])
-def test_frames_are_resized_as_torch_does(have: int, wanted: int) -> None:
+def test_frames_are_resized_as_torch_does(tmp_path: Path, have: int, wanted: int) -> None:
     clip = RNG.normal(size=(3, have, 17, 2)).astype(np.float32)
     flat = torch.from_numpy(clip).permute(0, 2, 3, 1).reshape(1, -1, have)
     theirs = F.interpolate(flat, size=wanted, mode="linear", align_corners=False)
     theirs = theirs.reshape(3, 17, 2, wanted).permute(0, 3, 1, 2).numpy()
-    np.testing.assert_allclose(resized(clip, wanted), theirs, rtol=1e-5, atol=1e-6)
+    write(tmp_path / "r.tar", {"r": clip.transpose(1, 3, 2, 0)})
+    dataset = ForeignShards({"train": [str(tmp_path / "r.tar")]}, replace(FORM, frames=wanted))
+    ours = dataset.reader("train", "joint").gather(np.array([0]))[0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_poses_of_two_numbers_and_scores(tmp_path: Path) -> None:
@@ -151,7 +155,11 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("{good,good}.tar", FORM, r"good.tar: a0: the key is also in"),
         ("empty.tar", FORM, r"empty.tar: holds no samples"),
         ("good.tar", ShardForm(LAYOUT, 8, fields=WebFields(label="cls"), axes=FORM.axes), r"no member .cls"),
-        ("many.tar", ShardForm(LAYOUT, 8, axes=FORM.axes, bodies=2), r"m0: 4 bodies, 2 are expected"),
+        (
+            "many.tar",
+            ShardForm(LAYOUT, 8, axes=FORM.axes, bodies=2),
+            r"m0: 4 bodies, 2 are expected: say --bodies 4, or import",
+        ),
         ("not-there.tar", FORM, r"not-there.tar: .*[Nn]o such file"),
     ]
     for name, form, message in cases:
@@ -159,9 +167,40 @@ def test_what_is_refused(tmp_path: Path) -> None:
             ForeignShards({"train": [str(tmp_path / name)]}, form)
     with pytest.raises(UsageError, match="pipe: would run"):
         ForeignShards({"train": [f"pipe:cat {tmp_path}/good.tar"]}, FORM)
+    with pytest.raises(UsageError, match="no shards are named to train on"):
+        ForeignShards({"train": []}, FORM)
+    four = ShardForm(LAYOUT, 8)
+    write(tmp_path / "four.tar", clips("t", 1, bodies=4))
+    write(tmp_path / "three.tar", clips("t", 1, bodies=3))
+    with pytest.raises(RawError, match="say --axes T,M,V,C or --axes T,C,V,M if that is so$"):
+        ForeignShards({"train": [str(tmp_path / "three.tar")]}, four)
+    with pytest.raises(RawError, match="4 bodies in 8 .*: say --axes T,M,V,C if that is so, or --bodies 4$"):
+        ForeignShards({"train": [str(tmp_path / "four.tar")]}, four)
+    for form in (replace(four, bodies=4), replace(four, axes=FORM.axes)):  # both do as the message says
+        assert ForeignShards({"train": [str(tmp_path / "four.tar")]}, form).shape == (3, 8, 17, 4)
     write(tmp_path / "minus.tar", good, {"a0": "-1", "a1": "0"})
     with pytest.raises(RawError, match="labels count from 0"):
         ForeignShards({"train": [str(tmp_path / "minus.tar")]}, FORM)
+
+
+def test_the_digest_knows_which_shards_are_for_what(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path / f"{name}.tar", clips(name, 2))
+    a, b, c = (str(tmp_path / f"{name}.tar") for name in "abc")
+    one = ForeignShards({"train": [a, b], "test": [c]}, FORM)
+    assert ForeignShards({"train": [a], "test": [b, c]}, FORM).digest != one.digest
+    assert ForeignShards({"train": [a, b], "test": [c]}, FORM).digest == one.digest
+
+
+def test_what_looks_wrong_is_noted(tmp_path: Path) -> None:
+    pose = RNG.uniform(0, 640, size=(8, 1, 17, 3)).astype(np.float32)
+    pose[..., 2] /= 640
+    write(tmp_path / "p.tar", {"p0": pose, "p1": pose}, {"p0": "1", "p1": "2"})
+    notes = ForeignShards({"train": [str(tmp_path / "p.tar")]}, FORM).notes
+    assert "looks like a score, not like z: if it is, say --channels x,y,score" in notes[0]
+    assert "p.tar: no sample has label 0, the lowest is 1" in notes[1]
+    declared = ForeignShards({"train": [str(tmp_path / "p.tar")]}, replace(FORM, channels=("x", "y", "score")))
+    assert not any("looks like a score" in note for note in declared.notes)
 
 
 def test_json_lists(tmp_path: Path) -> None:
