@@ -7,7 +7,7 @@ in manifests/lists.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,6 +51,7 @@ SCORES = ("score", "scores", "confidence", "conf", "visibility", "probability", 
 DEFAULT_LABEL = "action"
 UNLABELLED = "none"  # the value of the key `label` in a dataset without labels
 EVERYTHING = "all"  # the value of a subset that holds all recordings
+ABSOLUTE = re.compile(r"/|\.\./|[A-Za-z]:/")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 Lines = Callable[[str, str], list[str]]  # (file, where): the lines of a list file
@@ -160,15 +161,26 @@ def _table(top: Section, suffixes: tuple[str, ...], case: str, lines: Lines) -> 
     section = top.section("labels", ("file", "id", "label"))
     file, key = section.get("file", str), section.get("id", str, "id")
     rows = {}
-    for said, row in read_label_table(lines(file, section.at("file")), file, key).items():
-        name = said.replace("\\", "/").removeprefix("./")
-        end = next((end for end in suffixes if name.lower().endswith(end.lower())), "")
-        name = name[: len(name) - len(end)]
+    read = read_label_table(lines(file, section.at("file")), file, key, section.get("label", str, "label"))
+    for path, row in zip(_tails(read), read.values(), strict=True):
+        end = next((end for end in suffixes if path.lower().endswith(end.lower())), "")
+        name = path[: len(path) - len(end)]
         name = {"upper": name.upper(), "lower": name.lower()}.get(case, name)
         if name in rows:
             raise UsageError(f"{file}: {name} is given twice")
         rows[name] = row
     return LabelTable(file, rows)
+
+
+def _tails(names: Iterable[str]) -> list[str]:
+    """Return paths as names of recordings: of absolute ones as few of the last folders as tell all apart."""
+    paths = [name.replace("\\", "/").removeprefix("./") for name in names]
+    if not any(ABSOLUTE.match(path) for path in paths):
+        return paths
+    parts = [path.split("/") for path in paths]
+    taken = range(1, max(map(len, parts)) + 1)
+    tails = (["/".join(part[-count:]) for part in parts] for count in taken)
+    return next((tail for tail in tails if len(set(tail)) == len(tail)), paths)
 
 
 def _label(top: Section, table: LabelTable | None, fields: tuple[str, ...]) -> str:

@@ -87,6 +87,8 @@ def _find(
             reason, wanted = MISNAMED, f"; one of its names is {example_file(manifest)}"
         else:
             reason, wanted = _wrong_with(manifest, name), ""
+            if reason and manifest.table:
+                wanted = f"; its name is {name}, those of the rows are like {next(iter(manifest.table.rows))}"
         if reason:
             where = _printable(file.path)
             plan.refuse(Drop(identity, "", -1, {}, reason), f"{where}: {reason}{wanted}", skip_bad=skip_bad)

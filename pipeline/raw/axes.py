@@ -94,11 +94,14 @@ def _declared(
     joints = form.joints
     said = f"--axes {_line(axes)}" if form.by_options else f"the manifest's axes: {_line(axes)}"
     found = f"{name}: the shape {list(array.shape)} is not {said}"
-    for letter in "NM":
-        if array.ndim < len(axes):
-            axes = axes.replace(letter, "")
-    if array.ndim < len(axes):
-        raise RawError(f"{found}: {len(axes)} axes are expected")
+    missing = len(axes) - array.ndim
+    droppable = [letter for letter in "NM" if letter in axes]
+    if missing > len(droppable):
+        raise RawError(f"{found}: {len(axes) - len(droppable)} axes are expected")
+    if missing > 0:  # try each letter of size 1 that may have been squeezed away, N first
+        shorter = [_without(axes, gone) for gone in combinations(droppable, missing)]
+        fit = [one for one in shorter if _fits(array.shape, one, joints, sizes)] or shorter
+        axes = next((one for one in fit if _bodies(one, array.shape) <= _frames(one, array.shape)), fit[0])
     singles = [axis for axis, size in enumerate(array.shape) if size == 1]
     squeezed = {
         np.squeeze(array, dropped).shape: dropped for dropped in combinations(singles, array.ndim - len(axes))
@@ -119,6 +122,10 @@ def _declared(
         raise RawError(f"{found}: V is {size['V']}, the layout has {joints} joints")
     said = " or ".join(map(str, sizes))
     raise RawError(f"{found}: C is {size['C']}, {said} numbers per joint are expected{_channels(size['C'], form)}")
+
+
+def _without(axes: str, letters: Iterable[str]) -> str:
+    return "".join(letter for letter in axes if letter not in letters)
 
 
 def _proven(shape: tuple[int, ...], form: Form, sizes: Collection[int], name: str) -> str:

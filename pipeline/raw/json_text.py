@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.raw.text import in_utf8, json_nan
 from skelpipe.yaml_reader import described
 
 __all__ = ["entry", "joint_numbers", "listed", "parse_json", "whole_number"]
@@ -17,7 +18,8 @@ NUMBERS = {int, float, type(None)}  # bool, a subclass of int, is another type
 def parse_json(text: np.ndarray, name: str) -> Any:
     """Return the content of a JSON file, uint8 [n+1]: the content and one byte that the caller adds.
 
-    The tokens NaN and Infinity, which Python and C++ programs write, become floats. Raises RawError for a file
+    The tokens NaN and Infinity, which Python and C++ programs write, become floats, and so do the C libraries'
+    spellings of NaN. Raises RawError for a file
     that is empty, too large, cut off or no JSON, and for a key that an object holds twice.
     """
     if len(text) == 1:
@@ -26,11 +28,11 @@ def parse_json(text: np.ndarray, name: str) -> Any:
         raise RawError(
             f"{name}: {len(text) - 1} bytes are more than the {MOST_BYTES} that are read as one JSON file"
         )
-    content = bytes(text[:-1])
+    content = in_utf8(bytes(text[:-1]), name)
     if zeros := content.count(b"\0"):
         raise RawError(f"{name}: holds {zeros} NUL bytes: it is damaged, or no JSON in UTF-8")
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return _loaded(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RawError(f"{name}: byte {error.start + 1} is no UTF-8 text: no JSON") from None
     except json.JSONDecodeError as error:
@@ -41,6 +43,16 @@ def parse_json(text: np.ndarray, name: str) -> Any:
         raise RawError(f"{name}: its lists are nested too deeply: no file of poses is") from None
     except ValueError as error:  # a duplicate key, or a number of thousands of digits
         raise RawError(f"{name}: {str(error).partition(';')[0]}") from None
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError:
+        plain = json_nan(text)  # C programs write nan, -nan(ind), 1.#QNAN, ...
+        if plain == text:
+            raise
+    return json.loads(plain, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,17 +12,22 @@ from skelpipe.manifest import Value, as_value
 __all__ = ["read_label_table"]
 
 DELIMITERS = ",;\t"
+WHOLE = re.compile(r"^(\d+)\.0+$")
 
 
-def read_label_table(lines: Sequence[str], where: str, key: str) -> dict[str, dict[str, Value]]:
+def read_label_table(
+    lines: Sequence[str], where: str, key: str, label: str = "label"
+) -> dict[str, dict[str, Value]]:
     """Return the columns of each row beside `key`, by the row's text in the column `key`.
 
     `lines` are those of a CSV file, whose first names the columns (separated by commas, semicolons or tabs), or of
     a JSON file: a list of objects, or an object of such objects by their key (or of classes: column `label`).
-    Digits become numbers. Raises UsageError, which begins with `where`, for anything else and a key given twice.
+    Digits become numbers, also `1.0`, as pandas writes a column with gaps. In JSON `key` and the class, `label`,
+    are texts or whole numbers; in other columns null is empty, and lists and objects are left out. Raises
+    UsageError, which begins with `where`, for anything else and a key given twice.
     """
     text = "\n".join(lines).strip()
-    rows = _of_json(text, where, key) if text.startswith(("{", "[")) else _of_csv(lines, where, key)
+    rows = _of_json(text, where, key, label) if text.startswith(("{", "[")) else _of_csv(lines, where, key)
     found: dict[str, dict[str, Value]] = {}
     for at, row in rows:
         if not row.get(key):
@@ -29,7 +35,7 @@ def read_label_table(lines: Sequence[str], where: str, key: str) -> dict[str, di
         name = row.pop(key)
         if name in found:
             raise UsageError(f"{at}: {name} is given twice")
-        found[name] = {column: as_value(value) for column, value in row.items()}
+        found[name] = {column: as_value(_whole(value)) for column, value in row.items()}
     if not found:
         raise UsageError(f"{where}: holds no rows")
     return found
@@ -60,7 +66,7 @@ def _of_csv(lines: Sequence[str], where: str, key: str) -> Iterable[tuple[str, d
         raise UsageError(f"{where}:{reader.line_num + 1}: is no CSV: {error}") from None
 
 
-def _of_json(text: str, where: str, key: str) -> Iterable[tuple[str, dict[str, str]]]:
+def _of_json(text: str, where: str, key: str, label: str) -> Iterable[tuple[str, dict[str, str]]]:
     try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, where))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -72,9 +78,16 @@ def _of_json(text: str, where: str, key: str) -> Iterable[tuple[str, dict[str, s
     for number, row in enumerate(content, 1):
         if not isinstance(row, dict) or key not in row:
             raise UsageError(f"{where}: entry {number}: an object with {key!r} is expected")
-        if wrong := next((name for name, value in row.items() if not _plain(value)), None):
+        if wrong := next((name for name in (key, label) if name in row and not _plain(row[name])), None):
             raise UsageError(f"{where}: entry {number}: {wrong!r} is neither a text nor a whole number")
-        yield f"{where}: entry {number}", {name: str(value) for name, value in row.items()}
+        yield (
+            f"{where}: entry {number}",
+            {
+                name: "" if value is None else str(value)
+                for name, value in row.items()
+                if not isinstance(value, (list, dict))
+            },
+        )
 
 
 def _once(pairs: Sequence[tuple[str, Any]], where: str) -> Mapping[str, Any]:
@@ -86,4 +99,10 @@ def _once(pairs: Sequence[tuple[str, Any]], where: str) -> Mapping[str, Any]:
 
 
 def _plain(value: object) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool)
+    whole = isinstance(value, float) and value.is_integer()
+    return whole or (isinstance(value, (str, int)) and not isinstance(value, bool))
+
+
+def _whole(text: str) -> str:
+    """Return `1.0` as `1`, any other text as it is."""
+    return WHOLE.sub(r"\1", text)

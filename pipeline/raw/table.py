@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.raw.text import in_utf8, is_nan
 from skelpipe.yaml_reader import described
 
 __all__ = ["Table", "lines_of", "numbers_of", "read_table", "text_of"]
@@ -14,7 +15,6 @@ __all__ = ["Table", "lines_of", "numbers_of", "read_table", "text_of"]
 MOST_BYTES = 1 << 28
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NOT_FOUND = frozenset(("", "na", "n/a", "null", "none"))  # besides the C library's spellings of NaN
-NAN = re.compile(r"[+-]?nan(\([^)]*\))?", re.IGNORECASE)
 INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", None: "spaces"}
 DECIMAL_COMMA = re.compile(r"\d,\d")
@@ -34,7 +34,7 @@ def text_of(text: np.ndarray, name: str) -> str:
     """Return the text of a file, uint8 [n+1]; RawError for one that is empty, too large or no UTF-8 text."""
     if len(text) > MOST_BYTES:
         raise RawError(f"{name}: {len(text) - 1} bytes are more than the {MOST_BYTES} that are read as one table")
-    content = bytes(text[:-1])
+    content = in_utf8(bytes(text[:-1]), name)
     if not content.strip():
         raise RawError(f"{name}: the file is empty")
     if zeros := content.count(b"\0"):
@@ -69,7 +69,7 @@ def _number(word: str) -> float | None:
     word = word.strip().strip('"')
     if NUMBER.fullmatch(word):
         return float(word)
-    if word.lower() in NOT_FOUND or NAN.fullmatch(word):
+    if word.lower() in NOT_FOUND or is_nan(word.encode()):
         return float("nan")
     return float("inf") if INFINITY.fullmatch(word) else None
 

@@ -221,6 +221,19 @@ def test_windows_that_all_are_without_a_person_are_an_error(tmp_path) -> None:
         make(tmp_path, windows={"length": 16})
 
 
+@pytest.mark.parametrize("folder", ["/data/x/", "C:\\data\\", "../there/"])
+def test_rows_may_name_files_by_absolute_paths(tmp_path, folder) -> None:
+    save(tmp_path, "r0", "r1")
+    (tmp_path / "labels.csv").write_text(f"file,label\n{folder}r0.npy,2.0\n{folder}r1.npy,1.0\n")
+    keys = {"name_pattern": None, "labels": {"file": "labels.csv", "id": "file"}}
+    dataset = make(tmp_path, "all", splits={"all": {"train": "all"}}, **keys)
+    assert dataset.ids("train") == ["r0", "r1"]
+    assert dataset.labels("train").tolist() == [1, 0]
+    (tmp_path / "labels.csv").write_text("file,label\nq0.npy,1\n")
+    with pytest.raises(RawError, match=r"no row of labels\.csv names it; its name is r0, those of the rows .* q0"):
+        make(tmp_path, "all", splits={"all": {"train": "all"}}, options={"overwrite": True}, **keys)
+
+
 SPLITS = {
     "octal": ({"field": "subject", "train": [8]}, "YAML reads 010 as the octal number 8: write 10"),
     "suffix": (

@@ -48,6 +48,15 @@ def test_an_order_that_can_be_no_other_is_read(shape: tuple[int, ...], bodies: i
     assert np.array_equal(got.ravel(), array.ravel())
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 40, 17, 1), (1, 2, 40, 17), (2, 40, 17, 1), (2, 40, 17)])
+def test_either_declared_axis_of_size_1_may_have_been_squeezed(shape: tuple[int, ...]) -> None:
+    array = numbers(2, 40, 17)
+    got = arranged(array.reshape(shape), form(1, "NCTVM"), "a")
+    assert np.array_equal(got, array.transpose(1, 2, 0)[:, None])
+    frames_second = numbers(1, 40, 17, 3)
+    assert np.array_equal(arranged(frames_second, form(1, "NTMVC"), "a"), frames_second[0][:, None])
+
+
 REFUSED = {
     "a person first": (
         (1, 60, 17, 2),

@@ -1,5 +1,7 @@
 """Files of labels: CSV as spreadsheets save it, and JSON."""
 
+import json
+
 import pytest
 
 from skelpipe.errors import UsageError
@@ -25,6 +27,13 @@ def test_an_object_of_classes() -> None:
     assert read_label_table(['{"a": "walk",', '"b": 3}'], "x", "id") == {"a": {"label": "walk"}, "b": {"label": 3}}
 
 
+def test_columns_that_nobody_uses_may_hold_anything() -> None:
+    row = {"id": "a", "label": 1.0, "fps": 29.97, "box": [1, 2], "by": None, "checked": True}
+    found = read_label_table([json.dumps([row])], "x", "id")
+    assert found == {"a": {"label": 1, "fps": "29.97", "by": "", "checked": "True"}}
+    assert read_label_table(["id,label,subject", "1.0,1.0,2.0"], "x", "id") == {"1.0": {"label": 1, "subject": 2}}
+
+
 FAULTS = {
     "": "x:1: there is no column 'id'",
     "name,label\na,1": "x:1: there is no column 'id', found 'name,label'",
@@ -35,6 +44,8 @@ FAULTS = {
     "id,id\n1,2": "x:1: a column is named twice",
     "[1]": "x: entry 1: an object with 'id' is expected",
     '[{"id": "a", "label": [1]}]': "x: entry 1: 'label' is neither a text nor a whole number",
+    '[{"id": "a", "label": 1.5}]': "x: entry 1: 'label' is neither a text nor a whole number",
+    '[{"id": "a", "label": null}]': "x: entry 1: 'label' is neither a text nor a whole number",
     '{"a": 1, "a": 2}': "x: a is given twice",
     "{": "x: is no JSON",
     "[" * 5000: "x: is no JSON",

@@ -93,7 +93,6 @@ DAMAGES = {
     ),
     "a huge integer": (changed(0, 0, [10**400, 0, 0]), r"a whole number is too large"),
     "nested": ("[" * 200_000, r"nested too deeply"),
-    "UTF-16": (written(GIVEN.tolist()).encode("utf-16"), r"NUL bytes: it is damaged, or no JSON in UTF-8"),
     "Latin-1": (
         written(GIVEN.tolist(), who="\xe9").replace("\\u00e9", "\xe9").encode("latin-1"),
         r"is no UTF-8 text",
@@ -137,3 +136,12 @@ def test_the_real_clips_from_their_zip(shared: Path, tmp_path) -> None:
     flat = {subset: rows / np.linalg.norm(rows, axis=1, keepdims=True) for subset, rows in flat.items()}
     found = labels["train"][(flat["test"] @ flat["train"].T).argmax(axis=1)]
     assert 0.55 < (found == labels["test"]).mean() < 0.57
+
+
+@pytest.mark.parametrize("spelling", ["nan", "-nan(ind)", "1.#QNAN", "-1.#IND00", "NaN"])
+def test_every_spelling_of_nan_is_one(spelling: str) -> None:
+    joints = [f"[{j}, 1, {spelling if j == 7 else 2}]" for j in range(20)]
+    content = f'{{"file_name": "a, nan, b", "skeletons": [[{", ".join(joints)}]]}}'
+    got = read_nw_ucla(np.frombuffer(content.encode() + b"\n", np.uint8), "x").xyz
+    assert np.isnan(got[0, 7, 2])
+    assert np.isfinite(np.delete(got, 7, axis=1)).all()

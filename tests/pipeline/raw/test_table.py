@@ -31,6 +31,14 @@ def test_any_delimiter(delimiter: str, end: str, header: tuple[str, ...]) -> Non
     assert len(table.lines) == 3
 
 
+def test_what_other_programs_write_for_nan_and_in_utf_16() -> None:
+    text = "a,b\n1,1.#QNAN\n-1.#IND00,4\nnan(ind),-nan\n"
+    expected = [[1, np.nan], [np.nan, 4], [np.nan, np.nan]]
+    for content in (text.encode(), text.encode("utf-16"), b"\xfe\xff" + text.encode("utf-16-be")):
+        got = read_table(np.frombuffer(content + b"\n", np.uint8), "x")
+        np.testing.assert_array_equal(got.numbers, expected)
+
+
 def test_empty_fields_and_names_of_nothing_are_nan() -> None:
     table = read("a,b,c\n1,,3\nnan,NA,-nan(0x1)\n4,null,None\n")
     np.testing.assert_array_equal(table.numbers, [[1, np.nan, 3], [np.nan] * 3, [4, np.nan, np.nan]])
