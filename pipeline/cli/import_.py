@@ -50,6 +50,12 @@ __all__ = ["import_"]
     "--y", type=click.Choice(["up", "down"]), help="Where y grows, if the format leaves it open [default: up]."
 )
 @click.option(
+    "--missing-value",
+    type=float,
+    metavar="NUMBER",
+    help="All coordinates of a joint that was not found, such as 0 or -1 (see --missing-joints).",
+)
+@click.option(
     "--label",
     "label_column",
     metavar="COLUMN|SUFFIX[:NAME]",
@@ -121,6 +127,7 @@ def import_(
     channels: str | None,
     image_size: str | None,
     y: str | None,
+    missing_value: float | None,
     label_column: str | None,
     array: str,
     name: str | None,
@@ -172,7 +179,8 @@ def import_(
         bodies=bodies,
         profile=profile,
         image_size=_size(image_size) if image_size else None,
-        y_down=y == "down",
+        y_down=None if y is None else y == "down",
+        missing_value=missing_value,
         array=array,
     )
     skip_bad = on_error == "skip"

@@ -14,8 +14,10 @@ from skelpipe.prepare.planner import LONGEST_ID
 from skelpipe.prepare.run import Options
 from skelpipe.preprocess import PROFILES, STORED
 from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, ImportFormat, Request, words
+from skelpipe.raw.collections.folders import is_metadata
 from skelpipe.raw.collections.formats import find_contents
 from skelpipe.raw.collections.web_tars import holds_web_samples
+from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.source import ARCHIVES, RawFile, find_raw_files
 from skelpipe.raw.web_shards import is_web_shard
 from skelpipe.sample_ids import sample_id
@@ -25,6 +27,7 @@ from skelpipe.yaml_reader import read_yaml
 __all__ = ["Import", "Wishes", "plan_import"]
 
 FRAMES = 64
+FRACTIONS = ("openpose", "ultralytics", "ultralytics-video", "mediapipe")  # readers that may find fractions
 NTU = ("ntu60", "ntu120")
 NTU_JOINTS = 25
 OWN_SPLIT = "given"
@@ -51,7 +54,8 @@ class Wishes:
     bodies: int | None = None
     profile: str | None = None
     image_size: tuple[int, int] | None = None
-    y_down: bool = False
+    y_down: bool | None = None
+    missing_value: float | None = None
     array: str = ""
 
 
@@ -83,7 +87,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         wishes.channels,
         wishes.label_column,
         wishes.image_size,
-        wishes.y_down,
+        bool(wishes.y_down),
         wishes.array,
     )
     format_, contents = find_contents(request, wishes.format)
@@ -93,6 +97,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
     layout_ = chosen or _only_layout(contents, where)
     if len(layout_) != contents.joints:
         raise UsageError(f"{where}: {contents.joints} joints, layout {layout_.name} has {len(layout_)}")
+    y_down = _checked_words(request, wishes, format_, contents, where)
     published = _published(contents, where)
     split = wishes.split or contents.split or OWN_SPLIT
     profile, frames, made_by, padded = _profile(contents, wishes, where)
@@ -108,7 +113,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         reader=contents.reader,
         layout=layout_,
         units=contents.units,
-        y_down=contents.y_down,
+        y_down=y_down,
         bodies=bodies,
         name_pattern=published.name_pattern if published and fields else re.compile(".*", re.DOTALL),
         suffixes=("",),
@@ -130,6 +135,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
         body_choice="motion" if own else "first",
         empty_frames="dropped" if own else "as-authors",
         missing_joints=contents.missing_joints,
+        missing_value=wishes.missing_value,
         image_size=contents.image_size,
         made_by=made_by,
         padded=padded,
@@ -173,6 +179,43 @@ def _layout(said: str) -> Layout:
     if said.endswith((".yaml", ".yml")):
         return parse_layout({"name": PurePath(said).stem, **read_yaml(Path(said))}, said)
     return layout(said)
+
+
+def _checked_words(
+    request: Request, wishes: Wishes, format_: ImportFormat, contents: Contents, where: str
+) -> bool:
+    """Return whether y grows downwards; UsageError for what the user says and the format has no use for."""
+    kind = POSE_FORMATS.get(contents.reader)
+    if request.channels and (
+        contents.channels != request.channels or (kind and kind.channels and request.channels not in kind.channels)
+    ):
+        known = [",".join(one) for one in kind.channels] if kind else [",".join(contents.channels)]
+        raise UsageError(
+            f"{where}: --channels {','.join(request.channels)}: the numbers of a joint in {format_.title} are"
+            f" {' or '.join(filter(None, known)) or 'x,y,z'}"
+        )
+    if request.axes and (contents.axes != request.axes or (kind is not None and contents.reader != "table")):
+        raise UsageError(f"{where}: --axes: {format_.title} has an order of its own: leave --axes out")
+    if request.image_size and contents.reader not in FRACTIONS:
+        raise UsageError(
+            f"{where}: --image-size: {format_.title} holds no fractions of a picture: leave --image-size out"
+        )
+    if request.subset and any(entry.subset != request.subset for entry in contents.entries):
+        raise UsageError(
+            f"{where}: --subset {request.subset}: the files say themselves what is for training and testing: leave"
+            " --subset out"
+        )
+    in_tars = format_.name == "webdataset"
+    if request.label_column and not in_tars and (format_.read or not any(map(is_metadata, request.files))):
+        raise UsageError(f"{where}: --label {request.label_column}: there is no metadata.csv or metadata.jsonl")
+    if wishes.y_down is None:
+        return contents.y_down
+    if kind is not None and kind.y_down is not None and kind.y_down != wishes.y_down:
+        raise UsageError(
+            f"{where}: --y {'down' if wishes.y_down else 'up'}: in {format_.title} y grows"
+            f" {'downwards' if kind.y_down else 'upwards'}"
+        )
+    return wishes.y_down
 
 
 def _only_layout(contents: Contents, where: str) -> Layout:

@@ -16,6 +16,8 @@ from skelpipe.raw.collections.stgcn import (
     read_array,
 )
 from skelpipe.raw.collections.web_tars import claims_web_tars, index_web_tars, read_web_tars
+from skelpipe.raw.mapped_arrays import map_file
+from skelpipe.raw.plain_pickle import load_pickle
 from skelpipe.raw.source import RawFile
 
 __all__ = ["IMPORT_FORMATS", "find_contents", "import_hint"]
@@ -34,6 +36,7 @@ IMPORT_FORMATS: dict[str, ImportFormat] = {
         ImportFormat("webdataset", "tars of KEY.npy and KEY.cls", claims_web_tars, index_web_tars, read_web_tars),
     )
 }
+PICKLES = (".pkl", ".pickle")
 GENERAL = "npy-folders"  # gives way to a format that knows what the arrays are
 
 
@@ -54,12 +57,20 @@ def find_contents(request: Request, format_name: str | None) -> tuple[ImportForm
         packed = next((file.path for file in request.files if file.member or _is_packed(file.path)), None)
         if packed is not None:
             raise UsageError(f"{packed}: is packed: an import maps its files into memory, so unpack it first")
+        _refuse_damaged(request)
         known = "; ".join(f"{each.name} ({each.title})" for each in IMPORT_FORMATS.values())
         raise UsageError(f"{where}: no file of a known format is found. Known are {known}")
     if len(claiming) > 1:
         names = " or ".join(each.name for each in claiming)
         raise UsageError(f"{where}: there are files of several formats: give fewer files, or say --format {names}")
     return claiming[0], claiming[0].index(request)
+
+
+def _refuse_damaged(request: Request) -> None:
+    """Raise RawError where the only files are pickles that cannot be read: no format can then be told."""
+    if all(file.member is None and file.relative.lower().endswith(PICKLES) for file in request.files):
+        for file in request.files:
+            load_pickle(map_file(file.path), file.path)
 
 
 def _is_packed(path: str) -> bool:

@@ -10,11 +10,12 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json, whole_number
-from skelpipe.raw.poses.people import NO_ID, People, gather, in_pixels
+from skelpipe.raw.poses.people import NO_ID, People, are_fractions, gather, in_pixels
 
 __all__ = ["openpose_pixels", "openpose_points", "read_openpose_frame"]
 
 FLAT = ("pose_keypoints_2d", "pose_keypoints")
+BESIDE = -0.05  # a joint beside the picture, of fractions from 0 to 1
 SOLID = "pose_keypoints_3d"
 
 
@@ -39,11 +40,13 @@ def openpose_points(values: object, form: Form, where: str, axes: int) -> np.nda
 
 
 def openpose_pixels(xyz: np.ndarray, name: str, form: Form) -> np.ndarray:
-    """Return positions in pixels; where none exceeds 1 they are fractions of the picture."""
-    flat = xyz[..., :2]
-    if "z" in form.channels or np.nanmax(np.abs(flat)) > 1:
+    """Return positions in pixels, also of fractions of the picture.
+
+    Fractions are from -1 to 1 where a joint is clearly below 0, else from 0 to 1.
+    """
+    if "z" in form.channels or not are_fractions(xyz, name):
         return xyz
-    if np.nanmin(flat) < 0:  # from -1 to 1
+    if np.nanmin(xyz[..., :2]) < BESIDE:  # from -1 to 1
         xyz = xyz / 2 + np.array([0.5, 0.5, 0])
     return in_pixels(xyz, name, form)
 

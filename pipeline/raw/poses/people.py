@@ -14,6 +14,7 @@ from skelpipe.raw.recording import Recording
 __all__ = [
     "People",
     "SizeUnknownError",
+    "are_fractions",
     "as_they_are",
     "check_joint_names",
     "gather",
@@ -24,6 +25,7 @@ __all__ = [
 
 MOST_FRAMES = 1 << 20  # of one recording: ten hours of video
 NO_ID = -1
+FRACTION, FAR = 2, 10  # the median of fractions is below 2; a position beyond 10 is none
 DIGITS = re.compile(r"\d+(?!.*\d)")
 WORDS = re.compile(r"[a-z]+|\d+")
 SIDES = {"left": "left", "right": "right", "l": "left", "r": "right"}
@@ -168,6 +170,22 @@ def _name_absent(
         where = slots == one
         before = np.searchsorted(frame[seen], frames[where], side="right") - 1
         listed[empty[where]] = ids[seen[np.maximum(before, 0)]]
+
+
+def are_fractions(xyz: np.ndarray, name: str) -> bool:
+    """Return whether positions are fractions of the picture: their median says so, as single joints lie outside.
+
+    Raises RawError where the median is that of fractions, and some positions are far beyond a picture.
+    """
+    sizes = np.abs(xyz[..., :2])
+    if np.nanmedian(sizes) > FRACTION:
+        return False
+    if (most := np.nanmax(sizes)) > FAR:
+        raise RawError(
+            f"{name}: most of its positions look like fractions of the picture, and one is {most:g}: which they"
+            " are cannot be told"
+        )
+    return True
 
 
 def in_pixels(xyz: np.ndarray, name: str, form: Form, *, depth: bool = False) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json, whole_number
-from skelpipe.raw.poses.people import NO_ID, People, gather, in_pixels, recording_of
+from skelpipe.raw.poses.people import NO_ID, People, are_fractions, gather, in_pixels, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import lines_of, numbers_of
 
@@ -97,5 +97,5 @@ def _found(points: np.ndarray) -> np.ndarray:
 
 
 def ultralytics_pixels(xyz: np.ndarray, name: str, form: Form) -> np.ndarray:
-    """Return positions in pixels; where none exceeds 1 they are fractions of the picture."""
-    return xyz if np.nanmax(np.abs(xyz)) > 1 else in_pixels(xyz, name, form)
+    """Return positions in pixels, also of fractions of the picture."""
+    return in_pixels(xyz, name, form) if are_fractions(xyz, name) else xyz

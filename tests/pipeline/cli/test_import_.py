@@ -278,3 +278,35 @@ def test_recordings_without_labels(run, tmp_path) -> None:
     assert "a.pkl: annotations[1]: v.1: it has no label, and others have" in result.output
     assert run("a.pkl", "--out", "some", "--on-error", "skip").exit_code == 0
     assert Dataset.open("some").count("train") == 1
+
+
+@pytest.mark.parametrize("profile", ["crosclr", "stored"])
+def test_joints_that_were_not_found_are_interpolated(run, tmp_path, profile: str) -> None:
+    pose = np.random.default_rng(0).uniform(100, 900, (1, 1, 17, 2))
+    keypoint = np.repeat(pose, 8, axis=1).astype(np.float32) + np.arange(8)[None, :, None, None] * [2, 4]
+    score = np.full((1, 8, 17), 0.5, np.float32)
+    keypoint[0, 3, 6] = score[0, 3, 6] = 0
+    one = {"frame_dir": "a", "label": 0, "keypoint": keypoint, "keypoint_score": score}
+    (tmp_path / "poses.pkl").write_bytes(pickle.dumps({"split": {"train": ["a"]}, "annotations": [one]}))
+    result = run("poses.pkl", "--out", "ds", "--frames", 8, "--profile", profile)
+    assert result.exit_code == 0, result.output
+    (clip,) = clips("ds").values()
+    steps = np.diff(clip[:2, :, 6, 0], axis=1) - np.diff(clip[:2, :, 5, 0], axis=1)
+    assert np.abs(steps).max() < 0.01 * np.abs(clip[:2]).max()
+    assert clip[3, 3, 6, 0] == 0
+
+
+def test_a_missing_value_of_npy_files(run, tmp_path) -> None:
+    (tmp_path / "raw" / "train").mkdir(parents=True)
+    for n in range(2):
+        array = np.random.default_rng(n).uniform(1, 2, (8, 1, 25, 3))
+        array[4, 0, 7] = -9
+        np.save(tmp_path / "raw" / "train" / f"r{n}.npy", array)
+    said = ("raw", "--out", "ds", "--frames", 8, "--layout", "kinect-v2-25", "--profile", "stored")
+    result = run(*said, "--missing-value", -9)
+    assert result.exit_code == 1
+    assert "--missing-joints" in result.output
+    result = run(*said, "--missing-value", -9, "--missing-joints", "interpolated", "--overwrite")
+    assert result.exit_code == 0, result.output
+    for clip in clips("ds").values():
+        np.testing.assert_allclose(clip[:, 4, 7], (clip[:, 3, 7] + clip[:, 5, 7]) / 2, rtol=1e-6)

@@ -159,3 +159,36 @@ def test_paths_that_are_not_there(tmp_path) -> None:
         planned(tmp_path / "nothing")
     with pytest.raises(UsageError, match="is fetched before it is planned"):
         plan_import(["https://example.org/NTU60_CS.npz"], Wishes(), {}, skip_bad=False)
+
+
+def pyskl(folder: Path) -> Path:
+    rng = np.random.default_rng(1)
+    one = {"frame_dir": "a", "label": 0, "keypoint": rng.uniform(1, 900, (1, 8, 17, 2))}
+    (folder / "poses.pkl").write_bytes(
+        pickle.dumps({"split": {"train": ["a", "b"]}, "annotations": [one, {**one, "frame_dir": "b"}]})
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({"channels": ("x", "y", "z")}, "--channels x,y,z: keypoint has 2 numbers"),
+        ({"axes": tuple("MTVC")}, "--axes: a pickle of pyskl .* order of its own"),
+        ({"layout": "kinect-v2-25"}, "17 joints, layout kinect-v2-25 has 25"),
+        ({"image_size": (1920, 1080)}, "--image-size: .* no fractions"),
+        ({"subset": "test"}, "--subset test: the files say themselves"),
+        ({"label_column": "action"}, "--label action: there is no metadata"),
+    ],
+)
+def test_words_without_a_use_are_refused(tmp_path, wishes: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        planned(pyskl(tmp_path), **wishes)
+
+
+def test_words_that_count(tmp_path) -> None:
+    assert planned(pyskl(tmp_path)).manifest.y_down
+    assert not planned(tmp_path, y_down=False).manifest.y_down
+    assert planned(tmp_path, missing_value=-1.0).manifest.missing_value == -1
+    stgcn(tmp_path / "arrays", ["a", "b"], [0, 1])
+    assert planned(tmp_path / "arrays", y_down=True).manifest.y_down

@@ -81,3 +81,18 @@ def test_a_hint_for_files_that_hold_many_recordings(tmp_path) -> None:
         hint = import_hint(str(tmp_path / name))
         assert hint.endswith(f": skelpipe import {tmp_path / name} --out DS") if said else hint == ""
         assert said in hint
+
+
+def test_a_damaged_pickle_is_called_so(tmp_path) -> None:
+    whole = pickle.dumps([{"x": np.zeros((2, 3))}])
+    (tmp_path / "poses.pkl").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RawError, match=r"poses\.pkl: .*pickle"):
+        find_contents(Request(find_raw_files([tmp_path])), None)
+
+
+@pytest.mark.parametrize("name", ["val_data_bone", "train_data_joint_motion", "train_bone", "val_data_motion"])
+def test_bones_and_motion_alone_are_refused_with_a_reason(tmp_path, name: str) -> None:
+    np.save(tmp_path / f"{name}.npy", np.ones((2, 3, 10, 25, 2), np.float32))
+    (tmp_path / "val_label.pkl").write_bytes(pickle.dumps((["a", "b"], [0, 1])))
+    with pytest.raises(UsageError, match=f"{name}.npy: holds bones or motion, not joints"):
+        find_contents(Request(find_raw_files([tmp_path])), None)

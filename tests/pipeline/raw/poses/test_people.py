@@ -5,7 +5,15 @@ import pytest
 
 from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
-from skelpipe.raw.poses.people import People, check_joint_names, gather, joint_key, last_number, recording_of
+from skelpipe.raw.poses.people import (
+    People,
+    are_fractions,
+    check_joint_names,
+    gather,
+    joint_key,
+    last_number,
+    recording_of,
+)
 from skelpipe.skeleton import layout
 
 COCO = layout("coco-17")
@@ -90,3 +98,13 @@ def test_names_of_another_order_are_refused_and_unknown_words_are_not() -> None:
         RawError, match=r"^a: joint 2 is 'right eye' in the file, 'left eye' in the layout coco-17$"
     ):
         check_joint_names([names[0], names[2], names[1], *names[3:]], Form(COCO), "a")
+
+
+def test_single_joints_do_not_decide_what_positions_are() -> None:
+    xyz = np.random.default_rng(0).uniform(0, 1, (20, 17, 3))
+    xyz[3, 4] = 1.02
+    assert are_fractions(xyz, "a.json")
+    xyz[3, 4] = 700
+    with pytest.raises(RawError, match=r"^a\.json: most of its positions look like fractions .* one is 700"):
+        are_fractions(xyz, "a.json")
+    assert not are_fractions(xyz * 640, "a.json")
