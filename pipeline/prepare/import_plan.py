@@ -144,7 +144,8 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
     if not plan.samples:
         raise SkelpipeError(f"{where}: no recording is left to import: {len(plan.drops)} are left out")
     decided = Options(split, frames, bodies, profile=profile, **options)  # type: ignore[arg-type]
-    return Import(format_, manifest, plan, decided, contents.notes)
+    notes = (*contents.notes, *([] if published or contents.classes else _gaps(contents)))
+    return Import(format_, manifest, plan, decided, notes)
 
 
 def _files(paths: Sequence[str], format_name: str | None) -> list[RawFile]:
@@ -225,6 +226,14 @@ def _only_layout(contents: Contents, where: str) -> Layout:
         f": say --layout {' or '.join(contents.layouts)}" if contents.layouts else ": say --layout NAME or YAML"
     )
     raise UsageError(f"{where}: has {contents.joints} joints per body, which is not one layout{choice}")
+
+
+def _gaps(contents: Contents) -> list[str]:
+    """Return a note on classes without a clip, as where labels are 0, 7, 14."""
+    without = contents.class_count - len({entry.label for entry in contents.entries if entry.label != UNLABELLED})
+    if without <= 0:
+        return []
+    return [f"{without:,} of {contents.class_count:,} classes have no clip: labels are taken as numbers from 0"]
 
 
 def _published(contents: Contents, where: str) -> Manifest | None:

@@ -192,3 +192,8 @@ def test_words_that_count(tmp_path) -> None:
     assert planned(tmp_path, missing_value=-1.0).manifest.missing_value == -1
     stgcn(tmp_path / "arrays", ["a", "b"], [0, 1])
     assert planned(tmp_path / "arrays", y_down=True).manifest.y_down
+
+
+def test_classes_without_a_clip_are_counted(tmp_path) -> None:
+    stgcn(tmp_path / "arrays", ["a", "b", "c"], [0, 7, 14])
+    assert any("12 of 15 classes have no clip" in note for note in planned(tmp_path / "arrays").notes)
