@@ -106,13 +106,13 @@ def _write(handle: int, piece: bytes) -> None:
 
 def _inflate(archive: Path) -> Iterator[bytes]:
     with open(archive, "rb") as file:
-        opened = {BZIP2: bz2.open, XZ: lzma.open}.get(file.read(len(XZ)))
-    if opened is None:
+        start = file.read(len(XZ))
+    if start not in (BZIP2, XZ):
         yield from _inflate_gzip(archive)
         return
     total, most = 0, MOST_RATIO * archive.stat().st_size
     try:
-        with opened(archive, "rb") as unpacked:
+        with bz2.open(archive) if start == BZIP2 else lzma.open(archive) as unpacked:
             while piece := unpacked.read(PIECE):
                 total += len(piece)
                 if total > most:

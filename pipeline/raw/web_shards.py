@@ -350,8 +350,8 @@ def _label_in(
         raise RawError(f"{at}: a label is a number or a name, found {str(value)[:40]!r}")
     if isinstance(value, str) and NUMBER.fullmatch(value):
         return int(value)
-    label: int | str = value
-    return label
+    assert isinstance(value, int | str)
+    return value
 
 
 def _parsed(suffix: str, members: Mapping[str, _Member], texts: dict[str, Any], at: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from skelpipe.dataset import Dataset, JoinedDataset
-from skelpipe.dataset.joined import parts_of
+from skelpipe.dataset.joined import parts_of, shared_ids
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import Loader, Stream
 from skelpipe.manifest_file import load_manifest
@@ -44,6 +44,14 @@ def make(
         return Dataset.open(tmp_path / name)
 
     return prepared
+
+
+def test_shared_ids(parts: list[Dataset]) -> None:
+    """xsub and xview of the same recordings have some in train of one and test of the other."""
+    joined = JoinedDataset(parts)
+    wanted = {id_ for id_ in joined.ids("train") if any(id_ in part.ids("test") for part in parts)}
+    assert shared_ids(joined) == len(wanted) > 0
+    assert shared_ids(parts[0]) == 0
 
 
 def test_rows_labels_and_ids_follow_one_another(parts: list[Dataset], clips: np.ndarray) -> None:
