@@ -18,6 +18,7 @@ from skelpipe.manifest import Manifest
 from skelpipe.prepare.clips import ClipReader, looks_like_score
 from skelpipe.prepare.completeness import score_warning
 from skelpipe.prepare.plan import Plan, Sample
+from skelpipe.prepare.plausibility import origin_joints
 from skelpipe.prepare.run import Options, clip_shape, survey
 from skelpipe.raw.plausible import implausible, longest_track
 from skelpipe.raw.readers import FIXED_CHANNELS, RecordingReader
@@ -52,8 +53,8 @@ def look(manifest: Manifest, raw: Sequence[str | Path], options: Options) -> Loo
 
     Raises SkelpipeError where none of them can be read.
     """
-    options = options.resolved(manifest)
     seen = Look(manifest, survey(manifest, raw, options, skip_bad=True))
+    options = options.resolved(manifest)
     reader = RecordingReader(manifest, options.bodies)
     how = (options.dtype, options.profile, options.second_body, options.policies)
     clips = ClipReader(manifest, clip_shape(manifest, options), *how, skip_bad=True)
@@ -161,6 +162,10 @@ def _of_bodies(seen: Look) -> list[str]:
     return [f"bodies do not look like bodies: {'; '.join(found)}"] if found else []
 
 
+def _of_origins(seen: Look) -> list[str]:
+    return origin_joints(seen.manifest, seen.tracks)
+
+
 def _of_scores(seen: Look) -> list[str]:
     if seen.manifest.reader in FIXED_CHANNELS or "score" in seen.manifest.channels:
         return []
@@ -191,6 +196,7 @@ def _of_still_recordings(seen: Look) -> list[str]:
 CHECKS: tuple[Callable[[Look], list[str]], ...] = (
     _of_units,
     _of_bodies,
+    _of_origins,
     _of_scores,
     _of_bodies_per_frame,
     _of_still_recordings,

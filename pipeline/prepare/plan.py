@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from skelpipe.errors import RawError
-from skelpipe.manifest import SUBSETS, Fields
+from skelpipe.manifest import SUBSETS, Fields, Value
 from skelpipe.raw.labels import Segment
 from skelpipe.raw.source import RawFile
 
@@ -93,6 +93,7 @@ class Plan:
     videos: list[Video] = field(default_factory=list)
     imported: bool = False  # whether names, labels and subsets are those of other programs' files
     outside: Counter[str] = field(default_factory=Counter)  # number of ignored recordings, by reason
+    unlisted: set[Value] = field(default_factory=set)  # values of the split's field on neither of its lists
     others: int = 0  # number of files that are not recordings
     other: str = ""  # the first of them
 

@@ -15,7 +15,7 @@ from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.source import RawFile
 from skelpipe.sample_ids import name_of_sample, sample_id
 
-__all__ = ["LONGEST_ID", "make_plan", "unmatched_values"]
+__all__ = ["LONGEST_ID", "make_plan", "unmatched_split", "unmatched_values"]
 
 LONGEST_ID = LONGEST_NAME - len("_0000.motion.npy")
 LONGEST_CUT = LONGEST_NAME - len("_000000.motion.npy")  # of a recording that is cut into windows
@@ -100,6 +100,7 @@ def _find(
         subset = split.subset(fields, name)
         if subset is None:
             plan.outside[ON_NO_LIST] += 1
+            plan.unlisted.add(name if split.field == BY_ID else fields.get(split.field, ""))
             continue
         if identity in found:
             if identity not in twice:
@@ -183,6 +184,21 @@ def _require_values(manifest: Manifest, split: Split, plan: Plan) -> None:
             f"split {split.name}: no recording has a value of {split.field} that {subset} lists"
             f" ({_some(listed)}), so that the {subset} subset is empty; {meant}"
         )
+
+
+def unmatched_split(manifest: Manifest, split_name: str, plan: Plan) -> str:
+    """Return why a split finds no recording, where its lists hold no value that one has; else nothing."""
+    split = manifest.split(split_name)
+    if not plan.unlisted:
+        return ""
+    listed = (split.train or frozenset()) | (split.test or frozenset())
+    order = sorted(listed, key=str)
+    hints = [hint for value in order if (hint := _meant(manifest, split, value, plan.unlisted))]
+    meant = "; ".join(hints[:SHOWN]) or f"there are: {_some(plan.unlisted)}"
+    return (
+        f"split {split.name}: none of {plan.outside[ON_NO_LIST]:,} recordings has a value of {split.field} that"
+        f" its lists hold ({_some(listed) or 'nothing'}); {meant}"
+    )
 
 
 def unmatched_values(split: Split, seen: set[Value]) -> list[str]:

@@ -8,11 +8,12 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
 from skelpipe.raw.plausible import implausible, longest_track
-from skelpipe.raw.readers import RecordingReader
+from skelpipe.raw.readers import FIXED_CHANNELS, RecordingReader
 from skelpipe.raw.source import RawFile
 
-__all__ = ["implausible_bodies"]
+__all__ = ["implausible_bodies", "origin_joints"]
 
+NOTABLE = 0.01  # share of joints
 RECORDINGS = 32
 BYTES = 1 << 26  # of raw files: 64 MB are read in well under a second
 
@@ -32,7 +33,30 @@ def implausible_bodies(manifest: Manifest, samples: Sequence[Sample]) -> list[st
             tracks.append(longest_track(reader.read(file)).copy())
         except RawError:
             continue
-    return implausible(tracks, manifest.layout, y_down=manifest.y_down)
+    return [*implausible(tracks, manifest.layout, y_down=manifest.y_down), *origin_joints(manifest, tracks)]
+
+
+def origin_joints(manifest: Manifest, tracks: Sequence[np.ndarray]) -> list[str]:
+    """Return a sentence if many joints of bodies [F,V,3] lie exactly at the origin, where nothing says why.
+
+    One joint that always does is the origin of centred poses.
+    """
+    if manifest.missing_value is not None or manifest.reader in FIXED_CHANNELS or not manifest.own:
+        return []
+    at_origin = [~track.any(axis=2) for track in tracks if len(track)]
+    present = [zero[~zero.all(axis=1)] for zero in at_origin]
+    zero = np.concatenate(present) if present else np.zeros((0, 1), bool)
+    always = zero.all(axis=0)
+    if len(zero) and always.sum() == 1:
+        zero = zero[:, ~always]
+    count = int(zero.sum())
+    if not count or count <= NOTABLE * zero.size:
+        return []
+    share = 100 * count / zero.size
+    return [
+        f"{count:,} of {zero.size:,} joints looked at ({share:.1f} %) lie exactly at the origin: if they were not"
+        f" found, write `missing_value: 0` into the manifest of {manifest.name}"
+    ]
 
 
 def _spread(files: list[RawFile]) -> list[RawFile]:

@@ -22,12 +22,12 @@ from skelpipe.prepare.clips import ClipReader
 from skelpipe.prepare.engines import run_jobs, run_on_dask, workers_ready
 from skelpipe.prepare.name_example import example_file
 from skelpipe.prepare.plan import Plan
-from skelpipe.prepare.planner import make_plan
+from skelpipe.prepare.planner import make_plan, unmatched_split
 from skelpipe.prepare.plausibility import implausible_bodies
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
 from skelpipe.prepare.writers import DatasetWriter, open_writer
-from skelpipe.preprocess import CROSCLR, Policies, profile_writer
+from skelpipe.preprocess import CROSCLR, CTRGCN, Policies, profile_writer
 from skelpipe.progress import progress
 from skelpipe.raw.collections.formats import import_hint
 from skelpipe.raw.source import find_raw_files
@@ -219,6 +219,10 @@ def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, s
 
     Raises UsageError for options that exclude each other, SkelpipeError if there is nothing to prepare.
     """
+    if options.body_choice and options.profile == CTRGCN:
+        raise UsageError(
+            f"--body-choice {options.body_choice}: profile {CTRGCN} chooses bodies by its own rule; leave it out"
+        )
     # Refuses options that exclude each other.
     profile_writer(options.profile, options.second_body, options.resolved(manifest).policies)
     if options.untrimmed and not manifest.segments:
@@ -234,6 +238,10 @@ def survey(manifest: Manifest, raw: Sequence[str | Path], options: Options, *, s
         hint = next(filter(None, (import_hint(file.path) for file in islice(files, HINTS))), "")
         if hint:
             raise SkelpipeError(f"no recording of {manifest.name} is found under {folders}; {hint}")
+        if plan.drops:
+            raise SkelpipeError(f"all recordings of {manifest.name} under {folders} are left out: {_others(plan)}")
+        if said := unmatched_split(manifest, options.split, plan):
+            raise UsageError(said)
         raise SkelpipeError(
             f"no recording of {manifest.name} is found under {folders} ({_others(plan)});"
             f" one would be named like {example_file(manifest)}"
@@ -246,6 +254,7 @@ def _others(plan: Plan) -> str:
         f"{count} {'files' if reason == CLUTTER else 'recordings'} {reason}"
         for reason, count in plan.outside.most_common(3)
     ]
-    seen += [f"{len(plan.drops)} recordings left out"] if plan.drops else []
+    reasons = Counter(drop.reason for drop in plan.drops).most_common(SHOWN)
+    seen += [f"{count:,} left out: {reason}" for reason, count in reasons]
     example = f", such as {Path(plan.other).name}" if plan.other else ""
     return "; ".join([*seen, f"{plan.others} other files{example}"])

@@ -93,6 +93,21 @@ def test_an_undeclared_score_says_nothing_of_units(tmp_path, upright) -> None:
     assert any("channels: [x, y, score]" in line for line in report["checks"])
 
 
+def test_joints_at_the_origin_are_counted(tmp_path, upright) -> None:
+    array = upright.copy()
+    array[:, 1] = 0  # the origin of centred poses: no fault
+    array[::3, 5] = 0
+    report = run(tmp_path, [array] * 3)
+    line = next(line for line in report["checks"] if "missing_value: 0" in line)
+    assert line.startswith("30 of 2,160 joints")
+
+
+def test_one_joint_that_always_is_the_origin_is_no_fault(tmp_path, upright) -> None:
+    array = upright.copy()
+    array[:, 1] = 0
+    assert "missing_value" not in str(run(tmp_path, [array] * 3)["checks"])
+
+
 def test_what_would_be_dropped_and_what_is_odd(tmp_path, upright) -> None:
     broken = np.zeros_like(upright)
     report = run(tmp_path, [upright, broken, upright[:1].repeat(9, axis=0)])

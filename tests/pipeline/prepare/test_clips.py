@@ -285,3 +285,11 @@ def test_a_recording_of_mostly_nobody_is_noted(own, tmp_path, policy: str) -> No
     notes = {name: row["note"] for name, row in rows(tmp_path).items()}
     assert "frames show no body" in notes.pop("p1_a1")
     assert not any(notes.values())
+
+
+def test_a_rule_for_bodies_that_the_profile_does_not_obey_is_refused(own) -> None:
+    arrays = {name: poses(k, numbers=2) for k, name in enumerate(NAMES)}
+    code, _, error = own(arrays, "--profile", "ctrgcn", "--body-choice", "motion")
+    assert code == 2
+    assert "profile ctrgcn chooses bodies by its own rule" in error
+    assert own({}, "--profile", "ctrgcn", "--check")[0] == 0

@@ -234,6 +234,19 @@ def test_rows_may_name_files_by_absolute_paths(tmp_path, folder) -> None:
         make(tmp_path, "all", splits={"all": {"train": "all"}}, options={"overwrite": True}, **keys)
 
 
+def test_why_nothing_is_left_at_planning(tmp_path) -> None:
+    save(tmp_path, "p1_a1", "p2_a2")
+    lists = {"xsub": {"field": "subject", "train": [7], "test": [8]}}
+    with pytest.raises(UsageError, match=r"none of 2 recordings .* subject .*\(7, 8\); there are: 1, 2"):
+        make(tmp_path, splits=lists)
+    with pytest.raises(SkelpipeError, match=r"all recordings .* 2 left out: on the dataset's list of missing"):
+        make(tmp_path, "all", missing=["p1_a1", "p2_a2"])
+    (tmp_path / "raw" / "p1_a1.npy").rename(tmp_path / "raw" / "p1_a9.npy")
+    (tmp_path / "raw" / "p2_a2.npy").unlink()
+    with pytest.raises(SkelpipeError, match=r"1 left out: its name says class 9; the dataset's are"):
+        make(tmp_path, "all", options={"skip_bad": True})
+
+
 SPLITS = {
     "octal": ({"field": "subject", "train": [8]}, "YAML reads 010 as the octal number 8: write 10"),
     "suffix": (
