@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from skelpipe.cli.command import Command
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD, card_digest
 from skelpipe.dataset.tar_shard import TAIL, Geometry
@@ -39,6 +40,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def words_override_defaults() -> Iterator[None]:
+    """Let the last value of an option count: fixtures give defaults, and a test's own words follow them.
+
+    That a command refuses several values is tested in tests/pipeline/cli/test_command.py.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Command, "refuse_several", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Datasets small enough to train on in seconds: clips of one action, and untrimmed videos with two actions."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
-from skelpipe.cli.command import Command
 from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
@@ -24,17 +23,6 @@ VIDEOS = {"0002-L": 230, "0003-M": 205, "0004-R": 240, "0291-M": 220, "0292-L": 
 ROWS = "3,21,90,2\n7,111,180,2\n3,186,200,1\n"  # of a label file: class, first and last frame, confidence
 TWO_BODIES = slice(60, 100)  # frames that show a second body
 FRAMES = 10  # of a clip
-
-
-@pytest.fixture(autouse=True, scope="session")
-def words_override_defaults() -> Iterator[None]:
-    """Let the last value of an option count: fixtures give defaults, and a test's own words follow them.
-
-    That a command refuses several values is tested in tests/pipeline/cli/test_command.py.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Command, "refuse_several", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,14 @@ def test_shared_options_are_the_same_everywhere() -> None:
     seen: dict[str, tuple] = {}
     for command in main.commands.values():
         for option in command.params:
-            if option.name in {"shards", "view", "seed", "device", "workers", "as_json"}:
+            if isinstance(option, click.Option) and option.name in {
+                "shards",
+                "view",
+                "seed",
+                "device",
+                "workers",
+                "as_json",
+            }:
                 facts = (option.opts, option.help, option.default, option.envvar)
                 assert seen.setdefault(option.name, facts) == facts
     assert {"shards", "workers", "as_json"} <= set(seen)

@@ -19,7 +19,7 @@ REFUSES = Command.refuse_several
 
 @pytest.fixture(autouse=True)
 def refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo what the fixtures of the tests of scripts change for a whole session."""
+    """Undo what tests/conftest.py changes for a whole session."""
     monkeypatch.setattr(Command, "refuse_several", REFUSES)
 
 
