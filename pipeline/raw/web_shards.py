@@ -18,7 +18,6 @@ from typing import IO, Any, NamedTuple
 
 import braceexpand
 import numpy as np
-from webdataset.tariterators import base_plus_ext
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.npy import read_array_or_archive
@@ -106,6 +105,8 @@ def is_web_shard(name: str) -> bool:
 
 def key_and_suffix(member: str) -> tuple[str, str] | None:
     """Return the key of a member's sample and the suffix, in lower case; None for a member of no sample."""
+    from webdataset.tariterators import base_plus_ext  # imports torch, which preparing does without
+
     key, suffix = base_plus_ext(member)
     return None if key is None or HIDDEN.search(member) else (key, suffix.lower())
 

@@ -65,6 +65,16 @@ def test_help_answers_at_once() -> None:
     assert "Commands:" in done.stdout
 
 
+def test_preparing_does_without_torch() -> None:
+    """Importing torch takes seconds and 200 MB, in every worker."""
+    code = (
+        "import sys, skelpipe.manifest_file, skelpipe.prepare.report, skelpipe.prepare.import_plan\n"
+        "sys.exit(f'imported {found}' if (found := {'torch', 'webdataset'} & set(sys.modules)) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_prepare_to_info_with_defaults_only(run, raw_folder, ntu_names, tmp_path) -> None:
     raw_folder(ntu_names(), folder="raw/ntu60")
     assert run(*PREPARE).exit_code == 0

@@ -36,7 +36,7 @@ def test_a_named_format_without_its_files(tmp_path, format_name: str) -> None:
         find_contents(request(tmp_path), format_name)
 
 
-@pytest.mark.parametrize("name", ["NTU60_CS.npz.zip", "train_data.npy.gz", "data.tar"])
+@pytest.mark.parametrize("name", ["NTU60_CS.npz.zip", "train_data.npy.gz"])
 def test_packed_files_are_to_be_unpacked(tmp_path, name: str) -> None:
     (tmp_path / name).write_bytes(b"packed")
     wanted = Request([RawFile(name, str(tmp_path / name), 6)])
