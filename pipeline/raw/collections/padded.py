@@ -18,16 +18,16 @@ def one_of(array: np.ndarray, axes: tuple[str, ...], position: int) -> np.ndarra
     return one.transpose([left.index(axis) for axis in ("T", "M", "V", "C")])
 
 
-def padded_recording(array: np.ndarray, form: Form, name: str, *, pixels: bool = False) -> Recording:
+def padded_recording(array: np.ndarray, form: Form, name: str) -> Recording:
     """Return an array [T,M,V,C] as a recording, read as `recorded` does.
 
     If the form says `padded`, its length is that of the last frame that is not zero. A joint whose coordinates and
-    score all are zero was not found: pose estimators write it so; with `pixels` also one without a score.
+    score all are zero was not found: pose estimators write it so.
     """
     if form.padded:
         shown = np.flatnonzero(np.any(array, axis=(1, 2, 3)))
         array = array[: shown[-1] + 1 if len(shown) else 0]
-    if "score" in form.channels or pixels:
+    if "score" in form.channels:
         lost = ~np.any(array, axis=3)
         if lost.any():
             array = array.astype(np.result_type(array.dtype, np.float16))

@@ -79,7 +79,7 @@ def index_pyskl(request: Request) -> Contents:
     (joints, axes) = next(iter(shapes))
     channels = _channels(entries, axes, request)
     flat = "z" not in (channels or SOLID)
-    if flat or "score" in channels:
+    if "score" in channels:
         notes = (*notes, "joints at zero with a score of 0 were not found: --missing-joints says what they become")
     return Contents(
         reader="pyskl-pkl",
@@ -91,7 +91,7 @@ def index_pyskl(request: Request) -> Contents:
         channels=channels,
         units="pixels" if flat else "metres",
         y_down=flat,
-        missing_joints="interpolated" if flat or "score" in channels else "refused",
+        missing_joints="interpolated" if "score" in channels else "refused",
         padded=False,  # `total_frames` is the length of an array
         split=split,
         outside=outside,
@@ -115,8 +115,7 @@ def read_pyskl(file: RawFile, form: Form) -> Recording:
                 f"{name}: keypoint_score has the shape {list(score.shape)}, keypoint {list(array.shape)}"
             )
         array = np.concatenate([array, np.asarray(score)[..., None]], axis=3)
-    flat = bool(form.channels) and "z" not in form.channels
-    return padded_recording(array.transpose(1, 0, 2, 3), form, name, pixels=flat)
+    return padded_recording(array.transpose(1, 0, 2, 3), form, name)
 
 
 def _looks_like(file: RawFile) -> bool:
