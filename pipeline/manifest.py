@@ -181,6 +181,11 @@ class Manifest:
     padded: bool = True
 
     @property
+    def imported(self) -> bool:
+        """Whether `skelpipe import` made it, which has options where a file of a manifest has keys."""
+        return self.suffixes == ("",)
+
+    @property
     def stored_channels(self) -> tuple[str, ...]:
         """The channels of a clip: x, y and z (0 in 2D poses), and the score where the files hold one."""
         return ("x", "y", "z", "score") if "score" in self.channels else ("x", "y", "z")

@@ -82,7 +82,7 @@ def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], la
         case AxisMask():
             return f"{', '.join(AXES[i] for i, keep in enumerate(drawn['keep'].tolist()) if not keep)} is zero"
         case GaussianNoise():
-            return f"standard deviation {float(drawn['scale']):.3g} m"
+            return f"standard deviation {float(drawn['scale']):.3g}, in the units of the positions"
         case GaussianBlur():
             return f"sigma {float(drawn['sigma']):.2f} frames{'' if op.normalise else ', kernel not normalised'}"
         case JointMask():

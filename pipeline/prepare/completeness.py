@@ -96,7 +96,10 @@ def score_warning(manifest: Manifest, like_score: int, clips: int) -> str | None
     if not like_score or like_score < FEWEST_LIKE_SCORE * clips:
         return None
     where = "" if like_score >= clips else f" in {like_score:,} of {clips:,} clips"
+    write = f"write channels: [x, y, score] into the manifest of {manifest.name}"
+    if manifest.imported:
+        write = "say --channels x,y,score"
     return (
-        f"the third number of each joint lies in 0 to 1{where}, or little above, as scores do: if it is one, write"
-        f" channels: [x, y, score] into the manifest of {manifest.name}; it is used as z now"
+        f"the third number of each joint lies in 0 to 1{where}, or little above, as scores do: if it is one,"
+        f" {write}; it is used as z now"
     )

@@ -33,7 +33,10 @@ def implausible_bodies(manifest: Manifest, samples: Sequence[Sample]) -> list[st
             tracks.append(longest_track(reader.read(file)).copy())
         except RawError:
             continue
-    return [*implausible(tracks, manifest.layout, y_down=manifest.y_down), *origin_joints(manifest, tracks)]
+    return [
+        *implausible(tracks, manifest.layout, y_down=manifest.y_down, by_options=manifest.imported),
+        *origin_joints(manifest, tracks),
+    ]
 
 
 def origin_joints(manifest: Manifest, tracks: Sequence[np.ndarray]) -> list[str]:
@@ -43,7 +46,7 @@ def origin_joints(manifest: Manifest, tracks: Sequence[np.ndarray]) -> list[str]
     """
     if manifest.missing_value is not None or manifest.reader in FIXED_CHANNELS or not manifest.own:
         return []
-    at_origin = [~track.any(axis=2) for track in tracks if len(track)]
+    at_origin: list[np.ndarray] = [np.logical_not(track.any(axis=2)) for track in tracks if len(track)]
     present = [zero[~zero.all(axis=1)] for zero in at_origin]
     zero = np.concatenate(present) if present else np.zeros((0, 1), bool)
     always = zero.all(axis=0)
@@ -53,9 +56,14 @@ def origin_joints(manifest: Manifest, tracks: Sequence[np.ndarray]) -> list[str]
     if not count or count <= NOTABLE * zero.size:
         return []
     share = 100 * count / zero.size
+    write = (
+        "say --missing-value 0"
+        if manifest.imported
+        else f"write `missing_value: 0` into the manifest of {manifest.name}"
+    )
     return [
         f"{count:,} of {zero.size:,} joints looked at ({share:.1f} %) lie exactly at the origin: if they were not"
-        f" found, write `missing_value: 0` into the manifest of {manifest.name}"
+        f" found, {write}"
     ]
 
 

@@ -30,13 +30,16 @@ def longest_track(recording: Recording) -> np.ndarray:
     return recording.xyz[recording.ids == ids[counts.argmax()]] if len(ids) else recording.xyz
 
 
-def implausible(tracks: Sequence[np.ndarray], body: Layout, *, y_down: bool = False) -> list[str]:
+def implausible(
+    tracks: Sequence[np.ndarray], body: Layout, *, y_down: bool = False, by_options: bool = False
+) -> list[str]:
     """Return what is not as in a human body, in sentences, and what would mend it; nothing if all is well.
 
     `tracks` holds the poses [F,V,3] of one body in each of some recordings, y upwards; a joint that was not found
     is NaN or at the origin. Poses whose z is 0 throughout are 2D. `y_down` says that y had to be reversed to point
-    upwards. Looked at are: mirrored bones of different length, bones whose length varies over time (3D only), and
-    the head below the hips; each as the median over recordings.
+    upwards. With `by_options` the advice names options of `skelpipe import` instead of keys of a manifest. Looked
+    at are: mirrored bones of different length, bones whose length varies over time (3D only), and the head below
+    the hips; each as the median over recordings.
     """
     poses = [_seen(track) for track in tracks if len(track)]
     poses = [pose for pose in poses if np.isfinite(pose).any()]
@@ -48,15 +51,16 @@ def implausible(tracks: Sequence[np.ndarray], body: Layout, *, y_down: bool = Fa
     if not said:
         return []
     if fitting := _fitting(poses, body, found, flat=flat):
-        advice = (
-            f"the joints are rather in the order of layout {fitting}: write `layout: {fitting}` in the manifest"
-        )
+        write = f"say --layout {fitting}" if by_options else f"write `layout: {fitting}` in the manifest"
+        advice = f"the joints are rather in the order of layout {fitting}: {write}"
     elif not found.proportions_fit:
         advice = f"is the order of the joints that of layout {body.name}? `skelpipe info --layout NAME` lists it"
     elif y_down:
-        advice = "does y grow upwards in the files? Then leave out `y: down` in the manifest"
+        write = "say --y up" if by_options else "leave out `y: down` in the manifest"
+        advice = f"does y grow upwards in the files? Then {write}"
     else:
-        advice = "does y grow downwards in the files? Then write `y: down` in the manifest"
+        write = "say --y down" if by_options else "write `y: down` in the manifest"
+        advice = f"does y grow downwards in the files? Then {write}"
     return [*said, advice]
 
 

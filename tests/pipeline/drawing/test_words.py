@@ -59,7 +59,11 @@ def mix(kind: str) -> dict[str, Tensor]:
         (TemporalFlip(), OFF, "off"),
         (AxisMask(), {"keep": torch.tensor([[1.0, 0, 1]])}, "y is zero"),
         (AxisMask(), {"keep": torch.ones(1, 3)}, "off"),
-        (GaussianNoise(), {"scale": torch.tensor([0.05])}, "standard deviation 0.05 m"),
+        (
+            GaussianNoise(),
+            {"scale": torch.tensor([0.05])},
+            "standard deviation 0.05, in the units of the positions",
+        ),
         (GaussianNoise(), {"scale": torch.tensor([0.0])}, "off"),
         (GaussianBlur(), {**ON, "sigma": torch.tensor([1.234])}, "sigma 1.23 frames"),
         (
