@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
+from skelpipe.foreign.shards import ForeignShards, ShardForm
+from skelpipe.skeleton import layout
 
 
 @pytest.fixture
@@ -44,3 +46,16 @@ def test_shards_of_a_bucket(shards, store, proxy) -> None:
     assert broken.times == 0
     assert imported(f"{folder}/?{options}", "out/folder") == wanted
     assert sorted(path.name for path in Path("out").iterdir()) == ["folder", "pattern"]
+
+
+def test_shards_of_a_bucket_are_trained_on_directly(shards, store, proxy) -> None:
+    folder, _, options = store.url("gym", port=proxy.port).partition("?")
+    form = ShardForm(layout("kinect-v2-25"), 64)
+    remote = ForeignShards({"train": [f"{folder}/train-{{0..1}}.tar?{options}"]}, form)
+    local = ForeignShards({"train": ["gym/train-{0..1}.tar"]}, form)
+    assert remote.digest == local.digest
+    assert remote.labels("train").tolist() == [0, 1]
+    rows = np.arange(2)
+    assert np.array_equal(
+        remote.reader("train", "joint").gather(rows), local.reader("train", "joint").gather(rows)
+    )
