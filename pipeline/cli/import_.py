@@ -5,7 +5,17 @@ from pathlib import Path
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
+from skelpipe.cli.options import (
+    container_option,
+    dtype_option,
+    errors_as_messages,
+    json_option,
+    on_error_option,
+    overwrite_option,
+    policy_options,
+    shard_size_option,
+    workers_option,
+)
 from skelpipe.cli.prepare import show_report
 
 __all__ = ["import_"]
@@ -81,32 +91,12 @@ __all__ = ["import_"]
     type=click.Choice(["crosclr", "ctrgcn", "stored"]),
     help="Preprocessing; stored: clips as they are in the files [default: crosclr, or what had made the files].",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Type of the stored numbers.",
-)
-@click.option(
-    "--container",
-    type=click.Choice(["shards", "hdf5", "both"]),
-    default="shards",
-    show_default=True,
-    help="Containers: WebDataset tars, one HDF5 file per subset, or both; the digest is the same.",
-)
-@click.option(
-    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="For a damaged recording: stop, or skip it and list it with its reason in samples.parquet.",
-)
+@dtype_option
+@container_option("--container")
+@shard_size_option
+@on_error_option
 @click.option("--dry-run", is_flag=True, help="Only report what would be imported.")
-@click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings.")
+@overwrite_option
 @click.option(
     "--work",
     metavar="DIR",

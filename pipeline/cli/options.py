@@ -14,13 +14,18 @@ from skelpipe.errors import SkelpipeError, UsageError
 
 __all__ = [
     "cache_options",
+    "container_option",
     "device_option",
+    "dtype_option",
     "errors_as_messages",
     "json_option",
+    "on_error_option",
+    "overwrite_option",
     "policy_options",
     "resolve_shards",
     "seed_option",
     "several_shards_option",
+    "shard_size_option",
     "shards_option",
     "unresolved_shards_option",
     "view_option",
@@ -132,6 +137,41 @@ _cache_size = click.option(
 def cache_options(command: F) -> F:
     """Add the options `cache: Path | None` and `cache_size: int | None`, as `Dataset.open` takes them."""
     return _cache_folder(_cache_size(command))
+
+
+# Of the commands that write datasets.
+shard_size_option = click.option(
+    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
+)
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the stored numbers; float16 needs half the space and rounds to about a millimetre.",
+)
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="For a damaged recording: stop, or skip it and list it with its reason in samples.parquet.",
+)
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings."
+)
+
+
+def container_option(flag: str) -> Callable[[F], F]:
+    """Return the option `container`; `flag` is its name, as `--format` is the form of the files in an import."""
+    return click.option(
+        flag,
+        "container",
+        type=click.Choice(["shards", "hdf5", "both"]),
+        default="shards",
+        show_default=True,
+        help="Containers: WebDataset tars, one HDF5 file per subset, or both; the digest is the same.",
+    )
 
 
 _body_choice = click.option(

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, policy_options, workers_option
+from skelpipe.cli.options import (
+    container_option,
+    dtype_option,
+    errors_as_messages,
+    json_option,
+    on_error_option,
+    overwrite_option,
+    policy_options,
+    shard_size_option,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from skelpipe.manifest import Manifest
@@ -63,9 +73,7 @@ SHOWN = 5
 @click.option("--frames", type=click.IntRange(min=2), default=64, show_default=True, help="Frames per clip.")
 @click.option("--bodies", type=click.IntRange(min=1), help="Bodies per clip [default: those of the dataset].")
 @policy_options
-@click.option(
-    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Samples per shard."
-)
+@shard_size_option
 @click.option(
     "--profile",
     type=click.Choice(["crosclr", "ctrgcn"]),
@@ -80,33 +88,14 @@ SHOWN = 5
     show_default=True,
     help="Content of body 2 in a clip of one body (copy: profile ctrgcn only).",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Type of the stored numbers; float16 needs half the space and rounds to about a millimetre.",
-)
-@click.option(
-    "--format",
-    "container",
-    type=click.Choice(["shards", "hdf5", "both"]),
-    default="shards",
-    show_default=True,
-    help="Containers: WebDataset tars, one HDF5 file per subset, or both; the digest is the same.",
-)
+@dtype_option
+@container_option("--format")
 @click.option(
     "--untrimmed",
     is_flag=True,
     help="Also store whole videos with one label per frame (PKU-MMD), for segmentation.",
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="For a damaged recording: stop, or skip it and list it with its reason in samples.parquet.",
-)
+@on_error_option
 @click.option(
     "--dry-run", is_flag=True, help="Only report what would be prepared, from file names and label files."
 )
@@ -121,7 +110,7 @@ SHOWN = 5
     metavar="FILE",
     help="With --check: page (.html) or animation (.gif) to draw [default: OUT-check.html].",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings.")
+@overwrite_option
 @click.option(
     "--engine",
     type=click.Choice(["processes", "dask"]),
