@@ -15,7 +15,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from skelpipe.dataset.tar_shard import Geometry, check_shard
 from skelpipe.errors import DatasetError
 
-__all__ = ["WebShard", "web_pipeline"]
+__all__ = ["WebShard", "draw_seed", "web_pipeline"]
 
 Stage = Iterator[dict[str, Any]]
 
@@ -40,7 +40,7 @@ def web_pipeline(
     divided: bool = True,
 ) -> FluidWrapper:
     """Return the pipeline that `skelpipe.dataset.Dataset.webdataset` describes."""
-    pipeline, draw = FluidWrapper(_InOrder(tuple(shards))), _seed(seed, epoch)
+    pipeline, draw = FluidWrapper(_InOrder(tuple(shards))), draw_seed(seed, epoch)
     if shuffle:
         pipeline.append(shuffled(len(shards), initial=len(shards), seed=draw))
     if divided:
@@ -127,6 +127,6 @@ class _Bytes(io.RawIOBase):
         return len(piece)
 
 
-def _seed(seed: int, epoch: int) -> int:
+def draw_seed(seed: int, epoch: int) -> int:
     """Return one number for both; an epoch's number is far below 2^32."""
     return (seed << 32) + epoch

@@ -17,6 +17,7 @@ from webdataset.compat import FluidWrapper
 from webdataset.filters import shuffle as shuffled
 
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.web_pipeline import draw_seed
 from skelpipe.dataset.web_rows import WebRows, shards_at_once
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.files import canonical_json
@@ -224,7 +225,7 @@ class ForeignShards(Dataset):
         self.shards(subset)
         labels = np.array(self._numbers[subset], np.int64)
         chosen = tuple(self._found[subset] if shards is None else (self._found[subset][n] for n in shards))
-        pipeline, draw = FluidWrapper(_Listed(chosen)), (seed << 32) + epoch
+        pipeline, draw = FluidWrapper(_Listed(chosen)), draw_seed(seed, epoch)
         if shuffle:
             pipeline.append(shuffled(len(labels), initial=len(labels), seed=draw))
         if shards is None:

@@ -1,11 +1,8 @@
 """Arrays of .npy and .npz files, mapped into memory: any row of a file of any size is read without the others."""
 
-import io
-import math
 import mmap
 import os
 import struct
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,13 +12,11 @@ import numpy as np
 from isal import isal_zlib
 
 from skelpipe.errors import RawError
+from skelpipe.raw.npy import read_array
 
 __all__ = ["check_npz", "is_npy", "map_file", "map_npy", "map_npz", "npy_array"]
 
 MAGIC = b"\x93NUMPY"
-HEADER = 1 << 14  # bytes; numpy refuses longer headers
-VERSIONS = ((1, 0), (2, 0), (3, 0))
-UNREADABLE = (ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError)
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
 ENCRYPTED = 1
@@ -63,29 +58,7 @@ def map_npy(path: str) -> np.ndarray:
 
 def npy_array(content: memoryview, name: str) -> np.ndarray:
     """Return the array in the bytes of an .npy file, a view of them."""
-    file = io.BytesIO(bytes(content[:HEADER]))
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in VERSIONS:
-            raise ValueError(f"its version {version} is unknown")
-        # Version 3 differs from 2 only in the spelling of field names, and arrays with fields are refused.
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_columns, dtype = read(file)
-    except UNREADABLE as error:
-        first = str(error).partition("\n")[0][:200]
-        raise RawError(f"{name}: no .npy array, or one that is damaged: {first}") from None
-    if dtype.hasobject:
-        raise RawError(f"{name}: the array holds Python objects, which are not loaded; save it as numbers")
-    offset, expected = file.tell(), math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or len(content) - offset != expected:
-        cut_off = " (cut off in download?)" if len(content) - offset < expected else ""
-        raise RawError(
-            f"{name}: {expected} bytes are expected for {dtype} of shape {list(shape)},"
-            f" found {len(content) - offset}{cut_off}"
-        )
-    if not expected:
-        return np.zeros(shape, dtype)
-    return np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F" if by_columns else "C")
+    return read_array(np.asarray(content), name, "array")
 
 
 def map_npz(path: str) -> Mapping[str, np.ndarray]:

@@ -22,6 +22,7 @@ ARCHIVE = b"PK\x03\x04"
 BROKEN = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
 IN_MANIFEST = "name one in the manifest as array"
 MOST_BYTES = 1 << 30  # of one array
+LONGEST_REASON = 200  # characters of numpy's message
 
 
 def read_npy(text: np.ndarray, name: str, form: Form) -> Recording:
@@ -64,8 +65,8 @@ def _member(content: np.ndarray, key: str, name: str, advice: str) -> np.ndarray
         raise RawError(f"{name}: no .npy or .npz file, or one that is damaged: {_first_line(error)}") from None
 
 
-def read_array(content: np.ndarray, name: str) -> np.ndarray:
-    """Return the array of an .npy file, a view of the file's bytes."""
+def read_array(content: np.ndarray, name: str, what: str = "file") -> np.ndarray:
+    """Return the array of an .npy file, a view of the file's bytes; `what` they are is said in messages."""
     if len(content) == 0:
         raise RawError(f"{name}: the file is empty")
     file = io.BytesIO(bytes(content[:HEADER]))
@@ -77,7 +78,7 @@ def read_array(content: np.ndarray, name: str) -> np.ndarray:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(file)
     except UNREADABLE as error:
-        raise RawError(f"{name}: no .npy file, or one that is damaged: {_first_line(error)}") from None
+        raise RawError(f"{name}: no .npy {what}, or one that is damaged: {_first_line(error)}") from None
     if dtype.hasobject:
         raise RawError(f"{name}: the array holds Python objects, which are not loaded; save it as floats")
     offset, expected = file.tell(), math.prod(shape) * dtype.itemsize
@@ -90,8 +91,8 @@ def read_array(content: np.ndarray, name: str) -> np.ndarray:
     try:
         return np.ndarray(shape, dtype, content, offset, order="F" if by_columns else "C")
     except UNREADABLE as error:  # sizes or a number of axes beyond what numpy supports
-        raise RawError(f"{name}: no .npy file, or one that is damaged: {_first_line(error)}") from None
+        raise RawError(f"{name}: no .npy {what}, or one that is damaged: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+    return str(error).partition("\n")[0][:LONGEST_REASON]

@@ -201,10 +201,7 @@ class _Machine:
         self.stack.append(value)
 
     def pop(self) -> Any:
-        value = self.stack.pop()
-        if isinstance(value, _Mark):
-            raise _DamageError("a damaged pickle: a value is missing")
-        return _plain(value)
+        return _plain(self.pop_raw())
 
     def pop_raw(self) -> Any:
         """Return the top of the stack; long texts and bytes stay as they are in the file."""
@@ -215,17 +212,10 @@ class _Machine:
 
     def to_mark(self) -> list[Any]:
         """Remove and return everything above the last mark."""
-        stack = self.stack
-        at = len(stack) - 1
-        while not isinstance(stack[at], _Mark):
-            at -= 1
-            if at < 0:
-                raise _DamageError("a damaged pickle: a mark is missing")
-        values = [_plain(value) for value in stack[at + 1 :]]
-        del stack[at:]
-        return values
+        return [_plain(value) for value in self.to_mark_raw()]
 
     def to_mark_raw(self) -> list[Any]:
+        """Do the same; long texts and bytes stay as they are in the file."""
         stack = self.stack
         at = len(stack) - 1
         while not isinstance(stack[at], _Mark):
