@@ -34,7 +34,7 @@ from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.yaml_reader import Section, described, parse_yaml, read_yaml
 
-__all__ = ["channel_names", "load_manifest"]
+__all__ = ["axis_letters", "channel_names", "load_manifest"]
 
 KEYS = (
     *("name", "title", "reader", "layout", "bodies", "name_pattern", "suffix", "strict_names", "label"),
@@ -48,6 +48,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 AXES = {"N": "recordings", "T": "frames", "V": "joints", "M": "bodies", "C": "numbers per joint"}
 CHANNELS = ("x", "y", "z", "score", "unused")
 SCORES = ("score", "scores", "confidence", "conf", "visibility", "probability", "prob", "likelihood", "certainty")
+AXES_RULE = "T, V and C are expected once each, M and N at most once"
 DEFAULT_LABEL = "action"
 UNLABELLED = "none"  # the value of the key `label` in a dataset without labels
 EVERYTHING = "all"  # the value of a subset that holds all recordings
@@ -220,15 +221,22 @@ def _axes(top: Section, reader: str) -> tuple[str, ...]:
     if "axes" not in top.content:
         return ()
     said = top.content["axes"]
-    words = top.texts("axes") if isinstance(said, list) else top.text("axes").replace(",", " ").split()
-    axes = tuple("".join(words).upper())
+    axes = axis_letters(
+        ",".join(top.texts("axes")) if isinstance(said, list) else top.text("axes"), top.at("axes")
+    )
     if reader in FIXED_CHANNELS:
         raise UsageError(f"{top.at('axes')}: the files of reader {reader} are text, which has no axes")
+    return axes
+
+
+def axis_letters(said: str, where: str) -> tuple[str, ...]:
+    """Return the letters of axes such as `T,V,C`, with or without commas; a UsageError starts with `where`."""
+    axes = tuple("".join(said.upper().replace(",", " ").split()))
     known = ", ".join(f"{letter} {meaning}" for letter, meaning in AXES.items())
     if wrong := next((letter for letter in axes if letter not in AXES), None):
-        raise UsageError(f"{top.at('axes')}: there is no axis {wrong!r}; there are: {known}")
+        raise UsageError(f"{where}: there is no axis {wrong!r}; there are: {known}; {AXES_RULE}")
     if len(set(axes)) != len(axes) or not {"T", "V", "C"} <= set(axes):
-        raise UsageError(f"{top.at('axes')}: T, V and C are expected once each, M and N at most once ({known})")
+        raise UsageError(f"{where}: {AXES_RULE} ({known})")
     return axes
 
 

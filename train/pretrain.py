@@ -109,7 +109,7 @@ def open_datasets(asked: PretrainOptions) -> Dataset:
 def open_foreign(asked: PretrainOptions, recipe: PretrainRecipe) -> Dataset:
     """Return shards that others wrote as a dataset; UsageError where the command does not say what they hold."""
     from skelpipe.foreign import ForeignShards, ShardForm
-    from skelpipe.manifest_file import channel_names
+    from skelpipe.manifest_file import axis_letters, channel_names
     from skelpipe.raw.web_shards import WebFields
 
     if not all(map(is_web_shard, asked.shards)):
@@ -120,14 +120,11 @@ def open_foreign(asked: PretrainOptions, recipe: PretrainRecipe) -> Dataset:
         raise UsageError("give --layout, the layout of the joints in these shards, such as --layout kinect-v2-25")
     if asked.weight:
         raise UsageError("--weight is for several datasets: an epoch of shards has every clip once")
-    letters = tuple((asked.axes or "").upper().replace(",", "").replace(" ", ""))
-    if letters and (len(set(letters)) != len(letters) or not {*"TVC"} <= {*letters} <= {*"NCTVM"}):
-        raise UsageError(f"--axes {asked.axes}: T, V and C are expected, N and M at most, each once")
     form = ShardForm(
         layout_named(asked.layout),
         recipe.frames,
         WebFields(asked.array, asked.label),
-        letters,
+        axis_letters(asked.axes, f"--axes {asked.axes}") if asked.axes else (),
         channel_names(asked.channels.replace(",", " ").split(), "--channels") if asked.channels else (),
         asked.bodies,
     )

@@ -145,22 +145,19 @@ def import_(
     choice, the error says what to write. Like prepare, the same command continues after an interruption.
     """
     from skelpipe.errors import UsageError
-    from skelpipe.manifest_file import channel_names
+    from skelpipe.manifest_file import axis_letters, channel_names
     from skelpipe.prepare import FORMATS, write_dataset
     from skelpipe.prepare.import_fetch import fetched
     from skelpipe.prepare.import_plan import Wishes, plan_import
     from skelpipe.prepare.report import plan_report, preparation_report
     from skelpipe.storage import local_folder, open_filesystem
 
-    letters = tuple("".join(axes.upper().replace(",", " ").split())) if axes else ()
-    if letters and (len(set(letters)) != len(letters) or not {"T", "V", "C"} <= set(letters) <= set("NCTVM")):
-        raise UsageError(f"--axes {axes}: T, V and C are expected, N and M at most, each once")
     wishes = Wishes(
         format=format_name,
         split=split,
         subset=subset,
         layout=layout,
-        axes=letters,
+        axes=axis_letters(axes, f"--axes {axes}") if axes else (),
         channels=channel_names(channels.replace(",", " ").split(), "--channels") if channels else (),
         label_column=label_column,
         name=name,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
 
+from skelpipe.errors import UsageError
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
@@ -16,11 +17,14 @@ __all__ = [
     "Entry",
     "ImportFormat",
     "Request",
+    "array_axes",
     "split_of_path",
+    "subset_of_file",
     "subset_of_name",
     "words",
 ]
 
+ONE_BODY = 3  # axes of the array of one body
 SUBSET_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "test", "testing"), "test"),
@@ -128,6 +132,30 @@ def subset_of_name(name: str) -> str | None:
     """Return the subset that the words of a name say (`val_data.npy`: test), or None."""
     found = {SUBSET_WORDS[word] for word in words(name) if word in SUBSET_WORDS}
     return found.pop() if len(found) == 1 else None
+
+
+def subset_of_file(file: RawFile, request: Request, lacking: str = "") -> str:
+    """Return the subset that the user says, or else the file's name; UsageError if neither does.
+
+    `lacking` is what else the file does not say, for the message.
+    """
+    subset = request.subset or subset_of_name(PurePath(file.relative).name)
+    if subset is None:
+        raise UsageError(
+            f"{file.path}: {lacking}its name says neither train nor val nor test: say with --subset train or test"
+            " what it is"
+        )
+    return subset
+
+
+def array_axes(shape: tuple[int, ...], request: Request, where: str) -> list[str]:
+    """Return the axes of one recording's array: the declared ones, else T,V,C or T,M,V,C by their number."""
+    axes = [axis for axis in request.axes if axis != "N"] or list("TVC" if len(shape) == ONE_BODY else "TMVC")
+    if len(shape) != len(axes):
+        raise UsageError(
+            f"{where}: the shape {list(shape)} is not {','.join(axes)}: declare the order, such as --axes M,T,V,C"
+        )
+    return axes
 
 
 def split_of_path(path: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.raw.collections.contents import Contents, Request
+from skelpipe.raw.collections.contents import Contents, Request, array_axes
 from skelpipe.raw.collections.folders import is_metadata, organised
 from skelpipe.raw.mapped_arrays import is_npy, map_npy
 from skelpipe.raw.source import RawFile
@@ -16,7 +16,6 @@ __all__ = ["claims_hub", "index_hub"]
 # What the arrays of a whole dataset are called: the other formats'.
 OTHERS = re.compile(r".*(data(_joints?|_bones?|_motion)*|_joint|_position|_motion|_bone|labels?)", re.IGNORECASE)
 XYZ = 3
-ONE_BODY = 3  # axes of the array of one body
 
 
 def claims_hub(request: Request) -> bool:
@@ -32,12 +31,7 @@ def index_hub(request: Request) -> Contents:
         raise UsageError(f"{request.files[0].path}: no .npy file with a recording is found")
     first = found.entries[0].file
     shape = map_npy(first.path).shape
-    axes = [axis for axis in request.axes if axis != "N"] or list("TVC" if len(shape) == ONE_BODY else "TMVC")
-    if len(shape) != len(axes):
-        raise UsageError(
-            f"{first.path}: the shape {list(shape)} is not {','.join(axes)}: declare the order, such as"
-            " --axes M,T,V,C"
-        )
+    axes = array_axes(shape, request, first.path)
     sizes = dict(zip(axes, shape, strict=True))
     joints = sizes["V"]
     if sizes["C"] != len(request.channels or range(min(sizes["C"], XYZ))):

@@ -10,13 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from skelpipe.errors import RawError, UsageError
-from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, Request, subset_of_name
+from skelpipe.raw.collections.contents import UNLABELLED, Contents, Entry, Request, subset_of_file
 from skelpipe.raw.collections.labels import texts_of
 from skelpipe.raw.collections.padded import padded_recording
 from skelpipe.raw.form import Form
@@ -185,13 +184,7 @@ def _subsets(
 ) -> tuple[str, Mapping[str, str] | str, tuple[str, ...]]:
     """Return the name of the split and the subset of each name, or the subset of all."""
     if lists is None:
-        subset = request.subset or subset_of_name(PurePath(file.relative).name)
-        if subset is None:
-            raise UsageError(
-                f"{file.path}: has no lists of splits, and its name says neither train nor val nor test: say with"
-                " --subset train or test what it is"
-            )
-        return request.split or "", subset, ()
+        return request.split or "", subset_of_file(file, request, "has no lists of splits, and "), ()
     pairs = _pairs(lists)
     if not pairs:
         raise RawError(f"{file.path}: split: lists of train and val or test are expected, found {_keys(lists)}")

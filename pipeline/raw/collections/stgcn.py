@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe.errors import RawError, UsageError
-from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of_path, subset_of_name
+from skelpipe.raw.collections.contents import Contents, Entry, Request, split_of_path, subset_of_file
 from skelpipe.raw.collections.labels import labels_of, texts_of
 from skelpipe.raw.collections.padded import one_of, padded_recording
 from skelpipe.raw.form import Form
@@ -100,12 +100,7 @@ def _index(request: Request, pattern: re.Pattern[str], reader: str, kind: str, *
     seen: dict[str, str] = {}
     labels: set[int] = set()
     for file in arrays:
-        subset = request.subset or subset_of_name(PurePath(file.relative).name)
-        if subset is None:
-            raise UsageError(
-                f"{file.path}: its name says neither train nor val nor test: say with --subset train or test what"
-                " it is"
-            )
+        subset = subset_of_file(file, request)
         if subset in seen:
             raise UsageError(
                 f"{file.path}: the {subset} subset is already {seen[subset]}: give the files of one split only"

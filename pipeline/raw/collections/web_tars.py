@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from skelpipe import manifests
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.axes import arranged, recorded
-from skelpipe.raw.collections.contents import Contents, Entry, Request, subset_of_name
+from skelpipe.raw.collections.contents import Contents, Entry, Request, array_axes, subset_of_name
 from skelpipe.raw.form import Form
 from skelpipe.raw.gzipped import inflated_archive, is_compressed
 from skelpipe.raw.recording import Recording
@@ -29,7 +29,6 @@ from skelpipe.skeleton import layout
 __all__ = ["claims_web_tars", "holds_web_samples", "index_web_tars", "read_web_tars"]
 
 FIRST = 64  # members that are looked at
-ONE_BODY = 3  # axes of the array of one body
 
 
 def holds_web_samples(path: Path) -> bool:
@@ -88,12 +87,7 @@ def index_web_tars(request: Request) -> Contents:
                 )
     if not found:
         raise RawError(f"{tars[0]}: holds no samples")
-    axes = [axis for axis in request.axes if axis != "N"] or list("TVC" if len(shape) == ONE_BODY else "TMVC")
-    if len(shape) != len(axes):
-        raise UsageError(
-            f"{tars[0]}: {found[0][0]}: the shape {list(shape)} is not {','.join(axes)}: declare the order, such"
-            " as --axes M,T,V,C"
-        )
+    axes = array_axes(shape, request, f"{tars[0]}: {found[0][0]}")
     sizes = dict(zip(axes, shape, strict=True))
     labels, classes, note = numbered([label for _, _, label, _ in found], tars[0])
     count = len(classes) or max(labels) + 1

@@ -21,7 +21,6 @@ from skelpipe.raw.table import lines_of, numbers_of
 __all__ = ["read_ultralytics", "read_ultralytics_frame", "ultralytics_pixels"]
 
 BEFORE = 5  # class and box
-JSON_STARTS = b"[{"
 
 
 def read_ultralytics(text: np.ndarray, name: str, form: Form) -> Recording:
