@@ -1,21 +1,23 @@
-"""The values of a recipe: the kinds that fields of settings have, and how a section becomes checked settings.
+"""The settings of backbones and methods: the kinds of `skelpipe.settings`, and those that only models have."""
 
-Settings are plain frozen dataclasses whose fields have one of the kinds below, with defaults. A section of a
-recipe says what differs from them.
-"""
+from dataclasses import dataclass
+from typing import Literal
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
-
-from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Strict, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
-
-from skelpipe.errors import UsageError
-from skelpipe.yaml_reader import described, nearest, unknown_key
+from skelpipe.settings import (
+    Amount,
+    Bounds,
+    Count,
+    Flag,
+    Positive,
+    Share,
+    Variant,
+    Whole,
+    checked,
+    flat,
+    is_section,
+    nested,
+    with_sections,
+)
 
 __all__ = [
     "Amount",
@@ -35,34 +37,6 @@ __all__ = [
     "with_sections",
 ]
 
-S = TypeVar("S")
-
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)  # made once for each class
-
-
-def _number(value: Any) -> Any:
-    """YAML reads 1e-4 as text: take it as the number that it is meant to be."""
-    if isinstance(value, str):
-        with suppress(ValueError):  # then it is refused as the text that it is
-            return float(value)
-    return value
-
-
-def _in_order(bounds: list[int]) -> list[int]:
-    if len(bounds) != 2 or bounds[0] > bounds[1]:
-        raise ValueError("[least, most]")
-    return bounds
-
-
-_Number = Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_number)]
-Whole = Annotated[int, Strict(), Ge(0)]
-Count = Annotated[int, Strict(), Ge(1)]
-Amount = Annotated[_Number, Ge(0)]
-Positive = Annotated[_Number, Gt(0)]
-Share = Annotated[_Number, Ge(0), Le(1)]
-Flag = Annotated[bool, Strict()]
-Bounds = Annotated[list[Count], Strict(), AfterValidator(_in_order)]  # least and most
-Variant = Literal["paper", "released"]
 Initialiser = Literal["paper", "default"]
 
 
@@ -71,107 +45,3 @@ class BackboneSettings:
     """The `encoder` section: the backbone's `name`, and in a subclass its settings."""
 
     name: str = ""
-
-
-WANTED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list of whole numbers",
-}
-
-
-def checked(
-    kind: type[S],
-    section: Any,
-    where: str,
-    at: str = "",
-    base: S | None = None,
-    keys: Mapping[str, str] | None = None,
-) -> S:
-    """Return settings of a `kind` with the values of a `section`, the others as in `base` (None: the defaults).
-
-    Sections within are settings as well. `where` names the file, or the option, and `at` the section's key in it.
-    `keys` are the keys of fields that are not called like them.
-    Raises UsageError that names file, key, what was found and what is possible.
-    """
-    if not is_section(section):
-        raise UsageError(f"{where}: {at} must be a section of `key: value` lines, not {described(section)}")
-    base = kind() if base is None else base
-    content: dict[str, Any] = {}
-    inner: dict[str, Any] = {}
-    known = {(keys or {}).get(each.name, each.name): each.name for each in fields(kind)}  # type: ignore[arg-type]
-    for key, name in known.items():
-        default = getattr(base, name)
-        if is_dataclass(default) and not isinstance(default, type):
-            inner[name] = checked(type(default), section.get(key, {}), where, _joined(at, key), default)
-        else:
-            content[name] = section.get(key, default)
-    for key in section:
-        if key not in known:
-            possible = [_joined(at, name) for name in known if not _is_empty(getattr(base, known[name]))]
-            raise unknown_key(where, _joined(at, key), possible)
-    try:
-        made: S = _adapter(kind).validate_python(content | inner)
-        return made
-    except ValidationError as error:
-        raise UsageError(f"{where}: {_complaint(error.errors()[0], at)}") from None
-
-
-def nested(settings: Any) -> dict[str, Any]:
-    """Return settings as a file has them: a mapping, of sections too."""
-    return asdict(settings)
-
-
-def flat(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a mapping of sections as one mapping by dotted key, such as `encoder.width`."""
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        if is_section(value):
-            values |= {f"{key}.{name}": each for name, each in flat(value).items()}
-        else:
-            values[str(key)] = value
-    return values
-
-
-def with_sections(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted key with their sections: the inverse of `flat`."""
-    content: dict[str, Any] = {}
-    for key, value in values.items():
-        *section, name = key.split(".")
-        (content.setdefault(section[0], {}) if section else content)[name] = value
-    return content
-
-
-def is_section(value: Any) -> bool:
-    """Say whether a value is a mapping of keys."""
-    return isinstance(value, Mapping)
-
-
-def _is_empty(value: Any) -> bool:
-    """Say whether a value is a section that has no keys, as that of a method without settings."""
-    return is_dataclass(value) and not fields(value)
-
-
-def _joined(at: str, key: object) -> str:
-    return f"{at}.{key}" if at else str(key)
-
-
-def _complaint(error: ErrorDetails, at: str) -> str:
-    """Say in the words of a recipe what pydantic found."""
-    names = [str(part) for part in error["loc"] if isinstance(part, str)]
-    key, value, context = ".".join(filter(None, [at, *names])), error["input"], error.get("ctx", {})
-    wanted = WANTED.get(error["type"])
-    if wanted and len(names) < len(error["loc"]):  # within a list
-        wanted = WANTED["list_type"]
-    if error["type"] == "value_error":
-        wanted = str(context["error"])
-    if wanted:
-        return f"{key} must be {wanted}, not {described(value)}"
-    if error["type"] == "literal_error":
-        known = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
-        return f"{key} is {described(value)}; {nearest(str(value), known)}known: {', '.join(known)}"
-    limits = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
-    limit = next((f"{words} {context[name]:g}" for name, words in limits.items() if name in context), error["msg"])
-    return f"{key} is {value}; it must be {limit}"
