@@ -13,8 +13,8 @@ from skelpipe.loader.mixing_views import actclr
 from skelpipe.models.actclr_released import BankLosses, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.losses import info_nce, similarity_mining
-from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.losses import contrastive_logits, positive_first, similarity_mining
+from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import safp
@@ -128,9 +128,10 @@ class ActCLR(Method):
         self.moco.update_key()
         k = self.moco.key(batch.views["key"])
         # A copy of the queue: backward needs it as it was, and the new keys are written before that.
-        loss = info_nce(q, k, self.moco.queue.clone(), self.temperature)
+        logits = contrastive_logits(q, k, self.moco.queue.clone(), self.temperature)
+        loss = positive_first(logits)
         self.moco.enqueue(k)
-        return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, q))
+        return Step(loss, q.detach(), k, logs=_logs(loss, q), logits=Logits({"query": logits}))
 
     def _mine(self, batch: ViewBatch) -> Step:
         """Take a step of the paper's second stage (eq. 9)."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,10 @@ from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.crosclr import VIEW_SETS, cross_view, require_joint_view
+from skelpipe.models.crosclr import VIEW_SETS, cross_logits, cross_view, require_joint_view
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, upcast
-from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import Amount, Count, Positive, Whole
@@ -98,21 +98,26 @@ class AimCLR(Method):
             self.moco(name).update_key()
         k = {name: self.moco(name).key(self._clips(batch, "key", name)) for name in self.names}
         logits = {name: self._logits(z[name], k[name], name) for name in self.names}
+        named: dict[str, Any] = {
+            f"{which}{self._suffix(name)}": each
+            for name in self.names
+            for which, each in zip(("query", "extreme", "dropped"), logits[name], strict=True)
+        }
         info = torch.stack([self._info_loss(each) for each in logits.values()]).sum()
         distribution = torch.stack([(d3m(n, e) + d3m(n, d)) / 2 for n, e, d in logits.values()]).sum()
         if self.mining and len(self.names) > 1:
             normal = {name: each[0] for name, each in logits.items()}
             info = info + cross_view(normal, self.settings.top_k, self.temperature)
+            named |= cross_logits(normal, self.temperature)
         loss = self.settings.alpha * info + self.settings.beta * distribution
         for name in self.names:
             self.moco(name).enqueue(k[name])
         logs = {"loss": loss.detach(), "info": info.detach(), "d3m": distribution.detach()}
         for name in self.names:
-            suffix = "" if name == self.names[0] else f"-{name}"
-            logs[f"top1{suffix}"] = (logits[name][0].argmax(dim=1) == 0).float().mean()
-            logs[f"std{suffix}"] = spread(z[name][0].detach())
+            logs[f"top1{self._suffix(name)}"] = (logits[name][0].argmax(dim=1) == 0).float().mean()
+            logs[f"std{self._suffix(name)}"] = spread(z[name][0].detach())
         first = self.names[0]
-        return Step(loss, embeddings=z[first][0].detach(), keys=k[first], logs=logs)
+        return Step(loss, embeddings=z[first][0].detach(), keys=k[first], logs=logs, logits=Logits(named))
 
     def streams(self, view: str) -> tuple[str, ...]:
         return self.names
@@ -124,6 +129,10 @@ class AimCLR(Method):
     def moco(self, name: str) -> MoCo:
         """Return the networks and the queue of a view."""
         return cast(MoCo, self.mocos[name])
+
+    def _suffix(self, name: str) -> str:
+        """Return what follows a name of logs and logits, for a view beside the first."""
+        return "" if name == self.names[0] else f"-{name}"
 
     def _queries(self, batch: ViewBatch, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return z_hat, z_tilde and z_drop [N, dim] of one view; the encoder runs once for the last two."""

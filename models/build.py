@@ -20,7 +20,7 @@ from skelpipe.models.skeletonclr import SkeletonCLR
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 
-__all__ = ["ENCODERS", "METHODS", "build_encoder", "build_method", "recipe_of"]
+__all__ = ["ENCODERS", "METHODS", "TRAINING_KEYS", "build_encoder", "build_method", "recipe_of"]
 
 METHODS: Mapping[str, type[Method]] = {
     SkeletonCLR.name: SkeletonCLR,
@@ -51,6 +51,10 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
     return checked(kind, content, where, base=base, keys={"settings": name})
 
 
+# Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.
+TRAINING_KEYS = ("frames", "epochs", "batch_size", "optimiser", "reported")
+
+
 def build_method(
     recipe: MethodRecipe | Mapping[str, Any],
     layout: Layout,
@@ -60,10 +64,12 @@ def build_method(
 ) -> Method:
     """Build a recipe's method for a layout; key networks start as copies of the query's.
 
-    `recipe` may be a mapping of sections, which is checked first (see `recipe_of`). `view` is what the loader
+    `recipe` may be a mapping of sections, which is checked first (see `recipe_of`); it may be a whole recipe of
+    pre-training, whose `TRAINING_KEYS` are passed over. `view` is what the loader
     shows, `anchor` returns its mean clip, `channels` is the number of channels of its clips. Raises UsageError
     for what does not fit.
     """
     if not isinstance(recipe, MethodRecipe):
-        recipe = recipe_of(MethodRecipe, recipe, "recipe")
+        own = {key: value for key, value in recipe.items() if key not in TRAINING_KEYS}
+        recipe = recipe_of(MethodRecipe, own, "recipe")
     return METHODS[recipe.method].build(Parts(recipe, layout, view, anchor, channels), recipe.settings)

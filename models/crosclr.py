@@ -1,9 +1,10 @@
 """CrosSCLR: contrast within each view, then between views (Li et al., CVPR 2021)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
-from typing import Annotated, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import torch
 from annotated_types import Ge, Le
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 from skelpipe.errors import UsageError
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import Count, Flag, Whole
 from skelpipe.views import derive
 
-__all__ = ["VIEW_SETS", "CrosSCLR", "cross_view", "require_joint_view"]
+__all__ = ["VIEW_SETS", "CrosSCLR", "cross_logits", "cross_view", "require_joint_view"]
 
 # The views that train together, by their number. A run is named after the first.
 VIEW_SETS: Mapping[int, tuple[str, ...]] = {2: ("joint", "motion"), 3: ("joint", "motion", "bone")}
@@ -83,13 +84,15 @@ class CrosSCLR(Method):
             name: contrastive_logits(q[name], k[name], self.moco(name).queue.clone(), self.temperature)
             for name in self.names
         }
+        named: dict[str, Any] = dict(logits)
         if self.mining:
+            named |= cross_logits(logits, self.temperature, context=self.settings.context)
             loss = cross_view(logits, self.settings.top_k, self.temperature, context=self.settings.context)
         else:
             loss = torch.stack([positive_first(each) for each in logits.values()]).sum()
         for name in self.names:
             self.moco(name).enqueue(k[name])
-        return Step(loss, embeddings=q["joint"].detach(), keys=k["joint"], logs=_logs(loss, logits, q))
+        return Step(loss, q["joint"].detach(), k["joint"], _logs(loss, logits, q), Logits(named))
 
     def streams(self, view: str) -> tuple[str, ...]:
         return self.names
@@ -154,6 +157,18 @@ def cross_view(logits: Mapping[str, Tensor], top_k: int, temperature: float, *, 
             total = torch.logaddexp(total, shared.logsumexp(dim=1))
         losses.append((total - torch.cat(positives, dim=1).mean(dim=1)).mean())
     return torch.stack(losses).sum() / (len(logits) - 1)
+
+
+def cross_logits(
+    logits: Mapping[str, Tensor], temperature: float, *, context: bool = True
+) -> dict[str, Callable[[], Tensor]]:
+    """Return what makes logits^{uv} of `cross_view`, by "u<-v": [N, 1 + 2K] with context, else [N, 1 + K]."""
+    own = {view: each.detach() for view, each in logits.items()}
+
+    def of(u: str, v: str) -> Tensor:
+        return torch.cat([own[u], own[u][:, 1:] * own[v][:, 1:] * temperature], dim=1) if context else own[u]
+
+    return {f"{u}<-{v}": partial(of, u, v) for u, v in permutations(own, 2)}
 
 
 def require_joint_view(method: str, view: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "contrastive_logits",
+    "hard_negative_logits",
     "info_nce",
     "info_nce_hard_negative",
     "nearest_mining",
@@ -36,9 +37,25 @@ def contrastive_logits(q: Tensor, k: Tensor, queue: Tensor, temperature: float) 
         return torch.cat([positive, negative], dim=1) / temperature
 
 
-def positive_first(logits: Tensor) -> Tensor:
-    """Return the mean cross entropy of logits [N, 1 + K] whose positive is column 0."""
+def hard_negative_logits(
+    q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return `contrastive_logits` [N, 1 + K] and q.other / temperature [N, 1], apart: joining them is a copy.
+
+    `other` [N, D] is each query's hard negative.
+    """
+    logits = contrastive_logits(q, k, queue, temperature)
+    with torch.autocast(q.device.type, enabled=False):
+        hard = (q.to(logits.dtype) * other.detach().to(logits.dtype)).sum(dim=1, keepdim=True)
+        return logits, hard / temperature
+
+
+def positive_first(logits: Tensor, hard: Tensor | None = None) -> Tensor:
+    """Return the mean cross entropy of logits [N, 1 + K] whose positive is column 0; `hard` [N, 1] is one more
+    negative."""
     with torch.autocast(logits.device.type, enabled=False):
+        if hard is not None:
+            return (torch.logaddexp(logits.logsumexp(dim=1), hard[:, 0]) - logits[:, 0]).mean()
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
@@ -49,10 +66,7 @@ def info_nce_hard_negative(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, t
     (Chen et al. 2022, eq. 4 and 5; Hua et al. 2023, eq. 8 and 9). `other` has no gradient: so Chen et al., table
     VII; Hua et al. leave it open (divergence `skeattnclr-hard-negative`).
     """
-    logits = contrastive_logits(q, k, queue, temperature)  # [N, 1 + K]
-    with torch.autocast(q.device.type, enabled=False):
-        hard = (q.to(logits.dtype) * other.detach().to(logits.dtype)).sum(dim=1) / temperature
-        return (torch.logaddexp(logits.logsumexp(dim=1), hard) - logits[:, 0]).mean()
+    return positive_first(*hard_negative_logits(q, k, queue, other, temperature))
 
 
 def similarity_mining(

@@ -1,7 +1,8 @@
 """The interface between a self-supervised method and the training loop: views, steps and networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.parts import Parts
 
-__all__ = ["Method", "NoSettings", "Parts", "Progress", "Step", "ViewBatch", "ViewRecipes", "spread"]
+__all__ = ["Logits", "Method", "NoSettings", "Parts", "Progress", "Step", "ViewBatch", "ViewRecipes", "spread"]
 
 
 class ViewBatch(Protocol):
@@ -26,18 +27,48 @@ class ViewBatch(Protocol):
     def extras(self) -> Mapping[str, Tensor]: ...
 
 
+class Logits(Mapping[str, Tensor]):
+    """Logits by name, detached. Those given as columns, or as a function, are put together when they are read.
+
+    So a step pays nothing for logits that it has in pieces, such as those of the queue and a hard negative.
+    """
+
+    def __init__(self, content: Mapping[str, Tensor | Sequence[Tensor] | Callable[[], Tensor]]) -> None:
+        self._content: dict[str, Callable[[], Tensor]] = {}
+        for name, given in content.items():
+            if isinstance(given, Tensor):
+                self._content[name] = given.detach().detach  # without the graph
+            elif isinstance(given, Sequence):
+                self._content[name] = partial(torch.cat, [each.detach() for each in given], 1)
+            else:
+                self._content[name] = given
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._content[name]().detach()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+
 @dataclass(frozen=True)
 class Step:
     """The result of one forward pass of a method: `loss` to call backward on, and values to watch.
 
     `embeddings` are the queries z [N, dim] and `keys` the keys (none where a method has none), both detached.
-    `logs` are detached scalars; they stay on the device, so that a step need not wait for them.
+    `logs` are detached scalars; they stay on the device, so that a step need not wait for them. `logits` are those
+    behind the contrastive losses, detached, by name of the query: [N, 1 + K] divided by the temperature, with the
+    positive in column 0, then the queue; [N, 2 + K] where a hard negative follows. They are empty where a method
+    has none.
     """
 
     loss: Tensor
     embeddings: Tensor
     keys: Tensor | None = None
     logs: dict[str, Tensor] = field(default_factory=dict)
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()

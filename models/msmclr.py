@@ -13,7 +13,7 @@ from skelpipe.errors import UsageError
 from skelpipe.models.aimclr import d3m, nearest, nnm
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import Count, Flag, Whole
@@ -106,7 +106,9 @@ class MsMCLR(Method):
         top1 = (normal.argmax(dim=1) == 0).float().mean()
         logs = {"info": info, "ms": multi_scale, "top1": top1, "std": spread(q)}
         loss = info + multi_scale
-        return Step(loss, q.detach(), k, {name: log.detach() for name, log in {"loss": loss, **logs}.items()})
+        logs = {name: log.detach() for name, log in {"loss": loss, **logs}.items()}
+        named = Logits(dict(zip(("query", *SCALES), (normal, *strong), strict=True)))
+        return Step(loss, q.detach(), k, logs, named)
 
     def strong(self, x: Tensor) -> list[Tensor]:
         """Return z [N, dim], unit length, of clips at each scale: joints, parts, body."""

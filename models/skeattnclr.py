@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
 from skelpipe.models.encoders import Encoder, draw_weights
-from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first, upcast
-from skelpipe.models.method import Method, Progress, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first, upcast
+from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings import Bounds, Count, Positive, Share
@@ -109,14 +109,16 @@ class SkeAttnCLR(Method):
         queue = self.moco.queue.clone()  # a copy: the new keys are written before backward reads it
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
-        loss_s = info_nce_hard_negative(q_s, k_s, queue, q_ns, self.temperature)
-        loss_ns = info_nce_hard_negative(q_ns, k_ns, queue, q_s, self.temperature)
+        salient_logits = hard_negative_logits(q_s, k_s, queue, q_ns, self.temperature)
+        other_logits = hard_negative_logits(q_ns, k_ns, queue, q_s, self.temperature)
+        loss_s, loss_ns = positive_first(*salient_logits), positive_first(*other_logits)
         loss = info + self.mu * loss_s + (1 - self.mu) * loss_ns
         self.moco.enqueue(k)
         logs = {"loss": loss, "info": info, "salient": loss_s, "other": loss_ns, "mask_std": mask.std()}
         logs = {name: value.detach() for name, value in logs.items()}
         logs["top1"] = (logits.argmax(dim=1) == 0).float().mean()
-        return Step(loss, embeddings=q.detach(), keys=k, logs={**logs, "std": spread(q.detach())})
+        named = Logits({"query": logits, "salient": salient_logits, "other": other_logits})
+        return Step(loss, q.detach(), k, {**logs, "std": spread(q.detach())}, named)
 
     @torch.no_grad()
     def finish(self) -> None:

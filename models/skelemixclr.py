@@ -1,6 +1,7 @@
 """SkeleMixCLR and SkeleMixCLR+: both parts of mixed clips learn from the clips they come from (Chen et al.
 2022)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast
 
@@ -11,8 +12,8 @@ from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
 from skelpipe.loader.view_recipes import On
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.losses import contrastive_logits, info_nce_hard_negative, positive_first
-from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first
+from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import stmp
@@ -84,28 +85,40 @@ class SkeleMixCLR(Method):
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
         all_keys = self.moco.gather(k)  # a donor may be any clip of the whole batch
-        mixed = torch.stack([self._mixed_loss(batch, name, k, all_keys, queue) for name in self._mixed])
+        named: dict[str, Any] = {"query": logits}
+        for name in self._mixed:
+            named |= self._mixed_logits(batch, name, k, all_keys, queue)
+        mixed = torch.stack([self._mixed_loss(named, name) for name in self._mixed])
         mix = mixed.mean() if self.average else mixed.sum()
         loss = info + self.weight * mix
         self.moco.enqueue(k)
         logs = {"loss": loss, "info": info, "mix": mix, "top1": (logits.argmax(dim=1) == 0).float().mean()}
         logs = {name: value.detach() for name, value in logs.items()}
-        return Step(loss, embeddings=q.detach(), keys=k, logs={**logs, "std": spread(q.detach())})
+        return Step(loss, q.detach(), k, logs={**logs, "std": spread(q.detach())}, logits=Logits(named))
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
-    def _mixed_loss(self, batch: ViewBatch, name: str, k: Tensor, all_keys: Tensor, queue: Tensor) -> Tensor:
-        """Return (L_p + L_g) / 2 of one mixture (eq. 6), for host keys k [N, dim] and the whole batch's
-        `all_keys`."""
+    def _mixed_loss(self, logits: Mapping[str, Any], name: str) -> Tensor:
+        """Return (L_p + L_g) / 2 of one mixture (eq. 6)."""
+        return (positive_first(*logits[f"{name}_pasted"]) + positive_first(*logits[f"{name}_host"])) / 2
+
+    def _mixed_logits(
+        self, batch: ViewBatch, name: str, k: Tensor, all_keys: Tensor, queue: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the logits of both parts of one mixture, p first (eq. 4, 5), and their hard negatives' [N, 1].
+
+        k [N, dim] are the host clips' keys, `all_keys` those of the whole batch.
+        """
         donor = batch.extras[f"{name}_donor"]
         features = cast(Encoder, self.moco.encoder).features(batch.views[name])  # [N * M, D, T/4, V]
         features = features.unflatten(0, (len(k), -1))
         pooled = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
         p, g = (self.moco.project(part.mean(dim=1)) for part in pooled)
-        pasted = info_nce_hard_negative(p, all_keys.index_select(0, donor), queue, g, self.temperature)
-        host = info_nce_hard_negative(g, k, queue, p, self.temperature)
-        return (pasted + host) / 2
+        return {
+            f"{name}_pasted": hard_negative_logits(p, all_keys.index_select(0, donor), queue, g, self.temperature),
+            f"{name}_host": hard_negative_logits(g, k, queue, p, self.temperature),
+        }
 
 
 def region_bounds(settings: Any) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.losses import contrastive_logits, positive_first
-from skelpipe.models.method import Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Logits, Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
 
@@ -40,7 +40,9 @@ class SkeletonCLR(Method):
         logits = contrastive_logits(q, k, self.moco.queue.clone(), self.temperature)  # [N, 1 + K]
         loss = positive_first(logits)
         self.moco.enqueue(k)
-        return Step(loss, embeddings=q.detach(), keys=k, logs=_logs(loss, logits, q))
+        return Step(
+            loss, embeddings=q.detach(), keys=k, logs=_logs(loss, logits, q), logits=Logits({"query": logits})
+        )
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head

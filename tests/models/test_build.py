@@ -86,7 +86,7 @@ def test_defaults_are_the_papers() -> None:
         ({"momentum": float("nan")}, "momentum must be a number"),
         ({"temperature": 0}, "temperature is 0; it must be above 0"),
         ({"temperature": "warm"}, "temperature must be a number, not 'warm'"),
-        ({"epochs": 300}, "unknown key 'epochs'; known: method, variant"),
+        ({"epoch": 300}, "unknown key 'epoch'; known: method, variant"),
     ],
 )
 def test_wrong_recipes_are_named(change: dict[str, Any], message: str) -> None:

@@ -116,7 +116,9 @@ def train_epoch(
         samples += len(batch.index)
         watched = step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)}
         tally.add(watched)
-        if watch.add(batch.epoch + 1, batch.step + 1, step.loss.detach(), batch.index):
+        loss = step.loss.detach()
+        del step  # else its logits would lie in memory through the next step
+        if watch.add(batch.epoch + 1, batch.step + 1, loss, batch.index):
             working(batch.step + 1, samples / share / (time.perf_counter() - begun))
         if stepper.between_steps and batch.step + 1 < len(loader) and stop():
             watch.look()

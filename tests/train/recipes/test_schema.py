@@ -4,9 +4,11 @@ from dataclasses import fields
 
 import pytest
 
-from skelpipe.models.build import METHODS
+from skelpipe.models.build import METHODS, TRAINING_KEYS, build_method
 from skelpipe.models.encoders import ENCODERS
+from skelpipe.models.parts import MethodRecipe
 from skelpipe.models.settings import flat
+from skelpipe.skeleton import layout
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, parse_recipe, to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe
 from skelpipe.train.running.loop import learning_rate
@@ -116,3 +118,12 @@ def test_what_the_papers_tables_call_a_recipe() -> None:
     assert load_recipe("skeletonclr").reported == "skeletonclr"
     assert load_recipe("demo").reported == ""
     assert load_recipe("supervised", FinetuneRecipe).reported == "supervised"
+
+
+def test_a_method_is_built_from_a_whole_recipe() -> None:
+    """Keys that say how to train are passed over, and no other."""
+    own = {field.name for field in fields(PretrainRecipe)} - {field.name for field in fields(MethodRecipe)}
+    assert own == set(TRAINING_KEYS)
+    tiny = {"queue": 8, "encoder": {"name": "stgcn", "width": 2, "out_channels": 8}, "reported": "skeletonclr"}
+    content = {**load_recipe("skeletonclr", PretrainRecipe).content(), **tiny}
+    assert build_method(content, layout("kinect-v2-25")).moco.queue.shape == (8, 128)
