@@ -27,6 +27,7 @@ OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no mod
     "pipeline/loader/test_resume.py",  # streams and loaders on any number of ranks
     "pipeline/storage/test_interrupt.py",  # Ctrl-C during each kind of request
     "train/running/test_shared_batches.py",  # all methods on several ranks
+    "train/test_ablations.py",  # the rows of all ablations in the papers' tables
     "train/test_broken_clips.py",  # a clip of NaN in all methods
     "train/test_every_dataset.py",  # from synth to training, all datasets and splits
     "train/test_learning.py",  # all methods learn
