@@ -63,13 +63,13 @@ class Reference:
         Tables in the paper of the method itself come first, in the order of its file, then those of other papers.
         """
         for paper, table, row in _rows(self.of):
-            if self.dataset in row.figures and row.stream == self.stream and self._matches(table, row):
+            if row.figures.get(self.dataset) and row.stream == self.stream and self._matches(table, row):
                 return row.figures[self.dataset], _source(paper, table, self.dataset)
         return None
 
     def _matches(self, table: Table, row: TableRow) -> bool:
         trained_on = table.pretrained.get(self.dataset, self.dataset)
-        if (table.protocol, table.labels, trained_on) != (self.protocol, self.labels, self.trained_on):
+        if (table.protocol_of(row), table.labels, trained_on) != (self.protocol, self.labels, self.trained_on):
             return False
         given = dict(_parsed(text) for text in row.settings)
         if set(given) - {*DISTINGUISHING, *IMPLIED_BY_STREAM}:

@@ -14,6 +14,7 @@ from skelpipe.views import VIEWS
 from skelpipe.yaml_reader import parse_yaml
 
 __all__ = [
+    "DIGITS",
     "PROTOCOLS",
     "Cell",
     "Measured",
@@ -22,8 +23,10 @@ __all__ = [
     "TableRow",
     "builtin_papers",
     "cells",
+    "latex",
     "load_paper",
     "markdown",
+    "paper_figure",
 ]
 
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {  # the figures of each
@@ -31,12 +34,21 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {  # the figures of each
     "linear": ("top1",),
     "finetune": ("top1",),
     "segment": ("acc", "macc", "fwiou", "miou"),
+    "nmi": ("nmi",),  # from 0 to 1
+    "cost": ("parameters", "gflops"),  # in millions, and in 10^9 operations
 }
+DIGITS: Mapping[str, int] = {"nmi": 4}  # of the measured figures; two of the others
+PERCENT = ("knn", "linear", "finetune", "segment")  # protocols with figures from 0 to 100
+CHECKPOINTS = ("last", "best")
 ALL_STREAMS = "3s"
 TABLE_KEYS = ("number", "section", "title", "protocol", "rows")
+ROW_KEYS = (
+    *("name", "stream", "figures", "recipe", "settings", "together"),
+    *("protocol", "checkpoint", "heads", "frames", "options"),
+)
 DASH = "-"
 
-Figures = Mapping[str, float]  # by name, in %
+Figures = Mapping[str, float]  # by name, in % where `PERCENT` has their protocol
 Measured = Mapping[tuple[int, str], Figures]  # by the number of the row and the dataset
 
 
@@ -46,8 +58,11 @@ class TableRow:
 
     `stream` is a view, views joined with `+`, or `3s`. `recipe` is the recipe of pre-training, None for training
     from scratch, and `settings` are the values to change in it. With `together` one run trains the networks of all
-    views. `options` are `name=value` options of the protocol's script, for a paper's own schedule. `figures` maps
-    a dataset (`ntu60-xsub`) to the paper's figures by name.
+    views, with `heads` one linear evaluation all their classifiers. `options` are `name=value` options of the
+    protocol's script, for a paper's own schedule. `figures` maps a dataset (`ntu60-xsub`) to the paper's figures
+    by name; they are empty where the paper has none, and the row is run all the same. `protocol` is the row's own,
+    where it is not the table's; `checkpoint` is `best` where the paper takes the weights with the best kNN figure;
+    `frames` are those of its clips, where the recipe does not say them.
     """
 
     name: str
@@ -57,6 +72,10 @@ class TableRow:
     settings: tuple[str, ...] = ()
     together: bool = False
     options: tuple[str, ...] = ()
+    protocol: str | None = None
+    checkpoint: str = "last"
+    heads: bool = False
+    frames: int | None = None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -68,8 +87,9 @@ class TableRow:
 class Table:
     """A table of a paper: who reports it (`source`), its number and its section there.
 
-    `fusion` holds the weights of the views for fused rows, `labels` is the share of the training labels.
-    `pretrained` maps a dataset to the dataset of pre-training where that is another one.
+    `fusion` holds the weights of the views for fused rows, `weights_of` says whose they are; `labels` is the share
+    of the training labels. `pretrained` maps a dataset to the dataset of pre-training where that is another one.
+    `recipe` is the paper's main one.
     """
 
     key: str
@@ -83,6 +103,17 @@ class Table:
     labels: float = 1.0
     pretrained: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
+    weights_of: str = ""
+    recipe: str = ""
+
+    def protocol_of(self, row: TableRow) -> str:
+        """Return the protocol that a row is evaluated by."""
+        return row.protocol or self.protocol
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures of its rows."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in PROTOCOLS[self.protocol_of(row)]))
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -153,7 +184,9 @@ def cells(table: Table, measured: Measured, datasets: Iterable[str]) -> list[Cel
     found = []
     for number, row in enumerate(table.rows):
         for dataset in datasets:
-            for figure in PROTOCOLS[table.protocol]:
+            if dataset not in row.figures:
+                continue
+            for figure in PROTOCOLS[table.protocol_of(row)]:
                 reported = row.figures.get(dataset, {}).get(figure)
                 here = measured.get((number, dataset), {})
                 value, best = here.get(figure), here.get(f"best_{figure}")
@@ -167,31 +200,80 @@ def markdown(table: Table, found: Sequence[Cell]) -> str:
 
     The best figure of an evaluation stands in brackets if it is of an earlier epoch than the last.
     """
-    several = len(PROTOCOLS[table.protocol]) > 1
-    columns = list(dict.fromkeys((cell.dataset, cell.figure) for cell in found))
-    heads = [f"{dataset} {figure}" if several else dataset for dataset, figure in columns]
-    head = ["method", "stream", *(f"{name} {what}" for name in heads for what in ("paper", "measured"))]
-    lines = [head, ["---", "---", *["---:"] * (2 * len(columns))]]
-    at = {(cell.row, cell.dataset, cell.figure): cell for cell in found}
-    for number in dict.fromkeys(cell.row for cell in found):
-        row, line = table.rows[number], []
-        for column in columns:
-            cell = at.get((number, *column))
-            line += [_figure(cell.paper), _measured(cell)] if cell else [DASH, DASH]
-        lines.append([row.name, row.stream, *line])
-    body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+    columns, lines = _lines(table, found)
+    head = ["method", "stream", *(f"{name} {what}" for name in columns for what in ("paper", "measured"))]
+    rows = [head, ["---", "---", *["---:"] * (2 * len(columns))], *lines]
+    body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in rows)
     return f"{body}\n" if found else "no figures\n"
 
 
-def _figure(value: float | None) -> str:
-    return DASH if value is None else f"{value:.1f}" if round(value, 1) == round(value, 2) else f"{value:.2f}"
+def latex(table: Table, found: Sequence[Cell], remarks: Sequence[str] = ()) -> str:
+    """Return cells as a LaTeX table, with the rules of the package booktabs; `remarks` stand below it."""
+    columns, lines = _lines(table, found)
+    names = " & ".join(rf"\multicolumn{{2}}{{c}}{{{_escaped(name)}}}" for name in columns)
+    rules = " ".join(rf"\cmidrule(lr){{{3 + 2 * i}-{4 + 2 * i}}}" for i in range(len(columns)))
+    head = [
+        rf"& & {names} \\",
+        rules,
+        rf"method & stream & {' & '.join(['paper & measured'] * len(columns))} \\",
+    ]
+    body = [rf"{' & '.join(map(_escaped, line))} \\" for line in lines]
+    rows = [r"\toprule", *(head if columns else ["method & stream \\\\"]), r"\midrule", *body, r"\bottomrule"]
+    below = [rf"\par\footnotesize {_escaped(remark)}" for remark in remarks]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escaped(table.heading)}}}",
+            rf"\begin{{tabular}}{{ll{'rr' * len(columns)}}}",
+            *rows,
+            r"\end{tabular}",
+            *below,
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
-def _measured(cell: Cell) -> str:
+def _lines(table: Table, found: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns, each of two, and the cells of each row as texts."""
+    several = len(table.figures) > 1
+    columns = list(dict.fromkeys((cell.dataset, cell.figure) for cell in found))
+    at = {(cell.row, cell.dataset, cell.figure): cell for cell in found}
+    lines = []
+    for number in dict.fromkeys(cell.row for cell in found):
+        row, line = table.rows[number], []
+        digits = DIGITS.get(table.protocol_of(row), 2)
+        for column in columns:
+            cell = at.get((number, *column))
+            line += [paper_figure(cell.paper, digits), _measured(cell, digits)] if cell else [DASH, DASH]
+        lines.append([row.name, row.stream, *line])
+    return [f"{dataset} {figure}" if several else dataset for dataset, figure in columns], lines
+
+
+def paper_figure(value: float | None, digits: int = 2) -> str:
+    """Return a paper's figure with as many digits as it has there, at most `digits`; a dash for None."""
+    if value is None:
+        return DASH
+    return f"{value:.1f}" if round(value, 1) == round(value, digits) else f"{value:.{digits}f}"
+
+
+def _measured(cell: Cell, digits: int) -> str:
     if cell.measured is None:
         return DASH
-    better = cell.best is not None and round(cell.best, 2) > round(cell.measured, 2)
-    return f"{cell.measured:.2f}" + (f" ({cell.best:.2f})" if better else "")
+    better = cell.best is not None and round(cell.best, digits) > round(cell.measured, digits)
+    return f"{cell.measured:.{digits}f}" + (f" ({cell.best:.{digits}f})" if better else "")
+
+
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\dag{}"},
+    **{"§": r"\S{}", "λ": r"$\lambda$", "μ": r"$\mu$", "<": "$<$", ">": "$>$", "|": "$|$"},
+}
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)
 
 
 def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table:
@@ -203,9 +285,15 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table
     if not isinstance(labels, int | float) or not 0 < labels <= 1:
         raise UsageError(f"{where}: labels must be a share above 0 and up to 1, not {labels!r}")
     own = (paper["recipe"], *paper.get("also", []))
-    options = tuple(map(str, content.get("options", [])))
-    rows = tuple(_row(row, protocol, f"{where}: row {number}") for number, row in enumerate(content["rows"], 1))
-    rows = tuple(replace(row, options=options) if row.recipe in own else row for row in rows)
+    mine = {
+        "options": tuple(map(str, content.get("options", []))),
+        "checkpoint": content.get("checkpoint", paper.get("checkpoint", "last")),
+    }
+    rows = []
+    for number, given in enumerate(content["rows"], 1):
+        row = _row(given, protocol, f"{where}: row {number}")
+        usual = {key: value for key, value in mine.items() if row.recipe in own and key not in given}
+        rows.append(_checked(replace(row, **usual), f"{where}: row {number}"))
     return Table(
         key,
         content.get("from", paper["cite"]),
@@ -213,35 +301,63 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table
         content["section"],
         content["title"],
         protocol,
-        rows,
+        tuple(rows),
         {view: float(paper["fusion"][view]) for view in VIEWS},
         float(labels),
         content.get("pretrained", {}),
         content.get("notes", ""),
+        paper.get("weights_of", paper["name"]),
+        paper["recipe"],
     )
 
 
 def _row(content: Any, protocol: str, where: str) -> TableRow:
     _require(content, ("name", "stream", "figures"), where)
-    figures = {}
-    for dataset, given in content["figures"].items():
-        named = given if isinstance(given, dict) else {PROTOCOLS[protocol][0]: given}
-        if not all(isinstance(value, int | float) and 0 <= value <= 100 for value in named.values()):
-            raise UsageError(f"{where}: figures of {dataset} must be numbers from 0 to 100")
-        if unknown := named.keys() - set(PROTOCOLS[protocol]):
-            raise UsageError(f"{where}: {protocol} has no figure {', '.join(sorted(unknown))}")
-        figures[str(dataset)] = {name: float(value) for name, value in named.items()}
-    settings = tuple(map(str, content.get("settings", [])))
-    row = TableRow(
+    if unknown := [key for key in content if key not in ROW_KEYS]:
+        raise UsageError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(ROW_KEYS)}")
+    own = content.get("protocol", protocol)
+    if own not in PROTOCOLS:
+        raise UsageError(f"{where}: unknown protocol {own!r}; known: {', '.join(PROTOCOLS)}")
+    figures = {
+        str(dataset): _figures(given, own, str(dataset), where) for dataset, given in content["figures"].items()
+    }
+    return TableRow(
         content["name"],
         content["stream"],
         content.get("recipe"),
         figures,
-        settings,
+        tuple(map(str, content.get("settings", []))),
         content.get("together", False),
+        tuple(map(str, content.get("options", []))),
+        content.get("protocol"),
+        content.get("checkpoint", "last"),
+        content.get("heads", "apart") == "together",
+        content.get("frames"),
     )
+
+
+def _figures(given: Any, protocol: str, dataset: str, where: str) -> Figures:
+    """Return the figures of a dataset by name; an empty value is a figure that the paper does not have."""
+    if given is None:
+        return {}
+    named = given if isinstance(given, dict) else {PROTOCOLS[protocol][0]: given}
+    most = 100 if protocol in PERCENT else 1 if protocol == "nmi" else float("inf")
+    if not all(isinstance(value, int | float) and 0 <= value <= most for value in named.values()):
+        limits = f"from 0 to {most}" if most <= 100 else "from 0 on"
+        raise UsageError(f"{where}: figures of {dataset} must be numbers {limits}")
+    if unknown := named.keys() - set(PROTOCOLS[protocol]):
+        raise UsageError(f"{where}: {protocol} has no figure {', '.join(sorted(unknown))}")
+    return {name: float(value) for name, value in named.items()}
+
+
+def _checked(row: TableRow, where: str) -> TableRow:
+    """Return the row; UsageError where one of its values is none of those that it may have."""
     if unknown := set(row.views) - set(VIEWS):
         raise UsageError(f"{where}: unknown stream {', '.join(sorted(unknown))}; known: {', '.join(VIEWS)}, 3s")
+    if row.checkpoint not in CHECKPOINTS:
+        raise UsageError(f"{where}: checkpoint is {row.checkpoint!r}; known: {', '.join(CHECKPOINTS)}")
+    if row.frames is not None and (not isinstance(row.frames, int) or row.frames < 2):
+        raise UsageError(f"{where}: frames must be a whole number from 2, not {row.frames!r}")
     return row
 
 

@@ -103,7 +103,7 @@ def _row(plan: WorkPlan, table: Table, row: TableRow, dataset: str, selection: S
     evaluated = {view: plan.add(_evaluation(plan, table, row, dataset, view, selection)) for view in row.views}
     if len(evaluated) == 1:
         return evaluated[row.stream]
-    name = f"{FUSE}-{_protocol(table)}-{dataset}-{'-'.join(row.views)}-{_label(row)}{_source(table, dataset)}"
+    name = f"{FUSE}-{_protocol(table, row)}-{dataset}-{'-'.join(row.views)}-{_label(row)}{_source(table, dataset)}"
     weights = ",".join(f"{table.fusion[view]:g}" for view in row.views)
     return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", weights)))
 
@@ -118,13 +118,14 @@ def _evaluation(
         arguments += ["--checkpoint", _pretraining(plan, table, row, dataset, view, selection)]
         arguments += _words(row.options)
     arguments += ["--view", view]
-    if table.protocol == "finetune" and table.labels < 1:
+    protocol = table.protocol_of(row)
+    if protocol == "finetune" and table.labels < 1:
         arguments += ["--labels", f"{table.labels:g}"]
-    if table.protocol == "knn":
+    if protocol == "knn":
         arguments += ["--k", "20"]
     arguments += _options(selection.evaluation, "--evaluation")
-    name = f"{_protocol(table)}-{dataset}-{view}-{_label(row)}{_source(table, dataset)}"
-    return Command(name, table.protocol, (*arguments, *_common(selection)))
+    name = f"{_protocol(table, row)}-{dataset}-{view}-{_label(row)}{_source(table, dataset)}"
+    return Command(name, protocol, (*arguments, *_common(selection)))
 
 
 def _pretraining(
@@ -151,8 +152,9 @@ def _label(row: TableRow) -> str:
     return f"{row.recipe}-{hashlib.sha256(canonical_json(list(row.settings))).hexdigest()[:6]}"
 
 
-def _protocol(table: Table) -> str:
-    return table.protocol if table.labels == 1 else f"{table.protocol}-{100 * table.labels:g}"
+def _protocol(table: Table, row: TableRow) -> str:
+    protocol = table.protocol_of(row)
+    return protocol if table.labels == 1 else f"{protocol}-{100 * table.labels:g}"
 
 
 def _source(table: Table, dataset: str) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
-from skelpipe.train.papers.tables import Table, TableRow, builtin_papers, cells, load_paper, markdown
+from skelpipe.train.papers.tables import Table, TableRow, builtin_papers, cells, latex, load_paper, markdown
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 
 TABLES = [(paper, key) for paper in builtin_papers() for key in load_paper(paper).tables]
@@ -149,6 +149,31 @@ def test_markdown_has_papers_and_measured_figures_side_by_side(table: Table) -> 
     assert "Mine\\|3" not in only
 
 
+def test_a_row_may_have_no_figure_and_a_protocol_of_its_own(tmp_path: Path) -> None:
+    """A cell that the paper leaves empty is run and shown; and a supervised row may stand among linear ones."""
+    content = changed(row__figures={"ntu60-xsub": None})
+    content["tables"]["linear"]["rows"][2] |= {"protocol": "finetune"}
+    table = load_paper(write(tmp_path / "mine.yaml", content)).table("linear")
+    assert [table.protocol_of(row) for row in table.rows] == ["linear", "linear", "finetune"]
+    text = markdown(table, cells(table, {(0, "ntu60-xsub"): {"top1": 3.0}}, ["ntu60-xsub"]))
+    assert text.splitlines()[2:] == ["| Mine | joint | - | 3.00 |", "| Mine\\|3 | 3s | 80.5 | - |"]
+
+
+def test_latex_has_the_same_cells_escaped(table: Table) -> None:
+    measured = {(0, "ntu60-xsub"): {"top1": 69.876, "best_top1": 71.0}}
+    text = latex(table, cells(table, measured, ["ntu60-xsub", "x-y"]), ["24 + 24 clips & 8_frames, 5 % of \\f"])
+    lines = text.splitlines()
+    assert lines[:4] == [
+        r"\begin{table}", r"\centering", r"\caption{Me, table 3 (Results): A $|$ B}", r"\begin{tabular}{llrrrr}",
+    ]  # fmt: skip
+    assert r"& & \multicolumn{2}{c}{ntu60-xsub} & \multicolumn{2}{c}{x-y} \\" in lines
+    assert r"Mine & joint & 70.0 & 69.88 (71.00) & 61.25 & - \\" in lines
+    assert r"Mine$|$3 & 3s & 80.5 & - & - & - \\" in lines
+    assert r"\par\footnotesize 24 + 24 clips \& 8\_frames, 5 \% of \textbackslash{}f" in lines
+    assert text.count("{") == text.count("}")
+    assert latex(table, []).count("&") == 1
+
+
 def test_segmentation_has_four_figures_a_dataset() -> None:
     table = load_paper("actclr").table("segment")
     found = cells(table, {(0, "pkummd2-xview"): {"acc": 1.0, "miou": 2.0}}, table.datasets)
@@ -190,6 +215,11 @@ def changed(**at: object) -> dict:
         (changed(row__figures={"a": "x"}), "row 1: figures of a must be numbers"),
         (changed(row__figures={"a": {"miou": 3}}), "row 1: linear has no figure miou"),
         (changed(row__name=None), "row 1: missing: name"),
+        (changed(row__setting=["a=1"]), "row 1: unknown key 'setting'; known: name, stream, figures"),
+        (changed(row__protocol="zen"), "row 1: unknown protocol 'zen'; known: knn, linear"),
+        (changed(row__protocol="nmi", row__figures={"a": 2}), "row 1: figures of a must be numbers from 0 to 1"),
+        (changed(row__checkpoint="first"), "row 1: checkpoint is 'first'; known: last, best"),
+        (changed(row__frames=1), "row 1: frames must be a whole number from 2, not 1"),
     ],
 )
 def test_a_faulty_table_is_refused_by_name(tmp_path: Path, content: object, says: str) -> None:
