@@ -1,12 +1,13 @@
 """MsMCLR: a strongly augmented view learns from the normal view at three scales of the body (Wu et al.)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
@@ -25,10 +26,23 @@ SCALES = ("joint", "part", "body")
 ROWS = 8  # consecutive rows of a batch that attend to each other in the released code
 
 
+def _each_once(scales: list[str]) -> list[str]:
+    if not scales or len(set(scales)) < len(scales):
+        raise ValueError(f"a list of one or more of {', '.join(SCALES)}, each once")
+    return scales
+
+
+Scales = Annotated[list[Literal["joint", "part", "body"]], AfterValidator(_each_once)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MsMCLRSettings:
-    """The `msmclr` section; see `MsMCLR`. Values of the released code."""
+    """The `msmclr` section; see `MsMCLR`. Values of the released code; the first four are of the ablations."""
 
+    attention: Flag = True
+    scales: Scales = field(default_factory=lambda: list(SCALES))
+    differences: Literal["all", "inter-frame", "inter-node"] = "all"
+    strong_loss: Literal["ms", "nce"] = "ms"
     reduction: Count = 8
     zero_pad: Flag = False
     mining_epoch: Whole = 150
@@ -46,6 +60,11 @@ class MsMCLR(Method):
     (divergence `msmclr-attention-rows`), InfoNCE throughout or NNM over all four embeddings after `mining_epoch`
     epochs (`msmclr-mining-epoch`), the last difference (`msmclr-last-difference`; `zero_pad` alone sets it too),
     how the key network starts (`key-initial-weights`), and the strong view (`msmclr-strong-augmentation`).
+
+    Ablations: without `attention` the maps of the `scales` are pooled as they are, and with scale "joint" alone
+    there is no multi-scale skeleton (table 4); `differences` are those of the attention (table 5, fig. 5);
+    `strong_loss` "nce" is InfoNCE of each strong embedding in place of its D3M (table 7; ambiguity
+    `msmclr-only-nce`).
     """
 
     name: ClassVar[str] = "msmclr"
@@ -70,6 +89,9 @@ class MsMCLR(Method):
             settings.reduction,
             over="rows" if self.released else "frames",
             zero_pad=settings.zero_pad or self.released,
+            differences=settings.differences,
+            scales=settings.scales,
+            weighted=settings.attention,
         )
         draw_weights(self.attention, parts.recipe.init)
         if self.released:
@@ -101,23 +123,27 @@ class MsMCLR(Method):
         queue = self.moco.queue.clone()
         normal, *strong = (contrastive_logits(z, k, queue, self.temperature) for z in (q, *scales))
         info = self._info_loss(normal, strong)
-        multi_scale = torch.stack([d3m(normal, logits) for logits in strong]).mean()
+        multi_scale = torch.stack([self._strong_loss(normal, logits) for logits in strong]).mean()
         self.moco.enqueue(k)
         top1 = (normal.argmax(dim=1) == 0).float().mean()
         logs = {"info": info, "ms": multi_scale, "top1": top1, "std": spread(q)}
         loss = info + multi_scale
         logs = {name: log.detach() for name, log in {"loss": loss, **logs}.items()}
-        named = Logits(dict(zip(("query", *SCALES), (normal, *strong), strict=True)))
+        named = Logits(dict(zip(("query", *self.attention.scales), (normal, *strong), strict=True)))
         return Step(loss, q.detach(), k, logs, named)
 
     def strong(self, x: Tensor) -> list[Tensor]:
-        """Return z [N, dim], unit length, of clips at each scale: joints, parts, body."""
+        """Return z [N, dim], unit length, of clips at each of the scales, in the order of `SCALES`."""
         maps = self.attention(self.moco.encoder.features(x))  # type: ignore[operator]
         pool = self.moco.encoder.pool
         return [self.moco.project(pool(scale, x.shape[4])) for scale in maps]  # type: ignore[operator]
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
+
+    def _strong_loss(self, normal: Tensor, strong: Tensor) -> Tensor:
+        """Return D3M of a strong embedding's logits against the normal query's, or InfoNCE against the key."""
+        return d3m(normal, strong) if self.settings.strong_loss == "ms" else positive_first(strong)
 
     def _info_loss(self, normal: Tensor, strong: Sequence[Tensor]) -> Tensor:
         """Return InfoNCE of the normal view or, while mining, NNM with the neighbours of all four embeddings."""
@@ -127,42 +153,67 @@ class MsMCLR(Method):
 
 
 class MsMAttention(nn.Module):
-    """Weighted maps of a map [R, D, T', V] at each of `SCALES`: its joints, the layout's parts, its body parts.
+    """Weighted maps of a map [R, D, T', V] at each of the `scales`: its joints, the layout's parts, its body.
 
     A merged node is the mean of its joints (sec. 3.2.1; the layout's levels list them, divergence
-    `msmclr-groups`). All scales share one `MotionAttention` (divergence `msmclr-shared-attention`).
+    `msmclr-groups`). All scales share one `MotionAttention` (divergence `msmclr-shared-attention`). If not
+    `weighted` there is none, and the maps are only merged.
     """
 
     def __init__(
-        self, layout: Layout, channels: int, reduction: int = 8, *, over: str = "frames", zero_pad: bool = False
+        self,
+        layout: Layout,
+        channels: int,
+        reduction: int = 8,
+        *,
+        over: str = "frames",
+        zero_pad: bool = False,
+        differences: str = "all",
+        scales: Collection[str] = SCALES,
+        weighted: bool = True,
     ) -> None:
-        """Raise UsageError where the layout has no levels `part` and `body`."""
+        """Raise UsageError where the layout has no level `part` or `body` and it is among the scales."""
         super().__init__()
-        self.motion = MotionAttention(channels, reduction, over=over, zero_pad=zero_pad)
-        for level in SCALES[1:]:
-            self.register_buffer(level, _means(layout, level), persistent=False)
+        self.motion: nn.Module = nn.Identity()
+        if weighted:
+            self.motion = MotionAttention(
+                channels, reduction, over=over, zero_pad=zero_pad, differences=differences
+            )
+        self.scales = tuple(scale for scale in SCALES if scale in scales)
+        for level in self.scales:
+            if level != "joint":
+                self.register_buffer(level, _means(layout, level), persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the weighted maps [R, D, T', V_s] in the order of `SCALES`."""
+        """Return the weighted maps [R, D, T', V_s] of the scales, in the order of `SCALES`."""
         joints = x.permute(0, 2, 3, 1)
-        merged = [getattr(self, level).to(x.dtype) @ joints for level in SCALES[1:]]
-        return [self.motion(scale).permute(0, 3, 1, 2) for scale in (joints, *merged)]
+        maps = (joints if name == "joint" else getattr(self, name).to(x.dtype) @ joints for name in self.scales)
+        return [self.motion(scale).permute(0, 3, 1, 2) for scale in maps]
 
 
 class MotionAttention(nn.Module):
     """H = W X + X for maps X [R, T', V_s, D], with W in 0..1 from differences between frames and between nodes.
 
-    Y = 1x1 convolution to D / reduction channels; O = attention among tokens of `motion_of`(norm(Y)); W =
-    sigmoid(1x1 convolution of O + Y) (sec. 3.2.2, eq. 1). norm is a LayerNorm over the nodes without weights
-    (divergence `msmclr-layer-norm`). The tokens are the T' frames of a row (`over="frames"`, the paper), or 8
-    consecutive rows of the batch (`over="rows"`, the released code, divergence `msmclr-attention-rows`); the rows
-    after the last full 8 form a smaller group.
+    `differences` chooses among these (`motion_of`). Y = 1x1 convolution to D / reduction channels; O = attention
+    among tokens of `motion_of`(norm(Y)); W = sigmoid(1x1 convolution of O + Y) (sec. 3.2.2, eq. 1). norm is a
+    LayerNorm over the nodes without weights (divergence `msmclr-layer-norm`). The tokens are the T' frames of a
+    row (`over="frames"`, the paper), or 8 consecutive rows of the batch (`over="rows"`, the released code,
+    divergence `msmclr-attention-rows`); the rows after the last full 8 form a smaller group.
     """
 
-    def __init__(self, channels: int, reduction: int = 8, *, over: str = "frames", zero_pad: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 8,
+        *,
+        over: str = "frames",
+        zero_pad: bool = False,
+        differences: str = "all",
+    ) -> None:
         super().__init__()
         self.over = over
         self.zero_pad = zero_pad
+        self.differences = differences
         inner = max(1, channels // reduction)
         self.down = nn.Linear(channels, inner)  # with the channels last, a 1x1 convolution
         self.up = nn.Linear(inner, channels)
@@ -170,7 +221,7 @@ class MotionAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of the same shape [R, T', V_s, D]."""
         y = self.down(x)
-        moves = motion_of(_normalised(y), self.zero_pad)
+        moves = motion_of(_normalised(y), self.zero_pad, self.differences)
         weight = torch.sigmoid(self.up(self._attended(moves) + y))
         return torch.addcmul(x, weight.to(x.dtype), x)
 
@@ -185,12 +236,15 @@ class MotionAttention(nn.Module):
         return torch.cat([attend(group).flatten(0, 1) for group in groups]).view_as(moves)
 
 
-def motion_of(y: Tensor, zero_pad: bool = False) -> Tensor:
-    """Return the mean of y[t+1] - y[t] and y[v+1] - y[v] for y [R, T', V, D].
+def motion_of(y: Tensor, zero_pad: bool = False, differences: str = "all") -> Tensor:
+    """Return the mean of y[t+1] - y[t] and y[v+1] - y[v] for y [R, T', V, D]; `differences` names one alone.
 
-    Nothing follows the last frame and the last node: their difference is 0, or with `zero_pad` minus the feature,
-    as in the released code (divergence `msmclr-last-difference`).
+    "all" are the two, "inter-frame" and "inter-node" the one or the other as it is (Wu et al., fig. 5). Nothing
+    follows the last frame and the last node: their difference is 0, or with `zero_pad` minus the feature, as in
+    the released code (divergence `msmclr-last-difference`).
     """
+    if differences != "all":
+        return _next(y, 1 if differences == "inter-frame" else 2, zero_pad) - y
     return (_next(y, 1, zero_pad) + _next(y, 2, zero_pad)) / 2 - y
 
 
@@ -212,14 +266,14 @@ def _normalised(y: Tensor) -> Tensor:
 
 
 def _means(layout: Layout, level: str) -> Tensor:
-    """Return the matrix [V_s, V] from joints to the means of a level's groups, in the layout's order."""
+    """Return the matrix, float64 [V_s, V], from joints to the means of a level's groups, in the layout's order."""
     groups: Sequence[tuple[int, ...]] = tuple(layout.levels.get(level, {}).values())
     if not groups:
         raise UsageError(
             f"MsMCLR needs the joints of {layout.name} in groups: its layout lacks levels.{level} "
             f"(manifests/layouts/kinect-v2-25.yaml shows how they are written)"
         )
-    means = torch.zeros(len(groups), len(layout))
+    means = torch.zeros(len(groups), len(layout), dtype=torch.float64)
     for node, joints in enumerate(groups):
         means[node, list(joints)] = 1 / len(joints)
     return means

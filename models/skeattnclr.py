@@ -16,7 +16,7 @@ from skelpipe.models.losses import contrastive_logits, hard_negative_logits, pos
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Bounds, Count, Positive, Share
+from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share
 from skelpipe.models.skelemixclr import region_bounds
 
 __all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
@@ -36,6 +36,7 @@ class SkeAttnCLRSettings:
     mu: Share = 0.5
     sharpness: Positive = 2.0
     heads: Count = 8
+    hard_negative: Flag = True
     predictors: Literal["three", "none", "variant"] = "variant"
     parts: Bounds = field(default_factory=lambda: [3, 4])
     blocks: Bounds = field(default_factory=lambda: [4, 7])
@@ -46,7 +47,8 @@ class SkeAttnCLR(Method):
 
     MHSAM returns the mask M_s of the mixed clip's feature map (eq. 2 to 4). This map and the key's, which is not
     mixed, are pooled with the weights M_s and 1 - M_s (eq. 5 to 7; divergence `skeattnclr-key-mask`). The two
-    pooled features of the query are each other's hard negatives (eq. 8, 9); the queue holds keys of whole clips.
+    pooled features of the query are each other's hard negatives (eq. 8, 9; not without `hard_negative`, table 17);
+    the queue holds keys of whole clips.
     The momentum rises from the recipe's to 1 over the run (`momentum_at`).
 
     `variant` chooses between paper and released code: when and by which schedule the key network is updated
@@ -68,6 +70,7 @@ class SkeAttnCLR(Method):
         self.released = parts.recipe.variant == "released"
         predicting = self.released if settings.predictors == "variant" else settings.predictors == "three"
         self.temperature, self.mu = parts.recipe.temperature, settings.mu
+        self.hard_negative = settings.hard_negative
         self.first_momentum = parts.recipe.momentum
         self.predictors = nn.ModuleDict()
         encoder, head = parts.encoder(), parts.head()
@@ -109,8 +112,8 @@ class SkeAttnCLR(Method):
         queue = self.moco.queue.clone()  # a copy: the new keys are written before backward reads it
         logits = contrastive_logits(q, k, queue, self.temperature)  # [N, 1 + K]
         info = positive_first(logits)
-        salient_logits = hard_negative_logits(q_s, k_s, queue, q_ns, self.temperature)
-        other_logits = hard_negative_logits(q_ns, k_ns, queue, q_s, self.temperature)
+        salient_logits = self._local_logits(q_s, k_s, queue, q_ns)
+        other_logits = self._local_logits(q_ns, k_ns, queue, q_s)
         loss_s, loss_ns = positive_first(*salient_logits), positive_first(*other_logits)
         loss = info + self.mu * loss_s + (1 - self.mu) * loss_ns
         self.moco.enqueue(k)
@@ -130,6 +133,12 @@ class SkeAttnCLR(Method):
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         head = self.moco.head
         return self.moco.encoder, nn.Sequential(head, self.predictors["z"]) if self.predictors else head
+
+    def _local_logits(self, q: Tensor, k: Tensor, queue: Tensor, other: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of eq. 8 or 9 in pieces, with `other` as a negative or without it (table 17)."""
+        if not self.hard_negative:
+            return (contrastive_logits(q, k, queue, self.temperature),)
+        return hard_negative_logits(q, k, queue, other, self.temperature)
 
     @torch.no_grad()
     def _keys(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

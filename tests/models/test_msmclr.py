@@ -141,6 +141,66 @@ def test_gradients_are_those_of_the_loss_with_a_fixed_target() -> None:
     assert any(name.startswith("attention") for name in names)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scales": ["joint"], "attention": False},  # table 4: without MsM attention
+        {"scales": ["joint"]},  # table 4: without multi-scale
+        {"scales": ["body", "part"]},
+        {"attention": False},
+        {"strong_loss": "nce"},  # table 7
+        {"strong_loss": "nce", "scales": ["part"], "differences": "inter-node"},
+    ],
+)
+def test_step_of_the_ablations(options: dict[str, object]) -> None:
+    built, batch = method(options=options).double(), clips(3)
+    batch.views = {name: view.double() for name, view in batch.views.items()}
+    queue, before = built.moco.queue.clone(), copy.deepcopy(built)
+    moco, groups = before.moco, {"joint": [[v] for v in range(1, 26)], "part": PARTS, "body": BODY}
+    maps = moco.encoder.features(batch.views["strong"])
+    scales = []
+    for name in options.get("scales", list(groups)):  # type: ignore[attr-defined]
+        scale = torch.stack([maps[..., [v - 1 for v in group]].mean(dim=3) for group in groups[name]], dim=3)
+        if options.get("attention", True):
+            assert isinstance(before.attention.motion, MotionAttention)
+            scale = naive_weighted(before.attention.motion, scale.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        scales.append(F.normalize(moco.head(scale.reshape(3, 2, *scale.shape[1:]).mean(dim=(1, 3, 4))), dim=1))
+    moco.update_key()
+    q, k = moco.query(batch.views["query"]), moco.key(batch.views["key"])
+    if options.get("strong_loss") == "nce":
+        alike = looped(q.detach(), [], k, queue, mined=False)[0]
+        wanted = alike + sum(looped(z.detach(), [], k, queue, mined=False)[0] for z in scales) / len(scales)
+    else:
+        alike, taught = looped(q.detach(), scales, k, queue, mined=False)
+        wanted = alike + taught * 3 / len(scales)
+    step = built(batch)
+    assert float(step.loss.detach()) == pytest.approx(wanted, rel=1e-9)
+    step.loss.backward()
+    assert all(p.grad is not None for p in built.parameters() if p.requires_grad)
+
+
+def test_without_attention_there_are_no_weights_of_it_and_joints_need_no_levels() -> None:
+    plain = Layout.from_plain({**KINECT.to_plain(), "name": "mine", "levels": {}})
+    built = method(plain, {"scales": ["joint"], "attention": False})
+    assert not list(built.attention.parameters())
+    assert not list(built.attention.buffers())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": []}, r"msmclr\.scales must be a list of one or more of joint, part, body, each once"),
+        ({"scales": ["part", "part"]}, r"msmclr\.scales must be a list of one or more of joint, part, body"),
+        ({"scales": ["hand"]}, r"msmclr\.scales is 'hand'; known: joint, part, body"),
+        ({"differences": "frames"}, r"msmclr\.differences is 'frames'; .*inter-frame, inter-node"),
+        ({"strong_loss": "d3m"}, r"msmclr\.strong_loss is 'd3m'; known: ms, nce"),
+    ],
+)
+def test_settings_that_do_not_fit(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        method(options=options)
+
+
 def test_counts_of_weights() -> None:
     """1.8735 M, as in the released code without its unused block and with one attention per network."""
     encoder = {"name": "stgcn", "width": 16, "out_channels": 256, "dropout": 0.5}
@@ -255,8 +315,9 @@ def test_step_under_autocast() -> None:
         assert all(bool(p.grad.isfinite().all()) for p in built.moco.encoder.parameters())
 
 
-def naive_motion(y: Nested, zero_pad: bool) -> Nested:
-    """(y[t+1] - y[t] + y[v+1] - y[v]) / 2, one number at a time."""
+def naive_motion(y: Nested, zero_pad: bool, differences: str) -> Nested:
+    """(y[t+1] - y[t] + y[v+1] - y[v]) / 2 or one of both, one number at a time."""
+    share_t, share_v = {"all": (0.5, 0.5), "inter-frame": (1, 0), "inter-node": (0, 1)}[differences]
     rows, frames, nodes, channels = len(y), len(y[0]), len(y[0][0]), len(y[0][0][0])
     out = [[[[0.0] * channels for _ in range(nodes)] for _ in range(frames)] for _ in range(rows)]
     for r in range(rows):
@@ -267,7 +328,7 @@ def naive_motion(y: Nested, zero_pad: bool) -> Nested:
                     last = -here if zero_pad else 0.0
                     d_t = y[r][t + 1][v][c] - here if t + 1 < frames else last
                     d_v = y[r][t][v + 1][c] - here if v + 1 < nodes else last
-                    out[r][t][v][c] = (d_t + d_v) / 2
+                    out[r][t][v][c] = share_t * d_t + share_v * d_v
     return out
 
 
@@ -288,7 +349,7 @@ def naive_weighted(module: MotionAttention, x: Tensor) -> Tensor:
     y = torch.einsum("rtvd,cd->rtvc", x, module.down.weight) + module.down.bias
     mean = y.mean(dim=2, keepdim=True)
     normal = (y - mean) / torch.sqrt(((y - mean) ** 2).mean(dim=2, keepdim=True) + 1e-5)
-    d = torch.tensor(naive_motion(normal.tolist(), module.zero_pad), dtype=torch.float64)
+    d = torch.tensor(naive_motion(normal.tolist(), module.zero_pad, module.differences), dtype=torch.float64)
     out = torch.zeros_like(d)
     if module.over == "frames":
         for r in range(len(d)):
@@ -311,13 +372,14 @@ def naive_weighted(module: MotionAttention, x: Tensor) -> Tensor:
     frames=st.integers(1, 4),
     nodes=st.integers(1, 4),
     zero_pad=st.booleans(),
+    differences=st.sampled_from(["all", "inter-frame", "inter-node"]),
     seed=st.integers(0, 99),
 )
 def test_motion_attention_is_its_formula(
-    over: str, rows: int, frames: int, nodes: int, zero_pad: bool, seed: int
+    over: str, rows: int, frames: int, nodes: int, zero_pad: bool, differences: str, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    module = MotionAttention(16, 4, over=over, zero_pad=zero_pad).double()
+    module = MotionAttention(16, 4, over=over, zero_pad=zero_pad, differences=differences).double()
     x = torch.randn(rows, frames, nodes, 16, dtype=torch.float64)
     wanted = naive_weighted(module, x).detach()
     found = module(x)

@@ -103,7 +103,9 @@ def perceptron(network: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(linear([row * (row > 0) for row in rows], "3"))
 
 
-def naive(before: SkeAttnCLR, batch: Clips, mu: float, last: bool, predicts: bool) -> tuple[Tensor, Tensor]:
+def naive(
+    before: SkeAttnCLR, batch: Clips, mu: float, last: bool, predicts: bool, opposed: bool = True
+) -> tuple[Tensor, Tensor]:
     """Return loss and keys of a step; updates the key network in the paper's variant."""
     moco, n = before.moco, len(batch.views["query"])
 
@@ -126,8 +128,9 @@ def naive(before: SkeAttnCLR, batch: Clips, mu: float, last: bool, predicts: boo
         pooled = [moco.key_encoder.pool(key_map, 2), *masked(key_map, mask, n, last)]
         k, k_s, k_ns = (F.normalize(perceptron(moco.key_head, h), dim=1) for h in pooled)
     loss = loss_of(q, k, moco.queue)
-    loss = loss + mu * loss_of(q_s, k_s, moco.queue, q_ns.detach())
-    return loss + (1 - mu) * loss_of(q_ns, k_ns, moco.queue, q_s.detach()), k
+    others = (q_ns.detach(), q_s.detach()) if opposed else (None, None)
+    loss = loss + mu * loss_of(q_s, k_s, moco.queue, others[0])
+    return loss + (1 - mu) * loss_of(q_ns, k_ns, moco.queue, others[1]), k
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,14 @@ def test_step_is_the_papers_equations(variant: str, predictors: str, predicts: b
             torch.testing.assert_close(found[name].grad, gradient, rtol=1e-6, atol=1e-9, msg=name)
     assert all(p.grad is None for name, p in built.named_parameters() if ".key_" in name)
     assert float(built.attention.proj.weight.grad.abs().max()) > 0
+
+
+@pytest.mark.parametrize("mu", [0.3, 1.0])
+def test_salient_and_other_features_need_not_be_negatives_of_each_other(mu: float) -> None:
+    built = method({"hard_negative": False, "mu": mu}).double()
+    batch = clips(3, torch.float64)
+    expected, _ = naive(copy.deepcopy(built), batch, mu, last=False, predicts=False, opposed=False)
+    torch.testing.assert_close(built(batch).loss, expected, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("mu", [0.0, 1.0])
