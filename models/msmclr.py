@@ -40,7 +40,7 @@ class MsMCLRSettings:
     """The `msmclr` section; see `MsMCLR`. Values of the released code; the first four are of the ablations."""
 
     attention: Flag = True
-    scales: Scales = field(default_factory=lambda: list(SCALES))
+    scales: Scales = field(default_factory=lambda: ["joint", "part", "body"])
     differences: Literal["all", "inter-frame", "inter-node"] = "all"
     strong_loss: Literal["ms", "nce"] = "ms"
     reduction: Count = 8
