@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,52 @@ def shared() -> Path:
     if not (SHARED / "data" / "ntu").is_dir():
         pytest.skip(f"the real recordings are not here: {SHARED} is missing")
     return SHARED
+
+
+class Recording:
+    """Numbers of the authors' code in a file of `shared/facts/steps`; its README says what they are.
+
+    Floats are read in float64, masks in float32. `unread` has the names of the arrays that no test has read yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as content:
+            self._arrays = {name: content[name] for name in content.files}
+        self.options: dict[str, Any] = json.loads(str(self._arrays.pop("options")))
+        self.unread = set(self._arrays)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        self.unread.discard(name)
+        found = torch.from_numpy(self._arrays[name])
+        if not found.is_floating_point():
+            return found
+        return found.float() if "/mask/" in name and not name.startswith("start/") else found.double()
+
+    def names(self, name: str) -> list[str]:
+        """Return an array of names."""
+        self.unread.discard(name)
+        return [str(each) for each in self._arrays[name]]
+
+    def group(self, start: str) -> dict[str, torch.Tensor]:
+        """Return all arrays whose names begin with START/, by the rest of their names."""
+        found = [name for name in self._arrays if name.startswith(f"{start}/")]
+        return {name.removeprefix(f"{start}/"): self[name] for name in found}
+
+
+@pytest.fixture(scope="session")
+def recording() -> Callable[[str], Recording]:
+    """A function that reads a recording by its name, and skips the test where the recordings are missing."""
+    folder = SHARED / "facts" / "steps"
+
+    def read(name: str) -> Recording:
+        if not folder.is_dir():
+            pytest.skip(f"the recorded steps of the authors' code are not here: {folder} is missing")
+        return Recording(folder / f"{name}.npz")
+
+    return read
 
 
 Bodies = Sequence[tuple[int, np.ndarray]]  # (id, joint positions [V,3]) of one frame
