@@ -1,7 +1,7 @@
 """ActCLR: the moving part of a clip, its actionlet, is augmented and pooled in its own way (Lin et al. 2023)."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr
-from skelpipe.models.actclr_released import BankLosses, released_step, released_views
+from skelpipe.models.actclr_released import BankLosses, ReleasedState, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, similarity_mining
@@ -26,7 +26,10 @@ __all__ = ["ActCLR"]
 
 @dataclass(frozen=True, kw_only=True)
 class ActCLRSettings:
-    """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`)."""
+    """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`).
+
+    `state` and `mixed_keys` matter to variant "released" alone, see `ReleasedState`.
+    """
 
     moco_epochs: Whole = 300
     query_temperature: Positive = 0.1
@@ -36,6 +39,8 @@ class ActCLRSettings:
     nearest: Count = 8192
     parts: Bounds = field(default_factory=lambda: [2, 3])
     blocks: Bounds = field(default_factory=lambda: [3, 5])
+    state: Literal["2023-12", "head"] = "2023-12"
+    mixed_keys: Literal["auto", "channels", "clips"] = "auto"
 
 
 class ActCLR(Method):
@@ -46,9 +51,10 @@ class ActCLR(Method):
     (MATS, eq. 6, 7), the key is pooled over its own actionlet (SAFP, eq. 8), and the query's similarities to the
     bank's entries must be those of the key (eq. 9).
 
-    `variant` "released" follows the code of December 2023, see `models.actclr_released`. When the second stage
-    begins, the key network becomes the query's copy and the queue is drawn again. That code has no first stage and
-    starts from an AimCLR model: `moco_epochs` is 0, as in recipe `actclr-released` (divergence `actclr-training`).
+    `variant` "released" follows the code, in one `state` or the other: see `models.actclr_released`. When the
+    second stage begins, the key network becomes the query's copy and the queue is drawn again. That code has no
+    first stage and starts from an AimCLR model: `moco_epochs` is 0, as in recipe `actclr-released` (divergence
+    `actclr-training`).
 
     The anchor and the clips to augment are embedded in evaluation mode, so that they change no running statistics
     and there is no dropout.
@@ -77,9 +83,12 @@ class ActCLR(Method):
         self.with_actionlets = False
         normal = parts.chain("normal")
         self._moco_views: ViewRecipes = {"query": normal, "key": normal}
+        self.released_state = ReleasedState(settings.state, settings.mixed_keys)
         given: dict[str, Any] = {"variant": parts.recipe.variant, **pasted, **parts.augment}
+        if self.released:
+            given |= {"state": settings.state, "begins": self.moco_epochs}
         recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
-        self._actionlet_views: ViewRecipes = released_views(recipe, self.moco_epochs) if self.released else recipe
+        self._actionlet_views: ViewRecipes = released_views(recipe) if self.released else recipe
 
     @classmethod
     def build(cls, parts: Parts, settings: ActCLRSettings) -> Self:
@@ -107,7 +116,7 @@ class ActCLR(Method):
         if not self.with_actionlets:
             return self._contrast(batch)
         if self.released:
-            return released_step(self.moco, self.regions, batch, self.losses)
+            return released_step(self.moco, self.regions, batch, self.losses, self.released_state)
         return self._mine(batch)
 
     @torch.no_grad()

@@ -1,20 +1,19 @@
-"""The second stage of ActCLR as its code of December 2023 has it (divergences `actclr-anchor`,
-`actclr-mask-gradient`, `actclr-mask-threshold`, `actclr-mask-network`, `actclr-transformations` and
-`actclr-loss`)."""
+"""The second stage of ActCLR as its code has it, in the state of December 2023 or the newest (divergences
+`actclr-anchor`, `actclr-mask-gradient`, `actclr-mask-threshold`, `actclr-mask-network`, `actclr-transformations`
+and `actclr-loss`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import to_frames
-from skelpipe.augment.blend import Mixed
-from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import mats
-from skelpipe.loader.view_recipes import Mats, Mixing, On
+from skelpipe.errors import UsageError
+from skelpipe.loader.view_recipes import Mats
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import nearest_mining, upcast
@@ -22,7 +21,7 @@ from skelpipe.models.method import Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.pooling import safp
 
-__all__ = ["BankLosses", "FromEpoch", "MixingFromEpoch", "mixed_keys", "released_step", "released_views"]
+__all__ = ["BankLosses", "ReleasedState", "mixed_keys", "released_step", "released_views", "shares_of_mixed"]
 
 
 @dataclass(frozen=True)
@@ -38,72 +37,75 @@ class BankLosses:
         return nearest_mining(q, k, bank, self.query_temperature, self.key_temperature, nearest=self.nearest)
 
 
-@dataclass(frozen=True, slots=True)
-class FromEpoch:
-    """An augmentation whose curriculum counts epochs from epoch `first` of the run."""
+@dataclass(frozen=True)
+class ReleasedState:
+    """Which state of the released code a step follows.
 
-    op: Any
-    first: int
+    `name`: "2023-12", the source kept with the run of the published log, or "head", the newest. At "head" the
+    gradient behind the actionlets is zero, so that they are rounding noise (divergence `actclr-mask-gradient`):
+    here they are zero.
 
-    def sample(self, draws: Draws, shape: Sequence[int]) -> Any:
-        own = draws.child(0)
-        own.epoch = draws.epoch - self.first
-        return self.op.sample(own, shape)
+    `mixed_keys`: whether the weights p and c of `shares_of_mixed` weigh "clips", one pair for each, as at "head";
+    or "channels", as the source of 2023-12 has it by a fault of indexing, which works where the batch has as many
+    clips as an embedding has channels: clip number i of the batch then weighs channel i of all keys. "auto" is
+    "channels" where that is possible and the state is 2023-12, else "clips".
+    """
 
-    def apply(self, x: Tensor, params: Any) -> Tensor:
-        applied: Tensor = self.op.apply(x, params)
-        return applied
+    name: str = "2023-12"
+    mixed_keys: str = "auto"
+
+    @property
+    def finds_actionlets(self) -> bool:
+        return self.name != "head"
+
+    def weighs_channels(self, clips: int, channels: int) -> bool:
+        """Say whether the keys of a batch of so many clips are weighed channel by channel.
+
+        Raises UsageError where they are to be, and cannot.
+        """
+        if self.mixed_keys == "channels" and clips != channels:
+            raise UsageError(
+                f"actclr.mixed_keys is 'channels', which needs as many clips in a batch as an embedding has "
+                f"channels: batch_size is {clips}, head.dim {channels}; or set actclr.mixed_keys to 'clips'"
+            )
+        if self.mixed_keys == "auto":
+            return self.name == "2023-12" and clips == channels
+        return self.mixed_keys == "channels"
 
 
-@dataclass(frozen=True, slots=True)
-class MixingFromEpoch(FromEpoch):
-    """`FromEpoch` for an operation that mixes clips."""
-
-    def mix(self, x: Tensor, params: Any) -> Mixed:
-        mixed: Mixed = self.op.mix(x, params)
-        return mixed
-
-
-def released_views(recipe: Mapping[str, Any], first: int) -> ViewRecipes:
-    """Return the view recipes that the loader follows for `released_step`; curricula start at epoch `first`.
+def released_views(recipe: Mapping[str, Any]) -> ViewRecipes:
+    """Return the view recipes that the loader follows for `released_step`.
 
     The views that an actionlet joins are left out, as the step joins them itself: the anchor is the mean of the
     key batch, so the masks are known in the step only.
     """
-    views: dict[str, Any] = {}
-    for name, entry in recipe.items():
-        if isinstance(entry, On):
-            views[name] = (
-                On(entry.view, MixingFromEpoch(entry.op, first)) if isinstance(entry.op, Mixing) else entry
-            )
-        elif not isinstance(entry, Mats):
-            views[name] = entry if name in ("plain", "key") else FromEpoch(entry, first)
-    return views
+    return {name: entry for name, entry in recipe.items() if not isinstance(entry, Mats)}
 
 
-def released_step(moco: MoCo, regions: Actionlets, batch: ViewBatch, losses: BankLosses) -> Step:
+def released_step(
+    moco: MoCo, regions: Actionlets, batch: ViewBatch, losses: BankLosses, state: ReleasedState
+) -> Step:
     """Step with the views of `released_views` and the extras of `mixed`; updates key network and queue.
 
     Three losses are added: (a) `act` inside the actionlet and `non` outside it, against the key; (b) `styled`
-    inside and `mixed` outside, against the key; (c) `mixed` against the mixed keys (divergence `actclr-loss`).
+    inside and `blended` outside, against the key; (c) `mixed` against the mixed keys (divergence `actclr-loss`).
+
+    Running statistics take notice of every pass, in this order: of the key network the mean clip and the keys, of
+    the query network `act` and `plain`, for their actionlets, and then the three queries.
     """
     views = batch.views
     frames = views["key"].shape[2]
     moco.update_key()
     whole = len(moco.gather(views["key"].new_empty(len(views["key"]), 1)))  # clips of all processes
-    k, anchor = _keys(moco, regions, views["key"], whole)
-    act, plain = (
-        _per_frame(_query_mask(moco, regions, views[name], anchor, whole), frames) for name in ("act", "plain")
-    )
+    k, anchor = _keys(moco, regions, views["key"], whole, state)
+    act, plain = (_query_mask(moco, regions, views[name], anchor, whole, state) for name in ("act", "plain"))
     bank = moco.queue.clone()  # backward needs it as it was, and the new keys are written before that
-    q = moco.query(mats(views["act"], views["non"], act))
+    q = moco.query(mats(views["act"], views["non"], _per_frame(act, frames)))
     parts = {
         "act": losses(q, k, bank),
-        "blend": losses(moco.query(mats(views["styled"], views["mixed"], plain)), k, bank),
+        "blend": losses(moco.query(mats(views["styled"], views["blended"], _per_frame(plain, frames))), k, bank),
     }
-    donor = batch.extras["mixed_donor"]  # row numbers in the whole batch
-    donor_keys, donor_mask = (moco.gather(x).index_select(0, donor) for x in (k, plain))
-    target = mixed_keys(k, plain, donor_keys, donor_mask, batch.extras["mixed_mask"])
+    target = _mixed_target(moco, k, plain, batch.extras, whole, state)
     parts["mixed"] = losses(moco.query(views["mixed"]), target, bank)
     loss = parts["act"] + parts["blend"] + parts["mixed"]
     moco.enqueue(k)
@@ -112,50 +114,91 @@ def released_step(moco: MoCo, regions: Actionlets, batch: ViewBatch, losses: Ban
     return Step(loss, embeddings=q.detach(), keys=k, logs=logs)
 
 
-def mixed_keys(
-    keys: Tensor, mask: Tensor, donor_keys: Tensor, donor_mask: Tensor, share: Tensor, sharpness: float = 0.1
-) -> Tensor:
-    """Return keys [N,D] of mixed clips: normalise(c k_i + p k_j) with j the donor of i (divergence `actclr-loss`).
+def shares_of_mixed(
+    mask: Tensor, donor_mask: Tensor, pasted: Tensor, taken: Tensor, sharpness: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Return p and c [N], p + c = 1: how much of a mixed clip's key is the donor's and how much its own.
 
-    `mask` [N,T,V,M] is each clip's actionlet A, `share` [N,T,V] the donor's share of the mixed clip. p is how much
-    of the donor's mass exp(A / sharpness) was pasted, c how much of the host's is left, as shares of p + c. A clip
-    mixed as a whole with share l has p = l.
+    With E = exp(A / sharpness), p is the part of the donor's E that lies in `taken`, c the part of the clip's own
+    that lies outside `pasted`, each a mean over the bodies and both divided by their sum. `mask` and `donor_mask`
+    [N,M,T',V] are the actionlets A, `pasted` and `taken` [N,T',V] the donor's share of the mixed clip and of its
+    own (see `SkeletonMix`). A clip mixed as a whole with share l has p = l. Divergence `actclr-loss`.
     """
-    pasted = share.to(upcast(mask).dtype)[..., None]
-    p = (_mass(donor_mask, sharpness) * pasted).sum((1, 2, 3))
-    c = (_mass(mask, sharpness) * (1 - pasted)).sum((1, 2, 3))
-    p = (p / (p + c))[:, None]
-    return F.normalize((1 - p) * keys + p * donor_keys, dim=1)
+    wide = torch.promote_types(pasted.dtype, upcast(mask).dtype)
+    e, donor_e = ((x.to(wide) / sharpness).exp() for x in (mask, donor_mask))
+    p = ((donor_e * taken[:, None]).sum((2, 3)) / (donor_e + 1e-5).sum((2, 3))).mean(1)
+    c = ((e * (1 - pasted[:, None])).sum((2, 3)) / (e.sum((2, 3)) + 1e-5)).mean(1)
+    return p / (p + c), c / (p + c)
 
 
-def _mass(mask: Tensor, sharpness: float) -> Tensor:
-    return (upcast(mask) / sharpness).flatten(1).softmax(dim=1).view(mask.shape)
+def mixed_keys(keys: Tensor, donor_keys: Tensor, p: Tensor, c: Tensor) -> Tensor:
+    """Return normalise(c k_i + p k_j) [N,dim], j the donor of i; p and c are [N,1], or [dim] for channels."""
+    return F.normalize(c.to(keys.dtype) * keys + p.to(keys.dtype) * donor_keys, dim=1)
 
 
 @torch.no_grad()
-def _keys(moco: MoCo, regions: Actionlets, clips: Tensor, whole: int) -> tuple[Tensor, Tensor]:
+def _mixed_target(
+    moco: MoCo, k: Tensor, mask: Tensor, extras: Mapping[str, Tensor], whole: int, state: ReleasedState
+) -> Tensor:
+    """Return the keys [N,dim] of the view `mixed`. Donors are rows of the whole batch, of all processes."""
+    donor_keys, donor_mask = (moco.gather(x).index_select(0, extras["mixed_donor"]) for x in (k, mask))
+    pasted, taken = (_at_steps(extras[f"mixed_{name}"], mask.shape[2]) for name in ("mask", "taken"))
+    shares = (share[:, None] for share in shares_of_mixed(mask, donor_mask, pasted, taken))
+    if state.weighs_channels(whole, k.shape[1]):
+        shares = (moco.gather(share)[:, 0] for share in shares)
+    p, c = shares
+    return mixed_keys(k, donor_keys, p, c)
+
+
+@torch.no_grad()
+def _keys(
+    moco: MoCo, regions: Actionlets, clips: Tensor, whole: int, state: ReleasedState
+) -> tuple[Tensor, Tensor]:
     """Return keys [N,dim], half pooled plainly and half over the actionlet, and the anchor's embedding [1,dim].
 
-    The anchor, the mean of these clips, passes batch normalisation as a batch of one, as in the released code.
+    The anchor, the mean of these clips, passes batch normalisation as a batch of one, before the clips do.
     """
     encoder, head = cast(Encoder, moco.key_encoder), moco.key_head
-    features, bodies = encoder.features(clips), clips.shape[4]
     with evaluation_mode(head):
         anchor: Tensor = head(encoder(clips.mean(dim=0, keepdim=True)))
-    mask = regions.of(features, bodies, head, anchor, whole)
+    features, bodies = encoder.features(clips), clips.shape[4]
+    mask = _actionlet(regions, features, bodies, head, anchor, whole, state)
     moving = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
     halves = upcast(head(encoder.pool(features, bodies))) + upcast(head(moving))
     return F.normalize(halves, dim=1), anchor
 
 
 @torch.no_grad()
-def _query_mask(moco: MoCo, regions: Actionlets, clips: Tensor, anchor: Tensor, whole: int) -> Tensor:
-    """Return the actionlets [N,M,T',V] of clips by the query network, whose running statistics do not change."""
-    with evaluation_mode(moco.encoder):
-        features = cast(Encoder, moco.encoder).features(clips)
-    return regions.of(features, clips.shape[4], moco.head, anchor, whole)
+def _query_mask(
+    moco: MoCo, regions: Actionlets, clips: Tensor, anchor: Tensor, whole: int, state: ReleasedState
+) -> Tensor:
+    """Return the actionlets [N,M,T',V] of clips by the query network, in training mode."""
+    features = cast(Encoder, moco.encoder).features(clips)
+    return _actionlet(regions, features, clips.shape[4], moco.head, anchor, whole, state)
+
+
+def _actionlet(
+    regions: Actionlets,
+    features: Tensor,
+    bodies: int,
+    head: nn.Module,
+    anchor: Tensor,
+    whole: int,
+    state: ReleasedState,
+) -> Tensor:
+    """Return actionlets [N,M,T',V] of feature maps [N*M,D,T',V]: zeros in a state that finds none."""
+    if state.finds_actionlets:
+        return regions.of(features, bodies, head, anchor, whole)
+    return features.new_zeros(len(features) // bodies, bodies, *features.shape[2:], dtype=torch.float32)
 
 
 def _per_frame(mask: Tensor, frames: int) -> Tensor:
     """Return masks [N,M,T',V] as [N,frames,V,M]."""
     return to_frames(mask, frames).movedim(1, 3)
+
+
+def _at_steps(share: Tensor, steps: int) -> Tensor:
+    """Return shares [N,T,V] at a map's steps, [N,steps,V]: each step has the share of its first frame."""
+    frames = share.shape[1]
+    first = torch.arange(steps, device=share.device) * -(-frames // steps)
+    return share.index_select(1, first.clamp(max=frames - 1))

@@ -17,12 +17,15 @@ class Mixed:
     `clip` [N,C,T,V,M]. `donor` int64[N]: the row of the batch that each clip's donor has. `region` [N,T,V]: the
     donor's share of each frame and joint, bool where only 0 and 1 occur. `mask`: that share at the resolution that
     a method needs, [N,T/4,V] for SkeleMix (that of the encoder's feature map), `region` itself for Skeleton Mix.
+    `taken` [N,T,V]: the share of the donor's own frames and joints that counts as pasted (see `SkeletonMix`), None
+    where a mixture does not say.
     """
 
     clip: Tensor
     donor: Tensor
     region: Tensor
     mask: Tensor
+    taken: Tensor | None = None
 
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 from torch import Tensor
@@ -102,12 +103,13 @@ def chain(
     shear: float = 0.5,
     crop: int = 6,
     curriculum: bool = False,
+    begins: int = 0,
 ) -> Chain:
     """Build a chain by name (see `named_chains.CHAINS`), in its variant `paper` or `released`.
 
     `layout` is needed by chains that treat joints differently; `shear` and `crop` are the strengths of the normal
-    part. With `curriculum` a chain of ActCLR leaves out ops by epoch, as the released code does. Raises UsageError
-    for an unknown name, and where the layout is missing.
+    part. With `curriculum` a chain of ActCLR leaves out ops by epoch, counted from epoch `begins`, as the released
+    code does. Raises UsageError for an unknown name, and where the layout is missing.
     """
     if name not in CHAINS:
         raise UsageError(f"no augmentation is called {name!r}; known: {', '.join(CHAINS)}")
@@ -116,4 +118,4 @@ def chain(
     if curriculum and name not in ACTCLR:
         raise UsageError(f"the augmentation {name!r} has no curriculum; these have: {', '.join(ACTCLR)}")
     ops = CHAINS[name](layout, Strength(shear=shear, crop=crop, released=variant == "released"))
-    return Chain(ops, ACTCLR[name] if curriculum else None)
+    return Chain(ops, replace(ACTCLR[name], begins=begins) if curriculum else None)

@@ -104,15 +104,17 @@ class Curriculum:
 
     `stages` are (last epoch, number of extras), epochs counted from 1; None keeps all extras. The extras are drawn
     again for each epoch, the same for all samples. After the last stage no op is kept, not even the first ones.
+    Epoch `begins` of the run, counted from 0, is the first of the curriculum.
     Only the released ActCLR has a curriculum: divergence `actclr-transformations`.
     """
 
     stages: tuple[tuple[int, int | None], ...]
     always: int = 2
+    begins: int = 0
 
     def kept(self, draws: Draws, count: int) -> frozenset[int]:
         """Return the positions of the ops that the draws' epoch (counted from 0) keeps, of `count`."""
-        extras = [extras for last, extras in self.stages if draws.epoch < last]
+        extras = [extras for last, extras in self.stages if draws.epoch - self.begins < last]
         if not extras:
             return frozenset()
         order = draws.of_epoch().uniform(count - self.always)[0].argsort(stable=True).tolist()
@@ -121,6 +123,7 @@ class Curriculum:
 
 ACTCLR: Final[Mapping[str, Curriculum]] = MappingProxyType(
     {
+        "actclr-normal": Curriculum(((300, None),)),
         "actclr-actionlet": Curriculum(((100, None), (200, 3), (300, 1))),
         "actclr-non-actionlet": Curriculum(((100, None), (200, 5), (300, 3))),
     }
@@ -132,6 +135,7 @@ CHAINS: Final[Mapping[str, Callable[[Layout | None, Strength], list[Op]]]] = Map
         "normal": normal,
         "aimclr-extreme": extreme,
         "msmclr-strong": msmclr,
+        "actclr-normal": normal,
         "actclr-actionlet": extreme,
         "actclr-non-actionlet": non_actionlet,
         "skelemix": skelemix,

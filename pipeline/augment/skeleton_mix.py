@@ -25,8 +25,9 @@ class SkeletonMix:
     takes x_j inside a region of `parts` body parts during `blocks` blocks of four frames. ResizeMix fills the
     region's n frames with the donor's first 2 n, or all if it has fewer, by nearest sampling. Mixup is (1 - l) x_i
     + l x_j everywhere, l ~ U(0,1). The paper gives no numbers; these are those of the released code. With
-    `curriculum` the region has 1 to 2 parts and 1 to 3 blocks from epoch 200 on, counted from 1, as in the
-    released code only (divergence `actclr-transformations`).
+    `curriculum` the region has 1 to 2 parts and 1 to 3 blocks from epoch 200 on, counted from 1 at epoch `begins`
+    of the run (counted from 0), as in the released code only (divergence `actclr-transformations`). With `taken`
+    views have that extra too, see `mix`.
     """
 
     def __init__(
@@ -36,20 +37,28 @@ class SkeletonMix:
         blocks: tuple[int, int] = (3, 5),
         per: str = "batch",
         curriculum: bool = False,
+        begins: int = 0,
+        taken: bool = False,
     ) -> None:
         self.region = Region(layout, parts, blocks, per)
         self.late = Region(layout, LATE_PARTS, LATE_BLOCKS, per) if curriculum else self.region
+        self.begins = begins
+        self.extras = ("mask", "donor", "taken") if taken else ("mask", "donor")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `kind` int64[N] (an index into KINDS), `weight` l float32[N], the region and `donor`."""
         u, weight = self.region.chosen(draws.child(2)).uniform(2).unbind(1)
         kind = sum((u > limit).long() for limit in LIMITS)
-        region = self.region if draws.epoch + 1 < LATE_EPOCH else self.late
+        region = self.region if draws.epoch - self.begins + 1 < LATE_EPOCH else self.late
         drawn = region.sample(draws.child(0), shape)
         return {"kind": torch.as_tensor(kind), "weight": weight, **drawn, DONOR: draw_donors(draws.child(1))}
 
     def mix(self, x: Tensor, params: dict[str, Tensor]) -> Mixed:
-        """Mix clips [N,C,T,V,M]; `region` and `mask` of the result are the donor's share, float32[N,T,V]."""
+        """Mix clips [N,C,T,V,M]; `region` and `mask` of the result are the donor's share, float32[N,T,V].
+
+        `taken` is that share too, but ResizeMix counts as if the chosen joints of all the donor's frames were
+        pasted: so the released code weighs the keys of mixed clips (divergence `actclr-loss`).
+        """
         frames = x.shape[2]
         mixup, resizemix = (params["kind"] == KINDS.index(kind) for kind in ("mixup", "resizemix"))
         region = self.region.mask(params, frames, BLOCK)
@@ -57,7 +66,8 @@ class SkeletonMix:
         donor = params[DONOR]
         frame = torch.arange(frames, device=x.device).expand(len(x), frames)
         pasted = take(x, donor, torch.where(resizemix[:, None], _squeezed(frame, params), frame))
-        return Mixed(blend(x, pasted, share), donor, share, share)
+        taken = torch.where(resizemix[:, None, None], share.amax(1, keepdim=True), share)
+        return Mixed(blend(x, pasted, share), donor, share, share, taken)
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Return the mixed clips alone."""

@@ -95,7 +95,7 @@ def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], la
             factor = drawn["factor"][[child for child, _ in layout.edges]]
             return f"bones {float(factor.min()):.2f} to {float(factor.max()):.2f} times as long"
         case SkeletonAdaIN():
-            lengths = op.variant == "released" and op.view != "motion"
+            lengths = op.variant == "2023-12" or (op.variant == "head" and op.view != "motion")
             return f"the donor's {'bone lengths' if lengths else 'mean pose and spread over time'}"
         case SkeleMix():
             return f"the donor's {_region(drawn, layout)}"

@@ -62,6 +62,8 @@ def actclr(
     actionlet: Callable[[Tensor], Tensor],
     *,
     variant: str = "paper",
+    state: str = "2023-12",
+    begins: int = 0,
     parts: Bounds = (2, 3),
     blocks: Bounds = (3, 5),
     shear: float = 0.5,
@@ -70,14 +72,17 @@ def actclr(
     """Return `query`, made by MATS, `key`, and the views they are made from.
 
     `paper`: `spread` (the eight augmentations of AimCLR), `act` (then Skeleton AdaIN), `noisy`, `non` (then
-    Skeleton Mix). `released`: the query joins `act` and `non`, which are drawn independently. Further views are
-    `styled` (normal, then Skeleton AdaIN), `mixed` (then Skeleton Mix) and `blend`, which joins these two by the
-    actionlet of `plain`. In later epochs some augmentations are left out and regions shrink. `view` is the view
-    that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
+    Skeleton Mix). `view` is the view that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
+
+    `released`, in one `state` or the other (see `SkeletonAdaIN`): the query joins `act` and `non`, which are drawn
+    independently. Further views are `plain` (normal), `styled` (then Skeleton AdaIN), `blended` (then Skeleton
+    Mix), `blend`, which joins these two by the actionlet of `plain`, and `mixed`, a Skeleton Mix of its own: of
+    `styled` too, in the newest version of `plain` but for joints. In later epochs augmentations are left out and
+    the regions of `blended` shrink; epochs count from epoch `begins` of the run.
     """
     pair = _pair(shear, crop)
-    adain = SkeletonAdaIN(layout, view, variant)
     if variant == "paper":
+        adain = SkeletonAdaIN(layout, view)
         act = chain("actclr-actionlet", layout=layout, shear=shear, crop=crop)
         both = chain("actclr-non-actionlet", layout=layout, shear=shear, crop=crop)
         return {
@@ -88,19 +93,31 @@ def actclr(
             "query": Mats("act", "non", actionlet),
             "key": pair["key"],
         }
-    act, non = (
-        chain(name, layout=layout, variant=variant, shear=shear, crop=crop, curriculum=True)
-        for name in ("actclr-actionlet", "actclr-non-actionlet")
+    act, non, normal = (
+        chain(
+            f"actclr-{name}",
+            layout=layout,
+            variant=variant,
+            shear=shear,
+            crop=crop,
+            curriculum=True,
+            begins=begins,
+        )
+        for name in ("actionlet", "non-actionlet", "normal")
     )
+    style = SkeletonAdaIN(layout, view, state, begins=begins)
+    shrinking = SkeletonMix(layout, parts, blocks, curriculum=True, begins=begins)
+    changed = state == "2023-12" or view == "joint"  # the style transfer overwrites the clips that it is given
     return {
         "act": act,
         "non": non,
         "query": Mats("act", "non", actionlet),
-        "plain": pair["query"],
-        "styled": On("plain", adain),
-        "mixed": On("styled", SkeletonMix(layout, parts, blocks, curriculum=True)),
-        "blend": Mats("styled", "mixed", actionlet, sees="plain"),
-        "key": pair["key"],
+        "plain": normal,
+        "styled": On("plain", style),
+        "blended": On("styled", shrinking),
+        "blend": Mats("styled", "blended", actionlet, sees="plain"),
+        "mixed": On("styled" if changed else "plain", SkeletonMix(layout, parts, blocks, taken=True)),
+        "key": normal,
     }
 
 

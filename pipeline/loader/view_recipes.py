@@ -51,7 +51,8 @@ class Mixing(Augmentation, Protocol):
     """An augmentation that mixes the clips of a batch and returns mask and donors besides.
 
     Its parameters, like those of every operation that uses other clips, hold the number of the other clip,
-    int64[N], under the key `donor` (see `skelpipe.augment.donor`).
+    int64[N], under the key `donor` (see `skelpipe.augment.donor`). What it gives beside the clips it may name in
+    `extras`, which are fields of `Mixed`; otherwise that is `mask` and `donor`.
     """
 
     def mix(self, x: Tensor, params: Any) -> Mixed: ...
@@ -183,7 +184,7 @@ class On:
     With stage="view" the operation acts on the finished view: it is derived first, then mixed, as in SkeleMixCLR
     and ActCLR. With stage="joint" it acts on the joints of `view`, and the view is derived from the result, as in
     SkeAttnCLR: then bones and motion across the border of a mixed region join two people (docs/augmentation.md). A
-    mixing operation adds the extras `mask` and `donor`.
+    mixing operation adds extras such as `mask` and `donor`.
     """
 
     view: str
@@ -202,7 +203,7 @@ class On:
 
     @property
     def extras(self) -> tuple[str, ...]:
-        return ("mask", "donor") if isinstance(self.op, Mixing) else ()
+        return getattr(self.op, "extras", ("mask", "donor")) if isinstance(self.op, Mixing) else ()
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return self.op.sample(draws, shape)
@@ -217,7 +218,7 @@ class On:
         extras: dict[str, Tensor] = {}
         if isinstance(self.op, Mixing):
             mixed = self.op.mix(x, drawn.params)
-            x, extras = mixed.clip, {"mask": mixed.mask, "donor": mixed.donor}
+            x, extras = mixed.clip, {name: getattr(mixed, name) for name in self.extras}
         else:
             x = drawn.apply(self.op, x)
 

@@ -1,6 +1,7 @@
 """The second stage of ActCLR as released, against a step that is computed part by part."""
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import to_frames
-from skelpipe.augment.chain import chain
+from skelpipe.augment.chain import Chain
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.skeleton_mix import SkeletonMix
+from skelpipe.errors import UsageError
 from skelpipe.loader.view_recipes import BatchInProgress, view_recipes
 from skelpipe.models import build_method
 from skelpipe.models.actclr import ActCLR
-from skelpipe.models.actclr_released import FromEpoch, MixingFromEpoch, mixed_keys
+from skelpipe.models.actclr_released import ReleasedState, mixed_keys, shares_of_mixed
 from skelpipe.models.method import Progress
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")
 FRAMES = 20
+QUERIES = ("non", "blended", "mixed")  # where actionlets are empty
 RECIPE = {
     "method": "actclr",
     "variant": "released",
@@ -111,26 +113,23 @@ def test_the_step(built: ActCLR) -> None:
         for query, key in ((before.encoder, key_encoder), (before.head, key_head)):
             for theta_q, theta_k in zip(query.parameters(), key.parameters(), strict=True):
                 theta_k.copy_(0.9 * theta_k + 0.1 * theta_q)
+        zbar = key_head(key_encoder(views["key"].mean(0)[None]))  # in training mode and first, as released
         features = key_encoder.features(views["key"])
-        zbar = key_head(key_encoder(views["key"].mean(0)[None]))  # in training mode, as released
         mask = masks(key_encoder, key_head, features, zbar)
         maps = features.unflatten(0, (5, 2))
         moving = ((maps * mask[:, :, None]).sum((3, 4)) / (mask.sum((2, 3)) + 1e-5)[:, :, None]).mean(1)
         k = F.normalize(0.5 * key_head(maps.mean((1, 3, 4))) + 0.5 * key_head(moving), dim=1)
-        wide = {}
+        found, wide = {}, {}
         for name in ("act", "plain"):
-            before.encoder.eval()
-            seen = before.encoder.features(views[name])
-            before.encoder.train()
-            wide[name] = to_frames(masks(before.encoder, before.head, seen, zbar), FRAMES).movedim(1, 3)[:, None]
+            found[name] = masks(before.encoder, before.head, before.encoder.features(views[name]), zbar)
+            wide[name] = to_frames(found[name], FRAMES).movedim(1, 3)[:, None]
     first = wide["act"] * views["act"] + (1 - wide["act"]) * views["non"]
-    second = wide["plain"] * views["styled"] + (1 - wide["plain"]) * views["mixed"]
+    second = wide["plain"] * views["styled"] + (1 - wide["plain"]) * views["blended"]
     q = [F.normalize(before.head(before.encoder(x)), dim=1) for x in (first, second, views["mixed"])]
-    mass = (wide["plain"][:, 0] / 0.1).exp()
-    mass = mass / mass.sum((1, 2, 3), keepdim=True)
-    donor, share = batch.extras["mixed_donor"], batch.extras["mixed_mask"].float()[..., None]
-    p, c = (mass[donor] * share).sum((1, 2, 3)), (mass * (1 - share)).sum((1, 2, 3))
-    k_mix = F.normalize((c / (p + c))[:, None] * k + (p / (p + c))[:, None] * k[donor], dim=1)
+    donor = batch.extras["mixed_donor"]
+    pasted, taken = (batch.extras[f"mixed_{name}"][:, ::4] for name in ("mask", "taken"))
+    p, c = naive_shares(found["plain"], found["plain"][donor], pasted, taken)
+    k_mix = F.normalize(c[:, None] * k + p[:, None] * k[donor], dim=1)
     bank = before.queue
     parts = [divergence(q[0], k, bank), divergence(q[1], k, bank), divergence(q[2], k_mix, bank)]
 
@@ -149,13 +148,43 @@ def test_the_step(built: ActCLR) -> None:
     for parameter, gradient in zip(built.moco.encoder.parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, gradient, atol=1e-4)
     assert all(p.grad is None for p in built.moco.key_encoder.parameters())
+    for name, value in before.state_dict().items():
+        if "running" in name:
+            assert torch.allclose(built.moco.state_dict()[name], value, atol=1e-6), name
 
 
-def test_masks_of_the_queries_do_not_change_the_query_network(built: ActCLR) -> None:
+def test_running_statistics_take_notice_of_every_pass(built: ActCLR) -> None:
     built(batch_of(built))
-    counts = [b for name, b in built.moco.encoder.named_buffers() if name.endswith("num_batches_tracked")]
-    assert {int(count) for count in counts} == {4}  # one in the fixture, three queries
-    assert built.moco.encoder.training
+    for network, passes in ((built.moco.encoder, 5), (built.moco.key_encoder, 2)):  # and one in the fixture
+        counts = [b for name, b in network.named_buffers() if name.endswith("num_batches_tracked")]
+        assert {int(count) for count in counts} == {1 + passes}
+        assert network.training
+
+
+def test_the_newest_state_finds_no_actionlets(built: ActCLR) -> None:
+    """Its queries are the views outside of them, its mixed keys follow the sizes of the regions."""
+    newest = build_method({**RECIPE, "actclr": {**RECIPE["actclr"], "state": "head"}}, KINECT)
+    assert isinstance(newest, ActCLR)
+    newest.advance(Progress(2, 6, 1, 3))
+    newest.load_state_dict(built.state_dict())
+    batch = batch_of(newest)
+    before = copy.deepcopy(newest.moco)
+    step = newest(batch)
+    assert float(step.logs["actionlet"]) == 0
+    key_encoder, key_head = before.key_encoder, before.key_head
+    with torch.no_grad():
+        for query, key in ((before.encoder, key_encoder), (before.head, key_head)):
+            for theta_q, theta_k in zip(query.parameters(), key.parameters(), strict=True):
+                theta_k.copy_(0.9 * theta_k + 0.1 * theta_q)
+        h = key_encoder.features(batch.views["key"]).unflatten(0, (5, 2)).mean((1, 3, 4))
+        k = F.normalize(key_head(h) + key_head(torch.zeros_like(h)), dim=1)
+        queries = [F.normalize(before.head(before.encoder(batch.views[name])), dim=1) for name in QUERIES]
+    assert step.keys is not None
+    assert torch.allclose(step.keys, k, atol=1e-5)
+    assert torch.allclose(step.embeddings, queries[0], atol=1e-5)
+    assert float(step.logs["loss_blend"]) == pytest.approx(
+        float(divergence(queries[1], k, before.queue)), rel=1e-3
+    )
 
 
 def test_the_stage_starts_with_a_copy_and_an_empty_queue(built: ActCLR) -> None:
@@ -188,61 +217,74 @@ def test_resumed_steps_are_bit_identical(built: ActCLR) -> None:
     assert all(torch.equal(a, b) for a, b in zip(built.buffers(), other.buffers(), strict=True))
 
 
-@pytest.mark.parametrize("epoch", [50, 150, 350])
-def test_the_curriculum_counts_from_the_second_stage_on(epoch: int) -> None:
-    first, index, shape = 300, torch.arange(3), (3, 3, FRAMES, 25, 2)
-    op = chain("actclr-actionlet", layout=KINECT, variant="released", curriculum=True)
-    drawn = FromEpoch(op, first).sample(Draws(0, first + epoch, index), shape)
-    kept = sum(params is not None for params in drawn)
-    assert kept == {50: 7, 150: 5, 350: 0}[epoch]
-    clips = torch.randn(shape)
-    assert torch.equal(FromEpoch(op, first).apply(clips, drawn), op.apply(clips, drawn))
-
-
-def test_the_regions_shrink_in_the_second_stage_only() -> None:
-    mixing = MixingFromEpoch(SkeletonMix(KINECT, curriculum=True), 300)
-    index, shape, clips = torch.arange(3), (3, 3, FRAMES, 25, 2), torch.randn(3, 3, FRAMES, 25, 2)
-    lengths: dict[int, set[int]] = {}
-    for epoch in (310, 510):
-        for seed in range(30):
-            drawn = mixing.sample(Draws(seed, epoch, index), shape)
-            lengths.setdefault(epoch, set()).update(drawn["length"].tolist())
-            assert torch.equal(mixing.mix(clips, drawn).clip, mixing.apply(clips, drawn))
-    assert lengths == {310: {3, 4, 5}, 510: {1, 2, 3}}
-
-
 def test_augmentations_are_those_of_the_stage(built: ActCLR) -> None:
     views = built.views()
-    assert list(views) == ["act", "non", "plain", "styled", "mixed", "key"]
-    assert isinstance(views["act"], FromEpoch)
-    assert isinstance(views["non"], FromEpoch)
-    assert views["act"].first == views["mixed"].op.first == 2
-    assert not isinstance(views["key"], FromEpoch)
+    assert list(views) == ["act", "non", "plain", "styled", "blended", "mixed", "key"]
+    for name in ("act", "non", "plain", "key"):
+        chain = views[name]
+        assert isinstance(chain, Chain)
+        assert chain.curriculum is not None
+        assert chain.curriculum.begins == 2
+    assert views["blended"].op.begins == views["styled"].op.begins == 2
 
 
 def unit_rows(n: int) -> Tensor:
     return F.normalize(torch.randn(n, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
 
 
-def test_mixed_keys() -> None:
+def naive_shares(mask: Tensor, donor_mask: Tensor, pasted: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares p, c [N] of clips with actionlets [N,M,T',V], number by number."""
+    p, c = torch.zeros(2, len(mask), dtype=torch.float64)
+    bodies, steps, joints = mask.shape[1:]
+    for i in range(len(mask)):
+        for m in range(bodies):
+            host = [[math.exp(float(mask[i, m, t, v]) / 0.1) for v in range(joints)] for t in range(steps)]
+            donor = [[math.exp(float(donor_mask[i, m, t, v]) / 0.1) for v in range(joints)] for t in range(steps)]
+            places = [(t, v) for t in range(steps) for v in range(joints)]
+            given = sum(donor[t][v] * float(taken[i, t, v]) for t, v in places)
+            left = sum(host[t][v] * (1 - float(pasted[i, t, v])) for t, v in places)
+            p[i] += given / sum(donor[t][v] + 1e-5 for t, v in places) / bodies
+            c[i] += left / (sum(host[t][v] for t, v in places) + 1e-5) / bodies
+    return (p / (p + c)).to(pasted.dtype), (c / (p + c)).to(pasted.dtype)
+
+
+def test_shares_of_mixed_clips() -> None:
     torch.manual_seed(0)
-    keys, donor = unit_rows(3), torch.tensor([2, 0, 1])
-    mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
-    share = (torch.rand(3, 4, 5) > 0.6).float()
-    found = mixed_keys(keys, mask, keys[donor], mask[donor], share)
-    for i in range(3):
-        j = int(donor[i])
-        host_mass, donor_mass = ((mask[each] / 0.1).exp() / (mask[each] / 0.1).exp().sum() for each in (i, j))
-        p = sum(float(donor_mass[t, v].sum()) for t in range(4) for v in range(5) if share[i, t, v])
-        c = sum(float(host_mass[t, v].sum()) for t in range(4) for v in range(5) if not share[i, t, v])
-        expected = (c * keys[i] + p * keys[j]) / (c + p)
-        torch.testing.assert_close(found[i], expected / expected.norm(), rtol=1e-10, atol=0)
+    mask = torch.rand(3, 2, 4, 5)
+    pasted = (torch.rand(3, 4, 5) > 0.6).double()
+    taken = torch.maximum(pasted, (torch.rand(3, 4, 5) > 0.6).double())
+    donor = torch.tensor([2, 0, 1])
+    found = shares_of_mixed(mask, mask[donor], pasted, taken)
+    for share, expected in zip(found, naive_shares(mask, mask[donor], pasted, taken), strict=True):
+        torch.testing.assert_close(share, expected, rtol=1e-6, atol=0)
+    for weight in (0.0, 0.25, 1.0):  # as Mixup does
+        p, c = shares_of_mixed(mask, mask[donor], *2 * [torch.full((3, 4, 5), weight)])
+        torch.testing.assert_close(p, torch.full((3,), weight), rtol=1e-5, atol=0)
+        torch.testing.assert_close(p + c, torch.ones(3))
 
 
-def test_mixed_keys_of_clips_mixed_as_a_whole() -> None:
-    keys, donor = unit_rows(3), torch.tensor([1, 2, 0])
-    mask = torch.rand(3, 4, 5, 2, dtype=torch.float64)
-    for share in (0.0, 0.25, 1.0):  # as Mixup does
-        found = mixed_keys(keys, mask, keys[donor], mask[donor], torch.full((3, 4, 5), share))
-        expected = F.normalize((1 - share) * keys + share * keys[donor], dim=1)
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+def test_mixed_keys_weigh_clips_or_channels() -> None:
+    keys, donor = unit_rows(6), torch.tensor([2, 0, 1, 5, 3, 4])
+    p = torch.linspace(0.1, 0.9, 6)
+    for i in range(6):
+        clips = (1 - p[i]) * keys[i] + p[i] * keys[donor[i]]
+        found = mixed_keys(keys, keys[donor], p[:, None], 1 - p[:, None])[i]
+        torch.testing.assert_close(found, clips / clips.norm(), rtol=1e-6, atol=1e-9)
+        channels = torch.stack([(1 - p[j]) * keys[i, j] + p[j] * keys[donor[i], j] for j in range(6)])
+        found = mixed_keys(keys, keys[donor], p, 1 - p)[i]
+        torch.testing.assert_close(found, channels / channels.norm(), rtol=1e-6, atol=1e-9)
+
+
+def test_channels_are_weighed_where_the_batch_has_as_many_clips() -> None:
+    assert ReleasedState().weighs_channels(128, 128)
+    assert not ReleasedState().weighs_channels(256, 128)
+    assert not ReleasedState("head").weighs_channels(128, 128)
+    assert not ReleasedState(mixed_keys="clips").weighs_channels(128, 128)
+    assert ReleasedState("head", "channels").weighs_channels(128, 128)
+    with pytest.raises(UsageError, match=r"actclr\.mixed_keys is 'channels'.* batch_size is 64, head\.dim 128"):
+        ReleasedState(mixed_keys="channels").weighs_channels(64, 128)
+
+
+def test_unknown_states_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"actclr\.state is '2024'; .*known: 2023-12, head"):
+        build_method({**RECIPE, "actclr": {"state": "2024"}}, KINECT)

@@ -28,7 +28,7 @@ from skelpipe.errors import UsageError
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")
-NAMES = ["normal", "aimclr-extreme", "msmclr-strong", "actclr-actionlet", "actclr-non-actionlet"]
+NAMES = ["normal", "aimclr-extreme", "msmclr-strong", "actclr-normal", "actclr-actionlet", "actclr-non-actionlet"]
 ALL = [(name, variant) for name in NAMES for variant in ("paper", "released")]
 
 
@@ -51,6 +51,8 @@ def test_chains_hold_what_the_papers_and_the_codes_do() -> None:
         ("normal", "released"): front,
         ("aimclr-extreme", "paper"): eight,
         ("aimclr-extreme", "released"): seven,
+        ("actclr-normal", "paper"): front,
+        ("actclr-normal", "released"): front,
         ("actclr-actionlet", "paper"): eight,
         ("actclr-actionlet", "released"): seven,
         ("actclr-non-actionlet", "paper"): [*eight, loud],

@@ -23,7 +23,7 @@ from skelpipe.augment.rotate import Rotate
 from skelpipe.augment.scores import with_scores
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.skeleton_adain import SkeletonAdaIN
+from skelpipe.augment.skeleton_adain import STATES, SkeletonAdaIN
 from skelpipe.augment.skeleton_mix import KINDS, SkeletonMix
 from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.augment.temporal_flip import TemporalFlip
@@ -44,7 +44,7 @@ UNTOUCHED = [
     GaussianBlur(0.5, 2.0, 1.0, normalise=False),
     JointNoise(5),
     BoneRescale(KINECT),
-    *(SkeletonAdaIN(KINECT, view, variant) for view in ("joint", "bone") for variant in ("paper", "released")),
+    *(SkeletonAdaIN(KINECT, view, variant) for view in ("joint", "bone") for variant in ("paper", *STATES)),
 ]
 CARRIED = [
     Crop(),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skelpipe import views
 from skelpipe.augment.bone_tree import bones_of, joints_of
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.skeleton_adain import SkeletonAdaIN
+from skelpipe.augment.skeleton_adain import STATES, SkeletonAdaIN
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout, layout
 
@@ -21,11 +21,12 @@ def clips(n: int, t: int = 12, v: int = 25, m: int = 2, seed: int = 0) -> torch.
     return torch.randn(n, 3, t, v, m, generator=torch.Generator().manual_seed(seed)) * 0.4 + 0.1
 
 
-def equation_6(a: np.ndarray, b: np.ndarray, eps: float = 1e-3) -> np.ndarray:
+def equation_6(a: np.ndarray, b: np.ndarray, eps: float = 1e-3, unbiased: bool = False) -> np.ndarray:
     """Clip a [C,T,V,M] with the statistics of b."""
+    less = int(unbiased and a.shape[1] > 1)
     out = np.empty(a.shape)
     for c, v, m in np.ndindex(a.shape[0], *a.shape[2:]):
-        spread_a, spread_b = np.std(a[c, :, v, m]), np.std(b[c, :, v, m])
+        spread_a, spread_b = (np.std(z[c, :, v, m], ddof=less) for z in (a, b))
         mean_a, mean_b = (np.mean(z[c, :, :, m], axis=1) for z in (a, b))
         out[c, :, v, m] = spread_b * (a[c, :, v, m] - mean_a) / (spread_a + eps) + mean_b
     return out
@@ -54,6 +55,22 @@ def bone_lengths(a: np.ndarray, b: np.ndarray, skeleton: Layout, view: str) -> n
     return out
 
 
+def powers_of_lengths(a: np.ndarray, b: np.ndarray, skeleton: Layout, epoch: int) -> np.ndarray:
+    """Clip a with bones towards those of b in the epoch, counted from 1: lengths over the bodies, by axis."""
+    out = np.zeros(a.shape)
+    for c, t in np.ndindex(a.shape[:2]):
+        done = {skeleton.centre}
+        out[c, t, skeleton.centre] = a[c, t, skeleton.centre]
+        while len(done) < len(skeleton):
+            for child, parent in skeleton.edges:
+                if parent in done and child not in done:
+                    bone, other = (z[c, t, child] - z[c, t, parent] for z in (a, b))  # [M]
+                    own, given = (np.sqrt((z**2).sum() + 1e-5) for z in (bone, other))
+                    out[c, t, child] = out[c, t, parent] + bone * (given / own) ** (100 / (epoch + 400))
+                    done.add(child)
+    return out
+
+
 @settings(max_examples=25)
 @given(LAYOUTS, st.sampled_from(views.VIEWS), st.integers(1, 4), st.integers(1, 9), st.integers(1, 2))
 def test_paper_is_equation_6_for_every_view(skeleton: Layout, view: str, n: int, t: int, m: int) -> None:
@@ -67,17 +84,34 @@ def test_paper_is_equation_6_for_every_view(skeleton: Layout, view: str, n: int,
 
 @settings(max_examples=25)
 @given(LAYOUTS, st.sampled_from(views.VIEWS), st.integers(1, 4), st.integers(1, 5), st.integers(1, 2))
-def test_released_transfers_lengths_or_statistics(skeleton: Layout, view: str, n: int, t: int, m: int) -> None:
-    op, x = SkeletonAdaIN(skeleton, view, "released"), clips(n, t, len(skeleton), m).double()
+def test_the_newest_code_transfers_lengths_or_statistics(
+    skeleton: Layout, view: str, n: int, t: int, m: int
+) -> None:
+    op, x = SkeletonAdaIN(skeleton, view, "head"), clips(n, t, len(skeleton), m).double()
     params = op.sample(Draws(0, 0, torch.arange(n)), x.shape)
     donor = params["donor"].tolist()
     for i, got in enumerate(op.apply(x, params).numpy()):
         a, b = x[i].numpy(), x[donor[i]].numpy()
-        expected = equation_6(a, b) if view == "motion" else bone_lengths(a, b, skeleton, view)
+        statistics = view == "motion"
+        expected = equation_6(a, b, unbiased=True) if statistics else bone_lengths(a, b, skeleton, view)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@settings(max_examples=15)
+@given(LAYOUTS, st.sampled_from(views.VIEWS), st.sampled_from([(0, 0), (220, 0), (310, 300)]), st.integers(1, 2))
+def test_the_code_of_2023_transfers_a_power_of_lengths_that_falls_by_epoch(
+    skeleton: Layout, view: str, epochs: tuple[int, int], m: int
+) -> None:
+    now, begins = epochs
+    op, x = SkeletonAdaIN(skeleton, view, "2023-12", begins=begins), clips(3, 2, len(skeleton), m).double()
+    params = op.sample(Draws(0, now, torch.arange(3)), x.shape)
+    donor = params["donor"].tolist()
+    for i, got in enumerate(op.apply(x, params).numpy()):
+        expected = powers_of_lengths(x[i].numpy(), x[donor[i]].numpy(), skeleton, now - begins + 1)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["paper", *STATES])
 @pytest.mark.parametrize("view", views.VIEWS)
 def test_float32_and_half_stay_near_float64(variant: str, view: str) -> None:
     op, x = SkeletonAdaIN(KINECT, view, variant), clips(6, 50)
@@ -101,7 +135,7 @@ def test_swapped_statistics_are_the_donors() -> None:
     y, donor = op.apply(x, params), params["donor"]
     # Where the mean over joints is zero, joints move as much as those of the donor.
     torch.testing.assert_close(y.std(2), x.std(2)[donor], rtol=0, atol=1e-12)
-    again = SkeletonAdaIN(KINECT, variant="released")
+    again = SkeletonAdaIN(KINECT, variant="head")
     lengths = [bones_of(z, KINECT).norm(dim=1) for z in (again.apply(x, params), x[donor])]
     torch.testing.assert_close(lengths[0], lengths[1], rtol=0, atol=5e-3)  # the square root of 1e-5
 
@@ -119,12 +153,13 @@ def test_an_absent_body_stays_absent_and_a_donors_absence_changes_nothing() -> N
             else:
                 assert torch.equal(y[i, ..., 1], x[i, ..., 1]) == bool(donor[i] < 4)
             assert not torch.equal(y[i, ..., 0], x[i, ..., 0])
-    for view in ("joint", "bone"):
-        op = SkeletonAdaIN(KINECT, view, "released")
+    for view, variant in (("joint", "head"), ("bone", "head"), *((view, "2023-12") for view in views.VIEWS)):
+        op = SkeletonAdaIN(KINECT, view, variant)
+        params = op.sample(Draws(0, 0, torch.arange(7)), x.shape)
         assert op.apply(x, params)[:4, ..., 1].abs().max() == 0
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("variant", ["paper", *STATES])
 def test_a_clip_alone_keeps_its_statistics_and_no_clips_are_none(variant: str) -> None:
     op, x = SkeletonAdaIN(KINECT, variant=variant, eps=0), clips(1)
     params = op.sample(Draws(0, 0, torch.arange(1)), x.shape)
@@ -143,7 +178,7 @@ def test_joints_grow_from_their_bones(skeleton: Layout, m: int) -> None:
 
 
 def test_unknown_forms_are_refused() -> None:
-    with pytest.raises(UsageError, match="'code'"):
+    with pytest.raises(UsageError, match="'2023-12' or 'head', not 'code'"):
         SkeletonAdaIN(KINECT, variant="code")
     with pytest.raises(UsageError, match="'angle'.*joint, bone, motion"):
         SkeletonAdaIN(KINECT, "angle")

@@ -71,6 +71,8 @@ def test_each_kind_is_its_definition(
         expected = naive(x.numpy(), i, int(mixed.donor[i]), kind, weight, region)
         np.testing.assert_allclose(mixed.clip[i].numpy(), expected, rtol=0, atol=2e-6)
         np.testing.assert_allclose(mixed.mask[i].numpy(), share, rtol=0, atol=1e-7)
+        taken = np.broadcast_to(share.max(0), share.shape) if kind == "resizemix" else share
+        np.testing.assert_allclose(mixed.taken[i].numpy(), taken, rtol=0, atol=1e-7)
         assert int(mixed.donor[i]) != i
     outside = (mixed.region == 0)[:, None, :, :, None].expand(x.shape)
     assert torch.equal(mixed.clip[outside], x[outside])
@@ -95,6 +97,9 @@ def test_the_curriculum_shrinks_regions_from_epoch_200(epoch: int, sizes: tuple[
     draws = Draws(1, epoch, torch.arange(500), 0, torch.arange(500))
     shape = (500, 3, 50, 25, 2)
     drawn = SkeletonMix(KINECT, curriculum=True).sample(draws, shape)
+    later = Draws(1, epoch + 300, torch.arange(500), 0, torch.arange(500))
+    delayed = SkeletonMix(KINECT, curriculum=True, begins=300).sample(later, shape)
+    assert set(delayed["length"].tolist()) == set(drawn["length"].tolist())
     assert (set(drawn["parts"].sum(1).tolist()), set(drawn["length"].tolist())) == sizes
     constant = SkeletonMix(KINECT).sample(draws, shape)
     assert set(constant["length"].tolist()) == {3, 4, 5}

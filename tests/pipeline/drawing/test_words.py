@@ -91,7 +91,8 @@ def mix(kind: str) -> dict[str, Tensor]:
             "bones 0.10 to 0.40 times as long",  # the 9 belongs to the centre, which has no bone
         ),
         (SkeletonAdaIN(KINECT), {}, "the donor's mean pose and spread over time"),
-        (SkeletonAdaIN(KINECT, "bone", "released"), {}, "the donor's bone lengths"),
+        (SkeletonAdaIN(KINECT, "bone", "head"), {}, "the donor's bone lengths"),
+        (SkeletonAdaIN(KINECT, "motion", "2023-12"), {}, "the donor's bone lengths"),
         (SkeleMix(KINECT), REGION, "the donor's left arm, left leg in frames 9 to 20"),
         (SkeletonMix(KINECT), mix("mixup"), "Mixup: 0.37 of the donor, everywhere"),
         (SkeletonMix(KINECT), mix("cutmix"), "CutMix: the donor's left arm, left leg in frames 9 to 20"),

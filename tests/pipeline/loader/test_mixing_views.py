@@ -85,7 +85,8 @@ def test_actclr_of_the_paper(memory_dataset: Any, view: str) -> None:
     assert all(abs(noise - 0.05) < 0.005 for noise in heard)
 
 
-def test_actclr_as_released(memory_dataset: Any) -> None:
+@pytest.mark.parametrize(("state", "view"), [("2023-12", "motion"), ("head", "joint"), ("head", "bone")])
+def test_actclr_as_released(memory_dataset: Any, state: str, view: str) -> None:
     dataset = memory_dataset([15], shape=(3, 50, 25, 2))
     seen: list[Tensor] = []
 
@@ -93,23 +94,36 @@ def test_actclr_as_released(memory_dataset: Any) -> None:
         seen.append(x)
         return moving(x)
 
-    recipe = mixing_views.actclr(KINECT, "joint", watched, variant="released")
-    adain = SkeletonAdaIN(KINECT, "joint", "released")
-    for batch in batches(dataset, recipe):
+    recipe = mixing_views.actclr(KINECT, view, watched, variant="released", state=state, begins=2)
+    adain = SkeletonAdaIN(KINECT, view, state, begins=2)
+    for batch in batches(dataset, recipe, view, epoch=2):
         assert seen.pop(0) is batch.act
         assert seen.pop(0) is batch.plain
-        drawn = adain.sample(
-            Draws(3, 0, batch.index, 4, torch.full_like(batch.index, batch.step)), batch.plain.shape
-        )
-        assert torch.equal(batch.styled, adain.apply(batch.plain, drawn))
-        for name, inside, outside in (("query", "act", "non"), ("blend", "styled", "mixed")):
+        draws = Draws(3, 2, batch.index, 4, torch.full_like(batch.index, batch.step))
+        assert torch.equal(batch.styled, adain.apply(batch.plain, adain.sample(draws, batch.plain.shape)))
+        mixed_of = batch.plain if state == "head" and view != "joint" else batch.styled
+        for name, of in (("blended", batch.styled), ("mixed", mixed_of)):
+            share = batch.extras[f"{name}_mask"][:, None, :, :, None].expand(of.shape)
+            assert torch.equal(batch.views[name][share == 0], of[share == 0])
+        assert not torch.equal(batch.blended_mask, batch.mixed_mask)
+        assert not hasattr(batch, "blended_taken")
+        assert bool((batch.mixed_taken >= batch.mixed_mask).all())
+        for name, inside, outside in (("query", "act", "non"), ("blend", "styled", "blended")):
             mask = batch.extras[f"{name}_mask"][:, None]
             expected = mask * batch.views[inside] + (1 - mask) * batch.views[outside]
             torch.testing.assert_close(batch.views[name], expected, rtol=0, atol=1e-4)
-    late = batches(dataset, recipe, epoch=300)
+    late = batches(dataset, recipe, view, epoch=302)
     raw = torch.from_numpy(dataset.clips["joint"][late[0].index.numpy()])
-    assert torch.equal(late[0].act, raw)  # after the curriculum nothing is augmented
-    assert torch.equal(late[0].non, raw)
+    for name in ("act", "non", "plain", "key"):  # after the curriculum nothing is augmented
+        torch.testing.assert_close(late[0].views[name], views.derive(raw, view, KINECT), rtol=0, atol=0)
+    assert not torch.equal(late[0].styled, late[0].plain)
+    lengths: dict[str, set[int]] = {"blended": set(), "mixed": set()}
+    for batch in batches(dataset, recipe, view, epoch=202):
+        for name in lengths:
+            mask = batch.extras[f"{name}_mask"][0]
+            lengths[name] |= {int(mask.any(1).sum()) // 4} if mask.max() == 1 else set()
+    assert lengths["blended"] <= {1, 2, 3}  # the region shrinks, that of the third loss does not
+    assert lengths["mixed"] <= {3, 4, 5}
 
 
 def test_an_unknown_variant_is_refused() -> None:
