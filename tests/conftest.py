@@ -108,6 +108,14 @@ def recording() -> Callable[[str], Recording]:
     return read
 
 
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Make new tensors float64, as operators have constants of their own."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 Bodies = Sequence[tuple[int, np.ndarray]]  # (id, joint positions [V,3]) of one frame
 
 

@@ -18,6 +18,7 @@ OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no mod
     "manifests/test_ntu_facts.py",  # the data of the manifests against publications
     "manifests/test_other_facts.py",
     "models/test_recorded_steps.py",  # all methods against steps of their authors' code
+    "pipeline/augment/test_recorded.py",  # all augmentations against clips of the authors' code
     "pipeline/augment/test_commute.py",  # every augmentation against deriving a view
     "pipeline/cli/test_cli.py",  # all commands of the package
     "pipeline/dataset/test_remote_faults.py",  # a remote dataset, from storage to batches

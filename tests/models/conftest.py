@@ -1,7 +1,7 @@
 """Fixtures for methods: recorded steps of the authors' code, repeated by ours."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isnan
@@ -17,14 +17,6 @@ from skelpipe.models import build_method
 from skelpipe.models.method import Method, Progress, Step
 from skelpipe.models.moco import MoCo
 from skelpipe.skeleton import layout
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    """Make new tensors float64, as operators have constants of their own."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @dataclass
