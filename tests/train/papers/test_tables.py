@@ -118,7 +118,8 @@ def test_everything_that_a_table_names_exists(paper: str, key: str) -> None:
         name, split = dataset.split("-")
         assert split in load_manifest(name).splits
     assert set(table.pretrained) <= set(table.datasets) | set(table.pretrained)
-    assert len({(row.name, row.stream, row.settings) for row in table.rows}) == len(table.rows)
+    named = {(row.name, row.stream, row.settings, table.protocol_of(row)) for row in table.rows}
+    assert len(named) == len(table.rows)
 
 
 def write(path: Path, content: object) -> str:
