@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
-from skelpipe.loader.mixing_views import actclr
+from skelpipe.loader.mixing_views import actclr, pair
 from skelpipe.models.actclr_released import BankLosses, ReleasedState, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
@@ -81,10 +81,9 @@ class ActCLR(Method):
         pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
-        normal = parts.chain("normal")
-        self._moco_views: ViewRecipes = {"query": normal, "key": normal}
+        self._moco_views: ViewRecipes = pair(parts.view_chain)
         self.released_state = ReleasedState(settings.state, settings.mixed_keys)
-        given: dict[str, Any] = {"variant": parts.recipe.variant, **pasted, **parts.augment}
+        given: dict[str, Any] = {"variant": parts.recipe.variant, **pasted, "chains": parts.view_chain}
         if self.released:
             given |= {"state": settings.state, "begins": self.moco_epochs}
         recipe = actclr(parts.layout, parts.view, self.actionlet, **given)

@@ -76,8 +76,11 @@ class AimCLR(Method):
             for name in self.names:
                 draw_keys(self.moco(name), parts.recipe.init)
         self.mining = False
-        normal = parts.chain("normal")
-        self._views = {"query": normal, "extreme": parts.chain("aimclr-extreme"), "key": normal}
+        self._views = {
+            "query": parts.view_chain("query", "normal"),
+            "extreme": parts.view_chain("extreme", "aimclr-extreme"),
+            "key": parts.view_chain("key", "normal"),
+        }
 
     @classmethod
     def build(cls, parts: Parts, settings: AimCLRSettings) -> Self:

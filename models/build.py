@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from skelpipe.augment.op_lists import check_views
+from skelpipe.augment.operators import Chosen, Strength
 from skelpipe.errors import UsageError
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.aimclr import AimCLR
@@ -20,7 +22,15 @@ from skelpipe.models.skeletonclr import SkeletonCLR
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 
-__all__ = ["ENCODERS", "METHODS", "TRAINING_KEYS", "build_encoder", "build_method", "recipe_of"]
+__all__ = [
+    "ENCODERS",
+    "METHODS",
+    "TRAINING_KEYS",
+    "build_encoder",
+    "build_method",
+    "recipe_of",
+    "view_operators",
+]
 
 METHODS: Mapping[str, type[Method]] = {
     SkeletonCLR.name: SkeletonCLR,
@@ -48,7 +58,15 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
         raise UsageError(f"{where}: method is {name!r}; {nearest(str(name), METHODS)}known: {', '.join(METHODS)}")
     encoder = backbone_settings(content.get("encoder", {}), where)
     base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
-    return checked(kind, content, where, base=base, keys={"settings": name})
+    recipe = checked(kind, content, where, base=base, keys={"settings": name})
+    view_operators(recipe, where)
+    return recipe
+
+
+def view_operators(recipe: MethodRecipe, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
+    """Return the operators of each view that a recipe's method augments; UsageError where one is wrong."""
+    strength = Strength(recipe.augment.shear, recipe.augment.crop, recipe.variant == "released")
+    return check_views(recipe.views, recipe.method, recipe.variant, strength, where)
 
 
 # Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.loader.mixing_views import pair
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
@@ -55,7 +56,7 @@ class CrosSCLR(Method):
         self.names = VIEW_SETS[settings.views]
         self.settings = settings
         self.mining = False
-        self.augmentation = parts.chain("normal")
+        self._views = pair(parts.view_chain)
         released = parts.recipe.variant == "released"
         mocos = _released_networks(parts, self.names) if released else {name: parts.moco() for name in self.names}
         self.mocos = nn.ModuleDict(mocos)
@@ -67,7 +68,7 @@ class CrosSCLR(Method):
 
     def views(self) -> ViewRecipes:
         require_joint_view(self.name, self.view)
-        return {"query": self.augmentation, "key": self.augmentation}
+        return self._views
 
     def advance(self, progress: Progress) -> None:
         self.mining = progress.epoch >= self.settings.mining_epoch

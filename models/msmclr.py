@@ -97,9 +97,9 @@ class MsMCLR(Method):
         if self.released:
             draw_keys(self.moco, parts.recipe.init)
         self._views = {
-            "query": parts.chain("normal"),
-            "strong": parts.chain("msmclr-strong"),
-            "key": parts.chain("normal"),
+            "query": parts.view_chain("query", "normal"),
+            "strong": parts.view_chain("strong", "msmclr-strong"),
+            "key": parts.view_chain("key", "normal"),
         }
 
     @classmethod

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Strict
 from torch import Tensor, nn
 
 from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.op_lists import view_ops
 from skelpipe.models.encoders import Encoder, build_encoder, draw_weights
 from skelpipe.models.moco import MoCo
 from skelpipe.models.settings import (
@@ -50,7 +52,8 @@ class MethodRecipe:
     """What a method is built from. `settings` is the section named like the method, a `Settings` of its class.
 
     `variant` says whom to follow where a paper and its released code disagree, `init` how first weights are drawn;
-    `temperature`, `momentum` and `queue` are those of the contrast (He et al. 2020).
+    `temperature`, `momentum` and `queue` are those of the contrast (He et al. 2020). `views` are the operators of
+    the views that the method augments (see `augment.op_lists`); a view that it does not name has the method's own.
     """
 
     method: str = "skeletonclr"
@@ -62,6 +65,7 @@ class MethodRecipe:
     encoder: BackboneSettings = field(default_factory=STGCNSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
     settings: Any = None
 
 
@@ -79,6 +83,7 @@ class Parts:
     view: str = "joint"
     anchor: Callable[[], Tensor] | None = None
     channels: int = 3
+    _chains: dict[str, Chain] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encoder(self) -> Encoder:
         """Return a new backbone."""
@@ -102,6 +107,29 @@ class Parts:
     def chain(self, name: str) -> Chain:
         """Return an augmentation by name (see `augment.named_chains`), of the recipe's strength and variant."""
         return chain(name, layout=self.layout, variant=self.recipe.variant, **self.augment)
+
+    def view_chain(
+        self, name: str, default: str, *, curriculum: bool = False, begins: int = 0, first: int = 0
+    ) -> Chain:
+        """Return the augmentation of the view `name`: the recipe's, or the chain `default` where it names none.
+
+        With `curriculum` it leaves out operators by epoch, counted from epoch `begins`, as the chain `default`
+        does; `first` is the number of its first operator. Views that are augmented alike have the same object.
+        """
+        ops = view_ops(self.recipe.views, name, default)
+        how: dict[str, Any] = {"curriculum": curriculum and default, "begins": begins, "first": first}
+        alike = repr((ops, how))
+        if alike not in self._chains:
+            self._chains[alike] = chain(
+                ops,
+                layout=self.layout,
+                variant=self.recipe.variant,
+                where="recipe",
+                at=f"views.{name}",
+                **how,
+                **self.augment,
+            )
+        return self._chains[alike]
 
     @property
     def dim(self) -> int:

@@ -84,7 +84,7 @@ class SkeAttnCLR(Method):
         self.attention = MHSAM(encoder.feature_dim, settings.heads, settings.sharpness)
         draw_weights(self.attention, parts.recipe.init)
         regions: dict[str, Any] = region_bounds(settings)
-        self._views = mixing_views.skeattnclr(parts.layout, **regions, **parts.augment)
+        self._views = mixing_views.skeattnclr(parts.layout, **regions, chains=parts.view_chain)
 
     @classmethod
     def build(cls, parts: Parts, settings: SkeAttnCLRSettings) -> Self:

@@ -70,7 +70,9 @@ class SkeleMixCLR(Method):
         if released:
             draw_keys(moco, parts.recipe.init)
         regions: dict[str, Any] = region_bounds(settings)
-        views = mixing_views.skelemixclr(parts.layout, repeats=settings.repeats, **regions, **parts.augment)
+        views = mixing_views.skelemixclr(
+            parts.layout, repeats=settings.repeats, **regions, chains=parts.view_chain
+        )
         return cls(moco, views, temperature=parts.recipe.temperature, weight=settings.weight, average=released)
 
     def views(self) -> ViewRecipes:

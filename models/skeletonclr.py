@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
-from skelpipe.loader.view_recipes import Augmentation
+from skelpipe.loader.mixing_views import pair
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
@@ -14,22 +14,23 @@ __all__ = ["SkeletonCLR"]
 
 
 class SkeletonCLR(Method):
-    """MoCo v2 on skeleton clips; `augmentation` makes both views. Paper and released code agree."""
+    """MoCo v2 on skeleton clips. Paper and released code agree."""
 
     name: ClassVar[str] = "skeletonclr"
 
-    def __init__(self, moco: MoCo, temperature: float, augmentation: Augmentation) -> None:
+    def __init__(self, moco: MoCo, temperature: float, views: ViewRecipes) -> None:
+        """`views` makes `query` and `key`."""
         super().__init__()
         self.moco = moco
         self.temperature = temperature
-        self.augmentation = augmentation
+        self._views = views
 
     @classmethod
     def build(cls, parts: Parts, settings: NoSettings) -> Self:
-        return cls(parts.moco(), parts.recipe.temperature, parts.chain("normal"))
+        return cls(parts.moco(), parts.recipe.temperature, pair(parts.view_chain))
 
     def views(self) -> ViewRecipes:
-        return {"query": self.augmentation, "key": self.augmentation}
+        return self._views
 
     def forward(self, batch: ViewBatch) -> Step:
         """Step with `batch.views["query"]` and `["key"]` [N, C, T, V, M]; updates key network and queue."""

@@ -3,13 +3,15 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, kind_of, owns_memory
-from skelpipe.augment.named_chains import ACTCLR, CHAINS, Curriculum, Strength
+from skelpipe.augment.named_chains import ACTCLR, Curriculum
+from skelpipe.augment.op_lists import read_ops
+from skelpipe.augment.operators import Strength
 from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
@@ -17,6 +19,7 @@ from skelpipe.skeleton import Layout
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "Steps", "chain"]
 
 VARIANTS = ("paper", "released")
+NORMAL = ("crop", "shear")  # a curriculum keeps these, where a chain begins with them
 Steps: TypeAlias = tuple[tuple[int | None, Params], ...]
 
 
@@ -96,26 +99,35 @@ class Chain:
 
 
 def chain(
-    name: str,
+    ops: Any,
     *,
     layout: Layout | None = None,
     variant: str = "paper",
     shear: float = 0.5,
     crop: int = 6,
-    curriculum: bool = False,
+    curriculum: bool | str = False,
     begins: int = 0,
+    first: int = 0,
+    where: str = "augmentation",
+    at: str = "ops",
 ) -> Chain:
-    """Build a chain by name (see `named_chains.CHAINS`), in its variant `paper` or `released`.
+    """Build a chain by name (see `named_chains.CHAINS`) or of a list of operators (see `op_lists.read_ops`).
 
-    `layout` is needed by chains that treat joints differently; `shear` and `crop` are the strengths of the normal
-    part. With `curriculum` a chain of ActCLR leaves out ops by epoch, counted from epoch `begins`, as the released
-    code does. Raises UsageError for an unknown name, and where the layout is missing.
+    `layout` is needed by chains that treat joints differently. What a list or chain does not say is taken from the
+    `variant`, `paper` or `released`, and for crop and shear from `crop` and `shear`. With `curriculum` a chain of
+    ActCLR leaves out ops by epoch, counted from epoch `begins`, as the released code does; a list takes the
+    curriculum of the chain named. `first` is the number of the first op, `where` and `at` begin messages. Raises
+    UsageError for what is unknown or wrong, and where the layout is missing.
     """
-    if name not in CHAINS:
-        raise UsageError(f"no augmentation is called {name!r}; known: {', '.join(CHAINS)}")
     if variant not in VARIANTS:
         raise UsageError(f"the variant of an augmentation is 'paper' or 'released', not {variant!r}")
-    if curriculum and name not in ACTCLR:
+    strength = Strength(shear=shear, crop=crop, released=variant == "released")
+    chosen = read_ops(ops, strength, where, at)
+    made = [each.op(layout) for each in chosen]
+    if not curriculum:
+        return Chain(made, first=first)
+    name = ops if curriculum is True else curriculum
+    if name not in ACTCLR:
         raise UsageError(f"the augmentation {name!r} has no curriculum; these have: {', '.join(ACTCLR)}")
-    ops = CHAINS[name](layout, Strength(shear=shear, crop=crop, released=variant == "released"))
-    return Chain(ops, replace(ACTCLR[name], begins=begins) if curriculum else None)
+    normal = itertools.takewhile(lambda each: each.name in NORMAL, chosen)
+    return Chain(made, replace(ACTCLR[name], always=len(list(normal)), begins=begins), first)

@@ -4,98 +4,16 @@ Of the operators that need other clips only SkeleMix is in a chain, which gives 
 recipes of `skelpipe.loader.mixing_views` also give what was mixed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from skelpipe.augment.axis_mask import AxisMask
-from skelpipe.augment.bone_rescale import BoneRescale
-from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
-from skelpipe.augment.fold import Op
-from skelpipe.augment.gaussian_blur import GaussianBlur
-from skelpipe.augment.gaussian_noise import GaussianNoise
-from skelpipe.augment.joint_mask import JointMask
-from skelpipe.augment.joint_noise import JointNoise
-from skelpipe.augment.rotate import Rotate
-from skelpipe.augment.shear import Shear
-from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.spatial_flip import SpatialFlip
-from skelpipe.augment.temporal_flip import TemporalFlip
-from skelpipe.augment.time_rescale import TimeRescale
-from skelpipe.errors import UsageError
-from skelpipe.skeleton import Layout
 
-__all__ = ["ACTCLR", "CHAINS", "Curriculum", "Strength"]
+__all__ = ["ACTCLR", "CHAINS", "Curriculum", "views_of"]
 
-
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """What a chain is built with: `shear` and `crop` of the normal part, and whether the variant is `released`."""
-
-    shear: float = 0.5
-    crop: int = 6
-    released: bool = False
-
-    def normal(self) -> list[Op]:
-        """Crop, then shear (Chen et al. 2022, section IV-B and eq. 8)."""
-        return [Crop(self.crop), Shear(self.shear)]
-
-    def noise(self, sd: float) -> Op:
-        """Gaussian noise; divergence `noise-on-absent-bodies`."""
-        return GaussianNoise(sd, empty=self.released)
-
-    def blur(self) -> Op:
-        """Gaussian blur; divergence `blur-gain`."""
-        return GaussianBlur(normalise=not self.released)
-
-
-def normal(_layout: Layout | None, strength: Strength) -> list[Op]:
-    """The usual augmentation of all methods: T of AimCLR, A of SkeleMixCLR, N of SkeAttnCLR, aug of MsMCLR."""
-    return strength.normal()
-
-
-def extreme(layout: Layout | None, strength: Strength) -> list[Op]:
-    """AimCLR's extreme augmentation T' (Guo et al. 2022, "Data Augmentations"), which ActCLR takes over.
-
-    All eight of the paper, in the order and with the strengths of its first public code. Released: without the
-    temporal flip (divergence `aimclr-temporal-flip`).
-    """
-    flips: list[Op] = [] if strength.released else [TemporalFlip()]
-    front = [*strength.normal(), SpatialFlip(_needed(layout)), Rotate(), *flips]
-    return [*front, strength.noise(0.01), strength.blur(), AxisMask()]
-
-
-def non_actionlet(layout: Layout | None, strength: Strength) -> list[Op]:
-    """ActCLR outside the actionlet (Lin et al. 2023, section 3.2).
-
-    All of `actclr-actionlet`, then stronger noise: 0.05 m is the best in table 7. Released: no temporal flip,
-    noise of 0.05 m instead of 0.01 m, then time and bones are rescaled (divergence `actclr-transformations`).
-    """
-    if not strength.released:
-        return [*extreme(layout, strength), strength.noise(0.05)]
-    layout = _needed(layout)
-    front = [*strength.normal(), SpatialFlip(layout), Rotate(), strength.noise(0.05), strength.blur(), AxisMask()]
-    return [*front, TimeRescale(), BoneRescale(layout)]
-
-
-def msmclr(layout: Layout | None, strength: Strength) -> list[Op]:
-    """MsMCLR's strong augmentation: the eight of Wu et al., sec. 3.3, in our order.
-
-    Released: a spatial flip and no joint mask, noise on 1 joint and not 5 (divergence
-    `msmclr-strong-augmentation`).
-    """
-    noise, blur = strength.noise(0.01), strength.blur()
-    if strength.released:
-        front = [*strength.normal(), SpatialFlip(_needed(layout)), Rotate()]
-        return [*front, noise, blur, AxisMask(), JointNoise(1)]
-    return [*strength.normal(), Rotate(), noise, blur, JointMask(), AxisMask(), JointNoise(5)]
-
-
-def skelemix(layout: Layout | None, strength: Strength) -> list[Op]:
-    """SkeleMixCLR's mixed clips: the normal augmentation, then SkeleMix (Chen et al. 2022, section III-B)."""
-    return [*strength.normal(), SkeleMix(_needed(layout))]
+Ops = Sequence[Any]  # operators by name, or {name: value}; see `skelpipe.augment.op_lists`
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +48,72 @@ ACTCLR: Final[Mapping[str, Curriculum]] = MappingProxyType(
 )
 
 
-CHAINS: Final[Mapping[str, Callable[[Layout | None, Strength], list[Op]]]] = MappingProxyType(
+def _both(*ops: Any) -> Mapping[str, Ops]:
+    return {"paper": ops, "released": ops}
+
+
+# By variant. Crop and shear have the strengths of the recipe's section `augment`, noise and blur the settings of
+# the variant (divergences noise-on-absent-bodies, blur-gain).
+CHAINS: Final[Mapping[str, Mapping[str, Ops]]] = MappingProxyType(
     {
-        "normal": normal,
-        "aimclr-extreme": extreme,
-        "msmclr-strong": msmclr,
-        "actclr-normal": normal,
-        "actclr-actionlet": extreme,
-        "actclr-non-actionlet": non_actionlet,
-        "skelemix": skelemix,
+        # T of AimCLR, A of SkeleMixCLR, N of SkeAttnCLR, aug of MsMCLR: Chen et al. 2022, section IV-B and eq. 8.
+        "normal": _both("crop", "shear"),
+        # AimCLR's extreme augmentation T' (Guo et al. 2022, "Data Augmentations"): all eight of the paper, in the
+        # order and with the strengths of its first public code. Released: divergence aimclr-temporal-flip.
+        "aimclr-extreme": {
+            "paper": ("normal", "spatial-flip", "rotate", "temporal-flip", {"noise": 0.01}, "blur", "axis-mask"),
+            "released": ("normal", "spatial-flip", "rotate", {"noise": 0.01}, "blur", "axis-mask"),
+        },
+        # MsMCLR's strong augmentation: the eight of Wu et al., sec. 3.3, in our order. Released: divergence
+        # msmclr-strong-augmentation.
+        "msmclr-strong": {
+            "paper": (
+                *("normal", "rotate", {"noise": 0.01}, "blur"),
+                *({"joint-mask": [5, 15]}, "axis-mask", {"joint-noise": 5}),
+            ),
+            "released": (
+                *("normal", "spatial-flip", "rotate", {"noise": 0.01}, "blur"),
+                *("axis-mask", {"joint-noise": 1}),
+            ),
+        },
+        # With a curriculum, in the released ActCLR.
+        "actclr-normal": _both("normal"),
+        # ActCLR takes over AimCLR's (Lin et al. 2023, section 3.2).
+        "actclr-actionlet": _both("aimclr-extreme"),
+        # ActCLR outside the actionlet: all of `actclr-actionlet`, then stronger noise: 0.05 m is the best in table
+        # 7. Released: divergence actclr-transformations.
+        "actclr-non-actionlet": {
+            "paper": ("actclr-actionlet", "actclr-noise"),
+            "released": (
+                *("normal", "spatial-flip", "rotate", "actclr-noise", "blur", "axis-mask"),
+                *("time-rescale", "bone-rescale"),
+            ),
+        },
+        "actclr-noise": _both({"noise": 0.05}),
+        # SkeleMixCLR's mixed clips (Chen et al. 2022, section III-B).
+        "skelemix": _both("normal", "skelemix"),
     }
 )
 
 
-def _needed(layout: Layout | None) -> Layout:
-    if layout is None:
-        raise UsageError(
-            "this augmentation treats left and right joints differently: it needs the layout of the skeleton"
-        )
-    return layout
+def _views(**chains: str) -> Mapping[str, Mapping[str, str]]:
+    return {"paper": chains, "released": chains}
+
+
+PAIR: Final[Mapping[str, str]] = MappingProxyType({"query": "normal", "key": "normal"})
+# The views that a method augments, by their chains; those of other methods are `PAIR`.
+VIEWS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType(
+    {
+        "aimclr": _views(query="normal", extreme="aimclr-extreme", key="normal"),
+        "msmclr": _views(query="normal", strong="msmclr-strong", key="normal"),
+        "actclr": {
+            "paper": {**PAIR, "act": "actclr-actionlet", "non": "actclr-noise"},
+            "released": {**PAIR, "act": "actclr-actionlet", "non": "actclr-non-actionlet", "plain": "normal"},
+        },
+    }
+)
+
+
+def views_of(method: str, variant: str) -> Mapping[str, str]:
+    """Return the views that a method augments, each with the name of its chain."""
+    return VIEWS[method][variant] if method in VIEWS else PAIR

@@ -4,10 +4,12 @@ Each function returns what `Loader` takes. Methods without mixing need no more t
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from torch import Tensor
 
-from skelpipe.augment.chain import chain
+from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.augment.skeleton_mix import SkeletonMix
@@ -15,10 +17,39 @@ from skelpipe.errors import UsageError
 from skelpipe.loader.view_recipes import Augmentation, Mats, On
 from skelpipe.skeleton import Layout
 
-__all__ = ["actclr", "skeattnclr", "skelemixclr"]
+__all__ = ["ViewChains", "actclr", "named", "pair", "skeattnclr", "skelemixclr"]
 
 Views = dict[str, On | Mats | Augmentation | None]
 Bounds = tuple[int, int]  # smallest and largest value
+
+
+class ViewChains(Protocol):
+    """Returns the chain of a view, by the view's name and that of the chain that the method has there.
+
+    With `curriculum` the chain leaves out operators by epoch, counted from epoch `begins` of the run; its first
+    operator has number `first`.
+    """
+
+    def __call__(
+        self, name: str, default: str, *, curriculum: bool = False, begins: int = 0, first: int = 0
+    ) -> Chain: ...
+
+
+def named(layout: Layout | None = None, variant: str = "paper") -> ViewChains:
+    """Return what gives every view the chain that the method has there."""
+
+    def of(name: str, default: str, *, curriculum: bool = False, begins: int = 0, first: int = 0) -> Chain:
+        return chain(default, layout=layout, variant=variant, curriculum=curriculum, begins=begins, first=first)
+
+    return of
+
+
+NORMAL = named()
+
+
+def pair(chains: ViewChains) -> Views:
+    """Return `query` and `key`, both augmented as usual."""
+    return {"query": chains("query", "normal"), "key": chains("key", "normal")}
 
 
 def skelemixclr(
@@ -28,8 +59,7 @@ def skelemixclr(
     parts: Bounds = (2, 3),
     blocks: Bounds = (7, 11),
     per: str = "batch",
-    shear: float = 0.5,
-    crop: int = 6,
+    chains: ViewChains = NORMAL,
 ) -> Views:
     """Return `query`, `key` and the mixed query: `mixed`, or for R repeats (SkeleMixCLR+: 3) `mixed1`.. `mixedR`.
 
@@ -39,7 +69,7 @@ def skelemixclr(
         raise UsageError(f"the query cannot be mixed {repeats} times: repeats must be at least 1")
     names = ["mixed"] if repeats == 1 else [f"mixed{r}" for r in range(1, repeats + 1)]
     mixed = On("query", SkeleMix(layout, parts, blocks, per))
-    return {**_pair(shear, crop), **dict.fromkeys(names, mixed)}
+    return {**pair(chains), **dict.fromkeys(names, mixed)}
 
 
 def skeattnclr(
@@ -48,12 +78,11 @@ def skeattnclr(
     parts: Bounds = (3, 4),
     blocks: Bounds = (4, 7),
     per: str = "batch",
-    shear: float = 0.5,
-    crop: int = 6,
+    chains: ViewChains = NORMAL,
 ) -> Views:
     """Return `query`, `key` and `mixed`: joints of more parts over fewer blocks are mixed, then derived."""
     mixed = On("query", SkeleMix(layout, parts, blocks, per), stage="joint")
-    return {**_pair(shear, crop), "mixed": mixed}
+    return {**pair(chains), "mixed": mixed}
 
 
 def actclr(
@@ -66,8 +95,7 @@ def actclr(
     begins: int = 0,
     parts: Bounds = (2, 3),
     blocks: Bounds = (3, 5),
-    shear: float = 0.5,
-    crop: int = 6,
+    chains: ViewChains | None = None,
 ) -> Views:
     """Return `query`, made by MATS, `key`, and the views they are made from.
 
@@ -80,47 +108,30 @@ def actclr(
     `styled` too, in the newest version of `plain` but for joints. In later epochs augmentations are left out and
     the regions of `blended` shrink; epochs count from epoch `begins` of the run.
     """
-    pair = _pair(shear, crop)
+    of = named(layout, variant) if chains is None else chains
     if variant == "paper":
         adain = SkeletonAdaIN(layout, view)
-        act = chain("actclr-actionlet", layout=layout, shear=shear, crop=crop)
-        both = chain("actclr-non-actionlet", layout=layout, shear=shear, crop=crop)
+        act = of("act", "actclr-actionlet")
         return {
             "spread": act,
             "act": On("spread", adain),
-            "noisy": On("act", both.split(len(act))[1]),
+            "noisy": On("act", of("non", "actclr-noise", first=len(act))),
             "non": On("noisy", SkeletonMix(layout, parts, blocks)),
             "query": Mats("act", "non", actionlet),
-            "key": pair["key"],
+            "key": of("key", "normal"),
         }
-    act, non, normal = (
-        chain(
-            f"actclr-{name}",
-            layout=layout,
-            variant=variant,
-            shear=shear,
-            crop=crop,
-            curriculum=True,
-            begins=begins,
-        )
-        for name in ("actionlet", "non-actionlet", "normal")
-    )
+    thinned = partial(of, curriculum=True, begins=begins)
     style = SkeletonAdaIN(layout, view, state, begins=begins)
     shrinking = SkeletonMix(layout, parts, blocks, curriculum=True, begins=begins)
     changed = state == "2023-12" or view == "joint"  # the style transfer overwrites the clips that it is given
     return {
-        "act": act,
-        "non": non,
+        "act": thinned("act", "actclr-actionlet"),
+        "non": thinned("non", "actclr-non-actionlet"),
         "query": Mats("act", "non", actionlet),
-        "plain": normal,
+        "plain": thinned("plain", "actclr-normal"),
         "styled": On("plain", style),
         "blended": On("styled", shrinking),
         "blend": Mats("styled", "blended", actionlet, sees="plain"),
         "mixed": On("styled" if changed else "plain", SkeletonMix(layout, parts, blocks, taken=True)),
-        "key": normal,
+        "key": thinned("key", "actclr-normal"),
     }
-
-
-def _pair(shear: float, crop: int) -> Views:
-    normal = chain("normal", shear=shear, crop=crop)
-    return {"query": normal, "key": normal}

@@ -1,15 +1,16 @@
 """Reading recipes: built in or from a YAML file, with values overridden, compared, and written back."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import yaml
 
+from skelpipe.augment.op_lists import BASE
 from skelpipe.errors import UsageError
-from skelpipe.models.build import recipe_of
+from skelpipe.models.build import recipe_of, view_operators
 from skelpipe.models.encoders import backbone_settings
 from skelpipe.models.settings import checked, flat, is_section
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
@@ -28,7 +29,7 @@ __all__ = [
 
 R = TypeVar("R", bound=Recipe)
 
-REPORTED = "reported"
+REPORTED, VIEWS = "reported", "views"
 FOLDER = files("skelpipe.train.recipes")
 BEGINNINGS = {FinetuneRecipe: ("finetune", "supervised"), LinearRecipe: ("linear",)}  # of the built-in names
 OPTIONS = {"lr": "optimiser.lr"}  # the keys of options that are not called like them
@@ -131,6 +132,9 @@ def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
         content["encoder"] = {}
     for key, value in given.items():
         section, dot, name = key.partition(".")
+        if section == VIEWS and dot:
+            content[VIEWS] = _with_view(content.get(VIEWS, {}), name, value)
+            continue
         if dot and not is_section(content.get(section, {})):
             section, dot = key, ""
         if dot:
@@ -140,11 +144,53 @@ def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
     return recipe_from(content, where, type(recipe))
 
 
+def _with_view(views: Any, path: str, value: Any) -> Any:
+    """Return a section of views with another value of a view, of an operator (VIEW.OP) or of its setting.
+
+    A view that is a list or a chain's name becomes changes of it.
+    """
+    if not is_section(views):
+        return {path: value}  # which is refused with the section's other values
+    name, *keys = path.split(".")
+    if not keys:
+        return {**views, name: value}
+    own = views.get(name, {})
+    return {**views, name: _nested(own if is_section(own) else {BASE: own}, keys, value)}
+
+
+def _nested(content: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    """Return a mapping with the value at keys that lead into it."""
+    key, *rest = keys
+    if not rest:
+        return {**content, key: value}
+    inner = content.get(key, {})
+    return {**content, key: _nested(inner if is_section(inner) else {}, rest, value)}
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Return one `key: old, now new` text for each value that differs."""
+    """Return one `key: old, now new` text for each value that differs; views differ by their operators."""
     before, now = flat(old.content()), flat(new.content())
+    if isinstance(old, PretrainRecipe) and isinstance(new, PretrainRecipe) and _like(old) == _like(new):
+        same_strength = replace(old, augment=new.augment)  # which is compared as a value of its own
+        before, now = (_without_views(values) for values in (before, now))
+        before |= _operators(same_strength)
+        now |= _operators(new)
     keys = [*before, *(key for key in now if key not in before)]
     return [f"{key}: {before.get(key)}, now {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def _like(recipe: PretrainRecipe) -> tuple[str, str]:
+    return recipe.method, recipe.variant
+
+
+def _without_views(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not f"{key}.".startswith(f"{VIEWS}.")}
+
+
+def _operators(recipe: PretrainRecipe) -> dict[str, str]:
+    """Return all operators of each view as a text, by dotted key."""
+    found = view_operators(recipe).items()
+    return {f"{VIEWS}.{name}": ", ".join(op.text() for op in ops) or "none" for name, ops in found}
 
 
 def to_yaml(recipe: Recipe) -> str:

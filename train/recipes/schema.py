@@ -60,8 +60,9 @@ class PretrainRecipe(MethodRecipe):
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
         values = asdict(self)
-        own = values.pop("settings")
-        return {key: values[key] for key in _ORDER} | ({self.method: own} if own else {})
+        own, views = values.pop("settings"), values.pop("views")
+        content = {key: values[key] for key in _ORDER} | ({"views": views} if views else {})
+        return content | ({self.method: own} if own else {})
 
 
 _ORDER = (

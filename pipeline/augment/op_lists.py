@@ -1,0 +1,114 @@
+"""Lists of operators as recipes and commands write them: names, shorthands, and changes of a chain."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from skelpipe.augment.named_chains import CHAINS, views_of
+from skelpipe.augment.operators import OPERATORS, Chosen, Strength
+from skelpipe.errors import UsageError
+from skelpipe.settings import is_section
+from skelpipe.yaml_reader import described, nearest, unknown_key
+
+__all__ = ["BASE", "check_views", "read_ops", "view_ops"]
+
+BASE = "chain"  # the key of a mapping of changes that names what is changed
+
+
+def read_ops(content: Any, strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:
+    """Return the operators that a value means, in order.
+
+    The value is a chain's name, or a list of operators, or a mapping of changes. An operator is its name, which
+    means its defaults at this strength, or `{name: value}`; a chain's name in a list stands for its operators.
+    A mapping holds what is changed under the key `chain`, and by operator new settings, or false to leave it out.
+    Raises UsageError, which begins with the file `where` and the key `at`, for what is unknown or wrong.
+    """
+    if isinstance(content, str):
+        return _chain(content, strength, where, at)
+    if isinstance(content, list | tuple):
+        return tuple(each for item in content for each in _item(item, strength, where, at))
+    if is_section(content):
+        return _changed(content, strength, where, at)
+    raise UsageError(
+        f"{where}: {at} must be a list of operators, the name of a chain, or changes by operator, "
+        f"not {described(content)}"
+    )
+
+
+def view_ops(views: Mapping[str, Any], name: str, default: str) -> Any:
+    """Return what a section `views` says of the view `name`, for `read_ops`; without a word the chain `default`.
+
+    Changes that do not say of which chain are changes of `default`.
+    """
+    content = views.get(name, default)
+    return {BASE: default, **content} if is_section(content) else content
+
+
+def check_views(
+    views: Mapping[str, Any], method: str, variant: str, strength: Strength, where: str
+) -> dict[str, tuple[Chosen, ...]]:
+    """Return the operators of every view that the method augments.
+
+    Raises UsageError, which begins with the file `where`, for views that the method does not have and for what
+    `read_ops` refuses.
+    """
+    known = views_of(method, variant)
+    for name in views:
+        if name not in known:
+            raise unknown_key(where, f"views.{name}", [f"views.{view}" for view in known])
+    return {
+        name: read_ops(view_ops(views, name, default), strength, where, f"views.{name}")
+        for name, default in known.items()
+    }
+
+
+def _chain(name: str, strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:
+    if name not in CHAINS:
+        raise UsageError(f"{where}: {at} is {name!r}; {nearest(name, CHAINS)}known chains: {', '.join(CHAINS)}")
+    variants = CHAINS[name]
+    return read_ops(variants["released" if strength.released else "paper"], strength, where, at)
+
+
+def _item(item: Any, strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:
+    """Return the operator, or those of the chain, that an entry of a list names."""
+    if isinstance(item, str) and item not in OPERATORS and item in CHAINS:
+        return _chain(item, strength, where, at)
+    if is_section(item) and len(item) == 1:
+        ((name, value),) = item.items()
+    else:
+        name, value = item, None
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{where}: {at} holds {described(item)}; an entry is an operator's name or {{name: value}}, "
+            f"such as shear or {{shear: 0.5}}"
+        )
+    if name not in OPERATORS:
+        known = [*OPERATORS, *CHAINS]
+        raise UsageError(
+            f"{where}: {at}: there is no operator {name!r}; {nearest(name, known)}"
+            f"operators: {', '.join(OPERATORS)}; chains: {', '.join(CHAINS)}"
+        )
+    return (Chosen(name, strength.settings(name), where, f"{at}.{name}").tuned(value),)
+
+
+def _changed(changes: Mapping[Any, Any], strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:
+    """Return the operators of a chain with changes by operator."""
+    if BASE not in changes:
+        raise UsageError(f"{where}: {at} changes operators, and the key {BASE!r} does not say of which chain")
+    ops = read_ops(changes[BASE], strength, where, at)
+    for name, value in changes.items():
+        if name == BASE:
+            continue
+        number = sum(op.name == name for op in ops)
+        has = list(dict.fromkeys(op.name for op in ops))
+        if not number:
+            raise UsageError(
+                f"{where}: {at} has no operator {str(name)!r}; {nearest(str(name), has)}it has: "
+                f"{', '.join(has) or 'none'}; to add one, write the list: {at}=[{', '.join([*has, str(name)])}]"
+            )
+        if value is False:
+            ops = tuple(op for op in ops if op.name != name)
+        elif number > 1:
+            raise UsageError(f"{where}: {at} has {name} {number} times: write the list to say which one is meant")
+        else:
+            ops = tuple(op.tuned(value) if op.name == name else op for op in ops)
+    return ops

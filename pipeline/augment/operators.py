@@ -1,0 +1,178 @@
+"""The operators by the names that lists of them use, with their settings, defaults and shorthands."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any, Final
+
+from pydantic import Strict
+
+from skelpipe.augment.axis_mask import AxisMask
+from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.crop import Crop
+from skelpipe.augment.fold import Op
+from skelpipe.augment.gaussian_blur import GaussianBlur
+from skelpipe.augment.gaussian_noise import GaussianNoise
+from skelpipe.augment.joint_mask import JointMask
+from skelpipe.augment.joint_noise import JointNoise
+from skelpipe.augment.rotate import Rotate
+from skelpipe.augment.shear import Shear
+from skelpipe.augment.skelemix import SkeleMix
+from skelpipe.augment.spatial_flip import SpatialFlip
+from skelpipe.augment.temporal_flip import TemporalFlip
+from skelpipe.augment.time_rescale import TimeRescale
+from skelpipe.errors import UsageError
+from skelpipe.settings import Bounds, Flag, Number, Share, checked, is_section, nested
+from skelpipe.skeleton import Layout
+from skelpipe.yaml_reader import described
+
+__all__ = ["OPERATORS", "Chosen", "Operator", "Strength"]
+
+LAYOUT, PROBABILITY, P = "layout", "probability", "p"
+KINDS: Final[Mapping[Any, Any]] = MappingProxyType(
+    {
+        float: Number,
+        int: Annotated[int, Strict()],
+        bool: Flag,
+        str: Annotated[str, Strict()],
+        tuple[int, int]: Bounds,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator that a list may name: its class, whose parameters are its settings, `probability` as `p`.
+
+    A bare value sets the settings `main`, a list of them where there are several. `released` are the settings in
+    which the released code differs from the paper.
+    """
+
+    kind: Callable[..., Op]
+    main: tuple[str, ...] = ()
+    released: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> type:
+        """The dataclass of the settings, with the paper's defaults."""
+        return _settings(self.kind)
+
+    def build(self, settings: Any, layout: Layout | None) -> Op:
+        """Return the operator with these settings. UsageError where it needs a layout and there is none."""
+        values = nested(settings)
+        if P in values:
+            values[PROBABILITY] = values.pop(P)
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        if LAYOUT not in inspect.signature(self.kind).parameters:
+            return self.kind(**values)
+        if layout is None:
+            raise UsageError(
+                "this augmentation treats left and right joints differently: it needs the layout of the skeleton"
+            )
+        return self.kind(layout, **values)
+
+
+OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
+    {
+        "crop": Operator(Crop, ("ratio",)),
+        "shear": Operator(Shear, ("amplitude",)),
+        "spatial-flip": Operator(SpatialFlip, ("p",)),
+        "rotate": Operator(Rotate, ("main",)),
+        "temporal-flip": Operator(TemporalFlip, ("p",)),
+        "noise": Operator(GaussianNoise, ("sd",), {"empty": True}),  # divergence noise-on-absent-bodies
+        "blur": Operator(GaussianBlur, ("low", "high"), {"normalise": False}),  # divergence blur-gain
+        "axis-mask": Operator(AxisMask, ("p",)),
+        "joint-mask": Operator(JointMask, ("fewest", "most")),
+        "joint-noise": Operator(JointNoise, ("count",)),
+        "time-rescale": Operator(TimeRescale, ("low", "high")),
+        "bone-rescale": Operator(BoneRescale, ("strength",)),
+        "skelemix": Operator(SkeleMix),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """What operators have where a list says nothing else: `shear` and `crop`, and the variant's settings."""
+
+    shear: float = 0.5
+    crop: int = 6
+    released: bool = False
+
+    def settings(self, name: str) -> Any:
+        """Return the settings of an operator that is named without any."""
+        operator = OPERATORS[name]
+        own = {"crop": {"ratio": self.crop}, "shear": {"amplitude": self.shear}}.get(name, {})
+        return operator.settings(**own, **(operator.released if self.released else {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An operator of a list, with all its settings; `at` is where it stands, for messages."""
+
+    name: str
+    settings: Any
+    where: str = field(default="augmentation", compare=False)
+    at: str = field(default="", compare=False)
+
+    def tuned(self, value: Any) -> "Chosen":
+        """Return it with other settings: a mapping of some, or a value, or a list, for the main ones.
+
+        Raises UsageError that names the file, the key and what is possible.
+        """
+        operator = OPERATORS[self.name]
+        if value is None or value is True:
+            return self
+        if not is_section(value):
+            value = self._main(operator, value)
+        settings = checked(operator.settings, value, self.where, self.at, base=self.settings)
+        return self._tried(Chosen(self.name, settings, self.where, self.at))
+
+    def op(self, layout: Layout | None) -> Op:
+        """Return the operator for a layout."""
+        try:
+            return OPERATORS[self.name].build(self.settings, layout)
+        except UsageError as error:
+            raise UsageError(f"{self.where}: {self.at}: {error}") from None
+
+    def text(self) -> str:
+        """Return the operator with all its settings, in one line."""
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in nested(self.settings).items())})"
+
+    def _main(self, operator: Operator, value: Any) -> dict[str, Any]:
+        """Return what a value without names sets."""
+        main = operator.main
+        if len(main) == 1:
+            return {main[0]: value}
+        if main and isinstance(value, list) and len(value) == len(main):
+            return dict(zip(main, value, strict=True))
+        names = ", ".join(nested(self.settings))
+        wanted = f"[{', '.join(main)}] or " if main else ""
+        raise UsageError(
+            f"{self.where}: {self.at} is {described(value)}; it must be {wanted}settings by name: {names}"
+        )
+
+    @staticmethod
+    def _tried(chosen: "Chosen") -> "Chosen":
+        """Return it, after a look at its values where that needs no layout."""
+        if LAYOUT not in inspect.signature(OPERATORS[chosen.name].kind).parameters:
+            chosen.op(None)
+        return chosen
+
+
+@cache
+def _settings(kind: Callable[..., Op]) -> type:
+    """Return a dataclass of an operator's parameters but the layout."""
+    fields: list[tuple[str, Any, Any]] = []
+    for parameter in inspect.signature(kind).parameters.values():
+        if parameter.name == LAYOUT:
+            continue
+        if parameter.name == PROBABILITY:
+            fields.append((P, Share, parameter.default))
+        elif parameter.annotation == tuple[int, int]:
+            fields.append((parameter.name, Bounds, field(default_factory=lambda p=parameter: list(p.default))))
+        else:
+            fields.append((parameter.name, KINDS[parameter.annotation], parameter.default))
+    return make_dataclass(getattr(kind, "__name__", "Settings"), fields, frozen=True, kw_only=True)
