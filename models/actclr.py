@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, pair
@@ -34,7 +35,12 @@ class ActCLRSettings:
     moco_epochs: Whole = 300
     query_temperature: Positive = 0.1
     key_temperature: Positive = 0.04
+    mask: Literal["carried", "recomputed"] = "carried"
     threshold: Share = 0.5
+    soft: Flag = False
+    smoothing: Literal["variant", "adjacency", "parts", "none"] = "variant"
+    sign: Literal["minus", "plus"] = "minus"
+    sigma: Literal["relu", "abs", "sigmoid"] = "relu"
     inner: Flag = False
     nearest: Count = 8192
     parts: Bounds = field(default_factory=lambda: [2, 3])
@@ -77,13 +83,24 @@ class ActCLR(Method):
         self.released = parts.recipe.variant == "released"
         self.moco_epochs: int = settings.moco_epochs
         self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)
-        self.regions = Actionlets(parts.layout, parts.recipe.variant, settings.threshold, settings.inner)
+        self.regions = Actionlets(
+            parts.layout,
+            parts.recipe.variant,
+            threshold=settings.threshold,
+            inner=settings.inner,
+            sigma=settings.sigma,
+            sign=settings.sign,
+            smoothing=None if settings.smoothing == "variant" else settings.smoothing,
+            soft=settings.soft,
+        )
+        self.mask = settings.mask
         pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
         self._moco_views: ViewRecipes = pair(parts.view_chain)
         self.released_state = ReleasedState(settings.state, settings.mixed_keys)
-        given: dict[str, Any] = {"variant": parts.recipe.variant, **pasted, "chains": parts.view_chain}
+        given: dict[str, Any] = {"variant": parts.recipe.variant, "mask": self.mask, **pasted}
+        given["chains"] = parts.view_chain
         if self.released:
             given |= {"state": settings.state, "begins": self.moco_epochs}
         recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
@@ -145,7 +162,7 @@ class ActCLR(Method):
         """Take a step of the paper's second stage (eq. 9)."""
         q = self.moco.query(batch.views["query"])
         self.moco.update_key()
-        k, mask = self._key(batch.views["key"])
+        k, mask = self._key(batch.views["key"], batch.extras.get("key_mask"))
         loss = similarity_mining(
             q, k, self.moco.queue.clone(), self.losses.query_temperature, self.losses.key_temperature
         )
@@ -153,12 +170,20 @@ class ActCLR(Method):
         return Step(loss, embeddings=q.detach(), keys=k, logs={**_logs(loss, q), "actionlet": mask.mean()})
 
     @torch.no_grad()
-    def _key(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys [N,dim], pooled over the clips' own actionlets (eq. 8), and the actionlets [N,M,T',V]."""
-        with evaluation_mode(self.moco.key_encoder):
-            anchor = self._embed(self._key_map(self._static()), clips.shape[4])
-        features = self._key_map(clips)
-        mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor)
+    def _key(self, clips: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return keys [N,dim], pooled over the clips' actionlets (eq. 8), and the actionlets [N,M,T',V].
+
+        `mask` [N,T,V,M] is the actionlet of the original clip, carried to the key's; without it the actionlet is
+        that of the key's own feature map.
+        """
+        if mask is None:
+            with evaluation_mode(self.moco.key_encoder):
+                anchor = self._embed(self._key_map(self._static()), clips.shape[4])
+            features = self._key_map(clips)
+            mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor)
+        else:
+            features = self._key_map(clips)
+            mask = to_frames(mask.movedim(3, 1), features.shape[2])
         h = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
         return self.moco.key_project(h), mask
 

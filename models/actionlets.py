@@ -19,15 +19,21 @@ __all__ = ["Actionlets", "difference_gradient", "evaluation_mode"]
 class Actionlets:
     """How the actionlets of clips are found in their feature maps (eq. 3 to 5).
 
-    `threshold`, a share of the maximum (eq. 5), and `inner`, whether there is an activation inside eq. 4, belong
-    to the paper, which leaves both open (divergences `actclr-threshold-value`, `actclr-activation`). `variant`
-    "released" averages over body parts instead (divergence `actclr-mask-threshold`).
+    The paper leaves open, and this says: the activation function `sigma`, and whether it is `inner`, inside eq. 4,
+    too; the `sign` of the similarity that is differentiated, "minus" as printed or "plus"; the `threshold`, a
+    share of a body's maximum; the `smoothing`; whether the mask is `soft` (divergences `actclr-activation` and
+    `actclr-threshold-value`). `variant` "released" averages over body parts instead (divergence
+    `actclr-mask-threshold`), and there only `sign` and `sigma` have an effect.
     """
 
     layout: Layout
     variant: str = "paper"
     threshold: float = 0.5
     inner: bool = False
+    sigma: str = "relu"
+    sign: str = "minus"
+    smoothing: str | None = None
+    soft: bool = False
 
     @torch.no_grad()
     def of(
@@ -47,10 +53,18 @@ class Actionlets:
             gradient = difference_gradient(maps.mean((1, 3, 4)), head, upcast(anchor))
             # Pooling by means comes before the head: all positions of a channel have the same gradient.
             gradient = gradient[:, None, :, None, None] / (bodies * steps * joints)
-            activation = difference_activation(maps, gradient, inner=self.inner)
+            gradient = -gradient if self.sign == "plus" else gradient
+            activation = difference_activation(maps, gradient, inner=self.inner, sigma=self.sigma)
             if self.variant == "released":  # the mean over channels, of the gradient of the batch's mean
                 activation = activation / (channels * (whole or clips))
-            return actionlet(activation, self.layout, variant=self.variant, threshold=self.threshold)
+            return actionlet(
+                activation,
+                self.layout,
+                variant=self.variant,
+                smoothing=self.smoothing,
+                threshold=self.threshold,
+                soft=self.soft,
+            )
 
 
 def difference_gradient(h: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ No network is run here: these functions take its feature maps and gradients. `..
 [N,M] for N clips with M bodies; T' and V are the time steps and the joints of a feature map.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -17,18 +18,25 @@ from skelpipe.skeleton import Layout
 __all__ = ["actionlet", "difference_activation", "smoothed", "to_frames"]
 
 SMOOTHINGS = ("adjacency", "parts", "none")
+SIGMAS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "abs": torch.abs, "sigmoid": torch.sigmoid}
 
 
-def difference_activation(features: Tensor, gradient: Tensor, *, inner: bool = False) -> Tensor:
-    """Return relu(sum over c of a_c h_ctv), [...,T',V]: the map of eq. 5 before it is smoothed.
+def difference_activation(
+    features: Tensor, gradient: Tensor, *, inner: bool = False, sigma: str = "relu"
+) -> Tensor:
+    """Return sigma(sum over c of a_c h_ctv), [...,T',V]: the map of eq. 5 before it is smoothed.
 
     `features` are h [...,D,T',V]. `gradient` is d(-sim)/dh, sim the similarity to the anchor: [...,D,T',V], or
-    [...,D,1,1] where it is the same at all positions, as after average pooling. a_c is its mean over t and v
-    (eq. 4); with `inner`, the mean of its positive part. The paper does not name the activation function.
+    [...,D,1,1] where it is the same at all positions, as after average pooling. a_c is its mean over t
+    and v; with `inner`, the mean of sigma of it, as eq. 4 is printed. The paper does not name the activation
+    function: `sigma` is "relu", "abs" or "sigmoid" (divergence `actclr-activation`).
     """
-    weights = (gradient.relu() if inner else gradient).mean((-2, -1))
+    if sigma not in SIGMAS:
+        raise UsageError(f"the activation function of eq. 4 and 5 is one of {', '.join(SIGMAS)}, not {sigma!r}")
+    function = SIGMAS[sigma]
+    weights = (function(gradient) if inner else gradient).mean((-2, -1))
     flat = weights[..., None, :].to(features.dtype) @ features.flatten(-2)
-    return flat.relu().view(*flat.shape[:-2], *features.shape[-2:])
+    return function(flat).view(*flat.shape[:-2], *features.shape[-2:])
 
 
 def actionlet(

@@ -8,6 +8,7 @@ from skelpipe.augment.blend import blend
 from skelpipe.augment.chain import Chain
 from skelpipe.augment.fold import FrameOp, JointOp
 from skelpipe.augment.joints import reorder
+from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.augment.warp import warp
 
 __all__ = ["carried", "mats"]
@@ -21,8 +22,8 @@ def mats(act: Tensor, non: Tensor, mask: Tensor) -> Tensor:
 def carried(mask: Tensor, op: Any, params: Any) -> Tensor:
     """Move a mask of clips, [N,T,V,M], as the augmentation `op` moves their frames and joints.
 
-    Chains, crops, temporal and spatial flips move the mask; other augmentations leave it as it is, also a time
-    rescale, whose frames lie between frames.
+    Chains, crops, temporal and spatial flips move the mask. A time rescale interpolates it as it does the clip: it
+    is 0 in the frames that are filled up. Other augmentations leave frames and joints where they are.
     """
     if params is None:  # an op that the chain left out
         return mask
@@ -31,6 +32,8 @@ def carried(mask: Tensor, op: Any, params: Any) -> Tensor:
             mask = carried(mask, step, drawn)
     elif isinstance(op, FrameOp):
         mask = warp(mask[:, None], frames=op.frames(params, mask.shape[1]))[:, 0]
+    elif isinstance(op, TimeRescale):
+        mask = op.apply(mask[:, None], params)[:, 0]
     elif isinstance(op, JointOp):
         mask = reorder(mask[:, None], op.joints(params, mask.shape[2]))[:, 0]
     return mask

@@ -18,7 +18,7 @@ from skelpipe.augment.donor import DONOR
 from skelpipe.augment.draws import Draws
 from skelpipe.loader.nested import like
 from skelpipe.loader.stream import Stream
-from skelpipe.loader.view_recipes import DrawnView, Mats, ViewRecipe, with_used
+from skelpipe.loader.view_recipes import DrawnView, ViewRecipe, with_used
 
 __all__ = ["RankShare", "RankShares"]
 
@@ -62,12 +62,9 @@ class RankShares:
     def views_of_donors(self, drawn: Mapping[str, DrawnView]) -> frozenset[str]:
         """Return the views that must be made of donors too: those that are mixed, and those they are made from.
 
-        All other views are made of the rank's own clips only, unless a mask is carried from the clips as read:
-        then all views are made of donors too.
+        All other views are made of the rank's own clips only.
         """
-        mixed = {name for name, view in drawn.items() if _donors(view.drawn)}
-        carried = any(isinstance(recipe, Mats) and recipe.mask == "carried" for recipe in self.recipe.values())
-        return frozenset(self.recipe if mixed and carried else with_used(self.recipe, mixed))
+        return frozenset(with_used(self.recipe, {name for name, view in drawn.items() if _donors(view.drawn)}))
 
     def _shares(self, epoch: int, block: range) -> tuple[list[RankShare], dict[str, Any]]:
         """Return this rank's shares of these steps, and the parameters of every view for their rows."""

@@ -14,12 +14,12 @@ from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.errors import UsageError
-from skelpipe.loader.view_recipes import Augmentation, Mats, On
+from skelpipe.loader.view_recipes import Augmentation, Marked, Mats, On
 from skelpipe.skeleton import Layout
 
 __all__ = ["ViewChains", "actclr", "named", "pair", "skeattnclr", "skelemixclr"]
 
-Views = dict[str, On | Mats | Augmentation | None]
+Views = dict[str, On | Mats | Marked | Augmentation | None]
 Bounds = tuple[int, int]  # smallest and largest value
 
 
@@ -96,11 +96,14 @@ def actclr(
     parts: Bounds = (2, 3),
     blocks: Bounds = (3, 5),
     chains: ViewChains | None = None,
+    mask: str = "carried",
 ) -> Views:
     """Return `query`, made by MATS, `key`, and the views they are made from.
 
     `paper`: `spread` (the eight augmentations of AimCLR), `act` (then Skeleton AdaIN), `noisy`, `non` (then
-    Skeleton Mix). `view` is the view that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
+    Skeleton Mix). With mask="carried" the actionlet is that of the clip as read, and `query` and `key` have it,
+    each as their crops and flips moved it, as the extra `mask`; with "recomputed" `query` has that of `act`, and
+    `key` none. `view` is the view that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
 
     `released`, in one `state` or the other (see `SkeletonAdaIN`): the query joins `act` and `non`, which are drawn
     independently. Further views are `plain` (normal), `styled` (then Skeleton AdaIN), `blended` (then Skeleton
@@ -117,8 +120,8 @@ def actclr(
             "act": On("spread", adain),
             "noisy": On("act", of("non", "actclr-noise", first=len(act))),
             "non": On("noisy", SkeletonMix(layout, parts, blocks)),
-            "query": Mats("act", "non", actionlet),
-            "key": of("key", "normal"),
+            "query": Mats("act", "non", actionlet, mask),
+            "key": Marked(of("key", "normal"), actionlet) if mask == "carried" else of("key", "normal"),
         }
     thinned = partial(of, curriculum=True, begins=begins)
     style = SkeletonAdaIN(layout, view, state, begins=begins)

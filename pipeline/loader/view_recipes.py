@@ -22,6 +22,7 @@ __all__ = [
     "Augmentation",
     "BatchInProgress",
     "DrawnView",
+    "Marked",
     "Mats",
     "Mixing",
     "On",
@@ -99,26 +100,40 @@ class View:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first(self, count: int) -> "View":
-        """Return the view of the first `count` clips. Masks of the whole batch cannot be carried to it."""
-        joints = None if self.joints is None else self.joints[:count]
-        return View(self.clip[:count], joints, self.carry, {key: x[:count] for key, x in self.extras.items()})
+        """Return the view of the first `count` clips."""
+        joints, rest = None if self.joints is None else self.joints[:count], len(self.clip) - count
+
+        def carry(mask: Tensor) -> Tensor:
+            """Carry masks of the first clips: those of the rest, which the parameters are for too, are zeros."""
+            return self.carry(torch.cat([mask, mask.new_zeros(rest, *mask.shape[1:])]))[:count]
+
+        return View(self.clip[:count], joints, carry, {key: x[:count] for key, x in self.extras.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class BatchInProgress:
     """A batch whose views are being made: its clips, how to derive the view shown, and the views so far.
 
-    The clips are memory-mapped only if all view recipes can read such clips (`takes_mapped`).
+    The clips are memory-mapped only if all view recipes can read such clips (`takes_mapped`). `found` are the
+    actionlets of the clips as read, by the function that found them.
     """
 
     clips: Tensor | MappedClips
     derive: Callable[[Tensor], Tensor]
     made: dict[str, View] = field(default_factory=dict)
+    found: dict[Callable[[Tensor], Tensor], Tensor] = field(default_factory=dict)
+
+    def actionlet(self, find: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the actionlets [N,T',V,(M)] of the clips as read, in the view shown; found once per batch."""
+        if find not in self.found:
+            self.found[find] = find(self.derive(cast(Tensor, self.clips)))
+        return self.found[find]
 
     def first(self, count: int) -> "BatchInProgress":
         """Return the batch of the first `count` clips."""
         made = {name: view.first(count) for name, view in self.made.items()}
-        return BatchInProgress(self.clips[:count], self.derive, made)
+        found = {find: mask[:count] for find, mask in self.found.items()}
+        return BatchInProgress(self.clips[:count], self.derive, made, found)
 
 
 class ViewRecipe(Protocol):
@@ -235,10 +250,11 @@ class Mats:
     `actionlet` maps clips [N,C,T,V,M] of the view shown to the mask A, [N,T',V,M] or [N,T',V] in 0..1, where T' is
     the number of frames or of the encoder's steps. It is called when the batch is handed out, so it may use
     networks that are being trained. With mask="recomputed" it gets the clips of the view `sees`, by default `act`;
-    another one must have the same crops and flips. With mask="carried" it gets the clips as read (the paper's
-    wording), and its mask goes through the crops and flips of `act`. `stretch` is how a mask of T' steps is
-    brought to T frames (see `to_frames`). An actionlet must not keep its clips: their memory is reused. Adds the
-    extra `mask`, [N,T,V,M] (M=1 if bodies share it).
+    another one must have the same crops and flips. With mask="carried" it gets the clips as read (section 3.2,
+    step 2), and its mask goes through what moves frames and joints in `act`; views with the same `actionlet`, such
+    as a `Marked` one, share that mask. `stretch` is how a mask of T' steps is brought to T frames (see
+    `to_frames`). An actionlet must not keep its clips: their memory is reused. Adds the extra `mask`, [N,T,V,M]
+    (M=1 if bodies share it).
     """
 
     act: str
@@ -272,19 +288,49 @@ class Mats:
 
     def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
         act = batch.made[self.act]
+        frames = act.clip.shape[2]
         if self.mask == "recomputed":
-            seen = batch.made[self.sees or self.act].clip
+            mask = _per_frame(self.actionlet(batch.made[self.sees or self.act].clip), frames, self.stretch)
         else:
-            seen = batch.derive(cast(Tensor, batch.clips))
-        mask = self.actionlet(seen)
-        mask = mask[..., None] if mask.dim() == 3 else mask
-        mask = to_frames(mask.movedim(3, 1), act.clip.shape[2], self.stretch).movedim(1, 3)
-        if self.mask == "carried":
-            mask = act.carry(mask)
+            mask = act.carry(_per_frame(batch.actionlet(self.actionlet), frames, self.stretch))
         return View(mats(act.clip, batch.made[self.non].clip, mask), None, act.carry, {"mask": mask})
 
 
-ViewRecipes: TypeAlias = Mapping[str, On | Mats | Augmentation | None]
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A view made from the clips read by `augmentation`, with their actionlet: the extra `mask`, [N,T,V,M or 1].
+
+    As with a carried mask of `Mats`, `actionlet` gets the clips as read, and its mask goes through what moves
+    frames and joints in `augmentation`.
+    """
+
+    augmentation: Augmentation | None
+    actionlet: Callable[[Tensor], Tensor]
+    stretch: str = "linear"
+    uses: ClassVar[tuple[str, ...]] = ()
+    extras: ClassVar[tuple[str, ...]] = ("mask",)
+    from_clips_alone: ClassVar[bool] = False
+    takes_mapped: ClassVar[bool] = False
+
+    def sample(self, draws: Draws, shape: torch.Size) -> Any:
+        return _Augmented(self.augmentation).sample(draws, shape)
+
+    def folded(self, params: Any, shape: torch.Size) -> DrawnView:
+        return DrawnView.of(self.augmentation, params, shape)
+
+    def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
+        view = _Augmented(self.augmentation).make(batch, drawn)
+        mask = view.carry(_per_frame(batch.actionlet(self.actionlet), view.clip.shape[2], self.stretch))
+        return View(view.clip, view.joints, view.carry, {"mask": mask})
+
+
+def _per_frame(mask: Tensor, frames: int, stretch: str) -> Tensor:
+    """Return masks [N,T',V(,M)] as [N,frames,V,M], with M = 1 where they have no axis of bodies."""
+    mask = mask[..., None] if mask.dim() == 3 else mask
+    return to_frames(mask.movedim(3, 1), frames, stretch).movedim(1, 3)
+
+
+ViewRecipes: TypeAlias = Mapping[str, On | Mats | Marked | Augmentation | None]
 
 
 def view_recipes(recipe: ViewRecipes, reserved: Iterable[str] = ()) -> dict[str, ViewRecipe]:
@@ -296,9 +342,11 @@ def view_recipes(recipe: ViewRecipes, reserved: Iterable[str] = ()) -> dict[str,
     made: dict[str, ViewRecipe] = {}
     taken = set(reserved)
     for name, content in recipe.items():
-        if not isinstance(content, On | Mats | Augmentation | None):
-            raise UsageError(f"the view {name!r} must be an augmentation, On, Mats or None, not {content!r}")
-        view_recipe = content if isinstance(content, On | Mats) else _Augmented(content)
+        if not isinstance(content, On | Mats | Marked | Augmentation | None):
+            raise UsageError(
+                f"the view {name!r} must be an augmentation, On, Mats, Marked or None, not {content!r}"
+            )
+        view_recipe = content if isinstance(content, On | Mats | Marked) else _Augmented(content)
         if missing := [used for used in view_recipe.uses if used not in made]:
             raise UsageError(
                 f"the view {name!r} is made from {missing[0]!r}, which must come before it in the recipe"
@@ -328,4 +376,6 @@ def with_used(made: Mapping[str, ViewRecipe], names: Iterable[str]) -> set[str]:
 
 def _has_joints(view_recipe: ViewRecipe) -> bool:
     """Whether deriving is the last step of a view, so that it has joints."""
-    return isinstance(view_recipe, _Augmented) or (isinstance(view_recipe, On) and view_recipe.stage == "joint")
+    if isinstance(view_recipe, On):
+        return view_recipe.stage == "joint"
+    return isinstance(view_recipe, _Augmented | Marked)
