@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.mats import carried
 from skelpipe.errors import UsageError
 from skelpipe.loader.view_recipes import BatchInProgress, view_recipes
 from skelpipe.models import build_method
@@ -21,7 +22,7 @@ from skelpipe.views import derive
 
 KINECT = layout("kinect-v2-25")
 FRAMES = 20
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "method": "actclr",
     "encoder": {"name": "stgcn", "width": 4, "out_channels": 16, "dropout": 0.5},
     "head": {"hidden": 16, "dim": 8},
@@ -106,7 +107,16 @@ def embedded(encoder: Any, head: nn.Module, clip: Tensor) -> Tensor:
     return z
 
 
-def test_the_step_of_the_second_stage() -> None:
+def resized(mask: Tensor, steps: int) -> Tensor:
+    """Masks [R,T,V] at `steps` steps, interpolated in time with aligned ends."""
+    at = torch.linspace(0, mask.shape[1] - 1, steps, dtype=torch.float64)
+    lower = at.floor().long().clamp(max=mask.shape[1] - 2)
+    share = (at - lower).float()[:, None]
+    return (1 - share) * mask[:, lower] + share * mask[:, lower + 1]
+
+
+@pytest.mark.parametrize("mask_of", ["the clip as read", "the key's clip"])
+def test_the_step_of_the_second_stage(mask_of: str) -> None:
     built, batch = shaken(method()), clips()
     before = copy.deepcopy(built.moco)
     torch.manual_seed(3)
@@ -118,7 +128,11 @@ def test_the_step_of_the_second_stage() -> None:
                 theta_k.copy_(0.9 * theta_k + 0.1 * theta_q)
         zbar = embedded(before.key_encoder, before.key_head, anchor())
         features = before.key_encoder.features(batch.views["key"])
-    mask = masks(before.key_encoder, before.key_head, features, zbar)
+    if mask_of == "the clip as read":
+        batch.extras["key_mask"] = (torch.rand(5, FRAMES, 25, 2) > 0.6).float()
+        mask = resized(batch.extras["key_mask"].movedim(3, 1).flatten(0, 1), features.shape[2])
+    else:
+        mask = masks(before.key_encoder, before.key_head, features, zbar)
     pooled = (features * mask[:, None]).sum((2, 3)) / (mask.sum((1, 2)) + 1e-5)[:, None]
     k = F.normalize(before.key_head(pooled.view(5, 2, -1).mean(1)), dim=1).detach()
     p_k, p_q = (k @ before.queue.T / 0.04).softmax(1), (q @ before.queue.T / 0.1).softmax(1)
@@ -174,17 +188,27 @@ def test_views_change_with_the_stage_and_are_otherwise_the_same_objects(variant:
 
 
 @pytest.mark.parametrize("view", ["joint", "bone", "motion"])
-def test_the_query_joins_two_views_by_the_key_networks_actionlet(view: str) -> None:
-    built = shaken(method(view=view))
+@pytest.mark.parametrize("mask_of", ["carried", "recomputed"])
+def test_the_query_joins_two_views_by_the_key_networks_actionlet(view: str, mask_of: str) -> None:
+    built = shaken(method(view=view, actclr={**RECIPE["actclr"], "mask": mask_of}))
     before = copy.deepcopy(built.state_dict())
-    batch = batch_of(built, torch.randn(3, 3, FRAMES, 25, 2), view)
+    joints = torch.randn(3, 3, FRAMES, 25, 2)
+    batch = batch_of(built, joints, view)
     act = batch.views["act"]
     encoder = built.moco.key_encoder.eval()
-    features = encoder.features(act)
+    features = encoder.features(derive(joints, view, KINECT) if mask_of == "carried" else act)
     encoder.train()
     zbar = embedded(encoder, built.moco.key_head, anchor())
     mask = masks(encoder, built.moco.key_head, features, zbar)
     wide = to_frames(mask.view(3, 2, -1, 25), FRAMES).movedim(1, 3)
+    if mask_of == "carried":
+        ops, key = built.views()["spread"], built.views()["key"].augmentation
+        draws = [Draws(0, 2, torch.arange(3), slot) for slot in (0, 5)]
+        moved = [
+            carried(wide, op, op.sample(each, joints.shape)) for op, each in zip((ops, key), draws, strict=True)
+        ]
+        assert torch.allclose(batch.extras["key_mask"], moved[1], atol=1e-6)
+        wide = moved[0]
     assert torch.allclose(batch.extras["query_mask"], wide, atol=1e-6)
     share = wide[:, None]
     expected = share * act + (1 - share) * batch.views["non"]

@@ -82,6 +82,32 @@ def test_actionlets_of_the_paper(parts: Any, inner: bool, threshold: float) -> N
     assert 0.02 < float(wanted.mean()) < 0.98
 
 
+@pytest.mark.parametrize("sign", ["minus", "plus"])
+@pytest.mark.parametrize("smoothing", ["adjacency", "parts", "none"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_the_paper_leaves_open_can_be_set(parts: Any, sign: str, smoothing: str, soft: bool) -> None:
+    features, head, anchor = parts
+    dense = dense_gradient(features, head, anchor) * (1 if sign == "minus" else -1)
+    near = {
+        "adjacency": [[bones_mean(torch.eye(V)[u], v) for v in range(V)] for u in range(V)],
+        "parts": [[sum((u in p) and (v in p) for p in KINECT.parts.values()) for v in range(V)] for u in range(V)],
+        "none": torch.eye(V).tolist(),
+    }[smoothing]
+    spread = torch.tensor(near, dtype=torch.float64)
+    spread = spread / spread.sum(0)
+    for row in range(N * M):
+        weighed = torch.einsum("c,ctv->tv", dense[row].mean((1, 2)).double(), features[row].double())
+        cam = weighed.clamp(min=0) @ spread
+        share = cam / cam.max()
+        found = Actionlets(KINECT, "paper", 0.2, sign=sign, smoothing=smoothing, soft=soft)
+        got = found.of(features, M, head, anchor).flatten(0, 1)[row].double()
+        if soft:
+            torch.testing.assert_close(got, share, rtol=0, atol=1e-5)
+        else:
+            clear = (share - 0.2).abs() > 1e-5
+            assert torch.equal(got[clear], (share > 0.2).double()[clear])
+
+
 def test_actionlets_as_released(parts: Any) -> None:
     features, head, anchor = parts
     features[1] = 1e-9 * features[1].abs()  # so small that the division by 1e-8 stays below the clip at 1

@@ -19,17 +19,21 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("sigma", ["relu", "abs", "sigmoid"])
 @pytest.mark.parametrize("inner", [False, True])
-def test_activation_is_equations_4_and_5(inner: bool) -> None:
+def test_activation_is_equations_4_and_5(inner: bool, sigma: str) -> None:
     h, dh = random(4, 2, 6, 5, 7), random(4, 2, 6, 5, 7, seed=1)
-    got = difference_activation(h, dh, inner=inner).numpy()
+    got = difference_activation(h, dh, inner=inner, sigma=sigma).numpy()
+    function = {"relu": lambda x: np.maximum(x, 0), "abs": np.abs, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}[
+        sigma
+    ]
     for n, m in np.ndindex(4, 2):
         expected = np.zeros((5, 7))
         for c in range(6):
             gradient = dh[n, m, c].numpy()
-            weight = np.maximum(gradient, 0).mean() if inner else gradient.mean()
+            weight = function(gradient).mean() if inner else gradient.mean()
             expected += weight * h[n, m, c].numpy()
-        np.testing.assert_allclose(got[n, m], np.maximum(expected, 0), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(got[n, m], function(expected), rtol=0, atol=1e-12)
 
 
 def test_a_gradient_of_pooled_features_stands_for_all_positions() -> None:
@@ -104,6 +108,8 @@ def test_smoothing_can_be_chosen() -> None:
     assert not torch.equal(actionlet(a, KINECT, smoothing="parts"), actionlet(a, KINECT))
     with pytest.raises(UsageError, match="'blur'.*adjacency, parts, none"):
         actionlet(a, KINECT, smoothing="blur")
+    with pytest.raises(UsageError, match="relu, abs, sigmoid, not 'tanh'"):
+        difference_activation(random(2, 3, 4, 25), random(2, 3, 4, 25), sigma="tanh")
     with pytest.raises(UsageError, match="'code'"):
         actionlet(a, KINECT, variant="code")
 

@@ -16,6 +16,7 @@ from skelpipe.augment.mats import carried, mats
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.augment.temporal_flip import TemporalFlip
+from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")
@@ -79,6 +80,14 @@ def test_a_mask_follows_its_clip(ops: Sequence[Op]) -> None:
     assert torch.equal(carried(mask, Chain(ops), drawn), (moved[:, 0] > 0).float())
     if ops:
         assert not torch.equal(moved, x)
+
+
+@pytest.mark.parametrize("between", [(0.5, 0.9), (1.0, 1.0), (1.2, 1.9)])
+def test_a_mask_follows_a_rescale_in_time(between: tuple[float, float]) -> None:
+    """The mask is the first axis of the clip, so it is that of the rescaled clip, in filled frames too."""
+    op, x = Chain([TimeRescale(*between, 1.0), SpatialFlip(KINECT)]), clips(6, 18).abs()
+    drawn = op.sample(Draws(0, 0, torch.arange(6)), x.shape)
+    torch.testing.assert_close(carried(x[:, 0], op, drawn), op.apply(x, drawn)[:, 0])
 
 
 def test_ops_left_out_and_ops_that_stay_in_place_leave_a_mask() -> None:

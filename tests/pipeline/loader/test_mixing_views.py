@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from skelpipe import views
+from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.mats import carried
 from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch, Loader, mixing_views
@@ -78,11 +80,21 @@ def test_actclr_of_the_paper(memory_dataset: Any, view: str) -> None:
         assert batch.query_mask.shape == (5, 50, 25, 2)
         hard = batch.query_mask[:, None]
         torch.testing.assert_close(batch.query, hard * batch.act + (1 - hard) * batch.non, rtol=0, atol=1e-4)
-        assert torch.equal(batch.query_mask[:, 0], moving(batch.act)[:, 0])
+        found = to_frames(moving(views.derive(raw, view, KINECT)).movedim(3, 1), 50).movedim(1, 3)
+        for name, op, slot in (("query", act, 0), ("key", chain("normal"), 5)):
+            moves = op.sample(Draws(3, 0, batch.index, slot, step), raw.shape)
+            assert torch.equal(batch.extras[f"{name}_mask"], carried(found, op, moves))
         assert not torch.equal(batch.key, batch.query)
     heard = [noise for noise in noises if noise > 0]
     assert 2 <= len(heard) <= 13  # of 15, each with probability 1/2
     assert all(abs(noise - 0.05) < 0.005 for noise in heard)
+
+
+def test_actclr_with_the_actionlet_of_the_augmented_clip(memory_dataset: Any) -> None:
+    dataset = memory_dataset([5], shape=(3, 50, 25, 2))
+    (batch,) = batches(dataset, mixing_views.actclr(KINECT, "joint", moving, mask="recomputed"))
+    assert torch.equal(batch.query_mask[:, 0], moving(batch.act)[:, 0])
+    assert "key_mask" not in batch.extras
 
 
 @pytest.mark.parametrize(("state", "view"), [("2023-12", "motion"), ("head", "joint"), ("head", "bone")])

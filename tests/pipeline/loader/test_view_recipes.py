@@ -15,11 +15,13 @@ from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.augment.skeleton_mix import SkeletonMix
+from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch, Loader
 from skelpipe.loader.stream import Stream
-from skelpipe.loader.view_recipes import Mats, On
+from skelpipe.loader.view_recipes import Marked, Mats, On
 from skelpipe.skeleton import layout
+from skelpipe.views import bone
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -138,6 +140,31 @@ def test_a_carried_mask_is_of_the_clip_as_read_and_moves_with_it(memory_dataset:
         moved = torch.stack([clip[:, s : s + 8] for clip, s in zip(padded, starts, strict=True)])
         assert torch.equal(batch.query_mask, (moved[:, 0] > 0).float())
         assert torch.equal(batch.query, torch.where(batch.query_mask[:, None] > 0, batch.act, batch.non))
+
+
+def test_query_and_key_share_the_actionlet_of_the_clip_as_read(memory_dataset: Any) -> None:
+    """It is found once per batch, and each view has it where its own crop and flips moved it."""
+    dataset, seen = memory_dataset([12]), []
+
+    def found(x: Tensor) -> Tensor:
+        seen.append(x)
+        return (x[:, 0] > 0).float()
+
+    moves = Chain([Crop(4), SpatialFlip(KINECT)])
+    recipe = {
+        "act": moves,
+        "query": Mats("act", "act", found, mask="carried"),
+        "key": Marked(moves, found),
+        "still": Marked(None, found),
+    }
+    for batch in Loader(opened(dataset), "cpu", recipe, view="bone"):
+        raw = bone(torch.from_numpy(dataset.clips["joint"][batch.index.numpy()]), KINECT)
+        (clip,) = seen
+        seen.clear()
+        assert torch.equal(clip, raw)
+        for name in ("query", "key", "still"):  # bones move as their joints do
+            assert torch.equal(batch.extras[f"{name}_mask"], (batch.views[name][:, 0] > 0).float())
+        assert not torch.equal(batch.query_mask, batch.key_mask)
 
 
 def test_masks_without_bodies_are_shared_by_them(memory_dataset: Any) -> None:
