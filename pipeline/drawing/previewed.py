@@ -15,7 +15,7 @@ from skelpipe.drawing.moving_joints import moving_joints
 from skelpipe.drawing.scene import Panel, Scene, absent_as_nan, make_panel
 from skelpipe.drawing.sources import CLIP_RATE, class_names, find_sample
 from skelpipe.drawing.words import steps
-from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes
+from skelpipe.loader.view_recipes import BatchInProgress, Marked, Mats, On, ViewRecipes, view_recipes
 
 __all__ = ["Preview", "preview"]
 
@@ -65,7 +65,7 @@ def preview(
 
 
 def _without_network(content: Any, dataset: Dataset) -> Any:
-    if not isinstance(content, Mats):
+    if not isinstance(content, Mats | Marked):
         return content
     return replace(content, actionlet=moving_joints(dataset.anchor("joint"), "joint", dataset.layout))
 
@@ -75,6 +75,7 @@ def _steps(content: Any, params: Any, shape: torch.Size, dataset: Dataset) -> di
     if content is None:
         return {"as stored": "no augmentation"}
     op = content.op if isinstance(content, On) else content
+    op = op.augmentation if isinstance(op, Marked) else op
     op = getattr(op, "op", op)  # an augmentation that changes with the epochs holds the current one
     start = {f"made from {content.view}": "see there"} if isinstance(content, On) else {}
     return start | steps(op, params, shape, dataset.layout)

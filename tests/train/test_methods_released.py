@@ -54,6 +54,7 @@ def test_the_recipes_differ_where_paper_and_code_do() -> None:
     paper, released = (flat(load_recipe(name).content()) for name in ("actclr", "actclr-released"))
     assert paper["variant"] == "paper"
     training = {"epochs", "optimiser.name", "optimiser.lr", "optimiser.milestones", "queue", "actclr.moco_epochs"}
+    training |= {"actclr.mask"}
     assert {key for key in paper if paper[key] != released[key]} == {"variant", *training}
 
 
