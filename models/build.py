@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from skelpipe.augment.named_chains import views_of
 from skelpipe.augment.op_lists import check_views
 from skelpipe.augment.operators import Chosen, Strength
 from skelpipe.errors import UsageError
@@ -66,7 +67,7 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
 def view_operators(recipe: MethodRecipe, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
     """Return the operators of each view that a recipe's method augments; UsageError where one is wrong."""
     strength = Strength(recipe.augment.shear, recipe.augment.crop, recipe.variant == "released")
-    return check_views(recipe.views, recipe.method, recipe.variant, strength, where)
+    return check_views(recipe.views, views_of(recipe.method, recipe.variant), strength, where)
 
 
 # Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.op_lists import view_ops
+from skelpipe.augment.operators import AugmentSettings
 from skelpipe.models.encoders import Encoder, build_encoder, draw_weights
 from skelpipe.models.moco import MoCo
 from skelpipe.models.settings import (
-    Amount,
     BackboneSettings,
     Count,
     Flag,
@@ -37,14 +37,6 @@ class HeadSettings:
     hidden: Count = 256
     dim: Count = 128
     batch_norm: Flag = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentSettings:
-    """The `augment` section: strengths of the normal augmentation, crop and shear."""
-
-    shear: Amount = 0.5
-    crop: Count = 6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ WANTED = {
     "finite_number": "a number",
     "bool_type": "true or false",
     "list_type": "a list of whole numbers",
+    "dict_type": "a section of `key: value` lines",
 }
 
 
@@ -130,8 +131,11 @@ def with_sections(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values by dotted key with their sections: the inverse of `flat`."""
     content: dict[str, Any] = {}
     for key, value in values.items():
-        *section, name = key.split(".")
-        (content.setdefault(section[0], {}) if section else content)[name] = value
+        *sections, name = key.split(".")
+        inner = content
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
     return content
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from skelpipe.augment.draws import Draws
 
-__all__ = ["ACTCLR", "CHAINS", "Curriculum", "views_of"]
+__all__ = ["ACTCLR", "CHAINS", "METHODS", "Curriculum", "views_of"]
 
 Ops = Sequence[Any]  # operators by name, or {name: value}; see `skelpipe.augment.op_lists`
 
@@ -101,9 +101,13 @@ def _views(**chains: str) -> Mapping[str, Mapping[str, str]]:
 
 
 PAIR: Final[Mapping[str, str]] = MappingProxyType({"query": "normal", "key": "normal"})
-# The views that a method augments, by their chains; those of other methods are `PAIR`.
-VIEWS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType(
+# The views that a method augments, in the order of their draws, with their chains.
+METHODS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType(
     {
+        "skeletonclr": _views(**PAIR),
+        "crosclr": _views(**PAIR),
+        "skelemixclr": _views(**PAIR),
+        "skeattnclr": _views(**PAIR),
         "aimclr": _views(query="normal", extreme="aimclr-extreme", key="normal"),
         "msmclr": _views(query="normal", strong="msmclr-strong", key="normal"),
         "actclr": {
@@ -115,5 +119,5 @@ VIEWS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType(
 
 
 def views_of(method: str, variant: str) -> Mapping[str, str]:
-    """Return the views that a method augments, each with the name of its chain."""
-    return VIEWS[method][variant] if method in VIEWS else PAIR
+    """Return the views that a method augments, each with the name of its chain; of other methods query and key."""
+    return METHODS[method][variant] if method in METHODS else PAIR

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from skelpipe.augment.named_chains import CHAINS, views_of
+from skelpipe.augment.named_chains import CHAINS
 from skelpipe.augment.operators import OPERATORS, Chosen, Strength
 from skelpipe.errors import UsageError
 from skelpipe.settings import is_section
@@ -34,8 +34,8 @@ def read_ops(content: Any, strength: Strength, where: str, at: str) -> tuple[Cho
     )
 
 
-def view_ops(views: Mapping[str, Any], name: str, default: str) -> Any:
-    """Return what a section `views` says of the view `name`, for `read_ops`; without a word the chain `default`.
+def view_ops(views: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return what a section `views` says of the view `name`, for `read_ops`; without a word it is `default`.
 
     Changes that do not say of which chain are changes of `default`.
     """
@@ -44,20 +44,19 @@ def view_ops(views: Mapping[str, Any], name: str, default: str) -> Any:
 
 
 def check_views(
-    views: Mapping[str, Any], method: str, variant: str, strength: Strength, where: str
+    views: Mapping[str, Any], defaults: Mapping[str, Any], strength: Strength, where: str
 ) -> dict[str, tuple[Chosen, ...]]:
-    """Return the operators of every view that the method augments.
+    """Return the operators of every view: those that a section `views` names, and of the others the defaults.
 
-    Raises UsageError, which begins with the file `where`, for views that the method does not have and for what
-    `read_ops` refuses.
+    Raises UsageError, which begins with the file `where`, for views without a default, which there are none of,
+    and for what `read_ops` refuses.
     """
-    known = views_of(method, variant)
     for name in views:
-        if name not in known:
-            raise unknown_key(where, f"views.{name}", [f"views.{view}" for view in known])
+        if name not in defaults:
+            raise unknown_key(where, f"views.{name}", [f"views.{view}" for view in defaults])
     return {
         name: read_ops(view_ops(views, name, default), strength, where, f"views.{name}")
-        for name, default in known.items()
+        for name, default in defaults.items()
     }
 
 

@@ -24,11 +24,11 @@ from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.errors import UsageError
-from skelpipe.settings import Bounds, Flag, Number, Share, checked, is_section, nested
+from skelpipe.settings import Amount, Bounds, Count, Flag, Number, Share, checked, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import described
 
-__all__ = ["OPERATORS", "Chosen", "Operator", "Strength"]
+__all__ = ["OPERATORS", "AugmentSettings", "Chosen", "Operator", "Strength", "settings_of"]
 
 LAYOUT, PROBABILITY, P = "layout", "probability", "p"
 KINDS: Final[Mapping[Any, Any]] = MappingProxyType(
@@ -57,7 +57,7 @@ class Operator:
     @property
     def settings(self) -> type:
         """The dataclass of the settings, with the paper's defaults."""
-        return _settings(self.kind)
+        return settings_of(self.kind)
 
     def build(self, settings: Any, layout: Layout | None) -> Op:
         """Return the operator with these settings. UsageError where it needs a layout and there is none."""
@@ -91,6 +91,14 @@ OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
         "skelemix": Operator(SkeleMix),
     }
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """The `augment` section: strengths of the normal augmentation, crop and shear."""
+
+    shear: Amount = 0.5
+    crop: Count = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +171,17 @@ class Chosen:
 
 
 @cache
-def _settings(kind: Callable[..., Op]) -> type:
-    """Return a dataclass of an operator's parameters but the layout."""
+def settings_of(kind: Callable[..., Any], without: tuple[str, ...] = (LAYOUT,)) -> type:
+    """Return a dataclass of the parameters of an operator, or a function, that are not left out."""
     fields: list[tuple[str, Any, Any]] = []
     for parameter in inspect.signature(kind).parameters.values():
-        if parameter.name == LAYOUT:
+        of = parameter.annotation
+        if parameter.name in without:
             continue
         if parameter.name == PROBABILITY:
             fields.append((P, Share, parameter.default))
-        elif parameter.annotation == tuple[int, int]:
+        elif of == tuple[int, int]:
             fields.append((parameter.name, Bounds, field(default_factory=lambda p=parameter: list(p.default))))
         else:
-            fields.append((parameter.name, KINDS[parameter.annotation], parameter.default))
+            fields.append((parameter.name, KINDS.get(of, of), parameter.default))
     return make_dataclass(getattr(kind, "__name__", "Settings"), fields, frozen=True, kw_only=True)

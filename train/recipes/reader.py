@@ -10,7 +10,7 @@ import yaml
 
 from skelpipe.augment.op_lists import BASE
 from skelpipe.errors import UsageError
-from skelpipe.models.build import recipe_of, view_operators
+from skelpipe.models.build import recipe_of
 from skelpipe.models.encoders import backbone_settings
 from skelpipe.models.settings import checked, flat, is_section
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
@@ -88,7 +88,10 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
     base = kind()
     if isinstance(base, FinetuneRecipe) and "encoder" in given:
         base = kind(encoder=backbone_settings(given["encoder"], where))  # type: ignore[call-arg]
-    return checked(kind, given, where, base=base)
+    recipe = checked(kind, given, where, base=base)
+    if isinstance(recipe, FinetuneRecipe):
+        recipe.operators(where)
+    return recipe
 
 
 def reported_name(name: Any, where: str) -> str:
@@ -170,8 +173,9 @@ def _nested(content: Mapping[str, Any], keys: list[str], value: Any) -> dict[str
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Return one `key: old, now new` text for each value that differs; views differ by their operators."""
     before, now = flat(old.content()), flat(new.content())
-    if isinstance(old, PretrainRecipe) and isinstance(new, PretrainRecipe) and _like(old) == _like(new):
-        same_strength = replace(old, augment=new.augment)  # which is compared as a value of its own
+    if not isinstance(old, LinearRecipe) and not isinstance(new, LinearRecipe) and _like(old) == _like(new):
+        # The names and strengths of `augment` are compared as values of their own.
+        same_strength: Any = replace(old, augment=new.augment)  # type: ignore[arg-type]
         before, now = (_without_views(values) for values in (before, now))
         before |= _operators(same_strength)
         now |= _operators(new)
@@ -179,17 +183,18 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     return [f"{key}: {before.get(key)}, now {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
 
-def _like(recipe: PretrainRecipe) -> tuple[str, str]:
-    return recipe.method, recipe.variant
+def _like(recipe: PretrainRecipe | FinetuneRecipe) -> tuple[str, str]:
+    """Return what says which views there are."""
+    return (recipe.method, recipe.variant) if isinstance(recipe, PretrainRecipe) else (recipe.protocol, "")
 
 
 def _without_views(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not f"{key}.".startswith(f"{VIEWS}.")}
 
 
-def _operators(recipe: PretrainRecipe) -> dict[str, str]:
+def _operators(recipe: PretrainRecipe | FinetuneRecipe) -> dict[str, str]:
     """Return all operators of each view as a text, by dotted key."""
-    found = view_operators(recipe).items()
+    found = recipe.operators().items()
     return {f"{VIEWS}.{name}": ", ".join(op.text() for op in ops) or "none" for name, ops in found}
 
 

@@ -10,6 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from annotated_types import Ge
 from pydantic import Strict
 
+from skelpipe.augment.op_lists import check_views
+from skelpipe.augment.operators import Chosen, Strength
+from skelpipe.loader.recipe_views import CLIP
+from skelpipe.models.build import view_operators
 from skelpipe.models.parts import MethodRecipe
 from skelpipe.models.settings import Amount, BackboneSettings, Count, Flag, Initialiser, Share, Whole
 
@@ -64,6 +68,10 @@ class PretrainRecipe(MethodRecipe):
         content = {key: values[key] for key in _ORDER} | ({"views": views} if views else {})
         return content | ({self.method: own} if own else {})
 
+    def operators(self, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
+        """Return the operators of each view that the method augments."""
+        return view_operators(self, where)
+
 
 _ORDER = (
     *("method", "variant", "frames", "epochs", "batch_size", "optimiser", "init"),
@@ -88,15 +96,20 @@ class FinetuneAugment:
     shear: Amount = 0.5
     crop: Count = 6
 
+    @property
+    def ops(self) -> str | list[str]:
+        """The augmentation by name, or no operators."""
+        return [] if self.name == "none" else self.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
     """Training of a whole network with labels: fine-tuning, or the supervised baseline from scratch.
 
     `init` is for the new linear layer. With an `encoder` section that network is trained from scratch, and `init`
-    is for all of it. `modes` eval keeps the encoder in evaluation mode (divergence `finetune-eval-mode`). With
-    `balanced` an epoch has all classes equally often (see `skelpipe.loader.sampling`). The defaults are those of
-    SkeleMixCLR (Chen et al. 2022, "Finetune Protocol").
+    is for all of it. `views` changes what `augment` names (see `augment.op_lists`). `modes` eval keeps the encoder
+    in evaluation mode (divergence `finetune-eval-mode`). With `balanced` an epoch has all classes equally often
+    (see `skelpipe.loader.sampling`). The defaults are those of SkeleMixCLR (Chen et al. 2022, "Finetune Protocol").
     """
 
     kind: ClassVar[str] = "finetuning"
@@ -107,6 +120,7 @@ class FinetuneRecipe:
     init: Initialiser = "paper"
     modes: Literal["train", "eval"] = "train"
     augment: FinetuneAugment = field(default_factory=FinetuneAugment)
+    views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
     encoder: BackboneSettings | None = None
     balanced: Flag = False
     reported: str = ""
@@ -116,6 +130,11 @@ class FinetuneRecipe:
         values = _without_default(asdict(self))
         del values["reported"]
         return {key: value for key, value in values.items() if value is not None}
+
+    def operators(self, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
+        """Return the operators of the one view, `clip`; UsageError, which names `where`, if they are wrong."""
+        strength = Strength(self.augment.shear, self.augment.crop)
+        return check_views(self.views, {CLIP: self.augment.ops}, strength, where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +169,8 @@ class LinearRecipe:
 
 
 def _without_default(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave `balanced` out where it is false, as files had it before the key existed."""
-    return {key: value for key, value in values.items() if key != "balanced" or value}
+    """Leave out `balanced` and `views` where they say nothing, as files had it before the keys existed."""
+    return {key: value for key, value in values.items() if key not in ("balanced", "views") or value}
 
 
 Recipe: TypeAlias = PretrainRecipe | FinetuneRecipe | LinearRecipe

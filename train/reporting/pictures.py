@@ -5,11 +5,13 @@ from collections import Counter
 import torch
 
 from skelpipe.augment.chain import chain
+from skelpipe.augment.op_lists import view_ops
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.previewed import Preview, preview
 from skelpipe.drawing.sources import dataset_scene
 from skelpipe.drawing.svg import looping_svg
+from skelpipe.loader.recipe_views import CLIP
 from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.method import Progress
 from skelpipe.train.recipes.schema import PretrainRecipe
@@ -104,10 +106,12 @@ def _views(record: Record, dataset: Dataset) -> tuple[ViewRecipes, int]:
 
     For an evaluation without augmentation they are those of the pre-training of its network, if there was one.
     """
-    augment = record.settings.get("augment")
-    if record.recipe is None and isinstance(augment, dict) and augment.get("name", "none") != "none":
+    augment, views = record.settings.get("augment"), record.settings.get("views", {})
+    if record.recipe is None and isinstance(augment, dict) and (views or augment.get("name", "none") != "none"):
         strength = {name: augment[name] for name in ("shear", "crop") if name in augment}
-        return {"training": chain(augment["name"], layout=dataset.layout, **strength)}, 0
+        named = augment.get("name", "none")
+        ops = view_ops(views, CLIP, [] if named == "none" else named)
+        return {"training": chain(ops, layout=dataset.layout, **strength)}, 0
     recipe = record.recipe or record.pretraining
     if recipe is None:
         return {}, 0

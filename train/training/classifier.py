@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch
+from skelpipe.loader.recipe_views import CLIP
 from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread
 
 __all__ = ["Classifier"]
-
-CLIP = "clip"  # the one view of a batch
 
 
 class Classifier(Method):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.chain import Chain
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
+from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.encoders import build_encoder
 from skelpipe.models.settings import flat, nested
 from skelpipe.skeleton import Layout
@@ -138,10 +139,8 @@ def _classifier(network: EvaluatedNetwork, dataset: Dataset, recipe: FinetuneRec
 
 
 def _augmentation(recipe: FinetuneRecipe, layout: Layout) -> Chain | None:
-    augment = recipe.augment
-    if augment.name == "none":
-        return None
-    return chain(augment.name, layout=layout, shear=augment.shear, crop=augment.crop)
+    ops = recipe.operators()[CLIP]
+    return Chain([op.op(layout) for op in ops]) if ops else None
 
 
 def _check_encoder(network: EvaluatedNetwork, recipe: FinetuneRecipe, request: Request) -> None:
