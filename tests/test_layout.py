@@ -17,6 +17,7 @@ MODULES_AT_THE_TOP = 12  # of pipeline/; the others have a room
 OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no module does it alone
     "manifests/test_ntu_facts.py",  # the data of the manifests against publications
     "manifests/test_other_facts.py",
+    "models/test_plain_steps.py",  # all methods against steps written without their modules
     "models/test_recorded_steps.py",  # all methods against steps of their authors' code
     "pipeline/augment/test_recorded.py",  # all augmentations against clips of the authors' code
     "pipeline/augment/test_commute.py",  # every augmentation against deriving a view
