@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.settings import BackboneSettings, Count, Variant
 from skelpipe.skeleton import Layout
 
@@ -60,7 +61,7 @@ class BIGRU(nn.Module):
         self.variant = variant
         self.feature_dim = 2 * hidden
         size = len(layout) * in_channels * persons
-        self.input_norm = nn.BatchNorm1d(size)
+        self.input_norm = BatchNorm1d(size)
         self.gru = nn.GRU(size, hidden, num_layers=layers, bidirectional=True, batch_first=True)
         for name, weight in self.gru.named_parameters():
             if name.startswith("weight"):

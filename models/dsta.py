@@ -14,6 +14,7 @@ from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.batch_norm import BatchNorm2d
 from skelpipe.models.settings import BackboneSettings, Count
 from skelpipe.skeleton import Layout
 
@@ -50,7 +51,7 @@ class DSTA(nn.Module):
         self.feature_dim = 4 * width
         w = width
         self.stem = nn.Conv2d(in_channels, w, 1)
-        self.stem_norm = nn.BatchNorm2d(w)
+        self.stem_norm = BatchNorm2d(w)
         steps = [(w, w, w // 4, 1), (w, 2 * w, w // 2, 2), (2 * w, 2 * w, w // 2, 1)]
         steps += [(2 * w, 4 * w, w, 2), (4 * w, 4 * w, w, 1)]
         self.blocks = nn.ModuleList(
@@ -124,14 +125,14 @@ class AttentionUnit(nn.Module):
         self.alpha = nn.Parameter(torch.ones(heads, 1, 1))
         self.shared = None if tokens is None else nn.Parameter(torch.full((heads, tokens, tokens), 1 / tokens))
         self.gather = nn.Conv2d(heads * c_in, c_out, 1)
-        self.gather_norm = nn.BatchNorm2d(c_out)
+        self.gather_norm = BatchNorm2d(c_out)
         self.feed = nn.Conv2d(c_out, c_out, 1, (1, stride))
-        self.feed_norm = nn.BatchNorm2d(c_out)
+        self.feed_norm = BatchNorm2d(c_out)
         self.around_gather: nn.Module = nn.Identity()
         self.around_feed: nn.Module = nn.Identity()
         if learned_shortcut:
-            self.around_gather = nn.Sequential(nn.Conv2d(c_in, c_out, 1), nn.BatchNorm2d(c_out))
-            self.around_feed = nn.Sequential(nn.Conv2d(c_in, c_out, 1, (1, stride)), nn.BatchNorm2d(c_out))
+            self.around_gather = nn.Sequential(nn.Conv2d(c_in, c_out, 1), BatchNorm2d(c_out))
+            self.around_feed = nn.Sequential(nn.Conv2d(c_in, c_out, 1, (1, stride)), BatchNorm2d(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
         rows, channels, across, length = x.shape

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.op_lists import view_ops
 from skelpipe.augment.operators import AugmentSettings
+from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.encoders import Encoder, build_encoder, draw_weights
 from skelpipe.models.moco import MoCo
 from skelpipe.models.settings import (
@@ -146,5 +147,5 @@ def projection_head(in_dim: int, hidden: int, out_dim: int, batch_norm: bool = F
     `batch_norm` adds the batch normalisation of SkeleMixCLR's and SkeAttnCLR's code (divergence
     `skelemixclr-head-norm`).
     """
-    norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
+    norm = [BatchNorm1d(hidden)] if batch_norm else []
     return nn.Sequential(nn.Linear(in_dim, hidden), *norm, nn.ReLU(), nn.Linear(hidden, out_dim))

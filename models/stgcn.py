@@ -13,6 +13,7 @@ from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d
 from skelpipe.models.graph import adjacency
 from skelpipe.models.settings import Amount, BackboneSettings, Count
 from skelpipe.models.temporal import TemporalConvolution
@@ -61,7 +62,7 @@ class STGCN(nn.Module):
         self.feature_dim = out_channels
         self.register_buffer("adjacency", adjacency(layout, graph))
         joints = len(layout)
-        self.input_norm = nn.BatchNorm1d(joints * in_channels)  # joint-major, then axis
+        self.input_norm = BatchNorm1d(joints * in_channels)  # joint-major, then axis
         h = width
         steps = [(in_channels, h, 1), (h, h, 1), (h, h, 1), (h, h, 1), (h, 2 * h, 2), (2 * h, 2 * h, 1)]
         steps += [(2 * h, 2 * h, 1), (2 * h, 4 * h, 2), (4 * h, 4 * h, 1), (4 * h, out_channels, 1)]
@@ -105,13 +106,13 @@ class STGCNBlock(nn.Module):
         self.stride = stride
         self.residual = residual
         self.spatial = GraphConvolution(c_in, c_out, joints)
-        self.spatial_norm = nn.BatchNorm2d(c_out)
+        self.spatial_norm = BatchNorm2d(c_out)
         self.temporal = TemporalConvolution(c_out, stride)
-        self.temporal_norm = nn.BatchNorm2d(c_out)
+        self.temporal_norm = BatchNorm2d(c_out)
         self.dropout = Dropout(dropout)
         reshapes = residual and (c_in != c_out or stride != 1)
         self.shortcut = nn.Linear(c_in, c_out) if reshapes else None
-        self.shortcut_norm = nn.BatchNorm2d(c_out) if reshapes else None
+        self.shortcut_norm = BatchNorm2d(c_out) if reshapes else None
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
         y = _normalise(self.spatial_norm, self.spatial(x, graph), rectify=True)
@@ -166,7 +167,7 @@ class Dropout(nn.Dropout):
         return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
 
 
-def _normalise(norm: nn.BatchNorm2d, x: Tensor, rectify: bool = False) -> Tensor:
+def _normalise(norm: BatchNorm2d, x: Tensor, rectify: bool = False) -> Tensor:
     y: Tensor = norm(x.permute(0, 3, 1, 2))
     if rectify:
         y = F.relu_(y)  # before the view below: autograd would copy a tensor that changes through a view

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.released.keys import NECK, PREDICTOR, Faults, Sections, with_prefix
 from skelpipe.models.weights import dtype_and_shape
 
@@ -56,7 +57,7 @@ def build_layers(
         if kind == "L":
             module = _linear(with_prefix(state, name), prefix + name, faults, in_dim, bias)
         else:
-            module = _filled(nn.BatchNorm1d(in_dim), with_prefix(state, name), prefix + name, faults)
+            module = _filled(BatchNorm1d(in_dim), with_prefix(state, name), prefix + name, faults)
         in_dim = module.out_features if isinstance(module, nn.Linear) else in_dim
         modules.append(module)
     return nn.Sequential(*modules)

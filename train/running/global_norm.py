@@ -4,18 +4,17 @@ As `torch.nn.SyncBatchNorm`, but on any device and for shares of any size. The m
 checkpoints have the same names, parameters and running statistics for any number of processes.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["average_statistics", "use_global_batch"]
+from skelpipe.models.batch_norm import Total, fits, move_running_statistics, normalise
 
-Total: TypeAlias = Callable[[Tensor], Tensor]  # sums a tensor over all processes, in place
+__all__ = ["average_statistics", "use_global_batch"]
 
 
 def use_global_batch(network: nn.Module, total: Total) -> int:
@@ -47,9 +46,11 @@ def _layers(network: nn.Module) -> list[_BatchNorm]:
 def _forward(layer: _BatchNorm, total: Total, x: Tensor) -> Tensor:
     if not layer.training:
         return type(layer).forward(layer, x)
+    if fits(layer, x):
+        return normalise(layer, x, total)
     layer._check_input_dim(x)
     mean, variance, count = _moments(x.detach(), total)
-    _update_running_statistics(layer, mean, variance * count / (count - 1).clamp(min=1))
+    move_running_statistics(layer, mean, variance * count / (count - 1).clamp(min=1))
     normalised: Tensor = _Normalise.apply(x, layer.weight, layer.bias, mean, variance, count, layer.eps, total)
     return normalised
 
@@ -68,17 +69,6 @@ def _moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
     sums = total(torch.cat([mean, variance + mean.square(), one]) * number)
     mean, square = (sums[:-1] / sums[-1]).chunk(2)
     return mean.to(wide.dtype), (square - mean.square()).clamp(min=0).to(wide.dtype), sums[-1]
-
-
-@torch.no_grad()
-def _update_running_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics as PyTorch's batch normalisation does."""
-    if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
-        return
-    layer.num_batches_tracked.add_(1)
-    step = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-    layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), step)
-    layer.running_var.lerp_(variance.to(layer.running_var.dtype), step)
 
 
 class _Normalise(torch.autograd.Function):

@@ -43,15 +43,18 @@ def on_threads(work: Callable[[int, Callable[[Tensor], Tensor]], None]) -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (4, 6), (4, 3, 5)], ids=["1d", "1d sequences", "2d"])
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_the_shares_are_normalised_as_the_whole(shape: tuple[int, ...], momentum: float | None) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_shares_are_normalised_as_the_whole(
+    shape: tuple[int, ...], momentum: float | None, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-    whole = nn.Sequential(kind(4, momentum=momentum), nn.Tanh(), kind(4, affine=False)).double()
+    whole = nn.Sequential(kind(4, momentum=momentum), nn.Tanh(), kind(4, affine=False)).to(dtype)
     with torch.no_grad():
         whole[0].weight.normal_()
         whole[0].bias.normal_()
-    batches = [torch.randn(sum(SIZES), *shape, dtype=torch.float64) * 3 + 10 for _ in range(2)]
-    weights = torch.randn(sum(SIZES), *shape, dtype=torch.float64)  # of a loss that differs between clips
+    batches = [torch.randn(sum(SIZES), *shape, dtype=dtype) * 3 + 10 for _ in range(2)]
+    weights = torch.randn(sum(SIZES), *shape, dtype=dtype)  # of a loss that differs between clips
     ours = [copy.deepcopy(whole) for _ in SIZES]
     slopes: list[list[Tensor]] = [[] for _ in SIZES]
 
