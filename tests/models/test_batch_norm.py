@@ -171,7 +171,7 @@ def test_every_network_normalises_so() -> None:
     for name in METHODS:
         small = ["encoder.width=4", "encoder.out_channels=16", "queue=32", "head.batch_norm=true"]
         recipe = with_overrides(load_recipe(name), small)
-        networks.append(build_method(recipe, KINECT, "joint", lambda: torch.zeros(3, 8, 25, 1)))
+        networks.append(build_method(recipe, KINECT, "joint", lambda: torch.zeros(3, 64, 25, 1)))
     layers = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
     assert len(layers) > 100
     assert all(type(layer) in OURS for layer in layers)
