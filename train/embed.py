@@ -3,9 +3,11 @@
     python train/embed.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
     python train/embed.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --actions 8,9,14 --features z
     python train/embed.py --shards data/ntu60-xsub --baseline random --classes 20 --share 0.2 --subset train
+    python train/embed.py --shards data/ntu60-xsub --checkpoint runs/joint --join bone=runs/bone
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.embed --shards ...`.
 
+With --join the features of several streams are one: each of length 1 and joined end to end, or added.
 The classes are drawn by --seed alone, so that the same ones are shown for every method. NMI compares the labels
 with k-means clusters, as many as classes, of the features and of their points in the picture (docs/evaluation.md).
 """
@@ -37,8 +39,11 @@ from skelpipe.train.evaluation.clusters import (
 )
 from skelpipe.train.evaluation.dataset_rows import labelled_rows
 from skelpipe.train.evaluation.embedding import Embedded, embed
+from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork, NetworkOptions, choose_network
+from skelpipe.train.evaluation.fusion import fused_view
 from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, metadata_of, write_features
 from skelpipe.train.evaluation.scatter_plot import draw_scatter
+from skelpipe.train.papers.reported import reference, reported, reported_text
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import (
@@ -49,10 +54,13 @@ from skelpipe.train.running.script_options import (
     network_options,
     overwrite_option,
 )
+from skelpipe.views import VIEWS
 
 __all__ = ["main"]
 
 PROTOCOL = "embed"
+PAPER_CLASSES = 10  # that AimCLR and SkeleMixCLR show
+FUSIONS = ("join", "sum")
 TABLE = "embedding.csv"
 
 
@@ -65,6 +73,8 @@ class EmbedOptions(EvaluationOptions):
     actions: tuple[int, ...]
     share: float
     perplexity: float
+    join: tuple[tuple[str, str], ...]
+    fusion: str
 
 
 @dataclass(frozen=True)
@@ -93,37 +103,98 @@ def choose_rows(dataset: Dataset, options: EmbedOptions) -> np.ndarray:
     return rows[labelled_rows([ids[row] for row in rows], labels[rows], options.share, options.seed)]
 
 
+def choose_streams(evaluation: Evaluation, options: EmbedOptions) -> list[EvaluatedNetwork]:
+    """Return the networks of all streams, on their device: the one that is evaluated, then those of --join.
+
+    Raises UsageError where a view comes twice or a checkpoint does not fit the dataset.
+    """
+    networks = [evaluation.network]
+    for view, checkpoint in options.join:
+        if view in [network.view for network in networks]:
+            raise UsageError(f"--join {view}={checkpoint}: the view {view} is shown already")
+        wanted = NetworkOptions(checkpoint=checkpoint, view=view, features=options.features, seed=options.seed)
+        network = choose_network(evaluation.dataset, wanted, evaluation.console.say)
+        network.embedder.to(evaluation.device)
+        networks.append(network)
+    return networks
+
+
+def as_one(evaluation: Evaluation, networks: Sequence[EvaluatedNetwork]) -> Evaluation:
+    """Return the evaluation of several streams as that of one network, named by all of their views."""
+    names = dict.fromkeys(network.name for network in networks)
+    view = fused_view([network.view for network in networks])
+    return replace(evaluation, network=replace(networks[0], name=" + ".join(names), view=view))
+
+
+def fused(parts: Sequence[Embedded], how: str) -> Embedded:
+    """Return the features of several streams as one: each row of length 1, then joined end to end, or added."""
+    features = [torch.nn.functional.normalize(part.features, dim=1) for part in parts]
+    if how == "sum" and len({each.shape[1] for each in features}) > 1:
+        widths = ", ".join(str(each.shape[1]) for each in features)
+        raise UsageError(f"--fusion sum: the streams have features of different lengths: {widths}")
+    return replace(
+        parts[0], features=torch.cat(features, dim=1) if how == "join" else torch.stack(features).sum(0)
+    )
+
+
 def arrange(
-    evaluation: Evaluation, subset: str, rows: np.ndarray, perplexity: float, clusters: int
+    evaluation: Evaluation,
+    networks: Sequence[EvaluatedNetwork],
+    subset: str,
+    rows: np.ndarray,
+    perplexity: float,
+    clusters: int,
+    how: str = "join",
 ) -> Arrangement:
     """Embed clips, give each a point and a cluster; projections z are brought to length 1, as for their loss.
 
-    There are as many clusters as classes, or `clusters` in a dataset without labels.
+    With several networks their features are fused: `how` says in which way. There are as many clusters as
+    classes, or `clusters` in a dataset without labels.
     """
-    network, seed = evaluation.network, evaluation.options.seed
-    clips = embed(
-        network.embedder,
-        evaluation.dataset,
-        subset,
-        network.view,
-        device=evaluation.device,
-        rows=rows,
-        quiet=False,
-    )
-    if network.features == "z":
-        clips = replace(clips, features=torch.nn.functional.normalize(clips.features, dim=1))
+    seed, dataset, device = evaluation.options.seed, evaluation.dataset, evaluation.device
+    parts = [
+        embed(network.embedder, dataset, subset, network.view, device=device, rows=rows, quiet=False)
+        for network in networks
+    ]
+    alone = networks[0].features != "z" and len(parts) == 1
+    clips = parts[0] if alone else fused(parts, how)
     numbers = clips.features.numpy()
-    count = len(clips.labels.unique()) if evaluation.dataset.labelled else min(clusters, len(numbers))
+    count = len(clips.labels.unique()) if dataset.labelled else min(clusters, len(numbers))
     return Arrangement(clips, cluster(numbers, count, seed), plane_points(numbers, perplexity, seed))
 
 
-def summary(evaluation: Evaluation, subset: str, shown: Arrangement, used: Mapping[str, Any]) -> dict[str, Any]:
+def held_against(
+    dataset: Dataset, networks: Sequence[EvaluatedNetwork], labels: np.ndarray, subset: str
+) -> dict[str, Any] | None:
+    """Return what the papers report for the clusters of these networks, and where the clips are others."""
+    views = fused_view([network.view for network in networks])
+    found = {
+        each.with_stream(views) if each else None
+        for each in (reference(dataset, network, "nmi") for network in networks)
+    }
+    classes = len(np.unique(labels))
+    more = ["the paper does not say which clips, nor how it clusters"]
+    if classes != PAPER_CLASSES:
+        more.append(f"of {PAPER_CLASSES} classes, here {classes}")
+    if subset != "test":
+        more.append(f"here of {subset} clips")
+    held = found.pop()
+    return None if found else reported(held, dataset, more)
+
+
+def summary(
+    evaluation: Evaluation,
+    networks: Sequence[EvaluatedNetwork],
+    subset: str,
+    shown: Arrangement,
+    used: Mapping[str, Any],
+) -> dict[str, Any]:
     """Return what --json prints; `used` are the options that shaped the result."""
     labels = shown.clips.labels.numpy()
     classes, clips = np.unique(labels, return_counts=True)
     about = {**evaluation.facts(subset), "clips": {subset: len(labels)}}
     if not evaluation.dataset.labelled:
-        return {**about, "classes": [], **used, "figures": {}}
+        return {**about, "classes": [], **used, "figures": {}, "reported": None}
     in_plane = cluster(shown.points, len(classes), used["seed"])
     return {
         **about,
@@ -136,6 +207,7 @@ def summary(evaluation: Evaluation, subset: str, shown: Arrangement, used: Mappi
             "nmi": normalised_mutual_information(labels, shown.clusters),
             "nmi_plane": normalised_mutual_information(labels, in_plane),
         },
+        "reported": held_against(evaluation.dataset, networks, labels, subset),
     }
 
 
@@ -178,7 +250,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     """Return the result as lines for people."""
     subset, figures = result["split"], result["figures"]
     nmi = figures and [
-        f"NMI           {figures['nmi']:.4f}   k-means on the features",
+        f"NMI           {figures['nmi']:.4f}   k-means on the features{reported_text(result, 'nmi')}",
         f"NMI in plane  {figures['nmi_plane']:.4f}   k-means on the picture, "
         f"perplexity {result['perplexity']:.3g}",
     ]
@@ -196,6 +268,16 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
         return tuple(dict.fromkeys(int(text) for text in (value or "").split(",") if text.strip()))
     except ValueError:
         raise click.BadParameter("expected action numbers, such as --actions 8,9,14") from None
+
+
+def _parse_streams(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    pairs = [value.partition("=") for value in values]
+    for view, equals, run in pairs:
+        if view not in VIEWS or not equals or not run:
+            raise click.BadParameter(f"{view}{equals}{run}: expected VIEW=RUN with one of {', '.join(VIEWS)}")
+    return tuple((view, run) for view, _, run in pairs)
 
 
 @dataset_script("python train/embed.py --shards data/ntu60-xsub --baseline random --classes 5")
@@ -235,6 +317,20 @@ def _parse_actions(_ctx: click.Context, _param: click.Parameter, value: str | No
     show_default=True,
     help="Perplexity of t-SNE.",
 )
+@click.option(
+    "--join",
+    multiple=True,
+    metavar="VIEW=RUN",
+    callback=_parse_streams,
+    help="Another stream, whose features are joined to those of --checkpoint, such as bone=runs/bone.",
+)
+@click.option(
+    "--fusion",
+    type=click.Choice(FUSIONS),
+    default=FUSIONS[0],
+    show_default=True,
+    help="With --join: features of length 1 end to end, or their sum.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/embed-DATASET-VIEW-NAME].")
 @overwrite_option
 @common_options
@@ -242,6 +338,9 @@ def main(**given: Any) -> None:
     """Draw the embeddings of some classes and measure how well they cluster."""
     options = EmbedOptions(**given)
     evaluation = begin(PROTOCOL, options)
+    networks = choose_streams(evaluation, options)
+    if len(networks) > 1:
+        evaluation = as_one(evaluation, networks)
     rows = choose_rows(evaluation.dataset, options)
     folder = evaluation.open_folder(also=(EMBEDDING, TABLE))
     perplexity = usable_perplexity(options.perplexity, len(rows))
@@ -249,9 +348,11 @@ def main(**given: Any) -> None:
         evaluation.console.say(
             f"perplexity {options.perplexity:g} is too much for {len(rows)} clips: {perplexity:.3g} is taken"
         )
-    shown = arrange(evaluation, options.subset, rows, perplexity, options.classes)
-    used = {"share": options.share, "perplexity": perplexity, "seed": options.seed}
-    result = summary(evaluation, options.subset, shown, used) | {"run": str(folder)}
+    shown = arrange(evaluation, networks, options.subset, rows, perplexity, options.classes, options.fusion)
+    used: dict[str, Any] = {"share": options.share, "perplexity": perplexity, "seed": options.seed}
+    if len(networks) > 1:
+        used["fusion"] = options.fusion
+    result = summary(evaluation, networks, options.subset, shown, used) | {"run": str(folder)}
     ranks().on_main(lambda: write(evaluation, folder, shown, result))
     click.echo(json.dumps(result) if options.as_json else "\n".join(lines(result)))
 

@@ -28,7 +28,7 @@ from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome
-from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
+from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.reporting.report import write_report
@@ -172,7 +172,7 @@ def finetune(training: LabelledTraining, options: RunOptions, amp: bool, console
         "clips": {subset: rows.count(subset) for subset in ("train", "test")},
         **_figures(done),
         "chance": 100.0 / len(set(rows.labels("train").tolist())),
-        "reported": reported(held, published(dataset)),
+        "reported": reported(held, dataset),
     }
     about = metadata_of(result, dataset.classes) | reference_metadata(held, dataset)
     scores = Scores(done.tested.ids, done.tested.labels.numpy(), done.tested.features.numpy(), about)

@@ -39,7 +39,7 @@ from skelpipe.train.evaluation.metrics import confusion, topk_accuracy
 from skelpipe.train.evaluation.outcome import SCORES, SETTINGS, Scores, open_folder, read_scores, write_outcome
 from skelpipe.train.evaluation.segmentation_metrics import segmentation_figures
 from skelpipe.train.papers.references import Reference
-from skelpipe.train.papers.reported import PUBLISHED, REFERENCE, published, reported, reported_text
+from skelpipe.train.papers.reported import PUBLISHED, REFERENCE, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.run_log import Console
@@ -138,9 +138,14 @@ def evaluate(
         "fusions": tried,
         "weights": list(chosen.values),
         "figures": next(entry["figures"] for entry in tried if entry["counts"]),
-        "reported": reported(held, published(dataset) if dataset else json.loads(about.get(PUBLISHED, "{}"))),
+        "reported": reported(held, dataset or json.loads(about.get(PUBLISHED, "{}")), (_whose(chosen),)),
     }
     return scores, result
+
+
+def _whose(weights: Weights) -> str:
+    """Say which weights the streams are fused with here, and whose they are."""
+    return f"fused here with {':'.join(f'{value:g}' for value in weights.values)} of {weights.source}"
 
 
 def _entry(weights: Weights, found: Mapping[str, float], counts: bool) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, b
 from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.knn import accuracies, all_votes
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
-from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
+from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import (
@@ -91,7 +91,7 @@ def evaluate(evaluation: Evaluation, options: KnnOptions) -> KnnOutcome:
         "clips": {"train": len(bank.ids), "test": len(queries.ids)},
         "figures": accuracies(votes, queries.labels),
         "chance": 100.0 / len(set(bank.labels.tolist())),
-        "reported": reported(reference(dataset, network, PROTOCOL), published(dataset)),
+        "reported": reported(reference(dataset, network, PROTOCOL), dataset),
     }
     return KnnOutcome(result, votes, clips)
 

@@ -29,7 +29,7 @@ from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.linear import TrainedClassifier, train_classifier
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
-from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
+from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.recipes.schema import LinearRecipe
 from skelpipe.train.reporting.report import write_report
@@ -101,7 +101,7 @@ def summary(
         "best_epoch": int(trained.best["epoch"]),
         "chance": 100.0 / len(set(dataset.labels("train").tolist())),
         "frozen": {"tensors": len(trained.weights_hash.hashes), "sha256": trained.weights_hash.digest},
-        "reported": reported(reference(dataset, network, PROTOCOL), published(dataset)),
+        "reported": reported(reference(dataset, network, PROTOCOL), dataset),
     }
 
 

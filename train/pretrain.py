@@ -278,7 +278,7 @@ def main(**given: Any) -> None:
         batch_norm=asked.batch_norm,
     )
     summary = pretrain(dataset, provenance, options, console, start=asked.checkpoint)
-    summary["reported"] = reported_knn(provenance)
+    summary["reported"] = reported_knn(provenance, dataset)
     if asked.as_json:
         click.echo(json.dumps(summary))
     else:

@@ -7,13 +7,15 @@
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.reproduce --paper ...`.
 
-Datasets are folders NAME-SPLIT (`ntu60-xsub`) in the root. Each part of the work is one command, with its run in
-OUT/runs and its record in OUT/parts. Finished parts are not run again, and interrupted ones continue.
+Datasets are folders of any name in the root: each row takes the one whose card names its dataset, its split and
+the frames of its paper; --frames takes another length, which the table then says. Each part of the work is one
+command, with its run in OUT/runs and its record in OUT/parts. Finished parts are not run again, and interrupted
+ones continue.
 """
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +23,56 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option
-from skelpipe.dataset import Dataset
-from skelpipe.errors import DatasetError, UsageError
+from skelpipe.errors import UsageError
 from skelpipe.files import replacing, write_json
-from skelpipe.storage import child_url, open_filesystem, shown_url
-from skelpipe.train.papers.tables import Cell, Paper, Table, builtin_papers, cells, load_paper, markdown
+from skelpipe.storage import shown_url
+from skelpipe.train.papers.conditions import facts_of, frames_of, remarks
+from skelpipe.train.papers.tables import (
+    PERCENT,
+    Cell,
+    Paper,
+    Table,
+    builtin_papers,
+    cells,
+    latex,
+    load_paper,
+    markdown,
+)
+from skelpipe.train.reproduction.estimate import estimate
+from skelpipe.train.reproduction.shelf import Shelf, open_shelf
 from skelpipe.train.reproduction.work_folder import WorkFolder
 from skelpipe.train.reproduction.work_plan import Selection, WorkPlan, plan_table
 from skelpipe.train.running.provenance import dataset_name
+from skelpipe.train.running.run_folder import BEST
 from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
 
-__all__ = ["find_datasets", "main", "reproduce"]
+__all__ = ["find_columns", "main", "reproduce", "table_remarks"]
 
 
-def find_datasets(
-    root: str, table: Table, wanted: Sequence[str], say: Any
-) -> tuple[list[str], dict[str, Dataset]]:
-    """Return the names of the table's datasets to run, in its order, and by name all datasets that these need.
+def find_columns(shelf: Shelf, table: Table, wanted: Sequence[str], say: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the names of the table's datasets to run, in its order.
 
-    Without `wanted` these are the ones that exist in the root; `say` gets a line for each that is left out. Raises
-    UsageError if a wanted dataset is not in the table or does not exist, DatasetError if a folder holds another
-    dataset than its name says.
+    Without `wanted` these are the ones that exist, of any length; `say` gets a line for each that is left out.
+    Raises UsageError if a wanted dataset is not in the table, or if there is none at all.
     """
     if unknown := [name for name in wanted if name not in table.datasets]:
         raise UsageError(f"table {table.key} has no {unknown[0]}; it has: {', '.join(table.datasets)}")
-    shown = str(open_filesystem(root))
-    found: dict[str, Dataset] = {}
-    run = []
-    for name in (name for name in table.datasets if not wanted or name in wanted):
-        needed = [name, table.pretrained.get(name, name)]
-        opened = {each: found.get(each) or _open(root, each) for each in needed}
-        missing = [each for each, dataset in opened.items() if dataset is None]
-        if missing and wanted:
-            raise UsageError(f"{shown}: there is no dataset {missing[0]}")
+    if wanted:
+        return tuple(name for name in table.datasets if name in wanted)
+    there = {name for name, _ in shelf.datasets}
+    found = []
+    for name in table.datasets:
+        missing = [each for each in (name, table.pretrained.get(name, name)) if each not in there]
         if missing:
-            say(f"{name} is left out: {shown} has no {missing[0]}")
-            continue
-        found |= {each: dataset for each, dataset in opened.items() if dataset is not None}
-        run.append(name)
-    if not run:
-        raise UsageError(f"{shown}: holds none of the datasets of table {table.key}: {', '.join(table.datasets)}")
-    return run, found
-
-
-def _open(root: str, name: str) -> Dataset | None:
-    url = child_url(root, name)
-    if "://" not in url and not Path(url).is_dir():
-        return None
-    try:
-        dataset = Dataset.open(url)
-    except DatasetError:
-        if "://" in url:
-            return None
-        raise
-    if dataset_name(dataset) != name:
-        raise DatasetError(f"{dataset.path}: holds {dataset_name(dataset)}, its folder's name says {name}")
-    return dataset
+            say(f"{name} is left out: {shelf.root} has no {missing[0]}")
+        else:
+            found.append(name)
+    if not found:
+        raise UsageError(
+            f"{shelf.root}: holds none of the datasets of table {table.key}: {', '.join(table.datasets)}"
+        )
+    return tuple(found)
 
 
 def reproduce(
@@ -91,22 +86,31 @@ def reproduce(
     return {cell: dict(results[command.name]["figures"]) for cell, command in plan.cells.items()}
 
 
-def _remarks(table: Table, datasets: dict[str, Dataset], asked: dict[str, Any]) -> list[str]:
+def table_remarks(table: Table, plan: WorkPlan, asked: Mapping[str, Any]) -> list[str]:
     """Return remarks on the differences between the paper's columns and the measured ones."""
-    remarks = [table.notes] if table.notes else []
-    for name, dataset in datasets.items():
-        published = dataset.card["published"]
-        counts = {subset: dataset.count(subset) for subset in ("train", "test")}
-        if published and counts != dict(published):
-            here = f"{counts['train']:,} + {counts['test']:,}"
-            there = f"{published['train']:,} + {published['test']:,}"
-            remarks.append(f"{name}: {here} clips here, {there} in the paper")
+    said = [table.notes] if table.notes else []
+    said += plan.left_out
+    conditions: dict[str, list[str]] = {}
+    for (number, name), command in plan.cells.items():
+        row = table.rows[number]
+        for remark in remarks(facts_of(command.dataset), frames_of(table, row)):
+            conditions.setdefault(f"{name}: the paper's figures are {remark}", []).append(row.name)
+    rows = {table.rows[number].name for number, _ in plan.cells}
+    for text, names in conditions.items():
+        all_rows = set(names) == {table.rows[n].name for n, name in plan.cells if text.startswith(f"{name}:")}
+        said.append(text if all_rows else f"{text} ({', '.join(dict.fromkeys(names))})")
+    fused = [table.rows[number] for number, _ in plan.cells if len(table.rows[number].views) > 1]
+    if any(table.protocol_of(row) not in ("nmi", "cost") and not row.heads for row in fused):
+        weights = ", ".join(f"{view} {table.fusion[view]:g}" for view in table.fusion)
+        said.append(f"streams are fused with the weights of {table.weights_of}: {weights}")
     for option in ("set", "pretraining", "evaluation"):
         if asked[option]:
-            remarks.append(f"changed with --{option}: {', '.join(asked[option])}")
-    if any(row.recipe for row in table.rows):
-        remarks.append("papers report the best epoch on the test clips; here it is the last, the best in brackets")
-    return remarks
+            said.append(f"changed with --{option}: {', '.join(asked[option])}")
+    if rows and any(table.rows[number].checkpoint == BEST for number, _ in plan.cells):
+        said.append("the weights are those with the best kNN figure on the test clips, as the paper chooses them")
+    if any(row.recipe for row in table.rows) and set(PERCENT) - {"knn"} & {*map(table.protocol_of, table.rows)}:
+        said.append("papers report the best epoch on the test clips; here it is the last, the best in brackets")
+    return said
 
 
 def _choose(paper: Paper, table: Table, methods: Sequence[str]) -> Sequence[str | None] | None:
@@ -147,10 +151,15 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
     "root",
     metavar="URL",
     required=True,
-    help="Folder or URL with the datasets, each named NAME-SPLIT. SKELPIPE_CACHE names a cache for a URL.",
+    help="Folder or URL with the datasets, found by their cards. SKELPIPE_CACHE names a cache for a URL.",
 )
 @click.option(
     "--dataset", "wanted", multiple=True, metavar="NAME-SPLIT", help="Dataset to run [default: all found]."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=2),
+    help="Run on datasets of so many frames, whatever the paper's; the table says so [default: the paper's].",
 )
 @click.option(
     "--streams",
@@ -175,6 +184,12 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 )
 @click.option("--overwrite", is_flag=True, help="Replace runs with other settings.")
 @click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
+@click.option(
+    "--estimate/--no-estimate",
+    "estimated",
+    default=None,
+    help="Time a few steps and estimate hours and disk first [default: before running, not for --dry-run].",
+)
 @device_option
 @seed_option
 @json_option
@@ -187,9 +202,16 @@ def main(**asked: Any) -> None:
     console = Console()
     paper = load_paper(asked["name"])
     table = paper.table(asked["key"])
-    columns, datasets = find_datasets(asked["root"], table, asked["wanted"], console.say)
+    if any(text.partition("=")[0].strip() == "frames" for text in asked["settings"]):
+        raise UsageError("--set frames: the frames are those of the dataset: choose it with --frames")
+    names = dict.fromkeys(name for each in table.datasets for name in (each, table.pretrained.get(each, each)))
+    lengths = sorted({asked["frames"] or frames_of(table, row) for row in table.rows})
+    shelf = open_shelf(asked["root"], list(names), lengths, console.say)
     selection = Selection(
-        datasets={name: datasets[name] for name in (*columns, *datasets)},
+        columns=find_columns(shelf, table, asked["wanted"], console.say),
+        shelf=shelf,
+        asked=bool(asked["wanted"]),
+        frames=asked["frames"],
         recipes=_choose(paper, table, asked["methods"]),
         streams=asked["streams"],
         settings=asked["settings"],
@@ -199,20 +221,25 @@ def main(**asked: Any) -> None:
         device=asked["device"],
     )
     plan = plan_table(table, selection)
-    urls = {dataset.digest: child_url(asked["root"], name) for name, dataset in datasets.items()}
-    work = WorkFolder(asked["out"], urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
+    for text in plan.left_out:
+        console.say(text)
+    work = WorkFolder(asked["out"], shelf.urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
     if shown_url(asked["root"])[1]:
         console.say("the printed commands lack the secret of --shards-root: add it to run them by hand")
+    if asked["estimated"] or (asked["estimated"] is None and not asked["dry_run"]):
+        for line in estimate(plan, work, asked["device"]).lines():
+            console.say(line)
     if asked["dry_run"]:
         _show(plan, work, asked["as_json"])
         return
-    found = cells(table, reproduce(table, plan, work, console), columns)
-    remarks = _remarks(table, datasets, {"set": asked["settings"], **asked})
-    text = f"{table.heading}\n\n{markdown(table, found)}" + "".join(f"\n- {remark}" for remark in remarks) + "\n"
+    found = cells(table, reproduce(table, plan, work, console), selection.columns)
+    said = table_remarks(table, plan, {"set": asked["settings"], **asked})
+    text = f"{table.heading}\n\n{markdown(table, found)}" + "".join(f"\n- {remark}" for remark in said) + "\n"
     stem = work.out / "tables" / f"{Path(asked['name']).stem}-{table.key}"
-    result = _result(paper, table, plan, work, found, datasets) | {"remarks": remarks, "markdown": text}
-    with replacing(stem.with_suffix(".md")) as file:
-        file.write(text.encode())
+    result = _result(paper, table, plan, work, found) | {"remarks": said, "markdown": text}
+    for suffix, content in ((".md", text), (".tex", latex(table, found, said))):
+        with replacing(stem.with_suffix(suffix)) as file:
+            file.write(content.encode())
     write_json(stem.with_suffix(".json"), result)
     click.echo(json.dumps(result) if asked["as_json"] else text, nl=asked["as_json"])
 
@@ -230,15 +257,10 @@ def _show(plan: WorkPlan, work: WorkFolder, as_json: bool) -> None:
         click.echo(f"# {part['name']}: {part['state']}\n{shlex.join(part['command'])}")
 
 
-def _result(
-    paper: Paper,
-    table: Table,
-    plan: WorkPlan,
-    work: WorkFolder,
-    found: Sequence[Cell],
-    datasets: dict[str, Dataset],
-) -> dict[str, Any]:
+def _result(paper: Paper, table: Table, plan: WorkPlan, work: WorkFolder, found: Sequence[Cell]) -> dict[str, Any]:
     """Return what --json prints, without the Markdown and the remarks."""
+    read = {each.dataset.digest: each.dataset for each in plan.commands.values()}
+    names = [dataset_name(each) for each in read.values()]
     return {
         "paper": paper.name,
         "table": table.key,
@@ -247,7 +269,13 @@ def _result(
         "source": table.source,
         "cells": [vars(cell) for cell in found],
         "runs": {each.name: str(work.run_of(each)) for each in plan.commands.values()},
-        "datasets": {name: {"digest": each.digest, "frames": each.frames} for name, each in datasets.items()},
+        "datasets": {
+            name if names.count(name) == 1 else f"{name}-{each.frames}": {
+                "digest": each.digest,
+                "frames": each.frames,
+            }
+            for name, each in zip(names, read.values(), strict=True)
+        },
     }
 
 

@@ -32,7 +32,7 @@ from skelpipe.train.evaluation.segmenter import SegmenterSettings, frame_scores,
 from skelpipe.train.evaluation.timeline_plot import Timeline, draw_timelines
 from skelpipe.train.evaluation.weights_hash import WeightsHash
 from skelpipe.train.evaluation.windows import WINDOW, Windows
-from skelpipe.train.papers.reported import published, reference, reference_metadata, reported, reported_text
+from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import common_options, dataset_script, network_options, overwrite_option
@@ -91,7 +91,7 @@ def summary(evaluation: Evaluation, settings: SegmenterSettings, stride: int, sc
         "frames": {subset: int(found.frames.sum()) for subset, found in videos.items()},
         "figures": segmentation_figures(matrix),
         "background": 100.0 * float((scores.labels == 0).mean()),
-        "reported": reported(reference(dataset, evaluation.network, PROTOCOL), published(dataset)),
+        "reported": reported(reference(dataset, evaluation.network, PROTOCOL), dataset),
     }
 
 

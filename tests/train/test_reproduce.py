@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.card import CARD, card_digest
+from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.reproduce import main
 from skelpipe.train.reproduction import work_folder
 
@@ -58,7 +61,7 @@ SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.
 
 @pytest.fixture
 def root(tiny_dataset: Dataset, tmp_path: Path) -> Path:
-    """A folder in which the tiny dataset has the name that `reproduce` looks for."""
+    """A folder with the tiny dataset."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "ntu60-xsub").symlink_to(tiny_dataset.path)
     return tmp_path / "data"
@@ -71,11 +74,13 @@ def ask(root: Path, tmp_path: Path) -> Callable[..., Result]:
     paper.write_text(yaml.safe_dump(PAPER))
     small = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
     given = ["--paper", str(paper), "--shards-root", str(root), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    given += ["--frames", "8"]
     fast = ["--pretraining", "knn-every=0", *small]
 
-    def run(*words: str, table: str = "linear") -> Result:
+    def run(*words: str, table: str = "linear", estimate: bool = False) -> Result:
         epochs = [] if table == "knn" else ["--evaluation", "epochs=2"]
-        return CliRunner().invoke(main, [*given, *fast, *epochs, "--table", table, *words])
+        more = [] if estimate else ["--no-estimate"]
+        return CliRunner().invoke(main, [*given, *fast, *epochs, *more, "--table", table, *words])
 
     return run
 
@@ -138,9 +143,16 @@ def test_a_table_runs_continues_and_is_printed_beside_the_papers(
     text = printed["markdown"]
     assert text.startswith("Me, 2024, table 1 (Results): Tiny\n\n| method | stream | ntu60-xsub paper |")
     assert f"| Mine | joint | 50.0 | {runs[PARTS[1]]['figures']['top1']:.2f}" in text
-    assert "24 + 24 clips here, 40,091 + 16,487 in the paper" in text
+    conditions = (
+        "- ntu60-xsub: the paper's figures are on all 40,091 + 16,487 clips, which this dataset does not have: it "
+        "has 24 + 24\n- ntu60-xsub: the paper's figures are with 32 frames per clip, here 8\n"
+    )
+    assert conditions in text
+    assert "streams are fused with the weights of Mine: joint 0.6, bone 0.6, motion 0.4" in text
     assert "changed with --set: encoder.width=2" in text
     assert (tmp_path / "out" / "tables" / "mine-linear.md").read_text() == text
+    tex = (tmp_path / "out" / "tables" / "mine-linear.tex").read_text()
+    assert f"Mine & joint & 50.0 & {runs[PARTS[1]]['figures']['top1']:.2f}" in tex
     for name in (PARTS[1], PARTS[4]):
         assert '<svg class="clip"' in (Path(printed["runs"][name]) / "report.html").read_text()
 
@@ -253,7 +265,9 @@ def test_several_ranks_are_started_by_torchrun(ask: Callable[..., Result]) -> No
     ("words", "says"),
     [
         (["--dataset", "ntu60-xview"], "table linear has no ntu60-xview; it has: ntu60-xsub, ntu120-xset"),
-        (["--dataset", "ntu120-xset"], "there is no dataset ntu120-xset"),
+        (["--dataset", "ntu120-xset"], "nothing of table linear is left"),
+        (["--dataset", "ntu120-xset", "--method", "all"], "has no ntu120-xset of 8 frames"),
+        (["--set", "frames=16"], "--set frames: the frames are those of the dataset: choose it with --frames"),
         (["--method", "zen"], "table linear has no method zen; it has: demo, aimclr, all"),
         (["--streams", "face"], "'face' is none of joint, bone, motion"),
         (["--method", "aimclr"], "nothing of table linear is left"),
@@ -266,11 +280,92 @@ def test_what_cannot_be_run_is_refused(ask: Callable[..., Result], words: list[s
     assert says in done.output
 
 
-def test_a_folder_with_another_dataset_is_refused(ask: Callable[..., Result], root: Path) -> None:
-    (root / "ntu120-xset").symlink_to((root / "ntu60-xsub").resolve())
+def test_datasets_are_found_by_their_cards(ask: Callable[..., Result], root: Path) -> None:
+    (root / "ntu60-xsub").rename(root / "some folder")
+    parts = json.loads(ask("--dry-run", "--json").stdout)["parts"]
+    words = parts[0]["command"]
+    assert words[words.index("--shards") + 1] == str(root / "some folder")
+    (root / "again").symlink_to((root / "some folder").resolve())
+    assert ask("--dry-run").exit_code == 0  # the same dataset, twice
+    (root / "broken").mkdir()
+    (root / "broken" / CARD).write_text("{}")
+    assert "broken is left out" in ask("--dry-run").stderr
+    card = json.loads((root / "again" / CARD).read_text())
+    write_card(root / "other", {**card, "classes": [*card["classes"], "another"]})
     done = ask("--dry-run")
-    assert done.exit_code == 1
-    assert "holds ntu60-xsub, its folder's name says ntu120-xset" in done.output
+    assert done.exit_code == 2
+    assert "again and other are different datasets, both ntu60-xsub of 8 frames: move one" in done.output
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    folder.mkdir()
+    (folder / CARD).write_text(json.dumps({**card, "digest": card_digest(card)}))
+
+
+@pytest.fixture(scope="session")
+def cards(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the card alone of every dataset of every paper, in the two lengths that papers use."""
+    root, card = tmp_path_factory.mktemp("cards"), json.loads((tiny_dataset.path / CARD).read_text())
+    tables = [table for paper in builtin_papers() for table in load_paper(paper).tables.values()]
+    names = {name for table in tables for name in (*table.datasets, *table.pretrained.values())}
+    for name in sorted(names):
+        for frames in (50, 64):
+            dataset, split = name.split("-")
+            shape = [3, frames, 25, 2]
+            write_card(root / f"{name} of {frames}", {**card, "name": dataset, "split": split, "shape": shape})
+    return root
+
+
+@pytest.mark.parametrize("paper", builtin_papers())
+def test_every_table_of_every_paper_can_be_planned(cards: Path, paper: str) -> None:
+    for key, table in load_paper(paper).tables.items():
+        words = [
+            "--paper",
+            paper,
+            "--table",
+            key,
+            "--shards-root",
+            str(cards),
+            "--method",
+            "all",
+            "--dry-run",
+            "--json",
+        ]
+        done = CliRunner().invoke(main, [*words, "--dry-run", "--json"])
+        assert done.exit_code == 0, (key, done.output)
+        assert "left out" not in done.stderr
+        parts = json.loads(done.stdout)["parts"]
+        shown = {part["name"].removeprefix("fuse-").split("-")[0] for part in parts} - {"pretrain"}
+        assert shown == {table.protocol_of(row) for row in table.rows}
+
+
+def test_an_ablation_runs_whole(root: Path, in_process: InProcess, tmp_path: Path) -> None:
+    """Every row of one ablation, tiny, on a dataset of another length: the table says so."""
+    table = load_paper("skelemixclr").table("ablation-weight")
+    small = {**SMALL, "epochs": 1, "skelemixclr.blocks": "[1,2]", "batch_size": 8, "init": "default"}
+    words = ["--paper", "skelemixclr", "--table", table.key, "--shards-root", str(root), "--device", "cpu"]
+    words += ["--out", str(tmp_path / "out"), "--frames", "8", "--pretraining", "knn-every=0", "--no-estimate"]
+    words += ["--evaluation", "epochs=1", "--evaluation", "batch-size=8", "--json"]
+    done = CliRunner().invoke(main, [*words, *(w for k, v in small.items() for w in ("--set", f"{k}={v}"))])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    here = [cell for cell in printed["cells"] if cell["dataset"] == "ntu60-xsub"]
+    assert [cell["name"] for cell in here] == [row.name for row in table.rows]
+    assert all(0 <= cell["measured"] <= 100 for cell in here)
+    assert in_process.modules == ["pretrain", "linear"] * len(table.rows)
+    assert any(remark.endswith("with 64 frames per clip, here 8") for remark in printed["remarks"])
+
+
+def test_hours_and_disk_are_estimated(ask: Callable[..., Result], in_process: InProcess) -> None:
+    """Before anything runs from timed steps, afterwards from what runs took; a finished table needs neither."""
+    first = ask("--dry-run", "--estimate", "--streams", "joint", "--method", "demo", estimate=True)
+    assert first.exit_code == 0, first.output
+    assert re.search(r"2 parts to run: about \d+\.\d minutes and [\de.-]+ GB of disk", first.stderr)
+    assert " GB of disk (0 parts from runs in this folder, the others from a few timed steps)" in first.stderr
+    assert in_process.calls == []
+    done = ask("--streams", "joint", "--method", "demo")
+    assert done.exit_code == 0, done.output
+    assert "nothing is left to run" in ask("--streams", "joint", "--method", "demo", estimate=True).stderr
 
 
 def test_a_root_without_any_of_the_datasets_is_refused(ask: Callable[..., Result], root: Path) -> None:

@@ -15,7 +15,7 @@ from skelpipe.train import segment
 from skelpipe.train.evaluation import beginning
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
 from skelpipe.train.evaluation.outcome import read_scores
-from skelpipe.train.papers.reported import published, reference, reported
+from skelpipe.train.papers.reported import reference, reported
 from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.running.ranks import Ranks
 from skelpipe.train.segment import main
@@ -64,7 +64,7 @@ def test_the_papers_figures_stand_beside(outcome: tuple[Path, Result], untrimmed
     network = EvaluatedNetwork(
         flat, flat, 1, "x", "joint", "h", recipe=load_recipe("actclr"), trained_on="ntu60-xview"
     )
-    found = reported(reference(there, network, "segment"), published(there))
+    found = reported(reference(there, network, "segment"), there)
     assert found is not None
     assert (found["acc"], found["macc"], found["fwiou"], found["miou"]) == (51.29, 31.97, 35.24, 21.38)
     assert reference(untrimmed, network, "segment").figures() is None

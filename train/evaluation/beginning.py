@@ -15,6 +15,7 @@ from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork, Networ
 from skelpipe.train.evaluation.outcome import open_folder
 from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.run_folder import run_name
 from skelpipe.train.running.run_log import Console
 
 __all__ = ["Evaluation", "EvaluationOptions", "begin", "check_subsets"]
@@ -63,7 +64,7 @@ class Evaluation:
         evaluated, and the baseline.
         """
         options = self.options
-        name = "-".join(filter(None, (options.checkpoint and Path(options.checkpoint).stem, options.baseline)))
+        name = "-".join(filter(None, (options.checkpoint and run_name(options.checkpoint), options.baseline)))
         default = f"{self.protocol}-{dataset_name(self.dataset)}-{self.network.view}-{name}{suffix}"
         folder = options.out or Path("runs") / default
         ranks().on_main(lambda: open_folder(folder, overwrite=options.overwrite, also=also))

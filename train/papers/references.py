@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from skelpipe.models.settings import flat
+from skelpipe.train.papers.conditions import frames_of
 from skelpipe.train.papers.tables import Paper, Table, TableRow, builtin_papers, load_paper
 from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
@@ -17,6 +18,7 @@ __all__ = ["SUPERVISED", "Reference"]
 SUPERVISED = "supervised"  # the rows of networks that are trained from scratch
 DISTINGUISHING = ("encoder.name", "aimclr.views")  # rows that differ in these are rows of different networks
 IMPLIED_BY_STREAM = ("crosclr.views",)  # settings of a row that follow from its stream
+IMPLIED_BY_BACKBONE = {"bigru": ("head.hidden",)}  # settings of a row that belong to its backbone
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,25 @@ class Reference:
         return replace(self, stream=stream)
 
     def figures(self) -> tuple[Mapping[str, float], str] | None:
-        """Return the papers' figures in % by name and their source, or None if no table has any.
+        """Return the papers' figures by name and their source, or None if no table has any.
 
         Tables in the paper of the method itself come first, in the order of its file, then those of other papers.
         """
+        found = self._row()
+        return (
+            None if found is None else (found[2].figures[self.dataset], _source(found[0], found[1], self.dataset))
+        )
+
+    def frames(self) -> int | None:
+        """Return the frames of the clips that the figures are of; None if there are none."""
+        found = self._row()
+        return None if found is None else frames_of(*found[1:])
+
+    def _row(self) -> tuple[Paper, Table, TableRow] | None:
+        """Return the row of the figures with its table and paper."""
         for paper, table, row in _rows(self.of):
             if row.figures.get(self.dataset) and row.stream == self.stream and self._matches(table, row):
-                return row.figures[self.dataset], _source(paper, table, self.dataset)
+                return paper, table, row
         return None
 
     def _matches(self, table: Table, row: TableRow) -> bool:
@@ -72,7 +86,8 @@ class Reference:
         if (table.protocol_of(row), table.labels, trained_on) != (self.protocol, self.labels, self.trained_on):
             return False
         given = dict(_parsed(text) for text in row.settings)
-        if set(given) - {*DISTINGUISHING, *IMPLIED_BY_STREAM}:
+        implied = IMPLIED_BY_BACKBONE.get(str(given.get("encoder.name")), ())
+        if set(given) - {*DISTINGUISHING, *IMPLIED_BY_STREAM, *implied}:
             return False  # an ablation, or a run repeated with other settings
         usual = flat(load_recipe(row.recipe).content()) if row.recipe else self.settings
         return all(given.get(key, usual.get(key)) == value for key, value in self.settings.items())

@@ -1,27 +1,29 @@
 """What the papers report for a network, to be shown beside the measured figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
+from skelpipe.train.papers.conditions import facts_of, remarks
 from skelpipe.train.papers.references import Reference
+from skelpipe.train.papers.tables import paper_figure
 from skelpipe.train.running.provenance import Provenance, dataset_name
 
 __all__ = [
     "PUBLISHED",
     "REFERENCE",
-    "published",
     "reference",
     "reference_metadata",
+    "remarks_on",
     "reported",
     "reported_knn",
     "reported_text",
 ]
 
 REFERENCE = "held_against"  # key in the metadata of scores: the reference of their network
-PUBLISHED = "published"  # key in the metadata of scores: what `published` returns
+PUBLISHED = "published"  # key in the metadata of scores: what `facts_of` returns
 
 
 def reference(dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels: float = 1.0) -> Reference | None:
@@ -36,33 +38,42 @@ def reference(dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels
     return Reference.of_recipe(network.recipe, protocol, **where, labels=labels)
 
 
-def published(dataset: Dataset) -> dict[str, Any]:
-    """Return the clip counts of the published split's subsets, and whether this dataset has all these clips."""
-    clips = dict(dataset.card["published"])
-    complete = bool(clips) and all(dataset.count(subset) == count for subset, count in clips.items())
-    return {"clips": clips, "complete": complete}
-
-
 def reference_metadata(found: Reference | None, dataset: Dataset) -> dict[str, str]:
     """Return the metadata from which fusion, which has no dataset, knows a reference; empty for None."""
-    return {REFERENCE: found.text(), PUBLISHED: json.dumps(published(dataset))} if found is not None else {}
+    return {REFERENCE: found.text(), PUBLISHED: json.dumps(facts_of(dataset))} if found is not None else {}
 
 
-def reported(found: Reference | None, clips: Mapping[str, Any]) -> dict[str, Any] | None:
+def reported(
+    found: Reference | None, dataset: Dataset | Mapping[str, Any], more: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """Return what the papers report for an evaluation, or None if they report nothing.
 
-    The result has the accuracies in % by the figures' names, their `source` and the content of `clips`: what
-    `published` returns, or nothing where that is not known.
+    The result has the figures by name, their `source`, the facts of the dataset (`facts_of`) and `remarks`: every
+    condition of the paper that does not hold here, and the remarks in `more`. A dataset that is not at hand is
+    given as its facts, as far as they are known.
     """
     figures = found.figures() if found is not None else None
-    return {**figures[0], "source": figures[1], **clips} if figures is not None else None
+    if found is None or figures is None:
+        return None
+    facts = dict(dataset) if isinstance(dataset, Mapping) else facts_of(dataset)
+    said = [*remarks(facts, found.frames()), *more]
+    return {**figures[0], "source": figures[1], **facts, "remarks": said}
 
 
-def reported_knn(provenance: Provenance) -> dict[str, Any] | None:
-    """Return what the papers report for the nearest neighbours of a pre-trained network; see `reported`."""
-    dataset = provenance.clips.dataset
-    where = {"dataset": dataset, "stream": provenance.view, "trained_on": dataset}
-    return reported(Reference.of_recipe(provenance.pretraining, "knn", **where), {})
+def reported_knn(provenance: Provenance, dataset: Dataset | None = None) -> dict[str, Any] | None:
+    """Return what the papers report for the nearest neighbours of a pre-trained network; see `reported`.
+
+    `dataset` is the one it was trained on, where it is at hand.
+    """
+    name = provenance.clips.dataset
+    where = {"dataset": name, "stream": provenance.view, "trained_on": name}
+    facts = {"frames": provenance.clips.frames} if dataset is None else dataset
+    return reported(Reference.of_recipe(provenance.pretraining, "knn", **where), facts)
+
+
+def remarks_on(found: Mapping[str, Any]) -> list[str]:
+    """Return the remarks that belong to what `reported` returned, also of earlier versions, which had none."""
+    return list(found["remarks"]) if "remarks" in found else remarks(found, None) if "clips" in found else []
 
 
 def reported_text(result: Mapping[str, Any], figure: str) -> str:
@@ -70,9 +81,6 @@ def reported_text(result: Mapping[str, Any], figure: str) -> str:
     found = result["reported"]
     if not found or figure not in found:
         return ""
-    clips, more = found.get("clips"), ""
-    if clips and not found["complete"]:
-        more = f"; on all {clips['train']:,} + {clips['test']:,} clips, which this dataset does not have"
-    value = found[figure]
-    digits = 1 if round(value, 1) == round(value, 2) else 2
-    return f"   reported {value:.{digits}f} % ({found['source']}{more})"
+    about = "; ".join([found["source"], *remarks_on(found)])
+    value, unit = (paper_figure(found[figure], 4), "") if figure == "nmi" else (paper_figure(found[figure]), " %")
+    return f"   reported {value}{unit} ({about})"

@@ -15,6 +15,7 @@ from skelpipe.yaml_reader import parse_yaml
 
 __all__ = [
     "DIGITS",
+    "PERCENT",
     "PROTOCOLS",
     "Cell",
     "Measured",

@@ -35,6 +35,10 @@ class Optimiser:
     `momentum` is SGD's momentum or Adam's first beta. In the first `warmup` epochs the rate rises linearly to
     `lr`; after each epoch of `milestones` it is divided by 10. A step follows the mean gradient of `accumulate`
     batches.
+
+    With `schedule` "plateau" the rate is also multiplied by `factor`, down to `min_lr` at least, whenever the mean
+    loss of an epoch has not been lower than the lowest times 1 - `threshold` for more than `patience` epochs; the
+    next `cooldown` epochs do not count. These are the rules and the defaults of PyTorch's ReduceLROnPlateau.
     """
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -44,6 +48,12 @@ class Optimiser:
     warmup: Whole = 0
     milestones: list[Count] = field(default_factory=lambda: [250])
     accumulate: Count = 1
+    schedule: Literal["steps", "plateau"] = "steps"
+    factor: Share = 0.1
+    patience: Whole = 10
+    threshold: Amount = 1e-4
+    cooldown: Whole = 0
+    min_lr: Amount = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +73,7 @@ class PretrainRecipe(MethodRecipe):
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
-        values = asdict(self)
+        values = _without_plateau(asdict(self), self.optimiser)
         own, views = values.pop("settings"), values.pop("views")
         content = {key: values[key] for key in _ORDER} | ({"views": views} if views else {})
         return content | ({self.method: own} if own else {})
@@ -127,7 +137,7 @@ class FinetuneRecipe:
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
-        values = _without_default(asdict(self))
+        values = _without_plateau(_without_default(asdict(self)), self.optimiser)
         del values["reported"]
         return {key: value for key, value in values.items() if value is not None}
 
@@ -166,6 +176,17 @@ class LinearRecipe:
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them."""
         return _without_default(asdict(self))
+
+
+PLATEAU = ("schedule", "factor", "patience", "threshold", "cooldown", "min_lr")
+
+
+def _without_plateau(values: dict[str, Any], optimiser: Optimiser) -> dict[str, Any]:
+    """Leave the keys of the plateau out where they have no effect, as files had it before they existed."""
+    if optimiser.schedule == "plateau":
+        return values
+    kept = {key: value for key, value in values["optimiser"].items() if key not in PLATEAU}
+    return {**values, "optimiser": kept}
 
 
 def _without_default(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,26 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skelpipe.train.papers.reported import reported_knn
+from skelpipe.dataset import Dataset
+from skelpipe.train.papers.reported import remarks_on, reported_knn
 from skelpipe.train.papers.tables import PROTOCOLS, Cell, Table, builtin_papers, cells, load_paper
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record
 from skelpipe.train.reporting.tables import table
 
-__all__ = ["figures", "paper_table", "papers_knn"]
+__all__ = ["figures", "paper_table", "papers_figures"]
 
 
-def figures(record: Record) -> Markup | None:
-    """Return the figures of a run with the paper's beside them, chance below, and the fused streams."""
+def figures(record: Record, dataset: Dataset | None = None) -> Markup | None:
+    """Return the figures of a run with the paper's beside them, chance below, and the fused streams.
+
+    `dataset` is the run's own, where it is at hand.
+    """
     found: Mapping[str, Any] = record.result.get("figures") or _last_knn(record)
     if not found:
         return None
-    reported: Mapping[str, Any] = record.result.get("reported") or {}
+    reported = papers_figures(record, dataset)
     rows, percent = [], not any(name.startswith("nmi") for name in found)
     for name, value in sorted(found.items(), key=lambda item: _place(item[0])):
         paper = reported.get(name.removeprefix("best_"))  # papers report the best epoch on the test clips
-        gap = f"{value - paper:+.2f}" if isinstance(paper, int | float) else ""
-        rows.append((name, _figure(value, 2 if percent else 4), _figure(paper), gap))
+        gap = f"{value - paper:+.{2 if percent else 4}f}" if isinstance(paper, int | float) else ""
+        rows.append((name, _figure(value, 2 if percent else 4), _figure(paper, 2 if percent else 4), gap))
     for key, words in (("chance", "chance"), ("background", "acc of predicting only background")):
         if isinstance(floor := record.result.get(key), int | float):
             rows.append((words, _figure(floor), "", ""))
@@ -32,8 +36,10 @@ def figures(record: Record) -> Markup | None:
     return el("div", body, _source(reported), _fusions(record))
 
 
-def paper_table(record: Record, dataset: str, view: str) -> Markup | None:
+def paper_table(record: Record, dataset: str, view: str, here: Dataset | None = None) -> Markup | None:
     """Return the rows of the method in its own paper's table of this protocol, with this run's figures in them.
+
+    `dataset` is the name of the run's dataset, `here` the dataset itself, where it is at hand.
 
     Of several tables it is the first with a figure for this dataset and stream, else the first. Return None for a
     run that no figure of a paper applies to, such as one of a random network or of a user's own recipe.
@@ -44,13 +50,17 @@ def paper_table(record: Record, dataset: str, view: str) -> Markup | None:
     if not found:
         return None
     chosen, rows, own = next((each for each in found if each[2]), found[0])
-    return _rows_with_run(chosen, rows, own, record, dataset)
+    return _rows_with_run(chosen, rows, own, record, dataset, here)
 
 
-def papers_knn(record: Record) -> Mapping[str, float]:
-    """Return what the papers report for the nearest neighbours of a pre-trained network, by the figures' names."""
-    found = reported_knn(record.provenance) if record.provenance is not None else None
-    return {name: value for name, value in (found or {}).items() if not isinstance(value, str)}
+def papers_figures(record: Record, dataset: Dataset | None = None) -> Mapping[str, Any]:
+    """Return what the papers report for a run, as `reported` does; nothing where they report nothing.
+
+    For a pre-training it is what they report for its nearest neighbours.
+    """
+    if record.is_evaluation or record.provenance is None:
+        return record.result.get("reported") or {}
+    return reported_knn(record.provenance, dataset) or {}
 
 
 def _fusions(record: Record) -> Markup | None:
@@ -82,12 +92,8 @@ def _last_knn(record: Record) -> dict[str, float]:
 def _source(reported: Mapping[str, Any]) -> Markup | None:
     if "source" not in reported:
         return None
-    words = f"Paper: {reported['source']}."
-    clips = reported.get("clips")
-    if isinstance(clips, Mapping) and not reported.get("complete", True):
-        sizes = f"{clips.get('train')} and tests on {clips.get('test')} clips"
-        words += f" It trains on {sizes}, which this dataset does not have."
-    return el("p", words, class_="quiet")
+    words = "; ".join([f"Paper: {reported['source']}", *remarks_on(reported)])
+    return el("p", f"{words}.", class_="quiet")
 
 
 def _method(record: Record) -> str:
@@ -116,29 +122,33 @@ def _tables_of(method: str, record: Record) -> list[tuple[Table, list[int]]]:
 def _own_rows(found: Table, rows: Sequence[int], record: Record, dataset: str, view: str) -> list[int]:
     """Return the rows whose figure for this dataset and stream is the one that the run is compared with."""
     stream = "3s" if len(view.replace("+", " ").split()) == 3 else view
-    reported = papers_knn(record) if record.recipe is not None else record.result.get("reported") or {}
+    reported = papers_figures(record)
     return [
         number
         for number in rows
         if found.rows[number].stream == stream
-        and found.rows[number].figures.get(dataset, {}).items() & dict(reported).items()
+        and any(reported.get(name) == value for name, value in found.rows[number].figures.get(dataset, {}).items())
     ]
 
 
-def _rows_with_run(found: Table, rows: Sequence[int], own: Sequence[int], record: Record, dataset: str) -> Markup:
-    here = record.result.get("figures") or _last_knn(record)
-    shown = [cell for cell in cells(found, {(n, dataset): here for n in own}, found.datasets) if cell.row in rows]
+def _rows_with_run(
+    found: Table, rows: Sequence[int], own: Sequence[int], record: Record, dataset: str, here: Dataset | None
+) -> Markup:
+    measured = record.result.get("figures") or _last_knn(record)
+    own_cells = {(number, dataset): measured for number in own}
+    shown = [cell for cell in cells(found, own_cells, found.datasets) if cell.row in rows]
     columns = list(dict.fromkeys((cell.dataset, cell.figure) for cell in shown))
     at = {(cell.row, cell.dataset, cell.figure): cell for cell in shown}
     lines = []
     for number in rows:
         row, line = found.rows[number], [_cell(at.get((number, *column))) for column in columns]
         lines.append(el("tr", el("th", row.name, scope="row"), el("td", row.stream), *line))
-    several = len(PROTOCOLS[found.protocol]) > 1
+    several = len(found.figures) > 1
     names = [f"{name} {figure}" if several else name for name, figure in columns]
     head = el("thead", el("tr", *(el("th", name, scope="col") for name in ("method", "stream", *names))))
     body = el("div", el("table", head, el("tbody", *lines)), class_="scroll", tabindex="0")
-    marked = " Marked: this run." if own else ""
+    said = "".join(f"; {remark}" for remark in remarks_on(papers_figures(record, here)))
+    marked = f" Marked: this run{said}." if own else ""
     return el("div", el("h3", "The paper's table"), body, el("p", f"{found.heading}.{marked}", class_="quiet"))
 
 

@@ -8,9 +8,10 @@ from skelpipe.dataset.joined import parts_of
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 from skelpipe.train.evaluation.outcome import REPORT
+from skelpipe.train.papers.reported import remarks_on
 from skelpipe.train.reporting import pictures
 from skelpipe.train.reporting.charts import curves
-from skelpipe.train.reporting.comparison import figures, paper_table, papers_knn
+from skelpipe.train.reporting.comparison import figures, paper_table, papers_figures
 from skelpipe.train.reporting.confusion_matrix import matrix_figure, worst_pairs
 from skelpipe.train.reporting.markup import Markup, el, joined
 from skelpipe.train.reporting.page import Section, filled
@@ -49,10 +50,10 @@ def report(record: Record, dataset: Dataset | None = None) -> str:
     where, view = _where(record, dataset)
     drawn = None if dataset is None else parts_of(dataset)[0]
     sections = [
-        _section("figures", "Figures", figures(record), paper_table(record, where, view)),
+        _section("figures", "Figures", figures(record, dataset), paper_table(record, where, view, dataset)),
         _section("embedding", "Embedding", _picture(record.embedding, ARRANGED)),
         _section("timelines", "Timelines", _picture(record.timelines, TIMED)),
-        _section("curves", "Curves", _cards(curves(record.log, _references(record)))),
+        _section("curves", "Curves", _cards(curves(record.log, _references(record, dataset)))),
         _section("confusion", "Confusion", *_confusion(record)),
         _section("classes", "Hardest classes", *_classes(record, drawn)),
         _section("augmentation", "Augmentation", *_augmentation(record, drawn)),
@@ -91,12 +92,11 @@ def _subtitle(record: Record) -> str:
     return f"{record.path.name}: {done}{of} epochs"
 
 
-def _references(record: Record) -> dict[str, tuple[float, str]]:
+def _references(record: Record, dataset: Dataset | None) -> dict[str, tuple[float, str]]:
     """Return by the curves' names what a paper reports, to be drawn as a dashed line."""
-    if record.provenance is not None:
-        return {name: (value, "the paper") for name, value in papers_knn(record).items()}
-    reported = record.result.get("reported") or {}
-    return {name: (value, "the paper") for name, value in reported.items() if isinstance(value, float)}
+    reported = papers_figures(record, dataset)
+    words = "the paper, under other conditions (see Figures)" if remarks_on(reported) else "the paper"
+    return {name: (value, words) for name, value in reported.items() if isinstance(value, float)}
 
 
 def _picture(content: bytes | None, words: str) -> Markup | None:

@@ -15,7 +15,7 @@ from skelpipe.files import write_json
 from skelpipe.storage import shown_url
 from skelpipe.train.evaluation.outcome import RESULT
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command
+from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, Read
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console
 
@@ -100,9 +100,11 @@ class WorkFolder:
         write_json(self._record_path(command), {**begun, "seconds": seconds, "result": result})
         return result
 
-    def _word(self, argument: str | Dataset | Command, shown: bool) -> str:
+    def _word(self, argument: str | Dataset | Command | Read, shown: bool) -> str:
         if isinstance(argument, str):
             return argument
+        if isinstance(argument, Read):
+            return f"{argument.before}{self.run_of(argument.command)}{argument.after}"
         if isinstance(argument, Command):
             return str(self.run_of(argument))
         url = self.urls.get(argument.digest, str(argument.path))
@@ -129,3 +131,9 @@ class WorkFolder:
         except (OSError, ValueError):
             return False
         return isinstance(result, dict) and result.get("digest") == command.dataset.digest
+
+    def seconds(self, command: Command) -> float | None:
+        """Return how long a finished command took; None where that is not known."""
+        record = self._record(command) or {}
+        known = record.get("key") == command.key and isinstance(record.get("seconds"), int | float)
+        return float(record["seconds"]) if known else None

@@ -1,19 +1,44 @@
 """The commands that a table of a paper needs: pre-training, evaluation and fusion, in their order."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
+from skelpipe.train.papers.conditions import frames_of
 from skelpipe.train.papers.tables import Table, TableRow
+from skelpipe.train.reproduction.shelf import Shelf
+from skelpipe.train.running.run_folder import BEST
 
-__all__ = ["Command", "Selection", "WorkPlan", "plan_table"]
+__all__ = ["EMBED", "FUSE", "PRETRAIN", "Command", "Read", "Selection", "WorkPlan", "plan_table"]
 
 # Options whose values follow from the table.
-RESERVED = ("checkpoint", "json", "labels", "out", "overwrite", "recipe", "resume", "shards", "view")
-PRETRAIN, FUSE = "pretrain", "fuse"
+RESERVED = (
+    "checkpoint",
+    "join",
+    "heads",
+    "json",
+    "labels",
+    "out",
+    "overwrite",
+    "recipe",
+    "resume",
+    "shards",
+    "view",
+)
+PRETRAIN, FUSE, EMBED = "pretrain", "fuse", "embed"
+USUAL_FRAMES = 50  # of clips in most papers: their supervised networks need no further name
+
+
+@dataclass(frozen=True)
+class Read:
+    """The run of a command as an argument: its folder between texts, such as `bone=FOLDER` or `FOLDER/best`."""
+
+    command: "Command"
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,11 +51,12 @@ class Command:
 
     name: str
     module: str
-    arguments: tuple["str | Dataset | Command", ...]
+    arguments: tuple["str | Dataset | Command | Read", ...]
 
     @property
     def needs(self) -> tuple["Command", ...]:
-        return tuple(each for each in self.arguments if isinstance(each, Command))
+        found = (each.command if isinstance(each, Read) else each for each in self.arguments)
+        return tuple(each for each in found if isinstance(each, Command))
 
     @property
     def dataset(self) -> Dataset:
@@ -40,23 +66,33 @@ class Command:
 
     @property
     def key(self) -> str:
-        parts = [
-            each if isinstance(each, str) else each.digest if isinstance(each, Dataset) else each.key
-            for each in self.arguments
-        ]
+        parts = [_part(each) for each in self.arguments]
         return hashlib.sha256(canonical_json([self.module, *parts])).hexdigest()
+
+
+def _part(argument: "str | Dataset | Command | Read") -> str:
+    if isinstance(argument, Read):
+        return f"{argument.before}{argument.command.key}{argument.after}"
+    if isinstance(argument, str):
+        return argument
+    return argument.digest if isinstance(argument, Dataset) else argument.key
 
 
 @dataclass(frozen=True)
 class Selection:
     """Which parts of a table are run, and with which values.
 
+    `columns` are the names of the datasets to run, found on the `shelf`; with `asked` it is an error where one is
+    missing, otherwise its rows are left out. `frames` are those of all clips, if they are not to be the paper's.
     `recipes` are those whose rows are run, with None for training from scratch; all rows if it is None. `settings`
     are values of the recipes of pre-training. `pretraining` and `evaluation` are options of the scripts:
     `name=value`, or the `name` of a flag, without the hyphens.
     """
 
-    datasets: Mapping[str, Dataset]
+    columns: Sequence[str]
+    shelf: Shelf
+    asked: bool = False
+    frames: int | None = None
     recipes: Sequence[str | None] | None = None
     streams: Sequence[str] = ("joint", "bone", "motion")
     settings: Sequence[str] = ()
@@ -65,13 +101,29 @@ class Selection:
     seed: int = 0
     device: str = "auto"
 
+    def dataset(self, table: Table, row: TableRow, name: str) -> Dataset:
+        """Return the dataset of a row's clips; MissingDatasetError if the shelf has none of that length."""
+        frames = self.frames or frames_of(table, row)
+        found = self.shelf.find(name, frames)
+        if found is None:
+            raise MissingDatasetError(self.shelf.missing(name, frames))
+        return found
+
+
+class MissingDatasetError(UsageError):
+    """A dataset that a row needs is not there."""
+
 
 @dataclass
 class WorkPlan:
-    """Commands by name, each after those it needs, and by row and dataset the command that has the figures."""
+    """Commands by name, each after those it needs, and by row and dataset the command that has the figures.
+
+    `left_out` says what is not run, and why.
+    """
 
     commands: dict[str, Command] = field(default_factory=dict)
     cells: dict[tuple[int, str], Command] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, command: Command) -> Command:
         """Return the command of that name that is in the plan; if there is none, add this one."""
@@ -82,83 +134,153 @@ def plan_table(table: Table, selection: Selection) -> WorkPlan:
     """Return the commands for the selected rows and datasets; one that several rows need is in the plan once.
 
     Rows that need a stream which is not selected are left out. Raises UsageError if nothing is left, or if a
-    dataset for pre-training is missing.
+    dataset that was asked for is missing.
     """
-    plan = WorkPlan()
+    plan, missing = WorkPlan(), dict[str, list[str]]()
     for number, row in enumerate(table.rows):
         if selection.recipes is not None and row.recipe not in selection.recipes:
             continue
         if not set(row.views) <= set(selection.streams):
             continue
-        for dataset in selection.datasets:
-            if dataset in row.figures:
-                plan.cells[number, dataset] = _row(plan, table, row, dataset, selection)
+        for dataset in selection.columns:
+            if dataset not in row.figures:
+                continue
+            try:
+                needed = [selection.dataset(table, row, name) for name in _needed(table, dataset)]
+            except MissingDatasetError as error:
+                if selection.asked:
+                    raise UsageError(f"{row.name} on {dataset}: {error}") from None
+                missing.setdefault(str(error), []).append(f"{row.name} ({row.stream})")
+                continue
+            plan.cells[number, dataset] = _row(plan, table, row, dataset, needed, selection)
+    plan.left_out = [f"left out: {', '.join(dict.fromkeys(rows))}: {text}" for text, rows in missing.items()]
     if not plan.commands:
-        raise UsageError(f"nothing of table {table.key} is left with these streams, methods and datasets")
+        why = f": {'; '.join(missing)}" if missing else ""
+        raise UsageError(f"nothing of table {table.key} is left with these streams, methods and datasets{why}")
     return plan
 
 
-def _row(plan: WorkPlan, table: Table, row: TableRow, dataset: str, selection: Selection) -> Command:
+def _needed(table: Table, dataset: str) -> tuple[str, str]:
+    """Return the names of the dataset to evaluate on and of that to pre-train on."""
+    return dataset, table.pretrained.get(dataset, dataset)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A row of a table on one dataset, `here`, and the dataset that its network is pre-trained on."""
+
+    plan: WorkPlan
+    table: Table
+    row: TableRow
+    dataset: str
+    here: Dataset
+    there: Dataset
+    selection: Selection
+
+    @property
+    def protocol(self) -> str:
+        return self.table.protocol_of(self.row)
+
+    @property
+    def name(self) -> str:
+        """What ends the names of the commands of the row."""
+        best = f"-{self.row.checkpoint}" if self.row.checkpoint != "last" and self.row.recipe else ""
+        source = f"-from-{self.table.pretrained[self.dataset]}" if self.dataset in self.table.pretrained else ""
+        return f"{_label(self.table, self.row)}{best}{source}"
+
+    @property
+    def prefix(self) -> str:
+        """What begins the names of the commands of the row: the protocol and the dataset."""
+        share = "" if self.table.labels == 1 else f"-{100 * self.table.labels:g}"
+        return f"{self.protocol}{share}-{self.dataset}"
+
+
+def _row(
+    plan: WorkPlan, table: Table, row: TableRow, dataset: str, needed: Sequence[Dataset], selection: Selection
+) -> Command:
     """Add the commands that a row needs on a dataset and return the one that has its figures."""
-    evaluated = {view: plan.add(_evaluation(plan, table, row, dataset, view, selection)) for view in row.views}
+    cell = _Cell(plan, table, row, dataset, *needed, selection)
+    if cell.protocol == "cost":
+        return plan.add(_cost(cell))
+    if cell.protocol == "nmi":
+        return plan.add(_embedding(cell))
+    evaluated = {view: plan.add(_evaluation(cell, view)) for view in row.views}
     if len(evaluated) == 1:
         return evaluated[row.stream]
-    name = f"{FUSE}-{_protocol(table, row)}-{dataset}-{'-'.join(row.views)}-{_label(row)}{_source(table, dataset)}"
+    name = f"{FUSE}-{cell.prefix}-{'-'.join(row.views)}-{cell.name}"
     weights = ",".join(f"{table.fusion[view]:g}" for view in row.views)
     return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", weights)))
 
 
-def _evaluation(
-    plan: WorkPlan, table: Table, row: TableRow, dataset: str, view: str, selection: Selection
-) -> Command:
-    arguments: list[str | Dataset | Command] = ["--shards", selection.datasets[dataset]]
+def _evaluation(cell: _Cell, view: str) -> Command:
+    row, selection = cell.row, cell.selection
+    arguments: list[str | Dataset | Command | Read] = ["--shards", cell.here]
     if row.recipe is None:
         arguments += ["--recipe", "supervised"]
     else:
-        arguments += ["--checkpoint", _pretraining(plan, table, row, dataset, view, selection)]
-        arguments += _words(row.options)
+        arguments += ["--checkpoint", _weights(cell, view), *_words(row.options)]
     arguments += ["--view", view]
-    protocol = table.protocol_of(row)
-    if protocol == "finetune" and table.labels < 1:
-        arguments += ["--labels", f"{table.labels:g}"]
-    if protocol == "knn":
+    if cell.protocol == "finetune" and cell.table.labels < 1:
+        arguments += ["--labels", f"{cell.table.labels:g}"]
+    if cell.protocol == "knn":
         arguments += ["--k", "20"]
     arguments += _options(selection.evaluation, "--evaluation")
-    name = f"{_protocol(table, row)}-{dataset}-{view}-{_label(row)}{_source(table, dataset)}"
-    return Command(name, protocol, (*arguments, *_common(selection)))
+    return Command(f"{cell.prefix}-{view}-{cell.name}", cell.protocol, (*arguments, *_common(selection)))
 
 
-def _pretraining(
-    plan: WorkPlan, table: Table, row: TableRow, dataset: str, view: str, selection: Selection
-) -> Command:
+def _embedding(cell: _Cell) -> Command:
+    """Return the command that embeds clips by the networks of all streams of a row together."""
+    row, selection = cell.row, cell.selection
+    first, *others = row.views
+    arguments: list[str | Dataset | Command | Read] = ["--shards", cell.here]
+    arguments += ["--checkpoint", _weights(cell, first), *_words(row.options), "--view", first]
+    for view in others:
+        weights = _weights(cell, view)
+        read = replace(weights, before=f"{view}=") if isinstance(weights, Read) else Read(weights, f"{view}=")
+        arguments += ["--join", read]
+    arguments += _options(selection.evaluation, "--evaluation")
+    return Command(f"{cell.prefix}-{'-'.join(row.views)}-{cell.name}", EMBED, (*arguments, *_common(selection)))
+
+
+def _cost(cell: _Cell) -> Command:
+    """Return the command that counts the weights and operations of a row's networks; nothing is trained."""
+    settings = _settings(cell)
+    arguments = ("--shards", cell.here, "--recipe", str(cell.row.recipe), "--view", cell.row.views[0], *settings)
+    return Command(f"{cell.prefix}-{cell.name}", "cost", arguments)
+
+
+def _weights(cell: _Cell, view: str) -> Command | Read:
+    """Add the pre-training of a row and return the weights that are evaluated: its run's, or the best in it."""
+    trained = _pretraining(cell, view)
+    return trained if cell.row.checkpoint == "last" else Read(trained, after=f"/{BEST}")
+
+
+def _pretraining(cell: _Cell, view: str) -> Command:
     """Add and return the command that trains a row's encoder; views that train together share it."""
-    source = table.pretrained.get(dataset, dataset)
-    if source not in selection.datasets:
-        raise UsageError(f"{table.key} on {dataset} needs pre-training on {source}, and there is no such dataset")
-    trained = "joint" if row.together else view
-    settings = [text for setting in (*row.settings, *selection.settings) for text in ("--set", setting)]
-    arguments = ["--recipe", str(row.recipe), "--view", trained, *settings]
+    row, selection = cell.row, cell.selection
+    if row.checkpoint == BEST and "knn-every=0" in selection.pretraining:
+        raise UsageError(
+            f"{row.name} takes the weights with the best kNN figure, which --pretraining knn-every=0 omits"
+        )
+    arguments = ["--recipe", str(row.recipe), "--view", "joint" if row.together else view, *_settings(cell)]
     arguments += [*_options(selection.pretraining, "--pretraining"), *_common(selection)]
-    name = f"{PRETRAIN}-{_label(row)}-{source}-{'all' if row.together else view}"
-    return plan.add(Command(name, PRETRAIN, ("--shards", selection.datasets[source], *arguments)))
+    source = cell.table.pretrained.get(cell.dataset, cell.dataset)
+    name = f"{PRETRAIN}-{_label(cell.table, row)}-{source}-{'all' if row.together else view}"
+    return cell.plan.add(Command(name, PRETRAIN, ("--shards", cell.there, *arguments)))
 
 
-def _label(row: TableRow) -> str:
+def _settings(cell: _Cell) -> list[str]:
+    return [text for each in (*cell.row.settings, *cell.selection.settings) for text in ("--set", each)]
+
+
+def _label(table: Table, row: TableRow) -> str:
     """Return the recipe's name; if the row changes settings, with a few digits of their hash."""
     if row.recipe is None:
-        return "supervised"
+        frames = frames_of(table, row)
+        return "supervised" if frames == USUAL_FRAMES else f"supervised-{frames}"
     if not row.settings:
         return row.recipe
     return f"{row.recipe}-{hashlib.sha256(canonical_json(list(row.settings))).hexdigest()[:6]}"
-
-
-def _protocol(table: Table, row: TableRow) -> str:
-    protocol = table.protocol_of(row)
-    return protocol if table.labels == 1 else f"{protocol}-{100 * table.labels:g}"
-
-
-def _source(table: Table, dataset: str) -> str:
-    return f"-from-{table.pretrained[dataset]}" if dataset in table.pretrained else ""
 
 
 def _common(selection: Selection) -> list[str]:

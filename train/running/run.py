@@ -25,6 +25,7 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.method import Method, Progress, ViewRecipes
 from skelpipe.train.recipes.reader import to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
+from skelpipe.train.running import plateau
 from skelpipe.train.running.checkpoint import (
     KEEP,
     Checkpoint,
@@ -82,13 +83,14 @@ class Measurement:
 
     `take` returns figures in % by name; of the figure `name` the best and its epoch are kept. `line` says an
     epoch in one line for people: (epoch, last epoch, what was learned, speed). `collapse` is the warning
-    text; `{gauge}` is replaced by the measured std.
+    text; `{gauge}` is replaced by the measured std. `keep` is called, on rank 0, with the epoch of a new best.
     """
 
     name: str
     take: Callable[[], dict[str, float]] | None
     line: Callable[[int, int, dict[str, float], dict[str, float]], str]
     collapse: str
+    keep: Callable[[int], None] | None = None
 
 
 class Run:
@@ -221,6 +223,7 @@ class Run:
         if result is None:
             self._stop(log, console)
         self.epoch, self._tally = epoch, Tally()
+        plateau.look(self.optimiser, self.recipe.optimiser, result.learned["loss"])
         learned = {"lr": rate, **result.learned}
         if measurement.take is not None and due(epoch, self.options.measure_every, last):
             learned |= self._measure(measurement.take)
@@ -237,7 +240,8 @@ class Run:
 
     def _set_rate(self, epoch: int) -> float:
         optimiser = self.recipe.optimiser
-        rate = learning_rate(optimiser.lr, optimiser.milestones, epoch, optimiser.warmup)
+        base = plateau.base_rate(self.optimiser, optimiser)
+        rate = learning_rate(base, optimiser.milestones, epoch, optimiser.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         return rate
@@ -275,6 +279,8 @@ class Run:
         figures, name = take(), self.measurement.name
         if figures[name] > self.best.get(name, -1.0):
             self.best = {name: figures[name], "epoch": self.epoch}
+            if self.measurement.keep is not None and self.team.is_main:
+                self.measurement.keep(self.epoch)
         return figures
 
     def _warn_of_collapse(self, gauge: float, console: Console) -> None:

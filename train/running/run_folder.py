@@ -8,8 +8,9 @@ from pathlib import Path
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.views import VIEWS
 
-__all__ = ["CLASSIFIER", "RunFolder"]
+__all__ = ["BEST", "CLASSIFIER", "RunFolder", "run_name"]
 
+BEST = "best"
 CLASSIFIER = "classifier.safetensors"
 
 
@@ -48,6 +49,11 @@ class RunFolder:
         return self.path / "encoder.safetensors"
 
     @property
+    def best(self) -> "RunFolder":
+        """A folder with the weights at the highest kNN figure so far, named as those of the finished run."""
+        return RunFolder(self.path / BEST)
+
+    @property
     def classifier(self) -> Path:
         """The network and linear layer that a finished training with labels leaves."""
         return self.path / CLASSIFIER
@@ -75,7 +81,7 @@ class RunFolder:
 
     def _make(self, *, resume: bool, overwrite: bool, also: Sequence[str]) -> None:
         if self.is_run() and overwrite:
-            for folder in (self.checkpoints, self.tensorboard):
+            for folder in (self.checkpoints, self.tensorboard, self.best.path):
                 if folder.is_dir():
                     shutil.rmtree(folder)
             others = (*map(self.weights_of, VIEWS), *(self.path / name for name in also))
@@ -84,3 +90,9 @@ class RunFolder:
         elif self.is_run() and not resume:
             raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")
         self.path.mkdir(parents=True, exist_ok=True)
+
+
+def run_name(source: str) -> str:
+    """Return what the folders that are made of a run or file of weights call it; `RUN-best` for `RUN/best`."""
+    path = Path(source)
+    return f"{path.parent.name}-{BEST}" if path.name == BEST and path.parent.name else path.stem

@@ -16,6 +16,7 @@ from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork, Networ
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe
 from skelpipe.train.running.provenance import dataset_name
+from skelpipe.train.running.run_folder import run_name
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.training.classifier import Classifier
 
@@ -124,7 +125,7 @@ def _from_checkpoint(dataset: Dataset, request: Request, checkpoint: str, consol
     torch.manual_seed(request.seed)
     classifier = _classifier(network, dataset, recipe)
     protocol = f"semi{request.share}" if request.share else "finetune"
-    return Start(network, classifier, name, recipe, name=Path(checkpoint).stem, protocol=protocol)
+    return Start(network, classifier, name, recipe, name=run_name(checkpoint), protocol=protocol)
 
 
 def _classifier(network: EvaluatedNetwork, dataset: Dataset, recipe: FinetuneRecipe) -> Classifier:

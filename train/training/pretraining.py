@@ -14,6 +14,7 @@ from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.networks import Networks, export, initialised
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.run import Measurement, Run, RunOptions
+from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console, read_log
 from skelpipe.train.training.knn_monitor import KnnMonitor
 from skelpipe.train.training.start_weights import UNTRAINED, start_from
@@ -70,7 +71,12 @@ def pretraining_run(
 
     counts = next((each for each in usable if each.view == view), None)
     name = monitors[0].name if counts is None else counts.name
-    measurement = Measurement(name, None if counts is None else take, _epoch_line, COLLAPSE)
+
+    def keep(epoch: int) -> None:
+        """Write the weights of this epoch, whose figure is the highest so far."""
+        export(RunFolder(options.out).best, method, provenance, epoch)
+
+    measurement = Measurement(name, None if counts is None else take, _epoch_line, COLLAPSE, keep)
     return Run(dataset, method, provenance, options, measurement), monitors
 
 

@@ -12,7 +12,7 @@ from skelpipe.train.papers.tables import Table, TableRow, builtin_papers, cells,
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 
 TABLES = [(paper, key) for paper in builtin_papers() for key in load_paper(paper).tables]
-ELSEWHERE = [("aimclr", "linear-released")]  # a README's figures
+ELSEWHERE = [("aimclr", "linear-released"), ("msmclr", "cost")]  # a README's figures, and powers of ten
 # Who prints the tables that are not the paper's own.
 CITED = {
     "SkeAttnCLR": "skeattnclr",
@@ -51,7 +51,7 @@ MINE = {
 def printed_lines(text: str) -> list[list[float]]:
     """The lines of a text, each as the numbers that it has, gains over a baseline left out."""
     plain = re.sub(r"[+↑†] ?\d+\.?\d*|\\bf|\*\*", " ", re.sub(r"</?b>", "", text))
-    numbers = re.compile(r"(?<![\d.])\d{1,2}(?:\.\d+)?(?![\d.])")
+    numbers = re.compile(r"(?<![\d.])\d{1,2}(?:\.\d+)?(?!\d|\.\d)")
     return [[float(text) for text in numbers.findall(line)] for line in plain.splitlines()]
 
 
@@ -71,10 +71,12 @@ def test_every_row_is_a_line_of_the_paper(shared: Path, paper: str, key: str) ->
     lines = [line for path in texts for line in printed_lines(path.read_text("utf-8"))]
     for row in table.rows:
         wanted = [value for figures in row.figures.values() for value in figures.values()]
-        # These span two or three printed lines, of two figures each.
+        # These span two or three printed lines, of two figures each; those by epochs have a line for each dataset.
         parts = (
             [wanted[i : i + 2] for i in range(0, len(wanted), 2)]
             if row.name in SPANNING.get(key, ())
+            else [[value] for value in wanted]
+            if key == "epochs"
             else [wanted]
         )
         for part in parts:
@@ -103,6 +105,14 @@ def test_figures_copied_by_hand() -> None:
     }  # fmt: skip
     assert by_hand("aimclr", "linear-released", "AimCLR", "motion") == {
         "ntu60-xsub": 68.68, "ntu60-xview": 71.83, "pkummd1-xsub": 72.0,
+    }  # fmt: skip
+    assert by_hand("msmclr", "cost", "MsMCLR", "joint") == {"ntu60-xsub": 2.1}
+    assert [row.figures["ntu60-xsub"] for row in load_paper("msmclr").table("cost").rows] == [
+        {"parameters": parameters, "gflops": gflops}
+        for parameters, gflops in ((1.8, 1.5e2), (3.7, 2.9e2), (1.8, 2.2e2), (2.1, 2.2e2))
+    ]
+    assert by_hand("skelemixclr", "epochs", "SkeletonCLR†, 100 epochs", "joint") == {
+        "ntu60-xview": 75.5, "ntu60-xsub": 71.1,
     }  # fmt: skip
     segment = load_paper("actclr").table("segment").rows[-1]
     assert segment.figures == {"pkummd2-xview": {"acc": 59.09, "macc": 41.14, "fwiou": 41.54, "miou": 28.89}}

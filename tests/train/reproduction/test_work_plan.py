@@ -9,16 +9,24 @@ import pytest
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.train.papers.tables import load_paper
-from skelpipe.train.reproduction.work_plan import Command, Selection, plan_table
+from skelpipe.train.papers.tables import builtin_papers, load_paper
+from skelpipe.train.reproduction.shelf import Shelf
+from skelpipe.train.reproduction.work_plan import Command, Read, Selection, plan_table
+
+LENGTHS = (50, 64)
 
 
 class NamedDataset(Dataset):
-    """A dataset that has only a path and a digest."""
+    """A dataset that has only a path, a digest and a number of frames."""
 
-    def __init__(self, name: str, digest: str = "d") -> None:
-        self.path = Path("data") / name
-        self.digest = digest
+    def __init__(self, name: str, frames: int = 50, digest: str = "d") -> None:
+        self.path = Path("data") / (name if frames == 50 else f"{name}-{frames}")
+        self.digest = f"{digest}{frames}"
+        self.frames = frames
+
+
+def shelf(*datasets: tuple[str, Dataset]) -> Shelf:
+    return Shelf("data", {(name, each.frames): each for name, each in datasets}, {})
 
 
 def words(command: Command) -> list[str]:
@@ -27,13 +35,16 @@ def words(command: Command) -> list[str]:
 
 
 def _name(each: Any) -> str:
+    if isinstance(each, Read):
+        return f"{each.before}<{each.command.name}>{each.after}"
     return f"<{each.name}>" if isinstance(each, Command) else f"[{each.path.name}]"
 
 
 @pytest.fixture
 def select() -> Callable[..., Selection]:
-    def make(*names: str, **more: Any) -> Selection:
-        return Selection(datasets={name: NamedDataset(name) for name in names}, **more)
+    def make(*names: str, lengths: tuple[int, ...] = LENGTHS, **more: Any) -> Selection:
+        datasets = [(name, NamedDataset(name, frames)) for name in names for frames in lengths]
+        return Selection(columns=names, shelf=shelf(*datasets), **more)
 
     return make
 
@@ -79,7 +90,11 @@ def test_networks_that_train_together_are_trained_once(select: Callable[..., Sel
 
 def test_labels_supervised_rows_and_a_papers_own_schedule(select: Callable[..., Selection]) -> None:
     plan = plan_table(load_paper("skeattnclr").table("semi-10"), select("ntu60-xsub", recipes=["skeattnclr"]))
-    evaluated = words(plan.commands["finetune-10-ntu60-xsub-bone-skeattnclr"])
+    evaluated = words(plan.commands["finetune-10-ntu60-xsub-bone-skeattnclr-best"])
+    assert evaluated[1:5] == [
+        *("--shards", "[ntu60-xsub-64]"),
+        *("--checkpoint", "<pretrain-skeattnclr-ntu60-xsub-bone>/best"),
+    ]
     assert evaluated[evaluated.index("--labels") + 1] == "0.1"
     assert evaluated[evaluated.index("--recipe") + 1] == "finetune-skeattnclr"
     plan = plan_table(
@@ -95,11 +110,84 @@ def test_transfer_trains_on_another_dataset(select: Callable[..., Selection]) ->
     plan = plan_table(table, select("pkummd1-xsub", "pkummd2-xsub", "ntu60-xsub"))
     assert list(plan.commands) == [
         "pretrain-skeattnclr-ntu60-xsub-joint",
-        "linear-pkummd1-xsub-joint-skeattnclr-from-ntu60-xsub",
-        "linear-pkummd2-xsub-joint-skeattnclr-from-ntu60-xsub",
+        "linear-pkummd1-xsub-joint-skeattnclr-best-from-ntu60-xsub",
+        "linear-pkummd2-xsub-joint-skeattnclr-best-from-ntu60-xsub",
     ]
-    with pytest.raises(UsageError, match="needs pre-training on ntu60-xview, and there is no such dataset"):
+    with pytest.raises(
+        UsageError, match="nothing of table transfer is left.*data has no ntu60-xview of 64 frames"
+    ):
         plan_table(table, select("pkummd1-xview"))
+
+
+def test_every_row_has_the_frames_of_its_paper(select: Callable[..., Selection]) -> None:
+    """SkeletonCLR is cited with 50 frames and was run again with SkeleMixCLR's 64."""
+    table = load_paper("skelemixclr").table("linear")
+    plan = plan_table(table, select("ntu60-xsub", streams=("joint",)))
+    read = {table.rows[row].name: command.dataset.frames for (row, _), command in plan.cells.items()}
+    assert read == {"SkeletonCLR": 50, "SkeletonCLR†": 64, "SkeleMixCLR": 64, "SkeleMixCLR+": 64}
+    short = plan_table(table, select("ntu60-xsub", lengths=(50,), streams=("joint",)))
+    assert {table.rows[row].name for row, _ in short.cells} == {"SkeletonCLR"}
+    assert short.left_out == [
+        "left out: SkeletonCLR† (joint), SkeleMixCLR (joint), SkeleMixCLR+ (joint): data has no ntu60-xsub of 64 "
+        "frames, only of 50: prepare it with --frames 64, or run on the other length with --frames 50"
+    ]
+    asked = select("ntu60-xsub", lengths=(50,), streams=("joint",), asked=True)
+    with pytest.raises(UsageError, match="SkeletonCLR† on ntu60-xsub: data has no ntu60-xsub of 64 frames"):
+        plan_table(table, asked)
+    every = plan_table(table, replace(asked, frames=50))
+    assert {command.dataset.frames for command in every.commands.values()} == {50}
+    assert len(every.cells) == 4
+
+
+def test_streams_are_embedded_together_and_costs_need_no_training(select: Callable[..., Selection]) -> None:
+    plan = plan_table(load_paper("aimclr").table("nmi"), select("ntu60-xsub"))
+    one = words(plan.commands["nmi-ntu60-xsub-joint-bone-motion-aimclr"])
+    assert one[:12] == [
+        *(
+            "embed",
+            "--shards",
+            "[ntu60-xsub]",
+            "--checkpoint",
+            "<pretrain-aimclr-ntu60-xsub-joint>",
+            "--view",
+            "joint",
+        ),
+        *(
+            "--join",
+            "bone=<pretrain-aimclr-ntu60-xsub-bone>",
+            "--join",
+            "motion=<pretrain-aimclr-ntu60-xsub-motion>",
+        ),
+        "--seed",
+    ]
+    crossed = words(plan.commands["nmi-ntu60-xsub-joint-bone-motion-crosclr"])
+    assert [word for word in crossed if "<" in word] == [
+        f"{before}<pretrain-crosclr-ntu60-xsub-all>" for before in ("", "bone=", "motion=")
+    ]
+    plan = plan_table(load_paper("msmclr").table("cost"), select("ntu60-xsub"))
+    assert {command.module for command in plan.commands.values()} == {"cost"}
+    assert len(plan.cells) == 4
+
+
+def test_the_best_weights_need_a_knn_figure(select: Callable[..., Selection]) -> None:
+    with pytest.raises(UsageError, match="SkeAttnCLR takes the weights with the best kNN figure, which --pre"):
+        plan_table(load_paper("skeattnclr").table("knn"), select("ntu60-xsub", pretraining=["knn-every=0"],
+                                                                  recipes=["skeattnclr"]))  # fmt: skip
+
+
+def test_a_table_of_a_paper_is_planned_whole(select: Callable[..., Selection]) -> None:
+    """Every table of every paper, with all of its datasets in both lengths: each row gets its commands."""
+    for paper in builtin_papers():
+        for table in load_paper(paper).tables.values():
+            names = dict.fromkeys([*table.datasets, *table.pretrained.values()])
+            plan = plan_table(table, replace(select(*names), columns=table.datasets))
+            wanted = {(n, name) for n, row in enumerate(table.rows) for name in row.figures}
+            assert set(plan.cells) == wanted, (paper, table.key)
+            assert not plan.left_out
+            done: set[str] = set()
+            for command in plan.commands.values():
+                assert {each.name for each in command.needs} <= done, command.name
+                done.add(command.name)
 
 
 def test_rows_of_one_recipe_with_other_settings_are_apart(select: Callable[..., Selection]) -> None:
@@ -127,9 +215,9 @@ def test_a_key_identifies_what_a_run_depends_on(select: Callable[..., Selection]
     plain = select("ntu60-xsub", recipes=["aimclr"])
     moved = NamedDataset("ntu60-xsub")
     moved.path = Path("another/folder")
-    assert key(replace(plain, datasets={"ntu60-xsub": moved})) == key(plain)
+    assert key(replace(plain, shelf=shelf(("ntu60-xsub", moved)))) == key(plain)
     others = [
-        replace(plain, datasets={"ntu60-xsub": NamedDataset("ntu60-xsub", "e")}),
+        replace(plain, shelf=shelf(("ntu60-xsub", NamedDataset("ntu60-xsub", digest="e")))),
         replace(plain, settings=["epochs=2"]),
         replace(plain, pretraining=["amp"]),
         replace(plain, evaluation=["epochs=2"]),
