@@ -21,6 +21,7 @@ from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import safp
 from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.models.skelemixclr import region_bounds
+from skelpipe.skeleton import Layout
 
 __all__ = ["ActCLR"]
 
@@ -47,6 +48,19 @@ class ActCLRSettings:
     blocks: Bounds = field(default_factory=lambda: [3, 5])
     state: Literal["2023-12", "head"] = "2023-12"
     mixed_keys: Literal["auto", "channels", "clips"] = "auto"
+
+    def regions(self, layout: Layout, variant: str) -> Actionlets:
+        """Return how actionlets are found."""
+        return Actionlets(
+            layout,
+            variant,
+            threshold=self.threshold,
+            inner=self.inner,
+            sigma=self.sigma,
+            sign=self.sign,
+            smoothing=None if self.smoothing == "variant" else self.smoothing,
+            soft=self.soft,
+        )
 
 
 class ActCLR(Method):
@@ -83,16 +97,7 @@ class ActCLR(Method):
         self.released = parts.recipe.variant == "released"
         self.moco_epochs: int = settings.moco_epochs
         self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)
-        self.regions = Actionlets(
-            parts.layout,
-            parts.recipe.variant,
-            threshold=settings.threshold,
-            inner=settings.inner,
-            sigma=settings.sigma,
-            sign=settings.sign,
-            smoothing=None if settings.smoothing == "variant" else settings.smoothing,
-            soft=settings.soft,
-        )
+        self.regions = settings.regions(parts.layout, parts.recipe.variant)
         self.mask = settings.mask
         pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
@@ -138,11 +143,8 @@ class ActCLR(Method):
     @torch.no_grad()
     def actionlet(self, clips: Tensor) -> Tensor:
         """Return the actionlets [N,T',V,M] in 0..1 of clips [N,C,T,V,M], by the present key network."""
-        bodies = clips.shape[4]
-        with evaluation_mode(self.moco.key_encoder):
-            features = self._key_map(torch.cat([clips, self._static().to(clips.dtype)]))
-        anchor = self._embed(features[-bodies:], bodies)
-        return self.regions.of(features[:-bodies], bodies, self.moco.key_head, anchor).movedim(1, 3)
+        encoder = cast(Encoder, self.moco.key_encoder)
+        return self.regions.of_clips(encoder, self.moco.key_head, clips, self._static()[0])
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head

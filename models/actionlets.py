@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import actionlet, difference_activation
+from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import upcast
 from skelpipe.skeleton import Layout
 
@@ -65,6 +66,15 @@ class Actionlets:
                 threshold=self.threshold,
                 soft=self.soft,
             )
+
+    @torch.no_grad()
+    def of_clips(self, encoder: Encoder, head: nn.Module, clips: Tensor, anchor: Tensor) -> Tensor:
+        """Return the masks [N,T',V,M] of clips [N,C,T,V,M] by a network in evaluation mode; anchor [C,T,V,M]."""
+        bodies = clips.shape[4]
+        with evaluation_mode(encoder, head):
+            features = encoder.features(torch.cat([clips, anchor[None].to(clips.dtype)]))
+            embedded = head(encoder.pool(features[-bodies:], bodies))
+        return self.of(features[:-bodies], bodies, head, embedded).movedim(1, 3)
 
 
 def difference_gradient(h: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:

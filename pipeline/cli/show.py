@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from skelpipe.cli.options import (
 
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
+    from skelpipe.drawing.actionlet_plot import Finder
     from skelpipe.drawing.augmented import Choice
     from skelpipe.drawing.scene import Scene
     from skelpipe.manifest import Manifest
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 SUFFIXES = (".html", ".gif")
+PICTURES = (".png", ".svg", ".pdf")  # of an actionlet
 CHAINS = ("normal", "aimclr-extreme", "msmclr-strong", "actclr-actionlet", "actclr-non-actionlet")
 MIXES = ("skelemix", "skeletonmix", "mats")
 
@@ -54,6 +57,12 @@ MIXES = ("skelemix", "skeletonmix", "mats")
     "--augment",
     type=click.Choice([*CHAINS, *MIXES]),
     help="Draw the clip before and after this augmentation, and list its random parameters in words.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="RUN",
+    help="With --augment mats: the run, or its file, whose network finds the actionlet. With --out FILE.png, .svg "
+    "or .pdf anchor, activation and actionlet are drawn.",
 )
 @click.option(
     "--variant",
@@ -82,6 +91,7 @@ def show(
     out: str | None,
     dataset: str | None,
     augment: str | None,
+    checkpoint: str | None,
     variant: str,
     epoch: int,
     seed: int,
@@ -96,20 +106,27 @@ def show(
     """
     from skelpipe.errors import UsageError
 
-    if out is not None and Path(out).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {out}: a clip is drawn as {' or '.join(SUFFIXES)}")
+    if checkpoint is not None and augment != "mats":
+        raise UsageError("--checkpoint is for the actionlet of --augment mats")
+    suffixes = SUFFIXES if checkpoint is None else (*SUFFIXES, *PICTURES)
+    if out is not None and Path(out).suffix.lower() not in suffixes:
+        raise UsageError(f"--out {out}: a clip is drawn as {' or '.join(suffixes)}")
     if raw_file is not None and identity is not None:
         raise UsageError("give a raw file, or --id for a sample of a dataset, not both")
     if raw_file is None and dataset is not None:
         raise UsageError("--dataset is for a raw file, and none is given; --shards names a prepared dataset")
     opened = partial(_dataset, shards, cache, cache_size)
+    if checkpoint is not None and out is not None and Path(out).suffix.lower() in PICTURES:
+        _draw_actionlet(opened(), identity, view, checkpoint, out, as_json)
+        return
     if augment is None:
         _refuse_without_augment()
         scene = _scene(raw_file, dataset, opened, identity, view)
     else:
         from skelpipe.drawing.augmented import Choice
 
-        scene = _compared(raw_file, dataset, opened, identity, view, Choice(augment, variant, seed, epoch))
+        choice = Choice(augment, variant, seed, epoch)
+        scene = _compared(raw_file, dataset, opened, identity, view, choice, checkpoint)
     path = Path(out if out is not None else re.sub(r"[^\w.-]", "_", scene.id) + ".html")
     if path.suffix.lower() == ".gif":
         from skelpipe.drawing.gif import write_gif
@@ -164,12 +181,37 @@ def _compared(
     identity: str | None,
     view: str,
     choice: "Choice",
+    checkpoint: str | None,
 ) -> "Scene":
     from skelpipe.drawing import compared
 
     if raw_file is not None:
         return compared.compared_raw_scene(raw_file, _manifest(raw_file, dataset), view, choice)
-    return compared.compared_scene(opened(), identity, view, choice)
+    dataset_opened = opened()
+    actionlet = None if checkpoint is None else _trained(checkpoint, dataset_opened, view)
+    return compared.compared_scene(dataset_opened, identity, view, choice, actionlet)
+
+
+def _trained(checkpoint: str, dataset: "Dataset", view: str) -> "Finder":
+    """Return what finds actionlets by a trained network.
+
+    Networks and runs are built on the command line, not below it: they are looked up where they are asked for.
+    """
+    found: Finder = import_module("skelpipe.train.running.trained_actionlet").trained_actionlet(
+        checkpoint, dataset, view
+    )
+    return found
+
+
+def _draw_actionlet(
+    dataset: "Dataset", identity: str | None, view: str, checkpoint: str, out: str, as_json: bool
+) -> None:
+    from skelpipe.drawing.actionlet_plot import draw_actionlet
+
+    sample = draw_actionlet(dataset, identity, view, _trained(checkpoint, dataset, view), out)
+    size = Path(out).stat().st_size
+    content = {"out": out, "bytes": size, "id": sample, "view": view, "augment": "mats"}
+    click.echo(json.dumps(content) if as_json else f"{out}: actionlet of {sample}, {size / 1e3:,.0f} kB")
 
 
 def _manifest(raw_file: str, dataset: str | None) -> "Manifest":

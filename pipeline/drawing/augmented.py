@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -71,15 +71,17 @@ def augmented(
     view: str,
     choice: Choice,
     anchor: np.ndarray | None = None,
+    actionlet: Callable[[Tensor], Tensor] | None = None,
 ) -> Augmented:
     """Augment joint clips [N,C,T,V,M], rows `index` of their subset: one clip, or for a mix a clip and its donor.
 
     They are treated as a loader's batch: view number i of the recipe draws with slot i. What a batch has in common
-    depends on its first clip. `anchor` [C,T,V,M] is the mean clip of the view, which "mats" needs.
+    depends on its first clip. "mats" needs an `actionlet`, or the mean clip `anchor` [C,T,V,M] of the view, from
+    which the joints that move most take its place.
     """
     if clips.shape[1] < POSITIONS:
         raise UsageError(f"augmentations need the axes x, y and z; these clips have {clips.shape[1]}")
-    contents = _contents(choice, layout, view, anchor)
+    contents = _contents(choice, layout, view, anchor, actionlet)
     recipes = view_recipes(contents)
     batch = BatchInProgress(torch.from_numpy(clips), lambda x: derive(x, view, layout))
     drawn = {}
@@ -109,7 +111,13 @@ def donor_row(choice: Choice, row: int, count: int, dataset: str | Path) -> int:
     return (row + int(draws.integers(1, 1, count))) % count
 
 
-def _contents(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | None) -> ViewRecipes:
+def _contents(
+    choice: Choice,
+    layout: Layout,
+    view: str,
+    anchor: np.ndarray | None,
+    actionlet: Callable[[Tensor], Tensor] | None,
+) -> ViewRecipes:
     """Return the view recipes whose last view is shown: those of the method that this view needs, in order."""
     if choice.name == "skelemix":
         return _until("mixed", skelemixclr(layout))
@@ -117,9 +125,9 @@ def _contents(choice: Choice, layout: Layout, view: str, anchor: np.ndarray | No
         late = choice.variant == "released"
         return {"query": chain("normal"), "mixed": On("query", SkeletonMix(layout, curriculum=late))}
     if choice.name == "mats":
-        if anchor is None:
+        if anchor is None and actionlet is None:
             raise UsageError("mats needs the average motion of a dataset, from which its actionlet is computed")
-        inside: Callable[[Tensor], Tensor] = moving_joints(anchor, view, layout)
+        inside = actionlet or moving_joints(cast(np.ndarray, anchor), view, layout)
         return _until("query", actclr(layout, view, inside, variant=choice.variant))
     curriculum = choice.variant == "released" and choice.name in ACTCLR
     return {"query": chain(choice.name, layout=layout, variant=choice.variant, curriculum=curriculum)}

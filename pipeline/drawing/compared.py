@@ -1,9 +1,10 @@
 """Scenes of two panels: a clip as training reads it, and the same clip augmented."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.augmented import Augmented, Choice, augmented, donor_row
@@ -20,11 +21,17 @@ __all__ = ["RAW_FRAMES", "compared_raw_scene", "compared_scene"]
 RAW_FRAMES = 64  # of the clip that is made of a raw file, the default of `prepare`
 
 
-def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Choice) -> Scene:
+def compared_scene(
+    dataset: Dataset,
+    identity: str | None,
+    view: str,
+    choice: Choice,
+    actionlet: Callable[[Tensor], Tensor] | None = None,
+) -> Scene:
     """Return the scene of a sample as stored and augmented; without an id, of the one that `find_sample` returns.
 
-    The donor of a mix is another sample of the same subset. UsageError where there is no such sample, or no other
-    sample for the donor.
+    The donor of a mix is another sample of the same subset. `actionlet` is that of "mats". UsageError where there
+    is no such sample, or no other sample for the donor.
     """
     subset, row = find_sample(dataset, identity)
     rows, ids = [row], dataset.ids(subset)
@@ -32,7 +39,7 @@ def compared_scene(dataset: Dataset, identity: str | None, view: str, choice: Ch
     if choice.mixes:
         rows.append(donor_row(choice, row, len(ids), str(dataset.path)))
     clips = dataset.reader(subset, "joint").gather(np.array(rows))
-    after = augmented(clips, rows, dataset.layout, view, choice, anchor)
+    after = augmented(clips, rows, dataset.layout, view, choice, anchor, actionlet)
     classes = class_names(dataset, subset, np.array(rows))
     facts = {
         "dataset": f"{dataset.name}, split {dataset.split}, {subset} subset",

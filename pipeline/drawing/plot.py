@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
     from skelpipe.skeleton import Layout
 
-__all__ = ["draw_average_motion", "draw_strips", "new_figure", "require_matplotlib", "save_figure"]
+__all__ = [
+    "draw_average_motion",
+    "draw_strips",
+    "extent",
+    "new_figure",
+    "pose_strip",
+    "require_matplotlib",
+    "rows_of",
+    "save_figure",
+]
 
 POSES = 10
 MARGIN = 0.15  # of the body's extent, between poses
 SCALE_BAR = 0.5  # metres
 METRES = "metres"
+BONE = "#c8c8c8"  # where the joints carry the colours
 
 
 def require_matplotlib() -> None:
@@ -51,9 +61,9 @@ def save_figure(figure: Any, path: str | Path) -> None:
 def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
     """Draw clips [C,T,V,M] below each other, each as a strip of poses seen from the front, to the same scale."""
     figure = new_figure(1.25 * POSES, 2.1 * len(clips) + 0.5)
-    frame = _frame(clips)
-    for axes, clip, title in zip(_rows(figure, len(clips)), clips, titles, strict=True):
-        _strip(axes, clip, layout, frame)
+    frame = extent(clips)
+    for axes, clip, title in zip(rows_of(figure, len(clips)), clips, titles, strict=True):
+        pose_strip(axes, clip, layout, frame)
         axes.set_title(title, fontsize=9, loc="left")
     _name_parts(figure, layout)
     save_figure(figure, path)
@@ -63,10 +73,10 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
     """Draw the mean training clip: the joints as a strip of poses, and how fast each part moves on average."""
     layout = dataset.layout
     figure = new_figure(1.25 * POSES, 5.2)
-    above, below = _rows(figure, 2)
+    above, below = rows_of(figure, 2)
     anchor = dataset.anchor("joint")
     count, units = dataset.count("train"), dataset.card["units"]
-    _strip(above, anchor, layout, _frame([anchor]), bar_shown=units == METRES)
+    pose_strip(above, anchor, layout, extent([anchor]), bar_shown=units == METRES)
     above.set_title(
         f"average motion of {dataset.name} {dataset.split}: mean of {count:,} training clips, {units}",
         fontsize=9,
@@ -84,7 +94,7 @@ def draw_average_motion(dataset: "Dataset", path: str | Path) -> None:
     save_figure(figure, path)
 
 
-def _rows(figure: Any, count: int) -> list[Any]:
+def rows_of(figure: Any, count: int) -> list[Any]:
     axes = figure.subplots(count, 1, squeeze=False)
     return [row[0] for row in axes]
 
@@ -99,7 +109,7 @@ def _name_parts(figure: Any, layout: "Layout") -> None:
     )
 
 
-def _frame(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
+def extent(clips: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
     """Return the extent of x and of y, in metres, that holds every pose of the clips."""
     seen = [_seen(clip) for clip in clips]
     lows = np.min([clip.min(axis=(1, 2, 3)) for clip in seen], axis=0)
@@ -115,17 +125,19 @@ def _seen(clip: np.ndarray) -> np.ndarray:
     return clip[:2] * np.array([-1 if clip[2].any() else 1, 1]).reshape(2, 1, 1, 1)
 
 
-def _strip(
+def pose_strip(
     axes: Any,
     clip: np.ndarray,
     layout: "Layout",
     frame: tuple[float, float, float, float],
     *,
     bar_shown: bool = True,
+    shares: np.ndarray | None = None,
 ) -> None:
     """Draw evenly spaced poses of all bodies side by side, bones coloured by the part of their child joint.
 
-    `bar_shown` adds a bar of `SCALE_BAR` metres.
+    `bar_shown` adds a bar of `SCALE_BAR` metres. With `shares` [T,V,M] in 0..1 bones are grey, and each joint is a
+    dot that is the larger and the darker the larger its share.
     """
     present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
     colour_of = joint_colours(layout)
@@ -139,10 +151,15 @@ def _strip(
                 axes.plot(
                     x[[child, parent]],
                     y[[child, parent]],
-                    color=colour_of[child],
+                    color=colour_of[child] if shares is None else BONE,
                     linewidth=2.0 if rank == 0 else 1.0,
                     alpha=1.0 if rank == 0 else 0.5,
                     solid_capstyle="round",
+                )
+            if shares is not None:
+                share = shares[t, :, m]
+                axes.scatter(
+                    x, y, s=1 + 16 * share, c=share, cmap="magma_r", vmin=0, vmax=1.2, zorder=3, linewidths=0
                 )
         axes.annotate(
             f"frame {t}", (number * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"

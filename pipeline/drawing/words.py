@@ -62,7 +62,8 @@ def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], la
     Frames are counted from 1. For an augmentation that is not known here the parameters are listed.
     """
     if isinstance(op, Mats):
-        return f"{op.act} inside the actionlet, {op.non} outside; actionlet: {MEANING}"
+        means = getattr(op.actionlet, "means", MEANING)
+        return f"{op.act} inside the actionlet, {op.non} outside; actionlet: {means}"
     if params is None:
         return "left out in this epoch"
     drawn = {name: tensor[0] for name, tensor in params.items()}

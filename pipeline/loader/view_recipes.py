@@ -115,19 +115,19 @@ class BatchInProgress:
     """A batch whose views are being made: its clips, how to derive the view shown, and the views so far.
 
     The clips are memory-mapped only if all view recipes can read such clips (`takes_mapped`). `found` are the
-    actionlets of the clips as read, by the function that found them.
+    actionlets of the clips as read, by the id of the function that found them.
     """
 
     clips: Tensor | MappedClips
     derive: Callable[[Tensor], Tensor]
     made: dict[str, View] = field(default_factory=dict)
-    found: dict[Callable[[Tensor], Tensor], Tensor] = field(default_factory=dict)
+    found: dict[int, Tensor] = field(default_factory=dict)
 
     def actionlet(self, find: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the actionlets [N,T',V,(M)] of the clips as read, in the view shown; found once per batch."""
-        if find not in self.found:
-            self.found[find] = find(self.derive(cast(Tensor, self.clips)))
-        return self.found[find]
+        if id(find) not in self.found:  # a function need not be hashable
+            self.found[id(find)] = find(self.derive(cast(Tensor, self.clips)))
+        return self.found[id(find)]
 
     def first(self, count: int) -> "BatchInProgress":
         """Return the batch of the first `count` clips."""
