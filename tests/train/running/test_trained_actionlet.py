@@ -31,8 +31,15 @@ def clips_of(make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list
 def run(tmp_path_factory: Any, clips_of: Dataset, pretrain_small: Callable[..., Any]) -> Path:
     """A run of ActCLR, of one epoch, whose key network is not its query network."""
     path: Path = tmp_path_factory.mktemp("runs") / "actclr"
-    settings = ("--set", "actclr.blocks=[1, 2]", "--set", "actclr.threshold=0.3", "--set", "momentum=0.5", "--set", "init=default")
-    done = pretrain_small(clips_of, path, *ACTCLR, *settings)
+    settings = [
+        "actclr.blocks=[1, 2]",
+        "actclr.threshold=0.3",
+        "actclr.inner=true",
+        "momentum=0.5",
+        "init=default",
+    ]
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = pretrain_small(clips_of, path, *ACTCLR, *words)
     assert done.exit_code == 0, done.output
     return path
 
