@@ -32,14 +32,19 @@ class Replay:
 
     `worst` is the greatest difference so far, by quantity and, within it, by step. What was made in the step, such
     as maps and positives, is caught by name in `seen` where `watch` says so: {"eadm": "eadm"} keeps what the
-    function `eadm` of the method's module returned. Call it within `float64`.
+    function `eadm` of the method's module returned. `settings` are settings of the method that the recording does
+    not name. Call it within `float64`.
     """
 
-    def __init__(self, recording: Any, watch: dict[str, str] | None = None, change: float = 0.0) -> None:
+    def __init__(
+        self, recording: Any, watch: dict[str, str] | None = None, change: float = 0.0, **settings: Any
+    ) -> None:
         self.recording, self.options = recording, recording.options
         self.layout = layout(self.options["layout"])
         torch.manual_seed(0)
-        method = build_method(self.options["recipe"], self.layout, self.options["view"])
+        recipe = self.options["recipe"]
+        recipe = {**recipe, recipe["method"]: {**recipe.get(recipe["method"], {}), **settings}}
+        method = build_method(recipe, self.layout, self.options["view"])
         self.method: Method = method.double().train()
         self.watch = watch or {}
         self.seen: dict[str, Tensor] = {}
