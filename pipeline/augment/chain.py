@@ -19,7 +19,7 @@ from skelpipe.skeleton import Layout
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "Steps", "chain"]
 
 VARIANTS = ("paper", "released")
-NORMAL = ("crop", "shear")  # a curriculum keeps these, where a chain begins with them
+NORMAL = ("crop", "shear", "centred-shear")  # a curriculum keeps these, where a chain begins with them
 Steps: TypeAlias = tuple[tuple[int | None, Params], ...]
 
 

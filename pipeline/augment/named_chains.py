@@ -76,16 +76,19 @@ CHAINS: Final[Mapping[str, Mapping[str, Ops]]] = MappingProxyType(
                 *("axis-mask", {"joint-noise": 1}),
             ),
         },
-        # With a curriculum, in the released ActCLR.
-        "actclr-normal": _both("normal"),
+        # All views of the released ActCLR begin with it: divergence actclr-transformations.
+        "actclr-normal": {"paper": ("normal",), "released": ("crop", "centred-shear")},
         # ActCLR takes over AimCLR's (Lin et al. 2023, section 3.2).
-        "actclr-actionlet": _both("aimclr-extreme"),
+        "actclr-actionlet": {
+            "paper": ("aimclr-extreme",),
+            "released": ("actclr-normal", "spatial-flip", "rotate", {"noise": 0.01}, "blur", "axis-mask"),
+        },
         # ActCLR outside the actionlet: all of `actclr-actionlet`, then stronger noise: 0.05 m is the best in table
         # 7. Released: divergence actclr-transformations.
         "actclr-non-actionlet": {
             "paper": ("actclr-actionlet", "actclr-noise"),
             "released": (
-                *("normal", "spatial-flip", "rotate", "actclr-noise", "blur", "axis-mask"),
+                *("actclr-normal", "spatial-flip", "rotate", "actclr-noise", "blur", "axis-mask"),
                 *("time-rescale", "bone-rescale"),
             ),
         },
@@ -112,7 +115,11 @@ METHODS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType
         "msmclr": _views(query="normal", strong="msmclr-strong", key="normal"),
         "actclr": {
             "paper": {**PAIR, "act": "actclr-actionlet", "non": "actclr-noise"},
-            "released": {**PAIR, "act": "actclr-actionlet", "non": "actclr-non-actionlet", "plain": "normal"},
+            "released": {
+                **PAIR,
+                **{"act": "actclr-actionlet", "non": "actclr-non-actionlet"},
+                **{"plain": "actclr-normal", "key": "actclr-normal"},
+            },
         },
     }
 )

@@ -11,6 +11,7 @@ from pydantic import Strict
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.fold import Op
 from skelpipe.augment.gaussian_blur import GaussianBlur
@@ -78,6 +79,7 @@ OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
     {
         "crop": Operator(Crop, ("ratio",)),
         "shear": Operator(Shear, ("amplitude",)),
+        "centred-shear": Operator(CentredShear, ("amplitude",)),
         "spatial-flip": Operator(SpatialFlip, ("p",)),
         "rotate": Operator(Rotate, ("main",)),
         "temporal-flip": Operator(TemporalFlip, ("p",)),
@@ -112,7 +114,8 @@ class Strength:
     def settings(self, name: str) -> Any:
         """Return the settings of an operator that is named without any."""
         operator = OPERATORS[name]
-        own = {"crop": {"ratio": self.crop}, "shear": {"amplitude": self.shear}}.get(name, {})
+        shear = {"amplitude": self.shear}
+        own = {"crop": {"ratio": self.crop}, "shear": shear, "centred-shear": shear}.get(name, {})
         return operator.settings(**own, **(operator.released if self.released else {}))
 
 

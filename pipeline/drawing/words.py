@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.chain import Chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.gaussian_blur import GaussianBlur
@@ -34,6 +35,7 @@ AXES = "xyz"
 TITLES: Mapping[type, str] = {
     AxisMask: "axis mask",
     BoneRescale: "bone rescale",
+    CentredShear: "centred shear",
     Crop: "crop",
     GaussianBlur: "Gaussian blur",
     GaussianNoise: "Gaussian noise",
@@ -72,7 +74,7 @@ def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], la
     match op:
         case Crop():
             return f"start {int(drawn['start'])}; {op.padding(shape[2])} gives the clip back"
-        case Shear():
+        case Shear() | CentredShear():
             return _mixture(drawn["matrix"].tolist())
         case Rotate():
             return _angles(drawn["angle"].tolist())

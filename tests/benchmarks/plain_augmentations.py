@@ -14,6 +14,7 @@ from plain_draws import draw, draw_mix
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.chain import Chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.gaussian_blur import REACH, GaussianBlur
@@ -71,9 +72,15 @@ def crop(op: Crop, x: np.ndarray, drawn: Drawn) -> np.ndarray:
     return padded[:, drawn["start"] : drawn["start"] + frames]
 
 
-def mix_axes(_op: Shear | Rotate, x: np.ndarray, drawn: Drawn) -> np.ndarray:
+def mix_axes(_op: Shear | CentredShear | Rotate, x: np.ndarray, drawn: Drawn) -> np.ndarray:
     matrix = np.asarray(drawn["matrix"], x.dtype)
     return np.dot(x.transpose(1, 2, 3, 0), matrix.T).transpose(3, 0, 1, 2)
+
+
+def centred_shear(op: CentredShear, x: np.ndarray, drawn: Drawn) -> np.ndarray:
+    sheared = mix_axes(op, x, drawn)
+    sheared[:, :, op.layout.centre] = x[:, :, op.layout.centre]
+    return sheared
 
 
 def spatial_flip(op: SpatialFlip, x: np.ndarray, drawn: Drawn) -> np.ndarray:
@@ -183,6 +190,7 @@ def _sorted(parents: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 OPERATORS: Final[Mapping[type, Callable[[Any, np.ndarray, Drawn], np.ndarray]]] = {
     Crop: crop,
     Shear: mix_axes,
+    CentredShear: centred_shear,
     Rotate: mix_axes,
     SpatialFlip: spatial_flip,
     TemporalFlip: temporal_flip,

@@ -11,6 +11,7 @@ import numpy as np
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.gaussian_blur import GaussianBlur
 from skelpipe.augment.gaussian_noise import GaussianNoise
@@ -49,7 +50,7 @@ def crop(op: Crop, rng: Rng, shape: Shape) -> Drawn:
     return {"start": int(rng.integers(0, 2 * op.padding(shape[1]) + 1))}
 
 
-def shear(op: Shear, rng: Rng, _shape: Shape) -> Drawn:
+def shear(op: Shear | CentredShear, rng: Rng, _shape: Shape) -> Drawn:
     return {"matrix": np.eye(3) + rng.uniform(-op.amplitude, op.amplitude, (3, 3)) * (1 - np.eye(3))}
 
 
@@ -113,6 +114,7 @@ def bone_rescale(op: BoneRescale, rng: Rng, shape: Shape) -> Drawn:
 DRAWS: Final[Mapping[type, Callable[[Any, Rng, Shape], Drawn]]] = {
     Crop: crop,
     Shear: shear,
+    CentredShear: shear,
     Rotate: rotate,
     SpatialFlip: flip,
     TemporalFlip: flip,

@@ -19,7 +19,7 @@ OF_2023 = [f"actclr-2023-{name}" for name in ("joint", "bone", "motion", "joint-
 NEWEST = ["actclr-head-joint", "actclr-head-motion"]
 OURS = {"blend": "blended", "mixed": "mixed"}  # names of recorded mixtures, and of our views
 BEFORE_MASKS = ("graph", "pointer", "key weights", "style transfer", "mixture", "anchor in step 0")
-STEEP = ("mask of key", "mask of act", "mask of plain")  # activations divided by 1e-8, in float32
+STEEP = ("mask of key", "mask of act", "mask of plain", "weight of SAFP")  # activations are divided by 1e-8
 
 
 @pytest.mark.parametrize("case", [*OF_2023, *NEWEST])

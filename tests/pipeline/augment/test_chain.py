@@ -11,6 +11,7 @@ from torch import Tensor
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.chain import Chain, Op, chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
@@ -45,6 +46,7 @@ def test_chains_hold_what_the_papers_and_the_codes_do() -> None:
     heard, shouted = GaussianNoise(0.01, 0.5, empty=True), GaussianNoise(0.05, 0.5, empty=True)
     turn, mask = Rotate(30, 1), AxisMask(0.5)
     eight = [*front, flip, turn, TemporalFlip(0.5), quiet, blur, mask]
+    centred: list[Op] = [Crop(6), CentredShear(KINECT, 0.5)]
     seven = [*front, flip, turn, heard, raw, mask]
     expected = {
         ("normal", "paper"): front,
@@ -52,12 +54,12 @@ def test_chains_hold_what_the_papers_and_the_codes_do() -> None:
         ("aimclr-extreme", "paper"): eight,
         ("aimclr-extreme", "released"): seven,
         ("actclr-normal", "paper"): front,
-        ("actclr-normal", "released"): front,
+        ("actclr-normal", "released"): centred,
         ("actclr-actionlet", "paper"): eight,
-        ("actclr-actionlet", "released"): seven,
+        ("actclr-actionlet", "released"): [*centred, flip, turn, heard, raw, mask],
         ("actclr-non-actionlet", "paper"): [*eight, loud],
         ("actclr-non-actionlet", "released"): [
-            *[*front, flip, turn, shouted, raw, mask],
+            *[*centred, flip, turn, shouted, raw, mask],
             *[TimeRescale(0.5, 1.5, 0.5), BoneRescale(KINECT, 0.5)],
         ],
         ("msmclr-strong", "paper"): [*front, turn, quiet, blur, JointMask(5, 15, 0.5), mask, JointNoise(5)],
@@ -100,7 +102,16 @@ def test_a_folded_chain_is_its_operators_one_by_one(
 
 
 SPARE: list[Op] = [
-    *[Crop(3), Shear(), Rotate(90), AxisMask(), SpatialFlip(KINECT), TemporalFlip(), GaussianNoise(0.1)],
+    *[
+        Crop(3),
+        Shear(),
+        CentredShear(KINECT),
+        Rotate(90),
+        AxisMask(),
+        SpatialFlip(KINECT),
+        TemporalFlip(),
+        GaussianNoise(0.1),
+    ],
     *[GaussianBlur(), TimeRescale(), BoneRescale(KINECT), JointMask(), JointNoise(2), AxisMask(1.0)],
 ]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
@@ -36,6 +37,7 @@ N, T, V, M = 8, 48, 25, 2
 
 UNTOUCHED = [
     Shear(),
+    CentredShear(KINECT),
     Rotate(),
     AxisMask(1.0),
     GaussianNoise(0.1, 1.0),

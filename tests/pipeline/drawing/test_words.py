@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.bone_rescale import BoneRescale
+from skelpipe.augment.centred_shear import CentredShear
 from skelpipe.augment.chain import chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.gaussian_blur import GaussianBlur
@@ -47,6 +48,11 @@ def mix(kind: str) -> dict[str, Tensor]:
     ("op", "params", "expected"),
     [
         (Crop(), {"start": torch.tensor([5])}, "start 5; 8 gives the clip back"),
+        (
+            CentredShear(KINECT),
+            {"matrix": SHARES},
+            "x + 0.25 y - 0.50 z; y + 0.00 x + 0.12 z; z - 0.01 x + 0.30 y",
+        ),
         (Shear(), {"matrix": SHARES}, "x + 0.25 y - 0.50 z; y + 0.00 x + 0.12 z; z - 0.01 x + 0.30 y"),
         (
             Rotate(),

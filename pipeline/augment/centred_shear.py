@@ -1,0 +1,39 @@
+"""Centred shear: a shear in which the centre joint stays where it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.shear import Shear
+from skelpipe.augment.warp import warp
+from skelpipe.skeleton import Layout
+from skelpipe.views import positions
+
+__all__ = ["CentredShear"]
+
+
+@dataclass(frozen=True, slots=True)
+class CentredShear:
+    """`Shear` of all joints but the centre, which keeps its place.
+
+    So the released ActCLR shears (divergence `actclr-transformations`). After the `crosclr` preprocessing the
+    centre of every body is the origin, and there is no difference to `Shear`.
+    """
+
+    layout: Layout
+    amplitude: float = 0.5
+
+    def __post_init__(self) -> None:
+        Shear(self.amplitude)  # refuses what it refuses
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,C,T,V,M]."""
+        return Shear(self.amplitude).sample(draws, shape)
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Shear clips [N,C,T,V,M]; same shape. Scores stay."""
+        y = warp(x, matrix=params["matrix"])
+        positions(y)[:, :, :, self.layout.centre] = positions(x)[:, :, :, self.layout.centre]
+        return y
