@@ -18,6 +18,7 @@ from skelpipe.augment.gaussian_blur import GaussianBlur
 from skelpipe.augment.gaussian_noise import GaussianNoise
 from skelpipe.augment.joint_mask import JointMask
 from skelpipe.augment.joint_noise import JointNoise
+from skelpipe.augment.number_mask import NumberMask
 from skelpipe.augment.rotate import Rotate
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.skelemix import SkeleMix
@@ -87,6 +88,7 @@ OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
         "blur": Operator(GaussianBlur, ("low", "high"), {"normalise": False}),  # divergence blur-gain
         "axis-mask": Operator(AxisMask, ("p",)),
         "joint-mask": Operator(JointMask, ("fewest", "most")),
+        "number-mask": Operator(NumberMask, ("share",)),
         "joint-noise": Operator(JointNoise, ("count",)),
         "time-rescale": Operator(TimeRescale, ("low", "high")),
         "bone-rescale": Operator(BoneRescale, ("strength",)),

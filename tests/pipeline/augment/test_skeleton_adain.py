@@ -1,5 +1,8 @@
 """Skeleton AdaIN against eq. 6 of ActCLR and the released forms, one clip at a time in float64."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -175,6 +178,19 @@ def test_joints_grow_from_their_bones(skeleton: Layout, m: int) -> None:
     assert torch.equal(bones, views.bone(x, skeleton))
     bones[:, :, :, skeleton.centre] = 7  # has no effect
     torch.testing.assert_close(joints_of(bones, x[:, :, :, skeleton.centre], skeleton), x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["2023-joint", "2023-joint-late", "2023-bone", "2023-motion", "head-joint", "head-bone", "head-motion"]
+)
+def test_released_forms_are_the_authors(name: str, recording: Callable[[str], Any], float64: None) -> None:
+    recorded = recording(f"augment-adain-{name}")
+    state = "2023-12" if name.startswith("2023") else "head"
+    op = SkeletonAdaIN(KINECT, recorded.options["view"], state)
+    found = op.apply(recorded["x"].clone(), recorded.group("param"))
+    assert float((found - recorded["y"]).abs().max()) < 1e-12
+    assert float((recorded["x"] - recorded["y"]).abs().max()) > 0.3
+    assert not recorded.unread
 
 
 def test_unknown_forms_are_refused() -> None:

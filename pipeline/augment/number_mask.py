@@ -1,0 +1,47 @@
+"""Number mask: a share of all numbers of a clip is zero, each by itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+from skelpipe.augment.chance import check_probability, gate
+from skelpipe.augment.draws import Draws
+from skelpipe.augment.noise_pool import draw_start, window
+from skelpipe.augment.scores import with_scores
+from skelpipe.errors import UsageError
+from skelpipe.views import POSITIONS, positions
+
+__all__ = ["NumberMask"]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberMask:
+    """x' = 0 for each axis, frame, joint and body with chance `share`, with `probability`; what stays is not scaled.
+
+    The source of ActCLR of December 2023 has it as one of its transformations, and no view uses it. What is zero in
+    a clip is chosen by a window of one fixed pool.
+    """
+
+    share: float = 0.5
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"the share of numbers to mask is {self.share}; it must be between 0 and 1")
+
+    def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
+        """Draw `share`, float32[N], or 0 where the gate is closed, and `start`, int64[N], of the pool's window."""
+        unit = draws.uniform(2)
+        length = min(shape[1], POSITIONS) * prod(shape[2:])
+        on = gate(unit[:, 0], self.probability)
+        return {"share": on * unit.new_full((), self.share), "start": on * draw_start(unit[:, 1], length)}
+
+    def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Mask clips [N,C,T,V,M]; same shape. Scores stay."""
+        seen = positions(x)
+        field = window("uniform", params["start"], prod(seen.shape[1:]))
+        keep = (field >= params["share"][:, None]).view(seen.shape)
+        return with_scores(seen * keep, x)
