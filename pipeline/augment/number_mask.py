@@ -18,10 +18,10 @@ __all__ = ["NumberMask"]
 
 @dataclass(frozen=True, slots=True)
 class NumberMask:
-    """x' = 0 for each axis, frame, joint and body with chance `share`, with `probability`; what stays is not scaled.
+    """x' = 0 for each axis, frame, joint and body with chance `share`, with `probability`.
 
-    The source of ActCLR of December 2023 has it as one of its transformations, and no view uses it. What is zero in
-    a clip is chosen by a window of one fixed pool.
+    What stays is not scaled. The source of ActCLR of December 2023 has it among its transformations, but in no
+    view. What is zero in a clip is chosen by a window of one fixed pool.
     """
 
     share: float = 0.5
