@@ -156,11 +156,13 @@ def _keys(
 ) -> tuple[Tensor, Tensor]:
     """Return keys [N,dim], half pooled plainly and half over the actionlet, and the anchor's embedding [1,dim].
 
-    The anchor, the mean of these clips, passes batch normalisation as a batch of one, before the clips do.
+    The anchor, the mean of these clips and those of the other processes, passes batch normalisation as a batch of
+    one, before the clips do.
     """
     encoder, head = cast(Encoder, moco.key_encoder), moco.key_head
+    mean = moco.gather(clips.flatten(1)).mean(dim=0).view(1, *clips.shape[1:])
     with evaluation_mode(head):
-        anchor: Tensor = head(encoder(clips.mean(dim=0, keepdim=True)))
+        anchor: Tensor = head(encoder(mean))
     features, bodies = encoder.features(clips), clips.shape[4]
     mask = _actionlet(regions, features, bodies, head, anchor, whole, state)
     moving = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)

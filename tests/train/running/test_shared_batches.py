@@ -47,7 +47,10 @@ EQUAL = {
     "skelemixclr": ["skelemixclr.repeats=2"],
     "skeattnclr": ["variant=released"],
     "actclr": ["actclr.moco_epochs=1"],
+    "actclr-released": ["actclr.moco_epochs=1", "head.dim=9"],  # as many as clips: mixed keys weigh channels
 }
+# Every rank has the whole batch's mean clip: its values are counted as often, which Bessel's correction notices.
+ONCE_A_RANK = {"actclr-released": "running_var"}
 
 
 class Hub:
@@ -196,7 +199,9 @@ def test_ranks_train_as_one(dataset: Dataset, method: str) -> None:
     states = [each.state_dict() for each in methods]
     for name, value in alone.state_dict().items():
         assert torch.equal(states[0][name], states[1][name]), f"{name} differs between ranks"
-        torch.testing.assert_close(states[0][name], value, rtol=1e-8, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+        often = method in ONCE_A_RANK and "key_encoder" in name and name.endswith(ONCE_A_RANK[method])
+        near = 1e-3 if often else 1e-8
+        torch.testing.assert_close(states[0][name], value, rtol=near, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
     before = make().state_dict()
     queues = [name for name in before if name.endswith("queue")]
     assert queues
@@ -204,26 +209,6 @@ def test_ranks_train_as_one(dataset: Dataset, method: str) -> None:
     assert all(log == logs[0] for log in logs)
     means = {name for name in wanted if not name.startswith(("std", "mask_std"))}
     assert {name: logs[0][name] for name in means} == pytest.approx({name: wanted[name] for name in means})
-
-
-def test_released_actclr_mixes_keys_of_other_ranks(dataset: Dataset) -> None:
-    """Its anchor is the mean of a rank's own keys, so that ranks are not as one; but they agree."""
-    changes = [*SMALL, "init=default", "actclr.moco_epochs=1", "variant=released"]
-    recipe = with_overrides(load_recipe("actclr"), changes, lr=0.05)
-    methods = [initialised(recipe, dataset.layout, 0) for _ in range(2)]
-
-    def work(team: Ranks) -> set[int]:
-        mine = methods[team.rank]
-        mine.advance(Progress(EPOCH, 6, 0, 2))
-        stream = Stream(dataset, "train", ["joint"], 8, rank=team.rank, world=2)
-        loader = Recorded(Loader(stream, CPU, mine.views()), torch.float32)
-        train(mine, recipe, loader, team=team)
-        return {int(donor) // 4 for batch in loader.passed for donor in batch.extras["mixed_donor"]}
-
-    assert on_threads(2, work) == [{0, 1}, {0, 1}]  # donors of both slices
-    states = [dict(method.named_parameters()) for method in methods]
-    assert all(torch.equal(x, states[1][name]) for name, x in states[0].items())
-    assert torch.equal(*(method.state_dict()["moco.queue"] for method in methods))
 
 
 @pytest.mark.parametrize("method", ["aimclr", "skelemixclr", "skeattnclr"])
