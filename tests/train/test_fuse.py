@@ -121,7 +121,11 @@ def test_the_papers_figure_stands_beside(written: list[Path]) -> None:
     assert found["reported"]["top1"] == 83.8  # AimCLR, 3 streams, NTU-60 xview (its table 2)
     assert found["reported"]["source"] == "AimCLR, table 2"
     text = run(written).stdout
-    assert "top1 of 3s reported 83.8 % (AimCLR, table 2)" in text
+    assert (
+        "top1 of 3s reported 83.8 % (AimCLR, table 2; whether this dataset has the paper's clips is not known; "
+        in text
+    )
+    assert "fused here with 0.6:0.6:0.4 of AimCLR and MsMCLR, papers" in text
     assert "* 0.6:0.6:0.4" in text
     again = json.loads(read_scores(written[0].parent / "fused" / "scores.parquet").about["held_against"])
     assert again["stream"] == "3s"
@@ -324,9 +328,9 @@ def test_clips_that_are_missing_are_told_without_the_dataset(
         write_scores(folder / "scores.parquet", stream(view, seed, published=json.dumps(clips)))
     found = run(written)
     clips_reported = "on all 37,646 + 18,932 clips, which this dataset does not have"
-    assert f"top1 of 3s reported 83.8 % (AimCLR, table 2; {clips_reported})" in found.stdout
+    assert f"top1 of 3s reported 83.8 % (AimCLR, table 2; {clips_reported}; fused here with" in found.stdout
     page = (written[0].parent / "fused" / "report.html").read_text()
-    assert "It trains on 37646 and tests on 18932 clips, which this dataset does not have." in page
+    assert f"AimCLR, table 2; {clips_reported}; fused here with" in page
 
 
 def test_what_cannot_be_fused_is_one_line(written: list[Path], tmp_path: Path) -> None:

@@ -49,7 +49,13 @@ FINETUNE = {  # Chen et al. 2022, "Finetune" and "Semi-Supervised Evaluation Pro
         epochs=150, lr=0.1, weight_decay=1e-4, milestones=[80], warmup=0, modes="eval"
     ),
     "finetune-actclr": dict(epochs=80, lr=0.1, weight_decay=1e-4, milestones=[29, 49], warmup=0, modes="train"),
-    "finetune-skeattnclr": dict(epochs=150, lr=0.01, weight_decay=0, milestones=[60, 100], warmup=0, modes="eval"),
+    "finetune-skeattnclr": dict(  # Hua et al. 2023, section 4.2 and table 11; ReduceLROnPlateau's defaults
+        **dict(epochs=150, lr=0.05, weight_decay=1e-4, milestones=[], warmup=0, modes="train", nesterov=False),
+        **dict(schedule="plateau", factor=0.1, patience=10, threshold=1e-4, cooldown=0, min_lr=0.0),
+    ),
+    "finetune-skeattnclr-released": dict(
+        epochs=150, lr=0.01, weight_decay=0, milestones=[60, 100], warmup=0, modes="eval"
+    ),
 }
 LINEAR = {  # epochs, batch size, rate and milestones of the papers' linear evaluation
     "linear": (100, 128, 3.0, [80]),
