@@ -13,6 +13,7 @@ __all__ = [
     "hard_negative_logits",
     "info_nce",
     "info_nce_hard_negative",
+    "mean_similarities",
     "nearest_mining",
     "positive_first",
     "similarity_mining",
@@ -67,6 +68,12 @@ def info_nce_hard_negative(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, t
     VII; Hua et al. leave it open (divergence `skeattnclr-hard-negative`).
     """
     return positive_first(*hard_negative_logits(q, k, queue, other, temperature))
+
+
+@torch.no_grad()
+def mean_similarities(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return the mean cosine of the positives and that of the queue, of `contrastive_logits` [N, 1 + K]."""
+    return logits[:, 0].mean() * temperature, logits[:, 1:].mean() * temperature
 
 
 def similarity_mining(

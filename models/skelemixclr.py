@@ -12,7 +12,7 @@ from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
 from skelpipe.loader.view_recipes import On
 from skelpipe.models.encoders import Encoder
-from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first
+from skelpipe.models.losses import contrastive_logits, hard_negative_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
@@ -95,11 +95,27 @@ class SkeleMixCLR(Method):
         loss = info + self.weight * mix
         self.moco.enqueue(k)
         logs = {"loss": loss, "info": info, "mix": mix, "top1": (logits.argmax(dim=1) == 0).float().mean()}
-        logs = {name: value.detach() for name, value in logs.items()}
+        logs = {name: value.detach() for name, value in (logs | self._similarities(named)).items()}
         return Step(loss, q.detach(), k, logs={**logs, "std": spread(q.detach())}, logits=Logits(named))
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
+
+    @torch.no_grad()
+    def _similarities(self, logits: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the mean cosines of easy and hard pairs (fig. 4), those of mixtures as their mean.
+
+        Of the query with its key and with the queue; of p (pasted) and g (host) with their keys, and of p with g.
+        """
+        key, queue = mean_similarities(logits["query"], self.temperature)
+        found: dict[str, list[Tensor]] = {}
+        for part in ("pasted", "host"):
+            for near, hard in (logits[name] for name in logits if name.endswith(f"_{part}")):
+                found.setdefault(f"similar_{part}", []).append(near[:, 0].mean() * self.temperature)
+                if hard is not None:
+                    found.setdefault("similar_parts", []).append(hard.mean() * self.temperature)
+        means = {name: torch.stack(values).mean() for name, values in found.items()}
+        return {"similar_key": key, "similar_queue": queue, **means}
 
     def _mixed_loss(self, logits: Mapping[str, Any], name: str) -> Tensor:
         """Return (L_p + L_g) / 2 of one mixture (eq. 6)."""

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from skelpipe.loader.mixing_views import pair
-from skelpipe.models.losses import contrastive_logits, positive_first
+from skelpipe.models.losses import contrastive_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
@@ -41,14 +41,15 @@ class SkeletonCLR(Method):
         logits = contrastive_logits(q, k, self.moco.queue.clone(), self.temperature)  # [N, 1 + K]
         loss = positive_first(logits)
         self.moco.enqueue(k)
-        return Step(
-            loss, embeddings=q.detach(), keys=k, logs=_logs(loss, logits, q), logits=Logits({"query": logits})
-        )
+        logs = _logs(loss, logits, q, self.temperature)
+        return Step(loss, embeddings=q.detach(), keys=k, logs=logs, logits=Logits({"query": logits}))
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
 
 
-def _logs(loss: Tensor, logits: Tensor, q: Tensor) -> dict[str, Tensor]:
+def _logs(loss: Tensor, logits: Tensor, q: Tensor, temperature: float) -> dict[str, Tensor]:
     top1 = (logits.argmax(dim=1) == 0).float().mean()  # how often the positive is nearer than the whole queue
-    return {"loss": loss.detach(), "top1": top1, "std": spread(q.detach())}
+    key, queue = mean_similarities(logits.detach(), temperature)
+    similar = {"similar_key": key, "similar_queue": queue}  # Chen et al. 2022, fig. 4
+    return {"loss": loss.detach(), "top1": top1, "std": spread(q.detach()), **similar}

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,8 +80,10 @@ def loss_of(rows: Tensor, keys: Tensor, queue: Tensor, other: Tensor | None, t: 
     return sum(losses) / len(losses)
 
 
-def naive(moco: MoCo, batch: Clips, names: list[str], weight: float, average: bool) -> tuple[Tensor, Tensor]:
-    """Return loss and keys of a step; updates the key network."""
+def naive(
+    moco: MoCo, batch: Clips, names: list[str], weight: float, average: bool, cosines: dict[str, float]
+) -> tuple[Tensor, Tensor]:
+    """Return loss and keys of a step; updates the key network, and the mean cosines of pairs by name."""
     q = F.normalize(moco.head(moco.encoder(batch.views["query"])), dim=1)
     with torch.no_grad():
         for query, key in ((moco.encoder, moco.key_encoder), (moco.head, moco.key_head)):
@@ -88,6 +91,8 @@ def naive(moco: MoCo, batch: Clips, names: list[str], weight: float, average: bo
                 theta_k.copy_(0.9 * theta_k + 0.1 * theta_q)
         k = F.normalize(moco.key_head(moco.key_encoder(batch.views["key"])), dim=1)
     loss = loss_of(q, k, moco.queue, None, 0.2)
+    cosines["similar_key"] = float((q * k).sum(1).mean().detach())
+    cosines["similar_queue"] = float((q @ moco.queue.T).mean().detach())
     for name in names:
         mask, donor = batch.extras[f"{name}_mask"], batch.extras[f"{name}_donor"].tolist()
         maps = moco.encoder.features(batch.views[name])
@@ -101,6 +106,9 @@ def naive(moco: MoCo, batch: Clips, names: list[str], weight: float, average: bo
         pasted = loss_of(p, torch.stack([k[j] for j in donor]), moco.queue, g.detach(), 0.2)
         host = loss_of(g, k, moco.queue, p.detach(), 0.2)
         loss = loss + weight * (pasted + host) / 2 / (len(names) if average else 1)
+        for what, pairs in {"pasted": (p, [k[j] for j in donor]), "host": (g, k), "parts": (p, g)}.items():
+            cosine = sum(float((a @ b).detach()) for a, b in zip(*pairs, strict=True)) / len(k)
+            cosines[f"similar_{what}"] += cosine / len(names)
     return loss, k
 
 
@@ -113,7 +121,8 @@ def test_step_is_the_papers_equations(variant: str, repeats: int, n: int) -> Non
     names = ["mixed"] if repeats == 1 else ["mixed1", "mixed2", "mixed3"]
     assert set(batch.views) == {"query", "key", *names}
     before = copy.deepcopy(built.moco)
-    expected, k = naive(before, batch, names, 0.7, variant == "released")
+    cosines: dict[str, float] = defaultdict(float)
+    expected, k = naive(before, batch, names, 0.7, variant == "released", cosines)
 
     step = built(batch)
     torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=0)
@@ -121,7 +130,9 @@ def test_step_is_the_papers_equations(variant: str, repeats: int, n: int) -> Non
     assert torch.equal(built.moco.queue[:n], step.keys)
     assert torch.equal(built.moco.queue[n:], before.queue[n:])
     assert not step.embeddings.requires_grad
-    assert set(step.logs) == {"loss", "info", "mix", "top1", "std"}
+    similar = {name: float(value) for name, value in step.logs.items() if name.startswith("similar_")}
+    assert similar == pytest.approx(dict(cosines), abs=1e-9)
+    assert set(step.logs) == {"loss", "info", "mix", "top1", "std", *similar}
     assert all(not value.requires_grad and value.ndim == 0 for value in step.logs.values())
     assert float(step.logs["info"] + 0.7 * step.logs["mix"]) == pytest.approx(float(step.loss.detach()))
 

@@ -68,7 +68,9 @@ def test_step_follows_the_order_of_the_method() -> None:
     assert torch.equal(built.moco.queue[:5], step.keys)
     assert torch.equal(built.moco.queue[5:], before.queue[5:])
     assert not step.embeddings.requires_grad
-    assert set(step.logs) == {"loss", "top1", "std"}
+    assert set(step.logs) == {"loss", "top1", "std", "similar_key", "similar_queue"}
+    assert float(step.logs["similar_key"]) == pytest.approx(float((q * k).sum(1).mean()), abs=1e-5)
+    assert float(step.logs["similar_queue"]) == pytest.approx(float((q @ before.queue.T).mean()), abs=1e-5)
     assert all(not value.requires_grad and value.ndim == 0 for value in step.logs.values())
     assert float(step.logs["top1"]) == float((similar.argmax(1) == 0).float().mean())
     assert float(step.logs["std"]) == pytest.approx(float(spread(q.detach())), abs=1e-5)

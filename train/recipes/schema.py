@@ -119,7 +119,7 @@ class FinetuneRecipe:
     `init` is for the new linear layer. With an `encoder` section that network is trained from scratch, and `init`
     is for all of it. `views` changes what `augment` names (see `augment.op_lists`). `modes` eval keeps the encoder
     in evaluation mode (divergence `finetune-eval-mode`). With `balanced` an epoch has all classes equally often
-    (see `skelpipe.loader.sampling`). The defaults are those of SkeleMixCLR (Chen et al. 2022, "Finetune Protocol").
+    (see `skelpipe.loader.sampling`). The defaults are SkeleMixCLR's (Chen et al. 2022, "Finetune Protocol").
     """
 
     kind: ClassVar[str] = "finetuning"
