@@ -39,6 +39,8 @@ from skelpipe.train.running.script_options import (
     features_option,
     network_options,
     overwrite_option,
+    region_of_option,
+    region_option,
     save_features_option,
 )
 
@@ -155,6 +157,8 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @dataset_script("python train/knn.py --shards data/ntu60-xsub --baseline random")
 @network_options(earlier_names=True)
 @features_option(None)
+@region_option
+@region_of_option
 @click.option(
     "--k",
     "ks",

@@ -42,6 +42,8 @@ from skelpipe.train.running.script_options import (
     features_option,
     network_options,
     overwrite_option,
+    region_of_option,
+    region_option,
     save_features_option,
     set_option,
     training_options,
@@ -192,6 +194,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
 @training_options
 @balanced_option
 @features_option("h")
+@region_option
+@region_of_option
 @click.option("--augment", is_flag=True, help="Crop and shear training clips afresh every epoch: slow.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/linear-DATASET-VIEW-NAME].")
 @overwrite_option

@@ -55,6 +55,7 @@ class Evaluation:
             "split": subset,
             "view": self.network.view,
             "features": self.network.features,
+            **({"region": self.network.region} if self.network.region else {}),
         }
 
     def open_folder(self, suffix: str = "", also: Sequence[str] = ()) -> Path:

@@ -1,7 +1,7 @@
 """What is evaluated: a checkpoint, a released checkpoint, a random network or raw coordinates."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.models.settings import nested
 from skelpipe.train.evaluation.classifier_file import load_classifier, read_origin
 from skelpipe.train.evaluation.embedding import frozen
+from skelpipe.train.evaluation.region import region_features
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 from skelpipe.train.running.networks import (
@@ -46,7 +47,8 @@ class EvaluatedNetwork:
     `recipe` is there only where that recipe alone trained the network: the papers' figures then apply. `method` is
     the method where it is known, also of random networks and released checkpoints; `trained_on` is the dataset
     (`ntu60-xsub`) where a checkpoint names it; `architecture` is the section from which `build_encoder` makes the
-    encoder.
+    encoder. `region` is the region of the clips that the features are of, where it is not the whole: see
+    `skelpipe.train.evaluation.region`.
     """
 
     embedder: nn.Module
@@ -59,6 +61,7 @@ class EvaluatedNetwork:
     method: str | None = None
     trained_on: str | None = None
     architecture: Mapping[str, Any] | None = None
+    region: str | None = None
 
     def pretraining(self) -> dict[str, Any]:
         """Return what an evaluation's recipe.yaml says of pre-training; nothing where there was none."""
@@ -70,7 +73,8 @@ class NetworkOptions:
     """Which network is evaluated; each field is an option of the scripts.
 
     `network` and `network_settings` are the recipe of a random network and values that override it. `features`
-    None means z, or h where a checkpoint has no projection head.
+    None means z, or h where a checkpoint has no projection head. With a `region` the features are those of an
+    ActCLR run's actionlets, or of the rest, and `region_of` says how they are cut out: see `region_features`.
     """
 
     checkpoint: str | None = None
@@ -80,6 +84,8 @@ class NetworkOptions:
     view: str | None = None
     features: str | None = None
     seed: int = 0
+    region: str | None = None
+    region_of: str = "features"
 
 
 def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str], None]) -> EvaluatedNetwork:
@@ -92,6 +98,8 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
     checkpoint, baseline, view, features = options.checkpoint, options.baseline, options.view, options.features
     if options.network_settings and baseline != "random":
         raise UsageError("--network-set changes the recipe of a random network: it needs --baseline random")
+    if options.region is not None and (baseline is not None or checkpoint is None):
+        raise UsageError("--region needs the trained networks of an actclr run: name it with --checkpoint alone")
     if baseline == "raw":
         if checkpoint or options.network:
             raise UsageError("--baseline raw evaluates coordinates: it takes neither --checkpoint nor --network")
@@ -115,6 +123,8 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
         recipe = with_overrides(provenance.pretraining, options.network_settings, by="--network-set")
         return _random(recipe, dataset, view or provenance.views[0], features or "z", options.seed)
     labelled = read_origin(path) is not None
+    if options.region is not None and (released is not None or labelled):
+        raise UsageError(f"{path}: --region needs a run of actclr or one of its checkpoints")
     if features is None and (labelled or (released is not None and released.branch().head is None)):
         say(f"{path} has no projection head: its pooled features h are evaluated")
         features = "h"
@@ -123,7 +133,8 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
         return _released(released, dataset, view or default_view(released, say), features)
     if labelled:
         return _labelled(path, dataset, view, features)
-    return _pretrained(path, dataset, view, features)
+    network = _pretrained(path, dataset, view, features)
+    return network if options.region is None else _of_region(network, path, checkpoint, dataset, options)
 
 
 def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, seed: int) -> EvaluatedNetwork:
@@ -202,6 +213,24 @@ def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -
         trained_on=provenance.clips.dataset,
         architecture=nested(recipe.encoder),
     )
+
+
+def _of_region(
+    network: EvaluatedNetwork, path: Path, source: str, dataset: Dataset, options: NetworkOptions
+) -> EvaluatedNetwork:
+    """Return a network whose features are those of a region of the clips."""
+    assert options.region is not None
+    found = region_features(
+        source,
+        read_provenance(path)[0],
+        dataset,
+        network.view,
+        region=options.region,
+        of=options.region_of,
+        head=network.features == "z",
+    )
+    region = f"{options.region}, of {options.region_of}"
+    return replace(network, embedder=found, region=region, name=f"{network.name}, {region}", architecture=None)
 
 
 def _width(encoder: nn.Module, dataset: Dataset) -> int:

@@ -29,10 +29,12 @@ PUBLISHED = "published"  # key in the metadata of scores: what `facts_of` return
 def reference(dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels: float = 1.0) -> Reference | None:
     """Return what an evaluation is compared with, or None if the papers have no rows of the network's recipe.
 
+    They have no figures of features of a region.
+
     `protocol` is one of `tables.PROTOCOLS`, `labels` the share of the training labels. If the network was
     pre-trained on another dataset, it is compared with figures for transfer from that dataset.
     """
-    if network.recipe is None:
+    if network.recipe is None or network.region is not None:
         return None
     where = {"dataset": dataset_name(dataset), "stream": network.view, "trained_on": network.trained_on}
     return Reference.of_recipe(network.recipe, protocol, **where, labels=labels)

@@ -31,6 +31,8 @@ __all__ = [
     "network_options",
     "overwrite_option",
     "own_view_option",
+    "region_of_option",
+    "region_option",
     "run_options",
     "save_features_option",
     "set_option",
@@ -50,6 +52,18 @@ own_view_option = click.option(
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation in that folder.")
 balanced_option = click.option(
     "--balanced", is_flag=True, help="Draw all classes equally often in every epoch, however many clips they have."
+)
+region_option = click.option(
+    "--region",
+    type=click.Choice(["actionlet", "non-actionlet"]),
+    help="Features of the actionlet alone, or of the rest, by the key network of an ActCLR run.",
+)
+region_of_option = click.option(
+    "--region-of",
+    type=click.Choice(["features", "clips"]),
+    default="features",
+    show_default=True,
+    help="Whether --region cuts the feature map, or the clips, which are the static anchor elsewhere.",
 )
 save_features_option = click.option(
     "--save-features", is_flag=True, help="Write the features of both subsets there as well, as Parquet."
