@@ -1,10 +1,11 @@
 """ActCLR: the moving part of a clip, its actionlet, is augmented and pooled in its own way (Lin et al. 2023)."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import to_frames
@@ -26,10 +27,21 @@ from skelpipe.skeleton import Layout
 __all__ = ["ActCLR"]
 
 
+def _each_once(kinds: list[str]) -> list[str]:
+    if len(set(kinds)) < len(kinds):
+        raise ValueError("a list of act, adain and non, each at most once")
+    return kinds
+
+
+Transformations = Annotated[list[Literal["act", "adain", "non"]], AfterValidator(_each_once)]
+Area = Literal["non-actionlet", "actionlet", "full"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActCLRSettings:
     """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`).
 
+    `transformations` to `anchor` are the paper's ablations and matter to variant "paper" alone, see `ActCLR`;
     `state` and `mixed_keys` matter to variant "released" alone, see `ReleasedState`.
     """
 
@@ -46,6 +58,11 @@ class ActCLRSettings:
     nearest: Count = 8192
     parts: Bounds = field(default_factory=lambda: [2, 3])
     blocks: Bounds = field(default_factory=lambda: [3, 5])
+    transformations: Transformations = field(default_factory=lambda: ["act", "adain", "non"])
+    noise_area: Area = "non-actionlet"
+    mix_area: Area = "non-actionlet"
+    safp: Literal["offline", "online", "both", "none"] = "offline"
+    anchor: Literal["mean-clip", "mean-batch", "zero"] = "mean-clip"
     state: Literal["2023-12", "head"] = "2023-12"
     mixed_keys: Literal["auto", "channels", "clips"] = "auto"
 
@@ -76,6 +93,12 @@ class ActCLR(Method):
     first stage and starts from an AimCLR model: `moco_epochs` is 0, as in recipe `actclr-released` (divergence
     `actclr-training`).
 
+    Ablations of the paper: `transformations` are those of T_act, Skeleton AdaIN and T_non that there are (table 8,
+    see `mixing_views.actclr`), `noise_area` and `mix_area` where Random Noise and Skeleton Mix of T_non act (table
+    7), `safp` which stream is pooled over its actionlet (table 9), and `anchor` what clips are compared with: the
+    mean training clip, the mean of the clips at hand (of a process's share of the batch), or zeros (divergence
+    `actclr-other-anchors`).
+
     The anchor and the clips to augment are embedded in evaluation mode, so that they change no running statistics
     and there is no dropout.
     """
@@ -98,7 +121,7 @@ class ActCLR(Method):
         self.moco_epochs: int = settings.moco_epochs
         self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)
         self.regions = settings.regions(parts.layout, parts.recipe.variant)
-        self.mask = settings.mask
+        self.mask, self.safp, self.anchor_kind = settings.mask, settings.safp, settings.anchor
         pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
@@ -108,6 +131,9 @@ class ActCLR(Method):
         given["chains"] = parts.view_chain
         if self.released:
             given |= {"state": settings.state, "begins": self.moco_epochs}
+        else:
+            given |= {"noise_area": settings.noise_area, "mix_area": settings.mix_area}
+            given["transformations"] = settings.transformations
         recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
         self._actionlet_views: ViewRecipes = released_views(recipe) if self.released else recipe
 
@@ -123,7 +149,8 @@ class ActCLR(Method):
 
     def advance(self, progress: Progress) -> None:
         """Choose the stage by the epoch. Raises UsageError where the run needs an anchor and there is none."""
-        if not self.released and self.anchor is None and progress.epochs > self.moco_epochs:
+        missing = self.anchor is None and self.anchor_kind == "mean-clip"
+        if not self.released and missing and progress.epochs > self.moco_epochs:
             raise UsageError(
                 "actclr compares clips with the static anchor, the dataset's mean training clip, and was built "
                 "without a dataset; give one, or end the run within actclr.moco_epochs"
@@ -144,7 +171,17 @@ class ActCLR(Method):
     def actionlet(self, clips: Tensor) -> Tensor:
         """Return the actionlets [N,T',V,M] in 0..1 of clips [N,C,T,V,M], by the present key network."""
         encoder = cast(Encoder, self.moco.key_encoder)
-        return self.regions.of_clips(encoder, self.moco.key_head, clips, self._static()[0])
+        return self.regions.of_clips(encoder, self.moco.key_head, clips, self.static(clips)[0])
+
+    def static(self, clips: Tensor) -> Tensor:
+        """Return the static anchor [1,C,T,V,M] that clips [N,C,T,V,M] are compared with."""
+        if self.anchor_kind == "zero":
+            return torch.zeros_like(clips[:1])
+        if self.anchor_kind == "mean-batch":
+            return clips.mean(0, keepdim=True)
+        if self.anchor is None:
+            raise UsageError("actclr was built without a dataset: there is no static anchor to find actionlets by")
+        return self.anchor[None].to(clips.dtype)
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head
@@ -162,7 +199,7 @@ class ActCLR(Method):
 
     def _mine(self, batch: ViewBatch) -> Step:
         """Take a step of the paper's second stage (eq. 9)."""
-        q = self.moco.query(batch.views["query"])
+        q = self._query(batch)
         self.moco.update_key()
         k, mask = self._key(batch.views["key"], batch.extras.get("key_mask"))
         loss = similarity_mining(
@@ -171,23 +208,34 @@ class ActCLR(Method):
         self.moco.enqueue(k)
         return Step(loss, embeddings=q.detach(), keys=k, logs={**_logs(loss, q), "actionlet": mask.mean()})
 
+    def _query(self, batch: ViewBatch) -> Tensor:
+        """Return queries [N,dim], pooled over the clips' actionlets where `safp` is of the online stream."""
+        clips = batch.views["query"]
+        if self.safp not in ("online", "both"):
+            return self.moco.query(clips)
+        features = cast(Encoder, self.moco.encoder).features(clips)
+        mask = to_frames(batch.extras["query_mask"].movedim(3, 1), features.shape[2])
+        return self.moco.project(_pooled(features, mask))
+
     @torch.no_grad()
     def _key(self, clips: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return keys [N,dim], pooled over the clips' actionlets (eq. 8), and the actionlets [N,M,T',V].
+        """Return keys [N,dim], pooled over the clips' actionlets (eq. 8, unless `safp` has it otherwise), and the
+        actionlets [N,M,T',V].
 
         `mask` [N,T,V,M] is the actionlet of the original clip, carried to the key's; without it the actionlet is
         that of the key's own feature map.
         """
         if mask is None:
             with evaluation_mode(self.moco.key_encoder):
-                anchor = self._embed(self._key_map(self._static()), clips.shape[4])
+                anchor = self._embed(self._key_map(self.static(clips)), clips.shape[4])
             features = self._key_map(clips)
             mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor)
         else:
             features = self._key_map(clips)
             mask = to_frames(mask.movedim(3, 1), features.shape[2])
-        h = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
-        return self.moco.key_project(h), mask
+        if self.safp in ("offline", "both"):
+            return self.moco.key_project(_pooled(features, mask)), mask
+        return self.moco.key_project(cast(Encoder, self.moco.key_encoder).pool(features, clips.shape[4])), mask
 
     def _key_map(self, clips: Tensor) -> Tensor:
         return cast(Encoder, self.moco.key_encoder).features(clips)
@@ -198,11 +246,6 @@ class ActCLR(Method):
             embedding: Tensor = self.moco.key_head(cast(Encoder, self.moco.key_encoder).pool(features, bodies))
         return embedding
 
-    def _static(self) -> Tensor:
-        if self.anchor is None:
-            raise UsageError("actclr was built without a dataset: there is no static anchor to find actionlets by")
-        return self.anchor[None]
-
     @torch.no_grad()
     def _start_released_stage(self) -> None:
         """Start the released second stage: the key network becomes the query's copy, the queue is drawn again."""
@@ -210,6 +253,11 @@ class ActCLR(Method):
         self.moco.key_head.load_state_dict(self.moco.head.state_dict())
         self.moco.queue.copy_(F.normalize(torch.randn_like(self.moco.queue), dim=1))
         self.moco.pointer.zero_()
+
+
+def _pooled(features: Tensor, mask: Tensor) -> Tensor:
+    """Return h [N,D]: the feature map [N*M,D,T',V] over the actionlet [N,M,T',V], the mean over bodies (eq. 8)."""
+    return safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
 
 
 def _anchor(parts: Parts, least: int) -> Tensor | None:

@@ -3,7 +3,7 @@
 Each function returns what `Loader` takes. Methods without mixing need no more than `chain` for each view.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
@@ -97,6 +97,9 @@ def actclr(
     blocks: Bounds = (3, 5),
     chains: ViewChains | None = None,
     mask: str = "carried",
+    transformations: Collection[str] = ("act", "adain", "non"),
+    noise_area: str = "non-actionlet",
+    mix_area: str = "non-actionlet",
 ) -> Views:
     """Return `query`, made by MATS, `key`, and the views they are made from.
 
@@ -104,6 +107,9 @@ def actclr(
     Skeleton Mix). With mask="carried" the actionlet is that of the clip as read, and `query` and `key` have it,
     each as their crops and flips moved it, as the extra `mask`; with "recomputed" `query` has that of `act`, and
     `key` none. `view` is the view that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
+    Ablations: of the `transformations`, "act" are the eight, "adain" is Skeleton AdaIN, "non" noise and Skeleton
+    Mix; without any, query and key are the clip as read (divergence `actclr-without-t`). Noise and mix act in the
+    "non-actionlet", in the "actionlet" or in the "full" area.
 
     `released`, in one `state` or the other (see `SkeletonAdaIN`): the query joins `act` and `non`, which are drawn
     independently. Further views are `plain` (normal), `styled` (then Skeleton AdaIN), `blended` (then Skeleton
@@ -114,15 +120,17 @@ def actclr(
     of = named(layout, variant) if chains is None else chains
     if variant == "paper":
         adain = SkeletonAdaIN(layout, view)
-        act = of("act", "actclr-actionlet")
-        return {
-            "spread": act,
-            "act": On("spread", adain),
-            "noisy": On("act", of("non", "actclr-noise", first=len(act))),
-            "non": On("noisy", SkeletonMix(layout, parts, blocks)),
-            "query": Mats("act", "non", actionlet, mask),
-            "key": Marked(of("key", "normal"), actionlet) if mask == "carried" else of("key", "normal"),
-        }
+        act, key = of("act", "actclr-actionlet"), of("key", "normal") if transformations else None
+        noise, mix = of("non", "actclr-noise", first=len(act)), SkeletonMix(layout, parts, blocks)
+        steps: Views = {"spread": act if "act" in transformations else None}
+        if "adain" in transformations:
+            steps["act"] = On("spread", adain)
+        last = next(reversed(steps))
+        if "non" in transformations:
+            steps |= _stronger(last, (noise, noise_area), (mix, mix_area), actionlet, mask)
+        else:
+            steps["query"] = Mats(last, last, actionlet, mask)
+        return {**steps, "key": Marked(key, actionlet) if mask == "carried" else key}
     thinned = partial(of, curriculum=True, begins=begins)
     style = SkeletonAdaIN(layout, view, state, begins=begins)
     shrinking = SkeletonMix(layout, parts, blocks, curriculum=True, begins=begins)
@@ -138,3 +146,27 @@ def actclr(
         "mixed": On("styled" if changed else "plain", SkeletonMix(layout, parts, blocks, taken=True)),
         "key": thinned("key", "actclr-normal"),
     }
+
+
+def _stronger(
+    base: str,
+    noise: tuple[Augmentation, str],
+    mix: tuple[Augmentation, str],
+    actionlet: Callable[[Tensor], Tensor],
+    mask: str,
+) -> Views:
+    """Return `noisy`, `non` and `query`: the view `base` with noise, then with a mix, each in its area."""
+    inside, outside = _changed(base, base, "noisy", noise[1])
+    views: Views = {"noisy": On(base, noise[0])}
+    seen = base if mask == "recomputed" else None
+    if mix[1] == "full" and inside != outside:  # a donor, too, has its noise in its area alone
+        views["joined"] = Mats(inside, outside, actionlet, mask, sees=seen)
+        inside = outside = "joined"
+    views["non"] = On(inside if mix[1] == "actionlet" else outside, mix[0])
+    inside, outside = _changed(inside, outside, "non", mix[1])
+    return {**views, "query": Mats(inside, outside, actionlet, mask, sees=seen)}
+
+
+def _changed(inside: str, outside: str, changed: str, area: str) -> tuple[str, str]:
+    """Return the views inside and outside the actionlet, with the view `changed` in an area."""
+    return inside if area == "non-actionlet" else changed, outside if area == "actionlet" else changed

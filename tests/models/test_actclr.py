@@ -158,6 +158,77 @@ def test_the_step_of_the_second_stage(mask_of: str) -> None:
     assert all(parameter.grad is None for parameter in keys)
 
 
+@pytest.mark.parametrize("stream", ["none", "offline", "online", "both"])
+def test_the_streams_that_are_pooled_over_actionlets(stream: str) -> None:
+    section = {**RECIPE["actclr"], "safp": stream}
+    encoder = {**RECIPE["encoder"], "dropout": 0.0}
+    built = shaken(method(actclr=section, encoder=encoder)).double()
+    batch = clips(3)
+    batch.views = {name: view.double() for name, view in batch.views.items()}
+    batch.extras = {f"{name}_mask": (torch.rand(3, FRAMES, 25, 2) > 0.6).double() for name in ("query", "key")}
+    before = copy.deepcopy(built.moco)
+    before.update_key()
+
+    def embedded_by(encoder: Any, head: nn.Module, name: str, over_actionlet: bool) -> Tensor:
+        maps = encoder.features(batch.views[name])
+        weights = torch.ones(len(maps), *maps.shape[2:], dtype=torch.float64)
+        least = 0.0
+        if over_actionlet:
+            at = batch.extras[f"{name}_mask"].float().movedim(3, 1).flatten(0, 1)
+            weights, least = resized(at, maps.shape[2]).double(), 1e-5
+        pooled = torch.stack([
+            sum(m[:, t, v] * w[t, v] for t in range(m.shape[1]) for v in range(25)) / (w.sum() + least)
+            for m, w in zip(maps, weights, strict=True)
+        ])  # fmt: skip
+        return F.normalize(head(pooled.view(3, 2, -1).mean(1)), dim=1)
+
+    q = embedded_by(before.encoder, before.head, "query", stream in ("online", "both"))
+    k = embedded_by(before.key_encoder, before.key_head, "key", stream in ("offline", "both")).detach()
+    p_k, log_q = (k @ before.queue.T / 0.04).softmax(1), (q @ before.queue.T / 0.1).log_softmax(1)
+    expected = -(p_k * log_q).sum(1).mean()
+    step = built(batch)
+    assert float(step.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-7)
+    wanted = torch.autograd.grad(expected, before.encoder.blocks[0].temporal.weight)[0]
+    step.loss.backward()
+    assert torch.allclose(built.moco.encoder.blocks[0].temporal.weight.grad, wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_clips_are_compared_with_other_anchors() -> None:
+    joints = torch.randn(4, 3, FRAMES, 25, 2)
+    masks = {}
+    for kind, same in (
+        ("zero", torch.zeros_like(joints[0])),
+        ("mean-batch", joints.mean(0)),
+        ("mean-clip", anchor()),
+    ):
+        built = shaken(method(actclr={**RECIPE["actclr"], "anchor": kind}))
+        torch.manual_seed(0)
+        other = build_method(RECIPE, KINECT, anchor=lambda clip=same: clip)
+        assert isinstance(other, ActCLR)
+        other.load_state_dict(built.state_dict())
+        masks[kind] = built.actionlet(joints)
+        assert torch.equal(masks[kind], other.actionlet(joints))
+    assert not torch.equal(masks["zero"], masks["mean-batch"])
+    assert not torch.equal(masks["mean-clip"], masks["mean-batch"])
+    without = build_method({**RECIPE, "actclr": {**RECIPE["actclr"], "anchor": "mean-batch"}}, KINECT)
+    without.advance(Progress(2, 4, 0, 3))  # these anchors need no dataset
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"transformations": ["act", "act"]}, r"actclr\.transformations must be a list of act, adain and non"),
+        ({"transformations": ["mix"]}, r"actclr\.transformations is 'mix'; known: act, adain, non"),
+        ({"noise_area": "body"}, r"actclr\.noise_area is 'body'; known: non-actionlet, actionlet, full"),
+        ({"safp": "all"}, r"actclr\.safp is 'all'; known: offline, online, both, none"),
+        ({"anchor": "mean"}, r"actclr\.anchor is 'mean'; .*mean-clip, mean-batch, zero"),
+    ],
+)
+def test_settings_that_do_not_fit(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        method(actclr={**RECIPE["actclr"], **section})
+
+
 def test_the_first_stage_is_skeletonclrs() -> None:
     built, batch = method(epoch=0), clips()
     recipe = {key: value for key, value in RECIPE.items() if key != "actclr"} | {"method": "skeletonclr"}

@@ -97,6 +97,55 @@ def test_actclr_with_the_actionlet_of_the_augmented_clip(memory_dataset: Any) ->
     assert "key_mask" not in batch.extras
 
 
+@pytest.mark.parametrize("mask", ["carried", "recomputed"])
+@pytest.mark.parametrize(
+    ("kinds", "made"), [([], "clip"), (["act"], "spread"), (["act", "adain"], "act"), (["adain"], "act")]
+)
+def test_actclr_without_some_transformations(memory_dataset: Any, kinds: list[str], made: str, mask: str) -> None:
+    dataset = memory_dataset([5], shape=(3, 24, 25, 2))
+    recipe = mixing_views.actclr(KINECT, "bone", moving, transformations=kinds, mask=mask)
+    (batch,) = batches(dataset, recipe, "bone")
+    clip = views.derive(torch.from_numpy(dataset.clips["joint"][batch.index.numpy()]), "bone", KINECT)
+    assert torch.equal(batch.query, clip if made == "clip" else batch.views[made])
+    assert torch.equal(batch.key, clip) == (not kinds)
+    assert torch.equal(batch.spread, clip) == ("act" not in kinds)
+    assert ("act" in batch.views) == ("adain" in kinds)
+    if not kinds and mask == "carried":
+        found = to_frames(moving(clip).movedim(3, 1), 24).movedim(1, 3)
+        assert torch.equal(batch.query_mask, found)
+        assert torch.equal(batch.key_mask, found)
+
+
+def test_actclr_with_the_stronger_transformations_alone(memory_dataset: Any) -> None:
+    dataset = memory_dataset([5], shape=(3, 24, 25, 2))
+    (batch,) = batches(dataset, mixing_views.actclr(KINECT, "joint", moving, transformations=["non"]))
+    inside = (batch.query_mask == 1)[:, None].expand(batch.query.shape)
+    assert torch.equal(batch.query[inside], batch.spread[inside])
+    assert not torch.equal(batch.query, batch.spread)
+
+
+@pytest.mark.parametrize("mix", ["non-actionlet", "actionlet", "full"])
+@pytest.mark.parametrize("noise", ["non-actionlet", "actionlet", "full"])
+def test_noise_and_mix_of_actclr_act_in_their_area(memory_dataset: Any, noise: str, mix: str) -> None:
+    dataset = memory_dataset([5], shape=(3, 24, 25, 2))
+    recipe = mixing_views.actclr(KINECT, "joint", moving, noise_area=noise, mix_area=mix)
+    for epoch in range(2):
+        (batch,) = batches(dataset, recipe, epoch=epoch)
+        inside = batch.query_mask[:, None]
+        areas = {"non-actionlet": 1 - inside, "actionlet": inside, "full": torch.ones_like(inside)}
+        noisy = areas[noise] * batch.noisy + (1 - areas[noise]) * batch.act
+        # What is mixed is the clip as it is in that area; the share of the donor is that of the mix.
+        whole = {"full": noisy, "actionlet": batch.act, "non-actionlet": batch.act}[mix]
+        if mix != "full" and noise in (mix, "full"):
+            whole = batch.noisy
+        share = batch.non_mask[:, None, :, :, None]
+        outside = (share == 0).expand(whole.shape)
+        torch.testing.assert_close(batch.non[outside], whole[outside], rtol=0, atol=1e-5)
+        expected = areas[mix] * batch.non + (1 - areas[mix]) * noisy
+        torch.testing.assert_close(batch.query, expected, rtol=0, atol=1e-5)
+        assert float(batch.non_mask.sum()) > 0
+
+
 @pytest.mark.parametrize(("state", "view"), [("2023-12", "motion"), ("head", "joint"), ("head", "bone")])
 def test_actclr_as_released(memory_dataset: Any, state: str, view: str) -> None:
     dataset = memory_dataset([15], shape=(3, 50, 25, 2))
