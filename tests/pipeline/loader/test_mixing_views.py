@@ -131,17 +131,17 @@ def test_noise_and_mix_of_actclr_act_in_their_area(memory_dataset: Any, noise: s
     recipe = mixing_views.actclr(KINECT, "joint", moving, noise_area=noise, mix_area=mix)
     for epoch in range(2):
         (batch,) = batches(dataset, recipe, epoch=epoch)
-        inside = batch.query_mask[:, None]
-        areas = {"non-actionlet": 1 - inside, "actionlet": inside, "full": torch.ones_like(inside)}
-        noisy = areas[noise] * batch.noisy + (1 - areas[noise]) * batch.act
-        # What is mixed is the clip as it is in that area; the share of the donor is that of the mix.
-        whole = {"full": noisy, "actionlet": batch.act, "non-actionlet": batch.act}[mix]
-        if mix != "full" and noise in (mix, "full"):
-            whole = batch.noisy
-        share = batch.non_mask[:, None, :, :, None]
-        outside = (share == 0).expand(whole.shape)
-        torch.testing.assert_close(batch.non[outside], whole[outside], rtol=0, atol=1e-5)
-        expected = areas[mix] * batch.non + (1 - areas[mix]) * noisy
+        share = batch.query_mask[:, None]
+        inside = batch.act if noise == "non-actionlet" else batch.noisy
+        outside = batch.act if noise == "actionlet" else batch.noisy
+        if mix == "full":  # host and donor as they are with their noise
+            inside = outside = share * inside + (1 - share) * outside
+        base = inside if mix == "actionlet" else outside
+        kept = (batch.non_mask == 0)[:, None, :, :, None].expand(base.shape)
+        torch.testing.assert_close(batch.non[kept], base[kept], rtol=0, atol=1e-5)
+        inside = inside if mix == "non-actionlet" else batch.non
+        outside = outside if mix == "actionlet" else batch.non
+        expected = share * inside + (1 - share) * outside
         torch.testing.assert_close(batch.query, expected, rtol=0, atol=1e-5)
         assert float(batch.non_mask.sum()) > 0
 

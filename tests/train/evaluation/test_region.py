@@ -27,7 +27,7 @@ RECIPE: dict[str, Any] = {
     "head": {"hidden": 16, "dim": 8},
     "init": "default",
     "queue": 12,
-    "actclr": {"blocks": [1, 2]},
+    "actclr": {"blocks": [1, 2], "threshold": 0.8},
 }
 ANCHOR = torch.randn(3, FRAMES, 25, 2, generator=torch.Generator().manual_seed(7))
 
@@ -40,6 +40,9 @@ def method() -> ActCLR:
     with torch.no_grad():
         for parameter in built.moco.key_encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+        for _ in range(3):  # running statistics as after training
+            built.moco.key(torch.randn(4, 3, FRAMES, 25, 2))
+            built.moco.query(torch.randn(4, 3, FRAMES, 25, 2))
     return built.eval()
 
 
