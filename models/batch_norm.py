@@ -6,17 +6,31 @@ sums are float64, and faster. In all else the modules are PyTorch's: names, para
 evaluation, other devices and types, compiled graphs.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skelpipe.models.channel_kernels import correlation, moments, scaled, slope
+from skelpipe.models.channel_kernels import (
+    centre,
+    correlation,
+    joined,
+    line,
+    moments,
+    move,
+    scaled,
+    slope,
+    statistics,
+    tangent,
+)
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "Total", "fits", "move_running_statistics", "normalise"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "Total", "fits", "normalise", "tracking_step"]
 
 Total: TypeAlias = Callable[[Tensor], Tensor]  # sums a tensor over all processes, in place
 
@@ -50,42 +64,46 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None) -> Tenso
     variance.
     """
     layer._check_input_dim(x)
-    number = torch.tensor([x.numel() / x.shape[1]], dtype=torch.float64)
-    sums = torch.cat([number, moments(_rows(x.detach())).flatten()])
+    count, sums = x.numel() / x.shape[1], moments(_rows(x), x.shape[1])
     if total is not None:
-        sums = total(sums)
-    mean, square = (sums[1:] / sums[0]).view(2, -1)
-    variance = (square - mean.square()).clamp_(min=0)
-    move_running_statistics(layer, mean, variance * (sums[0] / (sums[0] - 1).clamp(min=1)))
-    inverse = (variance + layer.eps).rsqrt()
-    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, mean, inverse, sums[0], total)
+        count, sums = _of_all(count, sums, total)
+    found = statistics(sums, count, layer.eps)
+    step = tracking_step(layer)
+    if step is not None:
+        for running, new, factor in (
+            (layer.running_mean, found[0], 1.0),
+            (layer.running_var, found[1], count / max(count - 1, 1)),
+        ):
+            move(running.numpy(), new, step, factor)  # type: ignore[union-attr]
+            increment_version(running)
+    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, found, count, total)
     return y
 
 
-@torch.no_grad()
-def move_running_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics to those of a batch, of unbiased variance, as PyTorch does in training."""
+def tracking_step(layer: _BatchNorm) -> float | None:
+    """Count a batch; return the share by which the running statistics move, None where there are none."""
     if not layer.track_running_stats or layer.running_mean is None or layer.running_var is None:
-        return
+        return None
     step = layer.momentum
     if layer.num_batches_tracked is not None:
-        layer.num_batches_tracked.add_(1)
+        with torch.no_grad():
+            layer.num_batches_tracked.add_(1)
         step = 1 / float(layer.num_batches_tracked) if step is None else step
-    for running, new in ((layer.running_mean, mean), (layer.running_var, variance)):
-        running.copy_(running.to(new.dtype).lerp(new, step or 0.0))
+    return step or 0.0
 
 
 def _is_summed_naively(layer: _BatchNorm, x: Tensor) -> bool:
     """Return whether PyTorch would add up x in float32: it does not where the numbers of a channel adjoin."""
     if not layer.training or not fits(layer, x) or not 1 < x.dim() < 5:
         return False
-    return x.numel() > x.shape[1] and x.movedim(1, -1).is_contiguous()
+    last = x.is_contiguous() if x.dim() == 2 else x.permute(0, *range(2, x.dim()), 1).is_contiguous()
+    return last and x.numel() > x.shape[1]
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) * inverse * weight + bias, with gradients through the statistics of all processes.
+    """(x - mean) / deviation * weight + bias, with gradients through the statistics of all processes.
 
-    `mean`, `inverse` (1 / deviation) and `count` are float64.
+    `found` are the `statistics` of the `count` numbers per channel of all processes.
     """
 
     @staticmethod
@@ -94,44 +112,59 @@ class _Normalise(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        mean: Tensor,
-        inverse: Tensor,
-        count: Tensor,
+        found: np.ndarray,
+        count: float,
         total: Total | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, inverse, count)
-        ctx.total = total
-        scale = inverse if weight is None else inverse * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
+        ctx.save_for_backward(x, weight)
+        ctx.found, ctx.count, ctx.total = found, count, total
+        y = _channels_last(x.shape)
         rows = _rows(x)
-        y = _channels_last(x)
-        scaled(rows, scale, shift, _rows(y))
+        scaled(rows, line(found, _or(weight, 1, x), _or(bias, 0, x), rows.shape[1]), _rows(y))
         return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse, count = ctx.saved_tensors
-        rows, given = _rows(x), _rows(given)
-        plain, along = correlation(rows, given)
-        along = (along - mean * plain) * inverse  # of the normalised values with the gradient
-        means = torch.stack([plain, along])
-        means = (means.clone() if ctx.total is None else ctx.total(means.clone())) / count
-        # dx = scale * (given - means[0] - (x - mean) * inverse * means[1])
-        scale = inverse if weight is None else inverse * weight
-        tilt = -scale * inverse * means[1]
-        dx = _channels_last(x)
-        slope(rows, given, torch.stack([scale, tilt, -scale * means[0] - tilt * mean]), _rows(dx))
-        parameters = (None, None) if weight is None else (along.to(weight.dtype), plain.to(weight.dtype))
-        return (dx, *parameters, None, None, None, None)
+        x, weight = ctx.saved_tensors
+        rows, steep = _rows(x), _rows(given)
+        sums = correlation(rows, steep, x.shape[1])
+        centre(ctx.found, sums)
+        whole = sums if ctx.total is None else _of_all(0.0, sums, ctx.total)[1]
+        factors = tangent(ctx.found, _or(weight, 1, x), whole, ctx.count, rows.shape[1])
+        dx = _channels_last(x.shape)
+        slope(rows, steep, factors, _rows(dx))
+        if weight is None:
+            return dx, None, None, None, None, None
+        own = torch.from_numpy(sums.astype(np.float32))
+        return dx, own[1], own[0], None, None, None
 
 
-def _rows(x: Tensor) -> Tensor:
-    """Return [N, C, ...] as contiguous rows [R, C]; channels-last tensors are not copied."""
-    return x.movedim(1, -1).reshape(-1, x.shape[1]).contiguous()
+def _of_all(count: float, sums: np.ndarray, total: Total) -> tuple[float, np.ndarray]:
+    """Return count and sums, float64[2, C], over all processes; they travel in one message."""
+    whole = total(torch.from_numpy(np.append(sums, count))).numpy()
+    return float(whole[-1]), whole[:-1].reshape(2, -1)
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    """Return memory of the shape of x [N, C, ...] whose `_rows` are a view."""
-    last = torch.empty(x.shape[0], *x.shape[2:], x.shape[1], device="meta").movedim(-1, 1)
-    return torch.empty_strided(x.shape, last.stride())
+def _or(parameter: Tensor | None, value: float, x: Tensor) -> np.ndarray:
+    """Return a parameter [C] of a layer for x [N, C, ...], or a constant where the layer has none."""
+    if parameter is None:
+        return np.full(x.shape[1], value, np.float32)
+    return parameter.detach().numpy()
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    """Return [N, C, ...] as joined rows of channels: of channels-last tensors a view."""
+    rows = x.detach().numpy()
+    if x.dim() > 2:
+        rows = rows.transpose(0, *range(2, x.dim()), 1)
+    return joined(np.ascontiguousarray(rows).reshape(-1, x.shape[1]))
+
+
+def _channels_last(shape: Sequence[int]) -> Tensor:
+    """Return memory for [N, C, ...] of which `_rows` is a view."""
+    if len(shape) == 2:
+        return torch.empty(tuple(shape))
+    channels, *others = shape[1:]
+    strides = [channels * math.prod(others[i + 1 :]) for i in range(len(others))]
+    return torch.empty_strided(tuple(shape), (math.prod(shape[1:]), 1, *strides))

@@ -1,8 +1,11 @@
-"""Sums over the rows of [R, C], one per channel, and what batch normalisation does with them, on a CPU.
+"""The arithmetic of batch normalisation on a CPU: sums over rows [R, C], and what follows from them for each row.
 
 Kernels of numba that read float32 and compute in float64, which costs nothing: reading takes longer. Rows are
 summed in blocks of a fixed length, and then the blocks in their order, so that results are bit-identical for any
 number of threads.
+
+Rows of few channels are taken k at a time, as rows of width W = k C (`joined`), which makes the inner loops long
+enough. Factors of rows, float64[2 or 3, W], then repeat k times.
 """
 
 import math
@@ -14,60 +17,114 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from skelpipe.augment.cpu_kernels import kernel
 
-__all__ = ["correlation", "moments", "scaled", "slope"]
+__all__ = [
+    "centre",
+    "correlation",
+    "joined",
+    "line",
+    "moments",
+    "move",
+    "scaled",
+    "slope",
+    "statistics",
+    "tangent",
+]
 
 BLOCK = 512  # rows
+WIDTH = 128  # of a row, in numbers, where its channels are fewer
 # With fewer numbers than this per thread, starting a thread takes longer than it saves.
 SHARE = 1 << 16
-WIDTH = 128  # of a row, in numbers
 
 
-def moments(x: Tensor) -> Tensor:
-    """Return the sums of x and of x squared, float64[2, C], of rows float32[R, C]."""
-    return _summed(_moments, x.shape[1], _joined(x))
+def joined(x: np.ndarray) -> np.ndarray:
+    """Return contiguous rows [R, C] as rows [R / k, W]."""
+    rows, channels = x.shape
+    return x.reshape(-1, channels * math.gcd(rows, 1 << max(0, (WIDTH // channels).bit_length() - 1)))
 
 
-def correlation(x: Tensor, given: Tensor) -> Tensor:
-    """Return the sums of `given` and of x times `given`, float64[2, C], of rows float32[R, C]."""
-    return _summed(_correlation, x.shape[1], _joined(x), _joined(given))
+def moments(x: np.ndarray, channels: int) -> np.ndarray:
+    """Return the sums of x and of x squared, float64[2, C]; x is joined."""
+    return _summed(_moments, channels, x)
 
 
-def scaled(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
-    """Write scale * x + shift of rows float32[R, C] to `out`; `scale` and `shift` are float64[C]."""
-    rows = _joined(x)
-    times = rows.shape[1] // x.shape[1]
-    _in_parts(_scaled, *_arrays(rows, _joined(out), scale.repeat(times), shift.repeat(times)))
+def correlation(x: np.ndarray, given: np.ndarray, channels: int) -> np.ndarray:
+    """Return the sums of `given` and of x times `given`, float64[2, C]; both are joined."""
+    return _summed(_correlation, channels, x, given)
 
 
-def slope(x: Tensor, given: Tensor, weights: Tensor, out: Tensor) -> None:
-    """Write weights[0] * given + weights[1] * x + weights[2], of rows float32[R, C], to `out`.
+def scaled(x: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
+    """Write factors[0] * x + factors[1] to `out`; all are joined."""
+    _in_parts(_scaled, x, out, factors)
 
-    `weights` is float64[3, C].
+
+def slope(x: np.ndarray, given: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
+    """Write factors[0] * given + factors[1] * x + factors[2] to `out`; all are joined."""
+    _in_parts(_slope, x, given, out, factors)
+
+
+@kernel
+def statistics(sums: np.ndarray, count: float, eps: float) -> np.ndarray:
+    """Return mean, biased variance and 1 / deviation, float64[3, C], of the moments of `count` rows."""
+    found = np.empty((3, sums.shape[1]))
+    for c in range(sums.shape[1]):
+        mean = sums[0, c] / count
+        variance = max(sums[1, c] / count - mean * mean, 0.0)
+        found[0, c], found[1, c], found[2, c] = mean, variance, 1 / math.sqrt(variance + eps)
+    return found
+
+
+@kernel
+def move(running: np.ndarray, new: np.ndarray, step: float, factor: float) -> None:
+    """Move running statistics float32[C] by the share `step` towards `factor` times the new ones, float64[C]."""
+    for c in range(len(running)):
+        before = np.float64(running[c])
+        running[c] = np.float32(before + step * (factor * new[c] - before))
+
+
+@kernel
+def line(found: np.ndarray, weight: np.ndarray, bias: np.ndarray, width: int) -> np.ndarray:
+    """Return the factors of `scaled` for (x - mean) / deviation * weight + bias."""
+    factors = np.empty((2, width))
+    channels = found.shape[1]
+    for i in range(width):
+        c = i % channels
+        factors[0, i] = found[2, c] * weight[c]
+        factors[1, i] = bias[c] - found[0, c] * factors[0, i]
+    return factors
+
+
+@kernel
+def centre(found: np.ndarray, sums: np.ndarray) -> None:
+    """Make of the sums of g and x g those of g and (x - mean) / deviation g, in place."""
+    for c in range(sums.shape[1]):
+        sums[1, c] = (sums[1, c] - found[0, c] * sums[0, c]) * found[2, c]
+
+
+@kernel
+def tangent(found: np.ndarray, weight: np.ndarray, sums: np.ndarray, count: float, width: int) -> np.ndarray:
+    """Return the factors of `slope` for the gradient of x, from the sums that `centre` leaves.
+
+    It is (g - sums[0] / count - (x - mean) / deviation * sums[1] / count) * weight / deviation.
     """
-    rows = _joined(x)
-    times = rows.shape[1] // x.shape[1]
-    _in_parts(_slope, *_arrays(rows, _joined(given), _joined(out), weights.repeat(1, times)))
+    factors = np.empty((3, width))
+    channels = found.shape[1]
+    for i in range(width):
+        c = i % channels
+        factors[0, i] = found[2, c] * weight[c]
+        factors[1, i] = -factors[0, i] * found[2, c] * sums[1, c] / count
+        factors[2, i] = -factors[0, i] * sums[0, c] / count - factors[1, i] * found[0, c]
+    return factors
 
 
-def _summed(work: Callable[..., None], channels: int, *rows: Tensor) -> Tensor:
+def _summed(work: Callable[..., None], channels: int, *rows: np.ndarray) -> np.ndarray:
     count, width = rows[0].shape
     sums = np.zeros((-(-count // BLOCK), 2, width))
-    _in_parts(work, *_arrays(*rows), sums)
-    return torch.from_numpy(sums.reshape(len(sums), 2, -1, channels).sum(axis=(0, 2)))
-
-
-def _joined(x: Tensor) -> Tensor:
-    """Return rows of few channels with several of them in one: the kernels' inner loops run over a row."""
-    rows, channels = x.shape
-    return x.view(-1, channels * math.gcd(rows, 1 << max(0, (WIDTH // channels).bit_length() - 1)))
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().numpy() for tensor in tensors]
+    _in_parts(work, *rows, sums)
+    whole: np.ndarray = _folded(sums, channels)
+    return whole
 
 
 def _in_parts(work: Callable[..., None], x: np.ndarray, *others: np.ndarray) -> None:
@@ -92,20 +149,30 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 @kernel
+def _folded(sums: np.ndarray, channels: int) -> np.ndarray:
+    whole = np.zeros((2, channels))
+    for block in range(len(sums)):
+        for i in range(sums.shape[2]):
+            whole[0, i % channels] += sums[block, 0, i]
+            whole[1, i % channels] += sums[block, 1, i]
+    return whole
+
+
+@kernel
 def _moments(low: int, high: int, x: np.ndarray, sums: np.ndarray) -> None:
-    rows, channels = x.shape
+    rows, width = x.shape
     for block in range(low, high):
         plain, square = sums[block, 0], sums[block, 1]
         end = min(rows, (block + 1) * BLOCK)
         quads = end - (end - block * BLOCK) % 4
         for r in range(block * BLOCK, quads, 4):  # four rows at once: the sums are loaded and stored less often
             x0, x1, x2, x3 = x[r], x[r + 1], x[r + 2], x[r + 3]
-            for c in range(channels):
+            for c in range(width):
                 a, b, d, e = np.float64(x0[c]), np.float64(x1[c]), np.float64(x2[c]), np.float64(x3[c])
                 plain[c] += (a + b) + (d + e)
                 square[c] += (a * a + b * b) + (d * d + e * e)
         for r in range(quads, end):
-            for c in range(channels):
+            for c in range(width):
                 a = np.float64(x[r, c])
                 plain[c] += a
                 square[c] += a * a
@@ -113,7 +180,7 @@ def _moments(low: int, high: int, x: np.ndarray, sums: np.ndarray) -> None:
 
 @kernel
 def _correlation(low: int, high: int, x: np.ndarray, given: np.ndarray, sums: np.ndarray) -> None:
-    rows, channels = x.shape
+    rows, width = x.shape
     for block in range(low, high):
         plain, along = sums[block, 0], sums[block, 1]
         end = min(rows, (block + 1) * BLOCK)
@@ -121,31 +188,32 @@ def _correlation(low: int, high: int, x: np.ndarray, given: np.ndarray, sums: np
         for r in range(block * BLOCK, quads, 4):
             x0, x1, x2, x3 = x[r], x[r + 1], x[r + 2], x[r + 3]
             g0, g1, g2, g3 = given[r], given[r + 1], given[r + 2], given[r + 3]
-            for c in range(channels):
+            for c in range(width):
                 a, b, d, e = np.float64(g0[c]), np.float64(g1[c]), np.float64(g2[c]), np.float64(g3[c])
                 plain[c] += (a + b) + (d + e)
                 along[c] += (a * x0[c] + b * x1[c]) + (d * x2[c] + e * x3[c])
         for r in range(quads, end):
-            for c in range(channels):
+            for c in range(width):
                 a = np.float64(given[r, c])
                 plain[c] += a
                 along[c] += a * x[r, c]
 
 
 @kernel
-def _scaled(low: int, high: int, x: np.ndarray, out: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
-    rows, channels = x.shape
+def _scaled(low: int, high: int, x: np.ndarray, out: np.ndarray, factors: np.ndarray) -> None:
+    rows, width = x.shape
+    scale, shift = factors[0], factors[1]
     for r in range(low * BLOCK, min(rows, high * BLOCK)):
         row, y = x[r], out[r]
-        for c in range(channels):
+        for c in range(width):
             y[c] = np.float32(row[c] * scale[c] + shift[c])
 
 
 @kernel
-def _slope(low: int, high: int, x: np.ndarray, given: np.ndarray, out: np.ndarray, weights: np.ndarray) -> None:
-    rows, channels = x.shape
-    direct, along, constant = weights[0], weights[1], weights[2]
+def _slope(low: int, high: int, x: np.ndarray, given: np.ndarray, out: np.ndarray, factors: np.ndarray) -> None:
+    rows, width = x.shape
+    direct, along, constant = factors[0], factors[1], factors[2]
     for r in range(low * BLOCK, min(rows, high * BLOCK)):
         row, g, y = x[r], given[r], out[r]
-        for c in range(channels):
+        for c in range(width):
             y[c] = np.float32(g[c] * direct[c] + (row[c] * along[c] + constant[c]))

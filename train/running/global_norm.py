@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skelpipe.models.batch_norm import Total, fits, move_running_statistics, normalise
+from skelpipe.models.batch_norm import Total, fits, normalise, tracking_step
 
 __all__ = ["average_statistics", "use_global_batch"]
 
@@ -50,7 +50,7 @@ def _forward(layer: _BatchNorm, total: Total, x: Tensor) -> Tensor:
         return normalise(layer, x, total)
     layer._check_input_dim(x)
     mean, variance, count = _moments(x.detach(), total)
-    move_running_statistics(layer, mean, variance * count / (count - 1).clamp(min=1))
+    _move_running_statistics(layer, mean, variance * count / (count - 1).clamp(min=1))
     normalised: Tensor = _Normalise.apply(x, layer.weight, layer.bias, mean, variance, count, layer.eps, total)
     return normalised
 
@@ -69,6 +69,15 @@ def _moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
     sums = total(torch.cat([mean, variance + mean.square(), one]) * number)
     mean, square = (sums[:-1] / sums[-1]).chunk(2)
     return mean.to(wide.dtype), (square - mean.square()).clamp(min=0).to(wide.dtype), sums[-1]
+
+
+@torch.no_grad()
+def _move_running_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics as PyTorch's batch normalisation does."""
+    step = tracking_step(layer)
+    if step is not None and layer.running_mean is not None and layer.running_var is not None:
+        layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), step)
+        layer.running_var.lerp_(variance.to(layer.running_var.dtype), step)
 
 
 class _Normalise(torch.autograd.Function):
