@@ -156,7 +156,8 @@ class ActCLR(Method):
                 "without a dataset; give one, or end the run within actclr.moco_epochs"
             )
         self.with_actionlets = progress.epoch >= self.moco_epochs
-        if self.released and progress.epoch == self.moco_epochs and progress.step == 0:
+        begins = progress.epoch == self.moco_epochs and progress.step == 0
+        if self.released and begins and not (self.continued and progress.epoch == 0):
             self._start_released_stage()
 
     def forward(self, batch: ViewBatch) -> Step:

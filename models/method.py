@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skelpipe.loader.view_recipes import ViewRecipes
+from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
 
 __all__ = ["Logits", "Method", "NoSettings", "Parts", "Progress", "Step", "ViewBatch", "ViewRecipes", "spread"]
@@ -118,6 +119,22 @@ class Method(nn.Module):
     def build(cls, parts: Parts, settings: Any) -> Self:
         """Return a new method made of `parts`; `settings` is its section of the recipe, a `Settings`."""
         raise TypeError(f"{cls.__name__} has no `build`")
+
+    # Whether the run continues another with its key networks and queues: see `continue_from`.
+    continued: bool = False
+
+    def continue_from(self, state: Mapping[str, Tensor]) -> None:
+        """Load the whole state of a run that this one continues; a first stage then draws no new queue."""
+        self.load_state_dict(state)
+        self.continued = True
+
+    def contrast(self, view: str) -> tuple[str, MoCo]:
+        """Return name and module of the `MoCo` that has the encoder of `networks`; TypeError where none has."""
+        encoder, _ = self.networks(view)
+        for name, module in self.named_modules():
+            if isinstance(module, MoCo) and module.encoder is encoder:
+                return name, module
+        raise TypeError(f"{type(self).__name__} has no key network for {view}")
 
     def needs_trained_networks(self) -> bool:
         """Say whether the first step needs trained networks, which a run then starts from."""

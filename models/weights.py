@@ -13,7 +13,7 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 from skelpipe.models.statefile import is_pickled
 
-__all__ = ["dtype_and_shape", "export_encoder", "load_encoder", "load_state"]
+__all__ = ["dtype_and_shape", "export_encoder", "load_encoder", "load_state", "misfits"]
 
 
 def dtype_and_shape(tensor: Tensor) -> str:
@@ -43,7 +43,7 @@ def load_encoder(path: str | Path, encoder: nn.Module) -> dict[str, str]:
 
 def load_state(path: str | Path, encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state that was read from `path` into an encoder; raises as `load_encoder` does."""
-    differences = _differences(state, encoder)
+    differences = misfits(state, encoder)
     if differences:
         raise SkelpipeError(f"{path}: the weights do not fit this encoder: {'; '.join(differences)}")
     encoder.load_state_dict(state)
@@ -75,7 +75,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise SkelpipeError(f"{path}: no safetensors file, or a damaged one: {error}") from error
 
 
-def _differences(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
+def misfits(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
+    """Return what keeps a state from being loaded, in words: names, types, shapes and constants that differ."""
     expected = encoder.state_dict()
     both = sorted(state.keys() & expected.keys())
     mismatched = [

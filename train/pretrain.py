@@ -64,6 +64,7 @@ class PretrainOptions:
     method: str | None
     recipe: str | None
     checkpoint: str | None
+    with_keys: bool
     view: str
     epochs: int | None
     batch_size: int | None
@@ -191,6 +192,12 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     metavar="RUN|FILE",
     help="Weights to start from: run folder, encoder.safetensors, checkpoint or released file [default: drawn].",
 )
+@click.option(
+    "--with-keys",
+    is_flag=True,
+    help="Continue the run of --checkpoint: take its key networks, queues and attention too [default: keys are "
+    "copies of the weights, queues are drawn].",
+)
 @view_option
 @training_options
 @set_option("encoder.width=8")
@@ -250,6 +257,8 @@ def main(**given: Any) -> None:
     process trains on its share of every batch, on its own GPU; a run can continue with any number of processes.
     """
     asked = PretrainOptions(**given)
+    if asked.with_keys and asked.checkpoint is None:
+        raise UsageError("--with-keys continues the run of --checkpoint: give one")
     console = Console()
     recipe = choose_recipe(asked.method, asked.recipe)
     recipe = with_overrides(recipe, asked.settings, epochs=asked.epochs, batch_size=asked.batch_size, lr=asked.lr)
@@ -277,7 +286,7 @@ def main(**given: Any) -> None:
         reader=asked.loader,
         batch_norm=asked.batch_norm,
     )
-    summary = pretrain(dataset, provenance, options, console, start=asked.checkpoint)
+    summary = pretrain(dataset, provenance, options, console, start=asked.checkpoint, with_keys=asked.with_keys)
     summary["reported"] = reported_knn(provenance, dataset)
     if asked.as_json:
         click.echo(json.dumps(summary))

@@ -265,6 +265,50 @@ def msmclr(w: Weights, batch: Mapping[str, Tensor], step: int) -> Tensor:
     return nce(logits[0]) + sum(taught(logits[0], each) for each in logits[1:]) / 3
 
 
+def actclr(w: Weights, batch: Mapping[str, Tensor], step: int) -> Tensor:
+    """Lin et al., eq. 2 to 5, 8 and 9, after a step of MoCo; `key_mask` is an actionlet that the key has."""
+    q = query(w, "moco", stgcn(w, "moco.encoder", batch["query"]))
+    momentum_update(w, "moco", MOMENTUM)
+    if step == 0:
+        k = plain_key(w, "moco", batch["key"])
+        loss = nce(similarities(q, k, w["moco.queue"]))
+    else:
+        still = pooled(stgcn(w, "moco.key_encoder", anchor()[None], training=False))
+        still = head(w, "moco.key_head", still, training=False)
+        maps = stgcn(w, "moco.key_encoder", batch["key"])
+        mask = thinned(batch["key_mask"]) if "key_mask" in batch else actionlet(w, maps, still)
+        moving = (maps * mask[..., None]).sum((2, 3)) / (mask.sum((2, 3)) + 1e-5)[..., None]
+        k = unit(head(w, "moco.key_head", moving.mean(1))).detach()
+        wanted = (k @ w["moco.queue"].T / 0.04).exp()
+        found = (q @ w["moco.queue"].T / 0.1).exp()
+        shares = found / found.sum(1, keepdim=True)
+        loss = -(wanted / wanted.sum(1, keepdim=True) * shares.log()).sum(1).mean()
+    enqueue(w, "moco", k)
+    return loss
+
+
+def actionlet(w: Weights, maps: Tensor, still: Tensor) -> Tensor:
+    """Eq. 3 to 5: where a body's activation, smoothed over its joints, is above 0.3 of its greatest."""
+    leaf = maps.detach().requires_grad_()
+    z = head(w, "moco.key_head", pooled(leaf), training=False)
+    similarity = (z * still).sum(1) / ((z * z).sum(1).sqrt() * (still * still).sum(1).sqrt())
+    (gradient,) = torch.autograd.grad(-similarity.sum(), leaf)
+    active = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(4).clamp(min=0)
+    active = active @ normalised_links()
+    return (active > 0.3 * active.amax((2, 3), keepdim=True)).double()
+
+
+def thinned(mask: Tensor) -> Tensor:
+    """A mask [N,T,V,M] at the map's T/4 times, whose ends are those of the clip: [N,M,T/4,V]."""
+    steps = FRAMES // 4
+    times = [t * (FRAMES - 1) // (steps - 1) for t in range(steps)]  # whole numbers for 16 frames
+    return mask[:, times].permute(0, 3, 1, 2)
+
+
+def anchor() -> Tensor:
+    return torch.from_numpy(np.random.RandomState(9).uniform(-1, 1, (3, FRAMES, 25, 2)))
+
+
 def plain_key(w: Weights, at: str, clips: Tensor) -> Tensor:
     with torch.no_grad():
         return unit(head(w, f"{at}.key_head", pooled(stgcn(w, f"{at}.key_encoder", clips))))
@@ -363,6 +407,16 @@ RUNS: Mapping[str, tuple[Callable[..., Tensor], Mapping[str, Any], Sequence[str]
         {**NORMALISED, "skeattnclr": {"mu": 0.3, "heads": 2, "blocks": [1, 3]}},
         ("query", "key", "mixed"),
     ),
+    "actclr": (
+        actclr,
+        {**SMALL, "actclr": {"moco_epochs": 1, "mask": "recomputed", "threshold": 0.3, "blocks": [1, 3]}},
+        ("query", "key"),
+    ),
+    "actclr-carried": (
+        actclr,
+        {**SMALL, "actclr": {"moco_epochs": 1, "mask": "carried", "blocks": [1, 3]}},
+        ("query", "key", "key_mask"),
+    ),
     "msmclr": (msmclr, {**SMALL, "msmclr": {"reduction": 4}}, ("query", "strong", "key")),
 }
 
@@ -393,6 +447,9 @@ def clips_of(views: Sequence[str], step: int) -> Weights:
     random = np.random.RandomState(100 + step)
     batch = {}
     for name in views:
+        if name.endswith("_mask"):
+            batch[name] = torch.from_numpy(random.uniform(0, 1, (CLIPS, FRAMES, 25, 2)) > 0.6).double()
+            continue
         batch[name] = torch.from_numpy(random.uniform(-1, 1, (CLIPS, 3, FRAMES, 25, 2)))
         batch[name][0, ..., 1] = 0
         if name.startswith("mixed"):
@@ -450,7 +507,7 @@ def main() -> None:
     torch.set_num_threads(1)
     content = {}
     for name, (_, recipe, _) in RUNS.items():
-        method = build_method({"method": name, **recipe}, layout("kinect-v2-25"))
+        method = build_method({"method": name.partition("-")[0], **recipe}, layout("kinect-v2-25"))
         shapes = {each: x.shape for each, x in method.state_dict().items()}
         content[name] = stored_numbers(two_steps(name, drawn(shapes)))
     STORED.write_text(json.dumps(content, indent=1) + "\n", "utf-8")

@@ -25,7 +25,8 @@ def close(found: torch.Tensor, wanted: torch.Tensor, what: str) -> None:
 @pytest.mark.parametrize("name", plain.RUNS)
 def test_two_steps_are_the_papers(name: str, float64: None) -> None:
     _, recipe, views = plain.RUNS[name]
-    method = build_method({"method": name, **recipe}, layout("kinect-v2-25")).train()
+    recipe = {"method": name.partition("-")[0], **recipe}
+    method = build_method(recipe, layout("kinect-v2-25"), anchor=plain.anchor).train()
     weights = plain.drawn({each: x.shape for each, x in method.state_dict().items()})
     method.load_state_dict(weights, strict=False)
     for module in method.modules():

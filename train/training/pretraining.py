@@ -25,13 +25,21 @@ COLLAPSE = "the embeddings have nearly collapsed to one point (std {gauge} of 1)
 
 
 def pretrain(
-    dataset: Dataset, provenance: Provenance, options: RunOptions, console: Console, *, start: str | None = None
+    dataset: Dataset,
+    provenance: Provenance,
+    options: RunOptions,
+    console: Console,
+    *,
+    start: str | None = None,
+    with_keys: bool = False,
 ) -> dict[str, Any]:
     """Train what `provenance` describes on `dataset` to the end of its recipe; go on where there is a checkpoint.
 
-    `start` names the weights to start from, as --checkpoint does. Returns the summary that --json prints.
+    `start` names the weights to start from, as --checkpoint does; `with_keys` continues their run, as --with-keys
+    does. Returns the summary that --json prints.
     """
-    run, monitors = pretraining_run(dataset, provenance, options, console.say, start=start)  # before any deletion
+    # Before any deletion.
+    run, monitors = pretraining_run(dataset, provenance, options, console.say, start=start, with_keys=with_keys)
     done = run.begin(console)
     console.say(_headline(run))
     if run.method.needs_trained_networks() and not run.provenance.start:
@@ -53,12 +61,13 @@ def pretraining_run(
     say: Callable[[str], None],
     *,
     start: str | None = None,
+    with_keys: bool = False,
 ) -> tuple[Run, list[KnnMonitor]]:
     """Return a run that is about to begin, and what measures the networks of each of its views on each dataset."""
     recipe, view, device = provenance.pretraining, provenance.view, options.device
     anchor, channels = _anchor(dataset, view), len(dataset.channels)
     method = initialised(recipe, dataset.layout, provenance.seed, view, anchor, channels)
-    begun = "" if start is None else start_from(start, method, recipe, dataset, view, say)
+    begun = "" if start is None else start_from(start, method, recipe, dataset, view, say, with_keys=with_keys)
     method = method.to(device)
     views, weights = method.streams(view), weights_of(dataset) or ()
     provenance = replace(provenance, views=views, start=begun, weights=weights)
