@@ -18,6 +18,7 @@ from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.checkpoint import read_checkpoint
 from skelpipe.train.running.networks import initialised
 from skelpipe.train.running.run_log import read_log
 from skelpipe.train.training.start_weights import start_from
@@ -116,6 +117,37 @@ def test_a_released_file(
         start_from(other, *fresh("crosclr", "crosclr.views=3"), dataset, "joint", quiet)
     with pytest.raises(UsageError, match=r"encoder\.width: 2, this run has 4$"):
         start_from(other, *fresh("skeletonclr", "encoder.width=4"), dataset, "joint", quiet)
+
+
+def test_a_checkpoint_with_its_keys(
+    fresh: Callable[..., Started], finished: Path, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Key network and queue come along, also into a method that names them otherwise."""
+    method, recipe = fresh("skeletonclr")
+    name = start_from(str(finished), method, recipe, tiny_dataset, "joint", quiet, with_keys=True)
+    assert name.startswith("skeletonclr, 6 epochs on ntu60-xsub, with keys, weights ")
+    wanted = read_checkpoint(finished / "checkpoints" / "epoch-0006.pt").model
+    assert all(torch.equal(method.state_dict()[key], value) for key, value in wanted.items())
+    other, recipe = fresh("aimclr", "aimclr.views=1")
+    file = str(finished / "checkpoints" / "epoch-0004.pt")
+    assert start_from(file, other, recipe, tiny_dataset, "joint", quiet, with_keys=True) != name
+    wanted = read_checkpoint(Path(file)).model
+    assert torch.equal(other.mocos["joint"].queue, wanted["moco.queue"])
+    assert torch.equal(other.mocos["joint"].key_head[0].weight, wanted["moco.key_head.0.weight"])
+    given = fresh("skeletonclr")
+    with pytest.raises(UsageError, match=r"encoder\.safetensors: has no key network and no queue"):
+        start_from(str(finished / "encoder.safetensors"), *given, tiny_dataset, "joint", quiet, with_keys=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: holds no checkpoint"):
+        start_from(str(tmp_path / "empty"), *fresh("skeletonclr"), tiny_dataset, "joint", quiet, with_keys=True)
+    with pytest.raises(UsageError, match=r"cannot continue its run: .*moco.queue is float32\[20, 8\], not"):
+        start_from(str(finished), *fresh("skeletonclr", "queue=24"), tiny_dataset, "joint", quiet, with_keys=True)
+
+
+def test_with_keys_needs_a_checkpoint(tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Train) -> None:
+    result = pretrain_small(tiny_dataset, tmp_path / "run", "--with-keys")
+    assert result.exit_code == 2
+    assert "--with-keys continues the run of --checkpoint: give one" in result.output
 
 
 def test_what_does_not_fit_is_refused(
