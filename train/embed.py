@@ -168,18 +168,15 @@ def held_against(
 ) -> dict[str, Any] | None:
     """Return what the papers report for the clusters of these networks, and where the clips are others."""
     views = fused_view([network.view for network in networks])
-    found = {
-        each.with_stream(views) if each else None
-        for each in (reference(dataset, network, "nmi") for network in networks)
-    }
+    references = [reference(dataset, network, "nmi") for network in networks]
+    streams = [None if each is None else each.with_stream(views) for each in references]
     classes = len(np.unique(labels))
     more = ["the paper does not say which clips, nor how it clusters"]
     if classes != PAPER_CLASSES:
         more.append(f"of {PAPER_CLASSES} classes, here {classes}")
     if subset != "test":
         more.append(f"here of {subset} clips")
-    held = found.pop()
-    return None if found else reported(held, dataset, more)
+    return reported(streams[0], dataset, more) if all(each == streams[0] for each in streams) else None
 
 
 def summary(

@@ -170,6 +170,38 @@ def test_a_runs_embedding(tiny_dataset: Dataset, finished: Path, tmp_path: Path)
     assert run(tiny_dataset, tmp_path / "b", "--checkpoint", str(finished)).exit_code == 2
 
 
+def test_streams_are_joined_or_added(
+    tiny_dataset: Dataset, finished: Path, tmp_path: Path, pretrain_small: Callable[..., Result]
+) -> None:
+    """Of a run with networks of two views, and of two runs: unit features of each, end to end or added."""
+    two = tmp_path / "two"
+    options = ("--recipe", "crosclr", "--set", "crosclr.views=2", "--epochs", "1", "--knn-every", "0")
+    trained = pretrain_small(tiny_dataset, two, *options)
+    assert trained.exit_code == 0, trained.output
+    features = {}
+    for name, words in {
+        "joint": ("--view", "joint"),
+        "motion": ("--view", "motion"),
+        "joined": ("--view", "joint", "--join", f"motion={two}"),
+        "added": ("--view", "joint", "--join", f"motion={two}", "--fusion", "sum"),
+    }.items():
+        done = run(tiny_dataset, tmp_path / name, "--checkpoint", str(two), *words, "--json")
+        assert done.exit_code == 0, done.output
+        features[name] = read_features(tmp_path / name / "features.parquet")[0].features
+    found = json.loads(done.stdout)
+    assert (found["view"], found["fusion"], found["reported"]) == ("joint+motion", "sum", None)
+    joint, motion = (torch.nn.functional.normalize(features[view], dim=1) for view in ("joint", "motion"))
+    torch.testing.assert_close(features["joined"], torch.cat([joint, motion], dim=1))
+    torch.testing.assert_close(features["added"], joint + motion)
+    for words, says in (
+        (("--join", f"joint={finished}"), "the view joint is shown already"),
+        (("--join", str(finished)), "expected VIEW=RUN with one of joint, bone, motion"),
+        (("--join", f"bone={finished}"), "view: trained on joint, asked for bone"),
+    ):
+        refused = run(tiny_dataset, tmp_path / "no", "--checkpoint", str(finished), *words)
+        assert (refused.exit_code, says in refused.stderr) == (2, True), refused.output
+
+
 def test_named_actions_and_a_share_of_them(tiny_dataset: Dataset, tmp_path: Path) -> None:
     options = ["--baseline", "raw", "--actions", "3,1", "--share", "0.5", "--subset", "train"]
     result = run(tiny_dataset, tmp_path / "a", *options)

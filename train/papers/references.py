@@ -74,6 +74,11 @@ class Reference:
         found = self._row()
         return None if found is None else frames_of(*found[1:])
 
+    def heads_together(self) -> bool:
+        """Say whether the figures are of classifiers of all streams that were trained together."""
+        found = self._row()
+        return found is not None and found[2].heads
+
     def _row(self) -> tuple[Paper, Table, TableRow] | None:
         """Return the row of the figures with its table and paper."""
         for paper, table, row in _rows(self.of):

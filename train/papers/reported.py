@@ -12,6 +12,7 @@ from skelpipe.train.papers.tables import paper_figure
 from skelpipe.train.running.provenance import Provenance, dataset_name
 
 __all__ = [
+    "APART",
     "PUBLISHED",
     "REFERENCE",
     "reference",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 REFERENCE = "held_against"  # key in the metadata of scores: the reference of their network
+APART = "of classifiers of all streams that learned together, here each alone"
 PUBLISHED = "published"  # key in the metadata of scores: what `facts_of` returns
 
 
@@ -58,7 +60,7 @@ def reported(
     if found is None or figures is None:
         return None
     facts = dict(dataset) if isinstance(dataset, Mapping) else facts_of(dataset)
-    said = [*remarks(facts, found.frames()), *more]
+    said = [*remarks(facts, found.frames()), *([APART] if found.heads_together() else []), *more]
     return {**figures[0], "source": figures[1], **facts, "remarks": said}
 
 
