@@ -49,7 +49,7 @@ class ActCLRSettings:
     query_temperature: Positive = 0.1
     key_temperature: Positive = 0.04
     mask: Literal["carried", "recomputed"] = "carried"
-    threshold: Share = 0.5
+    threshold: Share = 0.0
     soft: Flag = False
     smoothing: Literal["variant", "adjacency", "parts", "none"] = "variant"
     sign: Literal["minus", "plus"] = "minus"

@@ -50,8 +50,8 @@ def trained_actionlet(source: str, dataset: Dataset, view: str) -> TrainedAction
 
     A run's newest checkpoint is taken where there is one, as it has the key network, by which ActCLR finds
     actionlets; exported weights and other methods have the query network in its place. How they are found is what
-    an ActCLR run's recipe says, else the default. Raises UsageError where the network does not fit
-    the dataset or has no joints.
+    an ActCLR run's recipe says, else the default; the mean training clip stands in for the mean of a batch.
+    Raises UsageError where the network does not fit the dataset or has no joints.
     """
     path, provenance, epoch = _weights(source, view)
     provenance.check(path, dataset, view)
@@ -68,7 +68,9 @@ def trained_actionlet(source: str, dataset: Dataset, view: str) -> TrainedAction
     settings = recipe.settings if of_actclr else ActCLR.Settings()
     regions = settings.regions(dataset.layout, recipe.variant if of_actclr else "paper")
     means = f"that of the {which} of {source} ({recipe.method}, {epoch} epochs)"
-    return TrainedActionlet(networks.eval(), regions, torch.from_numpy(dataset.anchor(view)), means)
+    anchor = torch.from_numpy(dataset.anchor(view))
+    anchor = torch.zeros_like(anchor) if settings.anchor == "zero" else anchor
+    return TrainedActionlet(networks.eval(), regions, anchor, means)
 
 
 def _weights(source: str, view: str) -> tuple[Path, Provenance, int]:
