@@ -199,7 +199,8 @@ def _row(
     plan: WorkPlan, table: Table, row: TableRow, dataset: str, needed: Sequence[Dataset], selection: Selection
 ) -> Command:
     """Add the commands that a row needs on a dataset and return the one that has its figures."""
-    cell = _Cell(plan, table, row, dataset, *needed, selection)
+    here, there = needed
+    cell = _Cell(plan, table, row, dataset, here, there, selection)
     if cell.protocol == "cost":
         return plan.add(_cost(cell))
     if cell.protocol == "nmi":
@@ -245,8 +246,8 @@ def _embedding(cell: _Cell) -> Command:
 def _cost(cell: _Cell) -> Command:
     """Return the command that counts the weights and operations of a row's networks; nothing is trained."""
     settings = _settings(cell)
-    arguments = ("--shards", cell.here, "--recipe", str(cell.row.recipe), "--view", cell.row.views[0], *settings)
-    return Command(f"{cell.prefix}-{cell.name}", "cost", arguments)
+    words = ["--recipe", str(cell.row.recipe), "--view", cell.row.views[0], *settings]
+    return Command(f"{cell.prefix}-{cell.name}", "cost", ("--shards", cell.here, *words))
 
 
 def _weights(cell: _Cell, view: str) -> Command | Read:
