@@ -33,7 +33,10 @@ __all__ = ["show"]
 
 SUFFIXES = (".html", ".gif")
 PICTURES = (".png", ".svg", ".pdf")  # of an actionlet
-CHAINS = ("normal", "aimclr-extreme", "msmclr-strong", "actclr-actionlet", "actclr-non-actionlet")
+CHAINS = (
+    *("normal", "aimclr-extreme", "msmclr-strong"),
+    *("actclr-normal", "actclr-actionlet", "actclr-noise", "actclr-non-actionlet"),
+)
 MIXES = ("skelemix", "skeletonmix", "mats")
 
 
