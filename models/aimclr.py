@@ -17,7 +17,7 @@ from skelpipe.models.losses import contrastive_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Amount, Count, Positive, Whole
+from skelpipe.models.settings import Amount, Count, Flag, Positive, Whole
 from skelpipe.views import derive
 
 __all__ = ["AimCLR", "d3m", "eadm", "energy_attention", "keep_masks", "nearest", "nnm"]
@@ -30,6 +30,8 @@ class AimCLRSettings:
     """The `aimclr` section; see `AimCLR`. Values of the paper, or else of the released code."""
 
     views: Annotated[Count, Le(3)] = 1
+    eadm: Flag = True
+    nnm: Flag = True
     mining_epoch: Whole = 150
     top_k: Count = 1
     neighbours: Literal["mean", "sum"] = "mean"
@@ -47,6 +49,9 @@ class AimCLR(Method):
     extreme view's feature map without the features that `eadm` drops. L_D = (D3M(z_tilde) + D3M(z_drop)) / 2
     against z_hat (eq. 7, 8). In L_N the `top_k` nearest keys in the queue to each of the three are positives too
     (eq. 9); `neighbours` says whether their terms are added or averaged (divergence `nnm-sum`).
+
+    The ablations of table 1: without `eadm` there is no z_drop, and L_D = D3M(z_tilde) (eq. 7 alone); without
+    `nnm` L_Info stays in the second stage.
 
     With 1, `views` is the view that the loader shows. With 2 or 3, joint, motion and bone train together, and
     while mining alpha times CrosSCLR's cross-view loss of z_hat is added (divergence `aimclr-cross-stream`).
@@ -104,10 +109,10 @@ class AimCLR(Method):
         named: dict[str, Any] = {
             f"{which}{self._suffix(name)}": each
             for name in self.names
-            for which, each in zip(("query", "extreme", "dropped"), logits[name], strict=True)
+            for which, each in zip(("query", "extreme", "dropped"), logits[name], strict=False)
         }
         info = torch.stack([self._info_loss(each) for each in logits.values()]).sum()
-        distribution = torch.stack([(d3m(n, e) + d3m(n, d)) / 2 for n, e, d in logits.values()]).sum()
+        distribution = torch.stack([_distribution_loss(each) for each in logits.values()]).sum()
         if self.mining and len(self.names) > 1:
             normal = {name: each[0] for name, each in logits.items()}
             info = info + cross_view(normal, self.settings.top_k, self.temperature)
@@ -137,13 +142,19 @@ class AimCLR(Method):
         """Return what follows a name of logs and logits, for a view beside the first."""
         return "" if name == self.names[0] else f"-{name}"
 
-    def _queries(self, batch: ViewBatch, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z_hat, z_tilde and z_drop [N, dim] of one view; the encoder runs once for the last two."""
+    def _queries(self, batch: ViewBatch, name: str) -> tuple[Tensor, ...]:
+        """Return z_hat, z_tilde and with `eadm` z_drop [N, dim] of one view.
+
+        The encoder runs once for the last two.
+        """
         moco = self.moco(name)
         normal = moco.query(self._clips(batch, "query", name))
         extreme = self._clips(batch, "extreme", name)
         encoder = cast(Encoder, moco.encoder)
         maps = encoder.features(extreme)
+        whole = moco.project(encoder.pool(maps, extreme.shape[4]))
+        if not self.settings.eadm:
+            return normal, whole
         kept = eadm(
             maps,
             self.settings.kappa,
@@ -151,8 +162,7 @@ class AimCLR(Method):
             relative=self.settings.kappa_mode == "quantile" and not self.released,
             released=self.released,
         )
-        whole, dropped = (moco.project(encoder.pool(each, extreme.shape[4])) for each in (maps, kept))
-        return normal, whole, dropped
+        return normal, whole, moco.project(encoder.pool(kept, extreme.shape[4]))
 
     def _logits(self, z: tuple[Tensor, ...], k: Tensor, name: str) -> list[Tensor]:
         # A copy of the queue: backward needs it as it was, and the new keys are written before that.
@@ -160,14 +170,20 @@ class AimCLR(Method):
         return [contrastive_logits(each, k, queue, self.temperature) for each in z]
 
     def _info_loss(self, logits: list[Tensor]) -> Tensor:
-        """Return InfoNCE of the normal view or, while mining, NNM with the neighbours of all three (eq. 1, 9)."""
-        if not self.mining:
+        """Return InfoNCE of the normal view or, while mining, NNM with the neighbours of all views (eq. 1, 9)."""
+        if not (self.mining and self.settings.nnm):
             return positive_first(logits[0])
         return nnm(logits[0], nearest(logits, self.settings.top_k), divided=self.settings.neighbours == "mean")
 
     def _clips(self, batch: ViewBatch, which: str, name: str) -> Tensor:
         clips = batch.views[which]
         return clips if len(self.names) == 1 else derive(clips, name, self.layout)
+
+
+def _distribution_loss(logits: list[Tensor]) -> Tensor:
+    """Return L_D: the mean of D3M against the normal view's logits, which come first (eq. 7, 8)."""
+    normal, *others = logits
+    return torch.stack([d3m(normal, each) for each in others]).mean()
 
 
 def energy_attention(x: Tensor, lam: float = LAMBDA, *, unbiased: bool = False) -> Tensor:

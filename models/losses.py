@@ -39,15 +39,16 @@ def contrastive_logits(q: Tensor, k: Tensor, queue: Tensor, temperature: float) 
 
 
 def hard_negative_logits(
-    q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float
+    q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float, *, attached: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return `contrastive_logits` [N, 1 + K] and q.other / temperature [N, 1], apart: joining them is a copy.
 
-    `other` [N, D] is each query's hard negative.
+    `other` [N, D] is each query's hard negative; gradients flow into it only if it is `attached`.
     """
     logits = contrastive_logits(q, k, queue, temperature)
     with torch.autocast(q.device.type, enabled=False):
-        hard = (q.to(logits.dtype) * other.detach().to(logits.dtype)).sum(dim=1, keepdim=True)
+        negative = other if attached else other.detach()
+        hard = (q.to(logits.dtype) * negative.to(logits.dtype)).sum(dim=1, keepdim=True)
         return logits, hard / temperature
 
 

@@ -3,14 +3,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
-from skelpipe.loader.view_recipes import On
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
@@ -24,12 +23,20 @@ __all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
 
 @dataclass(frozen=True, kw_only=True)
 class SkeleMixCLRSettings:
-    """The `skelemixclr` section: R `repeats`, lambda `weight`, the pasted region (Chen et al. 2022, table II)."""
+    """The `skelemixclr` section: R `repeats` (Chen et al. 2022, table VIII), lambda `weight` (table III), the
+    bounds of the pasted region (table II), and the switches of its ablations; see `SkeleMixCLR`."""
 
     repeats: Count = 1
     weight: Amount = 1.0
     parts: Bounds = field(default_factory=lambda: [2, 3])
     blocks: Bounds = field(default_factory=lambda: [7, 11])
+    per: Literal["batch", "sample"] = "batch"
+    cropping: Literal["topology", "random"] = "topology"
+    random_joints: Bounds = field(default_factory=lambda: [10, 15])
+    fill: Literal["mix", "zeros"] = "mix"
+    pairs: Literal["hard", "cont"] = "hard"
+    losses: Literal["both", "trimmed", "truncated"] = "both"
+    hard_negative: Literal["detached", "attached", "none"] = "detached"
 
 
 class SkeleMixCLR(Method):
@@ -37,6 +44,13 @@ class SkeleMixCLR(Method):
 
     The feature map of a mixed clip is pooled inside the pasted region, to p, and outside it, to g (STMP, eq. 3).
     The key of p is the donor's, that of g the host clip's, and each is the other's hard negative (eq. 4 to 6).
+
+    The ablations of section IV-D: `per` draws a region per batch or per sample. `cropping` "random" draws
+    `random_joints` joints and not parts (table VI); `fill` "zeros" leaves the region empty (table V, divergence
+    `skelemixclr-zeros`). `pairs` "cont" has R more normally augmented queries and not mixtures, each with its
+    InfoNCE loss (table VII, Cont). `losses` has L_p of the trimmed view alone, or L_g of the truncated one; L_mix
+    is the mean of those that there are. `hard_negative`: d_pg, detached or not, or none (divergence
+    `skelemixclr-losses`).
 
     `variant` chooses between paper and released code: whether the losses of the R mixtures are added or averaged
     (divergence `skelemixclr-repeats`), and how the key network starts (`key-initial-weights`). In both, graph and
@@ -47,16 +61,16 @@ class SkeleMixCLR(Method):
     Settings: ClassVar[type] = SkeleMixCLRSettings
 
     def __init__(
-        self, moco: MoCo, views: ViewRecipes, *, temperature: float, weight: float, average: bool
+        self, moco: MoCo, views: ViewRecipes, settings: SkeleMixCLRSettings, *, temperature: float, average: bool
     ) -> None:
-        """`views` holds `query`, `key` and mixtures of the query; `weight` is lambda."""
+        """`views` holds `query`, `key`, and mixtures of the query or further queries."""
         super().__init__()
         self.moco = moco
         self.temperature = temperature
-        self.weight = weight
+        self.settings = settings
         self.average = average
         self._views = views
-        self._mixed = [name for name, entry in views.items() if isinstance(entry, On)]
+        self._further = [name for name in views if name not in ("query", "key")]
 
     @classmethod
     def build(cls, parts: Parts, settings: SkeleMixCLRSettings) -> Self:
@@ -69,11 +83,14 @@ class SkeleMixCLR(Method):
         released = parts.recipe.variant == "released"
         if released:
             draw_keys(moco, parts.recipe.init)
-        regions: dict[str, Any] = region_bounds(settings)
+        region: dict[str, Any] = {**region_bounds(settings), "per": settings.per, "fill": settings.fill}
+        if settings.cropping == "random":
+            region["joints"] = tuple(settings.random_joints)
+        mixed = settings.pairs == "hard"
         views = mixing_views.skelemixclr(
-            parts.layout, repeats=settings.repeats, **regions, chains=parts.view_chain
+            parts.layout, repeats=settings.repeats, mixed=mixed, **region, chains=parts.view_chain
         )
-        return cls(moco, views, temperature=parts.recipe.temperature, weight=settings.weight, average=released)
+        return cls(moco, views, settings, temperature=parts.recipe.temperature, average=released)
 
     def views(self) -> ViewRecipes:
         return self._views
@@ -88,11 +105,14 @@ class SkeleMixCLR(Method):
         info = positive_first(logits)
         all_keys = self.moco.gather(k)  # a donor may be any clip of the whole batch
         named: dict[str, Any] = {"query": logits}
-        for name in self._mixed:
-            named |= self._mixed_logits(batch, name, k, all_keys, queue)
-        mixed = torch.stack([self._mixed_loss(named, name) for name in self._mixed])
-        mix = mixed.mean() if self.average else mixed.sum()
-        loss = info + self.weight * mix
+        losses = []
+        for name in self._further:
+            found = self._further_logits(batch, name, k, all_keys, queue)
+            losses.append(torch.stack([positive_first(*each) for each in found.values()]).mean())  # eq. 6
+            named |= found
+        further = torch.stack(losses)
+        mix = further.mean() if self.average else further.sum()
+        loss = info + self.settings.weight * mix
         self.moco.enqueue(k)
         logs = {"loss": loss, "info": info, "mix": mix, "top1": (logits.argmax(dim=1) == 0).float().mean()}
         logs = {name: value.detach() for name, value in (logs | self._similarities(named)).items()}
@@ -110,33 +130,40 @@ class SkeleMixCLR(Method):
         key, queue = mean_similarities(logits["query"], self.temperature)
         found: dict[str, list[Tensor]] = {}
         for part in ("pasted", "host"):
-            for near, hard in (logits[name] for name in logits if name.endswith(f"_{part}")):
+            for near, *hard in (logits[name] for name in logits if name.endswith(f"_{part}")):
                 found.setdefault(f"similar_{part}", []).append(near[:, 0].mean() * self.temperature)
-                if hard is not None:
-                    found.setdefault("similar_parts", []).append(hard.mean() * self.temperature)
+                if hard:
+                    found.setdefault("similar_parts", []).append(hard[0].mean() * self.temperature)
         means = {name: torch.stack(values).mean() for name, values in found.items()}
         return {"similar_key": key, "similar_queue": queue, **means}
 
-    def _mixed_loss(self, logits: Mapping[str, Any], name: str) -> Tensor:
-        """Return (L_p + L_g) / 2 of one mixture (eq. 6)."""
-        return (positive_first(*logits[f"{name}_pasted"]) + positive_first(*logits[f"{name}_host"])) / 2
-
-    def _mixed_logits(
+    def _further_logits(
         self, batch: ViewBatch, name: str, k: Tensor, all_keys: Tensor, queue: Tensor
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the logits of both parts of one mixture, p first (eq. 4, 5), and their hard negatives' [N, 1].
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """Return the logits of a mixture's parts, p first (eq. 4, 5), with their hard negatives' [N, 1] if any.
 
-        k [N, dim] are the host clips' keys, `all_keys` those of the whole batch.
+        k [N, dim] are the host clips' keys, `all_keys` those of the whole batch. Of a further query the logits are
+        its own.
         """
-        donor = batch.extras[f"{name}_donor"]
-        features = cast(Encoder, self.moco.encoder).features(batch.views[name])  # [N * M, D, T/4, V]
+        clips, settings = batch.views[name], self.settings
+        if settings.pairs == "cont":
+            return {name: (contrastive_logits(self.moco.query(clips), k, queue, self.temperature),)}
+        features = cast(Encoder, self.moco.encoder).features(clips)  # [N * M, D, T/4, V]
         features = features.unflatten(0, (len(k), -1))
         pooled = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
         p, g = (self.moco.project(part.mean(dim=1)) for part in pooled)
-        return {
-            f"{name}_pasted": hard_negative_logits(p, all_keys.index_select(0, donor), queue, g, self.temperature),
-            f"{name}_host": hard_negative_logits(g, k, queue, p, self.temperature),
-        }
+        keys = {"pasted": all_keys.index_select(0, batch.extras[f"{name}_donor"]), "host": k}
+        logits: dict[str, tuple[Tensor, ...]] = {}
+        for part, view, z, other in (("pasted", "trimmed", p, g), ("host", "truncated", g, p)):
+            if settings.losses not in ("both", view):
+                continue
+            if settings.hard_negative == "none":
+                found: tuple[Tensor, ...] = (contrastive_logits(z, keys[part], queue, self.temperature),)
+            else:
+                attached = settings.hard_negative == "attached"
+                found = hard_negative_logits(z, keys[part], queue, other, self.temperature, attached=attached)
+            logits[f"{name}_{part}"] = found
+        return logits
 
 
 def region_bounds(settings: Any) -> dict[str, tuple[int, int]]:

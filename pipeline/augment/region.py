@@ -25,13 +25,15 @@ class Region:
 
     The numbers of parts and of blocks are uniform between their bounds. Parts are drawn without replacement; the
     first block is uniform among those where the blocks fit. `per`: one region per "batch" (Chen et al. 2022,
-    section III-B, and all released code) or one per "sample".
+    section III-B, and all released code) or one per "sample". With `joints`, bounds of their number, single joints
+    are drawn instead of parts ("Random" of table VI there).
     """
 
     layout: Layout
     parts: Bounds
     blocks: Bounds
     per: str = "batch"
+    joints: Bounds | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.parts[0] <= self.parts[1] <= len(self.layout.parts):
@@ -40,6 +42,11 @@ class Region:
             )
         if not 1 <= self.blocks[0] <= self.blocks[1]:
             raise UsageError(f"{self.blocks[0]} to {self.blocks[1]} blocks of {BLOCK} frames cannot be drawn")
+        if self.joints and not 1 <= self.joints[0] <= self.joints[1] <= len(self.layout):
+            raise UsageError(
+                f"{self.joints[0]} to {self.joints[1]} of the {len(self.layout)} joints of {self.layout.name} "
+                f"cannot be drawn"
+            )
         if self.per not in ("batch", "sample"):
             raise UsageError(f"a region is drawn per 'batch' or per 'sample', not {self.per!r}")
 
@@ -50,8 +57,8 @@ class Region:
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw regions for clips of `shape` [N,C,T,V,M].
 
-        Returns `parts` bool[N,P] in the layout's order, and `first` and `length`, int64[N], in blocks. Raises
-        UsageError where a clip is too short for the blocks or has other joints than the layout.
+        Returns `parts` bool[N,P] in the layout's order, or `joints` bool[N,V], and `first` and `length`, int64[N],
+        in blocks. Raises UsageError where a clip is too short for the blocks or has other joints than the layout.
         """
         frames, joints = shape[2], shape[3]
         if joints != len(self.layout):
@@ -63,18 +70,22 @@ class Region:
             )
         draws = self.chosen(draws)
         numbers = draws.child(0).integers(3, 0, 1 << BITS)
-        count = self.parts[0] + below(numbers[:, 0], self.parts[1] - self.parts[0] + 1)
+        what, of, (least, most) = "parts", len(self.layout.parts), self.parts
+        if self.joints:
+            what, of, (least, most) = "joints", joints, self.joints
+        count = least + below(numbers[:, 0], most - least + 1)
         length = self.blocks[0] + below(numbers[:, 1], self.blocks[1] - self.blocks[0] + 1)
         first = below(numbers[:, 2], frames // BLOCK - length + 1)
-        rank = draws.child(1).uniform(len(self.layout.parts)).argsort(1).argsort(1)
-        return {"parts": rank < count[:, None], "first": first, "length": length}
+        rank = draws.child(1).uniform(of).argsort(1).argsort(1)
+        return {what: rank < count[:, None], "first": first, "length": length}
 
     def mask(self, params: dict[str, Tensor], steps: int, per_block: int = 1) -> Tensor:
         """Return bool[N,steps,V], true inside the region; a block has `per_block` steps."""
         step = torch.arange(steps, device=params["first"].device)
         first = params["first"][:, None] * per_block
         inside = (step >= first) & (step < first + params["length"][:, None] * per_block)
-        return inside[:, :, None] & params["parts"][:, None, part_of_joint(self.layout, step.device)]
+        joints = params["joints"] if self.joints else params["parts"][:, part_of_joint(self.layout, step.device)]
+        return inside[:, :, None] & joints[:, None]
 
 
 def part_of_joint(layout: Layout, device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
 """SkeleMix: body parts of a donor are pasted during some blocks of frames."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from torch import Tensor
 
@@ -11,7 +12,9 @@ from skelpipe.augment.region import BLOCK, Region
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
-__all__ = ["SkeleMix"]
+__all__ = ["FILLS", "SkeleMix"]
+
+FILLS: Final = ("mix", "zeros")
 
 
 class SkeleMix:
@@ -22,6 +25,9 @@ class SkeleMix:
     13). One shift to the donors per batch; one region per batch, or with per="sample" per sample. The number of
     frames must be a multiple of four: then the border of the region is also a border between steps of the feature
     map.
+
+    The ablations of Chen et al.: `joints` bounds the number of single joints that are drawn instead of parts
+    (table VI, "Random"); with fill="zeros" the region is 0, and the donor is only named (table V, "Zeros").
     """
 
     def __init__(
@@ -30,11 +36,16 @@ class SkeleMix:
         parts: tuple[int, int] = (2, 3),
         blocks: tuple[int, int] = (7, 11),
         per: str = "batch",
+        joints: tuple[int, int] | None = None,
+        fill: str = "mix",
     ) -> None:
-        self.region = Region(layout, parts, blocks, per)
+        if fill not in FILLS:
+            raise UsageError(f"SkeleMix fills its region with one of {', '.join(FILLS)}, not {fill!r}")
+        self.region = Region(layout, parts, blocks, per, joints)
+        self.fill = fill
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
-        """Draw the region (`parts`, `first`, `length`) and `donor`, int64[N], positions in the batch."""
+        """Draw the region (`parts` or `joints`, `first`, `length`) and `donor`, int64[N], places in the batch."""
         if shape[2] % BLOCK:
             below, least = shape[2] // BLOCK * BLOCK, self.region.blocks[1] * BLOCK
             fitting = f"{below} or {below + BLOCK}" if below >= least else f"{max(below + BLOCK, least)}"
@@ -49,7 +60,9 @@ class SkeleMix:
         donor = params[DONOR]
         mask = self.region.mask(params, x.shape[2] // BLOCK)
         region = mask.repeat_interleave(BLOCK, dim=1)
-        return Mixed(paste(x, donor, region), donor, region, mask)
+        empty = self.fill == "zeros"
+        clip = x.masked_fill(region[:, None, :, :, None], 0) if empty else paste(x, donor, region)
+        return Mixed(clip, donor, region, mask)
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Return the mixed clips alone."""

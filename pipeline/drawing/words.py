@@ -101,7 +101,8 @@ def words(op: Any, params: Mapping[str, Tensor] | None, shape: Sequence[int], la
             lengths = op.variant == "2023-12" or (op.variant == "head" and op.view != "motion")
             return f"the donor's {'bone lengths' if lengths else 'mean pose and spread over time'}"
         case SkeleMix():
-            return f"the donor's {_region(drawn, layout)}"
+            region = _region(drawn, layout)
+            return f"zero: {region}" if op.fill == "zeros" else f"the donor's {region}"
         case SkeletonMix():
             return _mixed(drawn, layout)
     return "; ".join(f"{name} {tensor.tolist()}" for name, tensor in drawn.items())
@@ -151,8 +152,11 @@ def _joints(drawn: Mapping[str, Tensor], layout: Layout) -> str:
 
 
 def _region(drawn: Mapping[str, Tensor], layout: Layout) -> str:
-    parts = [part for part, on in zip(layout.parts, drawn["parts"].tolist(), strict=True) if on]
-    return f"{', '.join(parts)} in {_frames(int(drawn['first']) * BLOCK, int(drawn['length']) * BLOCK)}"
+    if "joints" in drawn:
+        what = _joints(drawn, layout)
+    else:
+        what = ", ".join(part for part, on in zip(layout.parts, drawn["parts"].tolist(), strict=True) if on)
+    return f"{what} in {_frames(int(drawn['first']) * BLOCK, int(drawn['length']) * BLOCK)}"
 
 
 def _mixed(drawn: Mapping[str, Tensor], layout: Layout) -> str:

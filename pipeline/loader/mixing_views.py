@@ -56,20 +56,27 @@ def skelemixclr(
     layout: Layout,
     *,
     repeats: int = 1,
+    mixed: bool = True,
     parts: Bounds = (2, 3),
     blocks: Bounds = (7, 11),
     per: str = "batch",
+    joints: Bounds | None = None,
+    fill: str = "mix",
     chains: ViewChains = NORMAL,
 ) -> Views:
     """Return `query`, `key` and the mixed query: `mixed`, or for R repeats (SkeleMixCLR+: 3) `mixed1`.. `mixedR`.
 
-    The view is derived first, then mixed. `parts` and `blocks` bound the region (see `SkeleMix`).
+    The view is derived first, then mixed. What follows `repeats` describes the region and what it is filled with
+    (see `SkeleMix`). Without `mixed` there are R more views like the query instead, `query1`.. `queryR`.
     """
     if repeats < 1:
         raise UsageError(f"the query cannot be mixed {repeats} times: repeats must be at least 1")
+    two = pair(chains)
+    if not mixed:
+        return {**two, **{f"query{r}": two["query"] for r in range(1, repeats + 1)}}
     names = ["mixed"] if repeats == 1 else [f"mixed{r}" for r in range(1, repeats + 1)]
-    mixed = On("query", SkeleMix(layout, parts, blocks, per))
-    return {**pair(chains), **dict.fromkeys(names, mixed)}
+    op = SkeleMix(layout, parts, blocks, per, joints, fill)
+    return {**two, **dict.fromkeys(names, On("query", op))}
 
 
 def skeattnclr(
