@@ -83,9 +83,9 @@ class SkeleMixCLR(Method):
         released = parts.recipe.variant == "released"
         if released:
             draw_keys(moco, parts.recipe.init)
-        region: dict[str, Any] = {**region_bounds(settings), "per": settings.per, "fill": settings.fill}
-        if settings.cropping == "random":
-            region["joints"] = tuple(settings.random_joints)
+        least, most = settings.random_joints
+        region: dict[str, Any] = {**region_bounds(settings), "random_joints": (least, most)}
+        region |= {name: getattr(settings, name) for name in ("per", "cropping", "fill")}
         mixed = settings.pairs == "hard"
         views = mixing_views.skelemixclr(
             parts.layout, repeats=settings.repeats, mixed=mixed, **region, chains=parts.view_chain

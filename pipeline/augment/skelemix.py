@@ -12,8 +12,9 @@ from skelpipe.augment.region import BLOCK, Region
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
-__all__ = ["FILLS", "SkeleMix"]
+__all__ = ["SkeleMix"]
 
+CROPPINGS: Final = ("topology", "random")
 FILLS: Final = ("mix", "zeros")
 
 
@@ -26,8 +27,9 @@ class SkeleMix:
     frames must be a multiple of four: then the border of the region is also a border between steps of the feature
     map.
 
-    The ablations of Chen et al.: `joints` bounds the number of single joints that are drawn instead of parts
-    (table VI, "Random"); with fill="zeros" the region is 0, and the donor is only named (table V, "Zeros").
+    The ablations of Chen et al.: with cropping="random" single joints are drawn instead of parts, as many as
+    `random_joints` bounds (table VI, "Random"); with fill="zeros" the region is 0, and the donor is only named
+    (table V, "Zeros").
     """
 
     def __init__(
@@ -36,12 +38,15 @@ class SkeleMix:
         parts: tuple[int, int] = (2, 3),
         blocks: tuple[int, int] = (7, 11),
         per: str = "batch",
-        joints: tuple[int, int] | None = None,
+        cropping: str = "topology",
+        random_joints: tuple[int, int] = (10, 15),
         fill: str = "mix",
     ) -> None:
+        if cropping not in CROPPINGS:
+            raise UsageError(f"SkeleMix's cropping is {' or '.join(CROPPINGS)}, not {cropping!r}")
         if fill not in FILLS:
-            raise UsageError(f"SkeleMix fills its region with one of {', '.join(FILLS)}, not {fill!r}")
-        self.region = Region(layout, parts, blocks, per, joints)
+            raise UsageError(f"SkeleMix's fill is {' or '.join(FILLS)}, not {fill!r}")
+        self.region = Region(layout, parts, blocks, per, random_joints if cropping == "random" else None)
         self.fill = fill
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:

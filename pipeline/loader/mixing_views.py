@@ -60,7 +60,8 @@ def skelemixclr(
     parts: Bounds = (2, 3),
     blocks: Bounds = (7, 11),
     per: str = "batch",
-    joints: Bounds | None = None,
+    cropping: str = "topology",
+    random_joints: Bounds = (10, 15),
     fill: str = "mix",
     chains: ViewChains = NORMAL,
 ) -> Views:
@@ -75,7 +76,7 @@ def skelemixclr(
     if not mixed:
         return {**two, **{f"query{r}": two["query"] for r in range(1, repeats + 1)}}
     names = ["mixed"] if repeats == 1 else [f"mixed{r}" for r in range(1, repeats + 1)]
-    op = SkeleMix(layout, parts, blocks, per, joints, fill)
+    op = SkeleMix(layout, parts, blocks, per, cropping, random_joints, fill)
     return {**two, **dict.fromkeys(names, On("query", op))}
 
 

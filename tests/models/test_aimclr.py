@@ -32,6 +32,8 @@ RECIPE: dict[str, Any] = {
     "method": "aimclr",
     "aimclr": {
         "views": 1,
+        "eadm": True,
+        "nnm": True,
         "mining_epoch": 4,
         "top_k": 2,
         "neighbours": "mean",
@@ -161,6 +163,20 @@ def test_a_step(variant: str, epoch: int, changes: dict[str, Any]) -> None:
     for (parameter, _), gradient in zip(pairs, gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient.float(), atol=2e-5, rtol=2e-3)
     assert all(p.grad is None for p in built.moco("joint").key_encoder.parameters())
+
+
+@pytest.mark.parametrize("epoch", [0, 4])
+@pytest.mark.parametrize(("with_eadm", "with_nnm"), [(False, False), (True, False), (False, True)])
+def test_rows_of_table_1(with_eadm: bool, with_nnm: bool, epoch: int) -> None:
+    """Without EADM the loss is L_d1 whole, and two views have neighbours; without NNM stage 2 is stage 1."""
+    built, batch = method(epoch=epoch, eadm=with_eadm, nnm=with_nnm), clips()
+    s = similarities(copy.deepcopy(built).moco("joint"), batch.views, released=False)
+    s = s if with_eadm else s[:2]
+    info, distribution = losses(s, with_nnm and epoch >= 4, 2, mean=True)
+    wanted = info + distribution * 2 / (len(s) - 1)
+    step = built(batch)
+    assert float(step.loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert list(step.logits) == ["query", "extreme", "dropped"][: len(s)]
 
 
 def test_eadm_drops_features_in_both_variants() -> None:

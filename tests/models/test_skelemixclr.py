@@ -53,7 +53,9 @@ def clips(built: SkeleMixCLR, n: int = 5, frames: int = 12, dtype: torch.dtype =
     """Random clips, mixed by the method's own views."""
     batch = Clips({name: torch.randn(n, 3, frames, 25, 2, dtype=dtype) for name in ("query", "key")})
     for slot, (name, entry) in enumerate(built.views().items()):
-        if isinstance(entry, On):
+        if name not in ("query", "key") and not isinstance(entry, On):
+            batch.views[name] = torch.randn(n, 3, frames, 25, 2, dtype=dtype)
+        elif isinstance(entry, On):
             x = batch.views["query"]
             mixed = entry.op.mix(x, entry.op.sample(Draws(1, n, torch.arange(n), slot), x.shape))
             batch.views[name] = mixed.clip
@@ -81,9 +83,19 @@ def loss_of(rows: Tensor, keys: Tensor, queue: Tensor, other: Tensor | None, t: 
 
 
 def naive(
-    moco: MoCo, batch: Clips, names: list[str], weight: float, average: bool, cosines: dict[str, float]
+    moco: MoCo,
+    batch: Clips,
+    names: list[str],
+    weight: float,
+    average: bool,
+    cosines: dict[str, float],
+    losses: str = "both",
+    hard: str = "detached",
 ) -> tuple[Tensor, Tensor]:
-    """Return loss and keys of a step; updates the key network, and the mean cosines of pairs by name."""
+    """Return loss and keys of a step; updates the key network, and the mean cosines of pairs by name.
+
+    `losses` and `hard` are columns of table VII.
+    """
     q = F.normalize(moco.head(moco.encoder(batch.views["query"])), dim=1)
     with torch.no_grad():
         for query, key in ((moco.encoder, moco.key_encoder), (moco.head, moco.key_head)):
@@ -94,6 +106,10 @@ def naive(
     cosines["similar_key"] = float((q * k).sum(1).mean().detach())
     cosines["similar_queue"] = float((q @ moco.queue.T).mean().detach())
     for name in names:
+        if name not in batch.views or f"{name}_mask" not in batch.extras:  # Cont: one more query
+            q = F.normalize(moco.head(moco.encoder(batch.views[name])), dim=1)
+            loss = loss + weight * loss_of(q, k, moco.queue, None, 0.2)
+            continue
         mask, donor = batch.extras[f"{name}_mask"], batch.extras[f"{name}_donor"].tolist()
         maps = moco.encoder.features(batch.views[name])
         pooled = [
@@ -103,9 +119,11 @@ def naive(
             for inside in (True, False)
         ]
         p, g = (F.normalize(moco.head(h), dim=1) for h in pooled)
-        pasted = loss_of(p, torch.stack([k[j] for j in donor]), moco.queue, g.detach(), 0.2)
-        host = loss_of(g, k, moco.queue, p.detach(), 0.2)
-        loss = loss + weight * (pasted + host) / 2 / (len(names) if average else 1)
+        others = {"detached": (g.detach(), p.detach()), "attached": (g, p), "none": (None, None)}[hard]
+        pasted = loss_of(p, torch.stack([k[j] for j in donor]), moco.queue, others[0], 0.2)
+        host = loss_of(g, k, moco.queue, others[1], 0.2)
+        mixed = {"both": (pasted + host) / 2, "trimmed": pasted, "truncated": host}[losses]
+        loss = loss + weight * mixed / (len(names) if average else 1)
         for what, pairs in {"pasted": (p, [k[j] for j in donor]), "host": (g, k), "parts": (p, g)}.items():
             cosine = sum(float((a @ b).detach()) for a, b in zip(*pairs, strict=True)) / len(k)
             cosines[f"similar_{what}"] += cosine / len(names)
@@ -145,6 +163,54 @@ def test_step_is_the_papers_equations(variant: str, repeats: int, n: int) -> Non
     ):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=1e-10)
     assert all(p.grad is None for p in built.moco.key_encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"losses": "trimmed", "hard_negative": "none"},
+        {"losses": "truncated", "hard_negative": "none"},
+        {"hard_negative": "none", "fill": "zeros"},
+        {"hard_negative": "attached", "cropping": "random"},
+        {"losses": "trimmed", "hard_negative": "attached", "per": "sample", "repeats": 2},
+        {"pairs": "cont", "repeats": 2},
+    ],
+    ids=str,
+)
+def test_rows_of_the_ablations(own: dict[str, Any]) -> None:
+    built = method(own).double()
+    batch = clips(built, 4, dtype=torch.float64)
+    names = [name for name in batch.views if name not in ("query", "key")]
+    assert len(names) == own.get("repeats", 1)
+    before = copy.deepcopy(built.moco)
+    losses, hard = own.get("losses", "both"), own.get("hard_negative", "detached")
+    cosines: dict[str, float] = defaultdict(float)
+    expected, k = naive(before, batch, names, 0.7, False, cosines, losses, hard)
+    step = built(batch)
+    torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(step.keys, k)
+    assert len(step.logits) == 1 + len(names) * (1 if losses != "both" or "pairs" in own else 2)
+    learned = [*before.encoder.parameters(), *before.head.parameters()]
+    wanted = torch.autograd.grad(expected, learned)
+    step.loss.backward()
+    for parameter, gradient in zip(
+        [*built.moco.encoder.parameters(), *built.moco.head.parameters()], wanted, strict=True
+    ):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        ({}, ("batch", None, "mix")),
+        ({"per": "sample"}, ("sample", None, "mix")),
+        ({"cropping": "random", "random_joints": [3, 8]}, ("batch", (3, 8), "mix")),
+        ({"fill": "zeros"}, ("batch", None, "zeros")),
+    ],
+)
+def test_switches_reach_the_region(own: dict[str, Any], wanted: tuple[Any, ...]) -> None:
+    op = method(own).views()["mixed"].op
+    assert (op.region.per, op.region.joints, op.fill) == wanted
 
 
 def test_views_are_the_papers() -> None:
@@ -222,6 +288,9 @@ def test_learns_to_tell_clips_apart() -> None:
         ({"blocks": [3, 1]}, r"skelemixclr.blocks must be \[least, most\], not \[3, 1\]"),
         ({"parts": [2]}, r"skelemixclr.parts must be \[least, most\]"),
         ({"parts": [2, 6]}, "2 to 6 of 5 body parts"),
+        ({"cropping": "random", "random_joints": [10, 26]}, "10 to 26 of the 25 joints"),
+        ({"losses": "host"}, "skelemixclr.losses is host; .*known: both, trimmed, truncated"),
+        ({"fill": "donor"}, "skelemixclr.fill is donor; .*known: mix, zeros"),
         ({"repeats": 0}, "skelemixclr.repeats is 0"),
         ({"weight": -1}, "skelemixclr.weight is -1"),
     ],

@@ -61,7 +61,7 @@ def ablation_rows() -> list[Row]:
         Row(paper, key, number, row.name, row.recipe, row.settings, row.views[0])
         for paper in builtin_papers()
         for key, table in load_paper(paper).tables.items()
-        if key.startswith("ablation")
+        if key.startswith(("ablation", "epochs"))
         for number, row in enumerate(table.rows, 1)
         if row.recipe is not None
     ]

@@ -77,6 +77,24 @@ def test_regions_are_uniform_over_their_choices() -> None:
     assert abs(float(torch.corrcoef(together)[1, 2])) < 4 / math.sqrt(count)
 
 
+def test_random_joints_are_uniform_over_their_choices() -> None:
+    count = 6000
+    skeleton = layout("kinect-v1-20")
+    region = Region(skeleton, (2, 3), (7, 11), joints=(1, 3))
+    drawn = region.sample(steps(count), (count, 3, 64, 20, 2))
+    assert set(drawn) == {"joints", "first", "length"}
+    sizes = Counter(drawn["joints"].sum(1).tolist())
+    assert sorted(sizes) == [1, 2, 3]
+    assert chi_square(list(sizes.values())) < 13.8  # p = 0.001 in both of these
+    assert chi_square(drawn["joints"].sum(0).tolist()) < 43.8
+    mask = region.mask(drawn, 16)
+    assert torch.equal(mask.any(1), drawn["joints"])
+    assert torch.equal(mask.any(2).sum(1), drawn["length"])
+    for joints in [(0, 2), (3, 2), (1, 21)]:
+        with pytest.raises(UsageError, match="of the 20 joints of kinect-v1-20"):
+            Region(skeleton, (2, 3), (7, 11), joints=joints)
+
+
 def test_a_region_per_batch_and_per_sample() -> None:
     draws = Draws(0, 0, torch.arange(30), 0, torch.arange(30) // 10)
     shape = (30, 3, 64, 25, 2)

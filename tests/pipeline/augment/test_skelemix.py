@@ -73,6 +73,34 @@ def test_own_clip_outside_and_donor_inside_the_region(per: str) -> None:
     assert int(joints.max()) <= 17
 
 
+def test_zeros_leave_the_region_empty_and_the_rest_as_it_is() -> None:
+    x = clips(6)
+    mixed = SkeleMix(KINECT).mix(x, SkeleMix(KINECT).sample(Draws(4, 0, torch.arange(6)), x.shape))
+    op = SkeleMix(KINECT, fill="zeros")
+    params = op.sample(Draws(4, 0, torch.arange(6)), x.shape)
+    empty = op.mix(x, params)
+    inside = empty.region[:, None, :, :, None].expand(x.shape)
+    assert not empty.clip[inside].any()
+    assert torch.equal(empty.clip[~inside], x[~inside])
+    assert all(torch.equal(getattr(empty, name), getattr(mixed, name)) for name in ("donor", "region", "mask"))
+
+
+def test_random_joints_instead_of_parts() -> None:
+    op, x = SkeleMix(KINECT, cropping="random", random_joints=(3, 8)), clips(6)
+    params = op.sample(Draws(4, 0, torch.arange(6)), x.shape)
+    mixed = op.mix(x, params)
+    expected = x.numpy().copy()
+    frames = slice(4 * int(params["first"][0]), 4 * int(params["first"][0] + params["length"][0]))
+    for i in range(6):
+        for joint in params["joints"][i].nonzero()[:, 0].tolist():
+            expected[i, :, frames, joint] = x[mixed.donor[i], :, frames, joint]
+    np.testing.assert_array_equal(mixed.clip.numpy(), expected)
+    with pytest.raises(UsageError, match="fill is mix or zeros, not 'noise'"):
+        SkeleMix(KINECT, fill="noise")
+    with pytest.raises(UsageError, match="cropping is topology or random, not 'joints'"):
+        SkeleMix(KINECT, cropping="joints")
+
+
 def test_equal_clips_and_a_clip_alone_stay_as_they_are() -> None:
     op = SkeleMix(KINECT)
     for x in (clips(1).expand(5, -1, -1, -1, -1), clips(1)):

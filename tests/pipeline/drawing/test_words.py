@@ -100,6 +100,12 @@ def mix(kind: str) -> dict[str, Tensor]:
         (SkeletonAdaIN(KINECT, "bone", "head"), {}, "the donor's bone lengths"),
         (SkeletonAdaIN(KINECT, "motion", "2023-12"), {}, "the donor's bone lengths"),
         (SkeleMix(KINECT), REGION, "the donor's left arm, left leg in frames 9 to 20"),
+        (SkeleMix(KINECT, fill="zeros"), REGION, "zero: left arm, left leg in frames 9 to 20"),
+        (
+            SkeleMix(KINECT, cropping="random"),
+            {**REGION, "joints": joints("head", "neck")},
+            "the donor's neck, head in frames 9 to 20",
+        ),
         (SkeletonMix(KINECT), mix("mixup"), "Mixup: 0.37 of the donor, everywhere"),
         (SkeletonMix(KINECT), mix("cutmix"), "CutMix: the donor's left arm, left leg in frames 9 to 20"),
         (

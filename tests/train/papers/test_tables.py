@@ -98,7 +98,7 @@ def test_figures_copied_by_hand() -> None:
     assert by_hand("skeattnclr", "transfer-finetune", "SkeAttnCLR", "joint") == {
         "pkummd1-xsub": 94.5, "pkummd1-xview": 97.0, "pkummd2-xsub": 65.8, "pkummd2-xview": 58.8,
     }  # fmt: skip
-    assert by_hand("skelemixclr", "ablation-epochs", "SkeletonCLR†, 200 epochs", "joint") == {
+    assert by_hand("skelemixclr", "epochs", "SkeletonCLR†, 200 epochs", "joint") == {
         "ntu60-xsub": 73.9, "ntu60-xview": 77.8,
     }  # fmt: skip
     assert by_hand("skelemixclr", "ablation-pairs", "L_g", "joint") == {"ntu60-xsub": 77.4, "ntu60-xview": 82.3}
