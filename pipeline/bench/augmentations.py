@@ -9,9 +9,10 @@ from typing import Final, TypeAlias
 import torch
 
 from skelpipe.bench.timing import BenchRow, Way, compare
-from skelpipe.bench.view_sets import ViewSet, batched_views, planned, view_sets
+from skelpipe.bench.view_sets import ViewSet, batched_views, planned, recipe_set, view_sets
 from skelpipe.bench.workload import Workload
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
+from skelpipe.loader.recipe_views import RecipeViews
 from skelpipe.loader.view_recipes import BatchInProgress, ViewRecipes, view_recipes
 from skelpipe.memory import keep_freed_memory
 
@@ -35,9 +36,12 @@ def copies(workload: Workload, views: ViewSet) -> tuple[str, Way]:
     return "copying the clips once per view", copy
 
 
-def augment_rows(workload: Workload, reference: Reference = copies) -> list[Callable[[], BenchRow]]:
-    """Return the measurements, one per view set, each against the reference."""
-    sets = view_sets(workload.dataset.layout, workload.dataset.frames)
+def augment_rows(
+    workload: Workload, reference: Reference = copies, recipe: RecipeViews | None = None
+) -> list[Callable[[], BenchRow]]:
+    """Return the measurements, one per view set or the one of a recipe, each against the reference."""
+    layout = workload.dataset.layout
+    sets = view_sets(layout, workload.dataset.frames) if recipe is None else [recipe_set(recipe, layout)]
     return [partial(_batched, workload, views, reference) for views in sets]
 
 

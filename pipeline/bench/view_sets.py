@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +11,11 @@ from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.loader.view_recipes import BatchInProgress, DrawnView, On, ViewRecipe, ViewRecipes
+from skelpipe.loader.recipe_views import RecipeViews
+from skelpipe.loader.view_recipes import BatchInProgress, DrawnView, Marked, Mats, On, ViewRecipe, ViewRecipes
 from skelpipe.skeleton import Layout
 
-__all__ = ["ViewSet", "batched_views", "planned", "view_sets"]
+__all__ = ["ViewSet", "batched_views", "planned", "recipe_set", "view_sets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,19 @@ def view_sets(layout: Layout, frames: int) -> list[ViewSet]:
         ViewSet("actclr", "actionlet, non-actionlet, 2 normal", {"act": act, "non": non, **pair}),
         ViewSet("msmclr-strong", "1 view", {"strong": strong}),
     ]
+
+
+def recipe_set(recipe: RecipeViews, layout: Layout) -> ViewSet:
+    """Return the views of a recipe, but for those that need a network to find an actionlet."""
+    every = recipe.recipes(layout, "joint", lambda clips: clips)
+    made: dict[str, Any] = {}
+    for name, content in every.items():
+        if isinstance(content, Marked):
+            made[name] = content.augmentation
+        elif not isinstance(content, Mats) and (not isinstance(content, On) or content.view in made):
+            made[name] = content
+    mixes = any(isinstance(content, On) for content in made.values())
+    return ViewSet(recipe.where, ", ".join(made), made, BLOCK if mixes else 1)
 
 
 def batched_views(

@@ -35,6 +35,11 @@ CLIPS = 2048  # in the synthetic dataset
     show_default=True,
     help="Augmentation of clips in memory (augment), reading of batches (stream), or both (loader).",
 )
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Measure the views of this recipe, built in or a .yaml, and nothing else; for --what augment.",
+)
 @unresolved_shards_option
 @click.option(
     "--frames",
@@ -58,6 +63,7 @@ CLIPS = 2048  # in the synthetic dataset
 def bench(
     *,
     what: str,
+    recipe: str | None,
     shards: str | None,
     frames: int | None,
     batch_size: int,
@@ -79,10 +85,18 @@ def bench(
     from skelpipe.bench.timing import threads as on_threads
     from skelpipe.bench.workload import Workload
     from skelpipe.devices import resolve_device
+    from skelpipe.errors import UsageError
     from skelpipe.progress import progress
 
     on = resolve_device(device)
+    if recipe is not None:
+        from skelpipe.loader.recipe_views import read_recipe_views
+
+        if what not in ("augment", "all"):
+            raise UsageError(f"--recipe measures the augmentation of its views, not --what {what}")
+        views, what = read_recipe_views(recipe), "recipe"
     makers: list[tuple[str, Callable[[Workload], Sequence[Callable[[], BenchRow | None]]]]] = [
+        ("recipe", lambda workload: augment_rows(workload, recipe=views)),
         ("augment", augment_rows),
         ("stream", stream_rows),
         ("loader", loader_rows),
@@ -90,7 +104,8 @@ def bench(
     ]
     with _clips(shards, frames, max(CLIPS, batch_size)) as (dataset, name), on_threads(threads):
         workload = Workload(dataset, batch_size, on, seconds)
-        waiting = [measure for kind, rows_of in makers if what in (kind, "all") for measure in rows_of(workload)]
+        chosen = [rows_of for kind, rows_of in makers if what == kind or (what == "all" and kind != "recipe")]
+        waiting = [measure for rows_of in chosen for measure in rows_of(workload)]
         facts = machine(workload)
         measured = [measure() for measure in progress(waiting, "bench: rows", len(waiting), quiet=as_json)]
     rows = [row for row in measured if row is not None]

@@ -58,8 +58,14 @@ MIXES = ("skelemix", "skeletonmix", "mats")
 )
 @click.option(
     "--augment",
-    type=click.Choice([*CHAINS, *MIXES]),
-    help="Draw the clip before and after this augmentation, and list its random parameters in words.",
+    metavar="NAME|LIST",
+    help="Draw the clip before and after this augmentation, and list its random parameters in words: "
+    f"{', '.join((*CHAINS, *MIXES))}, or operators such as '[crop, {{shear: 0.3}}]'. With --recipe: a view of it.",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Recipe, built in or a .yaml, whose view --augment names, such as --recipe aimclr --augment extreme.",
 )
 @click.option(
     "--checkpoint",
@@ -94,6 +100,7 @@ def show(
     out: str | None,
     dataset: str | None,
     augment: str | None,
+    recipe: str | None,
     checkpoint: str | None,
     variant: str,
     epoch: int,
@@ -109,7 +116,7 @@ def show(
     """
     from skelpipe.errors import UsageError
 
-    if checkpoint is not None and augment != "mats":
+    if checkpoint is not None and augment != "mats" and recipe is None:
         raise UsageError("--checkpoint is for the actionlet of --augment mats")
     suffixes = SUFFIXES if checkpoint is None else (*SUFFIXES, *PICTURES)
     if out is not None and Path(out).suffix.lower() not in suffixes:
@@ -126,9 +133,7 @@ def show(
         _refuse_without_augment()
         scene = _scene(raw_file, dataset, opened, identity, view)
     else:
-        from skelpipe.drawing.augmented import Choice
-
-        choice = Choice(augment, variant, seed, epoch)
+        choice = _choice(augment, recipe, variant, seed, epoch)
         scene = _compared(raw_file, dataset, opened, identity, view, choice, checkpoint)
     path = Path(out if out is not None else re.sub(r"[^\w.-]", "_", scene.id) + ".html")
     if path.suffix.lower() == ".gif":
@@ -159,6 +164,19 @@ def show(
     longest = max(map(len, scene.facts))
     for name, fact in scene.facts.items():
         click.echo(f"  {name:<{longest}}  {fact}")
+
+
+def _choice(augment: str, recipe: str | None, variant: str, seed: int, epoch: int) -> "Choice":
+    from skelpipe.drawing.augmented import Choice
+    from skelpipe.errors import UsageError
+
+    if recipe is None:
+        return Choice(augment, variant, seed, epoch)
+    from skelpipe.loader.recipe_views import read_recipe_views
+
+    if click.get_current_context().get_parameter_source("variant") is not ParameterSource.DEFAULT:
+        raise UsageError("--variant is for an augmentation by name; a recipe says its variant itself")
+    return Choice(augment, variant, seed, epoch, read_recipe_views(recipe))
 
 
 def _dataset(shards: str | None, cache: Path | None, cache_size: int | None) -> "Dataset":
@@ -228,6 +246,6 @@ def _refuse_without_augment() -> None:
     from skelpipe.errors import UsageError
 
     context = click.get_current_context()
-    for name in ("variant", "epoch", "seed"):
+    for name in ("recipe", "variant", "epoch", "seed"):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{name} is for an augmentation: name one with --augment")

@@ -3,24 +3,37 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chain import chain
+from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.named_chains import ACTCLR, CHAINS
 from skelpipe.augment.region import BLOCK
+from skelpipe.augment.skelemix import SkeleMix
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.drawing.moving_joints import moving_joints
 from skelpipe.drawing.words import steps
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, skelemixclr
-from skelpipe.loader.view_recipes import BatchInProgress, Mats, On, ViewRecipes, view_recipes, with_used
+from skelpipe.loader.recipe_views import RecipeViews
+from skelpipe.loader.view_recipes import (
+    BatchInProgress,
+    Marked,
+    Mats,
+    Mixing,
+    On,
+    ViewRecipes,
+    view_recipes,
+    with_used,
+)
 from skelpipe.skeleton import Layout
 from skelpipe.views import POSITIONS, derive
+from skelpipe.yaml_reader import nearest, parse_yaml
 
 __all__ = ["NAMES", "Augmented", "Choice", "augmented", "donor_row"]
 
@@ -30,21 +43,59 @@ NAMES = tuple(dict.fromkeys((*CHAINS, *MIXES)))
 
 @dataclass(frozen=True)
 class Choice:
-    """Which augmentation is shown, one of NAMES, and with the draws of which seed and epoch."""
+    """Which augmentation is shown, and with the draws of which seed and epoch.
+
+    `name` is one of NAMES or a list of operators in YAML (see `augment.op_lists`); with a `recipe` it is one of
+    the recipe's views.
+    """
 
     name: str
     variant: str = "paper"
     seed: int = 0
     epoch: int = 0
+    recipe: RecipeViews | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise UsageError(f"no augmentation is called {self.name!r}; known: {', '.join(NAMES)}")
+        if self.recipe is None and not self.is_list and self.name not in NAMES:
+            raise UsageError(
+                f"no augmentation is called {self.name!r}; {nearest(self.name, NAMES)}"
+                f"known: {', '.join(NAMES)}; or give a list, such as '[crop, {{shear: 0.5}}]'"
+            )
 
     @property
-    def mixes(self) -> bool:
-        """Whether a second clip, the donor, is needed."""
-        return self.name in MIXES
+    def is_list(self) -> bool:
+        """Whether the name is a list of operators."""
+        return self.recipe is None and self.name.lstrip().startswith("[")
+
+    def mixes(self, layout: Layout, view: str) -> bool:
+        """Return whether a second clip, the donor, is needed."""
+        return any(_takes_donor(content) for content in self._shown(layout, view))
+
+    def finds_actionlet(self, layout: Layout, view: str) -> bool:
+        """Return whether an actionlet is needed, for which the dataset's mean clip is."""
+        return any(isinstance(content, Mats | Marked) for content in self._shown(layout, view))
+
+    def contents(self, layout: Layout, view: str, actionlet: Callable[[Tensor], Tensor]) -> ViewRecipes:
+        """Return the view recipes whose last view is shown: those of the method that this view needs, in order."""
+        if self.recipe is not None:
+            return _until(self.name, self.recipe.recipes(layout, view, actionlet), self.recipe.where)
+        if self.is_list:
+            ops = parse_yaml(self.name, "--augment")
+            return {"query": chain(ops, layout=layout, variant=self.variant, where="--augment", at="list")}
+        if self.name == "skelemix":
+            return _until("mixed", skelemixclr(layout))
+        if self.name == "skeletonmix":
+            late = self.variant == "released"
+            return {"query": chain("normal"), "mixed": On("query", SkeletonMix(layout, curriculum=late))}
+        if self.name == "mats":
+            return _until("query", actclr(layout, view, actionlet, variant=self.variant))
+        curriculum = self.variant == "released" and self.name in ACTCLR
+        return {"query": chain(self.name, layout=layout, variant=self.variant, curriculum=curriculum)}
+
+    def _shown(self, layout: Layout, view: str) -> list[Any]:
+        """Return how the view that is shown, and those that it is made from, are made."""
+        contents = self.contents(layout, view, _no_actionlet)
+        return [contents[name] for name in with_used(view_recipes(contents), [list(contents)[-1]])]
 
 
 @dataclass(frozen=True)
@@ -76,12 +127,14 @@ def augmented(
     """Augment joint clips [N,C,T,V,M], rows `index` of their subset: one clip, or for a mix a clip and its donor.
 
     They are treated as a loader's batch: view number i of the recipe draws with slot i. What a batch has in common
-    depends on its first clip. "mats" needs an `actionlet`, or the mean clip `anchor` [C,T,V,M] of the view, from
-    which the joints that move most take its place.
+    depends on its first clip. A view that is made by an actionlet needs an `actionlet`, or the mean clip `anchor`
+    [C,T,V,M] of the view, from which the joints that move most take its place.
     """
     if clips.shape[1] < POSITIONS:
         raise UsageError(f"augmentations need the axes x, y and z; these clips have {clips.shape[1]}")
-    contents = _contents(choice, layout, view, anchor, actionlet)
+    if actionlet is None:
+        actionlet = _no_actionlet if anchor is None else moving_joints(anchor, view, layout)
+    contents = choice.contents(layout, view, actionlet)
     recipes = view_recipes(contents)
     batch = BatchInProgress(torch.from_numpy(clips), lambda x: derive(x, view, layout))
     drawn = {}
@@ -96,7 +149,7 @@ def augmented(
         drawn.update(_steps(contents[name], params, batch.clips.shape, layout, name if len(contents) > 1 else ""))
     shown = batch.made[last]
     positions, before = (shown.clip, False) if view == "joint" else _joints(contents, batch, last)
-    marked, means = _marked(choice, shown.extras, batch.clips.shape)
+    marked, means = _marked(contents[last], shown.extras, batch.clips.shape)
     return Augmented(shown.clip[0].numpy(), positions[0].numpy(), marked, means, drawn, before)
 
 
@@ -111,31 +164,21 @@ def donor_row(choice: Choice, row: int, count: int, dataset: str | Path) -> int:
     return (row + int(draws.integers(1, 1, count))) % count
 
 
-def _contents(
-    choice: Choice,
-    layout: Layout,
-    view: str,
-    anchor: np.ndarray | None,
-    actionlet: Callable[[Tensor], Tensor] | None,
-) -> ViewRecipes:
-    """Return the view recipes whose last view is shown: those of the method that this view needs, in order."""
-    if choice.name == "skelemix":
-        return _until("mixed", skelemixclr(layout))
-    if choice.name == "skeletonmix":
-        late = choice.variant == "released"
-        return {"query": chain("normal"), "mixed": On("query", SkeletonMix(layout, curriculum=late))}
-    if choice.name == "mats":
-        if anchor is None and actionlet is None:
-            raise UsageError("mats needs the average motion of a dataset, from which its actionlet is computed")
-        inside = actionlet or moving_joints(cast(np.ndarray, anchor), view, layout)
-        return _until("query", actclr(layout, view, inside, variant=choice.variant))
-    curriculum = choice.variant == "released" and choice.name in ACTCLR
-    return {"query": chain(choice.name, layout=layout, variant=choice.variant, curriculum=curriculum)}
+def _no_actionlet(clips: Tensor) -> Tensor:
+    raise UsageError("this view needs the average motion of a dataset, from which its actionlet is computed")
 
 
-def _until(last: str, recipe: ViewRecipes) -> ViewRecipes:
+def _takes_donor(content: Any) -> bool:
+    op = content.op if isinstance(content, On) else content
+    ops = op.ops if isinstance(op, Chain) else (op,)
+    return isinstance(content, Mats) or any(isinstance(each, Mixing | SkeletonAdaIN) for each in ops)
+
+
+def _until(last: str, recipe: ViewRecipes, where: str = "") -> ViewRecipes:
     """Return the views up to the `last`, also those that it does not use, since they count for the slots."""
     names = list(recipe)
+    if last not in names:
+        raise UsageError(f"{where} has no view {last!r}; {nearest(last, names)}it has: {', '.join(names)}")
     return {name: recipe[name] for name in names[: names.index(last) + 1]}
 
 
@@ -149,20 +192,24 @@ def _joints(contents: ViewRecipes, batch: BatchInProgress, name: str) -> tuple[T
     return joints, before
 
 
-def _marked(choice: Choice, extras: Mapping[str, Tensor], shape: Sequence[int]) -> tuple[np.ndarray | None, str]:
+def _marked(content: Any, extras: Mapping[str, Tensor], shape: Sequence[int]) -> tuple[np.ndarray | None, str]:
     """Return the joints of the first clip that are in the operator's mask, bool [T,V,M], and what that means."""
     if "mask" not in extras:
         return None, ""
     mask = extras["mask"][0]
-    if choice.name == "skelemix":
+    op = content.op if isinstance(content, On) else content
+    if isinstance(op, SkeleMix):
         mask = mask.repeat_interleave(BLOCK, 0)
     mask = mask[..., None] if mask.dim() == 2 else mask
-    means = {"skelemix": "from the donor", "skeletonmix": "mixed with the donor", "mats": "in the actionlet"}
-    return (mask > 0).expand(*shape[2:]).numpy(), means[choice.name]
+    means = {SkeleMix: "from the donor", SkeletonMix: "mixed with the donor"}
+    return (mask > 0).expand(*shape[2:]).numpy(), means.get(type(op), "in the actionlet")
 
 
 def _steps(content: Any, params: Any, shape: Sequence[int], layout: Layout, view: str) -> dict[str, str]:
     """Return a line for each operator of one view."""
+    if content is None:
+        return {view: "as stored"}
     op, source = (content.op, f" (on {content.view})") if isinstance(content, On) else (content, "")
+    op = op.augmentation if isinstance(op, Marked) else op
     before = f"{view}{source}: " if view else ""
     return {before + name: line for name, line in steps(op, params, shape, layout).items()}

@@ -35,8 +35,9 @@ def compared_scene(
     """
     subset, row = find_sample(dataset, identity)
     rows, ids = [row], dataset.ids(subset)
-    anchor = dataset.anchor(view) if choice.name == "mats" else None
-    if choice.mixes:
+    mixes = choice.mixes(dataset.layout, view)
+    anchor = dataset.anchor(view) if choice.finds_actionlet(dataset.layout, view) else None
+    if mixes:
         rows.append(donor_row(choice, row, len(ids), str(dataset.path)))
     clips = dataset.reader(subset, "joint").gather(np.array(rows))
     after = augmented(clips, rows, dataset.layout, view, choice, anchor, actionlet)
@@ -46,7 +47,7 @@ def compared_scene(
         "units": made_by(dataset.card["units"], dataset.profile, clips[0]),
         "augment": f"{_words(choice)}, row {row} of the {subset} subset",
     }
-    if choice.mixes:
+    if mixes:
         facts["donor"] = f"{ids[rows[1]]}: {classes[1]}; drawn, as the region, for a batch of these two"
     return _scene((ids[row], classes[0]), clips[0], after, dataset.layout, view, choice, facts)
 
@@ -56,8 +57,8 @@ def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice)
 
     The draws are those of row 0. UsageError for videos of several actions, and for mixes, which need a dataset.
     """
-    if choice.mixes:
-        what = "average motion" if choice.name == "mats" else "donor"
+    if (finds := choice.finds_actionlet(manifest.layout, view)) or choice.mixes(manifest.layout, view):
+        what = "average motion" if finds else "donor"
         raise UsageError(f"{path}: {choice.name} needs a dataset (--shards), from which its {what} comes")
     if manifest.segments:
         raise UsageError(f"{path}: a video of several actions; prepare {manifest.name} and draw one of its clips")
@@ -79,7 +80,9 @@ def compared_raw_scene(path: str, manifest: Manifest, view: str, choice: Choice)
 
 
 def _words(choice: Choice) -> str:
-    return f"{choice.name}, variant {choice.variant}; draws of seed {choice.seed}, epoch {choice.epoch}"
+    recipe, variant = choice.recipe, choice.variant
+    named = f"variant {variant}" if recipe is None else f"{recipe.where}, variant {recipe.variant}"
+    return f"{choice.name}, {named}; draws of seed {choice.seed}, epoch {choice.epoch}"
 
 
 def _scene(
