@@ -125,7 +125,7 @@ class ActCLR(Method):
         pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
         self.with_actionlets = False
-        self._moco_views: ViewRecipes = pair(parts.view_chain)
+        self._moco_views: ViewRecipes = pair(parts.view_chain, "actclr-normal" if self.released else "normal")
         self.released_state = ReleasedState(settings.state, settings.mixed_keys)
         given: dict[str, Any] = {"variant": parts.recipe.variant, "mask": self.mask, **pasted}
         given["chains"] = parts.view_chain

@@ -116,9 +116,8 @@ METHODS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType
         "actclr": {
             "paper": {**PAIR, "act": "actclr-actionlet", "non": "actclr-noise"},
             "released": {
-                **PAIR,
+                **dict.fromkeys(("query", "key", "plain"), "actclr-normal"),
                 **{"act": "actclr-actionlet", "non": "actclr-non-actionlet"},
-                **{"plain": "actclr-normal", "key": "actclr-normal"},
             },
         },
     }

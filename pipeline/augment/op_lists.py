@@ -100,9 +100,10 @@ def _changed(changes: Mapping[Any, Any], strength: Strength, where: str, at: str
         number = sum(op.name == name for op in ops)
         has = list(dict.fromkeys(op.name for op in ops))
         if not number:
+            adding = f"; to add it, write the list: [{', '.join([*has, name])}]" if name in OPERATORS else ""
             raise UsageError(
                 f"{where}: {at} has no operator {str(name)!r}; {nearest(str(name), has)}it has: "
-                f"{', '.join(has) or 'none'}; to add one, write the list: {at}=[{', '.join([*has, str(name)])}]"
+                f"{', '.join(has) or 'none'}{adding}"
             )
         if value is False:
             ops = tuple(op for op in ops if op.name != name)

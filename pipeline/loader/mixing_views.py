@@ -47,9 +47,9 @@ def named(layout: Layout | None = None, variant: str = "paper") -> ViewChains:
 NORMAL = named()
 
 
-def pair(chains: ViewChains) -> Views:
+def pair(chains: ViewChains, usual: str = "normal") -> Views:
     """Return `query` and `key`, both augmented as usual."""
-    return {"query": chains("query", "normal"), "key": chains("key", "normal")}
+    return {"query": chains("query", usual), "key": chains("key", usual)}
 
 
 def skelemixclr(
@@ -146,13 +146,14 @@ def actclr(
     return {
         "act": thinned("act", "actclr-actionlet"),
         "non": thinned("non", "actclr-non-actionlet"),
-        "query": Mats("act", "non", actionlet),
         "plain": thinned("plain", "actclr-normal"),
         "styled": On("plain", style),
         "blended": On("styled", shrinking),
-        "blend": Mats("styled", "blended", actionlet, sees="plain"),
         "mixed": On("styled" if changed else "plain", SkeletonMix(layout, parts, blocks, taken=True)),
         "key": thinned("key", "actclr-normal"),
+        # Last, as the released step makes them itself: the numbers of the other views are those of its loader.
+        "query": Mats("act", "non", actionlet),
+        "blend": Mats("styled", "blended", actionlet, sees="plain"),
     }
 
 

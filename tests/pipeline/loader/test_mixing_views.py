@@ -160,7 +160,7 @@ def test_actclr_as_released(memory_dataset: Any, state: str, view: str) -> None:
     for batch in batches(dataset, recipe, view, epoch=2):
         assert seen.pop(0) is batch.act
         assert seen.pop(0) is batch.plain
-        draws = Draws(3, 2, batch.index, 4, torch.full_like(batch.index, batch.step))
+        draws = Draws(3, 2, batch.index, 3, torch.full_like(batch.index, batch.step))
         assert torch.equal(batch.styled, adain.apply(batch.plain, adain.sample(draws, batch.plain.shape)))
         mixed_of = batch.plain if state == "head" and view != "joint" else batch.styled
         for name, of in (("blended", batch.styled), ("mixed", mixed_of)):

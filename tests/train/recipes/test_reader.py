@@ -245,3 +245,54 @@ def test_recipes_of_earlier_versions_mean_what_they_meant() -> None:
     assert old.settings.predictors == "variant"
     assert with_overrides(old, ["skeattnclr.predictors=three"]).settings.predictors == "three"
     assert parse_recipe(text_with(reported={"knn": {"source": "x", "joint": {"a": 1.0}}}), "old").reported == ""
+
+
+def test_views_are_set_by_operator_and_read_back() -> None:
+    recipe = load_recipe("aimclr")
+    for settings, views in (
+        (["views.extreme.rotate=off"], {"extreme": {"rotate": False}}),
+        (["views.extreme.spatial-flip.p=0.3"], {"extreme": {"spatial-flip": {"p": 0.3}}}),
+        (["views.extreme=[{crop: 6}, {shear: 0.5}]"], {"extreme": [{"crop": 6}, {"shear": 0.5}]}),
+        (["views.key=[crop]", "views.key.crop=3"], {"key": {"chain": ["crop"], "crop": 3}}),
+        (
+            ["views.extreme=msmclr-strong", "views.extreme.noise=off"],
+            {"extreme": {"chain": "msmclr-strong", "noise": False}},
+        ),
+    ):
+        changed = with_overrides(recipe, settings)
+        assert changed.views == views
+        assert parse_recipe(to_yaml(changed), "again") == changed
+        (difference,) = differences(recipe, changed)
+        assert difference.startswith(f"views.{next(iter(views))}: crop(ratio=6)")
+    assert "views" not in recipe.content()
+
+
+def test_views_differ_by_their_operators() -> None:
+    recipe = load_recipe("aimclr")
+    same = with_overrides(recipe, ["views.query=[crop, shear]", "views.extreme.rotate=30"])
+    assert differences(recipe, same) == []
+    assert differences(recipe, with_overrides(recipe, ["augment.shear=0.2"])) == ["augment.shear: 0.5, now 0.2"]
+    assert differences(recipe, with_overrides(recipe, ["views.key.shear=0.2"])) == [
+        "views.key: crop(ratio=6), shear(amplitude=0.5), now crop(ratio=6), shear(amplitude=0.2)"
+    ]
+    labelled = load_recipe("finetune", FinetuneRecipe)
+    assert differences(labelled, with_overrides(labelled, ["views.clip=[crop]"])) == [
+        "views.clip: none, now crop(ratio=6)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["views.extrem.rotate=off"], r"--set: unknown key 'views.extrem'; did you mean 'views.extreme'"),
+        (["views.extreme.rotat=off"], r"--set: views.extreme has no operator 'rotat'; did you mean 'rotate'"),
+        (["views.extreme.rotate.mian=3"], r"unknown key 'views.extreme.rotate.mian'.*views.extreme.rotate.other"),
+        (["views.extreme=norml"], r"views.extreme is 'norml'; did you mean 'normal'"),
+        (["views=3"], r"views must be a section of `key: value` lines, not 3"),
+        (["variant=released", "views.extreme.temporal-flip=off"], r"has no operator 'temporal-flip'"),
+        (["view.extreme=[]"], r"unknown key 'view'; did you mean 'views'"),
+    ],
+)
+def test_wrong_views_are_answered_with_what_there_is(settings: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_overrides(load_recipe("aimclr"), settings)
