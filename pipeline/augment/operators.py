@@ -1,9 +1,9 @@
 """The operators by the names that lists of them use, with their settings, defaults and shorthands."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, make_dataclass
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -40,6 +40,7 @@ KINDS: Final[Mapping[Any, Any]] = MappingProxyType(
         bool: Flag,
         str: Annotated[str, Strict()],
         tuple[int, int]: Bounds,
+        Collection[str]: Annotated[list[Annotated[str, Strict()]], Strict()],
     }
 )
 
@@ -185,8 +186,9 @@ def settings_of(kind: Callable[..., Any], without: tuple[str, ...] = (LAYOUT,)) 
             continue
         if parameter.name == PROBABILITY:
             fields.append((P, Share, parameter.default))
-        elif of == tuple[int, int]:
-            fields.append((parameter.name, Bounds, field(default_factory=lambda p=parameter: list(p.default))))
+        elif isinstance(parameter.default, tuple):
+            default = field(default_factory=partial(list, parameter.default))
+            fields.append((parameter.name, KINDS[of], default))
         else:
             fields.append((parameter.name, KINDS.get(of, of), parameter.default))
     return make_dataclass(getattr(kind, "__name__", "Settings"), fields, frozen=True, kw_only=True)
