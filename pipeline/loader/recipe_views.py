@@ -72,6 +72,8 @@ class RecipeViews:
         own = {key: value for key, value in self.part(self.method).items() if key in kind.__dataclass_fields__}
         values = nested(checked(kind, own, self.where, self.method))
         regions = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        if make is skelemixclr:
+            regions["mixed"] = self.part(self.method).get("pairs") != "cont"
         if make is actclr:
             return actclr(layout, view, actionlet, variant=self.variant, chains=of, **regions)
         made: ViewRecipes = make(layout, chains=of, **regions)
