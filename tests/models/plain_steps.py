@@ -80,8 +80,7 @@ def stgcn(w: Weights, at: str, x: Tensor, training: bool = True) -> Tensor:
         near = batch_norm(w, f"{block}.spatial_norm", near, training).clamp(min=0)
         weight = w[f"{block}.temporal.weight"].reshape(near.shape[3], near.shape[3], 9)
         padded = torch.cat([torch.zeros_like(near[:, :4]), near, torch.zeros_like(near[:, :4])], 1)
-        frames = range(0, near.shape[1], stride)
-        new = torch.stack([sum(padded[:, f + k] @ weight[:, :, k].T for k in range(9)) for f in frames], 1)
+        new = torch.einsum("rtvck,dck->rtvd", padded.unfold(1, 9, stride), weight)
         new = batch_norm(w, f"{block}.temporal_norm", new + w[f"{block}.temporal.bias"], training)
         if f"{block}.shortcut.weight" in w:
             same = y[:, ::stride] @ w[f"{block}.shortcut.weight"].T + w[f"{block}.shortcut.bias"]
@@ -465,13 +464,13 @@ def learned(names: Sequence[str]) -> list[str]:
     return [name for name in names if ".key_" not in name and not name.endswith(other)]
 
 
-def two_steps(name: str, weights: Weights) -> list[tuple[float, Weights, Weights]]:
-    """Loss, gradients and weights after each of two steps with SGD; a weight that is not used has no gradient."""
+def two_steps(name: str, weights: Weights, steps: int = 2) -> list[tuple[float, Weights, Weights]]:
+    """Loss, gradients and weights after each of `steps` with SGD; a weight that is not used has no gradient."""
     take, _, views = RUNS[name]
     w = dict(weights)
     w |= {at.replace("queue", "pointer"): torch.tensor(QUEUE - 2) for at in weights if at.endswith(".queue")}
     trained, speed, results = learned(list(weights)), {}, []
-    for step in range(2):
+    for step in range(steps):
         for each in trained:
             w[each] = w[each].detach().requires_grad_()
         loss = take(w, clips_of(views, step), step)

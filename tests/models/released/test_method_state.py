@@ -96,7 +96,7 @@ def test_the_next_step_is_the_papers(name: str, tmp_path: Path) -> None:
     step = method(SimpleNamespace(views=given, extras=given))
     weights = {each: x.double() for each, x in state.items() if x.is_floating_point()}
     weights = {each: x for each, x in weights.items() if not each.endswith("adjacency")}
-    loss, _, after = plain.two_steps(name, weights)[0]
+    loss, _, after = plain.two_steps(name, weights, 1)[0]
     assert float(step.loss.detach()) == pytest.approx(loss, rel=1e-9)
     for each in [each for each in after if each.endswith(("queue", "pointer"))]:
         torch.testing.assert_close(method.state_dict()[each], after[each], rtol=1e-9, atol=1e-9)
