@@ -1,6 +1,6 @@
 """Reading, overriding and comparing recipes, and what is said about one that is wrong."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -250,8 +250,12 @@ def test_recipes_of_earlier_versions_mean_what_they_meant() -> None:
 def test_views_are_set_by_operator_and_read_back() -> None:
     recipe = load_recipe("aimclr")
     for settings, views in (
-        (["views.extreme.rotate=off"], {"extreme": {"rotate": False}}),
-        (["views.extreme.spatial-flip.p=0.3"], {"extreme": {"spatial-flip": {"p": 0.3}}}),
+        (["views.extreme.rotate=off"], {"extreme": {"chain": "aimclr-extreme", "rotate": False}}),
+        (["views.key.crop=5"], {"key": {"chain": "normal", "crop": 5}}),
+        (
+            ["views.extreme.spatial-flip.p=0.3"],
+            {"extreme": {"chain": "aimclr-extreme", "spatial-flip": {"p": 0.3}}},
+        ),
         (["views.extreme=[{crop: 6}, {shear: 0.5}]"], {"extreme": [{"crop": 6}, {"shear": 0.5}]}),
         (["views.key=[crop]", "views.key.crop=3"], {"key": {"chain": ["crop"], "crop": 3}}),
         (
@@ -260,11 +264,14 @@ def test_views_are_set_by_operator_and_read_back() -> None:
         ),
     ):
         changed = with_overrides(recipe, settings)
-        assert changed.views == views
+        assert changed.views == {**recipe.views, **views}
         assert parse_recipe(to_yaml(changed), "again") == changed
         (difference,) = differences(recipe, changed)
         assert difference.startswith(f"views.{next(iter(views))}: crop(ratio=6)")
-    assert "views" not in recipe.content()
+    unsaid = load_recipe("skeletonclr")
+    assert "views" not in unsaid.content()
+    assert with_overrides(unsaid, ["views.query.shear=off"]).views == {"query": {"shear": False}}
+    assert differences(replace(recipe, views={}), recipe) == []  # a run from before recipes had views
 
 
 def test_views_differ_by_their_operators() -> None:
