@@ -25,7 +25,11 @@ SLOPE = 0.1  # of the leaky rectifiers
 
 @dataclass(frozen=True, kw_only=True)
 class DSTASettings(BackboneSettings):
-    """The `encoder` section for DSTA."""
+    """The `encoder` section for DSTA: its widths, and the attention maps per unit.
+
+    There is no dropout; the 8 heads and the dropout of Hua et al. 2023, table 16, belong to other layers
+    (divergence `dsta-heads`).
+    """
 
     name: Literal["dsta"] = "dsta"
     width: Annotated[Count, MultipleOf(4)] = 64

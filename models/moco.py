@@ -88,9 +88,8 @@ def _unit(z: Tensor) -> Tensor:
 def draw_keys(moco: MoCo, init: str) -> None:
     """Draw the key network's weights again, so that it does not start as a copy of the query network.
 
-    The released code of CrosSCLR, AimCLR, SkeleMixCLR, SkeAttnCLR and MsMCLR initialises both after it copied one
-    to the other (divergence `key-initial-weights`). With init="default" nothing is drawn and the key network is a
-    copy.
+    The released code of all methods but ActCLR initialises both after it copied one to the other (divergence
+    `key-initial-weights`). With init="default" nothing is drawn and the key network is a copy.
     """
     draw_weights(moco.key_encoder, init)
     draw_weights(moco.key_head, init)

@@ -82,10 +82,13 @@ class Parts:
         """Return a new backbone."""
         return build_encoder(self.recipe.encoder, self.layout, self.recipe.init, self.channels)
 
-    def head(self, in_dim: int | None = None) -> nn.Module:
-        """Return a new projection head on features of `in_dim` channels, the backbone's where none is given."""
+    def head(self, in_dim: int | None = None, hidden: int = 0) -> nn.Module:
+        """Return a new projection head on features of `in_dim` channels, the backbone's where none is given.
+
+        `hidden` are the units of its hidden layer, with 0 the recipe's.
+        """
         settings, width = self.recipe.head, self.feature_dim if in_dim is None else in_dim
-        head = projection_head(width, settings.hidden, settings.dim, settings.batch_norm)
+        head = projection_head(width, hidden or settings.hidden, settings.dim, settings.batch_norm)
         draw_weights(head, self.recipe.init)
         return head
 

@@ -11,26 +11,28 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
+from skelpipe.models.bigru import BIGRU
 from skelpipe.models.encoders import Encoder, draw_weights
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share
+from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.models.skelemixclr import region_bounds
 
 __all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
 
 
 PREDICTED = ("z", "s", "ns")  # the whole clip, its salient features and the others
-PREDICTORS = ("variant", "none", "three")
+BIGRU_MOMENTUM = 0.999  # past the end of the schedule: divergence `skeattnclr-momentum`
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkeAttnCLRSettings:
     """The `skeattnclr` section; see `SkeAttnCLR`. Values of Hua et al. 2023, tables 9, 10 and 13.
 
-    Recipes from before `predictors` could be set follow the variant, which is why that is its default.
+    Recipes from before `predictors` could be set follow the variant, which is why that is its default. The hidden
+    layers of predictors have `predictor_hidden` units, or with 0 as many as that of the head.
     """
 
     mu: Share = 0.5
@@ -38,6 +40,7 @@ class SkeAttnCLRSettings:
     heads: Count = 8
     hard_negative: Flag = True
     predictors: Literal["three", "none", "variant"] = "variant"
+    predictor_hidden: Whole = 0
     parts: Bounds = field(default_factory=lambda: [3, 4])
     blocks: Bounds = field(default_factory=lambda: [4, 7])
 
@@ -53,8 +56,10 @@ class SkeAttnCLR(Method):
 
     `variant` chooses between paper and released code: when and by which schedule the key network is updated
     (divergence `skeattnclr-momentum`), how it starts (`key-initial-weights`), biases in the heads
-    (`skeattnclr-head-bias`), and how BIGRU's local features are pooled (`bigru-direction`). In both variants mu,
-    graph and width are the recipe's (`skeattnclr-mu`, `skelemixclr-graph`, `skeattnclr-width`).
+    (`skeattnclr-head-bias`), how BIGRU's local features are pooled (`bigru-direction`), and whether the mixed clip
+    also goes through head and predictor as a whole, of which only running statistics take notice
+    (`skeattnclr-mixed-whole`). In both variants mu, graph and width are the recipe's (`skeattnclr-mu`,
+    `skelemixclr-graph`, `skeattnclr-width`).
 
     The paper's predictor P_q is the head, with its momentum copy P_k. The released code has three predictors
     behind the query's head: for whole, salient and other features (divergence `skeattnclr-predictors`).
@@ -75,7 +80,7 @@ class SkeAttnCLR(Method):
         self.predictors = nn.ModuleDict()
         encoder, head = parts.encoder(), parts.head()
         if predicting:
-            self.predictors.update({name: parts.head(parts.dim) for name in PREDICTED})
+            self.predictors.update({name: parts.head(parts.dim, settings.predictor_hidden) for name in PREDICTED})
         if self.released:
             _drop_biases(head, self.predictors)
         self.moco = parts.moco(encoder, head)
@@ -96,7 +101,10 @@ class SkeAttnCLR(Method):
     def advance(self, progress: Progress) -> None:
         ahead = 1 if self.released else 0
         step = (progress.epoch + ahead) * progress.steps + progress.step
-        self.moco.momentum = momentum_at(step, progress.epochs * progress.steps, self.first_momentum)
+        steps = progress.epochs * progress.steps
+        self.moco.momentum = momentum_at(step, steps, self.first_momentum)
+        if step > steps and isinstance(self.moco.encoder, BIGRU):  # released: in the last epoch
+            self.moco.momentum = BIGRU_MOMENTUM
 
     def forward(self, batch: ViewBatch) -> Step:
         """Step with `batch.views["query"]`, `["key"]` and `["mixed"]` [N, C, T, V, M]; updates key network and
@@ -104,6 +112,9 @@ class SkeAttnCLR(Method):
         q = self._predict(self.moco.encoder(batch.views["query"]), "z")
         features = cast(Encoder, self.moco.encoder).features(batch.views["mixed"])  # [N or N * M, D, T', V']
         mask = self.attention(features)
+        if self.released:
+            with torch.no_grad():
+                self._predict(self._pool(features, len(q)), "z")
         salient, other = self._pool_masked(features, mask, len(q))
         q_s, q_ns = self._predict(salient, "s"), self._predict(other, "ns")
         if not self.released:

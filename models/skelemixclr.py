@@ -24,9 +24,13 @@ __all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
 @dataclass(frozen=True, kw_only=True)
 class SkeleMixCLRSettings:
     """The `skelemixclr` section: R `repeats` (Chen et al. 2022, table VIII), lambda `weight` (table III), the
-    bounds of the pasted region (table II), and the switches of its ablations; see `SkeleMixCLR`."""
+    bounds of the pasted region (table II), and the switches of its ablations; see `SkeleMixCLR`.
+
+    `repeats_loss` says whether the losses of the R mixtures are added or averaged.
+    """
 
     repeats: Count = 1
+    repeats_loss: Literal["sum", "mean"] = "sum"
     weight: Amount = 1.0
     parts: Bounds = field(default_factory=lambda: [2, 3])
     blocks: Bounds = field(default_factory=lambda: [7, 11])
@@ -52,9 +56,10 @@ class SkeleMixCLR(Method):
     is the mean of those that there are. `hard_negative`: d_pg, detached or not, or none (divergence
     `skelemixclr-losses`).
 
-    `variant` chooses between paper and released code: whether the losses of the R mixtures are added or averaged
-    (divergence `skelemixclr-repeats`), and how the key network starts (`key-initial-weights`). In both, graph and
-    head are the recipe's (`skelemixclr-graph`, `skelemixclr-head-norm`).
+    The losses of the R mixtures are added; the older of two released scripts averages them (divergence
+    `skelemixclr-repeats`). `variant` chooses between paper and released code in how the key network starts
+    (`key-initial-weights`). In both, graph and head are the recipe's (`skelemixclr-graph`,
+    `skelemixclr-head-norm`).
     """
 
     name: ClassVar[str] = "skelemixclr"
@@ -80,8 +85,7 @@ class SkeleMixCLR(Method):
                 f"{cls.name} pools by joints and frames, and {type(moco.encoder).__name__} has no map of joints: "
                 f"choose another encoder.name, such as stgcn"
             )
-        released = parts.recipe.variant == "released"
-        if released:
+        if parts.recipe.variant == "released":
             draw_keys(moco, parts.recipe.init)
         least, most = settings.random_joints
         region: dict[str, Any] = {**region_bounds(settings), "random_joints": (least, most)}
@@ -90,7 +94,8 @@ class SkeleMixCLR(Method):
         views = mixing_views.skelemixclr(
             parts.layout, repeats=settings.repeats, mixed=mixed, **region, chains=parts.view_chain
         )
-        return cls(moco, views, settings, temperature=parts.recipe.temperature, average=released)
+        average = settings.repeats_loss == "mean"
+        return cls(moco, views, settings, temperature=parts.recipe.temperature, average=average)
 
     def views(self) -> ViewRecipes:
         return self._views

@@ -7,14 +7,18 @@ from torch import Tensor, nn
 from skelpipe.loader.mixing_views import pair
 from skelpipe.models.losses import contrastive_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
-from skelpipe.models.moco import MoCo
+from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 
 __all__ = ["SkeletonCLR"]
 
 
 class SkeletonCLR(Method):
-    """MoCo v2 on skeleton clips. Paper and released code agree."""
+    """MoCo v2 on skeleton clips.
+
+    `variant` chooses between paper and released code in how the key network starts (divergence
+    `key-initial-weights`).
+    """
 
     name: ClassVar[str] = "skeletonclr"
 
@@ -27,7 +31,10 @@ class SkeletonCLR(Method):
 
     @classmethod
     def build(cls, parts: Parts, settings: NoSettings) -> Self:
-        return cls(parts.moco(), parts.recipe.temperature, pair(parts.view_chain))
+        moco = parts.moco()
+        if parts.recipe.variant == "released":
+            draw_keys(moco, parts.recipe.init)
+        return cls(moco, parts.recipe.temperature, pair(parts.view_chain))
 
     def views(self) -> ViewRecipes:
         return self._views

@@ -1,4 +1,5 @@
-"""The released checkpoints of AimCLR, CrosSCLR, SkeleMixCLR, ActCLR and SkeAttnCLR, with strict key mapping."""
+"""The released checkpoints of AimCLR, CrosSCLR, SkeleMixCLR, ActCLR, SkeAttnCLR and MsMCLR, with strict key
+mapping."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.graph import VARIANTS, adjacency
-from skelpipe.models.released.heads import build_layers, build_neck
+from skelpipe.models.released.heads import build_layers, build_neck, check_attentions
 from skelpipe.models.released.keys import (
+    ATTENTIONS,
     BACKBONE,
     NECK,
     PREDICTOR,
@@ -136,8 +138,11 @@ def _branch(suffix: str, sections: Sections, faults: Faults) -> Branch:
         state, prefix = with_prefix(state, BACKBONE), prefix + BACKBONE
     else:
         faults.unexpected += [PREDICTOR + name for name in sections.predictor]
-    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    body = {name: value for name, value in state.items() if not name.startswith(("fc.", *ATTENTIONS))}
     encoder = _encoder(body, prefix, faults)
+    attentions = {name: value for name, value in state.items() if name.startswith(ATTENTIONS)}
+    if attentions:
+        check_attentions(attentions, prefix, faults, encoder.feature_dim)
     one = neck is not None or not sections.pretraining
     top = build_layers(with_prefix(state, "fc."), f"{prefix}fc.", faults, encoder.feature_dim, one=one)
     if neck is not None:
@@ -199,6 +204,8 @@ def _graph(state: Tensors, prefix: str, body: Layout, faults: Faults) -> str:
 def _method(path: Path, sections: Sections, graph: str) -> str:
     if any(name.startswith(NECK) for encoder in sections.encoders.values() for name in encoder):
         return "skeattnclr"
+    if any(name.startswith(ATTENTIONS) for encoder in sections.encoders.values() for name in encoder):
+        return "msmclr"
     if len(sections.encoders) > 1:
         return "crosclr"
     named = [name for name in METHOD_NAMES if name in path.name.lower()]

@@ -8,7 +8,7 @@ from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.released.keys import NECK, PREDICTOR, Faults, Sections, with_prefix
 from skelpipe.models.weights import dtype_and_shape
 
-__all__ = ["build_layers", "build_neck"]
+__all__ = ["build_layers", "build_neck", "check_attentions"]
 
 Tensors = Mapping[str, Tensor]
 
@@ -75,6 +75,32 @@ def build_neck(neck: Tensors, sections: Sections, faults: Faults, in_dim: int) -
     last = head[-1]
     width = last.out_features if isinstance(last, nn.Linear) else in_dim
     return nn.Sequential(*head, *_mlp(sections.predictor, PREDICTOR, faults, width))
+
+
+def check_attentions(state: Tensors, prefix: str, faults: Faults, channels: int) -> None:
+    """Add to `faults` what does not fit in MsMCLR's two attention modules on `channels` channels.
+
+    Evaluation needs neither.
+    """
+    inner, half = (
+        len(state[name]) if name in state and state[name].ndim else 1
+        for name in ("m2a.conv_down.bias", "dropout.fcn.0.bias")
+    )
+    modules: Mapping[str, nn.Module] = {
+        "m2a.conv_down": nn.utils.skip_init(nn.Conv2d, channels, inner, 1),
+        "m2a.conv_up": nn.utils.skip_init(nn.Conv2d, inner, channels, 1),
+        "dropout.fcn.0": nn.utils.skip_init(nn.Conv2d, channels, half, 1),
+        "dropout.fcn.1": BatchNorm1d(half),
+        "dropout.conv_t": nn.utils.skip_init(nn.Conv2d, half, channels, 1),
+        "dropout.conv_v": nn.utils.skip_init(nn.Conv2d, half, channels, 1),
+    }
+    known = {f"{name}.{key}" for name, module in modules.items() for key in module.state_dict()}
+    faults.compare(prefix, state, known)
+    for name, module in modules.items():
+        for key, expected in module.state_dict().items():
+            found = state.get(f"{name}.{key}", expected)
+            if dtype_and_shape(found) != dtype_and_shape(expected):
+                faults.mismatch(f"{prefix}{name}.{key}", found, expected)
 
 
 def _mlp(state: Tensors, prefix: str, faults: Faults, in_dim: int) -> nn.Sequential:

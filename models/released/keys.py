@@ -3,7 +3,8 @@
 Verified on a real file: AimCLR's linear evaluation (`encoder_q.*`, `fc` a 1x1 convolution). The other names are
 taken from the released code and were not checked on a file: CrosSCLR's one encoder per view, where motion and bone
 end in the joint's head (divergence `crosclr-shared-head`); SkeleMixCLR's head with normalisation; ActCLR's heads,
-linear in older versions and 1x1 convolutions in newer ones; SkeAttnCLR's `backbone`, `neck` and predictors.
+linear in older versions and 1x1 convolutions in newer ones; SkeAttnCLR's `backbone`, `neck` and predictors; two
+attention modules in MsMCLR's encoders, `m2a`, which acts in training, and `dropout`, which is never used.
 """
 
 import re
@@ -15,6 +16,7 @@ from torch import Tensor
 from skelpipe.models.weights import dtype_and_shape
 
 __all__ = [
+    "ATTENTIONS",
     "BACKBONE",
     "NECK",
     "PREDICTOR",
@@ -28,6 +30,7 @@ __all__ = [
 
 VIEWS = {"": "joint", "_motion": "motion", "_bone": "bone"}  # by the suffix of an encoder's name
 BACKBONE, NECK, PREDICTOR = "backbone.", "neck.", "predictor."  # of SkeAttnCLR
+ATTENTIONS = ("m2a.", "dropout.")  # of MsMCLR (divergence `msmclr-parameters`)
 QUEUE = re.compile(r"queue(_ptr)?(_(motion|bone|z|p|c|s|ns))?|queue_label")
 OTHER_PREDICTOR = re.compile(r"predictor_(p|c|s|ns)")  # which z does not need
 

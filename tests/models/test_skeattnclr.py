@@ -18,6 +18,7 @@ from skelpipe.models import build_method
 from skelpipe.models.method import Progress
 from skelpipe.models.skeattnclr import MHSAM, SkeAttnCLR, momentum_at
 from skelpipe.skeleton import layout
+from skelpipe.train.recipes.reader import load_recipe
 
 KINECT = layout("kinect-v2-25")
 OWN: Mapping[str, Any] = {
@@ -235,6 +236,18 @@ def test_momentum_rises_over_the_run() -> None:
     assert SkeAttnCLR.depends_on_run_length
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_released_schedule_is_an_epoch_ahead_and_has_an_end_on_bigru(encoder: str) -> None:
+    built = method(momentum=0.996, variant="released", encoder=ENCODERS[encoder])
+    found = []
+    for step in range(3):
+        built.advance(Progress(epoch=3, epochs=4, step=step, steps=3))
+        found.append(built.moco.momentum)
+    assert found[0] == 1.0  # step 12 of 12
+    past = [1 - 0.004 * (math.cos(math.pi * step / 12) + 1) / 2 for step in (13, 14)]
+    assert found[1:] == pytest.approx([0.999, 0.999] if encoder == "bigru" else past, abs=1e-15)
+
+
 @pytest.mark.parametrize(("variant", "biased"), [("paper", True), ("released", False)])
 def test_predictors_are_a_setting_of_their_own(variant: str, biased: bool) -> None:
     without = method({"predictors": "none"}, variant=variant)
@@ -249,6 +262,30 @@ def test_predictors_are_a_setting_of_their_own(variant: str, biased: bool) -> No
     for name, p in three.predictors.named_parameters():
         assert p.grad is not None, name
     assert len({float(p[3].weight.detach().sum()) for p in three.predictors.values()}) == 3
+
+
+def test_predictors_may_be_as_wide_as_the_released_codes() -> None:
+    recipe = load_recipe("skeattnclr")
+    assert recipe.settings.predictor_hidden == 256
+    built = method({"predictors": "three", "predictor_hidden": 6})
+    assert [tuple(built.predictors["s"][i].weight.shape) for i in (0, 3)] == [(6, 8), (8, 6)]
+    assert built.moco.head[0].out_features == 16
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_the_released_code_also_predicts_the_whole_mixed_clip(variant: str) -> None:
+    built = method({"predictors": "three"}, variant=variant).double()
+    batch, before = clips(4, torch.float64), copy.deepcopy(built)
+    seen: dict[str, list[Tensor]] = {"head": [], "z": []}
+    built.moco.head[1].register_forward_hook(lambda layer, given, y: seen["head"].append(given[0].detach()))
+    built.predictors["z"][1].register_forward_hook(lambda layer, given, y: seen["z"].append(given[0].detach()))
+    built(batch)
+    whole = before.moco.encoder
+    passes = [batch.views["query"], batch.views["mixed"]][: 2 if variant == "released" else 1]
+    expected = [before.moco.head[0](whole(x)) for x in passes]
+    for wanted, found in zip(expected, seen["head"], strict=False):
+        torch.testing.assert_close(found, wanted.detach())
+    assert (len(seen["head"]), len(seen["z"])) == ((4, 2) if variant == "released" else (3, 1))
 
 
 def test_heads_of_the_variants() -> None:

@@ -131,16 +131,17 @@ def naive(
 
 
 @pytest.mark.parametrize(
-    ("variant", "repeats", "n"), [("paper", 1, 5), ("paper", 3, 3), ("released", 3, 4), ("released", 1, 2)]
+    ("variant", "repeats", "how", "n"),
+    [("paper", 1, "sum", 5), ("paper", 3, "sum", 3), ("released", 3, "sum", 4), ("released", 2, "mean", 2)],
 )
-def test_step_is_the_papers_equations(variant: str, repeats: int, n: int) -> None:
-    built = method({"repeats": repeats}, variant=variant).double()
+def test_step_is_the_papers_equations(variant: str, repeats: int, how: str, n: int) -> None:
+    built = method({"repeats": repeats, "repeats_loss": how}, variant=variant).double()
     batch = clips(built, n, dtype=torch.float64)
-    names = ["mixed"] if repeats == 1 else ["mixed1", "mixed2", "mixed3"]
+    names = ["mixed"] if repeats == 1 else [f"mixed{r + 1}" for r in range(repeats)]
     assert set(batch.views) == {"query", "key", *names}
     before = copy.deepcopy(built.moco)
     cosines: dict[str, float] = defaultdict(float)
-    expected, k = naive(before, batch, names, 0.7, variant == "released", cosines)
+    expected, k = naive(before, batch, names, 0.7, how == "mean", cosines)
 
     step = built(batch)
     torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=0)
@@ -292,6 +293,7 @@ def test_learns_to_tell_clips_apart() -> None:
         ({"losses": "host"}, "skelemixclr.losses is host; .*known: both, trimmed, truncated"),
         ({"fill": "donor"}, "skelemixclr.fill is donor; .*known: mix, zeros"),
         ({"repeats": 0}, "skelemixclr.repeats is 0"),
+        ({"repeats_loss": "average"}, "skelemixclr.repeats_loss is 'average'; known: sum, mean"),
         ({"weight": -1}, "skelemixclr.weight is -1"),
     ],
 )

@@ -83,6 +83,15 @@ def test_step_follows_the_order_of_the_method() -> None:
     assert all(p.grad is None for p in built.moco.key_encoder.parameters())
 
 
+@pytest.mark.parametrize(("variant", "same"), [("paper", True), ("released", False)])
+def test_where_the_key_network_starts(variant: str, same: bool) -> None:
+    built = method(variant=variant)
+    networks = ((built.moco.encoder, built.moco.key_encoder), (built.moco.head, built.moco.key_head))
+    drawn = [(q, k) for query, key in networks for q, k in zip(query.parameters(), key.parameters(), strict=True)]
+    assert all(torch.equal(q, k) for q, k in drawn if q.std() == 0)  # biases, edge importance
+    assert {torch.equal(q, k) for q, k in drawn if q.std() > 0} == {same}
+
+
 def test_both_views_are_normally_augmented() -> None:
     draws, clips = Draws(0, 0, torch.arange(4)), torch.randn(4, 3, 12, 25, 2)
     views = method(augment={"shear": 0.3, "crop": 4}).views()

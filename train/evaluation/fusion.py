@@ -194,6 +194,8 @@ def _sets(dataset: str) -> list[tuple[str, str, dict[str, float]]]:
     ]
     if dataset in ACTCLR:
         sets.append(("ActCLR", f"ActCLR's code, {TUNED}", of(*ACTCLR[dataset])))
+    if dataset == "ntu60-xview":
+        sets.append(("AimCLR in ActCLR", f"ActCLR's code, its AimCLR, {TUNED}", of(0.6, 0.6, 0.8)))
     if dataset.endswith("xsub"):
         sets.append(("SkeAttnCLR", f"SkeAttnCLR's code, {TUNED}", of(0.5, 0.5, 0.5)))
         sets.append(("SkeAttnCLR", f"SkeAttnCLR's code, {TUNED}", of(0.5, 0.5, 0.4)))

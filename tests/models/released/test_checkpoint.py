@@ -266,6 +266,41 @@ def test_skeattnclr(tmp_path: Path, endings: tuple[str, str]) -> None:
     assert close(loaded.branch().classifier(loaded.branch().encoder(X)), model.encoder_q.backbone(X))
 
 
+class MultiScale(Plain):
+    """MsMCLR's encoder: an attention module that is used in training, and one that is never used."""
+
+    def __init__(self, fc: nn.Module) -> None:
+        super().__init__(capped(), 4, fc)
+        self.dropout, self.m2a = nn.Module(), nn.Module()
+        self.dropout.fcn = nn.Sequential(nn.Conv2d(32, 16, 1), nn.BatchNorm2d(16), nn.Hardswish())
+        self.dropout.conv_t, self.dropout.conv_v = nn.Conv2d(16, 32, 1), nn.Conv2d(16, 32, 1)
+        self.m2a.modules_list = nn.ModuleList([nn.Identity()])
+        self.m2a.conv_down, self.m2a.conv_up = nn.Conv2d(32, 4, 1), nn.Conv2d(4, 32, 1)
+
+
+def test_msmclr(tmp_path: Path) -> None:
+    model = pair(MultiScale(mlp()))
+    loaded = load_released(saved(tmp_path / "epoch300_model.pt", model))
+    assert (loaded.method, loaded.kind, loaded.frames) == ("msmclr", "pretrain", 50)
+    branch = loaded.branch()
+    assert close(branch.head(branch.encoder(X)), model.encoder_q(X))
+
+    model = only(MultiScale(nn.Linear(32, 60)))
+    loaded = load_released(saved(tmp_path / "linear.pt", model))
+    assert (loaded.method, loaded.kind, loaded.classes) == ("msmclr", "linear", 60)
+    assert close(loaded.branch().classifier(loaded.branch().encoder(X)), model.encoder_q(X))
+
+    del model.encoder_q.m2a.conv_up.bias
+    model.encoder_q.m2a.conv_left = nn.Conv2d(1, 1, 1, bias=False)
+    model.encoder_q.dropout.conv_t = nn.Conv2d(16, 31, 1, bias=False)
+    with pytest.raises(SkelpipeError) as caught:
+        load_released(saved(tmp_path / "wrong.pt", model))
+    missing, unexpected, mismatched = str(caught.value).split("; ")
+    assert "encoder_q.dropout.conv_t.bias, encoder_q.m2a.conv_up.bias" in missing
+    assert unexpected.endswith("encoder_q.m2a.conv_left.weight")
+    assert "encoder_q.dropout.conv_t.weight is float32[31, 16, 1, 1], not float32[32, 16, 1, 1]" in mismatched
+
+
 def test_loading_draws_nothing(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", only(Plain(capped(), 4, nn.Linear(32, 60))))
     torch.manual_seed(3)

@@ -44,9 +44,11 @@ SKELETONCLR = {  # Guo et al. 2022, "Experimental Settings", on SkeletonCLR; wha
 FINETUNE = {  # Chen et al. 2022, "Finetune" and "Semi-Supervised Evaluation Protocol"; the others: released code
     "finetune": dict(epochs=110, lr=0.1, weight_decay=1e-4, milestones=[50, 70, 90], warmup=10, modes="train"),
     "finetune-semi": dict(epochs=100, lr=0.1, weight_decay=1e-4, milestones=[80], warmup=20, modes="train"),
-    "finetune-semi-1-released": dict(epochs=150, lr=0.05, weight_decay=0, milestones=[40], warmup=0, modes="eval"),
+    "finetune-semi-1-released": dict(
+        epochs=150, lr=0.05, weight_decay=0, milestones=[40], warmup=0, modes="eval", nesterov=False
+    ),
     "finetune-semi-10-released": dict(
-        epochs=150, lr=0.1, weight_decay=1e-4, milestones=[80], warmup=0, modes="eval"
+        epochs=150, lr=0.1, weight_decay=1e-4, milestones=[80], warmup=0, modes="eval", nesterov=False
     ),
     "finetune-actclr": dict(epochs=80, lr=0.1, weight_decay=1e-4, milestones=[29, 49], warmup=0, modes="train"),
     "finetune-skeattnclr": dict(  # Hua et al. 2023, section 4.2 and table 11; ReduceLROnPlateau's defaults
