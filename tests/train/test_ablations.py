@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -158,6 +159,14 @@ def test_a_tiny_run_of_the_row_finishes(row: Row, finished: Callable[[Row], Fini
         if key not in LENGTH:
             found = {name: each for name, each in written.items() if name.startswith(f"{key}.")}
             assert written.get(key, found) == value, key
+
+
+def test_every_switch_stands_in_the_documentation() -> None:
+    text = Path(__file__).parents[2].joinpath("docs/ablations.md").read_text("utf-8")
+    tables = {row.table for row in ROWS}
+    assert not [name for name in tables if f"`{name}`" not in text]
+    switches = {key for row in ROWS for key in given(row.settings)}
+    assert not [key for key in switches if f"`{key}=" not in text and f"`{key.rpartition('.')[2]}`" not in text]
 
 
 @pytest.mark.parametrize("table", sorted({row[:2] for row in ROWS}), ids="-".join)
