@@ -37,12 +37,16 @@ Transformations = Annotated[list[Literal["act", "adain", "non"]], AfterValidator
 Area = Literal["non-actionlet", "actionlet", "full"]
 
 
+OF_PAPER = ("transformations", "noise_area", "mix_area", "safp", "anchor")  # settings of one variant alone
+OF_RELEASED = ("state", "mixed_keys")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActCLRSettings:
     """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`).
 
-    `transformations` to `anchor` are the paper's ablations and matter to variant "paper" alone, see `ActCLR`;
-    `state` and `mixed_keys` matter to variant "released" alone, see `ReleasedState`.
+    `transformations` to `anchor` are the paper's ablations and of variant "paper" alone, see `ActCLR`; `state` and
+    `mixed_keys` are of variant "released" alone, see `ReleasedState`.
     """
 
     moco_epochs: Whole = 300
@@ -115,6 +119,7 @@ class ActCLR(Method):
                 "actclr finds actionlets among the joints of a feature map, and the backbone "
                 f"{parts.recipe.encoder.name!r} has none; take stgcn or dsta"
             )
+        _check_variant(settings, parts.recipe.variant)
         self.moco: MoCo = parts.moco(encoder)
         self.temperature = parts.recipe.temperature
         self.released = parts.recipe.variant == "released"
@@ -259,6 +264,17 @@ class ActCLR(Method):
 def _pooled(features: Tensor, mask: Tensor) -> Tensor:
     """Return h [N,D]: the feature map [N*M,D,T',V] over the actionlet [N,M,T',V], the mean over bodies (eq. 8)."""
     return safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
+
+
+def _check_variant(settings: ActCLRSettings, variant: str) -> None:
+    """Raise UsageError where a setting differs from its default that this variant does not have."""
+    default = ActCLRSettings()
+    for name in OF_RELEASED if variant == "paper" else OF_PAPER:
+        if getattr(settings, name) != getattr(default, name):
+            raise UsageError(
+                f"actclr.{name} is {getattr(settings, name)!r}, and variant {variant!r} has no such switch: "
+                f"leave it out, or choose variant={'released' if variant == 'paper' else 'paper'}"
+            )
 
 
 def _anchor(parts: Parts, least: int) -> Tensor | None:

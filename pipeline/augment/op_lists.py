@@ -80,6 +80,10 @@ def _item(item: Any, strength: Strength, where: str, at: str) -> tuple[Chosen, .
             f"{where}: {at} holds {described(item)}; an entry is an operator's name or {{name: value}}, "
             f"such as shear or {{shear: 0.5}}"
         )
+    if name in CHAINS and name not in OPERATORS:
+        raise UsageError(
+            f"{where}: {at}: {name!r} is a chain, which has no settings in a list: name it alone, or its operators"
+        )
     if name not in OPERATORS:
         known = [*OPERATORS, *CHAINS]
         raise UsageError(

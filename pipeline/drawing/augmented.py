@@ -45,8 +45,8 @@ NAMES = tuple(dict.fromkeys((*CHAINS, *MIXES)))
 class Choice:
     """Which augmentation is shown, and with the draws of which seed and epoch.
 
-    `name` is one of NAMES or a list of operators in YAML (see `augment.op_lists`); with a `recipe` it is one of
-    the recipe's views.
+    `name` is one of NAMES, or a list of operators or changes of a chain in YAML (see `augment.op_lists`); with a
+    `recipe` it is one of the recipe's views.
     """
 
     name: str
@@ -64,8 +64,8 @@ class Choice:
 
     @property
     def is_list(self) -> bool:
-        """Whether the name is a list of operators."""
-        return self.recipe is None and self.name.lstrip().startswith("[")
+        """Whether the name is a list of operators, or a mapping of changes of a chain."""
+        return self.recipe is None and self.name.lstrip().startswith(("[", "{"))
 
     def mixes(self, layout: Layout, view: str) -> bool:
         """Return whether a second clip, the donor, is needed."""

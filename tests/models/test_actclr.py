@@ -222,6 +222,10 @@ def test_clips_are_compared_with_other_anchors() -> None:
         ({"noise_area": "body"}, r"actclr\.noise_area is 'body'; known: non-actionlet, actionlet, full"),
         ({"safp": "all"}, r"actclr\.safp is 'all'; known: offline, online, both, none"),
         ({"anchor": "mean"}, r"actclr\.anchor is 'mean'; .*mean-clip, mean-batch, zero"),
+        (
+            {"state": "head"},
+            r"actclr\.state is 'head', and variant 'paper' has no such switch: .*variant=released",
+        ),
     ],
 )
 def test_settings_that_do_not_fit(section: dict[str, Any], message: str) -> None:

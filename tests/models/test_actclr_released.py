@@ -285,6 +285,13 @@ def test_channels_are_weighed_where_the_batch_has_as_many_clips() -> None:
         ReleasedState(mixed_keys="channels").weighs_channels(64, 128)
 
 
+@pytest.mark.parametrize("section", [{"safp": "none"}, {"transformations": []}, {"noise_area": "full"}])
+def test_ablations_of_the_paper_are_refused(section: dict[str, Any]) -> None:
+    (name,) = section
+    with pytest.raises(UsageError, match=rf"actclr\.{name} is .*, and variant 'released' has no such switch"):
+        build_method({**RECIPE, "actclr": section}, KINECT)
+
+
 def test_unknown_states_are_refused() -> None:
     with pytest.raises(UsageError, match=r"actclr\.state is '2024'; .*known: 2023-12, head"):
         build_method({**RECIPE, "actclr": {"state": "2024"}}, KINECT)

@@ -90,6 +90,7 @@ def test_a_chain_written_out_draws_the_same(name: str, variant: str) -> None:
         ({"chain": "actclr-non-actionlet", "noise": 0.1}, r"views.x has noise 2 times"),
         ({"rotate": False}, r"the key 'chain'"),
         (5, r"views.x must be a list of operators, the name of a chain, or changes by operator, not 5"),
+        ([{"normal": 3}], r"views.x: 'normal' is a chain, which has no settings in a list"),
         ([3], r"views.x holds 3; an entry is an operator's name or \{name: value\}"),
         ([{"shear": 1, "crop": 3}], r"views.x holds"),
         ([{"shear": "x"}], r"my.yaml: views.x.shear.amplitude must be a number"),
