@@ -61,9 +61,10 @@ class TableRow:
     from scratch, and `settings` are the values to change in it. With `together` one run trains the networks of all
     views, with `heads` one linear evaluation all their classifiers. `options` are `name=value` options of the
     protocol's script, for a paper's own schedule. `figures` maps a dataset (`ntu60-xsub`) to the paper's figures
-    by name; they are empty where the paper has none, and the row is run all the same. `protocol` is the row's own,
-    where it is not the table's; `checkpoint` is `best` where the paper takes the weights with the best kNN figure;
-    `frames` are those of its clips, where the recipe does not say them.
+    by name; they are empty where the paper has none, and the row is run all the same, on the datasets of the table
+    where it names none. `protocol` is the row's own, where it is not the table's; `checkpoint` is `best` where the
+    paper takes the weights with the best kNN figure; `frames` are those of its clips, where the recipe does not
+    say them.
     """
 
     name: str
@@ -269,7 +270,7 @@ def _measured(cell: Cell, digits: int) -> str:
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\dag{}"},
-    **{"§": r"\S{}", "λ": r"$\lambda$", "μ": r"$\mu$", "<": "$<$", ">": "$>$", "|": "$|$"},
+    **{"§": r"\S{}", "λ": r"$\lambda$", "μ": r"$\mu$", "[": "{[}", "<": "$<$", ">": "$>$", "|": "$|$"},
 }
 
 
@@ -291,8 +292,10 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table
         "checkpoint": content.get("checkpoint", paper.get("checkpoint", "last")),
     }
     rows = []
+    datasets = dict.fromkeys(str(name) for given in content["rows"] for name in _datasets(given))
     for number, given in enumerate(content["rows"], 1):
         row = _row(given, protocol, f"{where}: row {number}")
+        row = row if row.figures else replace(row, figures={name: {} for name in datasets})
         usual = {key: value for key, value in mine.items() if row.recipe in own and key not in given}
         rows.append(_checked(replace(row, **usual), f"{where}: row {number}"))
     return Table(
@@ -310,6 +313,11 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table
         paper.get("weights_of", paper["name"]),
         paper["recipe"],
     )
+
+
+def _datasets(row: Any) -> Sequence[Any]:
+    figures = row.get("figures") if isinstance(row, dict) else None
+    return list(figures) if isinstance(figures, dict) else []
 
 
 def _row(content: Any, protocol: str, where: str) -> TableRow:

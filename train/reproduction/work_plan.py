@@ -30,6 +30,7 @@ RESERVED = (
 )
 PRETRAIN, FUSE, EMBED = "pretrain", "fuse", "embed"
 USUAL_FRAMES = 50  # of clips in most papers: their supervised networks need no further name
+USUAL_WEIGHTS = {"joint": "0.6", "bone": "0.6", "motion": "0.4"}  # of streams, likewise
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,14 @@ class WorkPlan:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, command: Command) -> Command:
-        """Return the command of that name that is in the plan; if there is none, add this one."""
-        return self.commands.setdefault(command.name, command)
+        """Return the command of that name that is in the plan; if there is none, add this one.
+
+        Raises UsageError where the one in the plan is another: its figures would be shown for both.
+        """
+        known = self.commands.setdefault(command.name, command)
+        if known.key != command.key:
+            raise UsageError(f"two rows have a run {command.name!r} each, of different settings: run them apart")
+        return known
 
 
 def plan_table(table: Table, selection: Selection) -> WorkPlan:
@@ -184,9 +191,10 @@ class _Cell:
     @property
     def name(self) -> str:
         """What ends the names of the commands of the row."""
+        options = f"-{_digits(self.row.options)}" if self.row.options and self.row.recipe else ""
         best = f"-{self.row.checkpoint}" if self.row.checkpoint != "last" and self.row.recipe else ""
         source = f"-from-{self.table.pretrained[self.dataset]}" if self.dataset in self.table.pretrained else ""
-        return f"{_label(self.table, self.row)}{best}{source}"
+        return f"{_label(self.table, self.row)}{options}{best}{source}"
 
     @property
     def prefix(self) -> str:
@@ -208,9 +216,11 @@ def _row(
     evaluated = {view: plan.add(_evaluation(cell, view)) for view in row.views}
     if len(evaluated) == 1:
         return evaluated[row.stream]
-    name = f"{FUSE}-{cell.prefix}-{'-'.join(row.views)}-{cell.name}"
-    weights = ",".join(f"{table.fusion[view]:g}" for view in row.views)
-    return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", weights)))
+    weights = [f"{table.fusion[view]:g}" for view in row.views]
+    usual = weights == [USUAL_WEIGHTS[view] for view in row.views]
+    ending = "" if usual else f"-{'-'.join(weights)}"
+    name = f"{FUSE}-{cell.prefix}-{'-'.join(row.views)}-{cell.name}{ending}"
+    return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", ",".join(weights))))
 
 
 def _evaluation(cell: _Cell, view: str) -> Command:
@@ -275,13 +285,17 @@ def _settings(cell: _Cell) -> list[str]:
 
 
 def _label(table: Table, row: TableRow) -> str:
-    """Return the recipe's name; if the row changes settings, with a few digits of their hash."""
+    """Return the recipe's name, and the row's own frames and a few digits of its settings' hash, if any."""
     if row.recipe is None:
         frames = frames_of(table, row)
         return "supervised" if frames == USUAL_FRAMES else f"supervised-{frames}"
-    if not row.settings:
-        return row.recipe
-    return f"{row.recipe}-{hashlib.sha256(canonical_json(list(row.settings))).hexdigest()[:6]}"
+    frames_too = "" if row.frames is None else f"-{row.frames}"
+    return f"{row.recipe}{frames_too}" + (f"-{_digits(row.settings)}" if row.settings else "")
+
+
+def _digits(texts: Sequence[str]) -> str:
+    """Return a few digits that tell these texts from others."""
+    return hashlib.sha256(canonical_json(list(texts))).hexdigest()[:6]
 
 
 def _common(selection: Selection) -> list[str]:

@@ -169,6 +169,13 @@ def test_a_row_may_have_no_figure_and_a_protocol_of_its_own(tmp_path: Path) -> N
     assert text.splitlines()[2:] == ["| Mine | joint | - | 3.00 |", "| Mine\\|3 | 3s | 80.5 | - |"]
 
 
+def test_a_row_that_names_no_dataset_is_run_on_those_of_its_table(tmp_path: Path) -> None:
+    rows = load_paper(write(tmp_path / "mine.yaml", changed(row__figures={}))).table("linear").rows
+    assert rows[0].figures == {"ntu60-xsub": {}, "x-y": {}}
+    assert [row.name for name in builtin_papers() for each in load_paper(name).tables.values()
+            for row in each.rows if not row.figures] == []  # fmt: skip
+
+
 def test_latex_has_the_same_cells_escaped(table: Table) -> None:
     measured = {(0, "ntu60-xsub"): {"top1": 69.876, "best_top1": 71.0}}
     text = latex(table, cells(table, measured, ["ntu60-xsub", "x-y"]), ["24 + 24 clips & 8_frames, 5 % of \\f"])

@@ -90,7 +90,7 @@ def test_networks_that_train_together_are_trained_once(select: Callable[..., Sel
 
 def test_labels_supervised_rows_and_a_papers_own_schedule(select: Callable[..., Selection]) -> None:
     plan = plan_table(load_paper("skeattnclr").table("semi-10"), select("ntu60-xsub", recipes=["skeattnclr"]))
-    evaluated = words(plan.commands["finetune-10-ntu60-xsub-bone-skeattnclr-best"])
+    evaluated = words(plan.commands[plan.cells[3, "ntu60-xsub"].needs[1].name])
     assert evaluated[1:5] == [
         *("--shards", "[ntu60-xsub-64]"),
         *("--checkpoint", "<pretrain-skeattnclr-ntu60-xsub-bone>/best"),
@@ -103,6 +103,31 @@ def test_labels_supervised_rows_and_a_papers_own_schedule(select: Callable[..., 
     assert [words(command)[:5] for command in plan.commands.values()] == [
         ["finetune", "--shards", "[ntu60-xsub]", "--recipe", "supervised"]
     ]
+
+
+def test_rows_that_differ_only_in_options_or_frames_have_runs_of_their_own(
+    select: Callable[..., Selection],
+) -> None:
+    table = load_paper("aimclr").table("linear")
+    usual = table.rows[1]
+    rows = (usual, replace(usual, options=("lr=1",)), replace(usual, options=("lr=2",)), replace(usual, frames=64))
+    plan = plan_table(replace(table, rows=rows), select("ntu60-xsub"))
+    assert [
+        len({command.name for command in found}) for found in (plan.cells.values(), plan.commands.values())
+    ] == [4, 6]
+    assert [words(command)[2] for command in plan.cells.values()] == [*["[ntu60-xsub]"] * 3, "[ntu60-xsub-64]"]
+
+
+def test_one_folder_takes_the_tables_of_all_papers(select: Callable[..., Selection]) -> None:
+    """A name stands for one run, whichever paper's table it is of: fusions have each paper's weights."""
+    known: dict[str, str] = {}
+    for name in builtin_papers():
+        for table in load_paper(name).tables.values():
+            columns = [*table.datasets]
+            shelved = [*columns, *table.pretrained.values()]
+            selection = replace(select(*columns), shelf=select(*shelved).shelf)
+            for command in plan_table(table, selection).commands.values():
+                assert known.setdefault(command.name, command.key) == command.key, command.name
 
 
 def test_transfer_trains_on_another_dataset(select: Callable[..., Selection]) -> None:
