@@ -118,6 +118,9 @@ def show(
 
     if checkpoint is not None and augment != "mats" and recipe is None:
         raise UsageError("--checkpoint is for the actionlet of --augment mats")
+    pictured = out is not None and Path(out).suffix.lower() in PICTURES
+    if checkpoint is not None and pictured and recipe is not None:
+        raise UsageError(f"--out {out}: a picture shows the actionlet of --augment mats, not a view of --recipe")
     suffixes = SUFFIXES if checkpoint is None else (*SUFFIXES, *PICTURES)
     if out is not None and Path(out).suffix.lower() not in suffixes:
         raise UsageError(f"--out {out}: a clip is drawn as {' or '.join(suffixes)}")
@@ -126,7 +129,7 @@ def show(
     if raw_file is None and dataset is not None:
         raise UsageError("--dataset is for a raw file, and none is given; --shards names a prepared dataset")
     opened = partial(_dataset, shards, cache, cache_size)
-    if checkpoint is not None and out is not None and Path(out).suffix.lower() in PICTURES:
+    if checkpoint is not None and out is not None and pictured:
         _draw_actionlet(opened(), identity, view, checkpoint, out, as_json)
         return
     if augment is None:

@@ -263,6 +263,10 @@ def test_same_draws_same_bytes_other_epoch_other_picture(run: Any, dataset: Data
         (("--augment", "extrem", "--recipe", "aimclr"), "no view 'extrem'; did you mean 'extreme'?"),
         (("--augment", "[rotat]"), "--augment: list: there is no operator 'rotat'; did you mean 'rotate'?"),
         (("--augment", "{chain: normal, rotate: 9}"), "--augment: list has no operator 'rotate'"),
+        (
+            ("--augment", "key", "--recipe", "aimclr", "--checkpoint", "run", "--out", "key.png"),
+            "a picture shows the actionlet of --augment mats, not a view of --recipe",
+        ),
         (("--recipe", "aimclr"), "--recipe is for an augmentation: name one with --augment"),
         (
             ("--augment", "query", "--recipe", "aimclr", "--variant", "released"),
