@@ -11,22 +11,12 @@ from torch import Tensor
 __all__ = [
     "contrastive_logits",
     "hard_negative_logits",
-    "info_nce",
-    "info_nce_hard_negative",
     "mean_similarities",
     "nearest_mining",
     "positive_first",
     "similarity_mining",
     "upcast",
 ]
-
-
-def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Return the mean InfoNCE loss of queries against keys, with the queue as negatives.
-
-    L = -1/N sum_i log( exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum_j exp(q_i.Q_j / t)) )  (He et al. 2020, eq. 1).
-    """
-    return positive_first(contrastive_logits(q, k, queue, temperature))
 
 
 def contrastive_logits(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -43,7 +33,9 @@ def hard_negative_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return `contrastive_logits` [N, 1 + K] and q.other / temperature [N, 1], apart: joining them is a copy.
 
-    `other` [N, D] is each query's hard negative; gradients flow into it only if it is `attached`.
+    `other` [N, D] is each query's hard negative beside the queue (Chen et al. 2022, eq. 4 and 5; Hua et al. 2023,
+    eq. 8 and 9). Gradients flow into it only if it is `attached`: not so Chen et al., table VII; Hua et al. leave
+    it open (divergence `skeattnclr-hard-negative`).
     """
     logits = contrastive_logits(q, k, queue, temperature)
     with torch.autocast(q.device.type, enabled=False):
@@ -59,16 +51,6 @@ def positive_first(logits: Tensor, hard: Tensor | None = None) -> Tensor:
         if hard is not None:
             return (torch.logaddexp(logits.logsumexp(dim=1), hard[:, 0]) - logits[:, 0]).mean()
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-
-
-def info_nce_hard_negative(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Return the mean InfoNCE loss of queries with one hard negative each, `other` [N, D], beside the queue.
-
-    L = -1/N sum_i log( exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum_j exp(q_i.Q_j / t) + exp(q_i.other_i / t)) )
-    (Chen et al. 2022, eq. 4 and 5; Hua et al. 2023, eq. 8 and 9). `other` has no gradient: so Chen et al., table
-    VII; Hua et al. leave it open (divergence `skeattnclr-hard-negative`).
-    """
-    return positive_first(*hard_negative_logits(q, k, queue, other, temperature))
 
 
 @torch.no_grad()

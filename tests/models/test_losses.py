@@ -11,8 +11,7 @@ from torch import Tensor
 
 from skelpipe.models.losses import (
     contrastive_logits,
-    info_nce,
-    info_nce_hard_negative,
+    hard_negative_logits,
     nearest_mining,
     positive_first,
     similarity_mining,
@@ -21,6 +20,14 @@ from skelpipe.models.losses import (
 
 def random_rows(rows: int, dim: int) -> Tensor:
     return F.normalize(torch.randn(rows, dim), dim=1)
+
+
+def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    return positive_first(contrastive_logits(q, k, queue, temperature))
+
+
+def info_nce_hard_negative(q: Tensor, k: Tensor, queue: Tensor, other: Tensor, temperature: float) -> Tensor:
+    return positive_first(*hard_negative_logits(q, k, queue, other, temperature))
 
 
 def naive_info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from skelpipe.dataset import Dataset
 from skelpipe.loader.view_recipes import On
 from skelpipe.models import build
-from skelpipe.models.losses import info_nce
+from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Method, Parts, Progress, Step, ViewBatch, ViewRecipes
 from skelpipe.models.settings import Amount, Whole
 from skelpipe.train.knn import main as knn
@@ -74,7 +74,9 @@ class Toy(Method):
         q, k = self._step(self.joint, batch.views["query"], batch.views["key"])
         bones = [derive(batch.views[name], "bone", self.parts.layout) for name in ("query", "key")]
         p, other = self._step(self.bone, *bones)
-        loss = info_nce(q, k, self.joint.queue.clone(), 0.2) + info_nce(p, other, self.bone.queue.clone(), 0.2)
+        pairs = ((q, k, self.joint), (p, other, self.bone))
+        logits = [contrastive_logits(u, v, moco.queue.clone(), 0.2) for u, v, moco in pairs]
+        loss = positive_first(logits[0]) + positive_first(logits[1])
         if self.mining:
             loss = loss + self.weight * (self.joint.query(batch.views["twice"]) @ self.common.clone()).mean()
         self.joint.enqueue(k)
