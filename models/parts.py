@@ -100,10 +100,6 @@ class Parts:
             head = self.head(int(encoder.feature_dim))  # type: ignore[arg-type]
         return MoCo(encoder, head, dim=self.dim, queue_size=self.recipe.queue, momentum=self.recipe.momentum)
 
-    def chain(self, name: str) -> Chain:
-        """Return an augmentation by name (see `augment.named_chains`), of the recipe's strength and variant."""
-        return chain(name, layout=self.layout, variant=self.recipe.variant, **self.augment)
-
     def view_chain(
         self, name: str, default: str, *, curriculum: bool = False, begins: int = 0, first: int = 0
     ) -> Chain:

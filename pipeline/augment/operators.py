@@ -118,7 +118,9 @@ class Strength:
         """Return the settings of an operator that is named without any."""
         operator = OPERATORS[name]
         shear = {"amplitude": self.shear}
-        own = {"crop": {"ratio": self.crop}, "shear": shear, "centred-shear": shear}.get(name, {})
+        normal: dict[str, dict[str, Any]]
+        normal = {"crop": {"ratio": self.crop}, "shear": shear, "centred-shear": shear}
+        own = normal.get(name, {})
         return operator.settings(**own, **(operator.released if self.released else {}))
 
 
@@ -187,7 +189,7 @@ def settings_of(kind: Callable[..., Any], without: tuple[str, ...] = (LAYOUT,)) 
         if parameter.name == PROBABILITY:
             fields.append((P, Share, parameter.default))
         elif isinstance(parameter.default, tuple):
-            default = field(default_factory=partial(list, parameter.default))
+            default: Any = field(default_factory=partial(list, parameter.default))
             fields.append((parameter.name, KINDS[of], default))
         else:
             fields.append((parameter.name, KINDS.get(of, of), parameter.default))

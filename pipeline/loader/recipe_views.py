@@ -68,14 +68,16 @@ class RecipeViews:
         if self.method not in MIXING:
             return {name: of(name, default) for name, default in self.defaults.items()}
         make = MIXING[self.method]
-        kind = settings_of(make, GIVEN)
-        own = {key: value for key, value in self.part(self.method).items() if key in kind.__dataclass_fields__}
-        values = nested(checked(kind, own, self.where, self.method))
-        regions = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        base = settings_of(make, GIVEN)()
+        own = {key: value for key, value in self.part(self.method).items() if key in nested(base)}
+        values = nested(checked(type(base), own, self.where, self.method, base))
+        regions: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         if make is skelemixclr:
             regions["mixed"] = self.part(self.method).get("pairs") != "cont"
         if make is actclr:
-            return actclr(layout, view, actionlet, variant=self.variant, chains=of, **regions)
+            regions |= {"view": view, "actionlet": actionlet, "variant": self.variant}
         made: ViewRecipes = make(layout, chains=of, **regions)
         return made
 

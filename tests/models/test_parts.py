@@ -83,8 +83,19 @@ def test_moco_takes_given_networks() -> None:
 
 def test_chains_have_the_recipes_strength() -> None:
     draws, clips = Draws(0, 0, torch.arange(4)), torch.randn(4, 3, 12, 25, 2)
-    found = parts_of(RECIPE).chain("normal")(clips, draws)
+    found = parts_of(RECIPE).view_chain("query", "normal")(clips, draws)
     assert torch.equal(found, chain("normal", shear=0.25, crop=4)(clips, draws))
+
+
+def test_views_have_the_recipes_operators() -> None:
+    parts = parts_of({**RECIPE, "views": {"query": ["normal", "rotate"], "key": {"shear": False}}})
+    query, key = parts.view_chain("query", "normal"), parts.view_chain("key", "normal", first=3)
+    assert query.ops == chain(["normal", "rotate"], shear=0.25, crop=4).ops
+    assert (key.ops, key.first) == (query.ops[:1], 3)
+    assert parts.view_chain("query", "normal") is query  # alike, so that a report shows them once
+    thinned = parts.view_chain("query", "actclr-actionlet", curriculum=True, begins=2)
+    assert thinned.curriculum is not None
+    assert (thinned.curriculum.always, thinned.curriculum.begins) == (2, 2)
 
 
 @pytest.mark.parametrize(

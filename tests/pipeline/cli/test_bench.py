@@ -72,6 +72,18 @@ def test_the_table_has_the_rows_asked_for_and_the_machine(run: Any, what: str, c
     assert all(line.startswith(name) for line, name in zip(lines, names, strict=True))
 
 
+def test_the_views_of_a_recipe_alone(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("method: skelemixclr\nskelemixclr: {blocks: [1, 2]}\nviews: {key: [rotate]}\n")
+    result = run("--recipe", path, "--frames", 13, "--batch-size", 5, "--json")
+    assert result.exit_code == 0, result.output
+    (name,) = check(json.loads(result.stdout)["rows"], batch=5)
+    assert name.startswith(f"augment recipe {path} (query, key, mixed; 12 frames")
+    refused = run("--recipe", "aimclr", "--what", "stream")
+    assert refused.exit_code == 2
+    assert "--recipe measures the augmentation of its views, not --what stream" in refused.output
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_rows_on_a_gpu(run: Any) -> None:
     result = run("--frames", 16, "--batch-size", 6, "--device", "cuda", "--json")

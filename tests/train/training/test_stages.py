@@ -48,7 +48,7 @@ class Toy(Method):
         super().__init__()
         self.parts, self.late, self.weight = parts, settings.late, settings.weight
         self.joint, self.bone = parts.moco(), parts.moco()
-        self.augmentation = parts.chain("normal")
+        self.augmentation = parts.view_chain("query", "normal")
         self.mining = False
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self.register_buffer("common", torch.zeros(parts.dim))
