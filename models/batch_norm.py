@@ -8,7 +8,7 @@ evaluation, other devices and types, compiled graphs.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -71,10 +71,10 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None) -> Tenso
     step = tracking_step(layer)
     if step is not None:
         for running, new, factor in (
-            (layer.running_mean, found[0], 1.0),
-            (layer.running_var, found[1], count / max(count - 1, 1)),
+            (cast(Tensor, layer.running_mean), found[0], 1.0),
+            (cast(Tensor, layer.running_var), found[1], count / max(count - 1, 1)),
         ):
-            move(running.numpy(), new, step, factor)  # type: ignore[union-attr]
+            move(running.numpy(), new, step, factor)
             increment_version(running)
     y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, found, count, total)
     return y
@@ -124,7 +124,7 @@ class _Normalise(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows, steep = _rows(x), _rows(given)
