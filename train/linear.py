@@ -4,6 +4,7 @@
     python train/linear.py --shards data/pkummd1-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
     python train/linear.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --recipe linear-skeattnclr
     python train/linear.py --shards data/ntu60-xsub --baseline random --network aimclr
+    python train/linear.py --shards data/ntu60-xsub --checkpoint runs/crosclr-ntu60-xsub --heads joint,bone,motion
     python train/linear.py --shards data/ntu60-xsub --baseline raw --set optimiser.lr=0.1 --json
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.linear --shards ...`.
@@ -13,10 +14,14 @@ and sheared afresh every epoch and go through the network each time. The encoder
 hash of each of its tensors, taken before and after, shows that none changed. The folder of the run gets
 result.json, scores.parquet, classes.csv, confusion.csv, log.jsonl, recipe.yaml, report.html and, for a classifier
 on h, classifier.safetensors, with which train/predict.py names the actions of recordings.
+
+With --heads one classifier per view learns, all together, on the mean of their scores, as in the released code of
+CrosSCLR (divergence `crosclr-heads`); there is no classifier.safetensors of it.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +29,11 @@ import click
 import numpy as np
 
 from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
+from skelpipe.train.evaluation.evaluated_network import choose_network
+from skelpipe.train.evaluation.joined_streams import join_streams
 from skelpipe.train.evaluation.linear import TrainedClassifier, train_classifier
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
@@ -48,6 +56,7 @@ from skelpipe.train.running.script_options import (
     set_option,
     training_options,
 )
+from skelpipe.views import VIEWS
 
 __all__ = ["main", "one_class"]
 
@@ -68,6 +77,7 @@ class LinearOptions(EvaluationOptions):
     balanced: bool
     augment: bool
     save_features: bool
+    heads: tuple[str, ...]
 
     def load(self, method: str | None) -> tuple[str, LinearRecipe]:
         """Return name and recipe, overrides applied; the default is that of the paper of `method`."""
@@ -124,12 +134,13 @@ def save(
     settings = {
         **recipe.content(),
         "features": network.features,
+        **({"heads": list(network.streams)} if network.streams else {}),
         "augmented": options.augment,
         "seed": options.seed,
     }
     if options.augment:
         settings["augment"] = {"name": "normal"}
-    if network.architecture is not None and network.features == "h":
+    if network.architecture is not None and network.features == "h" and not network.streams:
         origin = _origin(evaluation, result, settings)
         export_classifier(folder / CLASSIFIER, network.encoder, trained.layer, origin)
     settings |= network.pretraining()
@@ -152,6 +163,25 @@ def _origin(evaluation: Evaluation, result: dict[str, Any], settings: dict[str, 
         encoder=network.architecture or {},
         recipe=settings,
     )
+
+
+def with_heads(evaluation: Evaluation, views: Sequence[str]) -> Evaluation:
+    """Return the evaluation of the networks of all these views together, on the same device."""
+    dataset, options, say = evaluation.dataset, evaluation.options, evaluation.console.say
+    networks = [evaluation.network]
+    networks += [choose_network(dataset, replace(options, view=view), say) for view in views[1:]]
+    joined = join_streams(networks, dataset.layout)
+    joined.embedder.to(evaluation.device)
+    return replace(evaluation, network=joined)
+
+
+def _views(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    views = tuple(value.split(",")) if value else ()
+    if unknown := [view for view in views if view not in VIEWS]:
+        raise click.BadParameter(f"{unknown[0]!r} is no view; known: {', '.join(VIEWS)}")
+    if len(views) == 1 or len(set(views)) < len(views):
+        raise click.BadParameter(f"{value}: expected several views, each once, such as joint,bone,motion")
+    return views
 
 
 def one_class(scores: np.ndarray, dataset: Dataset) -> str:
@@ -194,6 +224,12 @@ def _lines(result: dict[str, Any]) -> list[str]:
 @training_options
 @balanced_option
 @features_option("h")
+@click.option(
+    "--heads",
+    metavar="VIEW,VIEW...",
+    callback=_views,
+    help="One classifier per view, trained together on the mean of their scores (CrosSCLR).",
+)
 @region_option
 @region_of_option
 @click.option("--augment", is_flag=True, help="Crop and shear training clips afresh every epoch: slow.")
@@ -204,7 +240,11 @@ def _lines(result: dict[str, Any]) -> list[str]:
 def main(**given: Any) -> None:
     """Evaluate an encoder by a linear classifier on its frozen features."""
     options = LinearOptions(**given)
-    evaluation = begin(PROTOCOL, options)
+    if options.heads and options.view:
+        raise UsageError("--heads names the views: it takes no --view")
+    evaluation = begin(PROTOCOL, replace(options, view=options.heads[0]) if options.heads else options)
+    if options.heads:
+        evaluation = with_heads(evaluation, options.heads)
     dataset, say = evaluation.dataset, evaluation.console.say
     check_subsets(dataset, say)
     name, recipe = options.load(evaluation.network.method)

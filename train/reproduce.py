@@ -27,7 +27,6 @@ from skelpipe.errors import UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.conditions import facts_of, frames_of, remarks
-from skelpipe.train.papers.reported import APART
 from skelpipe.train.papers.tables import (
     PERCENT,
     Cell,
@@ -101,11 +100,11 @@ def table_remarks(table: Table, plan: WorkPlan, asked: Mapping[str, Any]) -> lis
         all_rows = set(names) == {table.rows[n].name for n, name in plan.cells if text.startswith(f"{name}:")}
         said.append(text if all_rows else f"{text} ({', '.join(dict.fromkeys(names))})")
     fused = [table.rows[number] for number, _ in plan.cells if len(table.rows[number].views) > 1]
-    if any(table.protocol_of(row) not in ("nmi", "cost") for row in fused):
+    if any(table.protocol_of(row) not in ("nmi", "cost") and not row.heads for row in fused):
         weights = ", ".join(f"{view} {table.fusion[view]:g}" for view in table.fusion)
         said.append(f"streams are fused with the weights of {table.weights_of}: {weights}")
-    if alone := {table.rows[number].name for number, _ in plan.cells if table.rows[number].heads}:
-        said.append(f"{', '.join(sorted(alone))}: the paper's figures are {APART}")
+    if together := {table.rows[number].name for number, _ in plan.cells if table.rows[number].heads}:
+        said.append(f"{', '.join(sorted(together))}: one classifier per stream, all trained together")
     for option in ("set", "pretraining", "evaluation"):
         if asked[option]:
             said.append(f"changed with --{option}: {', '.join(asked[option])}")

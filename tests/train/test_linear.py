@@ -45,6 +45,43 @@ def found(result: Result) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
+def test_one_classifier_per_view_all_together(
+    evaluate: Callable[..., Result],
+    pretrain_small: Callable[..., Result],
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    own = ["--method", "crosclr", "--epochs", "1", "--knn-every", "0"]
+    assert pretrain_small(tiny_dataset, tmp_path / "run", *own).exit_code == 0
+    weights = ["--checkpoint", str(tmp_path / "run"), *SHORT]
+    result = found(evaluate(*weights, "--heads", "joint,bone,motion"))
+    assert (result["view"], result["features"]) == ("3s", "h")
+    alone = found(evaluate(*weights, "--view", "joint", out="joint"))
+    assert result["frozen"]["tensors"] == 3 * alone["frozen"]["tensors"]
+    reported = result["reported"]
+    assert reported["top1"] == 77.8  # Li et al. 2021: three heads together
+    assert not any("together" in remark for remark in reported["remarks"])
+    assert read_scores(tmp_path / "out" / "scores.parquet").about["view"] == "3s"
+    assert "heads:" in (tmp_path / "out" / "recipe.yaml").read_text("utf-8")
+    assert not (tmp_path / "out" / "classifier.safetensors").exists()
+    assert (tmp_path / "joint" / "classifier.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--heads", "joint"], "expected several views"),
+        (["--heads", "joint,joint"], "each once"),
+        (["--heads", "joint,speed"], "'speed' is no view; known: joint, bone, motion"),
+        (["--heads", "joint,bone", "--view", "bone"], "it takes no --view"),
+    ],
+)
+def test_heads_that_do_not_fit(evaluate: Callable[..., Result], options: list[str], message: str) -> None:
+    result = evaluate("--baseline", "raw", *options)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
 def test_raw_coordinates_equal_plain_formulas(
     evaluate: Callable[..., Result], tiny_dataset: Dataset, tmp_path: Path
 ) -> None:

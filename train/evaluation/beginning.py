@@ -53,7 +53,7 @@ class Evaluation:
             "dataset": dataset_name(self.dataset),
             "digest": self.dataset.digest,
             "split": subset,
-            "view": self.network.view,
+            "view": self.network.stream,
             "features": self.network.features,
             **({"region": self.network.region} if self.network.region else {}),
         }
@@ -66,7 +66,7 @@ class Evaluation:
         """
         options = self.options
         name = "-".join(filter(None, (options.checkpoint and run_name(options.checkpoint), options.baseline)))
-        default = f"{self.protocol}-{dataset_name(self.dataset)}-{self.network.view}-{name}{suffix}"
+        default = f"{self.protocol}-{dataset_name(self.dataset)}-{self.network.stream}-{name}{suffix}"
         folder = options.out or Path("runs") / default
         ranks().on_main(lambda: open_folder(folder, overwrite=options.overwrite, also=also))
         return folder

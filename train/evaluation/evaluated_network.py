@@ -14,6 +14,7 @@ from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.models.settings import nested
 from skelpipe.train.evaluation.classifier_file import load_classifier, read_origin
 from skelpipe.train.evaluation.embedding import frozen
+from skelpipe.train.evaluation.fusion import fused_view
 from skelpipe.train.evaluation.region import region_features
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
@@ -48,7 +49,8 @@ class EvaluatedNetwork:
     the method where it is known, also of random networks and released checkpoints; `trained_on` is the dataset
     (`ntu60-xsub`) where a checkpoint names it; `architecture` is the section from which `build_encoder` makes the
     encoder. `region` is the region of the clips that the features are of, where it is not the whole: see
-    `skelpipe.train.evaluation.region`.
+    `skelpipe.train.evaluation.region`. `streams` are the views whose features are joined, where there are several;
+    `view` is then joint: see `skelpipe.train.evaluation.joined_streams`.
     """
 
     embedder: nn.Module
@@ -62,6 +64,12 @@ class EvaluatedNetwork:
     trained_on: str | None = None
     architecture: Mapping[str, Any] | None = None
     region: str | None = None
+    streams: tuple[str, ...] = ()
+
+    @property
+    def stream(self) -> str:
+        """What results call the view: a view, or the papers' name of several."""
+        return fused_view(self.streams) if self.streams else self.view
 
     def pretraining(self) -> dict[str, Any]:
         """Return what an evaluation's recipe.yaml says of pre-training; nothing where there was none."""

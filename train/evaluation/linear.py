@@ -61,7 +61,10 @@ def train_classifier(evaluation: Evaluation, recipe: LinearRecipe, *, augment: b
     width = test.features.shape[1]
     classes, labels = len(dataset.classes), test.labels.numpy()
     optimiser = recipe.optimiser
-    head = LinearHead(width, classes, optimiser.momentum, optimiser.weight_decay, seed=seed, device=device)
+    heads = len(evaluation.network.streams) or 1
+    head = LinearHead(
+        width, classes, optimiser.momentum, optimiser.weight_decay, seed=seed, device=device, heads=heads
+    )
     queries = test.features.to(device)
     epochs, scores = recipe.epochs, np.empty((0, classes), np.float32)
     best: dict[str, float] = {"top1": -1.0, "epoch": 0}

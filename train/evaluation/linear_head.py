@@ -85,12 +85,17 @@ class LinearHead:
         weight_decay: float = 0.0,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        heads: int = 1,
     ) -> None:
-        """Start with weights N(0, 0.02) of this seed, drawn on the CPU, and zero biases."""
+        """Start with weights N(0, 0.02) of this seed, drawn on the CPU, and zero biases.
+
+        With several `heads` the layer is the mean of as many, each with its own bias: the mean of the biases moves
+        at the rate / heads. Their features, divided by `heads`, stand side by side.
+        """
         generator = torch.Generator().manual_seed(seed % 2**63)
         self.weight = torch.empty(classes, width).normal_(0.0, DEVIATION, generator=generator).to(device)
         self.bias = torch.zeros(classes, device=device)
-        self._momentum, self._decay = momentum, weight_decay
+        self._momentum, self._decay, self._heads = momentum, weight_decay, heads
         self._moving = [(value, torch.zeros_like(value)) for value in (self.weight, self.bias)]
 
     def train(
@@ -123,7 +128,7 @@ class LinearHead:
                 velocity.add_(value, alpha=self._decay)
         (_, velocity), (_, bias_velocity) = self._moving
         velocity.addmm_(slope.T, features)
-        bias_velocity.add_(slope.sum(dim=0))
+        bias_velocity.add_(slope.sum(dim=0), alpha=1 / self._heads)
         for value, velocity in self._moving:
             value.sub_(velocity, alpha=rate)
         return loss

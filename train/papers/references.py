@@ -28,7 +28,7 @@ class Reference:
     `of` is the recipe that the rows name, or `supervised`; `settings` are the network's values that distinguish
     rows of one recipe. `protocol` is one of `tables.PROTOCOLS`; `stream` is a view, views joined with `+`, or
     `3s`; `labels` is the share of the training labels. `trained_on` is the dataset of pre-training and `dataset`
-    the one that is evaluated on.
+    the one that is evaluated on. `together` says that the classifiers of all streams learned together.
     """
 
     of: str
@@ -38,6 +38,7 @@ class Reference:
     stream: str
     trained_on: str
     labels: float = 1.0
+    together: bool = False
 
     @classmethod
     def of_recipe(cls, recipe: PretrainRecipe | FinetuneRecipe, protocol: str, **where: Any) -> "Reference | None":

@@ -25,6 +25,7 @@ __all__ = [
 
 REFERENCE = "held_against"  # key in the metadata of scores: the reference of their network
 APART = "of classifiers of all streams that learned together, here each alone"
+TOGETHER = "of classifiers that learned each alone, here those of all streams together"
 PUBLISHED = "published"  # key in the metadata of scores: what `facts_of` returns
 
 
@@ -38,8 +39,9 @@ def reference(dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels
     """
     if network.recipe is None or network.region is not None:
         return None
-    where = {"dataset": dataset_name(dataset), "stream": network.view, "trained_on": network.trained_on}
-    return Reference.of_recipe(network.recipe, protocol, **where, labels=labels)
+    where = {"dataset": dataset_name(dataset), "stream": network.stream, "trained_on": network.trained_on}
+    together = bool(network.streams)
+    return Reference.of_recipe(network.recipe, protocol, **where, labels=labels, together=together)
 
 
 def reference_metadata(found: Reference | None, dataset: Dataset) -> dict[str, str]:
@@ -60,7 +62,8 @@ def reported(
     if found is None or figures is None:
         return None
     facts = dict(dataset) if isinstance(dataset, Mapping) else facts_of(dataset)
-    said = [*remarks(facts, found.frames()), *([APART] if found.heads_together() else []), *more]
+    apart = [] if found.heads_together() == found.together else [TOGETHER if found.together else APART]
+    said = [*remarks(facts, found.frames()), *apart, *more]
     return {**figures[0], "source": figures[1], **facts, "remarks": said}
 
 

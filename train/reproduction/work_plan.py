@@ -213,6 +213,8 @@ def _row(
         return plan.add(_cost(cell))
     if cell.protocol == "nmi":
         return plan.add(_embedding(cell))
+    if row.heads and cell.protocol == "linear":
+        return plan.add(_evaluation(cell, *row.views))
     evaluated = {view: plan.add(_evaluation(cell, view)) for view in row.views}
     if len(evaluated) == 1:
         return evaluated[row.stream]
@@ -223,20 +225,22 @@ def _row(
     return plan.add(Command(name, FUSE, (*evaluated.values(), "--weights", ",".join(weights))))
 
 
-def _evaluation(cell: _Cell, view: str) -> Command:
+def _evaluation(cell: _Cell, *views: str) -> Command:
+    """Return the command that evaluates the network of a view, or those of several by classifiers together."""
     row, selection = cell.row, cell.selection
     arguments: list[str | Dataset | Command | Read] = ["--shards", cell.here]
     if row.recipe is None:
         arguments += ["--recipe", "supervised"]
     else:
-        arguments += ["--checkpoint", _weights(cell, view), *_words(row.options)]
-    arguments += ["--view", view]
+        arguments += ["--checkpoint", _weights(cell, views[0]), *_words(row.options)]
+    arguments += ["--view", *views] if len(views) == 1 else ["--heads", ",".join(views)]
     if cell.protocol == "finetune" and cell.table.labels < 1:
         arguments += ["--labels", f"{cell.table.labels:g}"]
     if cell.protocol == "knn":
         arguments += ["--k", "20"]
     arguments += _options(selection.evaluation, "--evaluation")
-    return Command(f"{cell.prefix}-{view}-{cell.name}", cell.protocol, (*arguments, *_common(selection)))
+    name = f"{cell.prefix}-{'-'.join(views)}-{cell.name}"
+    return Command(name, cell.protocol, (*arguments, *_common(selection)))
 
 
 def _embedding(cell: _Cell) -> Command:

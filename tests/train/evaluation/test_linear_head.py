@@ -49,6 +49,28 @@ def test_training_is_that_of_plain_formulas(clips: tuple[Tensor, Tensor], moment
     assert bias.numpy() == pytest.approx(b, abs=1e-5)
 
 
+def test_heads_together_are_layers_on_the_mean_of_their_scores(clips: tuple[Tensor, Tensor]) -> None:
+    features, labels = clips
+    streams = [features, features.roll(1, 1).tanh(), features.square()]
+    ours = LinearHead(18, 4, 0.9, 1e-3, seed=1, heads=3)
+    layers = torch.nn.ModuleList(torch.nn.Linear(6, 4) for _ in streams)
+    with torch.no_grad():
+        for layer, weight in zip(layers, ours.weight.split(6, dim=1), strict=True):
+            layer.weight.copy_(weight)
+            layer.bias.zero_()
+    optimiser = torch.optim.SGD(layers.parameters(), lr=0.3, momentum=0.9, weight_decay=1e-3)
+    for epoch in range(4):
+        scores = sum(layer(x) for layer, x in zip(layers, streams, strict=True)) / 3
+        loss = torch.nn.functional.cross_entropy(scores, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found = ours.train([(torch.cat(streams, dim=1) / 3, labels)], 0.3)
+        assert found == pytest.approx(float(loss.detach()), abs=1e-6), epoch
+    torch.testing.assert_close(ours.weight, torch.cat([layer.weight.detach() for layer in layers], dim=1))
+    torch.testing.assert_close(ours.bias, sum(layer.bias.detach() for layer in layers) / 3)
+
+
 def test_steps_are_those_of_torch(clips: tuple[Tensor, Tensor]) -> None:
     features, labels = clips
     ours, theirs = LinearHead(6, 4, 0.9, 1e-3, seed=1), torch.nn.Linear(6, 4)
