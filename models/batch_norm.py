@@ -7,7 +7,8 @@ evaluation, other devices and types, compiled graphs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from skelpipe.models.channel_kernels import (
     centre,
     correlation,
-    joined,
+    joined_width,
     line,
     moments,
     move,
@@ -64,7 +65,8 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None) -> Tenso
     variance.
     """
     layer._check_input_dim(x)
-    count, sums = x.numel() / x.shape[1], moments(_rows(x), x.shape[1])
+    rows = _rows(x)
+    count, sums = x.numel() / x.shape[1], moments(rows, x.shape[1])
     if total is not None:
         count, sums = _of_all(count, sums, total)
     found = statistics(sums, count, layer.eps)
@@ -76,7 +78,7 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None) -> Tenso
         ):
             move(running.numpy(), new, step, factor)
             increment_version(running)
-    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, found, count, total)
+    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, rows, found, count, total)
     return y
 
 
@@ -86,8 +88,7 @@ def tracking_step(layer: _BatchNorm) -> float | None:
         return None
     step = layer.momentum
     if layer.num_batches_tracked is not None:
-        with torch.no_grad():
-            layer.num_batches_tracked.add_(1)
+        layer.num_batches_tracked.add_(1)
         step = 1 / float(layer.num_batches_tracked) if step is None else step
     return step or 0.0
 
@@ -96,14 +97,13 @@ def _is_summed_naively(layer: _BatchNorm, x: Tensor) -> bool:
     """Return whether PyTorch would add up x in float32: it does not where the numbers of a channel adjoin."""
     if not layer.training or not fits(layer, x) or not 1 < x.dim() < 5:
         return False
-    last = x.is_contiguous() if x.dim() == 2 else x.permute(0, *range(2, x.dim()), 1).is_contiguous()
-    return last and x.numel() > x.shape[1]
+    return x.numel() > x.shape[1] and x.stride() == _strides(x.shape)
 
 
 class _Normalise(torch.autograd.Function):
     """(x - mean) / deviation * weight + bias, with gradients through the statistics of all processes.
 
-    `found` are the `statistics` of the `count` numbers per channel of all processes.
+    `rows` are those of x, `found` the `statistics` of the `count` numbers per channel of all processes.
     """
 
     @staticmethod
@@ -112,6 +112,7 @@ class _Normalise(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
+        rows: np.ndarray,
         found: np.ndarray,
         count: float,
         total: Total | None,
@@ -119,7 +120,6 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.found, ctx.count, ctx.total = found, count, total
         y = _channels_last(x.shape)
-        rows = _rows(x)
         scaled(rows, line(found, _or(weight, 1, x), _or(bias, 0, x), rows.shape[1]), _rows(y))
         return y
 
@@ -135,9 +135,9 @@ class _Normalise(torch.autograd.Function):
         dx = _channels_last(x.shape)
         slope(rows, steep, factors, _rows(dx))
         if weight is None:
-            return dx, None, None, None, None, None
+            return dx, None, None, None, None, None, None
         own = torch.from_numpy(sums.astype(np.float32))
-        return dx, own[1], own[0], None, None, None
+        return dx, own[1], own[0], None, None, None, None
 
 
 def _of_all(count: float, sums: np.ndarray, total: Total) -> tuple[float, np.ndarray]:
@@ -157,14 +157,20 @@ def _rows(x: Tensor) -> np.ndarray:
     """Return [N, C, ...] as joined rows of channels: of channels-last tensors a view."""
     rows = x.detach().numpy()
     if x.dim() > 2:
-        rows = rows.transpose(0, *range(2, x.dim()), 1)
-    return joined(np.ascontiguousarray(rows).reshape(-1, x.shape[1]))
+        rows = rows.transpose(_LAST[x.dim()])
+    return np.ascontiguousarray(rows).reshape(-1, joined_width(rows.size, x.shape[1]))
 
 
-def _channels_last(shape: Sequence[int]) -> Tensor:
+def _channels_last(shape: torch.Size) -> Tensor:
     """Return memory for [N, C, ...] of which `_rows` is a view."""
-    if len(shape) == 2:
-        return torch.empty(tuple(shape))
+    return torch.empty_strided(shape, _strides(shape))
+
+
+@lru_cache(maxsize=256)
+def _strides(shape: torch.Size) -> tuple[int, ...]:
     channels, *others = shape[1:]
-    strides = [channels * math.prod(others[i + 1 :]) for i in range(len(others))]
-    return torch.empty_strided(tuple(shape), (math.prod(shape[1:]), 1, *strides))
+    inner = [channels * math.prod(others[i + 1 :]) for i in range(len(others))]
+    return (math.prod(shape[1:]), 1, *inner)
+
+
+_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1)}  # the dimensions with the channels last, by their number

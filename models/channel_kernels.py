@@ -4,7 +4,7 @@ Kernels of numba that read float32 and compute in float64, which costs nothing: 
 summed in blocks of a fixed length, and then the blocks in their order, so that results are bit-identical for any
 number of threads.
 
-Rows of few channels are taken k at a time, as rows of width W = k C (`joined`), which makes the inner loops long
+Rows of few channels are taken k at a time, as rows of width W = k C (joined), which makes the inner loops long
 enough. Factors of rows, float64[2 or 3, W], then repeat k times.
 """
 
@@ -23,7 +23,7 @@ from skelpipe.augment.cpu_kernels import kernel
 __all__ = [
     "centre",
     "correlation",
-    "joined",
+    "joined_width",
     "line",
     "moments",
     "move",
@@ -39,10 +39,11 @@ WIDTH = 128  # of a row, in numbers, where its channels are fewer
 SHARE = 1 << 16
 
 
-def joined(x: np.ndarray) -> np.ndarray:
-    """Return contiguous rows [R, C] as rows [R / k, W]."""
-    rows, channels = x.shape
-    return x.reshape(-1, channels * math.gcd(rows, 1 << max(0, (WIDTH // channels).bit_length() - 1)))
+@lru_cache(maxsize=256)
+def joined_width(numbers: int, channels: int) -> int:
+    """Return the width W of joined rows of that many numbers in all."""
+    together = 1 << max(0, (WIDTH // channels).bit_length() - 1)
+    return channels * math.gcd(numbers // channels, together)
 
 
 def moments(x: np.ndarray, channels: int) -> np.ndarray:
@@ -163,17 +164,10 @@ def _moments(low: int, high: int, x: np.ndarray, sums: np.ndarray) -> None:
     rows, width = x.shape
     for block in range(low, high):
         plain, square = sums[block, 0], sums[block, 1]
-        end = min(rows, (block + 1) * BLOCK)
-        quads = end - (end - block * BLOCK) % 4
-        for r in range(block * BLOCK, quads, 4):  # four rows at once: the sums are loaded and stored less often
-            x0, x1, x2, x3 = x[r], x[r + 1], x[r + 2], x[r + 3]
+        for r in range(block * BLOCK, min(rows, (block + 1) * BLOCK)):
+            row = x[r]  # one after another: several at once are read more slowly
             for c in range(width):
-                a, b, d, e = np.float64(x0[c]), np.float64(x1[c]), np.float64(x2[c]), np.float64(x3[c])
-                plain[c] += (a + b) + (d + e)
-                square[c] += (a * a + b * b) + (d * d + e * e)
-        for r in range(quads, end):
-            for c in range(width):
-                a = np.float64(x[r, c])
+                a = np.float64(row[c])
                 plain[c] += a
                 square[c] += a * a
 
@@ -183,20 +177,12 @@ def _correlation(low: int, high: int, x: np.ndarray, given: np.ndarray, sums: np
     rows, width = x.shape
     for block in range(low, high):
         plain, along = sums[block, 0], sums[block, 1]
-        end = min(rows, (block + 1) * BLOCK)
-        quads = end - (end - block * BLOCK) % 4
-        for r in range(block * BLOCK, quads, 4):
-            x0, x1, x2, x3 = x[r], x[r + 1], x[r + 2], x[r + 3]
-            g0, g1, g2, g3 = given[r], given[r + 1], given[r + 2], given[r + 3]
+        for r in range(block * BLOCK, min(rows, (block + 1) * BLOCK)):
+            row, g = x[r], given[r]
             for c in range(width):
-                a, b, d, e = np.float64(g0[c]), np.float64(g1[c]), np.float64(g2[c]), np.float64(g3[c])
-                plain[c] += (a + b) + (d + e)
-                along[c] += (a * x0[c] + b * x1[c]) + (d * x2[c] + e * x3[c])
-        for r in range(quads, end):
-            for c in range(width):
-                a = np.float64(given[r, c])
+                a = np.float64(g[c])
                 plain[c] += a
-                along[c] += a * x[r, c]
+                along[c] += a * row[c]
 
 
 @kernel
