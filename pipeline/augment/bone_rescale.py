@@ -33,9 +33,10 @@ class BoneRescale:
         return {"factor": draws.uniform(len(self.layout), 0.0, self.strength)}
 
     def mixture(self, params: dict[str, Tensor]) -> Tensor:
-        """Return float32[N,V,V]: new joints = mixture @ joints."""
-        paths, bones, root = _tree(self.layout.parents, params["factor"].device)
-        return product(paths * params["factor"][:, None], bones) + root
+        """Return [N,V,V] in the factors' type: new joints = mixture @ joints."""
+        factor = params["factor"]
+        paths, bones, root = (each.to(factor.dtype) for each in _tree(self.layout.parents, factor.device))
+        return product(paths * factor[:, None], bones) + root
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Rescale the bones of clips [N,C,T,V,M]; same shape. Scores stay."""

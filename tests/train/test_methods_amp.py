@@ -21,7 +21,10 @@ OWN = {
     "actclr": ["actclr.moco_epochs=0", "actclr.blocks=[1, 2]"],
     "skelemixclr": ["skelemixclr.blocks=[1, 2]"],
     # Its predictors normalise the head's normalised output, which magnifies rounding if there are few features.
-    "skeattnclr": ["skeattnclr.blocks=[1, 2]", "head.hidden=64", "head.dim=32"],
+    "skeattnclr": [
+        *("skeattnclr.blocks=[1, 2]", "skeattnclr.predictor_hidden=64"),
+        *("head.hidden=64", "head.dim=32"),
+    ],
 }
 CLIPS = 24
 # bfloat16 has 8 significant bits: it rounds a cosine by 2 ** -8, and a logit, with temperature 0.2, by 0.02. A

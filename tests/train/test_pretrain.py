@@ -22,6 +22,7 @@ Pretrain = Callable[..., Result]
 
 def test_a_run_leaves_what_it_should(finished: Path, tiny_dataset: Dataset) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
+        "best",
         "checkpoints",
         "encoder.safetensors",
         "log.jsonl",

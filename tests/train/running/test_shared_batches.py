@@ -17,7 +17,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 from skelpipe.loader import Loader
 from skelpipe.loader.stream import Stream
-from skelpipe.loader.view_recipes import Mats
+from skelpipe.loader.view_recipes import Marked, Mats
 from skelpipe.models.method import Method, Progress
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe
@@ -158,10 +158,10 @@ def train(method: Method, recipe: PretrainRecipe, loader: Any, **more: Any) -> d
 def in_float64(views: Any) -> Any:
     """Have networks in float64 find the actionlets of clips in float32."""
 
-    def found(mats: Mats) -> Callable[[Tensor], Tensor]:
-        return lambda clips: mats.actionlet(clips.double()).float()
+    def found(view: Mats | Marked) -> Callable[[Tensor], Tensor]:
+        return lambda clips: view.actionlet(clips.double()).float()
 
-    return {n: replace(v, actionlet=found(v)) if isinstance(v, Mats) else v for n, v in views.items()}
+    return {n: replace(v, actionlet=found(v)) if isinstance(v, Mats | Marked) else v for n, v in views.items()}
 
 
 @pytest.fixture(scope="module")
