@@ -20,8 +20,8 @@ from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, Vi
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import safp
-from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.models.skelemixclr import region_bounds
+from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.skeleton import Layout
 
 __all__ = ["ActCLR"]

@@ -17,7 +17,7 @@ from skelpipe.models.losses import contrastive_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Amount, Count, Flag, Positive, Whole
+from skelpipe.settings import Amount, Count, Flag, Positive, Whole
 from skelpipe.views import derive
 
 __all__ = ["AimCLR", "d3m", "eadm", "energy_attention", "keep_masks", "nearest", "nnm"]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.batch_norm import BatchNorm1d
-from skelpipe.models.settings import BackboneSettings, Count, Variant
+from skelpipe.models.settings import BackboneSettings
+from skelpipe.settings import Count, Variant
 from skelpipe.skeleton import Layout
 
 __all__ = ["BIGRU"]

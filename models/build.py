@@ -16,10 +16,10 @@ from skelpipe.models.encoders import ENCODERS, backbone_settings, build_encoder
 from skelpipe.models.method import Method
 from skelpipe.models.msmclr import MsMCLR
 from skelpipe.models.parts import MethodRecipe, Parts
-from skelpipe.models.settings import checked
 from skelpipe.models.skeattnclr import SkeAttnCLR
 from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
+from skelpipe.settings import checked
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 

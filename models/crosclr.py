@@ -17,7 +17,7 @@ from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Count, Flag, Whole
+from skelpipe.settings import Count, Flag, Whole
 from skelpipe.views import derive
 
 __all__ = ["VIEW_SETS", "CrosSCLR", "cross_logits", "cross_view", "require_joint_view"]

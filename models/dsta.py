@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.batch_norm import BatchNorm2d
-from skelpipe.models.settings import BackboneSettings, Count
+from skelpipe.models.settings import BackboneSettings
+from skelpipe.settings import Count
 from skelpipe.skeleton import Layout
 
 __all__ = ["DSTA", "AttentionUnit", "DSTABlock", "sinusoid"]

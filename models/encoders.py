@@ -10,8 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from skelpipe.errors import UsageError
 from skelpipe.models.bigru import BIGRU
 from skelpipe.models.dsta import DSTA
-from skelpipe.models.settings import BackboneSettings, checked, is_section, nested
+from skelpipe.models.settings import BackboneSettings
 from skelpipe.models.stgcn import STGCN
+from skelpipe.settings import checked, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 

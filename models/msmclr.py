@@ -17,7 +17,7 @@ from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Count, Flag, Whole
+from skelpipe.settings import Count, Flag, Whole
 from skelpipe.skeleton import Layout
 
 __all__ = ["SCALES", "MotionAttention", "MsMAttention", "MsMCLR", "attend", "motion_of"]

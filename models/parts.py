@@ -15,17 +15,9 @@ from skelpipe.augment.operators import AugmentSettings
 from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.encoders import Encoder, build_encoder, draw_weights
 from skelpipe.models.moco import MoCo
-from skelpipe.models.settings import (
-    BackboneSettings,
-    Count,
-    Flag,
-    Initialiser,
-    Positive,
-    Share,
-    Variant,
-    nested,
-)
+from skelpipe.models.settings import BackboneSettings, Initialiser
 from skelpipe.models.stgcn import STGCNSettings
+from skelpipe.settings import Count, Flag, Positive, Share, Variant, nested
 from skelpipe.skeleton import Layout
 
 __all__ = ["AugmentSettings", "HeadSettings", "MethodRecipe", "Parts", "projection_head"]

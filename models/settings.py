@@ -1,41 +1,9 @@
-"""The settings of backbones and methods: the kinds of `skelpipe.settings`, and those that only models have."""
+"""The kinds of settings that only models have, beside those of `skelpipe.settings`."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from skelpipe.settings import (
-    Amount,
-    Bounds,
-    Count,
-    Flag,
-    Positive,
-    Share,
-    Variant,
-    Whole,
-    checked,
-    flat,
-    is_section,
-    nested,
-    with_sections,
-)
-
-__all__ = [
-    "Amount",
-    "BackboneSettings",
-    "Bounds",
-    "Count",
-    "Flag",
-    "Initialiser",
-    "Positive",
-    "Share",
-    "Variant",
-    "Whole",
-    "checked",
-    "flat",
-    "is_section",
-    "nested",
-    "with_sections",
-]
+__all__ = ["BackboneSettings", "Initialiser"]
 
 Initialiser = Literal["paper", "default"]
 

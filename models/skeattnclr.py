@@ -17,8 +17,8 @@ from skelpipe.models.losses import contrastive_logits, hard_negative_logits, pos
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
-from skelpipe.models.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.models.skelemixclr import region_bounds
+from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
 
 __all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
 

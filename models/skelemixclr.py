@@ -16,7 +16,7 @@ from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes,
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import stmp
-from skelpipe.models.settings import Amount, Bounds, Count
+from skelpipe.settings import Amount, Bounds, Count
 
 __all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from skelpipe.errors import UsageError
 from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d
 from skelpipe.models.graph import adjacency
-from skelpipe.models.settings import Amount, BackboneSettings, Count
+from skelpipe.models.settings import BackboneSettings
 from skelpipe.models.temporal import TemporalConvolution
+from skelpipe.settings import Amount, Count
 from skelpipe.skeleton import Layout
 
 __all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]

@@ -12,8 +12,8 @@ from torch import nn
 from skelpipe.errors import UsageError
 from skelpipe.models import build_encoder, build_method
 from skelpipe.models.encoders import ENCODERS, initialise
-from skelpipe.models.settings import nested
 from skelpipe.models.stgcn import STGCN
+from skelpipe.settings import nested
 from skelpipe.skeleton import layout
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from skelpipe.models import build, build_method
 from skelpipe.models.build import recipe_of
 from skelpipe.models.method import Method
 from skelpipe.models.parts import MethodRecipe, Parts, projection_head
-from skelpipe.models.settings import Amount, Bounds
+from skelpipe.settings import Amount, Bounds
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")

@@ -19,7 +19,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.files import canonical_json
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.view_recipes import ViewRecipes, view_recipes
-from skelpipe.models.settings import flat
+from skelpipe.settings import flat
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.recipes.reader import load_recipe, to_yaml, with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Progress
-from skelpipe.models.settings import flat
+from skelpipe.settings import flat
 from skelpipe.skeleton import layout
 from skelpipe.train.pretrain import choose_recipe
 from skelpipe.train.recipes.reader import load_recipe, with_overrides

@@ -11,7 +11,7 @@ from torch import nn
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
-from skelpipe.models.settings import nested
+from skelpipe.settings import nested
 from skelpipe.train.evaluation.classifier_file import load_classifier, read_origin
 from skelpipe.train.evaluation.embedding import frozen
 from skelpipe.train.evaluation.fusion import fused_view

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from skelpipe.models.settings import flat
+from skelpipe.settings import flat
 from skelpipe.train.papers.conditions import frames_of
 from skelpipe.train.papers.tables import Paper, Table, TableRow, builtin_papers, load_paper
 from skelpipe.train.recipes.reader import load_recipe

@@ -12,7 +12,7 @@ from skelpipe.augment.op_lists import BASE
 from skelpipe.errors import UsageError
 from skelpipe.models.build import recipe_of
 from skelpipe.models.encoders import backbone_settings
-from skelpipe.models.settings import checked, flat, is_section
+from skelpipe.settings import checked, flat, is_section
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
 from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
 

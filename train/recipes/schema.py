@@ -15,7 +15,8 @@ from skelpipe.augment.operators import Chosen, Strength
 from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.build import view_operators
 from skelpipe.models.parts import MethodRecipe
-from skelpipe.models.settings import Amount, BackboneSettings, Count, Flag, Initialiser, Share, Whole
+from skelpipe.models.settings import BackboneSettings, Initialiser
+from skelpipe.settings import Amount, Count, Flag, Share, Whole
 
 __all__ = [
     "FinetuneOptimiser",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skelpipe.dataset import Dataset
-from skelpipe.models.settings import flat, nested
+from skelpipe.settings import flat, nested
 from skelpipe.train.reporting.charts import number
 from skelpipe.train.reporting.markup import Markup, el
 from skelpipe.train.reporting.record import Record

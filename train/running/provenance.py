@@ -8,7 +8,7 @@ from typing import Any
 from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
-from skelpipe.models.settings import flat, nested, with_sections
+from skelpipe.settings import flat, nested, with_sections
 from skelpipe.train.recipes.reader import differences, recipe_from
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 

@@ -10,7 +10,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.encoders import build_encoder
-from skelpipe.models.settings import flat, nested
+from skelpipe.settings import flat, nested
 from skelpipe.skeleton import Layout
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork, NetworkOptions, choose_network
 from skelpipe.train.recipes.reader import load_recipe, with_overrides

@@ -15,9 +15,9 @@ from skelpipe.models.build import build_method
 from skelpipe.models.method import Method
 from skelpipe.models.moco import MoCo
 from skelpipe.models.released.method_state import released_method_state
-from skelpipe.models.settings import flat
 from skelpipe.models.statefile import is_torch_file
 from skelpipe.models.weights import load_state, misfits
+from skelpipe.settings import flat
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.checkpoint import newest_checkpoint, read_checkpoint
 from skelpipe.train.running.networks import Networks, find_weights, load_networks, read_provenance

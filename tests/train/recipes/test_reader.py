@@ -10,7 +10,8 @@ import yaml
 from skelpipe.errors import UsageError
 from skelpipe.models import build, encoders
 from skelpipe.models.method import Method
-from skelpipe.models.settings import Amount, BackboneSettings, Count, Whole, flat
+from skelpipe.models.settings import BackboneSettings
+from skelpipe.settings import Amount, Count, Whole, flat
 from skelpipe.train.recipes.reader import (
     builtin_recipes,
     differences,

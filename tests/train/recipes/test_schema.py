@@ -7,7 +7,7 @@ import pytest
 from skelpipe.models.build import METHODS, TRAINING_KEYS, build_method
 from skelpipe.models.encoders import ENCODERS
 from skelpipe.models.parts import MethodRecipe
-from skelpipe.models.settings import flat
+from skelpipe.settings import flat
 from skelpipe.skeleton import layout
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, parse_recipe, to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe

@@ -21,7 +21,7 @@ from skelpipe.loader.view_recipes import On
 from skelpipe.models import build
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Method, Parts, Progress, Step, ViewBatch, ViewRecipes
-from skelpipe.models.settings import Amount, Whole
+from skelpipe.settings import Amount, Whole
 from skelpipe.train.knn import main as knn
 from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.running.run_log import read_log
