@@ -26,7 +26,7 @@ from skelpipe.train.running.run_folder import RunFolder
 
 __all__ = ["UNTRAINED", "start_from"]
 
-PREDICTORS = "skeattnclr.predictors"  # part of that method's head
+PREDICTORS, PREDICTOR_HIDDEN = "skeattnclr.predictors", "skeattnclr.predictor_hidden"  # part of that method's head
 UNTRAINED = "this recipe of {} starts from trained networks, and these are not: name some with --checkpoint"
 
 
@@ -122,6 +122,8 @@ def _of_networks(recipe: PretrainRecipe) -> dict[str, Any]:
     predictors = values.get(PREDICTORS, "none")
     if predictors == "variant":
         predictors = "three" if recipe.variant == "released" else "none"
+    if predictors == "three":
+        shaping[PREDICTOR_HIDDEN] = values.get(PREDICTOR_HIDDEN) or values["head.hidden"]
     return shaping | {PREDICTORS: predictors}
 
 
