@@ -174,6 +174,25 @@ def test_what_does_not_fit_is_refused(
         start_from(str(tmp_path / "none"), *fresh("skeletonclr"), tiny_dataset, "joint", quiet)
 
 
+def test_says_the_width_of_predictors_that_do_not_fit(
+    tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Train, fresh: Callable[..., Started]
+) -> None:
+    heads = ["skeattnclr.heads=2", "skeattnclr.blocks=[1, 2]"]
+    options = [word for each in heads for word in ("--set", each)]
+    usual = ["--recipe", "skeattnclr", *options, "--set", "skeattnclr.predictor_hidden=6"]
+    result = pretrain_small(tiny_dataset, tmp_path / "run", *usual, "--epochs", "1", "--knn-every", "0")
+    assert result.exit_code == 0, result.output
+    run = str(tmp_path / "run")
+    message = r"networks are not this run's: skeattnclr\.predictor_hidden: 6, this run has {}$"
+    for width, has in ((5, 5), (0, 8)):  # 0: as wide as the head's
+        other = fresh("skeattnclr", *heads, f"skeattnclr.predictor_hidden={width}", "head.hidden=8")
+        with pytest.raises(UsageError, match=message.format(has)):
+            start_from(run, *other, tiny_dataset, "joint", quiet)
+    same = fresh("skeattnclr", *heads, "skeattnclr.predictor_hidden=0", "head.hidden=6")
+    with pytest.raises(UsageError, match=r"run's: head\.hidden: \d+, this run has 6$"):
+        start_from(run, *same, tiny_dataset, "joint", quiet)
+
+
 def test_the_released_actclr_goes_on_from_a_run(
     finished: Path, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Train, same_run: Callable[..., None]
 ) -> None:
