@@ -9,6 +9,10 @@ SWIFT := .venv-swift/.installed
 # Compiling all of torch's modules takes longer than the demo imports; Python compiles what it uses.
 PIP := $(BIN)/pip install -q --no-compile -c constraints.txt
 
+# Where the environment forbids Python to keep what it compiled, each of the many processes that the tests start would
+# compile torch again, for seconds. An empty value allows it.
+export PYTHONDONTWRITEBYTECODE :=
+
 # What `make check` runs. Left to `make test`: buckets and servers, killed or interrupted processes, groups of ranks,
 # whole training runs by their scripts, all names of NTU's facts, released checkpoints, and benchmarks.
 CHECK := $(addprefix tests/,test_layout.py test_documentation.py manifests models \
