@@ -50,6 +50,7 @@ def count(name: str, recipe: PretrainRecipe, view: str, dataset: Dataset | None)
         recipe, PROTOCOL, dataset=where["dataset"], stream=streams, trained_on=where["dataset"]
     )
     figures = held.figures() if held else None
+    changed = held.changed(("encoder.", "head.", "batch_size", "variant", f"{recipe.method}.")) if held else []
     return {
         "protocol": PROTOCOL,
         "what": name,
@@ -61,7 +62,7 @@ def count(name: str, recipe: PretrainRecipe, view: str, dataset: Dataset | None)
         "method_parameters": cost.parameters,
         "multiply_adds_per_clip": cost.multiply_adds,
         "figures": cost.figures(recipe.batch_size),
-        "reported": {**figures[0], "source": figures[1], "remarks": []} if figures else None,
+        "reported": {**figures[0], "source": figures[1], "remarks": changed} if figures else None,
     }
 
 

@@ -156,7 +156,11 @@ def finetune(training: LabelledTraining, options: RunOptions, amp: bool, console
         f"{options.device}, run {options.out}"
     )
     done = finetuning.finetune(rows, start.classifier, provenance, options, console)
-    held = reference(dataset, start.network, PROTOCOL, training.labels) if training.on_test_subset else None
+    compared = replace(start.network, recipe=start.recipe) if start.from_scratch else start.network
+    evaluated = None if start.from_scratch else start.recipe
+    held = None
+    if training.on_test_subset:
+        held = reference(dataset, compared, PROTOCOL, training.labels, evaluated)
     result = {
         "protocol": start.protocol,
         "dataset": dataset_name(dataset),

@@ -37,6 +37,7 @@ from skelpipe.train.evaluation.joined_streams import join_streams
 from skelpipe.train.evaluation.linear import TrainedClassifier, train_classifier
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
+from skelpipe.train.papers.references import LINEAR_RECIPES
 from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.recipes.schema import LinearRecipe
@@ -62,7 +63,6 @@ __all__ = ["main", "one_class"]
 
 PROTOCOL = "linear"
 TOP = (1, 5)
-RECIPES = {"skeattnclr": "linear-skeattnclr"}  # of methods whose paper has values of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class LinearOptions(EvaluationOptions):
 
     def load(self, method: str | None) -> tuple[str, LinearRecipe]:
         """Return name and recipe, overrides applied; the default is that of the paper of `method`."""
-        name = self.recipe or RECIPES.get(method or "", PROTOCOL)
+        name = self.recipe or LINEAR_RECIPES.get(method or "", PROTOCOL)
         recipe = load_recipe(name, LinearRecipe)
         recipe = with_overrides(
             recipe,
@@ -95,7 +95,12 @@ class LinearOptions(EvaluationOptions):
 
 
 def summary(
-    evaluation: Evaluation, options: LinearOptions, trained: TrainedClassifier, recipe: str, folder: Path
+    evaluation: Evaluation,
+    options: LinearOptions,
+    trained: TrainedClassifier,
+    name: str,
+    recipe: LinearRecipe,
+    folder: Path,
 ) -> dict[str, Any]:
     """Return what --json prints: the figures of the last epoch, and the best of those measured on the way."""
     dataset, network = evaluation.dataset, evaluation.network
@@ -104,7 +109,7 @@ def summary(
         **evaluation.facts(),
         "trained_on": network.trained_on,
         "augmented": options.augment,
-        "recipe": recipe,
+        "recipe": name,
         "seed": options.seed,
         "run": str(folder),
         "epochs": len(trained.log),
@@ -113,7 +118,7 @@ def summary(
         "best_epoch": int(trained.best["epoch"]),
         "chance": 100.0 / len(set(dataset.labels("train").tolist())),
         "frozen": {"tensors": len(trained.weights_hash.hashes), "sha256": trained.weights_hash.digest},
-        "reported": reported(reference(dataset, network, PROTOCOL), dataset),
+        "reported": reported(reference(dataset, network, PROTOCOL, recipe=recipe), dataset),
     }
 
 
@@ -127,7 +132,7 @@ def save(
     """Write the outcome of an evaluation to its folder."""
     dataset, network, folder = evaluation.dataset, evaluation.network, Path(result["run"])
     about = metadata_of(result, dataset.classes, "features", "recipe")
-    about |= reference_metadata(reference(dataset, network, PROTOCOL), dataset)
+    about |= reference_metadata(reference(dataset, network, PROTOCOL, recipe=recipe), dataset)
     if options.save_features:
         write_subset_features(folder, {"train": trained.train, "test": trained.test}, about)
     scores = Scores(trained.test.ids, trained.test.labels.numpy(), trained.scores, about)
@@ -252,7 +257,7 @@ def main(**given: Any) -> None:
     trained = train_classifier(evaluation, recipe, augment=options.augment)
     if hint := one_class(trained.scores, dataset):
         say(hint)
-    result = summary(evaluation, options, trained, name, folder)
+    result = summary(evaluation, options, trained, name, recipe, folder)
     if ranks().is_main:
         save(evaluation, options, trained, recipe, result)
     click.echo(json.dumps(result) if options.as_json else "\n".join(_lines(result)))

@@ -188,6 +188,7 @@ def test_the_papers_figure_stands_beside_the_measured_one(
     assert "reported" not in text[1]
     assert "reported 60.7 % (Hua et al. (SkeAttnCLR), IJCAI 2023, table 4" in text[2]
     assert "40,091 + 16,487 clips, which this dataset does not have" in text[2]
+    assert "trained by recipe skeletonclr, here with other epochs, batch_size, queue and" in text[2]
     assert "chance" in text[3]
     assert evaluated(tiny_dataset, "--checkpoint", str(out))["reported"]["complete"] is False
 

@@ -151,6 +151,7 @@ def test_people_get_lines_with_the_papers_figure(
     text = CliRunner().invoke(main, options).stdout
     assert "reported 68.3 % (" in text
     assert "which this dataset does not have" in text
+    assert "trained by recipe skeletonclr, here with other epochs, batch_size, optimiser.milestones" in text
     assert f"written to runs/linear-ntu60-xsub-joint-{finished.name}" in text
     assert (tmp_path / "runs" / f"linear-ntu60-xsub-joint-{finished.name}" / "result.json").is_file()
 

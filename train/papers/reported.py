@@ -9,6 +9,7 @@ from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
 from skelpipe.train.papers.conditions import facts_of, remarks
 from skelpipe.train.papers.references import Reference
 from skelpipe.train.papers.tables import paper_figure
+from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe
 from skelpipe.train.running.provenance import Provenance, dataset_name
 
 __all__ = [
@@ -29,19 +30,33 @@ TOGETHER = "of classifiers that learned each alone, here those of all streams to
 PUBLISHED = "published"  # key in the metadata of scores: what `facts_of` returns
 
 
-def reference(dataset: Dataset, network: EvaluatedNetwork, protocol: str, labels: float = 1.0) -> Reference | None:
+def reference(
+    dataset: Dataset,
+    network: EvaluatedNetwork,
+    protocol: str,
+    labels: float = 1.0,
+    recipe: LinearRecipe | FinetuneRecipe | None = None,
+) -> Reference | None:
     """Return what an evaluation is compared with, or None if the papers have no rows of the network's recipe.
 
     They have no figures of features of a region.
 
-    `protocol` is one of `tables.PROTOCOLS`, `labels` the share of the training labels. If the network was
+    `protocol` is one of `tables.PROTOCOLS`, `labels` the share of the training labels, `recipe` that of the
+    evaluation where it has one. If the network was
     pre-trained on another dataset, it is compared with figures for transfer from that dataset.
     """
     if network.recipe is None or network.region is not None:
         return None
-    where = {"dataset": dataset_name(dataset), "stream": network.stream, "trained_on": network.trained_on}
-    together = bool(network.streams)
-    return Reference.of_recipe(network.recipe, protocol, **where, labels=labels, together=together)
+    return Reference.of_recipe(
+        network.recipe,
+        protocol,
+        dataset=dataset_name(dataset),
+        stream=network.stream,
+        trained_on=network.trained_on,
+        labels=labels,
+        together=bool(network.streams),
+        evaluation={} if recipe is None else recipe.content(),
+    )
 
 
 def reference_metadata(found: Reference | None, dataset: Dataset) -> dict[str, str]:
@@ -55,15 +70,15 @@ def reported(
     """Return what the papers report for an evaluation, or None if they report nothing.
 
     The result has the figures by name, their `source`, the facts of the dataset (`facts_of`) and `remarks`: every
-    condition of the paper that does not hold here, and the remarks in `more`. A dataset that is not at hand is
-    given as its facts, as far as they are known.
+    condition of the paper and every value of its recipe that does not hold here, and the remarks in `more`. A
+    dataset that is not at hand is given as its facts, as far as they are known.
     """
     figures = found.figures() if found is not None else None
     if found is None or figures is None:
         return None
     facts = dict(dataset) if isinstance(dataset, Mapping) else facts_of(dataset)
     apart = [] if found.heads_together() == found.together else [TOGETHER if found.together else APART]
-    said = [*remarks(facts, found.frames()), *apart, *more]
+    said = [*remarks(facts, found.frames()), *found.changed(), *apart, *more]
     return {**figures[0], "source": figures[1], **facts, "remarks": said}
 
 

@@ -13,7 +13,7 @@ from click.testing import Result
 from skelpipe.dataset import Dataset
 from skelpipe.train.papers.conditions import facts_of, frames_of, remarks
 from skelpipe.train.papers.references import Reference
-from skelpipe.train.papers.reported import remarks_on, reported, reported_text
+from skelpipe.train.papers.reported import remarks_on, reported, reported_knn, reported_text
 from skelpipe.train.papers.tables import load_paper
 from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.reporting.report import write_report
@@ -79,6 +79,12 @@ def test_a_pre_trainings_report_has_the_remarks(
     assert "60.70" in text
     assert "on all 40,091 + 16,487 clips, which this dataset does not have: it has 24 + 24; with 50 frames" in text
     assert "dashed: the paper, under other conditions (see Figures), 60.7" in text
+    changed = "; trained by recipe skeletonclr, here with other epochs, batch_size, optimiser.milestones and "
+    assert changed in text
+    provenance, _ = read_provenance(finished / "encoder.safetensors")
+    line = reported_text({"reported": reported_knn(provenance, tiny_dataset)}, "knn@20")  # printed by pretrain.py
+    assert "reported 60.7 %" in line
+    assert changed in line
 
 
 @pytest.fixture

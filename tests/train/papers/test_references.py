@@ -6,7 +6,7 @@ import pytest
 
 from skelpipe.train.papers.references import Reference
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
-from skelpipe.train.recipes.schema import FinetuneRecipe
+from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe
 
 # Copied by hand from the papers' tables:
 # recipe, protocol, share of labels, stream, dataset, trained on, figures.
@@ -134,3 +134,57 @@ def test_the_source_says_who_reports_it() -> None:
     transfer = source("actclr", "linear", **at("pkummd1-xsub", "3s", "ntu60-xsub"))
     assert transfer == "ActCLR, table 5, pre-trained on ntu60-xsub"
     assert "does not say which stream" in source("actclr", "finetune", **at("ntu60-xsub"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("skeletonclr", [], ""),
+        ("skeletonclr", ["frames=20"], ""),  # said by the dataset's remarks
+        ("skeletonclr", ["augment.crop=6"], ""),  # the recipe's own value
+        ("skeletonclr", ["temperature=0.2"], "temperature"),
+        ("skeletonclr", ["views.query=[{shear: 0.5}]"], "views.query"),
+        ("aimclr", ["aimclr.eadm=false"], "aimclr.eadm"),
+        ("aimclr", ["variant=released"], "variant"),
+        ("crosclr", ["encoder.width=64", "epochs=3", "queue=64"], "epochs, queue, encoder.width"),
+        ("msmclr", ["epochs=3", "queue=64", "batch_size=4", "optimiser.lr=1", "head.dim=4"], " and 2 more"),
+        ("actclr-released", [], "more"),  # of the recipe `actclr`, whose figures it is held against
+    ],
+)
+def test_values_that_the_row_does_not_have_are_said(name: str, settings: list[str], said: str) -> None:
+    found = reference(name, "linear", *settings, **at("ntu60-xsub"))
+    assert found is not None
+    assert found.figures() is not None
+    texts = found.changed()
+    assert texts == Reference.of_text(found.text()).changed()
+    if name == "actclr-released":
+        (text,) = texts
+        assert text.startswith("trained by recipe actclr, here with other variant, epochs, ")
+        assert " more" in text
+    elif said:
+        (text,) = texts
+        assert text.startswith(f"trained by recipe {name}, here with other ")
+        assert text.endswith(said)
+        assert len(text.partition("other ")[2].partition(" and ")[0].split(", ")) <= 3
+    else:
+        assert texts == []
+
+
+def test_values_of_the_evaluation_are_said() -> None:
+    def changed(name: str, protocol: str, recipe: LinearRecipe | FinetuneRecipe, labels: float = 1.0) -> list[str]:
+        found = reference(name, protocol, **at("ntu60-xsub", "3s"), labels=labels, evaluation=recipe.content())
+        assert found is not None
+        assert found.figures() is not None
+        return found.changed()
+
+    linear, attention = (load_recipe(name, LinearRecipe) for name in ("linear", "linear-skeattnclr"))
+    full, semi = (load_recipe(name, FinetuneRecipe) for name in ("finetune", "finetune-semi"))
+    assert changed("aimclr", "linear", linear) == []
+    assert changed("skeattnclr", "linear", attention) == []
+    shorter = changed("aimclr", "linear", with_overrides(linear, epochs=2, lr=0.1))
+    assert shorter == ["evaluated by recipe linear, here with other epochs, optimiser.lr"]
+    assert changed("aimclr", "finetune", full) == []
+    assert changed("aimclr", "finetune", semi, 0.01) == []
+    assert changed("aimclr", "finetune", with_overrides(full, ["optimiser.nesterov=false"])) == [
+        "evaluated by recipe finetune, here with other optimiser.nesterov"
+    ]
