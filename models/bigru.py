@@ -56,6 +56,7 @@ class BIGRU(nn.Module):
     ) -> None:
         super().__init__()
         self.layout = layout
+        self.joints = len(layout)
         self.persons = persons
         self.in_channels = in_channels
         self.output = output
@@ -71,7 +72,7 @@ class BIGRU(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the outputs at every frame of clips [N, C, T, V, M] as [N, D, T, 1], D = 2 * hidden."""
         clips, channels, frames, joints, bodies = x.shape
-        if channels != self.in_channels or joints != len(self.layout) or bodies > self.persons:
+        if channels != self.in_channels or joints != self.joints or bodies > self.persons:
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints,"
                 f" {self.in_channels} channels) and at most {self.persons} bodies; the clips have {joints} joints,"

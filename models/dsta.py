@@ -52,6 +52,7 @@ class DSTA(nn.Module):
         if width % 4:
             raise UsageError(f"encoder.width is {width}; dsta needs a multiple of 4")
         self.layout = layout
+        self.joints = len(layout)
         self.in_channels = in_channels
         self.feature_dim = 4 * width
         w = width
@@ -69,7 +70,7 @@ class DSTA(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
         _, channels, _, joints, _ = x.shape
-        if channels != self.in_channels or joints != len(self.layout):
+        if channels != self.in_channels or joints != self.joints:
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, {self.in_channels}"
                 f" channels); the clips have {joints} joints, {channels} channels"

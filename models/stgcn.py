@@ -4,6 +4,7 @@ Inside the network each body of a clip is a row: activations are [R, T, V, C] wi
 channels are last, because a graph convolution is then a small matrix over the joints and one over the channels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -21,6 +22,9 @@ from skelpipe.settings import Amount, Count
 from skelpipe.skeleton import Layout
 
 __all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]
+
+# torch 2.6, which has no such function, cannot leave the number of frames free.
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,7 @@ class STGCN(nn.Module):
         self.graph = graph
         self.feature_dim = out_channels
         self.register_buffer("adjacency", adjacency(layout, graph))
-        joints = len(layout)
+        self.joints = joints = len(layout)
         self.input_norm = BatchNorm1d(joints * in_channels)  # joint-major, then axis
         h = width
         steps = [(in_channels, h, 1), (h, h, 1), (h, h, 1), (h, h, 1), (h, 2 * h, 2), (2 * h, 2 * h, 1)]
@@ -75,7 +79,7 @@ class STGCN(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
         clips, channels, frames, joints, bodies = x.shape
-        if channels * joints != self.input_norm.num_features or joints != len(self.layout):
+        if channels * joints != self.input_norm.num_features or joints != self.joints:
             raise UsageError(
                 f"the encoder was built for {self.layout.name} ({len(self.layout)} joints, "
                 f"{self.input_norm.num_features // len(self.layout)} channels); the clips have {joints} joints, "
@@ -119,10 +123,18 @@ class STGCNBlock(nn.Module):
         y = _normalise(self.spatial_norm, self.spatial(x, graph), rectify=True)
         y = self.dropout(_normalise(self.temporal_norm, self.temporal(y)))
         if self.shortcut is not None and self.shortcut_norm is not None:
-            y = y + _normalise(self.shortcut_norm, self.shortcut(x[:, :: self.stride]))
+            y = y + _normalise(self.shortcut_norm, self._around(self.shortcut, x))
         elif self.residual:
             y = y + x
         return F.relu_(y)
+
+    def _around(self, shortcut: nn.Linear, x: Tensor) -> Tensor:
+        if not _is_exporting():
+            mapped: Tensor = shortcut(x[:, :: self.stride])
+            return mapped
+        # The same as a convolution, whose number of frames is the same expression as that of the temporal one.
+        weight, stride = shortcut.weight[:, :, None, None], (self.stride, 1)
+        return F.conv2d(x.permute(0, 3, 1, 2), weight, shortcut.bias, stride).permute(0, 2, 3, 1)
 
 
 class GraphConvolution(nn.Module):
@@ -144,7 +156,9 @@ class GraphConvolution(nn.Module):
         gather = edges.permute(2, 0, 1).reshape(joints * self.subsets, joints)
         poses = x.reshape(rows * frames, joints, c_in)
         # Batched products with few columns are slow on a CPU; matmul joins them into one product.
-        near = gather @ poses if c_in < 16 else torch.bmm(gather.expand(poses.shape[0], -1, -1), poses)
+        # Their sizes would then be fixed in an exported graph: the product of batches leaves them free.
+        joined = c_in < 16 and not _is_exporting()
+        near = gather @ poses if joined else torch.bmm(gather.expand(poses.shape[0], -1, -1), poses)
         near = near.reshape(rows, frames, joints, self.subsets * c_in)
         weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
         bias = edges.sum(dim=1).T @ self.maps.bias.view(self.subsets, -1)

@@ -1,0 +1,99 @@
+"""Trained networks as files of ONNX and torch.export, run by the programs of others."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from skelpipe.dataset import Dataset
+from skelpipe.skeleton import layout
+from skelpipe.train.export_model import main
+from skelpipe.train.running.networks import find_weights, load_networks, read_provenance
+
+
+def call(*options: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, options)])
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    path = tmp_path_factory.mktemp("exported") / "encoder.onnx"
+    result = call(finished, "--to", "onnx", "--out", path, "--shards", tiny_dataset.path, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return path, json.loads(result.stdout)
+
+
+def test_onnxruntime_gives_the_networks_features(
+    exported: tuple[Path, dict], finished: Path, tiny_dataset: Dataset
+) -> None:
+    session = onnxruntime.InferenceSession(exported[0], providers=["CPUExecutionProvider"])
+    provenance, _ = read_provenance(find_weights(str(finished)))
+    networks = load_networks(find_weights(str(finished)), provenance, layout("kinect-v2-25"), "joint").eval()
+    clips = tiny_dataset.reader("test", "joint").gather(np.arange(6))
+    longer = np.concatenate([clips, clips[:, :, :3]], axis=2)  # 11 frames: strides do not divide them
+    for batch in (clips, clips[:1], longer):
+        with torch.no_grad():
+            h = networks.encoder(torch.from_numpy(batch))
+            z = networks.head(h)
+        found = session.run(["h", "z"], {"clips": batch})
+        for want, got in zip((h, z), found, strict=True):
+            np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
+            assert got.dtype == np.float32
+
+
+def test_the_file_says_how_its_clips_are_made(exported: tuple[Path, dict], finished: Path) -> None:
+    about = onnxruntime.InferenceSession(exported[0]).get_modelmeta().custom_metadata_map
+    assert about["layout"] == "kinect-v2-25"
+    assert json.loads(about["joints"]) == list(layout("kinect-v2-25").joints)
+    assert (about["profile"], about["frames"], about["bodies"]) == ("crosclr", "8", "1")
+    assert json.loads(about["views"]) == ["joint"]
+    assert json.loads(about["outputs"]) == ["h", "z"]
+    assert about["skelpipe"]
+    assert len(about["weights_sha256"]) == 64
+    checked = exported[1]["checked"]
+    assert checked["by"].startswith("onnxruntime")
+    assert checked["clips"].startswith("16 clips of")
+    assert checked["difference"] < 1e-5
+
+
+def test_torch_export_holds_the_same_facts(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.pt2"
+    result = call(finished, "--to", "torch-export", "--out", path)
+    assert result.exit_code == 0, result.output
+    assert "drawn clips" in result.stdout
+    with zipfile.ZipFile(path) as archive:
+        inside = next(name for name in archive.namelist() if name.endswith("skelpipe.json"))
+        about = json.loads(archive.read(inside))
+    assert about["layout"] == "kinect-v2-25"
+    extra = {"skelpipe.json": ""}
+    module = torch.export.load(path, extra_files=extra).module()
+    assert json.loads(extra["skelpipe.json"]) == about
+    h, z = module(torch.zeros(3, 3, 9, 25, 1))
+    assert (h.shape, z.shape) == ((3, 8), (3, 8))
+    weights = load_file(find_weights(str(finished)))
+    stored = {name.removeprefix("module."): value for name, value in module.state_dict().items()}
+    assert all(torch.equal(stored[name], value) for name, value in weights.items() if name.startswith("head."))
+
+
+def test_what_cannot_be_exported_is_said_in_a_line(finished: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there.onnx"
+    there.write_bytes(b"x")
+    for options, words in (
+        ((finished, "--to", "onnx", "--out", there), "is there already"),
+        ((tmp_path / "none", "--to", "onnx"), "there is no such run or file"),
+        ((finished, "--to", "onnx", "--view", "bone"), "trained on joint, asked for bone"),
+        ((finished, "--to", "onnx", "--frames", 9), "trained on 8, asked for 9"),
+        ((finished, "--to", "onnx", "--dataset", "nw-ucla"), "is for kinect-v2-25"),
+    ):
+        result = call(*options)
+        assert result.exit_code == 2, result.output
+        assert words in result.stderr
+        assert "Traceback" not in result.output
+    assert there.read_bytes() == b"x"
