@@ -17,6 +17,7 @@ from skelpipe.models.losses import contrastive_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
+from skelpipe.models.settings import refuse_unused
 from skelpipe.settings import Amount, Count, Flag, Positive, Whole
 from skelpipe.views import derive
 
@@ -67,6 +68,10 @@ class AimCLR(Method):
 
     def __init__(self, parts: Parts, settings: AimCLRSettings) -> None:
         super().__init__()
+        if not settings.eadm:
+            refuse_unused("aimclr", settings, ("kappa", "kappa_mode", "energy_lambda"), "eadm=false")
+        if not settings.nnm and settings.views == 1:
+            refuse_unused("aimclr", settings, ("top_k", "neighbours"), "nnm=false")
         self.view, self.layout, self.temperature = parts.view, parts.layout, parts.recipe.temperature
         self.settings = settings
         self.names = VIEW_SETS.get(settings.views, (parts.view,))

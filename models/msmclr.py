@@ -17,6 +17,7 @@ from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
+from skelpipe.models.settings import refuse_unused
 from skelpipe.settings import Count, Flag, Whole
 from skelpipe.skeleton import Layout
 
@@ -72,6 +73,8 @@ class MsMCLR(Method):
 
     def __init__(self, parts: Parts, settings: MsMCLRSettings) -> None:
         super().__init__()
+        if not settings.attention:
+            refuse_unused("msmclr", settings, ("differences", "reduction", "zero_pad"), "attention=false")
         encoder = parts.encoder()
         if not encoder.joint_map:
             raise UsageError(

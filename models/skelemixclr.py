@@ -16,6 +16,7 @@ from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes,
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import stmp
+from skelpipe.models.settings import refuse_unused
 from skelpipe.settings import Amount, Bounds, Count
 
 __all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
@@ -79,6 +80,7 @@ class SkeleMixCLR(Method):
 
     @classmethod
     def build(cls, parts: Parts, settings: SkeleMixCLRSettings) -> Self:
+        _check(settings)
         moco = parts.moco()
         if not moco.encoder.joint_map:
             raise UsageError(
@@ -174,3 +176,14 @@ class SkeleMixCLR(Method):
 def region_bounds(settings: Any) -> dict[str, tuple[int, int]]:
     """Return the bounds of the pasted region in a method's section: body parts, and blocks of four frames."""
     return {key: (least, most) for key in ("parts", "blocks") for least, most in [getattr(settings, key)]}
+
+
+def _check(settings: SkeleMixCLRSettings) -> None:
+    """Raise UsageError for a setting that an ablation leaves without effect."""
+    if settings.pairs == "cont":
+        region = ("parts", "blocks", "per", "cropping", "random_joints", "fill")
+        refuse_unused("skelemixclr", settings, (*region, "losses", "hard_negative"), "pairs=cont")
+    if settings.cropping == "random":
+        refuse_unused("skelemixclr", settings, ["parts"], "cropping=random")
+    else:
+        refuse_unused("skelemixclr", settings, ["random_joints"], "cropping=topology")

@@ -126,6 +126,12 @@ def _choose(paper: Paper, table: Table, methods: Sequence[str]) -> Sequence[str 
     return [None if name == "supervised" else name for name in chosen]
 
 
+def _others(table: Table, recipes: Sequence[str | None] | None) -> list[str]:
+    """Return what to say of the rows of other methods, which are not run unless they are asked for."""
+    names = dict.fromkeys(row.name for row in table.rows if recipes is not None and row.recipe not in recipes)
+    return [f"left out: {', '.join(names)}: of other methods; --method all runs them too"] if names else []
+
+
 def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
     streams = tuple(dict.fromkeys(text.strip() for text in value.split(",")))
     if unknown := [name for name in streams if name not in VIEWS]:
@@ -223,9 +229,13 @@ def main(**asked: Any) -> None:
         device=asked["device"],
     )
     plan = plan_table(table, selection)
+    if not asked["methods"]:
+        plan.left_out += _others(table, selection.recipes)
     for text in plan.left_out:
         console.say(text)
     work = WorkFolder(asked["out"], shelf.urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
+    for text in work.without_best(plan):
+        console.say(text)
     if shown_url(asked["root"])[1]:
         console.say("the printed commands lack the secret of --shards-root: add it to run them by hand")
     if asked["estimated"] or (asked["estimated"] is None and not asked["dry_run"]):

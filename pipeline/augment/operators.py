@@ -50,17 +50,45 @@ class Operator:
     """An operator that a list may name: its class, whose parameters are its settings, `probability` as `p`.
 
     A bare value sets the settings `main`, a list of them where there are several. `released` are the settings in
-    which the released code differs from the paper.
+    which the released code differs from the paper. `most` are the greatest values that lists may ask for, above
+    which a strength has no meaning, `joints` the settings that count joints, and with 0 in all of `strength`, as
+    with `p` 0, the operator changes nothing.
     """
 
     kind: Callable[..., Op]
     main: tuple[str, ...] = ()
     released: Mapping[str, Any] = field(default_factory=dict)
+    most: Mapping[str, float] = field(default_factory=dict)
+    strength: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
 
     @property
     def settings(self) -> type:
         """The dataclass of the settings, with the paper's defaults."""
         return settings_of(self.kind)
+
+    def fault(self, settings: Any) -> str:
+        """Return what is wrong with settings that somebody wrote: without effect or without meaning."""
+        values = nested(settings)
+        for key, most in self.most.items():
+            if not 0 <= values[key] <= most:
+                return f"{key} is {values[key]:g}; it must be between 0 and {most:g}"
+        for keys in ((P,) if P in values else (), self.strength):
+            if keys and not any(values[key] for key in keys):
+                return f"{' and '.join(keys)} 0 changes nothing: leave it out, or say off"
+        return ""
+
+    def beyond(self, settings: Any, layout: Layout) -> str:
+        """Return what is wrong with settings for a layout: more joints than it has."""
+        values = nested(settings)
+        return next(
+            (
+                f"{key} is {values[key]}; {layout.name} has {len(layout)} joints"
+                for key in self.joints
+                if values[key] > len(layout)
+            ),
+            "",
+        )
 
     def build(self, settings: Any, layout: Layout | None) -> Op:
         """Return the operator with these settings. UsageError where it needs a layout and there is none."""
@@ -79,20 +107,24 @@ class Operator:
 
 OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
     {
-        "crop": Operator(Crop, ("ratio",)),
-        "shear": Operator(Shear, ("amplitude",)),
-        "centred-shear": Operator(CentredShear, ("amplitude",)),
+        "crop": Operator(Crop, ("ratio",), most={"ratio": 100}, strength=("ratio",)),
+        "shear": Operator(Shear, ("amplitude",), most={"amplitude": 10}, strength=("amplitude",)),
+        "centred-shear": Operator(CentredShear, ("amplitude",), most={"amplitude": 10}, strength=("amplitude",)),
         "spatial-flip": Operator(SpatialFlip, ("p",)),
-        "rotate": Operator(Rotate, ("main",)),
+        "rotate": Operator(Rotate, ("main",), most={"main": 360, "other": 360}, strength=("main", "other")),
         "temporal-flip": Operator(TemporalFlip, ("p",)),
-        "noise": Operator(GaussianNoise, ("sd",), {"empty": True}),  # divergence noise-on-absent-bodies
-        "blur": Operator(GaussianBlur, ("low", "high"), {"normalise": False}),  # divergence blur-gain
+        "noise": Operator(  # empty: divergence noise-on-absent-bodies
+            GaussianNoise, ("sd",), {"empty": True}, most={"sd": 10}, strength=("sd",)
+        ),
+        "blur": Operator(  # normalise: divergence blur-gain; a filter of 15 frames has no wider bell
+            GaussianBlur, ("low", "high"), {"normalise": False}, most={"low": 15, "high": 15}
+        ),
         "axis-mask": Operator(AxisMask, ("p",)),
-        "joint-mask": Operator(JointMask, ("fewest", "most")),
-        "number-mask": Operator(NumberMask, ("share",)),
-        "joint-noise": Operator(JointNoise, ("count",)),
-        "time-rescale": Operator(TimeRescale, ("low", "high")),
-        "bone-rescale": Operator(BoneRescale, ("strength",)),
+        "joint-mask": Operator(JointMask, ("fewest", "most"), strength=("most",), joints=("fewest", "most")),
+        "number-mask": Operator(NumberMask, ("share",), strength=("share",)),
+        "joint-noise": Operator(JointNoise, ("count",), strength=("count",), joints=("count",)),
+        "time-rescale": Operator(TimeRescale, ("low", "high"), most={"low": 10, "high": 10}),
+        "bone-rescale": Operator(BoneRescale, ("strength",), most={"strength": 10}, strength=("strength",)),
         "skelemix": Operator(SkeleMix),
     }
 )
@@ -144,12 +176,17 @@ class Chosen:
         if not is_section(value):
             value = self._main(operator, value)
         settings = checked(operator.settings, value, self.where, self.at, base=self.settings)
+        if fault := operator.fault(settings):
+            raise UsageError(f"{self.where}: {self.at}: {fault}")
         return self._tried(Chosen(self.name, settings, self.where, self.at))
 
     def op(self, layout: Layout | None) -> Op:
         """Return the operator for a layout."""
+        operator = OPERATORS[self.name]
+        if layout is not None and (fault := operator.beyond(self.settings, layout)):
+            raise UsageError(f"{self.where}: {self.at}: {fault}")
         try:
-            return OPERATORS[self.name].build(self.settings, layout)
+            return operator.build(self.settings, layout)
         except UsageError as error:
             raise UsageError(f"{self.where}: {self.at}: {error}") from None
 

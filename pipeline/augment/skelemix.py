@@ -15,6 +15,7 @@ from skelpipe.skeleton import Layout
 __all__ = ["SkeleMix"]
 
 CROPPINGS: Final = ("topology", "random")
+RANDOM_JOINTS = (10, 15)
 FILLS: Final = ("mix", "zeros")
 
 
@@ -39,13 +40,15 @@ class SkeleMix:
         blocks: tuple[int, int] = (7, 11),
         per: str = "batch",
         cropping: str = "topology",
-        random_joints: tuple[int, int] = (10, 15),
+        random_joints: tuple[int, int] = RANDOM_JOINTS,
         fill: str = "mix",
     ) -> None:
         if cropping not in CROPPINGS:
             raise UsageError(f"SkeleMix's cropping is {' or '.join(CROPPINGS)}, not {cropping!r}")
         if fill not in FILLS:
             raise UsageError(f"SkeleMix's fill is {' or '.join(FILLS)}, not {fill!r}")
+        if cropping == "topology" and tuple(random_joints) != RANDOM_JOINTS:
+            raise UsageError("SkeleMix's random_joints are those of cropping random, and the cropping is topology")
         self.region = Region(layout, parts, blocks, per, random_joints if cropping == "random" else None)
         self.fill = fill
 

@@ -208,10 +208,15 @@ def _compared(
     checkpoint: str | None,
 ) -> "Scene":
     from skelpipe.drawing import compared
+    from skelpipe.errors import UsageError
 
     if raw_file is not None:
+        if checkpoint is not None:
+            raise UsageError("--checkpoint finds the actionlet of a prepared clip: give --shards, not a raw file")
         return compared.compared_raw_scene(raw_file, _manifest(raw_file, dataset), view, choice)
     dataset_opened = opened()
+    if checkpoint is not None and not choice.finds_actionlet(dataset_opened.layout, view):
+        raise UsageError(f"--checkpoint finds an actionlet, and the view {choice.name} has none: leave it out")
     actionlet = None if checkpoint is None else _trained(checkpoint, dataset_opened, view)
     return compared.compared_scene(dataset_opened, identity, view, choice, actionlet)
 

@@ -16,10 +16,13 @@ import torch
 
 from skelpipe.augment.draws import Draws
 from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.view_recipes import ViewRecipes, view_recipes
+from skelpipe.models.build import build_method
 from skelpipe.settings import flat
+from skelpipe.skeleton import layout
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.recipes.reader import load_recipe, to_yaml, with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe
@@ -174,3 +177,25 @@ def test_rows_that_differ_train_differently(table: tuple[str, str], finished: Ca
     """No switch is without effect: equal draws and weights come of equal recipes alone."""
     runs = {finished(row) for row in ROWS if row[:2] == table}
     assert len({run.came_to for run in runs}) == len({run.recipe for run in runs})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "unused"),
+    [
+        ("skelemixclr", ["skelemixclr.pairs=cont", "skelemixclr.fill=zeros"], "fill is 'zeros'"),
+        ("skelemixclr", ["skelemixclr.pairs=cont", "skelemixclr.losses=trimmed"], "losses is 'trimmed'"),
+        ("skelemixclr", ["skelemixclr.pairs=cont", "skelemixclr.hard_negative=none"], "hard_negative is 'none'"),
+        ("skelemixclr", ["skelemixclr.pairs=cont", "skelemixclr.parts=[1, 2]"], r"parts is \[1, 2\]"),
+        ("skelemixclr", ["skelemixclr.random_joints=[1, 2]"], r"random_joints is \[1, 2\]"),
+        ("skelemixclr", ["skelemixclr.cropping=random", "skelemixclr.parts=[1, 2]"], r"parts is \[1, 2\]"),
+        ("aimclr", ["aimclr.eadm=false", "aimclr.kappa=0.5"], "kappa is 0.5"),
+        ("aimclr", ["aimclr.nnm=false", "aimclr.top_k=4"], "top_k is 4"),
+        ("msmclr", ["msmclr.attention=false", "msmclr.differences=inter-node"], "differences is 'inter-node'"),
+    ],
+)
+def test_settings_without_effect_beside_an_ablation_are_refused(
+    recipe: str, settings: list[str], unused: str
+) -> None:
+    made = with_overrides(load_recipe(recipe), settings)
+    with pytest.raises(UsageError, match=rf"^{recipe}\.{unused} and has no effect with {recipe}\.\w+=\w+: leave"):
+        build_method(made, layout("kinect-v2-25"))

@@ -205,6 +205,7 @@ def test_a_dry_run_prints_the_commands_and_leaves_nothing(
     assert in_process.calls == []
     assert not (tmp_path / "out").exists()
     assert "ntu120-xset is left out" in done.stderr
+    assert "left out: Other: of other methods; --method all runs them too" in done.stderr
 
 
 class WithToken(SimpleHTTPRequestHandler):

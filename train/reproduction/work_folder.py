@@ -15,8 +15,8 @@ from skelpipe.files import write_json
 from skelpipe.storage import shown_url
 from skelpipe.train.evaluation.outcome import RESULT
 from skelpipe.train.reporting.report import write_report
-from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, Read
-from skelpipe.train.running.run_folder import RunFolder
+from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, Read, WorkPlan
+from skelpipe.train.running.run_folder import BEST, RunFolder
 from skelpipe.train.running.run_log import Console
 
 __all__ = ["WorkFolder"]
@@ -48,6 +48,7 @@ class WorkFolder:
         """Return `done`, `begun`, `changed` (the run in the folder depends on something else) or `to do`.
 
         A command is done if its record has its key and the run's files are still there, of the same dataset.
+        Whether a run has the best weights that others read from it is said by `without_best`.
         """
         record = self._record(command)
         if record is None:
@@ -55,6 +56,26 @@ class WorkFolder:
         if record.get("key") != command.key:
             return "changed"
         return "done" if "result" in record and self._is_complete(command) else "begun"
+
+    def without_best(self, plan: WorkPlan) -> list[str]:
+        """Return what to say of each finished pre-training that lacks the best weights a command still needs.
+
+        Versions before these were kept left such runs.
+        """
+        said = {}
+        for command in plan.commands.values():
+            for each in command.arguments:
+                if not isinstance(each, Read) or each.after != f"/{BEST}" or self.state(command) == "done":
+                    continue
+                run = self.run_of(each.command)
+                if self.state(each.command) == "done" and not RunFolder(run).best.weights.is_file():
+                    name = each.command.name
+                    said[name] = (
+                        f"{name} has no weights of its best kNN figure, which {command.name} needs: an earlier "
+                        f"version trained it. Remove {run} to train it again, or copy the last weights, "
+                        f"encoder.safetensors, into {run / BEST}"
+                    )
+        return list(said.values())
 
     def words(self, command: Command, *, shown: bool = False) -> list[str]:
         """Return the words of the command line for the command's state; if `shown`, without secrets in URLs."""

@@ -82,7 +82,7 @@ def test_a_bare_value_is_the_main_setting() -> None:
     ("name", "value", "message"),
     [
         ("shear", "x", r"my.yaml: shear.amplitude must be a number, not 'x'"),
-        ("shear", -1, r"my.yaml: shear: the shear amplitude is -1.0"),
+        ("shear", -1, r"my.yaml: shear: amplitude is -1; it must be between 0 and 10"),
         ("crop", 2.5, r"crop.ratio must be a whole number"),
         ("spatial-flip", {"p": 2}, r"spatial-flip.p is 2; it must be at most 1"),
         ("rotate", {"mian": 3}, r"unknown key 'rotate.mian'; did you mean 'rotate.main'.*rotate.other"),
@@ -103,3 +103,42 @@ def test_a_missing_layout_and_a_layout_that_does_not_fit_are_said() -> None:
         chosen("spatial-flip").op(None)
     with pytest.raises(UsageError, match="my.yaml: skelemix: .*9 of 5 body parts"):
         chosen("skelemix").tuned({"parts": [2, 9]}).op(KINECT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("crop", 0, "ratio 0 changes nothing: leave it out, or say off"),
+        ("crop", 1000, "ratio is 1000; it must be between 0 and 100"),
+        ("shear", 0, "amplitude 0 changes nothing"),
+        ("shear", 99, "amplitude is 99; it must be between 0 and 10"),
+        ("centred-shear", 99, "amplitude is 99"),
+        ("rotate", {"main": 0, "other": 0}, "main and other 0 changes nothing"),
+        ("rotate", -30, "main is -30; it must be between 0 and 360"),
+        ("noise", 0, "sd 0 changes nothing"),
+        ("noise", 99, "sd is 99"),
+        ("blur", [1, 99], "high is 99; it must be between 0 and 15"),
+        ("joint-mask", [0, 0], "most 0 changes nothing"),
+        ("number-mask", 0, "share 0 changes nothing"),
+        ("joint-noise", 0, "count 0 changes nothing"),
+        ("time-rescale", [1, 99], "high is 99"),
+        ("bone-rescale", -1, "strength is -1"),
+        ("bone-rescale", 0, "strength 0 changes nothing"),
+        ("skelemix", {"random_joints": [1, 2]}, "random_joints are those of cropping random"),
+        *(
+            (name, {"p": 0}, "p 0 changes nothing")
+            for name in ("spatial-flip", "temporal-flip", "axis-mask", "blur")
+        ),
+    ],
+)
+def test_values_without_effect_or_meaning_are_refused(name: str, value: Any, fault: str) -> None:
+    with pytest.raises(UsageError, match=rf"^my\.yaml: {name}: .*{fault}"):
+        chosen(name).tuned(value).op(KINECT)
+
+
+@pytest.mark.parametrize(("name", "value"), [("joint-noise", 99), ("joint-mask", [5, 26])])
+def test_no_more_joints_than_the_layout_has(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^my\.yaml: {name}: \w+ is \d+; kinect-v2-25 has 25 joints$"):
+        chosen(name).tuned(value).op(KINECT)
+    most = 25 if name == "joint-noise" else [5, 25]
+    chosen(name).tuned(most).op(KINECT)

@@ -101,6 +101,14 @@ def test_show_draws_the_networks_actionlet(run: Path, clips_of: Dataset, tmp_pat
             ("--augment", "skelemix", "--checkpoint", "runs/any"),
             "--checkpoint is for the actionlet of --augment mats",
         ),
+        (
+            ("--recipe", "actclr", "--augment", "query", "--checkpoint", "runs/any", "--out", "clip.html"),
+            "no such run",
+        ),
+        (
+            ("--recipe", "aimclr", "--augment", "extreme", "--checkpoint", "runs/any", "--out", "clip.html"),
+            "--checkpoint finds an actionlet, and the view extreme has none: leave it out",
+        ),
         (("--augment", "mats", "--out", "clip.png"), "a clip is drawn as .html or .gif"),
         (("--augment", "mats", "--checkpoint", "runs/any", "--out", "clip.html"), "no such run"),
     ],
