@@ -38,7 +38,7 @@ class Workload:
 
     def stream(self) -> Stream:
         """Return a new stream of shuffled, full batches of joint clips."""
-        return Stream(self.dataset, self.subset, ["joint"], self.batch)
+        return Stream(self.dataset, self.subset, ["joint"], self.batch, shuffle=True, drop_last=True)
 
     def batches(self, most: int, multiple: int = 1) -> list[tuple[Tensor, Tensor]]:
         """Return up to `most` batches in the device's memory: clips [N,C,T,V,M] and their rows, int64[N].

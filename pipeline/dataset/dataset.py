@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from skelpipe.dataset.mapped_clips import MappedClips
     from skelpipe.dataset.remote_files import RemoteFiles
     from skelpipe.dataset.remote_rows import RemoteRows, RemoteShards
+    from skelpipe.dataset.samples import Samples
 
 __all__ = ["Dataset", "Reader"]
 
@@ -131,6 +132,12 @@ class Dataset:
     def reader(self, subset: str, view: str) -> "Reader":
         """Return a reader of the clips of one subset and view."""
         return Reader(self, subset, view)
+
+    def samples(self, subset: str, view: str = "joint") -> "Samples":
+        """Return the clips of a subset and view as a map-style torch dataset (see `skelpipe.dataset.samples`)."""
+        from skelpipe.dataset.samples import Samples  # torch, not needed to read a card
+
+        return Samples(self, subset, view)
 
     def webdataset(
         self,

@@ -1,7 +1,6 @@
 """Batches on the training device: clips are read ahead on a thread, views are augmented on the device."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from skelpipe import views
 from skelpipe.augment.donor import DONOR
 from skelpipe.errors import UsageError
+from skelpipe.loader.batch import NOT_VIEWS, Batch
 from skelpipe.loader.cross_rank_donors import RankShares
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.prefetch import Prefetch
@@ -22,37 +22,6 @@ from skelpipe.memory import keep_freed_memory
 __all__ = ["CLIP_READERS", "Augmentation", "Batch", "Loader"]
 
 CLIP_READERS = ("native", "dali", "webdataset")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """n samples on the device, one rank's share of a global batch.
-
-    `views` maps each name of the recipe to float32[n,C,T,V,M]. `extras` holds further results, such as mask and
-    donors of the view `mixed` as `mixed_mask` and `mixed_donor`; donors are positions in the global batch. The
-    names of both are attributes too (`batch.query`, `batch.mixed_donor`). `label` and `index` (the row in the
-    subset) are int64[n].
-    """
-
-    views: dict[str, Tensor]
-    label: Tensor
-    index: Tensor
-    epoch: int
-    step: int
-    extras: dict[str, Tensor] = field(default_factory=dict)
-
-    def __getattr__(self, name: str) -> Tensor:
-        for kind in ("views", "extras"):
-            if name in (held := self.__dict__.get(kind, {})):
-                tensor: Tensor = held[name]
-                return tensor
-        raise AttributeError(f"the batch has no view {name!r}")
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-
-BATCH = tuple(f.name for f in fields(Batch))
 
 
 class Loader:
@@ -75,9 +44,10 @@ class Loader:
     reads the memory-mapped clips directly; otherwise the reading thread makes some views ahead while the consumer
     is slower.
 
-    Iterating yields the rest of the current epoch, then moves to the next epoch, which is already read ahead if
-    clips are memory-mapped. The position, and so `state()`, is that of the stream: it counts batches handed out,
-    not batches read ahead. Use a loader from one thread only; a new iteration ends the one before.
+    Iterating yields the rest of the current epoch; the next epoch is already read ahead if clips are
+    memory-mapped. The position, and so `state()`, is that of the stream: it counts batches handed out, not batches
+    read ahead, and with the last batch of an epoch it is the start of the next. `Stream` says what follows after a
+    `break`. Use a loader from one thread only; a new iteration ends the one before.
     """
 
     def __init__(
@@ -109,7 +79,7 @@ class Loader:
                 f"but only {', '.join(stream.views)} is opened"
             )
         self._arguments = stream, device, recipe, derive, view, prefetch, reader
-        self.stream, self.device, self.recipe = stream, _usable(device), view_recipes(recipe, BATCH)
+        self.stream, self.device, self.recipe = stream, _usable(device), view_recipes(recipe, NOT_VIEWS)
         self.derive, self.view, self.prefetch = derive, view, prefetch
         shares = RankShares(stream, self.recipe)
         clips = _clips(reader, stream, source, self.device, shares)
@@ -131,13 +101,14 @@ class Loader:
         return len(self.stream)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the rest of the current epoch, then move to the start of the next.
+        """Yield the rest of the current epoch.
 
         An error of the reading thread is raised here in place of its batch.
         """
         stream, source = self.stream, self._source
-        epoch, first = stream.epoch, stream.step
+        epoch, first = stream.begin()
         ahead = self._started(epoch, first)
+        reads_on = False
         try:
             for step in range(first, len(stream)):
                 ready = next(ahead, None)
@@ -145,13 +116,13 @@ class Loader:
                     raise RuntimeError("the loader was closed, or started anew, while this iteration ran")
                 batch = self._finish(ready, epoch, step)
                 del ready
-                stream.seek(epoch, step + 1)
+                stream.passed(epoch, step)
+                if step + 1 == len(stream) and self._ahead is ahead and source.reads_mapped:
+                    # Before the last batch is yielded: nobody may ask for more.
+                    reads_on, self._next = True, (epoch + 1, 0)
                 yield batch
-            stream.seek(epoch + 1, 0)
-            if self._ahead is ahead and source.reads_mapped:
-                self._next = epoch + 1, 0
         finally:
-            if self._next is None:
+            if not reads_on:
                 ahead.close()
 
     def _started(self, epoch: int, first: int) -> Prefetch[Ready]:
@@ -180,6 +151,14 @@ class Loader:
         """Continue from `state`, as `Stream.load_state` does; a running iteration ends."""
         self.close()
         self.stream.load_state(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return `state()`: the name by which programs for torch ask."""
+        return self.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, as `load_state` does."""
+        self.load_state(state)
 
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""

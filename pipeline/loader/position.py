@@ -66,6 +66,20 @@ class Position:
 
         Raises UsageError where there is no shared memory, or no room for so many workers.
         """
+        epoch, step, number = self._begin(worker, iteration)
+        return (epoch, step) if number <= 1 else (epoch + number - 1, 0)
+
+    def begin_in(self, epoch: int, worker: int, iteration: int) -> None:
+        """Begin an iteration as `begin` does, but in this epoch: the next one is then in the epoch after it.
+
+        All workers of an iteration name the same epoch, and so all write the same.
+        """
+        _, _, number = self._begin(worker, iteration)
+        if number:
+            self._place[0] = epoch - (number - 1)
+
+    def _begin(self, worker: int, iteration: int) -> tuple[int, int, int]:
+        """Return the epoch and step that were set, and the number of the iteration since; 0: none that counts."""
         if not self._words.is_shared():
             raise UsageError("the workers of a DataLoader need shared memory (/dev/shm), and there is none")
         if worker >= WORKERS:
@@ -73,7 +87,7 @@ class Position:
         epoch, step, times_set = self._place.tolist()
         came, self._came = self._came, True
         if not came and times_set != self._times_set:
-            return epoch, step  # set since this process was started: nobody waits for its iteration any more
+            return epoch, step, 0  # set since this process was started: nobody waits for its iteration any more
         key = iteration * GOLDEN >> (64 - KEY_BITS) & KEYS
         notes = self._notes.copy()
         begun, keys = notes >> KEY_BITS, notes & KEYS
@@ -89,7 +103,7 @@ class Position:
             self._firsts[worker] = number
         self._notes[worker] = number << KEY_BITS | key
         self._last = times_set, key, number
-        return (epoch, step) if number == 1 else (epoch + number - 1, 0)
+        return epoch, step, number
 
     def _begun(self) -> int:
         return int(self._notes.max() >> KEY_BITS)

@@ -1,7 +1,6 @@
 """A subset as batches, epoch after epoch: the same global batches for any number of ranks, with exact resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from skelpipe.errors import DatasetError, UsageError
+from skelpipe.loader.batch import StreamBatch
 from skelpipe.loader.epoch_order import epoch_order, rank_share
 from skelpipe.loader.position import Position
 from skelpipe.loader.sampling import Sampling, balanced, weighted
@@ -18,28 +18,13 @@ from skelpipe.loader.shuffle_window import UpcomingShards, check_window, default
 if TYPE_CHECKING:
     from skelpipe.dataset import Dataset
     from skelpipe.dataset.mapped_clips import MappedClips
+    from skelpipe.loader.batch import Batch
 
 __all__ = ["AUTO", "Stream", "StreamBatch", "epoch_order", "epoch_size"]
 
 AUTO = "auto"
 
 Clips = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamBatch:
-    """One rank's share of one global batch: n samples.
-
-    `index` int64[n] is each sample's row in the subset, `label` int64[n] its class, `views` maps a view's
-    name to float32[n,C,T,V,M]. Batches go through the workers of a DataLoader as they are, numpy arrays that
-    pin_memory does not change.
-    """
-
-    epoch: int
-    step: int
-    index: NDArray[np.int64]
-    label: NDArray[np.int64]
-    views: dict[str, Clips]
 
 
 def _collated(batch: Any, **_: Any) -> NoReturn:
@@ -65,15 +50,24 @@ class Stream(IterableDataset[StreamBatch]):
     sampling is `balanced`: then all classes come equally often (see `skelpipe.loader.sampling`), whatever the
     number of their clips. `count` is the number of clips of an epoch.
 
-    Iterating yields the rest of the current epoch, then moves to the next epoch. `state()` is a few plain values;
-    `load_state` continues from them at once, without reading earlier batches.
+    The subset `train` is shuffled and drops a last, shorter batch; other subsets, for evaluation, are in row order
+    and complete. `shuffle` and `drop_last` choose otherwise.
+
+    Iterating yields the rest of the current epoch. A batch that was yielded counts as seen: the position is that
+    of the next one. With the last batch of an epoch it is the start of the next epoch, whether or not anybody asks
+    for more. So after a `break` a new iteration over `train` goes on with the next batch. Over an evaluation
+    subset it begins with the first clip again, unless `seek` or `load_state` set the position since.
+
+    `state()` is a few plain values; `load_state` continues from them at once, without reading earlier batches.
+    `state_dict` and `load_state_dict` are the same under the names that programs for torch call.
 
     A stream is also a torch `IterableDataset`: `DataLoader(stream, batch_size=None, num_workers=n)` yields this
     rank's batches of an epoch in their order, each read by one of n worker processes, however these are started.
     With workers the DataLoader reads ahead, so the stream does not follow its batches: `state()` is then where the
     next iteration will begin, and `state(after=batch)` is what to save in the middle of an epoch. Each iteration
-    over the DataLoader begins the next epoch, also after one that was left early; `seek` and `load_state` in the
-    main process count for the next iteration, also with persistent_workers.
+    over the DataLoader begins the next epoch, also after one that was left early; `load_state(state(after=batch))`
+    lets it go on in that one. `seek` and `load_state` in the main process count for the next iteration, also with
+    persistent_workers.
     """
 
     def __init__(
@@ -84,8 +78,8 @@ class Stream(IterableDataset[StreamBatch]):
         batch_size: int,
         *,
         seed: int = 0,
-        shuffle: bool = True,
-        drop_last: bool = True,
+        shuffle: bool | None = None,
+        drop_last: bool | None = None,
         window: int | str | None = AUTO,
         rank: int = 0,
         world: int = 1,
@@ -107,6 +101,9 @@ class Stream(IterableDataset[StreamBatch]):
             raise UsageError(f"{dataset.path} has no view {unknown[0]!r}; it has {', '.join(dataset.views)}")
         if dataset.count(subset) == 0:
             raise DatasetError(f"{dataset.path}: the subset {subset!r} holds no samples")
+        self._evaluates = subset != "train"
+        shuffle = not self._evaluates if shuffle is None else shuffle
+        drop_last = not self._evaluates if drop_last is None else drop_last
         self._clips, self.balanced = dataset.count(subset), balanced
         self.weights = weights_of(dataset) if shuffle else None
         self._sampling = _sampling(dataset, subset, balanced, shuffle)
@@ -120,6 +117,9 @@ class Stream(IterableDataset[StreamBatch]):
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.rank, self.world, self.count = rank, world, count
         self._position = Position()
+        self._left = False  # whether the position is that after a batch, not one that was set
+        self._restored: tuple[int, int] | None = None  # in a worker: where its next iteration begins
+        self._own: tuple[int, int] | None = None  # in a worker: epoch and step of its next batch
         self._sizes = np.asarray(dataset.shard_sizes(subset), dtype=np.int64)
         self._labels = np.asarray(dataset.stored_labels(subset), dtype=np.int64)
         self._readers = {view: dataset.reader(subset, view) for view in self.views}
@@ -165,23 +165,42 @@ class Stream(IterableDataset[StreamBatch]):
         return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[StreamBatch]:
-        """Yield the rest of the current epoch, then move to the start of the next.
-
-        In a worker of a DataLoader: yield the worker's share of the iteration's epoch.
-        """
+        """Yield the rest of the current epoch; in a worker of a DataLoader its share of the iteration's epoch."""
         worker = get_worker_info()
         if worker is None:
             return self._rest()
-        epoch, first = self._position.begin(worker.id, worker.seed - worker.id)
-        return (self.batch(epoch, step) for step in range(first + worker.id, len(self), worker.num_workers))
+        iteration = worker.seed - worker.id
+        if self._restored is None:
+            epoch, first = self._position.begin(worker.id, iteration)
+            self._own = epoch, first + worker.id
+        else:
+            self._own, self._restored = self._restored, None
+            self._position.begin_in(self._own[0], worker.id, iteration)
+        return self._share_of_worker(*self._own, worker.num_workers)
 
     def _rest(self) -> Iterator[StreamBatch]:
-        epoch = self.epoch
-        for step in range(self.step, len(self)):
+        epoch, first = self.begin()
+        for step in range(first, len(self)):
             batch = self.batch(epoch, step)
-            self.seek(epoch, step + 1)
+            self.passed(epoch, step)
             yield batch
-        self.seek(epoch + 1, 0)
+
+    def _share_of_worker(self, epoch: int, first: int, workers: int) -> Iterator[StreamBatch]:
+        for step in range(first, len(self), workers):
+            batch = self.batch(epoch, step)
+            self._own = epoch, step + workers
+            yield batch
+
+    def begin(self) -> tuple[int, int]:
+        """Return epoch and step of the first batch of an iteration that begins now."""
+        if self._left and self._evaluates:
+            self.seek(self.epoch, 0)
+        return self.epoch, self.step
+
+    def passed(self, epoch: int, step: int) -> None:
+        """Note that a batch of an iteration is handed out."""
+        self.seek(epoch, step + 1)
+        self._left = True
 
     def batch(
         self,
@@ -254,18 +273,23 @@ class Stream(IterableDataset[StreamBatch]):
         return rank_share(size, self.rank, self.world)
 
     def seek(self, epoch: int, step: int) -> None:
-        """Go to `step` of `epoch`. The step after the last is allowed: then nothing of the epoch is left."""
+        """Go to `step` of `epoch`. The step after the last is the first of the next epoch."""
         if epoch < 0 or not 0 <= step <= len(self):
             raise UsageError(f"cannot go to epoch {epoch}, step {step}: an epoch has {len(self)} steps")
-        self._position.set(epoch, step)
+        self._position.set(*((epoch + 1, 0) if step == len(self) else (epoch, step)))
+        self._left = False
 
-    def state(self, after: StreamBatch | None = None) -> dict[str, Any]:
+    def state(self, after: "StreamBatch | Batch | None" = None) -> dict[str, Any]:
         """Return the state, which is the same on all ranks: `epoch` and `step` of the next batch, `seed`, the
         dataset's `digest`, and the settings that decide what the batches are.
 
         The next batch is that of the stream, or the one after the batch `after`.
         """
-        epoch, step = (self.epoch, self.step) if after is None else (after.epoch, after.step + 1)
+        if after is None:
+            epoch, step = self.epoch, self.step
+        else:
+            last = after.step + 1 == len(self)
+            epoch, step = (after.epoch + 1, 0) if last else (after.epoch, after.step + 1)
         return {"seed": self.seed, "epoch": epoch, "step": step, **self._identity()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -274,6 +298,30 @@ class Stream(IterableDataset[StreamBatch]):
         Raises DatasetError for a state of another dataset, UsageError for one with another seed or other settings,
         or an incomplete one; then the stream stays where it was.
         """
+        window = self._checked(state)
+        self.seek(int(state["epoch"]), int(state["step"]))
+        if window != self.window:
+            self._use_window(window)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return `state()`; in a worker of a DataLoader its own, whose next batch may be past the epoch."""
+        if get_worker_info() is None or self._own is None:
+            return self.state()
+        epoch, step = self._own
+        return {**self.state(), "epoch": epoch, "step": step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, as `load_state` does; in a worker of a DataLoader from the worker's own."""
+        if get_worker_info() is None:
+            self.load_state(state)
+            return
+        window = self._checked(state)
+        self._restored = int(state["epoch"]), int(state["step"])
+        if window != self.window:
+            self._use_window(window)
+
+    def _checked(self, state: Mapping[str, Any]) -> Any:
+        """Return the window of a state that continues this stream; raise as `load_state` does for others."""
         missing = [key for key in ("seed", "epoch", "step", "digest") if key not in state]
         if missing:
             raise UsageError(f"this is not the state of a stream: it lacks {', '.join(missing)}")
@@ -296,9 +344,7 @@ class Stream(IterableDataset[StreamBatch]):
             )
         if self._remote:
             check_window(self._remote, mine["window"])
-        self.seek(int(state["epoch"]), int(state["step"]))
-        if mine["window"] != self.window:
-            self._use_window(mine["window"])
+        return mine["window"]
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,7 @@
 """Loader: the content of a batch, draws that depend on the sample only, exact resume, bounded reading."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.shear import Shear
+from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.loader import Batch, Loader
+from skelpipe.loader import CLIP_READERS, Batch, Loader
 from skelpipe.loader.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("threads")
@@ -217,6 +219,7 @@ def test_names_of_views_are_attributes_and_nothing_else_is(memory_dataset: Any) 
         ({"derive": "stored", "view": "motion"}, ["'motion'", "only joint"]),
         ({"prefetch": 0}, ["prefetch is 0"]),
         ({"recipe": {"label": None}}, ["'label'"]),
+        ({"recipe": {"items": None}}, ["'items'"]),
         ({"recipe": {"my view": None}}, ["'my view'"]),
         ({"recipe": {"class": None}}, ["'class'"]),
     ],
@@ -255,3 +258,30 @@ def test_load_state_ends_a_running_iteration(memory_dataset: Any, threads: Any) 
     loader.load_state(state)
     assert threads() == []
     assert look(next(iter(loader))) == first
+
+
+@pytest.mark.parametrize("reader", CLIP_READERS)
+def test_after_the_last_batch_it_stands_at_the_next_epoch(folder: Path, reader: str) -> None:
+    """Whoever stops to ask, also while the iterators of the epochs before are still alive."""
+
+    def made() -> Loader:
+        return Loader(Stream(Dataset.open(folder), "train", ["joint"], 5, seed=3), "cpu", PAIR, reader=reader)
+
+    whole, cut = made(), made()
+    alive = []
+    for epoch in range(4):
+        alive.append(iter(cut))
+        seen = [look(next(alive[-1])) for _ in range(len(cut))]
+        assert seen == [look(batch) for batch in whole]
+        assert {batch[0] for batch in seen} == {epoch}
+        assert cut.state_dict() == cut.state() == whole.state()
+        assert (cut.state()["epoch"], cut.state()["step"]) == (epoch + 1, 0)
+    del alive
+    for _ in range(2):  # in the middle of an epoch
+        one, two = look(next(iter(cut))), next(iter(whole))
+        assert one == look(two)
+    resumed = made()
+    resumed.load_state_dict(cut.state_dict())
+    assert [look(batch) for batch in resumed] == [look(batch) for batch in cut]
+    for loader in (whole, cut, resumed):
+        loader.close()

@@ -125,8 +125,9 @@ def test_any_ranks_and_readers_continue_where_others_stopped(
     assert states == [states[0]] * before, "the state depends on the rank"
     resumed = Team(folder, after, second, batch, window, drop)
     resumed.load_state(states[0])
-    rest = resumed.epoch() + resumed.epoch()
-    assert rest == expected[1][cut:] + expected[2]
+    if cut < steps:  # otherwise the next epoch begins at once
+        assert resumed.epoch() == expected[1][cut:]
+    assert resumed.epoch() == expected[2]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:

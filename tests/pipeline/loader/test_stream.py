@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -275,3 +276,61 @@ def test_fewer_rows_than_the_batch_are_one_batch_when_the_last_is_kept(memory_da
     stream = Stream(memory_dataset([3]), "train", ["joint"], 128, drop_last=False)
     assert len(stream) == 1
     assert sorted(next(iter(stream)).index.tolist()) == [0, 1, 2]
+
+
+def taken_by_islice(source: Any) -> list[Any]:
+    return list(islice(source, len(source)))
+
+
+def taken_by_zip(source: Any) -> list[Any]:
+    return [batch for _, batch in zip(range(len(source)), source)]  # noqa: B905 - it asks for no more than there is
+
+
+def taken_by_next(source: Any) -> list[Any]:
+    batches = iter(source)
+    return [next(batches) for _ in range(len(source))]
+
+
+@pytest.mark.parametrize("take", [list, taken_by_islice, taken_by_zip, taken_by_next])
+def test_after_the_last_batch_it_stands_at_the_next_epoch(memory_dataset: Any, take: Any) -> None:
+    """Whoever stops to ask: also while the iterator of the epoch before is still alive."""
+    stream = Stream(memory_dataset([9]), "train", ["joint"], 2, seed=3)
+    expected = [[look(stream.batch(epoch, step)) for step in range(4)] for epoch in range(3)]
+    seen = []
+    for epoch in range(3):
+        batches = take(stream)
+        seen.append([look(batch) for batch in batches])
+        assert (stream.state()["epoch"], stream.state()["step"]) == (epoch + 1, 0)
+        assert stream.state_dict() == stream.state() == stream.state(after=batches[-1])
+    assert seen == expected
+
+
+def test_a_state_after_the_last_batch_is_that_of_the_next_epoch(memory_dataset: Any) -> None:
+    """As earlier versions saved it."""
+    stream = Stream(memory_dataset([9]), "train", ["joint"], 2, seed=3)
+    stream.load_state_dict({**stream.state(), "epoch": 4, "step": 4})
+    assert [(batch.epoch, batch.step) for batch in stream] == [(5, step) for step in range(4)]
+
+
+def test_training_goes_on_after_a_break_and_evaluation_begins_again(memory_dataset: Any) -> None:
+    def begun(stream: Stream) -> tuple[int, int]:
+        first = next(iter(stream))
+        return first.epoch, first.step
+
+    training = Stream(memory_dataset([9]), "train", ["joint"], 2)
+    assert [begun(training) for _ in range(5)] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
+    evaluation = Stream(memory_dataset([9]), "test", ["joint"], 2)
+    assert [begun(evaluation) for _ in range(2)] == [(0, 0), (0, 0)]
+    evaluation.load_state({**evaluation.state(), "step": 3})
+    assert [batch.step for batch in evaluation] == [3, 4]
+    assert (evaluation.epoch, evaluation.step) == (1, 0)
+
+
+def test_evaluation_neither_shuffles_nor_drops_unless_told(memory_dataset: Any) -> None:
+    dataset = memory_dataset([5, 4])
+    evaluation = Stream(dataset, "test", ["joint"], 4)
+    assert [batch.index.tolist() for batch in evaluation] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    training = Stream(dataset, "train", ["joint"], 4)
+    assert (training.shuffle, training.drop_last) == (True, True)
+    shuffled = Stream(dataset, "test", ["joint"], 4, shuffle=True, drop_last=True)
+    assert [b.index.tolist() for b in shuffled] == [b.index.tolist() for b in training]

@@ -22,7 +22,8 @@ BATCH = 5  # of the 24 training clips: four whole batches per epoch
 
 def plain(batch: StreamBatch) -> tuple[Any, ...]:
     assert isinstance(batch, StreamBatch)
-    return batch.epoch, batch.step, batch.index.tolist(), batch.label.tolist(), batch.views["joint"].tobytes()
+    clips = np.asarray(batch.joint).tobytes()  # an array of a stream, or a tensor of a DataLoader
+    return batch.epoch, batch.step, batch.index.tolist(), batch.label.tolist(), clips
 
 
 @pytest.fixture(scope="module")
