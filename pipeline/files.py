@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +18,7 @@ __all__ = [
     "HashingWriter",
     "canonical_json",
     "flush_to_disk",
+    "read_at",
     "replacing",
     "size_and_hash",
     "size_and_hash_of",
@@ -25,6 +28,7 @@ __all__ = [
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 PART = ".part"
 CHUNK = 1 << 20  # bytes read at a time
+_SEEKING = threading.Lock()
 
 
 @contextmanager
@@ -54,8 +58,17 @@ def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Ite
 
 def flush_to_disk(path: Path) -> None:
     """Wait until a file is on disk, so that it survives a power failure."""
-    with open(path, "rb") as file:
+    with open(path, "rb+") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
+
+
+def read_at(file: FileIO, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes of an open file from `offset` on; safe to use from several threads."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, offset)
+    with _SEEKING:  # Windows
+        file.seek(offset)
+        return file.read(size)
 
 
 def size_and_hash(path: Path) -> tuple[int, str]:

@@ -206,12 +206,12 @@ class Manifest:
         `suffixes` are others than those of the dataset. The case of suffixes does not count, and `.gz`, or the
         `.txt` that a mail program or Windows adds to a name, may follow them.
         """
-        *folders, file = path.split("/")
+        *folders, file = path.replace(os.sep, "/").split("/")
         name = self._without_suffix(file, suffixes or self.suffixes)
         if name is None:
             return None
         if self.depth > 1:
-            folders = os.path.abspath(path).split("/")[1:-1]
+            folders = os.path.abspath(path).replace(os.sep, "/").split("/")[1:-1]
         for taken in range(min(self.depth - 1, len(folders)), 0, -1):
             longer = self._in_case("/".join([*folders[-taken:], name]))
             if self.name_pattern.fullmatch(longer) and (self.table is None or self.table.get(longer) is not None):

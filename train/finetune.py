@@ -16,6 +16,7 @@ train/predict.py and further evaluation) are written to the run's folder.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class FinetuneOptions:
     out: Path | None
     resume: bool
     overwrite: bool
-    save_every: int
+    save_every: int | timedelta
     test_every: int
     amp: bool
     device: str

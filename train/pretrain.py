@@ -18,6 +18,7 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class PretrainOptions:
     out: Path | None
     resume: bool
     overwrite: bool
-    save_every: int
+    save_every: int | timedelta
     knn_every: int
     amp: bool
     compile: bool

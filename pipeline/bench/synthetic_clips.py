@@ -34,7 +34,7 @@ def synthetic_clips(folder: Path, frames: int, count: int) -> Dataset:
     """
     raw, rng = folder / "raw", np.random.default_rng(0)
     raw.mkdir(parents=True)
-    (folder / "synthetic.yaml").write_text(MANIFEST)
+    (folder / "synthetic.yaml").write_text(MANIFEST, "utf-8")
     joints = len(layout(LAYOUT))
     for number in range(count):
         bodies = 1 + (number % SECOND_BODY_EVERY == 0)

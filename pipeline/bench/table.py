@@ -68,7 +68,7 @@ def _cells(row: BenchRow) -> tuple[str, ...]:
 
 def _cpu_name() -> str:
     try:
-        lines = CPU_FACTS.read_text().splitlines()
+        lines = CPU_FACTS.read_text("utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

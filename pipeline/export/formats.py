@@ -129,7 +129,7 @@ def export(
         names.append(CLASSES)
     with filled_folder(out, names, overwrite=overwrite) as folder:
         lines = chosen.write(clips, folder, wishes)
-        (folder / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), "utf-8")
+        (folder / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), "utf-8", newline="\n")
     files = [path for name in names for path in sorted(_files(out / name))]
     return Exported(tuple(files), sum(path.stat().st_size for path in files), tuple(lines))
 

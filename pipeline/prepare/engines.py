@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 
 from skelpipe.errors import SkelpipeError, UsageError
 
-__all__ = ["Job", "run_jobs", "run_on_dask", "workers_ready"]
+__all__ = ["Job", "run_jobs", "run_on_dask", "start_method", "workers_ready"]
 
 Job = Callable[[], None]
 
 CONNECT_SECONDS = 20
+START_METHOD = "SKELPIPE_START_METHOD"
+FORKSERVER = "forkserver"
 
 
 @contextmanager
@@ -27,14 +29,17 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
     """Start worker processes while the caller plans the work; yields None if `count` is 1.
 
     The workers are forked from a process that has loaded everything they need and has no threads or locks; a
-    thread waits until it is ready. A terminal sends Ctrl-C to all processes; it reaches a worker only while it
+    thread waits until it is ready. Where there is no such process, or $SKELPIPE_START_METHOD is spawn, each is
+    started and loads that by itself. A terminal sends Ctrl-C to all processes; it reaches a worker only while it
     runs a job, since anywhere else the worker would print a traceback.
     """
+    method = start_method()
     if count == 1:
         yield None
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["skelpipe.prepare.preloaded"])
+    context = multiprocessing.get_context(method)
+    if method == FORKSERVER:
+        context.set_forkserver_preload(["skelpipe.prepare.preloaded"])
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
         starting = threading.Thread(target=_start, args=(pool, count), name="skelpipe-start")
         starting.start()
@@ -44,9 +49,21 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
             starting.join()
 
 
+def start_method() -> str:
+    """Return how worker processes are started: forkserver where there is one, else spawn.
+
+    $SKELPIPE_START_METHOD chooses one of them; UsageError for anything else.
+    """
+    known = [name for name in (FORKSERVER, "spawn") if name in multiprocessing.get_all_start_methods()]
+    chosen = os.environ.get(START_METHOD) or known[0]
+    if chosen not in known:
+        raise UsageError(f"{START_METHOD}={chosen}: on this system it can be {' or '.join(known)}")
+    return chosen
+
+
 def _start(pool: Executor, count: int) -> None:
     """Make the pool start its processes by giving it work. They inherit the blocked signals of this thread."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _hold_interrupts()
     with suppress(Exception):  # the caller gets the same error for real work
         for _ in range(count):
             pool.submit(_nothing)
@@ -75,11 +92,26 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
 
 
 def _interruptible(job: Job) -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _release_interrupts()
     try:
         job()
     finally:
+        _hold_interrupts()
+
+
+def _hold_interrupts() -> None:
+    """Keep Ctrl-C from this thread and the processes that it starts; on Windows from this process, a worker."""
+    if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    elif multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _release_interrupts() -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    else:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _begin(environment: dict[str, str]) -> None:
@@ -88,6 +120,7 @@ def _begin(environment: dict[str, str]) -> None:
     The fork server has only the environment of its start. A killed parent cannot stop its workers, so they
     watch it.
     """
+    _hold_interrupts()
     os.environ.clear()
     os.environ.update(environment)
     parent = multiprocessing.parent_process()

@@ -1,10 +1,9 @@
 """The lock of an output folder: one prepare at a time; unfinished work is continued, other options are refused."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
+from skelpipe.locks import locked as lock_file
+from skelpipe.locks import remove_folder
 from skelpipe.manifest import SUBSETS
 from skelpipe.preprocess import Policies
 
@@ -19,6 +20,7 @@ __all__ = ["README", "SETTINGS", "WORK", "locked", "refuse_unless", "settings_of
 
 README = "README.md"
 WORK = ".prepare"
+LOCK = "lock"
 SETTINGS = "settings.json"
 # Settings that are hashes, and what a difference means.
 HASHES = {
@@ -54,16 +56,16 @@ def locked(
             if (out / CARD).exists():
                 refuse_unless(overwrite, out, settings_of(read_card(out)), settings)
         work.mkdir(parents=True, exist_ok=True)
-        with open(work / "lock", "wb") as lock:
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(lock_file(work / LOCK, wait=False))
             except BlockingIOError:
                 raise UsageError(f"{out}: another prepare is writing there") from None
             _remove_parts(out)
             done = _settle(out, work, settings, raw_times, newest, overwrite)
             yield None if done else work
             _remove_parts(out)
-            shutil.rmtree(work)
+            remove_folder(work, held)
     except OSError as error:
         raise SkelpipeError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
 

@@ -1,6 +1,5 @@
 """Files at addresses, for an import: fetched whole, under their own names, into a folder for the run."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -9,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TypeVar
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, replacing
+from skelpipe.locks import locked, remove_folder
 from skelpipe.progress import progress
 from skelpipe.raw.web_shards import expand_shards
 from skelpipe.storage import Filesystem, local_folder, open_file, retry, shown_url
@@ -111,25 +111,28 @@ def _folder(names: Sequence[str], beside: Path | None) -> Iterator[Path]:
         return
     shown = "\n".join(shown_url(name)[0] if ADDRESS.match(name) else name for name in names)
     folder = beside / f"fetched-{hashlib.sha256(shown.encode()).hexdigest()[:12]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "wb")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise SkelpipeError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    with lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / LOCK, wait=False))
         except BlockingIOError:
             raise UsageError(f"{folder}: another import is fetching the same files") from None
+        except OSError as error:
+            raise SkelpipeError(f"{folder}: cannot be written: {error.strerror or error}") from None
         for part in folder.rglob(f"*{PART}"):  # of a killed run
             part.unlink(missing_ok=True)
         try:
             yield folder
         except BaseException:
             if not any(path.is_file() for path in (folder / CONTENT).rglob("*")):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder, held)
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder, held)
+
+
+def _remove(folder: Path, held: ExitStack) -> None:
+    with suppress(OSError):
+        remove_folder(folder, held)
 
 
 def _located(
@@ -240,7 +243,10 @@ def _fetch(source: _Source) -> None:
                     raise _WrongSizeError
                 file.flush()
                 seconds = int(hasher.hexdigest()[:7], 16)  # before 1979: never newer than a dataset
-                os.utime(file.fileno(), (seconds, seconds))
+                if os.utime in os.supports_fd:
+                    os.utime(file.fileno(), (seconds, seconds))
+            if os.utime not in os.supports_fd:  # Windows
+                os.utime(source.path, (seconds, seconds))
         except _WrongSizeError:
             if attempt < TIMES:
                 retry.POLICY.wait(attempt)

@@ -1,5 +1,6 @@
 """From file names (and label files) to a plan: which recordings are kept, in which subset of the split."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 from skelpipe.dataset.tar_shard import LONGEST_NAME
@@ -151,7 +152,7 @@ def _cut_into_windows(manifest: Manifest, plan: Plan, *, skip_bad: bool) -> None
         try:
             frames = reader.read(one.file).frames
         except RawError as error:
-            reason = str(error).replace(path, path.rpartition("/")[2])
+            reason = str(error).replace(path, path.replace(os.sep, "/").rpartition("/")[2])
             plan.refuse(Drop(one.id, one.subset, one.label, one.fields, reason), str(error), skip_bad=skip_bad)
             continue
         for start in windows.starts(frames):

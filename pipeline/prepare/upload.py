@@ -4,16 +4,15 @@ A worker of `prepare --out URL` writes a shard into a scratch folder, uploads it
 the local disk never holds more than one shard per worker.
 """
 
-import fcntl
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import size_and_hash, size_and_hash_of
+from skelpipe.locks import locked, remove_folder
 from skelpipe.prepare.folder_lock import WORK
 from skelpipe.prepare.remote_lock import WORK_PREFIX, still_locked
 from skelpipe.prepare.shard_writer import ShardJob
@@ -90,17 +89,20 @@ def scratch_folder(work: Path | None) -> Iterator[Path]:
         raise SkelpipeError(
             f"{work or tempfile.gettempdir()}: cannot create a work folder here: {error.strerror}"
         ) from error
-    with open(folder / LOCK, "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        held.enter_context(locked(folder / LOCK))
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(folder, held)
 
 
 def clear_scratch(work: Path | None) -> None:
     """Remove the scratch folders of killed workers under `work`; those in use are locked and stay."""
     for folder in (work or Path(tempfile.gettempdir())).glob(f"{SCRATCH}*"):
-        with suppress(OSError), open(folder / LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            if (folder / LOCK).exists():
+                held = ExitStack()
+                held.enter_context(locked(folder / LOCK, wait=False))
+                remove_folder(folder, held)

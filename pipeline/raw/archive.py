@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from isal import isal_zlib
 
 from skelpipe.errors import RawError
+from skelpipe.files import read_at
 from skelpipe.raw.gzipped import MOST_BYTES, MOST_RATIO
 
 __all__ = ["Member", "inside", "list_members", "read_member"]
@@ -80,12 +81,12 @@ def read_member(archive: str, member: Member, where: str) -> bytes:
         )
     try:
         file = _open(archive, os.stat(archive).st_mtime_ns)
-        header = os.pread(file.fileno(), LOCAL_HEADER.size, member.header)
+        header = read_at(file, LOCAL_HEADER.size, member.header)
         if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_MAGIC):
             raise RawError(f"{where}: the archive is damaged: no member starts where its directory says")
         *_, name_size, extra_size = LOCAL_HEADER.unpack(header)
         start = member.header + LOCAL_HEADER.size + name_size + extra_size
-        content = os.pread(file.fileno(), member.stored, start)
+        content = read_at(file, member.stored, start)
     except OSError as error:
         raise RawError(f"{where}: cannot be read: {error.strerror}") from None
     if len(content) == member.stored and member.method == zipfile.ZIP_DEFLATED:

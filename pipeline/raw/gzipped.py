@@ -4,19 +4,19 @@ import atexit
 import bz2
 import contextlib
 import errno
-import fcntl
 import lzma
 import os
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from isal import isal_zlib
 
 from skelpipe.errors import RawError
+from skelpipe.locks import keep, remove_unused
 
 __all__ = ["GZIP", "MOST_BYTES", "MOST_RATIO", "gunzip", "inflated_archive", "is_compressed"]
 
@@ -79,13 +79,13 @@ def inflated_archive(archive: Path) -> Path:
 def _inflated(archive: Path, _size: int, _changed: int) -> Path:
     _remove_leftovers()
     handle, name = tempfile.mkstemp(prefix=PREFIX)
-    fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives
-    atexit.register(_remove, name)
+    keep(handle)  # as long as this process lives
+    atexit.register(_remove, name, handle)
     try:
         for piece in _inflate(archive):
             _write(handle, piece)
     except OSError as error:
-        _remove(name)
+        _remove(name, handle)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RawError(
                 f"{archive}: there is no room to inflate it in {tempfile.gettempdir()}: set TMPDIR to a larger"
@@ -93,7 +93,7 @@ def _inflated(archive: Path, _size: int, _changed: int) -> Path:
             ) from None
         raise RawError(f"{archive}: cannot be inflated: {error.strerror or error}") from None
     except RawError:
-        _remove(name)
+        _remove(name, handle)
         raise
     return Path(name)
 
@@ -152,16 +152,15 @@ def _inflate_gzip(archive: Path) -> Iterator[bytes]:
         raise RawError(f"{archive}: the gzip stream ends early (cut off in download?)")
 
 
-def _remove(name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(name)
+def _remove(name: str, handle: int) -> None:
+    for step in (partial(os.close, handle), partial(os.unlink, name)):  # in this order: Windows keeps open files
+        with contextlib.suppress(OSError):
+            step()
 
 
 def _remove_leftovers() -> None:
     """Remove inflated archives whose process has ended."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            if time.time() - path.stat().st_mtime < FRESH:
-                continue
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime >= FRESH:
+                remove_unused(path)

@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 from skelpipe.errors import RawError
+from skelpipe.files import read_at
 from skelpipe.raw.gzipped import MOST_BYTES, inflated_archive
 
 __all__ = ["TAR_SUFFIXES", "TarMember", "list_tar", "read_tar_member"]
@@ -68,7 +69,7 @@ def read_tar_member(archive: str, member: TarMember, where: str) -> bytes:
     if member.size > MOST_BYTES:
         raise RawError(f"{where}: {member.size} bytes: no recording is so long, refused")
     try:
-        content = os.pread(_open(archive, os.stat(archive).st_mtime_ns).fileno(), member.size, member.offset)
+        content = read_at(_open(archive, os.stat(archive).st_mtime_ns), member.size, member.offset)
     except OSError as error:
         raise RawError(f"{where}: cannot be read: {error.strerror}") from None
     if len(content) != member.size:

@@ -5,24 +5,24 @@ DIR/files/*.part     files that are being fetched
 DIR/cards/…          dataset cards, named by a hash of the dataset's URL
 DIR/locks/…          lock files
 
-A file that is open or mapped has a shared lock: it is in use and never removed to make room. The system releases
-the locks of a process that is killed. Only the user can read files and folders (0600, 0700).
+A file that is open or mapped is in use and never removed to make room (see `skelpipe.locks`). Files get and lose
+their names while the lock `room` is held. Only the user can read files and folders (0600, 0700).
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART
+from skelpipe.locks import keep, locked, remove_unused
 
 __all__ = ["FULL", "Cache", "NoRoomError"]
 
@@ -47,7 +47,7 @@ class Cache:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for own in (self._files, self._cards, self._locks):
                 own.mkdir(mode=0o700, exist_ok=True)
-                if own.stat().st_uid != os.geteuid():
+                if hasattr(os, "geteuid") and own.stat().st_uid != os.geteuid():
                     raise UsageError(f"{folder}: is the cache of another user: name another folder with --cache")
             with self._locked("room"):
                 pass
@@ -64,7 +64,7 @@ class Cache:
             return None
         except OSError as error:
             raise SkelpipeError(f"{path}: cannot be read: {error.strerror}") from None
-        fcntl.flock(file, fcntl.LOCK_SH)
+        keep(file)
         facts = os.fstat(file.fileno())
         if facts.st_nlink and self._is_whole(file, sha256, size, facts):
             with suppress(OSError):
@@ -73,6 +73,7 @@ class Cache:
         if facts.st_nlink:
             with self._locked("room"), suppress(OSError):
                 if path.stat().st_ino == facts.st_ino:
+                    file.close()  # Windows removes no open file
                     path.unlink()
         file.close()
         return None
@@ -111,16 +112,18 @@ class Cache:
             write(file)
             file.flush()
             path = self._path(sha256)
-            with self._translated("cannot be written"):
+            with self._translated("cannot be written"), self._locked("room"):
                 path.parent.mkdir(mode=0o700, exist_ok=True)
+                file.close()  # Windows renames no open file; nobody removes it, since that takes the lock
                 os.replace(part, path)
+                file = open(path, "rb", buffering=0)  # noqa: SIM115
+                keep(file)
             self._verified.add((sha256, os.fstat(file.fileno()).st_ino))
-            file.seek(0)
         except BaseException as error:
             with suppress(OSError):
-                part.unlink()
-            with suppress(OSError):
                 file.close()
+            with suppress(OSError):
+                part.unlink()
             if isinstance(error, OSError):
                 raise self._error_for(error, "cannot be written") from None
             raise
@@ -173,7 +176,7 @@ class Cache:
         found = []
         for path in self._files.rglob("*"):
             with suppress(OSError):  # another process removed it
-                if path.is_file() and not (path.name.endswith(PART) and _removed(path)):
+                if path.is_file() and not (path.name.endswith(PART) and remove_unused(path)):
                     facts = path.stat()
                     found.append((facts.st_mtime, facts.st_size, path))
         return sorted(found)
@@ -183,17 +186,13 @@ class Cache:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with self._translated("cannot be locked"), _OPENING:
-            lock = os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            _OPEN.add(lock)
+        lock = locked(self._locks / name, private=True)
+        with self._translated("cannot be locked"):
+            lock.__enter__()
         try:
-            with self._translated("cannot be locked"):
-                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
-            with _OPENING:
-                _OPEN.discard(lock)
-                os.close(lock)
+            lock.__exit__(None, None, None)
 
     @contextmanager
     def _translated(self, problem: str) -> Iterator[None]:
@@ -207,33 +206,22 @@ class Cache:
         return kind(f"{self}: the cache {problem}: {error.strerror or error}")
 
 
-# A forked process inherits the open lock files of its parent's threads. It would keep them locked, even against
-# itself, after the parent has released them.
-_OPEN: set[int] = set()
-_OPENING = threading.Lock()
-
-
-def _close_in_child() -> None:
-    for lock in _OPEN:
-        os.close(lock)
-    _OPEN.clear()
-    _OPENING.release()
-
-
-os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release, after_in_child=_close_in_child)
-
-
 def _create(path: Path) -> IO[bytes]:
-    return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "rb+", buffering=0)
+    return open(path, "xb+", buffering=0, opener=partial(os.open, mode=0o600))
 
 
 def _allocated(path: Path, size: int) -> IO[bytes]:
-    """Create a file with all its blocks allocated, and lock it; where that fails nothing of it is left."""
+    """Create a file, and keep it, with all its blocks allocated; where that fails nothing of it is left.
+
+    macOS cannot allocate so: there a full disk is noticed when it refuses a write.
+    """
     file = _create(path)
     try:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        if size:
+        keep(file)
+        if size and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
+        elif size:
+            file.truncate(size)  # allocates on Windows
     except BaseException:
         file.close()
         path.unlink()
@@ -247,17 +235,6 @@ def _freed(kept: list[tuple[float, int, Path]], wanted: int) -> int:
     for _, size, path in kept:
         if free >= wanted:
             break
-        if _removed(path):
+        if remove_unused(path):
             free += size
     return free
-
-
-def _removed(path: Path) -> bool:
-    """Remove a file that no process uses; return whether it was removed."""
-    try:
-        with open(path, "rb+", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-    except OSError:
-        return False
-    return True

@@ -29,7 +29,8 @@ class _ForkBarrier:
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._inside = 0
-        os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._open)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._open)
 
     def __enter__(self) -> None:
         with self._changed:

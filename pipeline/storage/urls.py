@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.request import url2pathname
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.storage.bucket import BucketFilesystem, Clients
@@ -217,7 +218,7 @@ def _file_path(text: str) -> Path:
     parts = _split(text)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise UsageError("a file:// URL holds an absolute path: file:///data/ntu60-xsub")
-    return Path(unquote(parts.path))
+    return Path(url2pathname(parts.path))
 
 
 def _split(text: str) -> SplitResult:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from skelpipe.train.running.checkpoint import KEEP
 from skelpipe.train.running.loop import train_epoch
 from skelpipe.train.running.networks import Networks
 from skelpipe.train.running.provenance import ClipFacts, Provenance
+from skelpipe.train.running.requests import Request
 from skelpipe.train.running.run import RunOptions
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import read_log
@@ -206,11 +208,12 @@ class _Timer:
         start, times = Progress(0, recipe.epochs, 0, max(len(run.loader), 1)), [time.perf_counter()]
         run.method.advance(start)
 
-        def enough() -> bool:
+        def enough() -> Request:
+            """Ask to stop after some steps."""
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
             times.append(time.perf_counter())
-            return len(times) > STEPS
+            return Request(SIGTERM if len(times) > STEPS else 0)
 
         train_epoch(
             run.method,
@@ -222,7 +225,7 @@ class _Timer:
             accumulate=1,
             ids=dataset.ids("train"),
             working=lambda step, rate: None,
-            stop=enough,
+            ask=enough,
         )
         run.loader.close()
         times.append(time.perf_counter())

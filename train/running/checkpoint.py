@@ -19,7 +19,9 @@ __all__ = ["Checkpoint", "capture_rng", "newest_checkpoint", "read_checkpoint", 
 
 FORMAT = "skelpipe-checkpoint-1"
 FORMAT_WITHIN = "skelpipe-checkpoint-2"  # of one within an epoch, which the reader of the other would not continue
+FORMAT_UNMEASURED = "skelpipe-checkpoint-3"  # of one after the last step of an epoch whose figure is not taken yet
 KEEP = 3  # newest checkpoints of a run that stay
+KEEP_WITHIN = 2  # newest within an epoch that stay, until a later one of whole epochs is written
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,29 @@ def restore_rng(state: dict[str, Any], device: torch.device) -> None:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> Path:
     """Write `folder/epoch-NNNN.pt` (`epoch-NNNN-step-NNNNNN.pt` within an epoch) atomically; return its path.
 
-    Then remove all earlier ones but the `keep` newest of whole epochs.
+    Then remove all earlier ones but the `keep` newest of whole epochs, and the two newest within a later epoch.
     """
     path = folder / checkpoint.name
     names = _NAMES if checkpoint.within else _WHOLE
     content = {name: getattr(checkpoint, name) for name in names}
     try:
         with replacing(path, durable=True) as file:
-            torch.save({"format": FORMAT_WITHIN if checkpoint.within else FORMAT, **content}, file)
+            torch.save({"format": _format(checkpoint), **content}, file)
     except RuntimeError as error:  # torch reports a full disk so
         raise SkelpipeError(f"{path}: cannot be written: {_line(error)}") from None
     whole = [old for old in _paths(folder) if not _position(old)[1]]
-    within = [old for old in _paths(folder) if _position(old)[1] and old != path]
-    for old in (*whole[:-keep], *within):
+    within = [old for old in _paths(folder) if _position(old)[1]]
+    last = _position(whole[-1]) if whole else (0, 0)
+    stay = [old for old in within if _position(old) > last][-KEEP_WITHIN:]
+    for old in (*whole[:-keep], *(old for old in within if old not in stay)):
         old.unlink()
     return path
+
+
+def _format(checkpoint: Checkpoint) -> str:
+    if not checkpoint.within:
+        return FORMAT
+    return FORMAT_UNMEASURED if checkpoint.within.get("unmeasured") else FORMAT_WITHIN
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -105,7 +115,7 @@ def _read(file: Path | IO[bytes], path: Path) -> Checkpoint:
         raise SkelpipeError(f"{path}: cannot be read as a checkpoint: {_line(error)}") from None
     version = content.get("format") if isinstance(content, dict) else None
     names = _WHOLE if version == FORMAT else _NAMES
-    if version not in (FORMAT, FORMAT_WITHIN):
+    if version not in (FORMAT, FORMAT_WITHIN, FORMAT_UNMEASURED):
         raise SkelpipeError(f"{path}: is no checkpoint of a skelpipe run")
     missing = [name for name in names if name not in content]
     if missing:

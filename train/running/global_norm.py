@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelpipe.models.batch_norm import Total, fits, normalise, tracking_step
 
-__all__ = ["average_statistics", "use_global_batch"]
+__all__ = ["average_statistics", "running_statistics", "use_global_batch"]
 
 
 def use_global_batch(network: nn.Module, total: Total) -> int:
@@ -33,10 +33,14 @@ def use_global_batch(network: nn.Module, total: Total) -> int:
 @torch.no_grad()
 def average_statistics(network: nn.Module, total: Total, processes: int) -> None:
     """Set the running statistics to their mean over the processes, whose batches were normalised separately."""
-    for layer in _layers(network):
-        for statistic in (layer.running_mean, layer.running_var):
-            if statistic is not None:
-                statistic.copy_(total(statistic.clone()) / processes)
+    for statistic in running_statistics(network):
+        statistic.copy_(total(statistic.clone()) / processes)
+
+
+def running_statistics(network: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of all layers, in their order."""
+    found = [statistic for layer in _layers(network) for statistic in (layer.running_mean, layer.running_var)]
+    return [statistic for statistic in found if statistic is not None]
 
 
 def _layers(network: nn.Module) -> list[_BatchNorm]:

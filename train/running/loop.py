@@ -16,9 +16,19 @@ from skelpipe.models.moco import MoCo
 from skelpipe.train.recipes.schema import FinetuneOptimiser, Optimiser
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
+from skelpipe.train.running.requests import Request
 from skelpipe.train.running.tally import Tally
 
-__all__ = ["EpochResult", "build_optimiser", "check_weights", "due", "learning_rate", "train_epoch", "updates"]
+__all__ = [
+    "EpochResult",
+    "build_optimiser",
+    "check_weights",
+    "due",
+    "learning_rate",
+    "share_of",
+    "train_epoch",
+    "updates",
+]
 
 CHECK_EVERY = 50  # steps between checks of the loss on a GPU, where each check waits for the device
 NAMED = 8  # samples that an error names
@@ -77,13 +87,15 @@ def train_epoch(
     working: Callable[[int, float], None],
     team: Ranks = ALONE,
     tally: Tally | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    ask: Callable[[], Request] = Request,
+    save: Callable[[], None] = lambda: None,
 ) -> EpochResult | None:
     """Train on what is left of the loader's epoch, after `method.advance(start)`; `ids` are its samples' names by
     index. `tally` holds the batches before, and takes the new ones.
 
-    Where `stop()` after a step of the optimiser, on all ranks, nothing of the epoch's rest is read: the loader
-    stands at the next batch, and None is returned.
+    After each step of the optimiser but the last, `ask()` says, alike on all ranks, what to do before the next
+    batch, at which the loader stands: `save()`, or, where a signal came, to read nothing of the epoch's rest and
+    return None.
 
     A step of the optimiser follows the mean gradient of `accumulate` batches: each batch enters its keys into the
     queue, and the key network moves once. `working(batches done, samples/s)` is called after every check of the
@@ -97,10 +109,9 @@ def train_epoch(
     tally = Tally() if tally is None else tally
     every = 1 if device.type == "cpu" else CHECK_EVERY
     watch = LossWatch(ids, every, team, partial(_damaged, loader), tally.losses)
-    share = 1.0
+    share = share_of(loader, team)
     if team.world > 1:
         counts = team.shares(loader.stream.batch_size)
-        share = counts[team.rank] / sum(counts)
         _share_keys(method, partial(team.gather, counts=counts))
     stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share)
     samples = 0
@@ -120,30 +131,34 @@ def train_epoch(
         del step  # else its logits would lie in memory through the next step
         if watch.add(batch.epoch + 1, batch.step + 1, loss, batch.index):
             working(batch.step + 1, samples / share / (time.perf_counter() - begun))
-        if stepper.between_steps and batch.step + 1 < len(loader) and stop():
-            watch.look()
-            return None
+        if stepper.between_steps and batch.step + 1 < len(loader):
+            request = ask()
+            if request.signal or request.save:
+                watch.look()
+            if request.signal:
+                return None
+            if request.save:
+                save()
         ready = time.perf_counter()
-    mean = watch.finish()
+    watch.look()
     took = time.perf_counter() - begun
-    learned = {name: float(torch.stack(values).double().mean()) for name, values in tally.logs.items()}
     speed = {"samples_per_s": samples / share / took, "data_s": waited, "step_s": took - waited, "epoch_s": took}
-    learned = _over_ranks({"loss": mean} | learned, team, share, device)
+    learned = tally.means(team, share, device)
     return EpochResult(learned, {name: round(value, 3) for name, value in speed.items()})
+
+
+def share_of(loader: Loader, team: Ranks) -> float:
+    """Return which part of every batch is this rank's."""
+    if team.world == 1:
+        return 1.0
+    counts = team.shares(loader.stream.batch_size)
+    return counts[team.rank] / sum(counts)
 
 
 def _share_keys(method: Method, gather: Callable[[Tensor], Tensor]) -> None:
     for module in method.modules():
         if isinstance(module, MoCo):
             module.gather = gather
-
-
-def _over_ranks(means: dict[str, float], team: Ranks, share: float, device: torch.device) -> dict[str, float]:
-    """Return the means over all ranks, each weighted by its `share` of the clips."""
-    if team.world == 1:
-        return means
-    values = torch.tensor(list(means.values()), dtype=torch.float64, device=device)
-    return dict(zip(means, team.sum(values * share).tolist(), strict=True))
 
 
 class Stepper:

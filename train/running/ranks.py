@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
+from signal import Signals
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader.epoch_order import rank_share
-from skelpipe.train.running.sigterm import Stopped, ending_on_sigterm
+from skelpipe.train.running.sigterm import Ended, Stopped, ending_on_signals, ending_on_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 
@@ -33,6 +34,8 @@ TIMEOUT = timedelta(minutes=10)  # a rank waits so long for others, which load, 
 REPORTED = "skelpipe/reported"
 EXIT_WAIT_SECONDS = 3.0
 GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
+GO_ON_ALONE = "--resume continues from the newest checkpoint, or from the start where there is none"
+RUN_AGAIN = "run the command again"
 TOLD_TO_END = "ended by SIGTERM: another rank has ended, or the whole run was stopped; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -213,7 +216,8 @@ def together(command: F) -> F:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         team = ranks()
         if team.world == 1:
-            return command(*args, **kwargs)
+            with _saying_what_ended(GO_ON_ALONE if "resume" in kwargs else RUN_AGAIN):
+                return command(*args, **kwargs)
         where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
         with ending_on_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.reports_first) as ending:
             try:
@@ -243,12 +247,23 @@ def together(command: F) -> F:
 
 
 @contextmanager
+def _saying_what_ended(advice: str) -> Iterator[None]:
+    """Say in one line that a signal has ended the command, before or after a training that would have saved."""
+    try:
+        with ending_on_signals():
+            yield
+    except Ended as ended:
+        print(f"{Signals(ended.number).name}: ended; {advice}", file=sys.stderr)
+        raise
+
+
+@contextmanager
 def _silent_unless_main(team: Ranks) -> Iterator[None]:
     """Let only rank 0 print."""
     if team.is_main:
         yield
         return
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 

@@ -7,11 +7,14 @@ measure on the way, and in what they leave at the end.
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from signal import Signals
+from signal import Signals as Names
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import read_card
@@ -34,39 +37,46 @@ from skelpipe.train.running.checkpoint import (
     restore_rng,
     save_checkpoint,
 )
-from skelpipe.train.running.global_norm import average_statistics, use_global_batch
+from skelpipe.train.running.global_norm import average_statistics, running_statistics, use_global_batch
 from skelpipe.train.running.loop import (
     EpochResult,
     build_optimiser,
     check_weights,
     due,
     learning_rate,
+    share_of,
     train_epoch,
     updates,
 )
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.rank_sync import check_equal, seed_ranks
 from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.requests import Request, Requests
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console, RunLog
-from skelpipe.train.running.sigterm import PREEMPTING, Stopped, noting_signals
+from skelpipe.train.running.sigterm import Interrupted, Signals, Stopped, noting_signals
 from skelpipe.train.running.tally import Tally
 
 __all__ = ["BATCH_NORMS", "Measurement", "Run", "RunOptions", "compile_networks"]
 
+UNTIMED = dict.fromkeys(("samples_per_s", "data_s", "step_s", "epoch_s"), 0.0)  # of steps that another run made
 BATCH_NORMS = ("global", "rank")  # of whose clips batch normalisation takes the statistics
 COLLAPSED = 0.01  # a `std` below this is called a collapse
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, beside what to train. `measure_every` 0 means never, but after the last epoch of fine-tuning."""
+    """How to run, beside what to train.
+
+    `save_every` is the epochs, or the time, between two checkpoints. `measure_every` 0 means never, but after the
+    last epoch of fine-tuning.
+    """
 
     out: Path
     device: torch.device
     resume: bool = False
     overwrite: bool = False
-    save_every: int = 10
+    save_every: int | timedelta = 10
     measure_every: int = 10
     reader: str = "native"
     batch_norm: str = "global"
@@ -124,7 +134,12 @@ class Run:
         self._collapsed = False
         self._tally = Tally()
         self._within: dict[str, Any] = {}  # of a checkpoint within an epoch, until that goes on
-        self._signal: Callable[[], int] = lambda: 0
+        self._unmeasured = False  # all steps of the epoch are done, but its figure is not taken
+        self._signals = Signals()
+        every = options.save_every
+        self._epochs_apart = 0 if isinstance(every, timedelta) else every
+        self._seconds_apart = every.total_seconds() if isinstance(every, timedelta) else 0.0
+        self._requests = Requests(self.team, lambda: self._signals.number, self._seconds_apart)
         self._norm_apart = self.team.world > 1 and options.batch_norm == "rank"
         if self.team.world > 1 and not self._norm_apart:
             use_global_batch(method, self.team.sum)
@@ -158,19 +173,18 @@ class Run:
         the last step is written.
         """
         with (
-            noting_signals() as self._signal,
+            noting_signals() as self._signals,
             RunLog(self.folder, done) if self.team.is_main else nullcontext() as log,
         ):
+            self._requests.saved()
             while self.epoch < self.recipe.epochs:
-                if self._told_to_stop():
-                    self._stop(log, console)
+                self._stop_if(self._requests.ask(always=True), log, console)
                 self._run_epoch(log, console)
-            if self._told_to_stop():
-                self._stop(log, console)
+            self._stop_if(self._requests.ask(always=True), log, console)
 
     def checkpoint(self) -> Checkpoint:
         """Return the run's state between two steps; all ranks call it together within an epoch."""
-        step = self.loader.stream.step
+        step = len(self.loader) if self._unmeasured else self.loader.stream.step
         return Checkpoint(
             identity=self.provenance.metadata(),
             epoch=self.epoch,
@@ -179,64 +193,80 @@ class Run:
             rng=capture_rng(self.options.device),
             loader=self.loader.state(),
             best=self.best,
-            within=self._within or (self._tally.save(step, self.options.device, self.team) if step else {}),
+            within=self._within or (self._of_epoch(step) if step else {}),
         )
 
-    def _told_to_stop(self) -> bool:
-        """Say whether a signal came, on any rank: all ranks ask at the same step and get the same answer."""
-        number = self._signal()
-        if self.team.world == 1:
-            return number > 0
-        came = self.team.sum(torch.tensor([float(number == each) for each in PREEMPTING]))
-        number = next((each for each, ranks in zip(PREEMPTING, came.tolist(), strict=True) if ranks), 0)
-        if number:
-            self._signal = lambda: number
-        return number > 0
+    def _of_epoch(self, step: int) -> dict[str, Any]:
+        """Return what a checkpoint needs of an epoch's first `step` batches, of all ranks."""
+        within = self._tally.save(step, self.options.device, self.team)
+        return {**within, "unmeasured": True} if self._unmeasured else within
 
-    def _stop(self, log: RunLog | None, console: Console) -> NoReturn:
-        """Write a checkpoint of this step, and raise `Stopped`."""
-        number, step = self._signal(), self.loader.stream.step
+    def _save(self, log: RunLog | None, said: Callable[[Path, str], None] = lambda *_: None) -> None:
+        """Write a checkpoint between two steps or epochs; rank 0 then calls `said` with its path and its place."""
+        step = len(self.loader) if self._unmeasured else self.loader.stream.step
         check_weights(self.method, self.epoch + (step > 0))
-        if step and self._norm_apart:
-            average_statistics(self.method, self.team.sum, self.team.world)
+        apart = self._norm_apart and step and not self._unmeasured
+        own = self._average_for_checkpoint() if apart else []
         check_equal(self.method, self.team)
         checkpoint = self.checkpoint()
+        if own and checkpoint.within is not self._within:
+            checkpoint.within["statistics"] = [self.team.gather(each[None]).cpu() for each in own]
 
         def save() -> None:
             assert log is not None
             log.sync()
             path = save_checkpoint(self.folder.checkpoints, checkpoint, self._keep)
-            at = f"epoch {self.epoch + 1}, step {step} of {len(self.loader)}" if step else f"{self.epoch} epochs"
-            console.say(
-                f"{Signals(number).name}: stopped after {at}; {path} is written, --resume goes on from there"
-            )
+            done = checkpoint.within.get("step", 0)
+            at = f"epoch {self.epoch + 1}, step {done} of {len(self.loader)}" if done else f"{self.epoch} epochs"
+            said(path, at)
 
         self.team.on_main(save)
-        raise Stopped(number)
+        for statistic, value in zip(running_statistics(self.method), own, strict=False):
+            statistic.copy_(value)
+        self._requests.saved()
+
+    def _average_for_checkpoint(self) -> list[Tensor]:
+        """Average the ranks' statistics of batches, of which a checkpoint has one; return this rank's own."""
+        own = [statistic.clone() for statistic in running_statistics(self.method)]
+        average_statistics(self.method, self.team.sum, self.team.world)
+        return own
+
+    def _stop_if(self, request: Request, log: RunLog | None, console: Console) -> None:
+        if request.signal:
+            self._stop(request.signal, log, console)
+
+    def _stop(self, number: int, log: RunLog | None, console: Console) -> NoReturn:
+        """Write a checkpoint of this step, and raise `Stopped`."""
+
+        def say(path: Path, at: str) -> None:
+            console.say(
+                f"{Names(number).name}: stopped after {at}; {path} is written, --resume goes on from there"
+            )
+
+        self._save(log, say)
+        raise Stopped
 
     def _run_epoch(self, log: RunLog | None, console: Console) -> None:
         """Train on every clip once, then measure and save where that is due."""
         self.team.on_main(lambda: _check_unchanged(self._full_dataset))
         epoch, last, measurement = self.epoch + 1, self.recipe.epochs, self.measurement
         rate = self._set_rate(epoch)
-        result = self._train_epoch(console.steps(epoch, last, len(self.loader)))
+        result = self._train_epoch(console.steps(epoch, last, len(self.loader)), partial(self._save, log))
         if result is None:
-            self._stop(log, console)
-        self.epoch, self._tally = epoch, Tally()
-        plateau.look(self.optimiser, self.recipe.optimiser, result.learned["loss"])
+            self._stop(self._requests.ask().signal, log, console)
         learned = {"lr": rate, **result.learned}
         if measurement.take is not None and due(epoch, self.options.measure_every, last):
-            learned |= self._measure(measurement.take)
+            learned |= self._measure(measurement.take, log, console)
+        self.epoch, self._tally = epoch, Tally()
+        plateau.look(self.optimiser, self.recipe.optimiser, result.learned["loss"])
         if log is not None:
             log.write(epoch, learned, result.speed)
         console.say(measurement.line(epoch, last, learned, result.speed))
         self._warn_of_collapse(learned.get("std", 1.0), console)
-        if due(epoch, self.options.save_every, last):
-            check_weights(self.method, epoch)
-            check_equal(self.method, self.team)
-            if log is not None:
-                log.sync()
-                save_checkpoint(self.folder.checkpoints, self.checkpoint(), self._keep)
+        timed = self._seconds_apart > 0
+        every = last if timed else self._epochs_apart
+        if due(epoch, every, last) or (timed and self._requests.ask(always=True).save):
+            self._save(log)
 
     def _set_rate(self, epoch: int) -> float:
         optimiser = self.recipe.optimiser
@@ -246,15 +276,22 @@ class Run:
             group["lr"] = rate
         return rate
 
-    def _train_epoch(self, working: Callable[[int, float], None]) -> EpochResult | None:
+    def _train_epoch(self, working: Callable[[int, float], None], save: Callable[[], None]) -> EpochResult | None:
         accumulate, seed = self.recipe.optimiser.accumulate, self.provenance.seed
-        step = self.loader.stream.step // accumulate
-        start = Progress(self.epoch, self.recipe.epochs, step, updates(len(self.loader), accumulate))
+        steps = updates(len(self.loader), accumulate)
+        whole = bool(self._within.get("unmeasured"))  # nothing of the epoch is left but its figure
+        step = steps - 1 if whole else self.loader.stream.step // accumulate
+        start = Progress(self.epoch, self.recipe.epochs, step, steps)
         seed_ranks(seed, self.epoch, None, self.team)  # what begins a stage is the same on all ranks
         self.method.advance(start)
         seed_ranks(seed, self.epoch, self.team.rank, self.team)
         if self._within:
-            self._tally, self._within = Tally.restore(self._within, self.options.device, self.team), {}
+            self._tally = Tally.restore(self._within, self.options.device, self.team)
+            self._restore_statistics(self._within.get("statistics", []))
+            self._within = {}
+        if whole:
+            share = share_of(self.loader, self.team)
+            return EpochResult(self._tally.means(self.team, share, self.options.device), UNTIMED)
         self._follow_views()
         result = train_epoch(
             self.method,
@@ -268,15 +305,37 @@ class Run:
             working=working,
             team=self.team,
             tally=self._tally,
-            stop=self._told_to_stop,
+            ask=self._requests.ask,
+            save=save,
         )
         if self._norm_apart and result is not None:
             average_statistics(self.method, self.team.sum, self.team.world)
         return result
 
-    def _measure(self, take: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Return the figures of this epoch; the best of the one that counts is kept."""
-        figures, name = take(), self.measurement.name
+    def _restore_statistics(self, of_ranks: Sequence[Tensor]) -> None:
+        """Set this rank's statistics of batches, where as many ranks saved theirs, each [ranks, channels]."""
+        if len(of_ranks) and len(of_ranks[0]) == self.team.world:
+            for statistic, values in zip(running_statistics(self.method), of_ranks, strict=True):
+                statistic.copy_(values[self.team.rank])
+
+    def _measure(
+        self, take: Callable[[], dict[str, float]], log: RunLog | None, console: Console
+    ) -> dict[str, float]:
+        """Return the figures after the steps of an epoch; the best of the one that counts is kept.
+
+        Taking them may last longer than a scheduler waits: a signal ends it, and the resumed run takes them.
+        Several ranks look for signals before it only.
+        """
+        self._unmeasured = True
+        self._stop_if(self._requests.ask(always=True), log, console)
+        self.epoch += 1
+        try:
+            with self._signals.interrupting() if self.team.world == 1 else nullcontext():
+                figures = take()
+        except Interrupted:
+            self.epoch -= 1
+            self._stop(self._signals.number, log, console)
+        self._unmeasured, name = False, self.measurement.name
         if figures[name] > self.best.get(name, -1.0):
             self.best = {name: figures[name], "epoch": self.epoch}
             if self.measurement.keep is not None and self.team.is_main:

@@ -69,7 +69,7 @@ class RunLog:
         self._files: list[IO[str]] = []
         for path in (folder.log, folder.speed):
             _trim(path, done)
-            self._files.append(open(path, "a", encoding="utf-8"))  # noqa: SIM115 - closed by close()
+            self._files.append(open(path, "a", encoding="utf-8", newline="\n"))  # noqa: SIM115 - closed by close()
         self._writer = _tensorboard(folder.tensorboard, done)
 
     def __enter__(self) -> "RunLog":

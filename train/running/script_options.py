@@ -4,7 +4,9 @@ Each means the same in all scripts: `--recipe` and `--set` say how what the scri
 and `--network-set` which recipe of pre-training a random network is built by.
 """
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
 FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
 
 start_option = click.option(
@@ -99,9 +102,12 @@ def run_options(command: F) -> F:
     """Give a script that trains `resume`, `overwrite`, `save_every` and `amp`."""
     resume = click.option("--resume", is_flag=True, help="Continue from the newest checkpoint, if there is one.")
     overwrite = click.option("--overwrite", is_flag=True, help="Delete the run that is there and start anew.")
-    every = click.IntRange(min=1)
     save = click.option(
-        "--save-every", type=every, default=10, show_default=True, help="Epochs between checkpoints."
+        "--save-every",
+        type=Interval(),
+        default="10",
+        show_default=True,
+        help="Epochs between checkpoints, or the time, such as 90s, 30min or 2h: then also within an epoch.",
     )
     amp = click.option("--amp", is_flag=True, help="Compute in bfloat16 where that is safe.")
     return resume(overwrite(save(amp(command))))
@@ -111,6 +117,22 @@ def set_option(example: str) -> Callable[[F], F]:
     """Return what gives a script `settings`, texts that override values of its recipe."""
     words = f"Override a value of the recipe, such as {example}; the last one for a key counts."
     return click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=words)
+
+
+class Interval(click.ParamType):
+    """A number of epochs, at least 1, or a time such as 30min."""
+
+    name = "EPOCHS|TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | timedelta:
+        if isinstance(value, int | timedelta):
+            return value
+        if re.fullmatch(r"\d+", value) and int(value) > 0:
+            return int(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", value)
+        if found is None or not float(found[1]):
+            self.fail(f"{value!r} is neither a number of epochs nor a time such as 90s, 30min or 2h", param, ctx)
+        return timedelta(seconds=float(found[1]) * UNITS[found[2]])
 
 
 class WithEarlierName(click.Option):

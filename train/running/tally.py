@@ -25,6 +25,15 @@ class Tally:
         for name, value in logs.items():
             self.logs.setdefault(name, []).append(value.detach())
 
+    def means(self, team: Ranks, share: float, device: torch.device) -> dict[str, float]:
+        """Return mean loss and logs of the batches, over all ranks, each weighted by its `share` of the clips."""
+        values = {"loss": self.losses} | self.logs
+        means = {name: float(torch.stack(each).double().mean()) for name, each in values.items()}
+        if team.world == 1:
+            return means
+        weighted = torch.tensor(list(means.values()), dtype=torch.float64, device=device) * share
+        return dict(zip(means, team.sum(weighted).tolist(), strict=True))
+
     def save(self, step: int, device: torch.device, team: Ranks = ALONE) -> dict[str, Any]:
         """Return the part of a checkpoint that is of an epoch's first `step` batches, and of all ranks.
 

@@ -1,5 +1,6 @@
 """`prepare --engine dask` on a real cluster of this machine; one worker is killed while it works."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from skelpipe.dataset.verify import damages
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.prepare.engines import start_method
 
 OPTIONS = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "3", "--engine", "dask"]
 
@@ -80,3 +82,16 @@ def test_a_missing_scheduler_or_extra_is_reported(raw_folder, ntu_names, tmp_pat
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match=r"pip install 'skelpipe\[dask\]'"):
         prepare(load_manifest("ntu60"), [raw], tmp_path / "ds", options, scheduler="tcp://127.0.0.1:9", quiet=True)
+
+
+def test_the_start_method_of_workers_can_be_chosen(monkeypatch) -> None:
+    monkeypatch.delenv("SKELPIPE_START_METHOD", raising=False)
+    assert start_method() == "forkserver"
+    monkeypatch.setenv("SKELPIPE_START_METHOD", "spawn")
+    assert start_method() == "spawn"
+    monkeypatch.setenv("SKELPIPE_START_METHOD", "fork")  # copies the locks of threads
+    with pytest.raises(UsageError, match=r"SKELPIPE_START_METHOD=fork: .* can be forkserver or spawn"):
+        start_method()
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.delenv("SKELPIPE_START_METHOD")
+    assert start_method() == "spawn"

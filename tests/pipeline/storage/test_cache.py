@@ -233,6 +233,12 @@ def test_a_full_disk_removes_the_least_recently_used_files(cache, monkeypatch) -
     assert [holds(cache, content) for content in contents] == [False, False, True, True]
 
 
+def test_where_nothing_can_be_allocated_ahead_files_are_stored_all_the_same(cache, monkeypatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    put(cache, b"x" * 900)
+    assert holds(cache, b"x" * 900)
+
+
 def test_cards_are_kept_for_a_day(cache, monkeypatch) -> None:
     assert cache.card("ab") is None
     cache.keep_card("ab", b"{}")

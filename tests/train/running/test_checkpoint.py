@@ -71,11 +71,15 @@ def test_one_within_an_epoch_lies_between_those_of_whole_epochs(tmp_path: Path) 
     assert same(found[1].within, within)
     assert len(list(tmp_path.iterdir())) == 3
     later = save_checkpoint(tmp_path, replace(checkpoint(2), within={**within, "step": 13}), keep=2)
-    assert not path.exists()  # a later step takes its place
+    assert path.exists()  # should the later one be damaged
+    last = save_checkpoint(tmp_path, replace(checkpoint(2), within={**within, "step": 14}), keep=2)
+    assert not path.exists()
+    assert later.exists()
     (tmp_path / "epoch-best.pt").write_bytes(b"another's file")
     path = save_checkpoint(tmp_path, checkpoint(3), keep=2)
     assert newest_checkpoint(tmp_path, print)[0] == path  # type: ignore[index]
     assert not later.exists()
+    assert not last.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt", "epoch-best.pt"]
 
 

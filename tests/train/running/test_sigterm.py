@@ -39,10 +39,10 @@ NOTING = """
         print(-15, flush=True)
 """
 STOPPING = """
-        while not came():
+        while not came.number:
             time.sleep(0.01)
         time.sleep(0.5)
-        raise sigterm.Stopped(came())
+        raise sigterm.Stopped
 """
 ALONE = """
 from skelpipe.train.running.sigterm import Stopped, noting_signals
@@ -52,9 +52,9 @@ with noting_signals() as came:
         hang()
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    while not came():
+    while not came.number:
         time.sleep(0.01)
-    raise Stopped(came())
+    raise Stopped
 """
 
 

@@ -22,7 +22,10 @@ from skelpipe.dataset import Dataset
 from skelpipe.loader import Batch, Loader
 from skelpipe.train import knn, pretrain
 from skelpipe.train.evaluation.embedding import embed
+from skelpipe.train.running import requests
 from skelpipe.train.running.ranks import ranks
+
+requests.LOOK_SECONDS = 0.0  # ranks look for signals at every step
 
 
 def start(rank: dict[str, Any]) -> int:

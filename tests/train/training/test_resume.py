@@ -1,12 +1,14 @@
 """Killed, cut off, damaged or lengthened: a run that goes on equals one that was never stopped, bit for bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from click.testing import Result
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.running import loop
+from skelpipe.train.running import run as running
 from skelpipe.train.running.checkpoint import read_checkpoint
 from skelpipe.train.running.run_log import read_log
+from skelpipe.train.training import knn_monitor, pretraining
 
 SCRIPT = Path(__file__).parents[3] / "train" / "pretrain.py"
 Pretrain = Callable[..., Result]
@@ -87,15 +91,15 @@ def test_told_to_stop_and_resumed_equals_uninterrupted(
     number: signal.Signals,
     step: int,
 ) -> None:
-    """Three steps are an epoch: 7 and 8 are within the third, 9 is its last."""
+    """Three steps are an epoch: 7 and 8 are within the third, 9 is its last, before its kNN figure."""
     options, out = ["--epochs", "6", "--save-every", "2", "--knn-every", "3"], tmp_path / "stopped"
     with monkeypatch.context() as patched:
         signal_at_step(patched, step, number)
         result = pretrain_small(tiny_dataset, out, *options)
-    assert result.exit_code == 128 + number, result.output
+    assert result.exit_code == 143, result.output
     (line,) = [line for line in result.stderr.splitlines() if number.name in line]
-    name = f"epoch-0002-step-{step - 6:06}.pt" if step < 9 else "epoch-0003.pt"
-    at = f"epoch 3, step {step - 6} of 3" if step < 9 else "3 epochs"
+    name = f"epoch-0002-step-{step - 6:06}.pt"
+    at = f"epoch 3, step {step - 6} of 3"
     assert line.endswith(f"stopped after {at}; {out}/checkpoints/{name} is written, --resume goes on from there")
     assert not (out / "encoder.safetensors").exists()
 
@@ -103,7 +107,7 @@ def test_told_to_stop_and_resumed_equals_uninterrupted(
     assert result.exit_code == 0, result.output
     same_run(finished, out)
     kept = sorted(path.name for path in (out / "checkpoints").iterdir())
-    assert kept == ["epoch-0002.pt", "epoch-0004.pt", "epoch-0006.pt"] if step < 9 else kept
+    assert kept == ["epoch-0002.pt", "epoch-0004.pt", "epoch-0006.pt"]
 
 
 def signal_at_step(patched: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
@@ -133,11 +137,99 @@ def test_told_to_stop_twice_within_one_step_of_several_batches(
         with monkeypatch.context() as patched:
             signal_at_step(patched, 1, signal.SIGTERM)
             result = pretrain_small(tiny_dataset, tmp_path / "stopped", *options, *attempt)
-        assert result.exit_code == 128 + signal.SIGTERM
+        assert result.exit_code == 143
         steps = "epoch 1, step 2 of 4" if not attempt else "1 epochs"
         assert f"SIGTERM: stopped after {steps}; " in result.stderr
     assert pretrain_small(tiny_dataset, tmp_path / "stopped", *options, "--resume").exit_code == 0
     same_run(tmp_path / "whole", tmp_path / "stopped", 2)
+
+
+@pytest.mark.parametrize("moment", ["saving", "measuring", "starting"])
+def test_told_to_stop_twice_outside_of_a_step(
+    finished: Path,
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    pretrain_small: Pretrain,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    """While a checkpoint is written, in the middle of a kNN figure, before the first step."""
+    options, out = ["--epochs", "6", "--save-every", "2", "--knn-every", "3"], tmp_path / "stopped"
+    place, name = {
+        "saving": (running, "save_checkpoint"),
+        "measuring": (knn_monitor, "knn_figures"),
+        "starting": (running.RunLog, "__enter__"),
+    }[moment]
+    plain = getattr(place, name)
+
+    def signalled(*given: object, **named: object) -> object:
+        done = plain(*given, **named) if moment != "measuring" else None
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, signalled)
+        result = pretrain_small(tiny_dataset, out, *options)
+    assert result.exit_code == 143, result.output
+    (line,) = [line for line in result.stderr.splitlines() if "SIGTERM" in line]
+    assert {"saving": "after 2 epochs", "measuring": "epoch 3, step 3 of 3", "starting": "after 0 epochs"}[
+        moment
+    ] in line
+    assert "Traceback" not in result.stderr
+    assert len(read_log(out / "log.jsonl")) == {"saving": 2, "measuring": 2, "starting": 0}[moment]
+    assert pretrain_small(tiny_dataset, out, *options, "--resume").exit_code == 0
+    same_run(finished, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_told_to_stop_before_and_after_training(
+    finished: Path,
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    pretrain_small: Pretrain,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    """While the networks are made, and while the report is written: there is nothing to save."""
+    options, out = ["--epochs", "6", "--save-every", "2", "--knn-every", "3", "--resume"], tmp_path / "ended"
+    for name in ("initialised", "write_report"):
+        with monkeypatch.context() as patched:
+            patched.setattr(pretraining, name, lambda *_: signal.raise_signal(number))
+            result = pretrain_small(tiny_dataset, out, *options)
+        assert result.exit_code == 143, result.output
+        assert f"{number.name}: ended; --resume continues from the newest checkpoint" in result.stderr
+    assert "6 epochs are done" in pretrain_small(tiny_dataset, out, *options).stderr
+    same_run(finished, out)
+
+
+def test_saved_by_the_clock_within_epochs_and_killed(
+    finished: Path, tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Pretrain, same_run: SameRun
+) -> None:
+    """A checkpoint after every step changes nothing, and a run goes on from each."""
+    options = ["--epochs", "6", "--save-every", "0.0001s", "--knn-every", "3"]
+    folders: list[Path] = []
+    plain = running.save_checkpoint
+
+    def copying(folder: Path, *given: Any) -> Path:
+        path = plain(folder, *given)
+        if path.name in ("epoch-0001-step-000002.pt", "epoch-0003-step-000001.pt", "epoch-0004.pt"):
+            shutil.copytree(folder.parent, folders_at / path.stem)
+            folders.append(folders_at / path.stem)
+        return path
+
+    folders_at = tmp_path / "killed"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(running, "save_checkpoint", copying)
+        assert pretrain_small(tiny_dataset, tmp_path / "often", *options).exit_code == 0
+    same_run(finished, tmp_path / "often")
+    assert len(folders) == 3
+    for folder in folders:
+        result = pretrain_small(tiny_dataset, folder, *options, "--resume")
+        assert f"{folder.name}.pt: " in result.stderr
+        same_run(finished, folder)
 
 
 def test_resume_from_each_checkpoint(
