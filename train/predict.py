@@ -4,15 +4,19 @@
     python train/predict.py --checkpoint runs/finetune-ntu60-xsub-joint-aimclr --json recordings/*.skeleton
     python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton
     python train/predict.py --checkpoint aimclr_linear.pt --shards data/ntu60-xsub S001C001P001R001A001
+    python train/predict.py --checkpoint aimclr_linear.pt --window 64 --stride 16 video.skeleton
+    pose-program | python train/predict.py --checkpoint aimclr_linear.pt --window 64 --json -
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
 
 The classifier is that of a run of train/linear.py or train/finetune.py, or a released checkpoint of a linear
-evaluation. Recordings are preprocessed as its training clips were: profile, frames and bodies.
+evaluation. Recordings are preprocessed as its training clips were: profile, frames and bodies. `-` is a recording
+from a pipe; with --window its frames are predicted as they come (docs/deployment.md).
 """
 
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,11 @@ from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError, SkelpipeError, UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.progress import progress
+from skelpipe.raw.piped import PIPE_FORMATS, joined, read_piped
 from skelpipe.raw.readers import RecordingReader
+from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
+from skelpipe.train.evaluation.live import LiveRecogniser, Prediction, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
 from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
@@ -36,26 +43,59 @@ from skelpipe.views import VIEWS
 __all__ = ["clips_of", "main"]
 
 BATCH = 64
-TOP = 5
+PIPE = "-"
+SHOWN = 3  # actions per window, in a line for people
 
 
-def clips_of(paths: Sequence[str], recogniser: Recogniser) -> np.ndarray:
+class Pieces:
+    """Recordings of raw files, or of the pipe, in pieces: frame by frame where the pipe's lines are frames.
+
+    `name` stands for the pipe in messages and results, `format_` is one of `PIPE_FORMATS` or empty.
+    """
+
+    def __init__(self, recogniser: Recogniser, name: str = "", format_: str = "") -> None:
+        self._recogniser = recogniser
+        self._reader = RecordingReader(recogniser.manifest, recogniser.bodies)
+        self._name, self._format = name or "stdin", format_
+
+    def __call__(self, path: str) -> Iterator[Recording]:
+        """Yield the pieces of a recording; RawError, naming the file, where it is missing or damaged."""
+        if path != PIPE:
+            yield self._reader.read(RawFile(Path(path).name, path, 0))
+            return
+        manifest, bodies = self._recogniser.manifest, self._recogniser.bodies
+        yield from read_piped(sys.stdin.buffer, manifest, bodies, self._format, self._name)
+
+    def place(self, path: str) -> str:
+        """Return the path, or the name that stands for the pipe."""
+        return self._name if path == PIPE else path
+
+    def identity(self, path: str) -> str:
+        """Return the id of a recording, as its name tells it."""
+        manifest, name = self._recogniser.manifest, Path(self.place(path))
+        identity = manifest.identity(str(name))
+        if identity is not None and manifest.fields(identity) is None:
+            identity = name.name[: len(identity)]  # no recording's name: as it is written
+        return identity or name.stem
+
+
+def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None = None) -> np.ndarray:
     """Return the recordings in raw files as joint clips, float32 [n,C,T,V,M], made like a classifier's own clips.
 
     RawError, naming the file, where one is missing or damaged or has no body.
     """
+    pieces = pieces or Pieces(recogniser)
     layout, frames, bodies = recogniser.manifest.layout, recogniser.frames, recogniser.bodies
     channels = len(recogniser.manifest.stored_channels)
     clips = np.empty((len(paths), channels, frames, len(layout), bodies), np.float32)
-    reader = RecordingReader(recogniser.manifest, bodies)
     for path, clip in zip(paths, clips, strict=True):
-        recording = reader.read(RawFile(Path(path).name, path, 0))
+        recording = joined(pieces(path))
         if not recording.bodies:
-            raise RawError(f"{path}: no body in any of its {recording.frames} frames")
+            raise RawError(f"{pieces.place(path)}: no body in any of its {recording.frames} frames")
         try:
             recogniser.write(recording, layout, frames, bodies, clip)
         except RawError as error:
-            raise RawError(f"{path}: {error}") from None
+            raise RawError(f"{pieces.place(path)}: {error}") from None
     return clips.astype(recogniser.dtype).astype(np.float32)
 
 
@@ -114,13 +154,35 @@ def predict(
                     f"{path}: the scores are not finite: a coordinate is too large, or {recogniser.path} is "
                     "damaged"
                 )
-            top = row.topk(min(TOP, len(row)))
-            actions = [
-                {"action": label + 1, "name": recogniser.classes[label], "probability": probability}
-                for label, probability in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-            ]
-            entries.append({"id": path, "top": actions})
+            entries.append({"id": path, "top": likeliest(row, recogniser.classes)})
     return entries
+
+
+def windows(live: LiveRecogniser, paths: Sequence[str], pieces: Pieces) -> Iterator[tuple[str, Prediction]]:
+    """Yield path and prediction of each window of some recordings, as soon as its last frame is read."""
+    for path in paths:
+        try:
+            for piece in pieces(path):
+                for found in live.push_recording(piece):
+                    yield path, found
+            if (found_last := live.finish()) is not None:
+                yield path, found_last
+        except RawError as error:
+            place = pieces.place(path)
+            raise RawError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
+
+
+def span(path: str, found: Prediction, *, as_json: bool) -> str:
+    """Return a window as a line: of JSON, or for people."""
+    if as_json:
+        seconds = {} if found.seconds is None else {"begin": found.seconds[0], "end": found.seconds[1]}
+        frames = {"first": found.first, "last": found.last, **seconds}
+        more = ({"short": True} if found.short else {}) | ({"why": found.why} if found.why else {})
+        return json.dumps({"id": path, **frames, **more, "top": found.top})
+    seconds_too = "" if found.seconds is None else f"  {found.seconds[0]:7.2f}-{found.seconds[1]:7.2f} s"
+    actions = [f"{each['action']} {each['name']} {100 * each['probability']:.1f} %" for each in found.top[:SHOWN]]
+    short = "  (fewer frames than a window)" if found.short else ""
+    return f"{path}  {found.first:>6}-{found.last:>6}{seconds_too}  {', '.join(actions) or found.why}{short}"
 
 
 def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
@@ -167,9 +229,27 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
     metavar="URL",
     help="Dataset whose clips are named instead of raw files; RAW... are then ids of clips [default: all clips].",
 )
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    help="Predict every window of so many frames, each as soon as it is read [default: the whole recording].",
+)
+@click.option(
+    "--stride", type=click.IntRange(min=1), help="Frames from one window to the next [default: a quarter of one]."
+)
+@click.option(
+    "--fps", type=click.FloatRange(min=0, min_open=True), help="Frames per second, to give windows in seconds too."
+)
+@click.option("--name", metavar="NAME", help="File name that stands for the pipe.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(list(PIPE_FORMATS)),
+    help="Format of the pipe [default: found by its content].",
+)
 @device_option
 @json_option
-@click.argument("recordings", nargs=-1, metavar="RAW...")
+@click.argument("recordings", nargs=-1, metavar="RAW...|-")
 @errors_as_messages
 def main(
     checkpoint: str,
@@ -177,28 +257,59 @@ def main(
     view: str | None,
     frames: int | None,
     shards: str | None,
+    window: int | None,
+    stride: int | None,
+    fps: float | None,
+    name: str | None,
+    format_: str | None,
     device: str,
     as_json: bool,
     recordings: tuple[str, ...],
 ) -> None:
-    """Print the five likeliest actions of each raw recording. File names may be any."""
+    """Print the five likeliest actions of each raw recording. File names may be any; `-` is a pipe.
+
+    With --window each window is a line: its frames, counted from 1, and its likeliest actions.
+    """
+    _check(shards, window, stride, fps, name, format_, recordings)
     recogniser = open_recogniser(checkpoint, dataset, view, frames, Console().say)
+    pieces = Pieces(recogniser, name or "", format_ or "")
+    if window is not None:
+        live = LiveRecogniser(recogniser, window, stride, fps=fps, device=resolve_device(device))
+        for path, found in windows(live, recordings, pieces):
+            click.echo(span(pieces.identity(path), found, as_json=as_json))
+        return
     if shards is not None:
         stored = StoredClips(shards, recogniser)
         entries = predict(recogniser, recordings or stored.ids, stored, resolve_device(device))
-    elif recordings:
+    else:
         entries = predict(
-            recogniser, recordings, lambda paths: clips_of(paths, recogniser), resolve_device(device)
+            recogniser, recordings, lambda paths: clips_of(paths, recogniser, pieces), resolve_device(device)
         )
         for entry in entries:
-            name = Path(entry["id"])
-            identity = recogniser.manifest.identity(str(name))
-            if identity is not None and recogniser.manifest.fields(identity) is None:
-                identity = name.name[: len(identity)]  # no recording's name: as it is written
-            entry["id"] = identity or name.stem
-    else:
-        raise UsageError("name the raw files, or a dataset with --shards")
+            entry["id"] = pieces.identity(entry["id"])
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
+
+
+def _check(
+    shards: str | None,
+    window: int | None,
+    stride: int | None,
+    fps: float | None,
+    name: str | None,
+    format_: str | None,
+    recordings: tuple[str, ...],
+) -> None:
+    """Raise UsageError for options that contradict each other."""
+    if shards is None and not recordings:
+        raise UsageError("name the raw files, or a dataset with --shards; - is a pipe")
+    if shards is not None and (window is not None or PIPE in recordings):
+        raise UsageError("--shards names whole clips: it takes neither --window nor a pipe")
+    if recordings.count(PIPE) > 1:
+        raise UsageError("there is one pipe: name - once")
+    if PIPE not in recordings and (name or format_):
+        raise UsageError("--name and --format are about the pipe: name it with -")
+    if window is None and (stride is not None or fps is not None):
+        raise UsageError("--stride and --fps are about windows: pass --window")
 
 
 if __name__ == "__main__":

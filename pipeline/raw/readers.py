@@ -9,12 +9,14 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.raw.collections.formats import IMPORT_FORMATS
 from skelpipe.raw.form import Form
+from skelpipe.raw.frame_lines import read_frame_line
+from skelpipe.raw.gzipped import gunzip
 from skelpipe.raw.msr import read_msr
 from skelpipe.raw.npy import read_npy
 from skelpipe.raw.ntu import read_skeleton
 from skelpipe.raw.nw_ucla import read_nw_ucla
 from skelpipe.raw.pku import read_pku
-from skelpipe.raw.poses.formats import POSE_FORMATS, PoseFormat
+from skelpipe.raw.poses.formats import POSE_FORMATS, PoseFormat, reads_frame_files
 from skelpipe.raw.poses.people import recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
@@ -80,17 +82,43 @@ class RecordingReader:
         """Return the recording in a file, y upwards; RawError if it is damaged."""
         if self._last is None or self._last[0] != file:
             try:
-                recording = self._recording(file)
-                if self._form.missing_value is not None:
-                    _forget(recording.xyz, self._form.missing_value)
-                if self._y_down:
-                    recording.xyz[:, :, 1] *= -1
-                self._last = file, recording
+                self._last = file, self._as_declared(self._recording(file))
             except RawError as error:
                 self._last = file, error
         if isinstance(self._last[1], RawError):
             raise self._last[1]
         return self._last[1]
+
+    def parse(self, content: bytes, name: str, reader: str = "") -> Recording:
+        """Return the recording in the bytes of a file, which may be gzip, y upwards; `name` begins messages.
+
+        `reader` is the name of another format than the manifest's.
+        """
+        text = np.frombuffer(gunzip(content, name) + b"\n", np.uint8)
+        recording = READERS[reader or self._reader](text, name, self._form)
+        if not reader or reader == self._reader:
+            return self._as_declared(recording)
+        if (kind := POSE_FORMATS.get(reader)) is not None and kind.y_down:
+            recording.xyz[:, :, 1] *= -1
+        return recording
+
+    def parse_frame(self, line: bytes, name: str) -> Recording:
+        """Return the frame in a line of JSON, y upwards, as a recording of one frame.
+
+        The line is a file of the manifest's format, where each of its files is a frame, else as
+        `skelpipe.raw.frame_lines` describes; positions are declared as those of the manifest's files.
+        """
+        if reads_frame_files(self._reader):
+            return self.parse(line, name)
+        return self._as_declared(read_frame_line(line, name, self._form))
+
+    def _as_declared(self, recording: Recording) -> Recording:
+        """Forget joints that have the value of missing ones, and turn y upwards, in place."""
+        if self._form.missing_value is not None:
+            _forget(recording.xyz, self._form.missing_value)
+        if self._y_down:
+            recording.xyz[:, :, 1] *= -1
+        return recording
 
     def _recording(self, file: RawFile) -> Recording:
         if file.item is not None:
