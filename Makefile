@@ -77,6 +77,7 @@ bench: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/methods.py
 	$(BIN)/python tests/benchmarks/evaluation.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/live.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/streaming.py
 
 clean:

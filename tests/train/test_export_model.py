@@ -1,6 +1,7 @@
 """Trained networks as files of ONNX and torch.export, run by the programs of others."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,14 +11,24 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
+from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.skeleton import layout
+from skelpipe.train.evaluation.deployed_network import DeployedNetwork
+from skelpipe.train.evaluation.model_file import export_network
 from skelpipe.train.export_model import main
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.running.networks import export, find_weights, initialised, load_networks, read_provenance
 from skelpipe.train.running.provenance import ClipFacts, Provenance
 from skelpipe.train.running.run_folder import RunFolder
+
+
+class Mean(nn.Module):
+    """Clips to the mean of each channel."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips.mean(dim=(2, 3, 4))
 
 
 def call(*options: object) -> Result:
@@ -101,6 +112,29 @@ def test_torch_export_holds_the_same_facts(trained: Path, tmp_path: Path) -> Non
     weights = load_file(find_weights(str(trained)))
     stored = {name.removeprefix("module."): value for name, value in module.state_dict().items()}
     assert all(torch.equal(stored[name], value) for name, value in weights.items() if name.startswith("head."))
+
+
+def test_the_pages_example_names_actions(
+    tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example that runs an ONNX file, as docs/deployment.md has it, on a small classifier."""
+    layer = nn.Linear(3, 60)
+    network = nn.Sequential(Mean(), layer).eval()
+    facts = {"classes": list(tiny_dataset.classes)}
+    deployed = DeployedNetwork(network, ("scores",), tiny_dataset.shape, True, facts)
+    clips = torch.from_numpy(tiny_dataset.reader("test", "joint").gather(np.arange(8)))
+    monkeypatch.chdir(tmp_path)
+    export_network(deployed, "onnx", Path("model.onnx"), clips)
+    page = (Path(__file__).parents[2] / "docs/deployment.md").read_text("utf-8")
+    code = next(each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in each)
+    exec(code.replace("data/ntu60-xsub", str(tiny_dataset.path)))
+    with torch.no_grad():
+        best = network(clips).argmax(dim=1).tolist()
+    expected = [
+        f"{name} {tiny_dataset.classes[label]}"
+        for name, label in zip(tiny_dataset.ids("test"), best, strict=False)
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_what_cannot_be_exported_is_said_in_a_line(trained: Path, tmp_path: Path) -> None:
