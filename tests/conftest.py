@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ settings.load_profile("skelpipe")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+sys.path.append(str(Path(__file__).parent))  # tests import forked.py
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +62,16 @@ def shared() -> Path:
     if not (SHARED / "data" / "ntu").is_dir():
         pytest.skip(f"the real recordings are not here: {SHARED} is missing")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts scripts of `train` as processes, without the seconds of their imports: a `Starter` of forked.py."""
+    from forked import Starter
+
+    starter = Starter(tmp_path_factory.mktemp("started"))
+    yield starter
+    starter.close()
 
 
 class Recording:

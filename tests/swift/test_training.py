@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ from skelpipe.prepare.copy import copy_dataset
 from skelpipe.storage import open_filesystem
 from skelpipe.train.pretrain import main as pretrain
 
-SCRIPT = Path(__file__).parents[2] / "train" / "pretrain.py"
 SMALL = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 8}
 SETTINGS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
 SETTINGS += ["--batch-size", "4", "--knn-every", "0", "--device", "cpu"]
@@ -61,40 +57,22 @@ def test_pretraining_from_a_bucket_is_the_local_training(prepared, store, proxy,
         assert b"a%2Bsecret" not in content, file
 
 
-def two_ranks(*words: str) -> "list[subprocess.Popen[str]]":
-    """Start two ranks of the script, without a launcher: that would be a third process to import torch."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-
-
-def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(store, proxy, tmp_path) -> None:
+def test_two_ranks_share_a_cache_and_one_goes_on_after_a_kill(store, proxy, starter, tmp_path) -> None:
     """Two ranks fetch each file once, also after a kill; a single one goes on from their cache.
 
     Equality of one and two ranks, and resuming, are tested with local datasets.
     """
     far = [store.url(port=proxy.port), "--cache", str(tmp_path / "cache")]
     out = tmp_path / "far"
-    ranks = two_ranks("--shards", *far, "--out", str(out), *SETTINGS, "--save-every", "1", "--epochs", str(EPOCHS))
+    words = ["--shards", *far, "--out", str(out), *SETTINGS, "--save-every", "1", "--epochs", str(EPOCHS)]
+    ranks = starter.start("pretrain", 2, words)
     deadline = time.monotonic() + WAIT
     while not (out / "checkpoints" / "epoch-0001.pt").exists():
-        assert ranks[0].poll() is None, ranks[0].communicate()
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, ranks.text(0)
         time.sleep(0.005)
-    ranks[1].kill()
-    said = [rank.communicate(timeout=WAIT)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [1, -signal.SIGKILL]
-    assert said[0].splitlines()[-1].startswith("Error: another rank has ended")
+    os.kill(ranks.pids[1], signal.SIGKILL)
+    assert ranks.codes() == [1, -signal.SIGKILL]
+    assert ranks.text(0).splitlines()[-1].startswith("Error: another rank has ended")
     assert not (out / "encoder.safetensors").exists()
     asked = shards_asked(proxy)
     assert asked
@@ -114,21 +92,20 @@ def shards_asked(proxy: Any) -> dict[str, int]:
     return {path: paths.count(path) for path in paths if path.endswith(".tar")}
 
 
-def test_ctrl_c_ends_training_that_waits_for_a_shard(store, proxy, tmp_path) -> None:
+def test_ctrl_c_ends_training_that_waits_for_a_shard(store, proxy, starter, tmp_path) -> None:
     """At once, with one line; the thread that reads, and those that fetch, do not delay the exit."""
     proxy.add(r"GET .*/train/joint/.*\.tar", then="hang", after=20_000, times=1000)
     words = ["--shards", store.url(port=proxy.port), "--out", str(tmp_path / "run"), *SETTINGS, "--epochs", "1"]
-    with subprocess.Popen([sys.executable, str(SCRIPT), *words], stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + WAIT
-        while not shards_asked(proxy):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.5)
-        begun = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=WAIT)
+    training = starter.start("pretrain", 1, words)
+    deadline = time.monotonic() + WAIT
+    while not shards_asked(proxy):
+        assert time.monotonic() < deadline, training.text(0)
+        time.sleep(0.02)
+    time.sleep(0.5)
+    begun = time.monotonic()
+    os.kill(training.pids[0], signal.SIGINT)
+    assert training.codes() == [130]
     assert time.monotonic() - begun < 20  # the client itself would wait for half a minute
-    assert process.returncode == 130
+    said = training.text(0)
     assert said.splitlines()[-1].startswith("Interrupted: ")
     assert "Traceback" not in said

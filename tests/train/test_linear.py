@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from forked import Starter
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -321,27 +319,15 @@ def test_wrong_usage(evaluate: Callable[..., Result], options: list[str], messag
 
 
 def test_two_ranks_give_what_one_gives(
-    evaluate: Callable[..., Result], finished: Path, tiny_dataset: Dataset, tmp_path: Path, single: dict[str, str]
+    evaluate: Callable[..., Result], finished: Path, tiny_dataset: Dataset, tmp_path: Path, starter: Starter
 ) -> None:
     options = ["--checkpoint", str(finished), "--epochs", "2", "--batch-size", "9", "--lr", "0.3", "--augment"]
     alone = found(evaluate(*options, out="alone"))
     common = ["--shards", str(tiny_dataset.path), "--device", "cpu", "--out", str(tmp_path / "both"), "--json"]
-    port = str(20000 + os.getpid() % 20000)
-    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "skelpipe.train.linear", *common, *options],
-            env=single | where | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert outputs[1][0] == ""
-    together = json.loads(outputs[0][0])
+    both = starter.start("linear", 2, [*common, *options])
+    assert both.codes() == [0, 0], both.text(0) + both.text(1)
+    assert both.text(1, "out") == ""
+    together = json.loads(both.text(0, "out"))
     assert together["figures"] == alone["figures"]
     a, b = (read_scores(tmp_path / name / "scores.parquet") for name in ("alone", "both"))
     assert a.ids == b.ids

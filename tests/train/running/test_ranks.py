@@ -4,17 +4,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from forked import WAIT, Started, Starter
 from safetensors.torch import load_file
 
 from skelpipe.dataset import Dataset
@@ -24,121 +24,10 @@ from skelpipe.train.running import run as running
 from skelpipe.train.running.ranks import Ranks, ranks, together
 from skelpipe.train.running.run_log import read_log
 
-ZYGOTE = Path(__file__).with_name("zygote.py")
 SCRIPT = Path(__file__).parents[3] / "train" / "pretrain.py"
 EPOCHS, STEPS, CLIPS = 3, 3, 24
 RUN = ["--epochs", str(EPOCHS), "--save-every", "1", "--knn-every", str(EPOCHS)]
-WAIT = 300  # seconds until a test gives up; nothing here takes more than a few
 Pretrain = Callable[..., Result]
-
-
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
-class Started:
-    """Ranks that run, or have run: exit codes, output, the rows each got."""
-
-    def __init__(self, starter: "Starter", pids: list[int], prefixes: list[Path]) -> None:
-        self.pids, self.prefixes = pids, prefixes
-        self._starter = starter
-
-    def codes(self) -> list[int]:
-        return [self._starter.order(pid) for pid in self.pids]
-
-    def wait_until_held(self, rank: int) -> None:
-        deadline = time.monotonic() + WAIT
-        while not self.prefixes[rank].with_suffix(".held").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def text(self, rank: int, end: str = "err") -> str:
-        return self.prefixes[rank].with_suffix(f".{end}").read_text()
-
-    def errors(self) -> list[str]:
-        lines = [line for r in range(len(self.pids)) for line in self.text(r).splitlines()]
-        return [line for line in lines if line.startswith("Error:") or "Traceback" in line]
-
-    def rows(self, rank: int) -> list[list[int]]:
-        """Return the rows of each batch that a rank got."""
-        return [json.loads(line)[2] for line in self.prefixes[rank].with_suffix(".index").read_text().splitlines()]
-
-    def batches(self) -> dict[tuple[int, int], list[int]]:
-        """Return the rows of each (epoch, step), the ranks' shares one after another."""
-        found: dict[tuple[int, int], list[int]] = {}
-        for prefix in self.prefixes:
-            for line in prefix.with_suffix(".index").read_text().splitlines():
-                epoch, step, rows = json.loads(line)
-                found.setdefault((epoch, step), []).extend(rows)
-        return found
-
-
-class Starter:
-    """Starts ranks by forks of one process that has imported everything."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder, self._count = folder, 0
-        self._process = subprocess.Popen(
-            [sys.executable, str(ZYGOTE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def order(self, order: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def start(
-        self,
-        task: str,
-        world: int,
-        arguments: list[str],
-        *,
-        hold: dict[int, str] | None = None,
-        signalled: dict[int, str] | None = None,
-        **other: list[str],
-    ) -> Started:
-        """Start `world` ranks; `hold` stops a rank at a batch, `signalled` sends it a signal there, `rank_1=[...]`
-        gives one more arguments."""
-        self._count += 1
-        common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-        prefixes = [self._folder / f"{self._count}-{rank}" for rank in range(world)]
-        order = [
-            {
-                "task": task,
-                "arguments": [*arguments, *other.get(f"rank_{rank}", [])],
-                "prefix": str(prefix),
-                "environment": {
-                    **(common if world > 1 else {}),
-                    "RANK": str(rank),
-                    "LOCAL_RANK": str(rank),
-                    **({"HOLD_AT": hold[rank]} if hold and rank in hold else {}),
-                    **({"SIGNALLED_AT": signalled[rank]} if signalled and rank in signalled else {}),
-                },
-            }
-            for rank, prefix in enumerate(prefixes)
-        ]
-        return Started(self, self.order(order), prefixes)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory, single: dict[str, str]) -> Iterator[Starter]:
-    starter = Starter(tmp_path_factory.mktemp("ranks"), single)
-    yield starter
-    starter.close()
 
 
 @pytest.fixture(scope="module")

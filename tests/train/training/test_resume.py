@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from forked import Starter
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.running import loop
@@ -21,7 +20,6 @@ from skelpipe.train.running.checkpoint import read_checkpoint
 from skelpipe.train.running.run_log import read_log
 from skelpipe.train.training import knn_monitor, pretraining
 
-SCRIPT = Path(__file__).parents[3] / "train" / "pretrain.py"
 Pretrain = Callable[..., Result]
 SameRun = Callable[..., None]
 
@@ -51,26 +49,23 @@ def test_killed_and_resumed_equals_uninterrupted(
     finished: Path,
     tiny_dataset: Dataset,
     tmp_path: Path,
-    single: dict[str, str],
+    starter: Starter,
     pretrain_small: Pretrain,
     same_run: SameRun,
     small_options: list[str],
 ) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, str(SCRIPT), "--shards", str(tiny_dataset.path), "--out", str(out), *small_options]
+    command = ["--shards", str(tiny_dataset.path), "--out", str(out), *small_options]
     options = ["--epochs", "6", "--save-every", "2", "--knn-every", "3"]
-    process = subprocess.Popen(
-        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=single
-    )
+    killed = starter.start("pretrain", 1, [*command, *options])
     try:
         deadline = time.monotonic() + 100
-        while len(read_log(out / "log.jsonl")) < 3 and process.poll() is None:
-            assert time.monotonic() < deadline
+        while len(read_log(out / "log.jsonl")) < 3:
+            assert time.monotonic() < deadline, killed.text(0)
             time.sleep(0.001)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+        os.kill(killed.pids[0], signal.SIGKILL)
+    assert killed.codes() == [-signal.SIGKILL]
     assert not (out / "encoder.safetensors").exists()
     assert not (out / "checkpoints" / "epoch-0006.pt").exists()
 
