@@ -120,3 +120,17 @@ def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert (alone.epoch, alone.step) == (1, 2)
     with pytest.raises(UsageError, match="/dev/shm"):
         alone.begin(0, 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_workers_can_begin_in_an_epoch_of_their_own(order: tuple[int, int]) -> None:
+    """As those that go on from a state: the iterations after it are in the next epochs."""
+    position = Position()
+    workers = [forked(position) for _ in range(2)]
+    for worker in order:
+        assert workers[worker].begin(worker, 7) == (0, 0)
+    for worker in order:
+        workers[worker].begin_in(4, worker, 8)
+    assert (position.epoch, position.step) == (5, 0)
+    for worker in order:
+        assert workers[worker].begin(worker, 9) == (5, 0)

@@ -2,7 +2,9 @@
 
 import pickle
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,3 +173,40 @@ def test_occurrences_of_a_clip_are_augmented_differently(folder: Path) -> None:
     assert int(rare.sum()) == 12
     assert len({clip.numpy().tobytes() for clip in batch.plain[rare]}) == 1
     assert len({clip.numpy().tobytes() for clip in batch.query[rare]}) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 2, 3])
+@pytest.mark.parametrize("taken", [0, 1, 3, 4])
+def test_a_stateful_dataloader_resumes_exactly(make: Callable[..., Stream], workers: int, taken: int) -> None:
+    """Its state holds that of the stream in each worker; `taken` 4 is a whole epoch."""
+    reason = "torchdata had no release since February 2025, so nothing here installs it"
+    module = pytest.importorskip("torchdata.stateful_dataloader", reason=reason)
+
+    def opened() -> Any:
+        return module.StatefulDataLoader(make(), batch_size=None, num_workers=workers)
+
+    expected = epochs(make(), 4)
+    first = opened()
+    assert [plain(batch) for batch in first] == expected[0]
+    batches = iter(first)
+    seen = [plain(batch) for batch in (batches if taken == 4 else islice(batches, taken))]
+    resumed = opened()
+    resumed.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    seen += [plain(batch) for _ in range(1 if taken == 4 else 2) for batch in resumed]
+    assert seen == [*expected[1], *expected[2]]
+
+
+def test_a_worker_goes_on_from_its_own_state(make: Callable[..., Stream], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two workers: it reads every second batch, and its state is not that of the stream."""
+    worker = SimpleNamespace(id=1, num_workers=2, seed=8)
+    stream, other = make(), make()
+    whole = epochs(make(), 2)
+    monkeypatch.setattr("skelpipe.loader.stream.get_worker_info", lambda: worker)
+    assert plain(next(iter(stream))) == whole[0][1]
+    state = stream.state_dict()
+    assert (state["epoch"], state["step"]) == (0, 3)
+    other.load_state_dict(state)
+    assert [plain(batch) for batch in other] == [whole[0][3]]
+    assert other.state_dict()["step"] == 5  # nothing is left: another worker may still have batches
+    worker.seed = 9
+    assert [plain(batch) for batch in other] == [whole[1][1], whole[1][3]]
