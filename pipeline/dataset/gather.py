@@ -1,11 +1,11 @@
 """Rows copied from many memory maps in one call without Python's global lock, so that training goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit
 from numba.typed import List
 
 __all__ = ["Pieces"]
@@ -62,11 +62,28 @@ class Pieces:
 def _listed(pieces: Sequence[np.ndarray]) -> Any:
     """Return arrays [n,D] as a numba list, whether their rows have gaps or not (an array of one row has none)."""
     aligned = all(piece.flags.aligned for piece in pieces)
-    kind = types.Array(from_dtype(pieces[0].dtype), 2, "A", readonly=True, aligned=aligned)
-    listed = List.empty_list(kind, allocated=len(pieces))
+    gaps = np.ndarray((2, 1), pieces[0].dtype, bytes(64), 0 if aligned else 1, (16, pieces[0].itemsize))
+    return _filled(_empty(gaps), pieces)
+
+
+def _filled(listed: Any, pieces: Iterable[np.ndarray]) -> Any:
     for piece in pieces:
-        listed.append(piece)
+        _append(listed, piece)
     return listed
+
+
+# The methods of numba's list are compiled anew by every process, for a second; these are compiled once.
+@njit(cache=True)
+def _empty(example: np.ndarray) -> Any:
+    listed = List()
+    listed.append(example)
+    listed.pop()
+    return listed
+
+
+@njit(cache=True)
+def _append(listed: Any, piece: np.ndarray) -> None:
+    listed.append(piece)
 
 
 def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:
@@ -79,11 +96,11 @@ def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:
     sizes = [
         max(len(piece) - 1, 0) * (piece.strides[0] // 4) + min(len(piece), 1) * piece.shape[1] for piece in pieces
     ]
-    whole = (
+    whole = [
         np.lib.stride_tricks.as_strided(piece, (size,), (4,), writeable=False)
         for piece, size in zip(pieces, sizes, strict=True)
-    )
-    return List(whole)
+    ]
+    return _filled(_empty(whole[0]), whole)
 
 
 @njit(cache=True, nogil=True)
