@@ -43,6 +43,7 @@ class BIGRU(nn.Module):
 
     Settings: ClassVar[type] = BIGRUSettings
     joint_map: ClassVar[bool] = False
+    free_frames: ClassVar[bool] = False  # a traced graph is unrolled over its frames
 
     def __init__(
         self,

@@ -56,13 +56,13 @@ def drawn_clips(network: DeployedNetwork) -> Tensor:
     return 0.3 * steps[:, :, :1] + 0.02 * steps.cumsum(dim=2)
 
 
-def summary(path: Path, to: str, network: DeployedNetwork, check: Check, clips: str) -> dict[str, Any]:
+def summary(path: Path, to: str, check: Check, clips: str) -> dict[str, Any]:
     """Return what --json prints."""
     checked = None
     if check.by:
         of = {"clips": f"{check.clips} {clips}", "difference": check.difference, "largest": check.largest}
         checked = {"by": check.by, **of}
-    return {"file": str(path), "format": to, "bytes": path.stat().st_size, **network.facts, "checked": checked}
+    return {"file": str(path), "format": to, "bytes": path.stat().st_size, **check.about, "checked": checked}
 
 
 def lines(result: dict[str, Any]) -> list[str]:
@@ -123,7 +123,7 @@ def main(
     network = open_network(checkpoint, dataset, view, frames, Console().say)
     clips = drawn_clips(network) if shards is None else stored_clips(shards, network)
     check = export_network(network, to, path, clips)
-    result = summary(path, to, network, check, "drawn clips" if shards is None else f"clips of {shards}")
+    result = summary(path, to, check, "drawn clips" if shards is None else f"clips of {shards}")
     click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
 
 

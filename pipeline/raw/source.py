@@ -1,5 +1,6 @@
 """Find and read raw files, in folders at any depth and in .zip and .tar archives without unpacking them."""
 
+import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.archive import Member, inside, list_members, read_member
-from skelpipe.raw.gzipped import GZIP, gunzip
+from skelpipe.raw.gzipped import GZIP, MOST_BYTES, gunzip
 from skelpipe.raw.tar_archive import TAR_SUFFIXES, TarMember, list_tar, read_tar_member
 
 __all__ = ["ARCHIVES", "RawFile", "RawFiles", "TextBuffer", "find_raw_files"]
@@ -162,10 +163,7 @@ class TextBuffer:
             content = read_member(file.archive, file.member, file.path)
         if packed:
             content = gunzip(content, file.path)
-        text = self._aligned(len(content) + 1)
-        text[:-1] = np.frombuffer(content, np.uint8)
-        text[-1] = NEWLINE
-        return text
+        return self._filled(content)
 
     def read(self, path: str) -> np.ndarray:
         """Return the bytes of a file followed by one newline, uint8 [size+1].
@@ -174,7 +172,13 @@ class TextBuffer:
         """
         try:
             with open(path, "rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):  # a pipe does not tell its size
+                    content = io.BufferedReader(file).read(MOST_BYTES + 1)
+                    if len(content) > MOST_BYTES:
+                        raise RawError(f"{path}: is longer than {MOST_BYTES} bytes: no recording is")
+                    return self._filled(content)
+                size = status.st_size
                 text = self._aligned(size + 1)
                 got = 0
                 while got < size:
@@ -185,6 +189,12 @@ class TextBuffer:
         except OSError as error:
             raise RawError(f"{path}: cannot be read: {error.strerror}") from None
         text[size] = NEWLINE
+        return text
+
+    def _filled(self, content: bytes) -> np.ndarray:
+        text = self._aligned(len(content) + 1)
+        text[:-1] = np.frombuffer(content, np.uint8)
+        text[-1] = NEWLINE
         return text
 
     def _aligned(self, size: int) -> np.ndarray:

@@ -103,6 +103,16 @@ def test_a_file_and_its_frames_from_a_pipe_have_the_same_windows(call: Callable[
     assert of_file[-1]["last"] == len(frames_of(raw))
 
 
+def test_a_named_pipe_is_read_as_a_file(call: Callable[..., Result], raw: Path, tmp_path: Path) -> None:
+    """As a shell's `<(program)` is: its size is not known before its end."""
+    pipe = tmp_path / raw.name
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(raw.read_bytes()), daemon=True)
+    writer.start()
+    assert lines(call("--json", pipe)) == lines(call("--json", raw))
+    writer.join(60)
+
+
 def test_predictions_come_while_the_pipe_stays_open(
     call: Callable[..., Result], raw: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

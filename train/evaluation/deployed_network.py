@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from skelpipe import __version__
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
-from skelpipe.models.bigru import BIGRU
 from skelpipe.skeleton import Layout, layout
 from skelpipe.train.evaluation.classifier_file import read_origin
 from skelpipe.train.evaluation.recogniser import open_recogniser
@@ -21,7 +20,7 @@ from skelpipe.train.running.provenance import ClipFacts
 from skelpipe.train.running.released_networks import default_view, read_released, released_provenance
 from skelpipe.views import derive
 
-__all__ = ["DeployedNetwork", "open_network"]
+__all__ = ["FEWEST", "DeployedNetwork", "open_network"]
 
 FEWEST = 8  # frames, where their number is free: two strides of 2 and a kernel must fit
 
@@ -69,9 +68,15 @@ class DeployedNetwork:
     free_frames: bool
     facts: Mapping[str, Any]
 
+    def about(self) -> dict[str, Any]:
+        """Return the facts, and how many frames a clip may have."""
+        return {**self.facts, "frames_allowed": f"{FEWEST} or more" if self.free_frames else str(self.shape[1])}
+
     def metadata(self) -> dict[str, str]:
-        """Return the facts as texts, those that are no text as JSON."""
-        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.facts.items()}
+        """Return what `about` says as texts, what is no text as JSON."""
+        return {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in self.about().items()
+        }
 
 
 def open_network(
@@ -166,7 +171,7 @@ def _deployed(
 ) -> DeployedNetwork:
     module = module.float().cpu().eval().requires_grad_(False)
     # A recurrent network is unrolled, or read from its first to its last frame: the number is part of the graph.
-    free = shape[1] >= FEWEST and not any(isinstance(encoder, BIGRU) for encoder in encoders)
+    free = shape[1] >= FEWEST and all(getattr(encoder, "free_frames", True) for encoder in encoders)
     about = {
         "skelpipe": __version__,
         "kind": kind,
@@ -175,7 +180,6 @@ def _deployed(
         "layout": skeleton.name,
         "joints": list(skeleton.joints),
         "frames": shape[1],
-        "frames_allowed": f"{FEWEST} or more" if free else str(shape[1]),
         "bodies": shape[3],
         **facts,
         "weights_sha256": WeightsHash.of(module).digest,

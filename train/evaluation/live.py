@@ -135,21 +135,25 @@ class LiveRecogniser:
         """Add a frame; return the prediction of the window that it completes, if it completes one.
 
         `bodies` is [M,V,3]: positions in metres, x to the right, y up, z away from the camera, NaN for a joint
-        that was not found; [M,V,4] with scores, where the classifier was trained on scores; None: nobody is seen.
+        that was not found; [M,V,2] without depth; one number more, the score of each joint, where the classifier
+        was trained on scores; None: nobody is seen.
         `ids` int64 [M] tell the bodies apart; without them a body is followed by its place in the frame. Raises
         UsageError for another shape.
         """
-        given = self._empty() if bodies is None else np.asarray(bodies, np.float64)
-        channels = 4 if self._scored else 3
-        if given.ndim != 3 or given.shape[1:] != (len(self._layout), channels):
+        joints, scored = len(self._layout), int(self._scored)
+        given = np.zeros((0, joints, 3 + scored)) if bodies is None else np.asarray(bodies, np.float64)
+        if given.ndim != 3 or given.shape[1] != joints or given.shape[2] - scored not in (2, 3):
             raise UsageError(
-                f"a frame has shape {list(given.shape)}; expected [M,{len(self._layout)},{channels}] of "
-                f"{self._layout.name}"
+                f"a frame has shape {list(given.shape)}; expected [M,{joints},{3 + scored}] of {self._layout.name}"
+                f", or [M,{joints},{2 + scored}] without depth"
             )
         own = np.arange(len(given)) if ids is None else np.asarray(ids, np.int64)
         if own.shape != given.shape[:1]:
             raise UsageError(f"{len(given)} bodies have ids of shape {list(own.shape)}")
-        return self._push(given[..., :3], own, given[..., 3] if self._scored else None)
+        xyz = given[..., : given.shape[2] - scored]
+        if xyz.shape[2] == 2:
+            xyz = np.pad(xyz, ((0, 0), (0, 0), (0, 1)))
+        return self._push(xyz, own, given[..., -1] if scored else None)
 
     def push_recording(self, recording: Recording) -> Iterator[Prediction]:
         """Add the frames of a recording, or of a piece of one; yield the prediction of each whole window."""
@@ -183,9 +187,6 @@ class LiveRecogniser:
         self._buffer.clear()
         self._due, self._covered = self.window, 0
         return found
-
-    def _empty(self) -> np.ndarray:
-        return np.zeros((0, len(self._layout), 4 if self._scored else 3))
 
     def _push(self, xyz: np.ndarray, ids: np.ndarray, scores: np.ndarray | None) -> Prediction | None:
         self._buffer.push(xyz, ids, scores)

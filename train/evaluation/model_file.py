@@ -5,9 +5,9 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ Runs = Callable[[np.ndarray], Sequence[np.ndarray]]
 class Check:
     """How the file's results compare with the network's: `difference` is the largest, of numbers up to `largest`.
 
-    `by` is the program that ran the file, empty where it is not installed: nothing was checked then.
+    `about` is what the file says of itself. `by` is the program that ran the file, empty where it is not
+    installed: nothing was checked then.
     """
 
+    about: Mapping[str, Any]
     by: str
     clips: int
     difference: float = 0.0
@@ -55,10 +57,10 @@ def export_network(network: DeployedNetwork, to: str, path: Path, clips: Tensor)
     if to == "onnx":
         _require_onnx()
     with _quietly():
-        program = _graph(network)
+        program, network = _graph(network)
         content = _onnx(program, network) if to == "onnx" else _torch_export(program, network)
         by, runs = _onnx_runner(content, network) if to == "onnx" else _torch_runner(content)
-        check = Check("", 0) if runs is None else _compared(network, by, runs, clips)
+        check = Check(network.about(), "", 0) if runs is None else _compared(network, by, runs, clips)
     if not check.difference <= TOLERANCE * max(1.0, check.largest):
         raise SkelpipeError(
             f"{path}: not written: run by {check.by}, the graph differs from the network by {check.difference:.3g}"
@@ -69,22 +71,30 @@ def export_network(network: DeployedNetwork, to: str, path: Path, clips: Tensor)
     return check
 
 
-def _graph(network: DeployedNetwork) -> torch.export.ExportedProgram:
-    """Trace the network; the numbers of clips and, where they are free, of frames stay symbols."""
-    sizes: dict[int, Any] = {0: torch.export.Dim("clips", min=1)}
-    more: dict[str, Any] = {}
+def _graph(network: DeployedNetwork) -> tuple[torch.export.ExportedProgram, DeployedNetwork]:
+    """Trace the network; the numbers of clips and, where that is possible, of frames stay symbols.
+
+    The network is returned as the graph is: with a fixed number of frames if its code fixes it.
+    """
+    example = (torch.zeros(2, *network.shape),)
+    clips = torch.export.Dim("clips", min=1)
     deferred = "prefer_deferred_runtime_asserts_over_guards"
     # Before torch 2.7 a number of frames that strides divide could not be left open.
     if network.free_frames and deferred in inspect.signature(torch.export.export).parameters:
-        sizes[2] = torch.export.Dim("frames", min=FEWEST)
-        more[deferred] = True
-    example = (torch.zeros(2, *network.shape),)
-    return torch.export.export(network.module, example, dynamic_shapes=(sizes,), strict=False, **more)
+        sizes = {0: clips, 2: torch.export.Dim("frames", min=FEWEST)}
+        more: dict[str, Any] = {deferred: True}
+        try:
+            program = torch.export.export(network.module, example, dynamic_shapes=(sizes,), strict=False, **more)
+            return program, network
+        except torch._dynamo.exc.UserError:  # a backbone of a plug-in that computes with the number of frames
+            pass
+    fixed = torch.export.export(network.module, example, dynamic_shapes=({0: clips},), strict=False)
+    return fixed, replace(network, free_frames=False)
 
 
 def _torch_export(program: torch.export.ExportedProgram, network: DeployedNetwork) -> bytes:
     content = io.BytesIO()
-    torch.export.save(program, content, extra_files={METADATA: json.dumps(dict(network.facts))})
+    torch.export.save(program, content, extra_files={METADATA: json.dumps(network.about())})
     return content.getvalue()
 
 
@@ -146,7 +156,7 @@ def _compared(network: DeployedNetwork, by: str, runs: Runs, clips: Tensor) -> C
         ):
             difference = max(difference, float(np.abs(want.numpy() - got).max()))
             largest = max(largest, float(want.abs().max()))
-    return Check(by, len(clips), difference, largest)
+    return Check(network.about(), by, len(clips), difference, largest)
 
 
 @contextmanager

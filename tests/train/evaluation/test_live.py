@@ -144,9 +144,15 @@ def test_the_buffer_holds_the_last_frames_only() -> None:
     assert buffer._xyz.shape[0] == reserved
 
 
+def test_flat_frames_have_no_depth(recogniser: Callable[[str], Recogniser]) -> None:
+    live = LiveRecogniser(recogniser("crosclr"), 4, 4)
+    solid = np.random.default_rng(8).normal(size=(4, 2, V, 3)) * [1, 1, 0]
+    assert [*live.over(solid)] == [*live.over(solid[..., :2])] != []
+
+
 def test_what_is_no_frame_is_refused(recogniser: Callable[[str], Recogniser]) -> None:
     live = LiveRecogniser(recogniser("crosclr"), 2, 1)
-    with pytest.raises(UsageError, match=r"shape \[25, 3\]; expected \[M,25,3\] of kinect-v2-25"):
+    with pytest.raises(UsageError, match=r"shape \[25, 3\]; expected \[M,25,3\] of kinect-v2-25, or \[M,25,2\]"):
         live.push(np.zeros((V, 3)))
     with pytest.raises(UsageError, match="1 bodies have ids of shape"):
         live.push(np.zeros((1, V, 3)), np.zeros(2, np.int64))

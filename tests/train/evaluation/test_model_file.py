@@ -37,7 +37,7 @@ def deployed(module: nn.Module, joints: int = 17) -> DeployedNetwork:
 def test_onnx_takes_any_number_of_clips_and_frames_of_bones(tmp_path: Path) -> None:
     skeleton = layout("coco-17")
     encoder = build_encoder({"name": "stgcn", "width": 2, "out_channels": 4}, skeleton)
-    encoder.blocks = nn.ModuleList(encoder.blocks[n] for n in (0, 1, 4, 7, 9))  # one of each kind
+    encoder.blocks = nn.ModuleList(encoder.blocks[n] for n in (0, 4))  # the second halves the frames
     network = nn.Sequential(encoder, nn.Linear(4, 5)).eval()
     path = tmp_path / "model.onnx"
     with torch.no_grad():
@@ -85,3 +85,24 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export_network(deployed(Pooled()), "onnx", tmp_path / "other.onnx", clips)
     with pytest.raises(UsageError, match="--to tflite: known: onnx, torch-export"):
         export_network(deployed(Pooled()), "tflite", tmp_path / "other", clips)
+
+
+class Unrolled(nn.Module):
+    """A backbone that takes as many steps as there are frames when it is traced."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        h = clips[:, :, 0].mean(dim=(2, 3))
+        for frame in range(1, clips.shape[2]):
+            h = torch.tanh(h + clips[:, :, frame].mean(dim=(2, 3)))
+        return h
+
+
+def test_a_network_that_fixes_its_frames_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    network = deployed(Unrolled())
+    check = export_network(network, "torch-export", path, torch.randn(4, 3, 12, 17, 1))
+    assert check.about["frames_allowed"] == "12"
+    module = torch.export.load(path).module()
+    assert module(torch.zeros(7, 3, 12, 17, 1)).shape == (7, 3)
+    with pytest.raises((AssertionError, RuntimeError)):
+        module(torch.zeros(7, 3, 13, 17, 1))
