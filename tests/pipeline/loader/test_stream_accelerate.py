@@ -1,13 +1,15 @@
 """Streams, loaders and samples under accelerate on two processes: no clip twice, and none left out."""
 
+import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator, debug_launcher
+from accelerate.state import AcceleratorState, GradientState
 from torch.utils.data import DataLoader
 
 from skelpipe.augment.chain import chain
@@ -22,6 +24,7 @@ Seen = list[list[list[int]]]  # rows of each batch of each epoch
 @pytest.fixture(scope="module")
 def seen(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
     """What each of two processes sees in two epochs, by the way in which they share the clips."""
+    importlib.import_module("datasets")  # accelerate would import it in both processes
     out = tmp_path_factory.mktemp("accelerate")
     debug_launcher(_read, (folder, out), num_processes=2)
     ranks = [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
@@ -96,6 +99,15 @@ def test_clips_are_divided(seen: dict[str, list[Seen]]) -> None:
         assert [len(rank) for rank in epoch] == [STEPS, STEPS]
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """What accelerate keeps of this process is forgotten again: processes forked later are others."""
+    yield
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_batch_tells_where_to_go_on_though_accelerate_reads_ahead(folder: Path) -> None:
     def made() -> tuple[Stream, Any]:
         stream = Stream(Dataset.open(folder), "train", ["joint"], BATCH, seed=3)
