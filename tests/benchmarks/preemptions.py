@@ -7,7 +7,8 @@ Each training is a fork of one process that has imported everything. It gets SIG
 goes on with --resume, is preempted again, and so on until it is done; then recipe, log, weights and the last
 checkpoint are compared, bit for bit, with those of an uninterrupted training. Every second training also saves by
 the clock (--save-every) after nearly every step. With several ranks the signal goes to one of them, and each
-normalises its own share (--batch-norm rank). Printed are the moments that were hit, and what was found.
+normalises its own share (--batch-norm rank). Printed are the moments that were hit,
+of which those outside of the training itself do not count, and what was found.
 """
 
 import json
@@ -111,9 +112,14 @@ def moment(said: str) -> str:
     """Return where a preempted training stopped, in a word."""
     if found := re.search(r"stopped after epoch \d+, step (\d+) of (\d+)", said):
         return "before a measurement or in it" if found[1] == found[2] else "within an epoch"
-    if "stopped after" in said:
-        return "between epochs or while saving"
-    return "before or after training" if ": ended; " in said else "while the interpreter started the command"
+    return "between epochs or while saving"
+
+
+def wait_for_training(said: Path) -> None:
+    """Wait until a training has said what it trains, or for five seconds."""
+    until = time.monotonic() + 5.0
+    while time.monotonic() < until and not (said.exists() and b" per epoch" in said.read_bytes()):
+        time.sleep(0.002)
 
 
 @click.command()
@@ -143,6 +149,7 @@ def main(out: Path, count: int, ranks: int, seed: int) -> None:
         raise click.ClickException((out / "said.txt").read_text("utf-8"))
     lasted, wanted = time.monotonic() - begun, content(whole)
     moments: Counter[str] = Counter()
+    others: Counter[str] = Counter()
     signals: Counter[str] = Counter()
     trainings, different, begun = 0, 0, time.monotonic()
     while sum(moments.values()) < count:
@@ -152,13 +159,16 @@ def main(out: Path, count: int, ranks: int, seed: int) -> None:
         while codes[0] == PREEMPTED:
             (out / "said.txt").unlink(missing_ok=True)
             children = train(folder, "--resume", *often)
-            time.sleep(draw.uniform(0.0, lasted if draw.random() < 0.5 else lasted / 4))
+            if draw.random() < 0.9:
+                wait_for_training(out / "said.txt")
+            time.sleep(draw.uniform(0.0, lasted))
             number = draw.choice(ENDED_BY)
             os.kill(draw.choice(children), number)  # one that has ended is waited for below, and not another's yet
             codes = ended(children)
             said = (out / "said.txt").read_text("utf-8")
             if codes[0] == PREEMPTED or codes[0] < 0:
-                moments[moment(said)] += 1
+                others["before or after training"] += "stopped after" not in said
+                moments.update([moment(said)] if "stopped after" in said else [])
                 signals[signal.Signals(number).name] += 1
                 codes = [PREEMPTED]
             elif any(codes):
@@ -172,8 +182,9 @@ def main(out: Path, count: int, ranks: int, seed: int) -> None:
         "trainings": trainings,
         "different": different,
         "moments": moments,
+        "not counted": others,
         "signals": signals,
-        "seconds_per_preemption": round(took / sum(moments.values()), 2),
+        "seconds_per_preemption": round(took / sum(signals.values()), 2),
     }
     click.echo(json.dumps(result))
     sys.exit(different > 0)
