@@ -48,7 +48,7 @@ def walk(folder: Path) -> dict[str, object]:
         run(pretrain.main, *options, "--epochs", epochs, "--knn-every", "1", "--save-every", "1", "--resume")
     said = run(knn.main, "--shards", str(dataset), "--checkpoint", str(out), "--json", "--device", "cpu")
     export(Dataset.open(dataset), "npy", folder / "exported")
-    run(main, "prepare", *common, "--out", str(dataset), "--overwrite", "--bodies", "1", "--workers", "1")
+    run(main, "prepare", *common, "--out", str(folder / "alone"), "--overwrite", "--bodies", "1", "--workers", "1")
     return {
         "digests": digests,
         "batches": len(batches),
