@@ -1,13 +1,16 @@
 """Datasets small enough to train on in seconds: clips of one action, and untrimmed videos with two actions."""
 
 import os
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from chromium import Browser
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
@@ -29,6 +32,17 @@ FRAMES = 10  # of a clip
 def single() -> dict[str, str]:
     """The environment of a process that computes as these tests do."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no browser is installed: chromium or google-chrome")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        running = Browser(program, Path(profile))
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

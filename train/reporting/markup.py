@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable
 
-__all__ = ["Markup", "el", "joined"]
+__all__ = ["Markup", "el", "joined", "printable"]
 
 VOID = frozenset({"br", "col", "hr", "img", "input", "meta"})
 
@@ -27,6 +27,13 @@ def el(tag: str, *content: str | None, **attributes: str | float | bool | None) 
 def joined(content: Iterable[str | None]) -> Markup:
     """Return texts, escaped, and markup, as it is, one after another as markup."""
     return Markup("".join(text if isinstance(text, Markup) else html.escape(text) for text in content if text))
+
+
+def printable(text: str) -> str:
+    """Replace control characters, changes of direction and bytes that are no UTF-8 by escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode-escape", "replace").decode() for c in text)
 
 
 def _attribute(name: str, value: str | float | bool | None) -> str:

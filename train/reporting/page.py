@@ -21,9 +21,15 @@ class Section:
     content: Markup
 
 
-def filled(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page as text. Its content policy allows only the script and the style of the template."""
-    style, script = _text("page.css"), _text("page.js")
+def filled(
+    title: str, subtitle: str, sections: Sequence[Section], *, style: str = "", script: str | None = None
+) -> str:
+    """Return the page as text. Its content policy allows only the script and the style of the template.
+
+    `style` is added to the style of reports; `script` takes the place of their script.
+    """
+    style = _text("page.css") + style
+    script = _text("page.js") if script is None else script
     body = [
         el("section", el("h2", each.title, id=f"{each.name}-title"), each.content, id=each.name,
            aria_labelledby=f"{each.name}-title")

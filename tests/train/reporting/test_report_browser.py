@@ -1,19 +1,11 @@
 """Reports in a headless browser: nothing is fetched or refused, and the page fits narrow and wide windows."""
 
-import base64
-import io
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from chromium import Browser, complaints
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.outcome import Scores, write_outcome
@@ -22,108 +14,6 @@ from skelpipe.train.reporting.report import write_report
 
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 WIDTHS = (360, 768, 1440)
-# Becomes the browser, which reads from descriptor 3 and answers on 4; both are copied out of the way first.
-CONNECTED = """
-import os, sys
-pipes = [os.dup(os.dup(int(number))) for number in sys.argv[1:3]]
-for wanted, held in zip((3, 4), pipes):
-    os.dup2(held, wanted)
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
-
-
-class Browser:
-    """A headless Chromium, controlled by the DevTools protocol through pipes."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        to_child, self._write = os.pipe()
-        self._read, from_child = os.pipe()
-
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
-        command = [program, *options, f"--user-data-dir={profile}", "about:blank"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", CONNECTED, str(to_child), str(from_child), *command],
-            pass_fds=(to_child, from_child),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_child)
-        os.close(from_child)
-        self._buffer = b""
-        self._number = 0
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session: str | None = None
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log", "Audits"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer to a command; events that arrive before it are kept."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if getattr(self, "_session", None):
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return dict(answer["result"])
-            self.events.append(answer)
-
-    def open(self, page: Path, width: int, *, dark: bool = False, still: bool = False) -> None:
-        """Show a page in a window of that width and wait until it has loaded."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        features = [
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
-            {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
-        ]
-        self.call("Emulation.setEmulatedMedia", features=features)
-        self.events.clear()
-        self.call("Page.navigate", url=page.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
-
-    def value(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def picture(self) -> np.ndarray:
-        """Return the whole page as pixels [H,W,3]."""
-        from PIL import Image
-
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
-            return np.asarray(image.convert("RGB")).astype(int)
-
-    def close(self) -> None:
-        os.close(self._write)
-        self._process.kill()
-        self._process.wait()
-        os.close(self._read)
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._buffer:
-            part = os.read(self._read, 1 << 20)
-            assert part, "the browser has gone"
-            self._buffer += part
-        line, self._buffer = self._buffer.split(b"\0", 1)
-        return dict(json.loads(line))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no browser is installed: chromium or google-chrome")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        running = Browser(program, Path(profile))
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +31,6 @@ def page(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     scored = Scores(tiny_dataset.ids("test"), labels, scores, about)
     write_outcome(folder, scored, result, log=log, settings=settings)
     return write_report(folder, tiny_dataset)
-
-
-def complaints(browser: Browser) -> list[dict[str, Any]]:
-    """The browser's complaints: content that was refused or failed, errors of scripts, broken rules."""
-    wrong = ("Runtime.exceptionThrown", "Log.entryAdded", "Audits.issueAdded")
-    return [event for event in browser.events if event.get("method") in wrong]
 
 
 def test_nothing_is_fetched_refused_or_broken(browser: Browser, page: Path) -> None:
