@@ -22,6 +22,7 @@ OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no mod
     "pipeline/augment/test_recorded.py",  # all augmentations against clips of the authors' code
     "pipeline/augment/test_commute.py",  # every augmentation against deriving a view
     "pipeline/cli/test_cli.py",  # all commands of the package
+    "pipeline/test_front_door.py",  # the names of the package itself
     "pipeline/dataset/test_remote_faults.py",  # a remote dataset, from storage to batches
     "pipeline/dataset/test_remote_processes.py",
     "pipeline/dataset/test_remote_replaced.py",

@@ -88,7 +88,7 @@ def lines(results: list[dict[str, Any]]) -> list[str]:
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/cost.py --recipe msmclr",
+    epilog="Example: skelpipe cost --recipe msmclr",
 )
 @click.option(
     "--recipe",

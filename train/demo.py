@@ -93,7 +93,7 @@ def empty_folder(out: Path) -> None:
 
 @click.command(
     cls=Command,
-    epilog="Example: python train/demo.py --out demo",
+    epilog="Example: skelpipe demo --out demo",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")

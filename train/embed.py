@@ -277,7 +277,7 @@ def _parse_streams(
     return tuple((view, run) for view, _, run in pairs)
 
 
-@dataset_script("python train/embed.py --shards data/ntu60-xsub --baseline random --classes 5")
+@dataset_script("skelpipe embed --shards data/ntu60-xsub --baseline random --classes 5")
 @network_options(earlier_names=True)
 @click.option(
     "--subset",

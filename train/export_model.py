@@ -88,7 +88,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/export_model.py runs/linear-ntu60-xsub-joint-aimclr --to onnx",
+    epilog="Example: skelpipe export-model runs/linear-ntu60-xsub-joint-aimclr --to onnx",
 )
 @click.argument("checkpoint", metavar="RUN|FILE")
 @click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="Format of the file.")

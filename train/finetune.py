@@ -233,7 +233,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-@dataset_script("python train/finetune.py --shards data/ntu60-xsub --recipe supervised")
+@dataset_script("skelpipe finetune --shards data/ntu60-xsub --recipe supervised")
 @start_option
 @click.option(
     "--recipe",

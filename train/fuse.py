@@ -213,7 +213,7 @@ def default_folder(result: Mapping[str, Any], method: str | None) -> Path:
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/fuse.py runs/joint runs/motion --weights joint=0.6,motion=0.4",
+    epilog="Example: skelpipe fuse runs/joint runs/motion --weights joint=0.6,motion=0.4",
 )
 @click.argument("sources", nargs=-1, required=True, metavar="RUN|SCORES...")
 @click.option(

@@ -154,7 +154,7 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return tuple(dict.fromkeys(ks))
 
 
-@dataset_script("python train/knn.py --shards data/ntu60-xsub --baseline random")
+@dataset_script("skelpipe knn --shards data/ntu60-xsub --baseline random")
 @network_options(earlier_names=True)
 @features_option(None)
 @region_option

@@ -217,7 +217,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-@dataset_script("python train/linear.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint")
+@dataset_script("skelpipe linear --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint")
 @network_options(earlier_names=False)
 @click.option(
     "--recipe",

@@ -200,7 +200,7 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr a.skeleton",
+    epilog="Example: skelpipe predict --checkpoint runs/linear-ntu60-xsub-joint-aimclr a.skeleton",
 )
 @click.option(
     "--checkpoint",

@@ -175,7 +175,7 @@ def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     return recipe
 
 
-@dataset_script("python train/pretrain.py --shards data/ntu120-xset", several=True)
+@dataset_script("skelpipe pretrain --shards data/ntu120-xset", several=True)
 @click.option(
     "--weight",
     type=float,

@@ -25,7 +25,7 @@ __all__ = ["main"]
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/report.py runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
+    epilog="Example: skelpipe report runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--shards", metavar="URL", help="The run's dataset, for drawings of clips [default: no drawings].")

@@ -142,7 +142,7 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run",
+    epilog="Example: skelpipe reproduce --paper aimclr --table linear --shards-root data --dry-run",
 )
 @click.option(
     "--paper", "name", metavar="NAME|FILE", required=True, help=f"{', '.join(builtin_papers())}, or a YAML file."

@@ -167,7 +167,7 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
         raise click.BadParameter("expected epochs, such as --milestones 30,50") from None
 
 
-@dataset_script("python train/segment.py --shards data/pkummd2-xview --baseline random --stride 8")
+@dataset_script("skelpipe segment --shards data/pkummd2-xview --baseline random --stride 8")
 @network_options(earlier_names=True)
 @click.option("--finetune", is_flag=True, help="Train the encoder too, in training mode.")
 @click.option(

@@ -1,27 +1,74 @@
-"""The `skelpipe` command. Commands import heavy packages only when they run, so that help answers at once."""
+"""The `skelpipe` command. A command is imported when it runs, and what is heavy after that: help answers at once.
+
+The training commands are the scripts of `skelpipe.train`, found by name: this room knows nothing else of them.
+"""
 
 import click
 
 from skelpipe import __version__
-from skelpipe.cli.bench import bench
-from skelpipe.cli.copy import copy
-from skelpipe.cli.export import export
-from skelpipe.cli.import_ import import_
-from skelpipe.cli.info import info
-from skelpipe.cli.prepare import prepare
-from skelpipe.cli.show import show
-from skelpipe.cli.stats import stats
-from skelpipe.cli.synth import synth
-from skelpipe.cli.verify import verify
+from skelpipe.cli.lazy_group import LazyCommand, LazyGroup
 
-__all__ = ["main"]
+__all__ = ["DATA", "main"]
+
+DATA, TRAINING, OTHER = "Datasets", "Training and evaluation", "Beside them"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _data(short_help: str, module: str, attribute: str = "") -> LazyCommand:
+    return LazyCommand(f"skelpipe.cli.{module}:{attribute or module}", short_help, DATA)
+
+
+def _training(short_help: str, script: str) -> LazyCommand:
+    return LazyCommand(f"skelpipe.train.{script}:main", short_help, TRAINING)
+
+
+# The texts are the first sentences of the commands' own help.
+COMMANDS = {
+    "synth": _data("Write synthetic raw recordings in a dataset's real format.", "synth"),
+    "prepare": _data("Turn raw recordings into a dataset of shards.", "prepare"),
+    "import": _data("Turn files that other programs keep skeletons in into a dataset of shards.", "import_"),
+    "stats": _data(
+        "Print clips per class and subset; with --average-motion, check and draw the mean training clip.", "stats"
+    ),
+    "verify": _data(
+        "Check every file of a dataset against its card and print its digest, to compare it with others.", "verify"
+    ),
+    "info": _data("Print the description of a dataset: source, split, shape, counts and digest.", "info"),
+    "show": _data("Draw one clip as an interactive page, or as an animated GIF.", "show"),
+    "copy": _data(
+        "Copy a dataset between folders, file://, s3:// and gs://, and check every byte against its card.", "copy"
+    ),
+    "export": _data("Write the clips of a dataset, a folder or URL, as files that other programs read.", "export"),
+    "bench": _data("Measure augmentation and reading on this machine, each against a simple reference.", "bench"),
+    "pretrain": _training("Pre-train an encoder without labels on a prepared dataset.", "pretrain"),
+    "knn": _training("Evaluate an encoder by weighted k-nearest neighbours.", "knn"),
+    "linear": _training("Evaluate an encoder by a linear classifier on its frozen features.", "linear"),
+    "finetune": _training(
+        "Train all of a network with labels: fine-tuning, semi-supervised, transfer, or from scratch.", "finetune"
+    ),
+    "segment": _training("Segment the test videos of a dataset frame by frame.", "segment"),
+    "fuse": _training("Fuse the scores that evaluations of several streams wrote.", "fuse"),
+    "embed": _training("Draw the embeddings of some classes and measure how well they cluster.", "embed"),
+    "predict": _training("Print the five likeliest actions of each raw recording.", "predict"),
+    "export-model": _training(
+        "Export the encoder or the classifier of RUN or FILE, and check the file against it.", "export_model"
+    ),
+    "report": _training("Write report.html into the folder of a run.", "report"),
+    "reproduce": _training(
+        "Run what a table of a paper needs, and print the table with the paper's and the measured figures.",
+        "reproduce",
+    ),
+    "cost": _training("Count weights and operations of pre-training by a recipe.", "cost"),
+    "demo": _training(
+        "Write synthetic recordings, prepare them, pre-train a small encoder and evaluate it.", "demo"
+    ),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="skelpipe")
 def main() -> None:
-    """Turn raw skeleton recordings into datasets that training reads at memory speed."""
-
-
-for _command in (synth, prepare, import_, stats, verify, info, show, copy, export, bench):
-    main.add_command(_command)
+    """Turn raw skeleton recordings into datasets that training reads at memory speed, and train on them."""

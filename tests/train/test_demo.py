@@ -12,7 +12,7 @@ from skelpipe.train.demo import MARK, empty_folder, main
 def test_help_has_an_example() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    assert "Example: python train/demo.py --out demo" in result.output
+    assert "Example: skelpipe demo --out demo" in result.output
 
 
 def test_only_the_folder_of_an_earlier_demo_is_emptied(tmp_path: Path) -> None:

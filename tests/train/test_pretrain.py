@@ -171,7 +171,7 @@ def test_help_as_a_module(tmp_path: Path) -> None:
     # As a script it runs in the test of torchrun.
     command = [sys.executable, "-m", "skelpipe.train.pretrain", "-h"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.rstrip().endswith("Example: python train/pretrain.py --shards data/ntu120-xset")
+    assert done.stdout.rstrip().endswith("Example: skelpipe pretrain --shards data/ntu120-xset")
     assert "--resume" in done.stdout
 
 

@@ -24,4 +24,4 @@ def test_the_command_writes_the_page_and_prints_its_path(
     failed = CliRunner().invoke(main, [str(tmp_path / "none")])
     assert failed.exit_code == 2
     assert failed.output.startswith("Error: ")
-    assert "Example: python train/report.py" in CliRunner().invoke(main, ["--help"]).output
+    assert "Example: skelpipe report" in CliRunner().invoke(main, ["--help"]).output

@@ -389,4 +389,4 @@ def test_a_command_that_prints_no_json_is_named(
 
 
 def test_help_ends_in_an_example() -> None:
-    assert "Example: python train/reproduce.py --paper aimclr" in CliRunner().invoke(main, ["--help"]).output
+    assert "Example: skelpipe reproduce --paper aimclr" in CliRunner().invoke(main, ["--help"]).output

@@ -10,24 +10,16 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.settings import nested
-from skelpipe.train.evaluation.classifier_file import load_classifier, read_origin
+from skelpipe.train.evaluation.classifier_file import read_origin
 from skelpipe.train.evaluation.embedding import frozen
 from skelpipe.train.evaluation.fusion import fused_view
 from skelpipe.train.evaluation.region import region_features
+from skelpipe.train.evaluation.trained_weights import PRETRAINED, TrainedNetwork, find_trained
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
-from skelpipe.train.running.networks import (
-    INITIALISERS,
-    Networks,
-    find_weights,
-    initialised,
-    load_networks,
-    read_provenance,
-)
-from skelpipe.train.running.provenance import Provenance
-from skelpipe.train.running.released_networks import default_view, embedder, read_released, released_provenance
+from skelpipe.train.running.networks import INITIALISERS, Networks, find_weights, initialised, read_provenance
+from skelpipe.train.running.released_networks import read_released
 from skelpipe.views import positions
 
 __all__ = ["EvaluatedNetwork", "NetworkOptions", "choose_network"]
@@ -122,27 +114,35 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
         return _random(recipe, dataset, view or "joint", features or "z", options.seed)
     if options.network is not None:
         raise UsageError("--network describes a random network; a checkpoint brings its own")
-    path = find_weights(checkpoint, view)
-    released = read_released(path)
     if baseline == "random":
-        if released is not None or read_origin(path) is not None:
+        path = find_weights(checkpoint, view)
+        if read_released(path) is not None or read_origin(path) is not None:
             raise UsageError(f"{path}: has no recipe of pre-training: pass --baseline random --network NAME alone")
-        provenance = _fitting(path, dataset, view)[0]
+        provenance, _ = read_provenance(path)
+        provenance.check(path, dataset, view or provenance.views[0])
         recipe = with_overrides(provenance.pretraining, options.network_settings, by="--network-set")
         return _random(recipe, dataset, view or provenance.views[0], features or "z", options.seed)
-    labelled = read_origin(path) is not None
-    if options.region is not None and (released is not None or labelled):
-        raise UsageError(f"{path}: --region needs a run of actclr or one of its checkpoints")
-    if features is None and (labelled or (released is not None and released.branch().head is None)):
-        say(f"{path} has no projection head: its pooled features h are evaluated")
-        features = "h"
-    features = features or "z"
-    if released is not None:
-        return _released(released, dataset, view or default_view(released, say), features)
-    if labelled:
-        return _labelled(path, dataset, view, features)
-    network = _pretrained(path, dataset, view, features)
-    return network if options.region is None else _of_region(network, path, checkpoint, dataset, options)
+    weights = find_trained(checkpoint, view, features, say)
+    if options.region is not None and weights.kind != PRETRAINED:
+        raise UsageError(f"{weights.path}: --region needs a run of actclr or one of its checkpoints")
+    weights.provenance.check(weights.path, dataset, weights.view)
+    network = _trained(weights.load(dataset.layout), dataset)
+    return network if options.region is None else _of_region(network, weights.path, checkpoint, dataset, options)
+
+
+def _trained(network: TrainedNetwork, dataset: Dataset) -> EvaluatedNetwork:
+    return EvaluatedNetwork(
+        network.embedder,
+        network.encoder,
+        _width(network.encoder, dataset),
+        network.name,
+        network.view,
+        network.features,
+        recipe=network.recipe,
+        method=network.method,
+        trained_on=network.trained_on,
+        architecture=network.architecture,
+    )
 
 
 def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, seed: int) -> EvaluatedNetwork:
@@ -156,69 +156,6 @@ def _random(recipe: PretrainRecipe, dataset: Dataset, view: str, features: str, 
         view,
         features,
         method=recipe.method,
-        architecture=nested(recipe.encoder),
-    )
-
-
-def _released(released: ReleasedCheckpoint, dataset: Dataset, view: str, features: str) -> EvaluatedNetwork:
-    released_provenance(released, view).check(released.path, dataset, view)
-    encoder = released.branch(view).encoder
-    settings = {"graph": released.graph, "width": released.width, "out_channels": encoder.feature_dim}
-    return EvaluatedNetwork(
-        embedder(released, view, features),
-        encoder,
-        _width(encoder, dataset),
-        f"{released.method} as released ({released.path.name})",
-        view,
-        features,
-        method=released.method,
-        architecture={"name": "stgcn", **settings},
-    )
-
-
-def _labelled(path: Path, dataset: Dataset, view: str | None, features: str) -> EvaluatedNetwork:
-    """Return the encoder of a classifier that was trained with labels."""
-    origin = read_origin(path)
-    assert origin is not None
-    view = view or origin.provenance.view
-    origin.provenance.check(path, dataset, view)
-    if features == "z":
-        raise UsageError(f"{path}: was trained with labels and has no projection head: pass --features h")
-    encoder = load_classifier(path, origin, dataset.layout).encoder
-    return EvaluatedNetwork(
-        encoder,
-        encoder,
-        _width(encoder, dataset),
-        origin.what,
-        view,
-        features,
-        method=origin.method or None,
-        trained_on=origin.trained_on or None,
-        architecture=origin.encoder,
-    )
-
-
-def _fitting(path: Path, dataset: Dataset, view: str | None) -> tuple[Provenance, int]:
-    """Return provenance and epochs of pre-trained weights, which must fit the dataset; see `choose_network`."""
-    provenance, epoch = read_provenance(path)
-    provenance.check(path, dataset, view or provenance.views[0])
-    return provenance, epoch
-
-
-def _pretrained(path: Path, dataset: Dataset, view: str | None, features: str) -> EvaluatedNetwork:
-    provenance, epoch = _fitting(path, dataset, view)
-    view, recipe = view or provenance.views[0], provenance.pretraining
-    networks = load_networks(path, provenance, dataset.layout, view)
-    return EvaluatedNetwork(
-        networks.embedder(features),
-        networks.encoder,
-        _width(networks.encoder, dataset),
-        f"{recipe.method}, {epoch} epochs on {provenance.clips.dataset}",
-        view,
-        features,
-        recipe=recipe,
-        method=recipe.method,
-        trained_on=provenance.clips.dataset,
         architecture=nested(recipe.encoder),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from skelpipe import manifests
-from skelpipe.cli import main
+from skelpipe.cli import DATA, main
 
 
 @pytest.fixture
@@ -35,8 +35,9 @@ def test_every_command_is_documented_and_has_an_example() -> None:
 
 
 def test_shared_options_are_the_same_everywhere() -> None:
+    """Those of training say in addition which view is the default, and where several datasets are read."""
     seen: dict[str, tuple] = {}
-    for command in main.commands.values():
+    for name, command in main.commands.items():
         for option in command.params:
             if isinstance(option, click.Option) and option.name in {
                 "shards",
@@ -46,6 +47,8 @@ def test_shared_options_are_the_same_everywhere() -> None:
                 "workers",
                 "as_json",
             }:
+                if main.table[name].section != DATA and option.name in ("shards", "view"):
+                    continue
                 facts = (option.opts, option.help, option.default, option.envvar)
                 assert seen.setdefault(option.name, facts) == facts
     assert {"shards", "workers", "as_json"} <= set(seen)
@@ -62,7 +65,28 @@ def test_help_answers_at_once() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Commands:" in done.stdout
+    assert "Datasets:" in done.stdout
+
+
+def test_the_list_of_commands_says_what_they_say() -> None:
+    """Their help is not imported for the list, which therefore has a copy of its first sentence."""
+    for name, each in main.table.items():
+        command = each.load()
+        assert each.short_help == command.get_short_help_str(200), name
+        assert command.epilog.startswith(f"Example: skelpipe {name} "), name
+
+
+def test_names_are_completed_without_importing_commands() -> None:
+    code = (
+        "import os, sys; os.environ['_SKELPIPE_COMPLETE'] = 'bash_complete'\n"
+        "os.environ |= {'COMP_WORDS': 'skelpipe pr', 'COMP_CWORD': '1'}\n"
+        "from skelpipe.cli import main\n"
+        "try: main(prog_name='skelpipe')\n"
+        "except SystemExit: pass\n"
+        "print(sorted(name for name in sys.modules if name.startswith('skelpipe.') and 'cli' not in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:-1] == ["plain,prepare", "plain,pretrain", "plain,predict", "[]"]
 
 
 def test_preparing_does_without_torch() -> None:

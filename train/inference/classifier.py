@@ -1,0 +1,217 @@
+"""`skelpipe.Classifier`: the actions that clips show, by a network that was trained with labels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelpipe.dataset import Dataset
+from skelpipe.devices import resolve_device
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.manifest import SUBSETS
+from skelpipe.progress import progress
+from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
+from skelpipe.train.inference.clip_input import Clips, as_dataset, pieces_of
+from skelpipe.train.inference.clip_maker import ClipMaker
+from skelpipe.train.running.run_log import Console
+
+__all__ = ["Classifier", "Predictions"]
+
+BATCH = 64  # clips at a time
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The classes of clips: `probabilities` float64 [N,K], one column per class of `classes`, and `ids` of length N.
+
+    `damaged` are the recordings that were left out, each with the reason.
+    """
+
+    ids: list[str]
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        left_out = f", {len(self.damaged)} damaged left out" if self.damaged else ""
+        return f"<Predictions of {len(self.ids)} clips, {len(self.classes)} classes{left_out}>"
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The likeliest class of each clip, int64 [N], counted from 0."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of the likeliest class of each clip."""
+        return [self.classes[label] for label in self.labels]
+
+    def top(self, count: int = TOP) -> list[dict[str, Any]]:
+        """Return one entry per clip: its id and the likeliest actions with number (from 1), name, probability."""
+        rows = torch.from_numpy(self.probabilities).topk(min(count, len(self.classes)))
+        return [
+            {
+                "id": identity,
+                "top": [
+                    {"action": label + 1, "name": self.classes[label], "probability": probability}
+                    for label, probability in zip(labels, values, strict=True)
+                ],
+            }
+            for identity, labels, values in zip(self.ids, rows.indices.tolist(), rows.values.tolist(), strict=True)
+        ]
+
+
+class Classifier:
+    """A network that was trained with labels, or several for several views; it stays on its device."""
+
+    def __init__(self, recogniser: Recogniser, device: torch.device) -> None:
+        """Use `Classifier.load`."""
+        self.path: Path = recogniser.path
+        self.classes: tuple[str, ...] = recogniser.classes
+        self.layout = recogniser.manifest.layout
+        self.views: tuple[str, ...] = tuple(recogniser.networks)
+        self.frames, self.bodies, self.profile = recogniser.frames, recogniser.bodies, recogniser.profile
+        self.device = device
+        self._recogniser = recogniser
+        self._maker = maker_of(recogniser)
+        self.shape = self._maker.shape
+        recogniser.networks.to(device).eval()
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        dataset: str | Path | None = None,
+        view: str | None = None,
+        frames: int | None = None,
+        device: str = "auto",
+        say: Callable[[str], None] | None = None,
+    ) -> "Classifier":
+        """Return the classifier of a run of `linear` or `finetune`, of its file, or of a released linear evaluation.
+
+        `dataset` (a name or a YAML file), `view` and `frames` give what a released file does not say. `say` takes
+        what is assumed, by default a line on stderr. UsageError where there is no classifier.
+        """
+        manifest = None if dataset is None else str(dataset)
+        recogniser = open_recogniser(str(source), manifest, view, frames, say or Console().say)
+        return cls(recogniser, resolve_device(device))
+
+    def __repr__(self) -> str:
+        channels, frames, joints, bodies = self.shape
+        return (
+            f"<Classifier {self.path}: {', '.join(self.views)} view, clips [N,{channels},{frames},{joints},{bodies}] "
+            f"of {self.layout.name}, profile {self.profile} -> {len(self.classes)} classes, on {self.device}>"
+        )
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """Return the scores of joint clips [N,C,T,V,M], [N,classes], on the classifier's device, without gradients."""
+        return self._recogniser.scores(clips.to(self.device))
+
+    def predict(
+        self,
+        clips: Clips,
+        subset: str | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        batch_size: int = BATCH,
+        skip_bad: bool = False,
+        quiet: bool = True,
+    ) -> Predictions:
+        """Return the probabilities of the classes for clips, `batch_size` at a time.
+
+        `clips` are joint clips [N,C,T,V,M] as an array or tensor; a dataset or its path, of which a `subset`, the
+        clips with some `ids` or all are taken; or paths and URLs of raw files, folders and archives, which are
+        preprocessed as the training clips were. With `skip_bad` damaged recordings are left out. UsageError for
+        clips that do not fit the weights, RawError for a damaged recording.
+        """
+        if (dataset := as_dataset(clips)) is not None:
+            stored = StoredClips(dataset, self._recogniser, subset)
+            return self._of_stored(stored, stored.ids if ids is None else list(ids), batch_size, quiet=quiet)
+        for name, value in (("subset", subset), ("ids", ids)):
+            if value is not None:
+                raise UsageError(f"{name}: only the clips of a dataset have them")
+        names: list[str] = []
+        damaged: list[tuple[str, str]] = []
+        parts = [self._none()]
+        with pieces_of(clips, self.shape, self._maker, batch_size, skip_bad=skip_bad, quiet=quiet) as pieces:
+            for piece in pieces:
+                damaged += piece.damaged
+                if piece.ids:
+                    names += piece.ids
+                    parts.append(self._probabilities(piece.clips, piece.ids))
+        return Predictions(names, np.concatenate(parts), self.classes, damaged)
+
+    def _of_stored(
+        self, stored: "StoredClips", ids: Sequence[str], batch_size: int, *, quiet: bool
+    ) -> Predictions:
+        parts = [self._none()]
+        starts = range(0, len(ids), batch_size)
+        for start in progress(starts, "clips", len(starts), quiet=quiet or len(starts) == 1):
+            batch = ids[start : start + batch_size]
+            parts.append(self._probabilities(torch.from_numpy(stored(batch)), batch))
+        return Predictions(list(ids), np.concatenate(parts), self.classes)
+
+    def _none(self) -> np.ndarray:
+        return np.empty((0, len(self.classes)))
+
+    def _probabilities(self, clips: Tensor, names: Sequence[str]) -> np.ndarray:
+        rows = torch.softmax(self(clips).double(), dim=1).cpu()
+        if bad := (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist():
+            raise SkelpipeError(
+                f"{names[bad[0]]}: the scores are not finite: a coordinate is too large, or {self.path} is damaged"
+            )
+        return rows.numpy()
+
+
+def maker_of(recogniser: Recogniser) -> ClipMaker:
+    """Return how a classifier's clips are made."""
+    return ClipMaker(
+        recogniser.manifest,
+        recogniser.profile,
+        recogniser.write,
+        recogniser.frames,
+        recogniser.bodies,
+        recogniser.dtype,
+    )
+
+
+class StoredClips:
+    """Clips of a dataset by id, made like a classifier's own; UsageError where they were made otherwise."""
+
+    def __init__(self, dataset: Dataset, recogniser: Recogniser, subset: str | None = None) -> None:
+        channels, frames, _, bodies = dataset.shape
+        facts = {
+            "layout": (recogniser.manifest.layout.name, dataset.layout.name),
+            "preprocessing profile": (recogniser.profile, dataset.profile),
+            "frames": (recogniser.frames, frames),
+            "bodies": (recogniser.bodies, bodies),
+            "channels": (len(recogniser.manifest.stored_channels), channels),
+        }
+        if wrong := [f"{name}: trained on {was}, found {now}" for name, (was, now) in facts.items() if was != now]:
+            raise UsageError(f"{dataset.path}: does not fit {recogniser.path}: {'; '.join(wrong)}")
+        wanted = (subset,) if subset else SUBSETS
+        self._readers = {each: dataset.reader(each, "joint") for each in wanted if dataset.count(each)}
+        self._rows = {
+            identity: (each, row) for each in self._readers for row, identity in enumerate(dataset.ids(each))
+        }
+        self._path = dataset.path
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._rows)
+
+    def __call__(self, ids: Sequence[str]) -> np.ndarray:
+        """Return clips float32 [n,C,T,V,M]."""
+        if unknown := [identity for identity in ids if identity not in self._rows]:
+            raise UsageError(f"{self._path}: has no clip {unknown[0]!r}")
+        places = [self._rows[identity] for identity in ids]
+        return np.concatenate([self._readers[subset].gather(np.array([row])) for subset, row in places])
