@@ -28,8 +28,7 @@ from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, errors_as_messages, json_option
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
-from skelpipe.errors import RawError, SkelpipeError, UsageError
-from skelpipe.manifest import SUBSETS
+from skelpipe.errors import RawError, UsageError
 from skelpipe.progress import progress
 from skelpipe.raw.piped import PIPE_FORMATS, joined, read_piped
 from skelpipe.raw.readers import RecordingReader
@@ -37,12 +36,12 @@ from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
 from skelpipe.train.evaluation.live import LiveRecogniser, Prediction, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
+from skelpipe.train.inference.classifier import BATCH, Classifier, StoredClips, maker_of
 from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
 
 __all__ = ["clips_of", "main"]
 
-BATCH = 64
 PIPE = "-"
 SHOWN = 3  # actions per window, in a line for people
 
@@ -72,11 +71,7 @@ class Pieces:
 
     def identity(self, path: str) -> str:
         """Return the id of a recording, as its name tells it."""
-        manifest, name = self._recogniser.manifest, Path(self.place(path))
-        identity = manifest.identity(str(name))
-        if identity is not None and manifest.fields(identity) is None:
-            identity = name.name[: len(identity)]  # no recording's name: as it is written
-        return identity or name.stem
+        return maker_of(self._recogniser).name(self.place(path))
 
 
 def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None = None) -> np.ndarray:
@@ -84,77 +79,29 @@ def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None
 
     RawError, naming the file, where one is missing or damaged or has no body.
     """
-    pieces = pieces or Pieces(recogniser)
-    layout, frames, bodies = recogniser.manifest.layout, recogniser.frames, recogniser.bodies
-    channels = len(recogniser.manifest.stored_channels)
-    clips = np.empty((len(paths), channels, frames, len(layout), bodies), np.float32)
+    pieces, maker = pieces or Pieces(recogniser), maker_of(recogniser)
+    clips = np.empty((len(paths), *maker.shape), np.float32)
     for path, clip in zip(paths, clips, strict=True):
-        recording = joined(pieces(path))
-        if not recording.bodies:
-            raise RawError(f"{pieces.place(path)}: no body in any of its {recording.frames} frames")
-        try:
-            recogniser.write(recording, layout, frames, bodies, clip)
-        except RawError as error:
-            raise RawError(f"{pieces.place(path)}: {error}") from None
-    return clips.astype(recogniser.dtype).astype(np.float32)
-
-
-class StoredClips:
-    """Clips of a dataset by id, made like a classifier's own; UsageError where they were made otherwise."""
-
-    def __init__(self, shards: str, recogniser: Recogniser) -> None:
-        dataset = Dataset.open(shards)
-        channels, frames, _, bodies = dataset.shape
-        facts = {
-            "layout": (recogniser.manifest.layout.name, dataset.layout.name),
-            "preprocessing profile": (recogniser.profile, dataset.profile),
-            "frames": (recogniser.frames, frames),
-            "bodies": (recogniser.bodies, bodies),
-            "channels": (len(recogniser.manifest.stored_channels), channels),
-        }
-        if wrong := [f"{name}: trained on {was}, found {now}" for name, (was, now) in facts.items() if was != now]:
-            raise UsageError(f"{dataset.path}: does not fit {recogniser.path}: {'; '.join(wrong)}")
-        self._readers = {subset: dataset.reader(subset, "joint") for subset in SUBSETS if dataset.count(subset)}
-        self._rows = {
-            identity: (subset, row) for subset in self._readers for row, identity in enumerate(dataset.ids(subset))
-        }
-        self._path = dataset.path
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self._rows)
-
-    def __call__(self, ids: Sequence[str]) -> np.ndarray:
-        """Return clips float32 [n,C,T,V,M]."""
-        if unknown := [identity for identity in ids if identity not in self._rows]:
-            raise UsageError(f"{self._path}: has no clip {unknown[0]!r}")
-        places = [self._rows[identity] for identity in ids]
-        return np.concatenate([self._readers[subset].gather(np.array([row])) for subset, row in places])
+        maker.fill(joined(pieces(path)), pieces.place(path), clip)
+    return maker.stored(clips)
 
 
 def predict(
-    recogniser: Recogniser,
-    names: Sequence[str],
-    clips: Callable[[Sequence[str]], np.ndarray],
-    device: torch.device,
+    classifier: Classifier, names: Sequence[str], clips: Callable[[Sequence[str]], np.ndarray]
 ) -> list[dict[str, Any]]:
     """Return one entry per name: its id and the likeliest actions with number (from 1), name, probability.
 
     `clips` returns the joint clips of some names, which are paths of raw files or ids of a dataset's clips.
     """
-    recogniser.networks.to(device)
     entries = []
     starts = range(0, len(names), BATCH)
     for start in progress(starts, "recordings", len(starts), quiet=len(starts) == 1):
         batch = names[start : start + BATCH]
-        scores = recogniser.scores(torch.from_numpy(clips(batch)).to(device))
-        for path, row in zip(batch, torch.softmax(scores.double(), dim=1).cpu(), strict=True):
-            if not row.isfinite().all():
-                raise SkelpipeError(
-                    f"{path}: the scores are not finite: a coordinate is too large, or {recogniser.path} is "
-                    "damaged"
-                )
-            entries.append({"id": path, "top": likeliest(row, recogniser.classes)})
+        rows = classifier.probabilities(torch.from_numpy(clips(batch)), batch)
+        entries += [
+            {"id": name, "top": likeliest(torch.from_numpy(row), classifier.classes)}
+            for name, row in zip(batch, rows, strict=True)
+        ]
     return entries
 
 
@@ -278,13 +225,12 @@ def main(
         for path, found in windows(live, recordings, pieces):
             click.echo(span(pieces.identity(path), found, as_json=as_json))
         return
+    classifier = Classifier(recogniser, resolve_device(device))
     if shards is not None:
-        stored = StoredClips(shards, recogniser)
-        entries = predict(recogniser, recordings or stored.ids, stored, resolve_device(device))
+        stored = StoredClips(Dataset.open(shards), recogniser)
+        entries = predict(classifier, recordings or stored.ids, stored)
     else:
-        entries = predict(
-            recogniser, recordings, lambda paths: clips_of(paths, recogniser, pieces), resolve_device(device)
-        )
+        entries = predict(classifier, recordings, lambda paths: clips_of(paths, recogniser, pieces))
         for entry in entries:
             entry["id"] = pieces.identity(entry["id"])
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))

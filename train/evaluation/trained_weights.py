@@ -109,9 +109,9 @@ def find_trained(
 ) -> TrainedWeights:
     """Find the weights of a run folder or file and say what they are.
 
-    `view` None is the first that they were trained on. `features` None is z, or h, which is said, where there is no
-    projection head. Raises UsageError where there is no such file or it is of another kind, SkelpipeError where it
-    is damaged.
+    `view` None is the first that they were trained on. `features` None is z; where there is no projection head, it
+    is h, which is said. Raises UsageError where there is no such file or it is of another kind, SkelpipeError
+    where it is damaged.
     """
     path = find_weights(source, view)
     released = read_released(path)

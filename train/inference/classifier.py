@@ -14,6 +14,7 @@ from skelpipe.devices import resolve_device
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.progress import progress
+from skelpipe.train.evaluation.live import TOP, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
 from skelpipe.train.inference.clip_input import Clips, as_dataset, pieces_of
 from skelpipe.train.inference.clip_maker import ClipMaker
@@ -22,12 +23,11 @@ from skelpipe.train.running.run_log import Console
 __all__ = ["Classifier", "Predictions"]
 
 BATCH = 64  # clips at a time
-TOP = 5
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The classes of clips: `probabilities` float64 [N,K], one column per class of `classes`, and `ids` of length N.
+    """The classes of clips: `probabilities` float64 [N,K], a column for each of `classes`, and `ids`, N of them.
 
     `damaged` are the recordings that were left out, each with the reason.
     """
@@ -56,16 +56,10 @@ class Predictions:
 
     def top(self, count: int = TOP) -> list[dict[str, Any]]:
         """Return one entry per clip: its id and the likeliest actions with number (from 1), name, probability."""
-        rows = torch.from_numpy(self.probabilities).topk(min(count, len(self.classes)))
+        rows = torch.from_numpy(self.probabilities)
         return [
-            {
-                "id": identity,
-                "top": [
-                    {"action": label + 1, "name": self.classes[label], "probability": probability}
-                    for label, probability in zip(labels, values, strict=True)
-                ],
-            }
-            for identity, labels, values in zip(self.ids, rows.indices.tolist(), rows.values.tolist(), strict=True)
+            {"id": name, "top": likeliest(row, self.classes, count)}
+            for name, row in zip(self.ids, rows, strict=True)
         ]
 
 
@@ -96,7 +90,7 @@ class Classifier:
         device: str = "auto",
         say: Callable[[str], None] | None = None,
     ) -> "Classifier":
-        """Return the classifier of a run of `linear` or `finetune`, of its file, or of a released linear evaluation.
+        """Return the classifier of a run of `linear` or `finetune`, its file, or a released linear evaluation.
 
         `dataset` (a name or a YAML file), `view` and `frames` give what a released file does not say. `say` takes
         what is assumed, by default a line on stderr. UsageError where there is no classifier.
@@ -108,12 +102,13 @@ class Classifier:
     def __repr__(self) -> str:
         channels, frames, joints, bodies = self.shape
         return (
-            f"<Classifier {self.path}: {', '.join(self.views)} view, clips [N,{channels},{frames},{joints},{bodies}] "
-            f"of {self.layout.name}, profile {self.profile} -> {len(self.classes)} classes, on {self.device}>"
+            f"<Classifier {self.path}: {', '.join(self.views)} view, "
+            f"clips [N,{channels},{frames},{joints},{bodies}] of {self.layout.name}, "
+            f"profile {self.profile} -> {len(self.classes)} classes, on {self.device}>"
         )
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Return the scores of joint clips [N,C,T,V,M], [N,classes], on the classifier's device, without gradients."""
+        """Return the scores [N,classes] of joint clips [N,C,T,V,M], on this device and without gradients."""
         return self._recogniser.scores(clips.to(self.device))
 
     def predict(
@@ -147,7 +142,7 @@ class Classifier:
                 damaged += piece.damaged
                 if piece.ids:
                     names += piece.ids
-                    parts.append(self._probabilities(piece.clips, piece.ids))
+                    parts.append(self.probabilities(piece.clips, piece.ids))
         return Predictions(names, np.concatenate(parts), self.classes, damaged)
 
     def _of_stored(
@@ -157,13 +152,17 @@ class Classifier:
         starts = range(0, len(ids), batch_size)
         for start in progress(starts, "clips", len(starts), quiet=quiet or len(starts) == 1):
             batch = ids[start : start + batch_size]
-            parts.append(self._probabilities(torch.from_numpy(stored(batch)), batch))
+            parts.append(self.probabilities(torch.from_numpy(stored(batch)), batch))
         return Predictions(list(ids), np.concatenate(parts), self.classes)
 
     def _none(self) -> np.ndarray:
         return np.empty((0, len(self.classes)))
 
-    def _probabilities(self, clips: Tensor, names: Sequence[str]) -> np.ndarray:
+    def probabilities(self, clips: Tensor, names: Sequence[str]) -> np.ndarray:
+        """Return the probabilities of joint clips [N,C,T,V,M], float64 [N,classes].
+
+        SkelpipeError, with the first of `names` that it is true of, where they are not finite.
+        """
         rows = torch.softmax(self(clips).double(), dim=1).cpu()
         if bad := (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist():
             raise SkelpipeError(

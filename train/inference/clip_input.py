@@ -87,7 +87,7 @@ def pieces_of(
             for start in progress(starts, "recordings", len(starts), quiet=quiet or len(starts) == 1):
                 damaged: list[Any] | None = [] if skip_bad else None
                 clips, kept = maker.clips(files[start : start + batch_size], damaged)
-                names = [maker.name(file) for file in kept]
+                names = [maker.name(file.named) for file in kept]
                 left_out = [(fetched.named(file.path), fetched.named(why)) for file, why in damaged or ()]
                 yield Piece(names, torch.from_numpy(clips), left_out)
 

@@ -10,6 +10,7 @@ from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.preprocess import ProfileWriter
 from skelpipe.raw.readers import RecordingReader
+from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
 
 __all__ = ["ClipMaker"]
@@ -46,27 +47,30 @@ class ClipMaker:
         reader = RecordingReader(self.manifest, self.bodies)
         for file in files:
             try:
-                self._write(reader, file, clips[len(kept)])
+                self.fill(reader.read(file), file.path, clips[len(kept)])
             except RawError as error:
                 if damaged is None:
                     raise
                 damaged.append((file, str(error)))
             else:
                 kept.append(file)
-        return clips[: len(kept)].astype(self.dtype).astype(np.float32), kept
+        return self.stored(clips[: len(kept)]), kept
 
-    def _write(self, reader: RecordingReader, file: RawFile, clip: np.ndarray) -> None:
-        recording = reader.read(file)
+    def fill(self, recording: Recording, place: str, clip: np.ndarray) -> None:
+        """Write a recording into a clip [C,T,V,M]; RawError, naming its place, where it has no body."""
         if not recording.bodies:
-            raise RawError(f"{file.path}: no body in any of its {recording.frames} frames")
+            raise RawError(f"{place}: no body in any of its {recording.frames} frames")
         try:
             self.write(recording, self.manifest.layout, self.frames, self.bodies, clip)
         except RawError as error:
-            raise RawError(f"{file.path}: {error}") from None
+            raise RawError(f"{place}: {error}") from None
 
-    def name(self, file: RawFile) -> str:
+    def stored(self, clips: np.ndarray) -> np.ndarray:
+        """Return clips rounded as a dataset stores them."""
+        return clips.astype(self.dtype).astype(np.float32)
+
+    def name(self, path: str) -> str:
         """Return what results call a recording: its id where the name is one of the dataset's, else the file's."""
-        path = file.named
         identity = self.manifest.identity(path)
         if identity is not None and self.manifest.fields(identity) is None:
             identity = Path(path).name[: len(identity)]  # no recording's name: as it is written

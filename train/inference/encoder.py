@@ -120,8 +120,8 @@ class Encoder:
             if dataset is not None:
                 raise
             why = (
-                f"{weights.path}: was trained on {trained_on}: say with dataset=FILE (--dataset) how raw files are "
-                f"read ({error})"
+                f"{weights.path}: was trained on {trained_on}: say with dataset=FILE (--dataset) how raw files "
+                f"are read ({error})"
             )
         body = _layout_of(weights, manifest, named=dataset is not None)
         return cls(weights, body, _maker(weights, manifest), why, resolve_device(device))
@@ -134,7 +134,7 @@ class Encoder:
         )
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Return the features of joint clips [N,C,T,V,M], float32 [N,D], on the encoder's device, without gradients."""
+        """Return the features, float32 [N,D], of joint clips [N,C,T,V,M], on this device and without gradients."""
         with frozen(self._network):
             x = clips.to(self.device)
             return self._network(derive(x, self.view, self.layout)).flatten(1).float()

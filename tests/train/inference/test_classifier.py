@@ -1,0 +1,58 @@
+"""`skelpipe.Classifier`: what train/predict.py prints, from Python."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import skelpipe
+from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
+from skelpipe.train.linear import main as linear
+from skelpipe.train.predict import main as predict
+
+
+@pytest.fixture(scope="module")
+def run(finished: Path, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("linear") / "run"
+    command = ["--shards", str(tiny_dataset.path), "--checkpoint", str(finished), "--epochs", "2"]
+    done = CliRunner().invoke(linear, [*command, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def printed(run: Path, *more: str) -> list[dict]:
+    done = CliRunner().invoke(predict, ["--checkpoint", str(run), "--json", "--device", "cpu", *more])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["recordings"]
+
+
+def test_it_gives_what_the_script_prints(run: Path, tiny_dataset: Dataset) -> None:
+    classifier = skelpipe.Classifier.load(run, device="cpu")
+    stored = classifier.predict(tiny_dataset, "test")
+    assert stored.ids == list(tiny_dataset.ids("test"))
+    assert stored.top() == printed(run, "--shards", str(tiny_dataset.path), *stored.ids)
+    assert stored.probabilities.shape == (len(stored), len(classifier.classes))
+    np.testing.assert_allclose(stored.probabilities.sum(axis=1), 1)
+    raw = [str(Path(tiny_dataset.path).parent / "raw" / f"{each}.skeleton") for each in stored.ids]
+    read = classifier.predict(raw)
+    assert read.top() == printed(run, *raw)
+    np.testing.assert_array_equal(read.probabilities, stored.probabilities)
+    clips = tiny_dataset.reader("test", "joint").gather(np.arange(len(stored)))
+    given = classifier.predict(torch.from_numpy(clips))
+    np.testing.assert_array_equal(given.probabilities, stored.probabilities)
+    assert given.names == [classifier.classes[label] for label in stored.labels]
+    assert "clips [N,3,8,25,1] of kinect-v2-25" in repr(classifier)
+
+
+def test_wrong_requests_are_refused(run: Path, finished: Path, tiny_dataset: Dataset) -> None:
+    classifier = skelpipe.Classifier.load(run, device="cpu")
+    with pytest.raises(UsageError, match="has no clip 'nobody'"):
+        classifier.predict(tiny_dataset, ids=["nobody"])
+    with pytest.raises(UsageError, match="subset: only the clips of a dataset"):
+        classifier.predict("a.skeleton", "test")
+    with pytest.raises(UsageError, match="classifier"):
+        skelpipe.Classifier.load(finished)
