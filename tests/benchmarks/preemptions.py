@@ -34,6 +34,7 @@ from skelpipe.cli import main as skelpipe
 from skelpipe.train import pretrain
 from skelpipe.train.running import requests
 from skelpipe.train.running.checkpoint import read_checkpoint
+from skelpipe.train.running.ranks import ranks as this_rank
 
 SIZES: Final = {"encoder.width": 2, "encoder.out_channels": 8, "head.hidden": 8, "head.dim": 8, "queue": 20}
 EPOCHS: Final = 6
@@ -65,6 +66,7 @@ def start(arguments: list[str], ranks: int, said: Path) -> list[int]:
             children.append(child)
             continue
         code = 1
+        this_rank.cache_clear()  # the process that forks is one of one
         try:
             if ranks > 1:
                 names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
