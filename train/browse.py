@@ -30,7 +30,7 @@ __all__ = ["main"]
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: python train/browse.py data/ntu60-xsub runs/linear-ntu60-xsub-joint-aimclr",
+    epilog="Example: skelpipe browse data/ntu60-xsub runs/linear-ntu60-xsub-joint-aimclr",
 )
 @click.argument("sources", metavar="DATASET|RUN...", nargs=-1, required=True)
 @click.option(

@@ -10,7 +10,7 @@ from skelpipe.cli.lazy_group import LazyCommand, LazyGroup
 
 __all__ = ["DATA", "main"]
 
-DATA, TRAINING, OTHER = "Datasets", "Training and evaluation", "Beside them"
+DATA, TRAINING, MACHINE = "Datasets", "Training and evaluation", "This machine"
 
 
 def _data(short_help: str, module: str, attribute: str = "") -> LazyCommand:
@@ -53,9 +53,17 @@ COMMANDS = {
         "Export the encoder or the classifier of RUN or FILE, and check the file against it.", "export_model"
     ),
     "report": _training("Write report.html into the folder of a run.", "report"),
+    "browse": _training(
+        "Write one local page of datasets and runs: moving clips with filters, curves and figures.", "browse"
+    ),
     "reproduce": _training(
         "Run what a table of a paper needs, and print the table with the paper's and the measured figures.",
         "reproduce",
+    ),
+    "doctor": LazyCommand(
+        "skelpipe.cli.doctor:doctor",
+        "Say what this machine has of what skelpipe uses, and what is amiss.",
+        MACHINE,
     ),
     "cost": _training("Count weights and operations of pre-training by a recipe.", "cost"),
     "demo": _training(
