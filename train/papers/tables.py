@@ -267,10 +267,11 @@ def _measured(cell: Cell, digits: int) -> str:
     return f"{cell.measured:.{digits}f}" + (f" ({cell.best:.{digits}f})" if better else "")
 
 
+# `[` and `*` stand in braces: at the beginning of a row they would be arguments of the `\\` before it.
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\dag{}"},
-    **{"§": r"\S{}", "λ": r"$\lambda$", "μ": r"$\mu$", "[": "{[}", "<": "$<$", ">": "$>$", "|": "$|$"},
+    **{"§": r"\S{}", "λ": r"$\lambda$", "μ": r"$\mu$", "[": "{[}", "*": "{*}", "<": "$<$", ">": "$>$", "|": "$|$"},
 }
 
 

@@ -1,6 +1,7 @@
 """The papers' tables against the texts of the papers."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,23 @@ def test_latex_has_the_same_cells_escaped(table: Table) -> None:
     assert r"\par\footnotesize 24 + 24 clips \& 8\_frames, 5 \% of \textbackslash{}f" in lines
     assert text.count("{") == text.count("}")
     assert latex(table, []).count("&") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("*ours", "{*}ours"),
+        ("[1] ours", "{[}1] ours"),
+        (r"a&b%c_d#e$f", r"a\&b\%c\_d\#e\$f"),
+        (r"~^\{}", r"\textasciitilde{}\textasciicircum{}\textbackslash{}\{\}"),
+    ],
+)
+def test_latex_takes_a_name_literally(name: str, expected: str, table: Table) -> None:
+    named = replace(table, rows=[replace(row, name=name) for row in table.rows])
+    lines = latex(named, cells(named, {}, ["ntu60-xsub"])).splitlines()
+    rows = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
+    assert rows
+    assert all(row.startswith(f"{expected} & ") for row in rows)
 
 
 def test_segmentation_has_four_figures_a_dataset() -> None:
