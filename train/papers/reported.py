@@ -13,7 +13,6 @@ from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe
 from skelpipe.train.running.provenance import Provenance, dataset_name
 
 __all__ = [
-    "APART",
     "PUBLISHED",
     "REFERENCE",
     "reference",
@@ -25,8 +24,6 @@ __all__ = [
 ]
 
 REFERENCE = "held_against"  # key in the metadata of scores: the reference of their network
-APART = "of classifiers of all streams that learned together, here each alone"
-TOGETHER = "of classifiers that learned each alone, here those of all streams together"
 PUBLISHED = "published"  # key in the metadata of scores: what `facts_of` returns
 
 
@@ -67,18 +64,19 @@ def reference_metadata(found: Reference | None, dataset: Dataset) -> dict[str, s
 def reported(
     found: Reference | None, dataset: Dataset | Mapping[str, Any], more: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """Return what the papers report for an evaluation, or None if they report nothing.
+    """Return what the papers report for an evaluation, or None if they report nothing of its kind.
+
+    A figure of classifiers of all streams that learned together is no figure of classifiers that learned alone.
 
     The result has the figures by name, their `source`, the facts of the dataset (`facts_of`) and `remarks`: every
     condition of the paper and every value of its recipe that does not hold here, and the remarks in `more`. A
     dataset that is not at hand is given as its facts, as far as they are known.
     """
     figures = found.figures() if found is not None else None
-    if found is None or figures is None:
+    if found is None or figures is None or found.heads_together() != found.together:
         return None
     facts = dict(dataset) if isinstance(dataset, Mapping) else facts_of(dataset)
-    apart = [] if found.heads_together() == found.together else [TOGETHER if found.together else APART]
-    said = [*remarks(facts, found.frames()), *found.changed(), *apart, *more]
+    said = [*remarks(facts, found.frames()), *found.changed(), *more]
     return {**figures[0], "source": figures[1], **facts, "remarks": said}
 
 

@@ -1,10 +1,12 @@
 """The papers' figures that a network is compared with, against tables copied by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from skelpipe.train.papers.references import Reference
+from skelpipe.train.papers.reported import reported
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe
 
@@ -188,3 +190,19 @@ def test_values_of_the_evaluation_are_said() -> None:
     assert changed("aimclr", "finetune", with_overrides(full, ["optimiser.nesterov=false"])) == [
         "evaluated by recipe finetune, here with other optimiser.nesterov"
     ]
+
+
+def test_heads_that_learned_apart_are_not_held_against_heads_that_learned_together() -> None:
+    """CrosSCLR's figures of several streams are of classifiers that learned on the mean of their scores."""
+    for stream in ("3s", "joint+motion"):
+        found = reference("crosclr", "linear", **at("ntu60-xsub", stream))
+        assert found is not None
+        assert found.heads_together()
+        assert reported(found, {"frames": 50}) is None
+        jointly = reported(replace(found, together=True), {"frames": 50})
+        assert jointly is not None
+        assert jointly["top1"] > 70
+    apart = reference("aimclr", "linear", **at("ntu60-xsub", "3s"))
+    assert apart is not None
+    assert reported(apart, {"frames": 50}) is not None
+    assert reported(replace(apart, together=True), {"frames": 50}) is None
