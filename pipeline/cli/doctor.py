@@ -101,7 +101,7 @@ def _kernels() -> Finding:
     try:
         from skelpipe.raw.ntu_scan import scan
 
-        folder = Path(scan.stats.cache_path)
+        folder = Path(str(scan.stats.cache_path))
     except (ImportError, RuntimeError) as error:
         return Finding("kernel cache", "none", f"numba finds no place for it: {error}; set NUMBA_CACHE_DIR")
     writable = os.access(folder if folder.is_dir() else folder.parent, os.W_OK)

@@ -169,7 +169,7 @@ def test_a_step(variant: str, epoch: int, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("with_eadm", "with_nnm"), [(False, False), (True, False), (False, True)])
 def test_rows_of_table_1(with_eadm: bool, with_nnm: bool, epoch: int) -> None:
     """Without EADM the loss is L_d1 whole, and two views have neighbours; without NNM stage 2 is stage 1."""
-    built, batch = method(epoch=epoch, eadm=with_eadm, nnm=with_nnm), clips()
+    built, batch = method(epoch=epoch, eadm=with_eadm, nnm=with_nnm, top_k=2 if with_nnm else 1), clips()
     s = similarities(copy.deepcopy(built).moco("joint"), batch.views, released=False)
     s = s if with_eadm else s[:2]
     info, distribution = losses(s, with_nnm and epoch >= 4, 2, mean=True)

@@ -144,10 +144,10 @@ def test_gradients_are_those_of_the_loss_with_a_fixed_target() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"scales": ["joint"], "attention": False},  # table 4: without MsM attention
+        {"scales": ["joint"], "attention": False, "reduction": 8},  # table 4: without MsM attention
         {"scales": ["joint"]},  # table 4: without multi-scale
         {"scales": ["body", "part"]},
-        {"attention": False},
+        {"attention": False, "reduction": 8},
         {"strong_loss": "nce"},  # table 7
         {"strong_loss": "nce", "scales": ["part"], "differences": "inter-node"},
     ],
@@ -181,7 +181,7 @@ def test_step_of_the_ablations(options: dict[str, object]) -> None:
 
 def test_without_attention_there_are_no_weights_of_it_and_joints_need_no_levels() -> None:
     plain = Layout.from_plain({**KINECT.to_plain(), "name": "mine", "levels": {}})
-    built = method(plain, {"scales": ["joint"], "attention": False})
+    built = method(plain, {"scales": ["joint"], "attention": False, "reduction": 8})
     assert not list(built.attention.parameters())
     assert not list(built.attention.buffers())
 

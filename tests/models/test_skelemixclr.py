@@ -174,7 +174,7 @@ def test_step_is_the_papers_equations(variant: str, repeats: int, how: str, n: i
         {"hard_negative": "none", "fill": "zeros"},
         {"hard_negative": "attached", "cropping": "random"},
         {"losses": "trimmed", "hard_negative": "attached", "per": "sample", "repeats": 2},
-        {"pairs": "cont", "repeats": 2},
+        {"pairs": "cont", "repeats": 2, "blocks": [7, 11]},
     ],
     ids=str,
 )
