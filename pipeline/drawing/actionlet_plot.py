@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment.actionlet import to_frames
-from skelpipe.drawing.plot import METRES, extent, new_figure, pose_strip, rows_of, save_figure
+from skelpipe.drawing.plot import (
+    METRES,
+    ROW_HEIGHT,
+    extent,
+    new_figure,
+    pose_strip,
+    rows_of,
+    save_figure,
+    strip_width,
+)
 from skelpipe.drawing.sources import class_names, find_sample
 from skelpipe.views import derive
 
@@ -48,8 +57,8 @@ def draw_actionlet(dataset: "Dataset", identity: str | None, view: str, find: Fi
         ("difference activation, smoothed, as a share of its maximum", clip, activation),
         (f"actionlet: {share:.0%} of joints and frames; {find.means}", clip, mask),
     ]
-    figure = new_figure(12.5, 2.1 * len(rows))
     frame = extent([anchor, clip])
+    figure = new_figure(strip_width(frame), ROW_HEIGHT * len(rows))
     for axes, (title, poses, shares) in zip(rows_of(figure, len(rows)), rows, strict=True):
         bar = dataset.card["units"] == METRES and shares is None
         pose_strip(axes, poses, dataset.layout, frame, bar_shown=bar, shares=shares)

@@ -24,9 +24,12 @@ __all__ = [
     "require_matplotlib",
     "rows_of",
     "save_figure",
+    "strip_width",
 ]
 
 POSES = 10
+ROW_HEIGHT = 2.1  # inches, a strip with its title
+TITLE_HEIGHT = 0.25  # inches of it
 MARGIN = 0.15  # of the body's extent, between poses
 SCALE_BAR = 0.5  # metres
 METRES = "metres"
@@ -60,8 +63,8 @@ def save_figure(figure: Any, path: str | Path) -> None:
 
 def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
     """Draw clips [C,T,V,M] below each other, each as a strip of poses seen from the front, to the same scale."""
-    figure = new_figure(1.25 * POSES, 2.1 * len(clips) + 0.5)
     frame = extent(clips)
+    figure = new_figure(strip_width(frame), ROW_HEIGHT * len(clips) + 0.5)
     for axes, clip, title in zip(rows_of(figure, len(clips)), clips, titles, strict=True):
         pose_strip(axes, clip, layout, frame)
         axes.set_title(title, fontsize=9, loc="left")
@@ -125,6 +128,28 @@ def _seen(clip: np.ndarray) -> np.ndarray:
     return clip[:2] * np.array([-1 if clip[2].any() else 1, 1]).reshape(2, 1, 1, 1)
 
 
+def strip_width(frame: tuple[float, float, float, float]) -> float:
+    """Return the width in inches at which a strip of this extent fills a row, at most 1.25 per pose."""
+    low, high, bottom, top = _limits(frame)
+    filled = (ROW_HEIGHT - TITLE_HEIGHT) * (high - low) / (top - bottom)
+    return float(min(max(filled, 0.6 * POSES), 1.25 * POSES))
+
+
+def _step(frame: tuple[float, float, float, float]) -> float:
+    """Return the distance of neighbouring poses."""
+    return max(frame[1] - frame[0], 0.3) * (1 + MARGIN)
+
+
+def _bar(frame: tuple[float, float, float, float]) -> float:
+    """Return where the scale bar stands, at the right end."""
+    return frame[1] + (POSES - 1) * _step(frame) + 0.1
+
+
+def _limits(frame: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, _, bottom, top = frame
+    return left - 0.1, _bar(frame) + 0.4, bottom - 0.25, top + 0.1
+
+
 def pose_strip(
     axes: Any,
     clip: np.ndarray,
@@ -142,8 +167,7 @@ def pose_strip(
     present = [m for m in range(clip.shape[3]) if np.abs(clip[..., m]).any()]
     colour_of = joint_colours(layout)
     seen = _seen(clip)
-    left, right, bottom, top = frame
-    step = max(right - left, 0.3) * (1 + MARGIN)
+    bottom, step = frame[2], _step(frame)
     for number, t in enumerate(np.linspace(0, clip.shape[1] - 1, POSES).round().astype(int)):
         for rank, m in enumerate(present):
             x, y = seen[0, t, :, m] + number * step, seen[1, t, :, m]
@@ -164,11 +188,12 @@ def pose_strip(
         axes.annotate(
             f"frame {t}", (number * step, bottom - 0.05), ha="center", va="top", fontsize=7, color="#666666"
         )
-    bar = right + (POSES - 1) * step + 0.1  # a scale bar at the right end
+    bar = _bar(frame)
+    low, high, *rest = _limits(frame)
     if bar_shown:
         axes.plot([bar, bar], [bottom, bottom + SCALE_BAR], color="#666666", linewidth=1.5)
         axes.annotate(f" {SCALE_BAR} m", (bar, bottom + SCALE_BAR / 2), va="center", fontsize=7, color="#666666")
     axes.set_aspect("equal", anchor="W")
-    axes.set_xlim(left - 0.1, bar + 0.4)
-    axes.set_ylim(bottom - 0.25, top + 0.1)
+    axes.set_xlim(low, high)
+    axes.set_ylim(*rest)
     axes.set_axis_off()
