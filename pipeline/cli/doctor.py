@@ -101,9 +101,12 @@ def _kernels() -> Finding:
     try:
         from skelpipe.raw.ntu_scan import scan
 
-        folder = Path(str(scan.stats.cache_path))
+        place = scan.stats.cache_path
     except (ImportError, RuntimeError) as error:
         return Finding("kernel cache", "none", f"numba finds no place for it: {error}; set NUMBA_CACHE_DIR")
+    if place is None:
+        return Finding("kernel cache", "off", "every process compiles its kernels anew: is NUMBA_DISABLE_JIT set?")
+    folder = Path(place)
     writable = os.access(folder if folder.is_dir() else folder.parent, os.W_OK)
     advice = "" if writable else "not writable: every process compiles its kernels anew; set NUMBA_CACHE_DIR"
     return Finding("kernel cache", str(folder), advice)

@@ -41,6 +41,12 @@ def test_a_recipe_may_say_no_more_than_what_differs() -> None:
     assert parse_recipe("epochs: 2", "short", LinearRecipe).optimiser.lr == 3.0
 
 
+def test_the_model_before_the_released_actclr_is_aimclr_but_for_batch_and_queue() -> None:
+    changes = ["variant=released", "batch_size=256", "queue=65536"]
+    expected = with_overrides(load_recipe("aimclr"), changes)
+    assert load_recipe("aimclr-for-actclr") == replace(expected, reported="")
+
+
 def test_a_path_is_a_recipe_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text_with(epochs=7))
