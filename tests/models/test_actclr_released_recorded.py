@@ -15,7 +15,10 @@ from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.models import actclr_released
 
-OF_2023 = [f"actclr-2023-{name}" for name in ("joint", "bone", "motion", "joint-late", "joint-aswritten")]
+OF_2023 = [
+    *("actclr-2023-joint", "actclr-2023-bone", "actclr-2023-motion"),
+    *("actclr-2023-joint-late", "actclr-2023-joint-aswritten"),
+]
 NEWEST = ["actclr-head-joint", "actclr-head-motion"]
 OURS = {"blend": "blended", "mixed": "mixed"}  # names of recorded mixtures, and of our views
 BEFORE_MASKS = ("graph", "pointer", "key weights", "style transfer", "mixture", "anchor in step 0")

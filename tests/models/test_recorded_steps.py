@@ -1,7 +1,9 @@
 """All methods against recorded steps of their authors' code, in float64 from equal weights, clips and queues."""
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,3 +120,18 @@ def compare_inner(run: Any, number: int, attention: list[Tensor]) -> None:
         mask = attention[-1].flatten(2).transpose(1, 2)
         run.compare("shape of attention", torch.tensor(mask.shape), recording[f"{at}/attention_shape"])
         run.compare_summary("attention", mask, recording[f"{at}/attention"])
+
+
+def test_every_recording_is_read_by_a_test() -> None:
+    folder = Path(__file__).resolve().parents[3] / "shared" / "facts" / "steps"
+    if not folder.is_dir():
+        pytest.skip(f"the recorded steps of the authors' code are not here: {folder} is missing")
+    tests = Path(__file__).parent.parent
+    sources = [*(tests / "models").glob("test_*.py"), *(tests / "pipeline" / "augment").glob("test_*.py")]
+    quoted = set(re.findall(r'"([\w-]+)"', "".join(file.read_text(encoding="utf-8") for file in sources)))
+    unread = {
+        path.stem
+        for path in folder.glob("*.npz")
+        if not {path.stem, path.stem.removeprefix("augment-"), path.stem.removeprefix("augment-adain-")} & quoted
+    }
+    assert unread == set()
