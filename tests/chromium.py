@@ -70,6 +70,7 @@ class Browser:
             {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
         ]
         self.call("Emulation.setEmulatedMedia", features=features)
+        self.call("Page.bringToFront")  # a page in the background draws no frames
         self.events.clear()
         self.call("Page.navigate", url=page.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
@@ -80,6 +81,12 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def comes_true(self, condition: str, seconds: float = 20.0) -> bool:
+        """Wait until a JavaScript condition holds in the page; false when it has not held in time."""
+        look = f"({condition}) || Date.now() > end ? done(Date.now() <= end) : setTimeout(look, 20)"
+        loop = f"const end = Date.now() + {1000 * seconds}; const look = () => {look}; look()"
+        return bool(self.value(f"new Promise(done => {{ {loop} }})"))
 
     def picture(self) -> np.ndarray:
         """Return the whole page as pixels [H,W,3]."""

@@ -1,7 +1,6 @@
 """Faults of network, server and disk: repaired if they pass, reported in one clear line if they stay."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
 
@@ -37,10 +36,9 @@ def test_faults_that_stay_are_one_line_with_bytes_got_and_expected(url, server, 
         "reset": rf"given up after 5 attempts \(\d[\d,]* of {size:,} bytes came\)$",
         "wrong": rf"damaged on the server: {size:,} of {size:,} bytes came 3 times, and their sha256",
     }
-    cache = tmp_path / "cache"
     for kind, message in said.items():
         server.faults = {path: [fault(kind, 1000)]}
-        reader = Dataset.open(url, cache=cache).reader("train", "joint")
+        reader = Dataset.open(url, cache=tmp_path / kind).reader("train", "joint")
         with pytest.raises(SkelpipeError, match=message) as caught:
             reader.gather(np.arange(6))
         text = str(caught.value)
@@ -49,7 +47,6 @@ def test_faults_that_stay_are_one_line_with_bytes_got_and_expected(url, server, 
         assert "\n" not in text
         server.faults = {}
         assert len(reader.gather(np.arange(6))) == 6  # the next call tries again
-        shutil.rmtree(cache)
 
 
 def test_a_missing_shard_is_reported_at_once(url, server) -> None:

@@ -129,9 +129,8 @@ def test_clips_are_filtered_and_played_by_keyboard(
     )
 
     drawn = "document.querySelector('{}').toDataURL()"
-    before = browser.value(drawn.format(".shown canvas"))
-    browser.value("new Promise(done => setTimeout(done, 250))")
-    assert browser.value(drawn.format(".shown canvas")) != before  # it moves
+    before = json.dumps(browser.value(drawn.format(".shown canvas")))
+    assert browser.comes_true(f"{drawn.format('.shown canvas')} != {before}")  # it moves
 
     def press(key: str) -> None:
         for kind in ("keyDown", "keyUp"):
@@ -156,8 +155,7 @@ def test_clips_are_filtered_and_played_by_keyboard(
         "document.querySelectorAll('.shown')[1].querySelector('span').textContent"
     )
     browser.value("document.getElementById('close').click()")
-    browser.value("new Promise(done => setTimeout(done, 50))")
-    assert browser.value("document.activeElement.className") == "shown"
+    assert browser.comes_true("document.activeElement.className == 'shown'")
 
     browser.value("document.querySelector('[data-switch=\"0\"]').click()")
     hidden = "[...document.querySelectorAll('[data-run]')].map(e => [e.dataset.run, getComputedStyle(e).display])"
