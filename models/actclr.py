@@ -18,7 +18,7 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, similarity_mining
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 from skelpipe.models.pooling import safp
 from skelpipe.models.skelemixclr import region_bounds
 from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
@@ -42,7 +42,7 @@ OF_RELEASED = ("state", "mixed_keys")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActCLRSettings:
+class ActCLRSettings(ContrastSettings):
     """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`).
 
     `transformations` to `anchor` are the paper's ablations and of variant "paper" alone, see `ActCLR`; `state` and
@@ -121,7 +121,7 @@ class ActCLR(Method):
             )
         _check_variant(settings, parts.recipe.variant)
         self.moco: MoCo = parts.moco(encoder)
-        self.temperature = parts.recipe.temperature
+        self.temperature = settings.temperature
         self.released = parts.recipe.variant == "released"
         self.moco_epochs: int = settings.moco_epochs
         self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)

@@ -16,7 +16,7 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 from skelpipe.models.settings import refuse_unused
 from skelpipe.settings import Amount, Count, Flag, Positive, Whole
 from skelpipe.views import derive
@@ -27,7 +27,7 @@ LAMBDA = 1e-4  # lambda of eq. 3, from the released code; the paper has no value
 
 
 @dataclass(frozen=True, kw_only=True)
-class AimCLRSettings:
+class AimCLRSettings(ContrastSettings):
     """The `aimclr` section; see `AimCLR`. Values of the paper, or else of the released code."""
 
     views: Annotated[Count, Le(3)] = 1
@@ -72,7 +72,7 @@ class AimCLR(Method):
             refuse_unused("aimclr", settings, ("kappa", "kappa_mode", "energy_lambda"), "eadm=false")
         if not settings.nnm and settings.views == 1:
             refuse_unused("aimclr", settings, ("top_k", "neighbours"), "nnm=false")
-        self.view, self.layout, self.temperature = parts.view, parts.layout, parts.recipe.temperature
+        self.view, self.layout, self.temperature = parts.view, parts.layout, settings.temperature
         self.settings = settings
         self.names = VIEW_SETS.get(settings.views, (parts.view,))
         self.mocos = nn.ModuleDict({name: parts.moco() for name in self.names})

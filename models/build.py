@@ -1,12 +1,13 @@
 """From a recipe to a method."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import fields, replace
+from typing import Any, Final, TypeVar
 
 from torch import Tensor
 
 from skelpipe.augment.named_chains import views_of
-from skelpipe.augment.op_lists import check_views
+from skelpipe.augment.op_lists import check_views, names_in
 from skelpipe.augment.operators import Chosen, Strength
 from skelpipe.errors import UsageError
 from skelpipe.models.actclr import ActCLR
@@ -19,7 +20,8 @@ from skelpipe.models.parts import MethodRecipe, Parts
 from skelpipe.models.skeattnclr import SkeAttnCLR
 from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
-from skelpipe.settings import checked
+from skelpipe.plugins import Table, origins, require
+from skelpipe.settings import checked, declared
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 
@@ -33,7 +35,7 @@ __all__ = [
     "view_operators",
 ]
 
-METHODS: Mapping[str, type[Method]] = {
+_BUILT_IN: dict[str, type[Method]] = {
     SkeletonCLR.name: SkeletonCLR,
     ActCLR.name: ActCLR,
     CrosSCLR.name: CrosSCLR,
@@ -42,7 +44,31 @@ METHODS: Mapping[str, type[Method]] = {
     SkeleMixCLR.name: SkeleMixCLR,
     SkeAttnCLR.name: SkeAttnCLR,
 }
+PARTS = ("build", "views", "forward", "networks")  # what every method defines
 
+
+def _accept(name: str, kind: Any) -> type[Method]:
+    """Return the method of a plug-in."""
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise ValueError("it is no subclass of skelpipe.models.method.Method")
+    if name in RESERVED:
+        raise ValueError(f"a key of recipes is called so: choose a name other than {', '.join(RESERVED)}")
+    if missing := [each for each in PARTS if _function(kind, each) is _function(Method, each)]:
+        raise ValueError(f"it does not define {' and '.join(missing)}")
+    declared(kind.Settings)
+    return kind
+
+
+def _function(kind: type, name: str) -> Any:
+    """Return a method of a class as the function that it is, a classmethod too."""
+    found = getattr(kind, name)
+    return getattr(found, "__func__", found)
+
+
+# Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.
+TRAINING_KEYS = ("frames", "epochs", "batch_size", "optimiser", "reported")
+RESERVED = (*(each.name for each in fields(MethodRecipe)), *TRAINING_KEYS)
+METHODS: Final[Table[type[Method]]] = Table("method", _BUILT_IN, _accept)
 
 R = TypeVar("R", bound=MethodRecipe)
 
@@ -53,6 +79,7 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
     The section named like the method holds its settings. Raises UsageError naming `where` and the key.
     """
     name = content.get("method")
+    require(content.get("plugins", ()), where)
     if name is None:
         raise UsageError(f"{where}: the key 'method' is missing")
     if name not in METHODS:
@@ -60,18 +87,16 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
     encoder = backbone_settings(content.get("encoder", {}), where)
     base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
     recipe = checked(kind, content, where, base=base, keys={"settings": name})
-    view_operators(recipe, where)
-    return recipe
+    operators = view_operators(recipe, where)
+    views = {**views_of(recipe.method, recipe.variant), **recipe.views}
+    named = [("method", recipe.method), ("backbone", recipe.encoder.name), *names_in(views, operators)]
+    return replace(recipe, plugins=origins(named))
 
 
 def view_operators(recipe: MethodRecipe, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
     """Return the operators of each view that a recipe's method augments; UsageError where one is wrong."""
     strength = Strength(recipe.augment.shear, recipe.augment.crop, recipe.variant == "released")
     return check_views(recipe.views, views_of(recipe.method, recipe.variant), strength, where)
-
-
-# Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.
-TRAINING_KEYS = ("frames", "epochs", "batch_size", "optimiser", "reported")
 
 
 def build_method(

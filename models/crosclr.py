@@ -16,7 +16,7 @@ from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 from skelpipe.settings import Count, Flag, Whole
 from skelpipe.views import derive
 
@@ -27,7 +27,7 @@ VIEW_SETS: Mapping[int, tuple[str, ...]] = {2: ("joint", "motion"), 3: ("joint",
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrosSCLRSettings:
+class CrosSCLRSettings(ContrastSettings):
     """The `crosclr` section; see `CrosSCLR`. Values of the released code."""
 
     views: Annotated[Count, Ge(2), Le(3)] = 3
@@ -52,7 +52,7 @@ class CrosSCLR(Method):
 
     def __init__(self, parts: Parts, settings: CrosSCLRSettings) -> None:
         super().__init__()
-        self.view, self.layout, self.temperature = parts.view, parts.layout, parts.recipe.temperature
+        self.view, self.layout, self.temperature = parts.view, parts.layout, settings.temperature
         self.names = VIEW_SETS[settings.views]
         self.settings = settings
         self.mining = False

@@ -1,7 +1,8 @@
 """Backbones by name, and their initial weights."""
 
+import inspect
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from skelpipe.models.bigru import BIGRU
 from skelpipe.models.dsta import DSTA
 from skelpipe.models.settings import BackboneSettings
 from skelpipe.models.stgcn import STGCN
-from skelpipe.settings import checked, is_section, nested
+from skelpipe.plugins import Table
+from skelpipe.settings import checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 
@@ -22,8 +24,33 @@ DEVIATION = 0.02  # standard deviation of initial weights, in the released code 
 
 Encoder: TypeAlias = STGCN | BIGRU | DSTA
 
-# Each class is called with a layout and the fields of its `Settings`, the name left out.
-ENCODERS: Mapping[str, type[Encoder]] = {"stgcn": STGCN, "bigru": BIGRU, "dsta": DSTA}
+_BUILT_IN: dict[str, type[Encoder]] = {"stgcn": STGCN, "bigru": BIGRU, "dsta": DSTA}
+
+
+def _accept(name: str, kind: Any) -> type[Encoder]:
+    """Return the backbone of a plug-in."""
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError("it is no class of torch.nn.Module")
+    backbone: Any = kind
+    missing = [each for each in ("features", "pool", "joint_map") if not hasattr(backbone, each)]
+    missing += ["forward"] if backbone.forward is nn.Module.forward else []
+    if missing:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    settings: Any = backbone.Settings
+    if not issubclass(settings, BackboneSettings):
+        raise ValueError("its Settings are no subclass of skelpipe.models.settings.BackboneSettings")
+    values = {**nested(declared(settings)), "in_channels": 3}
+    del values["name"]
+    try:
+        inspect.signature(backbone).bind(None, **values)
+    except TypeError as error:
+        raise ValueError(f"it cannot be made of a layout, in_channels and its settings: {error}") from None
+    accepted: type[Encoder] = backbone
+    return accepted
+
+
+# Each class is called with a layout, `in_channels` and the fields of its `Settings`, the name left out.
+ENCODERS: Final[Table[type[Encoder]]] = Table("backbone", _BUILT_IN, _accept)
 
 
 def backbone_settings(section: Any, where: str) -> BackboneSettings:
@@ -50,7 +77,10 @@ def build_encoder(
     if not isinstance(settings, BackboneSettings):
         settings = backbone_settings(settings, "recipe")
     values = nested(settings)
-    encoder = ENCODERS[values.pop("name")](layout, in_channels=channels, **values)
+    name = values.pop("name")
+    encoder = ENCODERS[name](layout, in_channels=channels, **values)
+    if missing := [each for each in ("feature_dim", "layout") if not hasattr(encoder, each)]:
+        raise UsageError(f"backbone {name} of the plug-in {ENCODERS.origins.get(name)} has no {missing[0]}")
     draw_weights(encoder, init)
     return encoder
 

@@ -112,6 +112,8 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     Settings: ClassVar[type] = NoSettings
+    # The views that it augments, each with the name of its chain: see `Parts.view_chain`. Read for plug-ins only.
+    view_chains: ClassVar[Mapping[str, str]] = {"query": "normal", "key": "normal"}
     # Whether steps depend on the number of epochs of the run: such a run cannot be lengthened.
     depends_on_run_length: ClassVar[bool] = False
 

@@ -16,7 +16,7 @@ from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 from skelpipe.models.settings import refuse_unused
 from skelpipe.settings import Count, Flag, Whole
 from skelpipe.skeleton import Layout
@@ -37,7 +37,7 @@ Scales = Annotated[list[Literal["joint", "part", "body"]], AfterValidator(_each_
 
 
 @dataclass(frozen=True, kw_only=True)
-class MsMCLRSettings:
+class MsMCLRSettings(ContrastSettings):
     """The `msmclr` section; see `MsMCLR`. Values of the released code; the first four are of the ablations."""
 
     attention: Flag = True
@@ -82,7 +82,7 @@ class MsMCLR(Method):
                 f"encoder.name, such as stgcn"
             )
         self.released = parts.recipe.variant == "released"
-        self.temperature = parts.recipe.temperature
+        self.temperature = settings.temperature
         self.settings = settings
         self.mining = False
         self.moco = parts.moco(encoder)

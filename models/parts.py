@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import Strict
 from torch import Tensor, nn
 
 from skelpipe.augment.chain import Chain, chain
+from skelpipe.augment.named_chains import views_of
 from skelpipe.augment.op_lists import view_ops
 from skelpipe.augment.operators import AugmentSettings
 from skelpipe.models.batch_norm import BatchNorm1d
@@ -17,10 +18,20 @@ from skelpipe.models.encoders import Encoder, build_encoder, draw_weights
 from skelpipe.models.moco import MoCo
 from skelpipe.models.settings import BackboneSettings, Initialiser
 from skelpipe.models.stgcn import STGCNSettings
-from skelpipe.settings import Count, Flag, Positive, Share, Variant, nested
+from skelpipe.settings import TOP, Count, Flag, Positive, Share, Variant, nested
 from skelpipe.skeleton import Layout
 
-__all__ = ["AugmentSettings", "HeadSettings", "MethodRecipe", "Parts", "projection_head"]
+__all__ = [
+    "AugmentSettings",
+    "ContrastSettings",
+    "HeadSettings",
+    "MethodRecipe",
+    "Parts",
+    "ProjectionSettings",
+    "projection_head",
+]
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +44,43 @@ class HeadSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodRecipe:
-    """What a method is built from. `settings` is the section named like the method, a `Settings` of its class.
+class ProjectionSettings:
+    """What the `Settings` of a method with a projection head inherit; `head` stands at a recipe's top."""
 
-    `variant` says whom to follow where a paper and its released code disagree, `init` how first weights are drawn;
-    `temperature`, `momentum` and `queue` are those of the contrast (He et al. 2020). `views` are the operators of
+    head: HeadSettings = field(default_factory=HeadSettings, metadata=TOP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSettings(ProjectionSettings):
+    """What the `Settings` of a method inherit that contrasts with a queue of keys (He et al. 2020).
+
+    `momentum` is that of the key network. All stand at a recipe's top.
+    """
+
+    temperature: Positive = field(default=0.07, metadata=TOP)
+    momentum: Share = field(default=0.999, metadata=TOP)
+    queue: Count = field(default=32768, metadata=TOP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodRecipe:
+    """What a method is built from.
+
+    `settings` is a `Settings` of the method's class: the section named like the method, and the keys that stand at
+    the top. `variant` says whom to follow where a paper and its released code disagree, `init` how first weights
+    are drawn. `views` are the operators of
     the views that the method augments (see `augment.op_lists`); a view that it does not name has the method's own.
+    `plugins` are the modules that method, backbone and augmentations come from; to read a recipe imports none.
     """
 
     method: str = "skeletonclr"
     variant: Variant = "paper"
     init: Initialiser = "paper"
-    temperature: Positive = 0.07
-    momentum: Share = 0.999
-    queue: Count = 32768
     encoder: BackboneSettings = field(default_factory=STGCNSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
-    settings: Any = None
+    plugins: Annotated[list[str], Strict()] = field(default_factory=list)
+    settings: Any = field(default_factory=ContrastSettings)
 
 
 @dataclass(frozen=True)
@@ -79,7 +108,7 @@ class Parts:
 
         `hidden` are the units of its hidden layer, with 0 the recipe's.
         """
-        settings, width = self.recipe.head, self.feature_dim if in_dim is None else in_dim
+        settings, width = self._own(ProjectionSettings).head, self.feature_dim if in_dim is None else in_dim
         head = projection_head(width, hidden or settings.hidden, settings.dim, settings.batch_norm)
         draw_weights(head, self.recipe.init)
         return head
@@ -90,16 +119,20 @@ class Parts:
             encoder = self.encoder()
         if head is None:
             head = self.head(int(encoder.feature_dim))  # type: ignore[arg-type]
-        return MoCo(encoder, head, dim=self.dim, queue_size=self.recipe.queue, momentum=self.recipe.momentum)
+        own = self._own(ContrastSettings)
+        return MoCo(encoder, head, dim=self.dim, queue_size=own.queue, momentum=own.momentum)
 
     def view_chain(
-        self, name: str, default: str, *, curriculum: bool = False, begins: int = 0, first: int = 0
+        self, name: str, default: str = "", *, curriculum: bool = False, begins: int = 0, first: int = 0
     ) -> Chain:
         """Return the augmentation of the view `name`: the recipe's, or the chain `default` where it names none.
+
+        Without a `default` it is the one of the method's `view_chains`.
 
         With `curriculum` it leaves out operators by epoch, counted from epoch `begins`, as the chain `default`
         does; `first` is the number of its first operator. Views that are augmented alike have the same object.
         """
+        default = default or views_of(self.recipe.method, self.recipe.variant)[name]
         ops = view_ops(self.recipe.views, name, default)
         how: dict[str, Any] = {"curriculum": curriculum and default, "begins": begins, "first": first}
         alike = repr((ops, how))
@@ -118,7 +151,14 @@ class Parts:
     @property
     def dim(self) -> int:
         """The channels of an embedding z."""
-        return self.recipe.head.dim
+        return self._own(ProjectionSettings).head.dim
+
+    def _own(self, kind: type[S]) -> S:
+        """Return the method's settings, which have those of a `kind`; TypeError where they do not inherit them."""
+        settings = self.recipe.settings
+        if not isinstance(settings, kind):
+            raise TypeError(f"the Settings of {self.recipe.method} inherit no {kind.__name__}, which it builds by")
+        return settings
 
     @property
     def augment(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from skelpipe.models.encoders import Encoder, draw_weights
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 from skelpipe.models.skelemixclr import region_bounds
 from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
 
@@ -28,7 +28,7 @@ BIGRU_MOMENTUM = 0.999  # past the end of the schedule: divergence `skeattnclr-m
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkeAttnCLRSettings:
+class SkeAttnCLRSettings(ContrastSettings):
     """The `skeattnclr` section; see `SkeAttnCLR`. Values of Hua et al. 2023, tables 9, 10 and 13.
 
     Recipes from before `predictors` could be set follow the variant, which is why that is its default. The hidden
@@ -74,9 +74,9 @@ class SkeAttnCLR(Method):
         super().__init__()
         self.released = parts.recipe.variant == "released"
         predicting = self.released if settings.predictors == "variant" else settings.predictors == "three"
-        self.temperature, self.mu = parts.recipe.temperature, settings.mu
+        self.temperature, self.mu = settings.temperature, settings.mu
         self.hard_negative = settings.hard_negative
-        self.first_momentum = parts.recipe.momentum
+        self.first_momentum = settings.momentum
         self.predictors = nn.ModuleDict()
         encoder, head = parts.encoder(), parts.head()
         if predicting:

@@ -14,7 +14,7 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 from skelpipe.models.pooling import stmp
 from skelpipe.models.settings import refuse_unused
 from skelpipe.settings import Amount, Bounds, Count
@@ -23,7 +23,7 @@ __all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkeleMixCLRSettings:
+class SkeleMixCLRSettings(ContrastSettings):
     """The `skelemixclr` section: R `repeats` (Chen et al. 2022, table VIII), lambda `weight` (table III), the
     bounds of the pasted region (table II), and the switches of its ablations; see `SkeleMixCLR`.
 
@@ -97,7 +97,7 @@ class SkeleMixCLR(Method):
             parts.layout, repeats=settings.repeats, mixed=mixed, **region, chains=parts.view_chain
         )
         average = settings.repeats_loss == "mean"
-        return cls(moco, views, settings, temperature=parts.recipe.temperature, average=average)
+        return cls(moco, views, settings, temperature=settings.temperature, average=average)
 
     def views(self) -> ViewRecipes:
         return self._views

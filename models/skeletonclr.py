@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from skelpipe.loader.mixing_views import pair
 from skelpipe.models.losses import contrastive_logits, mean_similarities, positive_first
-from skelpipe.models.method import Logits, Method, NoSettings, Step, ViewBatch, ViewRecipes, spread
+from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import Parts
+from skelpipe.models.parts import ContrastSettings, Parts
 
 __all__ = ["SkeletonCLR"]
 
@@ -21,6 +21,7 @@ class SkeletonCLR(Method):
     """
 
     name: ClassVar[str] = "skeletonclr"
+    Settings: ClassVar[type] = ContrastSettings
 
     def __init__(self, moco: MoCo, temperature: float, views: ViewRecipes) -> None:
         """`views` makes `query` and `key`."""
@@ -30,11 +31,11 @@ class SkeletonCLR(Method):
         self._views = views
 
     @classmethod
-    def build(cls, parts: Parts, settings: NoSettings) -> Self:
+    def build(cls, parts: Parts, settings: ContrastSettings) -> Self:
         moco = parts.moco()
         if parts.recipe.variant == "released":
             draw_keys(moco, parts.recipe.init)
-        return cls(moco, parts.recipe.temperature, pair(parts.view_chain))
+        return cls(moco, settings.temperature, pair(parts.view_chain))
 
     def views(self) -> ViewRecipes:
         return self._views

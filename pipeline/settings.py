@@ -8,16 +8,26 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Strict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BeforeValidator,
+    PydanticUserError,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from skelpipe.errors import UsageError
 from skelpipe.yaml_reader import described, nearest, unknown_key
 
 __all__ = [
+    "TOP",
     "Amount",
     "Bounds",
     "Count",
@@ -28,9 +38,11 @@ __all__ = [
     "Variant",
     "Whole",
     "checked",
+    "declared",
     "flat",
     "is_section",
     "nested",
+    "top_keys",
     "with_sections",
 ]
 
@@ -52,6 +64,8 @@ def _in_order(bounds: list[int]) -> list[int]:
         raise ValueError("[least, most]")
     return bounds
 
+
+TOP: Final = MappingProxyType({"top": True})  # metadata of a field whose key stands at the top of a file
 
 Number = Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_number)]
 Whole = Annotated[int, Strict(), Ge(0)]
@@ -81,11 +95,13 @@ def checked(
     at: str = "",
     base: S | None = None,
     keys: Mapping[str, str] | None = None,
+    above: Mapping[str, Any] | None = None,
 ) -> S:
     """Return settings of a `kind` with the values of a `section`, the others as in `base` (None: the defaults).
 
     Sections within are settings as well. `where` names the file, or the option, and `at` the section's key in it.
-    `keys` are the keys of fields that are not called like them.
+    `keys` are the keys of fields that are not called like them. Fields marked `TOP` are read from the section
+    `above` this one, if it is given.
     Raises UsageError that names file, key, what was found and what is possible.
     """
     if not is_section(section):
@@ -93,22 +109,47 @@ def checked(
     base = kind() if base is None else base
     content: dict[str, Any] = {}
     inner: dict[str, Any] = {}
-    known = {(keys or {}).get(each.name, each.name): each.name for each in fields(kind)}  # type: ignore[arg-type]
-    for key, name in known.items():
-        default = getattr(base, name)
+    top = () if above is None else top_keys(kind)
+    known: list[str] = []
+    possible: list[str] = []
+    for name in (each.name for each in fields(kind)):  # type: ignore[arg-type]
+        key, default = (keys or {}).get(name, name), getattr(base, name)
+        place, found = ("", above or {}) if name in top else (at, section)
+        if name not in top:
+            known.append(key)
+            possible += [] if _is_empty(default) else [_joined(at, key)]
         if is_dataclass(default) and not isinstance(default, type):
-            inner[name] = checked(type(default), section.get(key, {}), where, _joined(at, key), default)
+            known += top_keys(type(default))
+            possible += top_keys(type(default))
+            inner[name] = checked(
+                type(default), found.get(key, {}), where, _joined(place, key), default, above=section
+            )
         else:
-            content[name] = section.get(key, default)
+            content[name] = found.get(key, default)
     for key in section:
         if key not in known:
-            possible = [_joined(at, name) for name in known if not _is_empty(getattr(base, known[name]))]
             raise unknown_key(where, _joined(at, key), possible)
     try:
         made: S = _adapter(kind).validate_python(content | inner)
         return made
     except ValidationError as error:
-        raise UsageError(f"{where}: {_complaint(error.errors()[0], at)}") from None
+        first = error.errors()[0]
+        raise UsageError(f"{where}: {_complaint(first, '' if first['loc'][0] in top else at)}") from None
+
+
+def declared(kind: Any) -> Any:
+    """Return the defaults of settings that were declared outside; ValueError where they cannot be checked."""
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise ValueError("its Settings are no dataclass")
+    try:
+        return checked(kind, {}, "its Settings", base=kind())
+    except (TypeError, PydanticUserError) as error:
+        raise ValueError(f"a setting needs a default, and a kind of skelpipe.settings: {error}") from None
+
+
+def top_keys(kind: type) -> tuple[str, ...]:
+    """Return the keys of settings that stand at the top of a file, not in the section of the settings."""
+    return tuple(each.name for each in fields(kind) if "top" in each.metadata)
 
 
 def nested(settings: Any) -> dict[str, Any]:
@@ -146,7 +187,7 @@ def is_section(value: Any) -> bool:
 
 def _is_empty(value: Any) -> bool:
     """Say whether a value is a section that has no keys, as that of a method without settings."""
-    return is_dataclass(value) and not fields(value)
+    return is_dataclass(value) and all("top" in each.metadata for each in fields(value))
 
 
 def _joined(at: str, key: object) -> str:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.yaml_reader import Section, parse_yaml
+from skelpipe.plugins import Table
+from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["Layout", "layout", "parse_layout"]
 
@@ -84,13 +86,29 @@ def _groups(pairs: list[list[Any]]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(joints) for name, joints in pairs}
 
 
-@cache
 def layout(name: str) -> Layout:
-    """Return a built-in layout by name, such as `kinect-v2-25`."""
+    """Return a layout by name, such as `kinect-v2-25`: a built-in one, or that of a plug-in."""
+    return LAYOUTS[name] if name in LAYOUTS else _built_in(name)
+
+
+@cache
+def _built_in(name: str) -> Layout:
     try:
         return parse_layout(parse_yaml(manifests.read_text("layouts", name), f"{name}.yaml"))
     except KeyError as error:
-        raise UsageError(str(error.args[0])) from None
+        more = f", {', '.join(LAYOUTS)}" if LAYOUTS else ""
+        raise UsageError(f"{error.args[0]}{more}") from None
+
+
+def _accept(name: str, content: Mapping[str, Any] | str | Path) -> Layout:
+    """Return the layout of a plug-in."""
+    if name in manifests.names("layouts"):
+        raise UsageError("there is a built-in layout of this name")
+    read = content if isinstance(content, Mapping) else read_yaml(Path(content))
+    return parse_layout({**read, "name": name}, f"layout {name}")
+
+
+LAYOUTS: Final[Table[Layout]] = Table("layout", {}, _accept)  # of plug-ins; the built-in ones are files
 
 
 def parse_layout(content: Mapping[str, Any], where: str = "") -> Layout:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, view_option
+from skelpipe.cli.options import errors_as_messages, json_option, plugin_option, view_option
 from skelpipe.dataset import Dataset
 from skelpipe.files import write_json
 from skelpipe.train.evaluation.cost import cost_of
@@ -100,6 +100,7 @@ def lines(results: list[dict[str, Any]]) -> list[str]:
 @click.option("--shards", metavar="URL", help="Dataset whose name the papers' figures are looked up for.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write result.json to [default: nowhere].")
 @overwrite_option
+@plugin_option
 @json_option
 @errors_as_messages
 def main(

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import device_option, errors_as_messages, json_option
+from skelpipe.cli.options import device_option, errors_as_messages, json_option, plugin_option
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError, UsageError
@@ -195,6 +195,7 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
     help="Format of the pipe [default: found by its content].",
 )
 @device_option
+@plugin_option
 @json_option
 @click.argument("recordings", nargs=-1, metavar="RAW...|-")
 @errors_as_messages

@@ -32,6 +32,7 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader import CLIP_READERS
 from skelpipe.loader.stream import epoch_size
 from skelpipe.models.build import METHODS
+from skelpipe.plugins import discover, used
 from skelpipe.raw.web_shards import is_web_shard
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.storage import shown_url
@@ -160,13 +161,15 @@ def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], No
         say(f"the recipe trains on {recipe.frames} frames, {dataset.path} has {frames}: training on {frames}")
     if count < recipe.batch_size:
         say(f"batch_size {recipe.batch_size} lowered to {count}: the train subset has no more clips")
-    if recipe.queue > (clips := dataset.count("train")):
-        say(f"the queue of {recipe.queue} is larger than the {clips} training clips: it holds a clip's own keys")
+    if (queue := getattr(recipe.settings, "queue", 0)) > (clips := dataset.count("train")):
+        say(f"the queue of {queue} is larger than the {clips} training clips: it holds a clip's own keys")
     return replace(recipe, frames=frames, batch_size=min(recipe.batch_size, count))
 
 
 def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
     """Return the recipe that --method and --recipe ask for; it defaults to the method's own."""
+    if method is not None and method not in METHODS:
+        discover()
     if method is not None and method not in METHODS:
         raise UsageError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
     recipe = load_recipe(name or method or "skeletonclr")
@@ -276,6 +279,7 @@ def main(**given: Any) -> None:
         seed=asked.seed,
         amp=asked.amp,
         compiled=asked.compile,
+        plugins=used(recipe.plugins),
     )
     options = RunOptions(
         out=asked.out or Path("runs") / f"{recipe.method}-{provenance.clips.dataset}-{asked.view}",

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, errors_as_messages, json_option
+from skelpipe.cli.options import cache_options, errors_as_messages, json_option, plugin_option
 from skelpipe.dataset import Dataset
 from skelpipe.train.reporting.report import write_report
 
@@ -30,6 +30,7 @@ __all__ = ["main"]
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--shards", metavar="URL", help="The run's dataset, for drawings of clips [default: no drawings].")
 @cache_options
+@plugin_option
 @json_option
 @errors_as_messages
 def main(run: Path, shards: str | None, cache: Path | None, cache_size: int | None, as_json: bool) -> None:

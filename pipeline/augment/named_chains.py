@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from skelpipe.augment.draws import Draws
+from skelpipe.plugins import Table
 
 __all__ = ["ACTCLR", "CHAINS", "METHODS", "Curriculum", "views_of"]
 
@@ -54,7 +55,8 @@ def _both(*ops: Any) -> Mapping[str, Ops]:
 
 # By variant. Crop and shear have the strengths of the recipe's section `augment`, noise and blur the settings of
 # the variant (divergences noise-on-absent-bodies, blur-gain).
-CHAINS: Final[Mapping[str, Mapping[str, Ops]]] = MappingProxyType(
+CHAINS: Final[Table[Mapping[str, Ops]]] = Table(
+    "chain",
     {
         # T of AimCLR, A of SkeleMixCLR, N of SkeAttnCLR, aug of MsMCLR: Chen et al. 2022, section IV-B and eq. 8.
         "normal": _both("crop", "shear"),
@@ -95,7 +97,11 @@ CHAINS: Final[Mapping[str, Mapping[str, Ops]]] = MappingProxyType(
         "actclr-noise": _both({"noise": 0.05}),
         # SkeleMixCLR's mixed clips (Chen et al. 2022, section III-B).
         "skelemix": _both("normal", "skelemix"),
-    }
+    },
+    lambda name, paper, released: {
+        "paper": paper,
+        "released": released,
+    },  # checked by `op_lists`, which reads lists
 )
 
 
@@ -103,9 +109,17 @@ def _views(**chains: str) -> Mapping[str, Mapping[str, str]]:
     return {"paper": chains, "released": chains}
 
 
+def _known(chains: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the views of a plug-in's method, after a look at the names of their chains."""
+    if unknown := [chain for chain in chains.values() if chain not in CHAINS]:
+        raise ValueError(f"its view_chains name {unknown[0]!r}; known chains: {', '.join(CHAINS)}")
+    return chains
+
+
 PAIR: Final[Mapping[str, str]] = MappingProxyType({"query": "normal", "key": "normal"})
 # The views that a method augments, in the order of their draws, with their chains.
-METHODS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType(
+METHODS: Final[Table[Mapping[str, Mapping[str, str]]]] = Table(
+    "method's views",
     {
         "skeletonclr": _views(**PAIR),
         "crosclr": _views(**PAIR),
@@ -120,7 +134,8 @@ METHODS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = MappingProxyType
                 **{"act": "actclr-actionlet", "non": "actclr-non-actionlet"},
             },
         },
-    }
+    },
+    lambda name, chains: _views(**_known(chains)),
 )
 
 

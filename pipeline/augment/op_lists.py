@@ -1,6 +1,6 @@
 """Lists of operators as recipes and commands write them: names, shorthands, and changes of a chain."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skelpipe.augment.named_chains import CHAINS
@@ -9,7 +9,7 @@ from skelpipe.errors import UsageError
 from skelpipe.settings import is_section
 from skelpipe.yaml_reader import described, nearest, unknown_key
 
-__all__ = ["BASE", "check_views", "read_ops", "view_ops"]
+__all__ = ["BASE", "check_views", "names_in", "read_ops", "view_ops"]
 
 BASE = "chain"  # the key of a mapping of changes that names what is changed
 
@@ -58,6 +58,34 @@ def check_views(
         name: read_ops(view_ops(views, name, default), strength, where, f"views.{name}")
         for name, default in defaults.items()
     }
+
+
+def names_in(content: Any, operators: Mapping[str, tuple[Chosen, ...]]) -> list[tuple[str, str]]:
+    """Return what a section of views and its operators name: (kind, name) of each operator and chain."""
+    texts = list(_texts(content))
+    chosen = [("operator", op.name) for ops in operators.values() for op in ops]
+    return [*chosen, *(("chain", text) for text in texts)]
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif is_section(content):
+        yield from (text for value in content.values() for text in _texts(value))
+    elif isinstance(content, list | tuple):
+        yield from (text for value in content for text in _texts(value))
+
+
+def _accept(name: str, paper: Any, released: Any) -> Mapping[str, Any]:
+    """Return the chain of a plug-in, after a look at its operators."""
+    for ops in (paper, released):
+        if not isinstance(ops, list | tuple):
+            raise UsageError(f"a list of operators is expected, not {described(ops)}")
+        read_ops(list(ops), Strength(), "its list", name)
+    return {"paper": paper, "released": released}
+
+
+CHAINS.accept = _accept
 
 
 def _chain(name: str, strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:

@@ -26,7 +26,8 @@ from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.errors import UsageError
-from skelpipe.settings import Amount, Bounds, Count, Flag, Number, Share, checked, is_section, nested
+from skelpipe.plugins import Table
+from skelpipe.settings import Amount, Bounds, Count, Flag, Number, Share, checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import described
 
@@ -105,7 +106,20 @@ class Operator:
         return self.kind(layout, **values)
 
 
-OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
+def _accept(name: str, kind: Callable[..., Op], main: tuple[str, ...]) -> Operator:
+    """Return the operator of a plug-in."""
+    missing = [each for each in ("sample", "apply") if not callable(getattr(kind, each, None))]
+    if missing:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    operator = Operator(kind, main)
+    settings = nested(declared(operator.settings))
+    if unknown := [each for each in main if each not in settings]:
+        raise ValueError(f"it has no setting {unknown[0]!r}, but: {', '.join(settings) or 'none'}")
+    return operator
+
+
+OPERATORS: Final[Table[Operator]] = Table(
+    "operator",
     {
         "crop": Operator(Crop, ("ratio",), most={"ratio": 100}, strength=("ratio",)),
         "shear": Operator(Shear, ("amplitude",), most={"amplitude": 10}, strength=("amplitude",)),
@@ -126,7 +140,8 @@ OPERATORS: Final[Mapping[str, Operator]] = MappingProxyType(
         "time-rescale": Operator(TimeRescale, ("low", "high"), most={"low": 10, "high": 10}),
         "bone-rescale": Operator(BoneRescale, ("strength",), most={"strength": 10}, strength=("strength",)),
         "skelemix": Operator(SkeleMix),
-    }
+    },
+    _accept,
 )
 
 

@@ -14,6 +14,7 @@ from skelpipe.cli.options import (
     device_option,
     errors_as_messages,
     json_option,
+    plugin_option,
     resolve_shards,
     unresolved_shards_option,
 )
@@ -58,6 +59,7 @@ CLIPS = 2048  # in the synthetic dataset
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Measuring time per row."
 )
+@plugin_option
 @json_option
 @errors_as_messages
 def bench(

@@ -12,6 +12,7 @@ from skelpipe.cli.options import (
     json_option,
     on_error_option,
     overwrite_option,
+    plugin_option,
     policy_options,
     shard_size_option,
     workers_option,
@@ -103,6 +104,7 @@ __all__ = ["import_"]
     help="With --out URL: folder for shards before their upload, and for files that are fetched.",
 )
 @workers_option
+@plugin_option
 @json_option
 @errors_as_messages
 def import_(

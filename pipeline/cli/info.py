@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, resolve_shards, unresolved_shards_option
+from skelpipe.cli.options import (
+    errors_as_messages,
+    json_option,
+    plugin_option,
+    resolve_shards,
+    unresolved_shards_option,
+)
 
 if TYPE_CHECKING:
     from skelpipe.skeleton import Layout
@@ -24,6 +30,7 @@ __all__ = ["info"]
     help="Instead of a dataset, print the joints of a built-in layout, or of the layout in the .yaml of your own"
     " dataset: index, parent, mirror and part of each.",
 )
+@plugin_option
 @json_option
 @errors_as_messages
 def info(*, shards: str | None, layout_name: str | None, as_json: bool) -> None:

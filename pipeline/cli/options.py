@@ -21,6 +21,7 @@ __all__ = [
     "json_option",
     "on_error_option",
     "overwrite_option",
+    "plugin_option",
     "policy_options",
     "resolve_shards",
     "seed_option",
@@ -199,6 +200,28 @@ def policy_options(command: F) -> F:
     return _body_choice(_empty_frames(_missing_joints(command)))
 
 
+def _load_plugins(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
+    for name in names:
+        from skelpipe.plugins import load
+
+        try:
+            load(name)
+        except UsageError as error:
+            raise click.UsageError(str(error)) from None
+
+
+# Eager: what plug-ins add is known before other options are read. The command itself gets no argument of it.
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="MODULE",
+    envvar="SKELPIPE_PLUGINS",
+    expose_value=False,
+    is_eager=True,
+    callback=_load_plugins,
+    help="Module that adds methods, backbones, augmentations, readers or layouts; may be given more than once "
+    "[default: $SKELPIPE_PLUGINS].",
+)
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Device of tensors: auto, cpu, cuda, cuda:N."

@@ -15,6 +15,7 @@ from skelpipe.cli.options import (
     json_option,
     on_error_option,
     overwrite_option,
+    plugin_option,
     policy_options,
     shard_size_option,
     workers_option,
@@ -120,6 +121,7 @@ SHOWN = 5
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Scheduler of --engine dask, such as tcp://10.0.0.1:8786.")
 @workers_option
+@plugin_option
 @json_option
 @errors_as_messages
 def prepare(

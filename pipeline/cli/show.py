@@ -16,6 +16,7 @@ from skelpipe.cli.options import (
     cache_options,
     errors_as_messages,
     json_option,
+    plugin_option,
     resolve_shards,
     seed_option,
     unresolved_shards_option,
@@ -89,6 +90,7 @@ MIXES = ("skelemix", "skeletonmix", "mats")
 )
 @seed_option
 @cache_options
+@plugin_option
 @json_option
 @errors_as_messages
 def show(

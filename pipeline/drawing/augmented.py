@@ -56,10 +56,11 @@ class Choice:
     recipe: RecipeViews | None = None
 
     def __post_init__(self) -> None:
-        if self.recipe is None and not self.is_list and self.name not in NAMES:
+        names = tuple(dict.fromkeys((*CHAINS, *MIXES)))
+        if self.recipe is None and not self.is_list and self.name not in names:
             raise UsageError(
-                f"no augmentation is called {self.name!r}; {nearest(self.name, NAMES)}"
-                f"known: {', '.join(NAMES)}; or give a list, such as '[crop, {{shear: 0.5}}]'"
+                f"no augmentation is called {self.name!r}; {nearest(self.name, names)}"
+                f"known: {', '.join(names)}; or give a list, such as '[crop, {{shear: 0.5}}]'"
             )
 
     @property

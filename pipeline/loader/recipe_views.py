@@ -16,11 +16,12 @@ from skelpipe.augment.operators import AugmentSettings, Strength, settings_of
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, skeattnclr, skelemixclr
 from skelpipe.loader.view_recipes import ViewRecipes
+from skelpipe.plugins import Table, require
 from skelpipe.settings import checked, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
 
-__all__ = ["RecipeViews", "read_recipe_views"]
+__all__ = ["RECIPES", "RecipeViews", "read_recipe_views"]
 
 FOLDER: Final = "skelpipe.train.recipes"  # files of the package; nothing of it is imported
 FINETUNE, CLIP = "finetune", "clip"  # a recipe of training with labels, and its view
@@ -95,6 +96,17 @@ class RecipeViews:
         )
 
 
+def _accept(name: str, given: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
+    """Return the recipe of a plug-in's method."""
+    content = read_yaml(Path(given)) if isinstance(given, str | Path) else given or {}
+    if not is_section(content) or content.get("method", name) != name:
+        raise ValueError(f"`key: value` lines are expected, of method {name}")
+    return {**content, "method": name}
+
+
+RECIPES: Final[Table[Mapping[str, Any]]] = Table("recipe", {}, _accept)  # of plug-ins; the built-in ones are files
+
+
 def read_recipe_views(recipe: str) -> RecipeViews:
     """Return what a recipe says of its views: a built-in one by name, or the path of a YAML file.
 
@@ -103,7 +115,9 @@ def read_recipe_views(recipe: str) -> RecipeViews:
     """
     where = f"recipe {recipe}"
     built_in = sorted(each.name.removesuffix(".yaml") for each in files(FOLDER).iterdir() if _is_recipe(each.name))
-    if recipe in built_in:
+    if recipe in RECIPES:
+        content: Any = RECIPES[recipe]
+    elif recipe in built_in:
         content = parse_yaml(files(FOLDER).joinpath(f"{recipe}.yaml").read_text("utf-8"), where)
     elif Path(recipe).is_file():
         content = read_yaml(recipe)
@@ -114,6 +128,7 @@ def read_recipe_views(recipe: str) -> RecipeViews:
         )
     if not is_section(content):
         raise UsageError(f"{where}: expected `key: value` lines, found {described(content)}")
+    require(content.get("plugins", ()), where)
     labelled = content.get("protocol") == FINETUNE
     method, variant = FINETUNE if labelled else content.get("method"), content.get("variant", "paper")
     if not labelled and method not in METHODS:

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.plugins import load, loaded
 
 __all__ = ["Job", "run_jobs", "run_on_dask", "start_method", "workers_ready"]
 
@@ -40,7 +41,8 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
     context = multiprocessing.get_context(method)
     if method == FORKSERVER:
         context.set_forkserver_preload(["skelpipe.prepare.preloaded"])
-    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(dict(os.environ),)) as pool:
+    begun_with = (dict(os.environ), [each.module for each in loaded()])
+    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=begun_with) as pool:
         starting = threading.Thread(target=_start, args=(pool, count), name="skelpipe-start")
         starting.start()
         try:
@@ -114,8 +116,8 @@ def _release_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _begin(environment: dict[str, str]) -> None:
-    """Set the environment, which may hold credentials, and make the worker end when its parent ends.
+def _begin(environment: dict[str, str], plugins: Sequence[str]) -> None:
+    """Set the environment, which may hold credentials, make the worker end with its parent, and load plug-ins.
 
     The fork server has only the environment of its start. A killed parent cannot stop its workers, so they
     watch it.
@@ -123,6 +125,8 @@ def _begin(environment: dict[str, str]) -> None:
     _hold_interrupts()
     os.environ.clear()
     os.environ.update(environment)
+    for module in plugins:
+        load(module)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

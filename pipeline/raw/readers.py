@@ -1,12 +1,14 @@
 """The readers by the name that a manifest gives them, and reading the recordings of a dataset."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from skelpipe.errors import RawError
+from skelpipe.errors import RawError, SkelpipeError
 from skelpipe.manifest import Manifest
+from skelpipe.plugins import Table
 from skelpipe.raw.collections.formats import IMPORT_FORMATS
 from skelpipe.raw.form import Form
 from skelpipe.raw.frame_lines import read_frame_line
@@ -43,7 +45,7 @@ def _of_poses(kind: PoseFormat) -> Reader:
 
 # The values of a manifest's key `reader`. Each reader takes the bytes of a file (as `TextBuffer` returns them),
 # the file's name for error messages, and what the manifest says of its files.
-READERS: dict[str, Reader] = {
+_BUILT_IN: dict[str, Reader] = {
     "ntu-skeleton": _of_text(read_skeleton),
     "pku-text": _of_text(read_pku),
     "msr-text": _of_text(read_msr),
@@ -59,6 +61,46 @@ FIXED_CHANNELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "nw-ucla-json": (("x", "y", "z"),),
     **{name: kind.channels for name, kind in POSE_FORMATS.items() if kind.channels},
 }
+
+
+@dataclass(frozen=True)
+class _PluginReader:
+    """The reader of a plug-in. What it raises names the file, and what it returns is checked."""
+
+    name: str
+    read: Reader
+
+    def __call__(self, text: np.ndarray, file: str, form: Form) -> Recording:
+        try:
+            found = self.read(text, file, form)
+        except SkelpipeError:
+            raise
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RawError(f"{file}: reader {self.name} fails: {why}") from error
+        if not isinstance(found, Recording):
+            raise RawError(f"{file}: reader {self.name} returns {type(found).__name__}, not a Recording")
+        bodies = int(found.counts.sum())
+        wanted = (bodies, form.joints, 3)
+        if found.xyz.shape != wanted or len(found.ids) != bodies:
+            raise RawError(
+                f"{file}: reader {self.name} returns xyz {found.xyz.shape} and {len(found.ids)} ids; the counts"
+                f" and the layout {form.layout.name} mean {wanted} and {bodies}"
+            )
+        return found
+
+
+def _accept(name: str, read: Reader, channels: tuple[tuple[str, ...], ...]) -> Reader:
+    """Return the reader of a plug-in. `channels` are those that may be declared."""
+    if not callable(read):
+        raise ValueError("it is no function (bytes, file name, Form) -> Recording")
+    if not channels or any({*each} - {"x", "y", "z", "score"} or not {"x", "y"} <= {*each} for each in channels):
+        raise ValueError(f"its channels are {channels}; each entry names x and y, and may name z and score")
+    FIXED_CHANNELS[name] = channels
+    return _PluginReader(name, read)
+
+
+READERS: Final[Table[Reader]] = Table("reader", _BUILT_IN, _accept)
 
 
 def _forget(xyz: np.ndarray, missing_value: float) -> None:

@@ -14,7 +14,7 @@ from skelpipe.errors import UsageError
 from skelpipe.models import build, build_method
 from skelpipe.models.build import recipe_of
 from skelpipe.models.method import Method
-from skelpipe.models.parts import MethodRecipe, Parts, projection_head
+from skelpipe.models.parts import ContrastSettings, HeadSettings, MethodRecipe, Parts, projection_head
 from skelpipe.settings import Amount, Bounds
 from skelpipe.skeleton import layout
 
@@ -25,6 +25,14 @@ RECIPE: dict[str, Any] = {
     "encoder": {"name": "stgcn", "width": 4, "out_channels": 24},
     "head": {"hidden": 20, "dim": 12, "batch_norm": True},
     "augment": {"shear": 0.25, "crop": 4},
+    "queue": 40,
+    "momentum": 0.99,
+    "temperature": 0.2,
+}
+
+
+TOP: dict[str, Any] = {
+    "head": HeadSettings(hidden=20, dim=12, batch_norm=True),
     "queue": 40,
     "momentum": 0.99,
     "temperature": 0.2,
@@ -42,7 +50,7 @@ def shapes(module: nn.Module) -> list[tuple[int, ...]]:
 def test_plain_values() -> None:
     parts = parts_of(RECIPE, "bone")
     assert (parts.layout, parts.view) == (KINECT, "bone")
-    assert (parts.recipe.variant, parts.recipe.temperature) == ("released", 0.2)
+    assert (parts.recipe.variant, parts.recipe.settings.temperature) == ("released", 0.2)
     assert parts.augment == {"shear": 0.25, "crop": 4}
     assert parts.anchor is None
 
@@ -113,7 +121,7 @@ def test_wrong_values_are_named(change: dict[str, Any], message: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnchoredSettings:
+class AnchoredSettings(ContrastSettings):
     weight: Amount = 2.0
     steps: Bounds = field(default_factory=lambda: [1, 2])
 
@@ -142,7 +150,7 @@ def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.Monk
     recipe = {**RECIPE, "method": "anchored", "anchored": {"weight": 1, "steps": [3, 4]}}
     built = build_method(recipe, KINECT, "motion", anchor)
     assert isinstance(built, Anchored)
-    assert built.given == AnchoredSettings(weight=1.0, steps=[3, 4])
+    assert built.given == AnchoredSettings(weight=1.0, steps=[3, 4], **TOP)
     assert built.parts.view == "motion"
     assert built.parts.anchor is anchor
     for section, message in (
@@ -154,7 +162,7 @@ def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.Monk
             build_method({**recipe, "anchored": section}, KINECT)
     plain = build_method({**RECIPE, "method": "anchored"}, KINECT)
     assert isinstance(plain, Anchored)
-    assert plain.given == AnchoredSettings()
+    assert plain.given == AnchoredSettings(**TOP)
 
 
 def test_plain_head_is_two_linear_maps_with_a_relu_between() -> None:

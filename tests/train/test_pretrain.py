@@ -39,7 +39,7 @@ def test_a_run_leaves_what_it_should(finished: Path, tiny_dataset: Dataset) -> N
     assert len(read_log(finished / "speed.jsonl")) == 6
 
     recipe = load_recipe(str(finished / "recipe.yaml"))
-    assert recipe.queue == 20
+    assert recipe.settings.queue == 20
     assert recipe.frames == 8
     with safe_open(finished / "encoder.safetensors", framework="pt") as file:
         metadata = file.metadata()
@@ -108,7 +108,7 @@ def test_a_collapse_is_said_once(
 def test_the_recipe_gives_way_to_the_dataset(tiny_dataset: Dataset) -> None:
     said: list[str] = []
     fitted = fit_recipe(load_recipe("skeletonclr"), tiny_dataset, said.append)
-    assert (fitted.frames, fitted.batch_size, fitted.queue) == (8, 24, 32768)
+    assert (fitted.frames, fitted.batch_size, fitted.settings.queue) == (8, 24, 32768)
     assert len(said) == 3
     assert "50 frames" in said[0]
     assert "training on 8" in said[0]
@@ -164,7 +164,7 @@ def test_the_default_recipe_and_folder(
     arguments = ["--shards", str(tiny_dataset.path), "--epochs", "1", *small_settings]
     assert CliRunner().invoke(main, arguments).exit_code == 0
     recipe = load_recipe("runs/skeletonclr-ntu60-xsub-joint/recipe.yaml")
-    assert recipe.temperature == 0.07  # skeletonclr's, not the demo's
+    assert recipe.settings.temperature == 0.07  # skeletonclr's, not the demo's
 
 
 def test_help_as_a_module(tmp_path: Path) -> None:

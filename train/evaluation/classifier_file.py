@@ -14,10 +14,18 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 from skelpipe.models.encoders import build_encoder
 from skelpipe.models.weights import export_encoder, load_encoder
+from skelpipe.plugins import origins, require, used
 from skelpipe.preprocess import AS_AUTHORS, Policies
 from skelpipe.skeleton import Layout
 from skelpipe.train.running.networks import Networks
-from skelpipe.train.running.provenance import CLIP_NAMES, ClipFacts, Provenance
+from skelpipe.train.running.provenance import (
+    CLIP_NAMES,
+    PLUGINS,
+    ClipFacts,
+    Provenance,
+    plugins_in,
+    plugins_text,
+)
 
 __all__ = ["Origin", "export_classifier", "load_classifier", "read_origin"]
 
@@ -67,7 +75,9 @@ class Origin:
         how = {"view": provenance.view, "seed": json.dumps(provenance.seed), "amp": json.dumps(provenance.amp)}
         own = {name: getattr(self, name) for name in OWN}
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
-        return {"kind": KIND, **texts, **provenance.clips.texts(), **how}
+        needed = used(origins([("backbone", str(self.encoder.get("name")))]))
+        plugins = {PLUGINS: plugins_text(needed)} if needed else {}
+        return {"kind": KIND, **texts, **provenance.clips.texts(), **how, **plugins}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Origin":
@@ -76,6 +86,7 @@ class Origin:
         if missing := [name for name in (*OWN, *CLIP_NAMES, "view", "seed", "amp") if name not in metadata]:
             raise SkelpipeError(f"{where}: does not say what it was trained on (no {', '.join(missing)})")
         found: dict[str, Any] = {name: metadata[name] for name in OWN}
+        require([each.module for each in plugins_in(metadata)], where)
         try:
             for name in ("epoch", "classes", "encoder", "recipe", "policies"):
                 found[name] = _json(metadata, name)

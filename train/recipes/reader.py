@@ -8,10 +8,12 @@ from typing import Any, TypeVar, overload
 
 import yaml
 
-from skelpipe.augment.op_lists import BASE
+from skelpipe.augment.op_lists import BASE, names_in
 from skelpipe.errors import UsageError
+from skelpipe.loader.recipe_views import RECIPES
 from skelpipe.models.build import recipe_of
-from skelpipe.models.encoders import backbone_settings
+from skelpipe.models.encoders import ENCODERS, backbone_settings
+from skelpipe.plugins import discover, origins, require
 from skelpipe.settings import checked, flat, is_section
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
 from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
@@ -52,8 +54,10 @@ def load_recipe(name: str, kind: type[Any] = PretrainRecipe) -> Any:
     """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
     if name in builtin_recipes(kind):
         return parse_recipe(FOLDER.joinpath(f"{name}.yaml").read_text("utf-8"), name, kind)
+    if kind is PretrainRecipe and name in RECIPES:
+        return _recipe_of(RECIPES[name], f"recipe {name}", kind)
     if not Path(name).is_file():
-        known = builtin_recipes(kind)
+        known = [*builtin_recipes(kind), *(RECIPES if kind is PretrainRecipe else ())]
         hint = f"{nearest(name, known)}give the path of a YAML file or one of: {', '.join(known)}"
         raise UsageError(f"there is no recipe {name!r}: {hint}")
     return _recipe_of(read_yaml(name), f"recipe {name}", kind)
@@ -85,13 +89,16 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
         given[REPORTED] = reported_name(given.get(REPORTED), where)
     if issubclass(kind, PretrainRecipe):
         return recipe_of(kind, given, where)
+    require(given.get("plugins", ()), where)
     base = kind()
     if isinstance(base, FinetuneRecipe) and "encoder" in given:
         base = kind(encoder=backbone_settings(given["encoder"], where))  # type: ignore[call-arg]
     recipe = checked(kind, given, where, base=base)
-    if isinstance(recipe, FinetuneRecipe):
-        recipe.operators(where)
-    return recipe
+    if not isinstance(recipe, FinetuneRecipe):
+        return recipe
+    named = names_in(recipe.views, recipe.operators(where))
+    named += [("backbone", recipe.encoder.name)] if recipe.encoder is not None else []
+    return replace(recipe, plugins=origins(named))
 
 
 def reported_name(name: Any, where: str) -> str:
@@ -129,6 +136,8 @@ def with_overrides(recipe: R, settings: Iterable[str] = (), /, by: str = "--set"
 
 def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
     """Return the recipe with other values, by dotted key."""
+    if "encoder.name" in given and given["encoder.name"] not in ENCODERS:
+        discover()
     content = recipe.content() | ({REPORTED: recipe.reported} if not isinstance(recipe, LinearRecipe) else {})
     encoder = given.get("encoder.name")
     if encoder is not None and encoder != flat(content).get("encoder.name"):

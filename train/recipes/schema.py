@@ -16,7 +16,7 @@ from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.build import view_operators
 from skelpipe.models.parts import MethodRecipe
 from skelpipe.models.settings import BackboneSettings, Initialiser
-from skelpipe.settings import Amount, Count, Flag, Share, Whole
+from skelpipe.settings import Amount, Count, Flag, Share, Whole, top_keys
 
 __all__ = [
     "FinetuneOptimiser",
@@ -75,8 +75,11 @@ class PretrainRecipe(MethodRecipe):
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
         values = _without_plateau(asdict(self), self.optimiser)
-        own, views = values.pop("settings"), values.pop("views")
-        content = {key: values[key] for key in _ORDER} | ({"views": views} if views else {})
+        own = values.pop("settings")
+        values |= {key: own.pop(key) for key in top_keys(type(self.settings))}
+        others = [key for key in values if key not in (*_ORDER, "views", "plugins", "reported")]  # of a plug-in
+        content = {key: values[key] for key in (*_ORDER, *others) if key in values}
+        content |= {key: values[key] for key in ("views", "plugins") if values[key]}
         return content | ({self.method: own} if own else {})
 
     def operators(self, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
@@ -134,6 +137,7 @@ class FinetuneRecipe:
     views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
     encoder: BackboneSettings | None = None
     balanced: Flag = False
+    plugins: Annotated[list[str], Strict()] = field(default_factory=list)
     reported: str = ""
 
     def content(self) -> dict[str, Any]:
@@ -191,8 +195,8 @@ def _without_plateau(values: dict[str, Any], optimiser: Optimiser) -> dict[str, 
 
 
 def _without_default(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out `balanced` and `views` where they say nothing, as files had it before the keys existed."""
-    return {key: value for key, value in values.items() if key not in ("balanced", "views") or value}
+    """Leave out keys where they say nothing, as files had it before the keys existed."""
+    return {key: value for key, value in values.items() if key not in ("balanced", "views", "plugins") or value}
 
 
 Recipe: TypeAlias = PretrainRecipe | FinetuneRecipe | LinearRecipe

@@ -8,12 +8,24 @@ from typing import Any
 from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
+from skelpipe.plugins import MissingPlugin, Plugin
 from skelpipe.settings import flat, nested, with_sections
 from skelpipe.train.recipes.reader import differences, recipe_from
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 
-__all__ = ["CLIP_NAMES", "LABELLED", "XYZ", "ClipFacts", "Provenance", "dataset_name"]
+__all__ = [
+    "CLIP_NAMES",
+    "LABELLED",
+    "PLUGINS",
+    "XYZ",
+    "ClipFacts",
+    "Provenance",
+    "dataset_name",
+    "plugins_in",
+    "plugins_text",
+]
 
+PLUGINS = "plugins"  # the key of files that name them
 LABELLED = "start"  # the key that only checkpoints of a training with labels have
 NAMES = {"bodies": "persons"}  # fields that files know by another name
 # Layouts that files know by another name: before there was a layout in the order of Kinect v1's SDK,
@@ -77,7 +89,7 @@ class Provenance:
     `view` is what the training showed, `views` those that there are networks for; `recipe` is None for released
     weights. `start` names the weights that pre-training began from where they were not drawn, and is a hash of the
     initial weights for training with labels. `weights` are those of several datasets in one stream, empty where
-    all are 1.
+    all are 1. `plugins` are those that the recipe takes something from, with version and hash.
     """
 
     clips: ClipFacts
@@ -89,6 +101,7 @@ class Provenance:
     compiled: bool = False
     start: str = ""
     weights: tuple[float, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
 
     @property
     def pretraining(self) -> PretrainRecipe:
@@ -102,7 +115,8 @@ class Provenance:
         how = {"view": self.view, "seed": str(self.seed), "amp": str(self.amp)}
         if isinstance(recipe, FinetuneRecipe):
             values = json.dumps(flat(recipe.content()))
-            return {"digest": self.clips.digest, **how, LABELLED: self.start, "recipe": values}
+            labelled = {"digest": self.clips.digest, **how, LABELLED: self.start, "recipe": values}
+            return labelled | self._plugins()
         recipe = self.pretraining
         reported = {"reported": recipe.reported} if recipe.reported else {}
         texts = {"method": recipe.method, **self.clips.texts(), **how, "compiled": str(self.compiled)}
@@ -111,7 +125,11 @@ class Provenance:
             texts["begun_from"] = self.start
         if self.weights:
             texts["weights"] = _shown(self.weights)
-        return {**texts, "recipe": json.dumps(recipe.content() | reported)}
+        return {**texts, **self._plugins(), "recipe": json.dumps(recipe.content() | reported)}
+
+    def _plugins(self) -> dict[str, str]:
+        """Return the plug-ins as files have them: nothing where there are none."""
+        return {PLUGINS: plugins_text(self.plugins)} if self.plugins else {}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> "Provenance":
@@ -128,9 +146,17 @@ class Provenance:
                 compiled=metadata["compiled"] == "True",
                 start=metadata.get("begun_from", ""),
                 weights=tuple(map(float, metadata.get("weights", "").split())),
+                plugins=plugins_in(metadata),
             )
+        except MissingPlugin:
+            raise
         except (ValueError, TypeError, AttributeError, UsageError) as error:
             raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
+
+    def changed_plugins(self, saved: Mapping[str, str]) -> list[str]:
+        """Return those plug-ins whose files are others than those that `saved` names."""
+        before = {each.module: each for each in plugins_in(saved)}
+        return [str(each) for each in self.plugins if before.get(each.module, each).sha256 != each.sha256]
 
     def differences(self, saved: Mapping[str, str], where: str) -> list[str]:
         """Return one text for each field or recipe value in which the run that wrote `saved` was another one.
@@ -154,11 +180,11 @@ class Provenance:
 
     def _other_labelled(self, recipe: FinetuneRecipe, saved: Mapping[str, str], where: str) -> list[str]:
         now = self.metadata()
-        _require(saved, now, f"{where}: is no checkpoint of a training with labels")
+        _require(saved, now.keys() - {PLUGINS}, f"{where}: is no checkpoint of a training with labels")
         changed = [
             SHOWN.get(name, f"{name}: {saved[name]}, now {text}")
             for name, text in now.items()
-            if name != "recipe" and saved[name] != text
+            if name not in ("recipe", PLUGINS) and saved[name] != text
         ]
         old = recipe_from(with_sections(json.loads(saved["recipe"])), f"recipe {where}", FinetuneRecipe)
         return changed + differences(replace(old, epochs=max(old.epochs, recipe.epochs)), recipe)
@@ -198,6 +224,16 @@ def dataset_name(dataset: Dataset) -> str:
     return "+".join(
         dataset.part_names if isinstance(dataset, JoinedDataset) else [f"{dataset.name}-{dataset.split}"]
     )
+
+
+def plugins_text(plugins: Sequence[Plugin]) -> str:
+    """Return plug-ins as the metadata of files have them."""
+    return json.dumps([each.to_plain() for each in plugins])
+
+
+def plugins_in(metadata: Mapping[str, str]) -> tuple[Plugin, ...]:
+    """Return the plug-ins that metadata name, loaded or not."""
+    return tuple(map(Plugin.from_plain, json.loads(metadata.get(PLUGINS, "[]"))))
 
 
 def _shown(weights: Sequence[float]) -> str:

@@ -24,7 +24,7 @@ from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
 from skelpipe.loader.stream import AUTO
 from skelpipe.loader.web_clips import web_window
-from skelpipe.models.encoders import Encoder
+from skelpipe.models.encoders import ENCODERS
 from skelpipe.models.method import Method, Progress, ViewRecipes
 from skelpipe.train.recipes.reader import to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
@@ -389,6 +389,8 @@ class Run:
         path, saved = found
         if changed := self.provenance.differences(saved.identity, str(path)):
             raise UsageError(f"{self.folder.path} is another run and cannot be resumed so: {'; '.join(changed)}")
+        for plugin in self.provenance.changed_plugins(saved.identity):
+            console.say(f"the plug-in {plugin} has other files than when {path} was written")
         try:
             self.method.load_state_dict(saved.model)
             self.optimiser.load_state_dict(saved.optimiser)
@@ -408,9 +410,9 @@ def compile_networks(method: Method, backend: str = "inductor") -> int:
     Compilation happens at the first batch of each shape. Only the function on the module is replaced: the names of
     weights and their export do not change.
     """
-    encoders = [module for module in method.modules() if isinstance(module, Encoder)]
+    encoders: list[Any] = [module for module in method.modules() if type(module) in ENCODERS.values()]
     for encoder in encoders:
-        encoder.features = torch.compile(encoder.features, backend=backend)  # type: ignore[method-assign]
+        encoder.features = torch.compile(encoder.features, backend=backend)
     return len(encoders)
 
 

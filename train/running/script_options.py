@@ -17,6 +17,7 @@ from skelpipe.cli.options import (
     device_option,
     errors_as_messages,
     json_option,
+    plugin_option,
     seed_option,
     several_shards_option,
     shards_option,
@@ -90,7 +91,7 @@ def dataset_script(example: str, *, several: bool = False) -> Callable[[Callable
     settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     make = click.command(cls=Command, context_settings=settings, epilog=f"Example: {example}")
     shards = several_shards_option if several else shards_option
-    return lambda command: make(shards(cache_options(command)))
+    return lambda command: make(shards(cache_options(plugin_option(command))))
 
 
 def common_options(command: F) -> F:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from skelpipe.dataset import Dataset
+from skelpipe.plugins import used
 from skelpipe.train.evaluation.dataset_rows import full_dataset
 from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.metrics import topk_accuracy
@@ -47,6 +48,7 @@ def provenance_of(
         seed=seed,
         amp=amp,
         start=_weights_hash(classifier),
+        plugins=used(recipe.plugins),
     )
 
 

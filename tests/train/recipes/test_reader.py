@@ -10,6 +10,7 @@ import yaml
 from skelpipe.errors import UsageError
 from skelpipe.models import build, encoders
 from skelpipe.models.method import Method
+from skelpipe.models.parts import ContrastSettings
 from skelpipe.models.settings import BackboneSettings
 from skelpipe.settings import Amount, Count, Whole, flat
 from skelpipe.train.recipes.reader import (
@@ -178,7 +179,7 @@ def test_another_encoder_brings_its_own_settings(monkeypatch: pytest.MonkeyPatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiningSettings:
+class MiningSettings(ContrastSettings):
     start: Whole = 150
     kind: Literal["hard", "soft"] = "hard"
     bounds: list[Count] = field(default_factory=lambda: [1, 2])

@@ -1,0 +1,115 @@
+"""A plug-in for skelpipe: SimSiam-like learning of five joints, from files of its own form (docs/plugins.md)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch.nn.functional as F
+from torch import nn
+
+from skelpipe.models.method import Method, Step
+from skelpipe.models.parts import ProjectionSettings
+from skelpipe.models.settings import BackboneSettings
+from skelpipe.raw.recording import Recording
+from skelpipe.settings import Count, Share
+
+LAYOUT = {
+    "joints": ["hip", "left hand", "right hand", "left foot", "right foot"],
+    "centre": "hip",
+    "shoulders": {"left": "left hand", "right": "right hand"},
+    "bones": {"left hand": "hip", "right hand": "hip", "left foot": "hip", "right foot": "hip"},
+    "mirror": [["left hand", "right hand"], ["left foot", "right foot"]],
+    "parts": {"trunk": ["hip"], "arms": ["left hand", "right hand"], "legs": ["left foot", "right foot"]},
+}
+
+
+def read_tiny(content, file, form):
+    """Read one frame per line: x, y and z of each joint of one body, in metres."""
+    xyz = np.loadtxt(content.tobytes().decode().splitlines()).reshape(-1, form.joints, 3)
+    return Recording(np.ones(len(xyz), np.int32), np.zeros(len(xyz), np.int64), xyz)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Make each clip larger or smaller by a factor of 1 - `strength` to 1 + `strength`."""
+
+    strength: Share = 0.1
+
+    def sample(self, draws, shape):
+        return {"factor": 1 + self.strength * (2 * draws.uniform(1)[:, 0] - 1)}  # [N]
+
+    def apply(self, x, params):
+        return x * params["factor"].to(x)[:, None, None, None, None]
+
+
+class PoseNet(nn.Module):
+    """The mean over frames and bodies of a network that sees one pose at a time."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(BackboneSettings):
+        name: Literal["posenet"] = "posenet"
+        width: Count = 32
+
+    joint_map = False  # features are of whole poses, not of joints
+
+    def __init__(self, layout, in_channels=3, width=32):
+        super().__init__()
+        self.layout, self.feature_dim = layout, width
+        self.pose = nn.Sequential(nn.Linear(in_channels * len(layout), width), nn.ReLU(), nn.Linear(width, width))
+
+    def features(self, x):  # [N, C, T, V, M] -> [N * M, D, T, 1]
+        return self.pose(x.permute(0, 4, 2, 1, 3).flatten(0, 1).flatten(2)).mT.unsqueeze(3)
+
+    def pool(self, features, bodies):  # -> [N, D]
+        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
+
+    def forward(self, x):
+        return self.pool(self.features(x), x.shape[4])
+
+
+class TinySiam(Method):
+    """Two views predict each other: no queue, no key network, no temperature."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(ProjectionSettings):
+        predictor: Count = 16
+
+    name = "tinysiam"
+    view_chains = {"query": "scaled", "key": "scaled"}
+
+    def __init__(self, parts, settings):
+        super().__init__()
+        self.encoder, self.head = parts.encoder(), parts.head()
+        self.predictor = nn.Sequential(
+            nn.Linear(parts.dim, settings.predictor), nn.ReLU(), nn.Linear(settings.predictor, parts.dim)
+        )
+        self._views = {name: parts.view_chain(name) for name in self.view_chains}
+
+    @classmethod
+    def build(cls, parts, settings):
+        return cls(parts, settings)
+
+    def views(self):
+        return self._views
+
+    def forward(self, batch):
+        z, k = (self.head(self.encoder(batch.views[name])) for name in ("query", "key"))
+        loss = -(self._near(self.predictor(z), k) + self._near(self.predictor(k), z)) / 2
+        return Step(loss, embeddings=F.normalize(z.detach(), dim=1), logs={"loss": loss.detach()})
+
+    @staticmethod
+    def _near(p, z):
+        return F.cosine_similarity(p, z.detach(), dim=1).mean()
+
+    def networks(self, view):
+        return self.encoder, self.head
+
+
+def register(registry):
+    """Add everything to skelpipe: `--plugin tiny_skeletons` calls it."""
+    registry.layout("tiny-5", LAYOUT)
+    registry.reader("tiny-text", read_tiny)
+    registry.operator("scale", Scale, "strength")
+    registry.chain("scaled", ["crop", {"scale": 0.2}])
+    registry.backbone(PoseNet)
+    registry.method(TinySiam, recipe={"encoder": {"name": "posenet"}, "batch_size": 32, "frames": 64})
