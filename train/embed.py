@@ -44,6 +44,7 @@ from skelpipe.train.evaluation.fusion import fused_view
 from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, metadata_of, write_features
 from skelpipe.train.evaluation.scatter_plot import draw_scatter
 from skelpipe.train.papers.reported import reference, reported, reported_text
+from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import (
@@ -241,6 +242,7 @@ def write(evaluation: Evaluation, folder: Path, shown: Arrangement, result: Mapp
     write_features(folder / FEATURES, shown.clips, metadata_of(result, dataset.classes))
     write_json(folder / RESULT, dict(result))
     write_report(folder, dataset)
+    log_outcome(folder)
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,7 @@ from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome
 from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes
 from skelpipe.train.recipes.schema import FinetuneRecipe
+from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.provenance import dataset_name
 from skelpipe.train.running.ranks import ranks
@@ -188,6 +189,7 @@ def finetune(training: LabelledTraining, options: RunOptions, amp: bool, console
         export_classifier(RunFolder(options.out).classifier, network.encoder, network.head, origin)
         write_outcome(options.out, scores, result)
         write_report(options.out, dataset)
+        log_outcome(options.out, trained=True)
 
     ranks().on_main(write)
     return result

@@ -41,9 +41,10 @@ from skelpipe.train.evaluation.segmentation_metrics import segmentation_figures
 from skelpipe.train.papers.references import Reference
 from skelpipe.train.papers.reported import PUBLISHED, REFERENCE, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes
+from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.script_options import overwrite_option
+from skelpipe.train.running.script_options import log_option, overwrite_option
 from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["main"]
@@ -228,6 +229,7 @@ def default_folder(result: Mapping[str, Any], method: str | None) -> Path:
     "$SKELPIPE_SHARDS, here or under data/, if any].",
 )
 @cache_options
+@log_option
 @json_option
 @errors_as_messages
 def main(
@@ -254,6 +256,7 @@ def main(
     used = {"streams": list(sources), "weights": result["weights"]} | _augmentation(sources)
     write_outcome(folder, scores, result, settings=used)
     write_report(folder, dataset)
+    log_outcome(folder)
     click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
 
 

@@ -31,6 +31,7 @@ from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.knn import accuracies, all_votes
 from skelpipe.train.evaluation.outcome import Scores, metadata_of, write_outcome, write_subset_features
 from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
+from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import (
@@ -127,6 +128,7 @@ def save(folder: Path, evaluation: Evaluation, options: KnnOptions, outcome: Knn
     settings |= network.pretraining()
     write_outcome(folder, scores, result, settings=settings)
     write_report(folder, dataset)
+    log_outcome(folder)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:

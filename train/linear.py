@@ -41,6 +41,7 @@ from skelpipe.train.papers.references import LINEAR_RECIPES
 from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, with_overrides
 from skelpipe.train.recipes.schema import LinearRecipe
+from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.run_folder import CLASSIFIER
@@ -151,6 +152,7 @@ def save(
     settings |= network.pretraining()
     write_outcome(folder, scores, result, log=trained.log, settings=settings)
     write_report(folder, dataset)
+    log_outcome(folder)
 
 
 def _origin(evaluation: Evaluation, result: dict[str, Any], settings: dict[str, Any]) -> Origin:

@@ -11,7 +11,7 @@
 An installed skelpipe needs no checkout: `python -m skelpipe.train.pretrain --shards ...`.
 
 The run folder holds recipe.yaml (what was trained, overrides included), log.jsonl (one object per epoch),
-speed.jsonl, tensorboard/, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
+speed.jsonl, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
 """
 
 import json

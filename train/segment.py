@@ -33,6 +33,7 @@ from skelpipe.train.evaluation.timeline_plot import Timeline, draw_timelines
 from skelpipe.train.evaluation.weights_hash import WeightsHash
 from skelpipe.train.evaluation.windows import WINDOW, Windows
 from skelpipe.train.papers.reported import reference, reference_metadata, reported, reported_text
+from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.script_options import common_options, dataset_script, network_options, overwrite_option
@@ -237,6 +238,7 @@ def main(**given: Any) -> None:
         used = {"protocol": PROTOCOL, **_plain(settings), "stride": options.stride}
         write_outcome(folder, scores, result, log=log, settings=used | evaluation.network.pretraining())
         write_report(folder, evaluation.dataset)
+        log_outcome(folder)
 
     ranks().on_main(write)
     click.echo(json.dumps(result) if options.as_json else "\n".join(lines(result)))

@@ -29,7 +29,6 @@ def test_a_run_leaves_what_it_should(finished: Path, tiny_dataset: Dataset) -> N
         "recipe.yaml",
         "report.html",
         "speed.jsonl",
-        "tensorboard",
     ]
     log = read_log(finished / "log.jsonl")
     assert [record["epoch"] for record in log] == [1, 2, 3, 4, 5, 6]

@@ -6,6 +6,7 @@ Every protocol writes the same folder, `runs/PROTOCOL-DATASET-VIEW-NAME`; fusion
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.train.evaluation.confusion_plot import draw_confusion
 from skelpipe.train.evaluation.metrics import confusion, per_class, predictions
-from skelpipe.train.running.run_folder import CLASSIFIER
+from skelpipe.train.running.run_folder import CLASSIFIER, LOGGER_IDS
+from skelpipe.train.running.run_loggers import LOGGER_FOLDERS
 
 if TYPE_CHECKING:
     from skelpipe.train.evaluation.embedding import Embedded
@@ -95,7 +97,7 @@ def open_folder(folder: Path, *, overwrite: bool, also: Sequence[str] = ()) -> N
     A finished evaluation (it has `result.json`) is removed with `overwrite` only, the rest of an interrupted one
     always, any other file never. `also` names further files that a protocol writes.
     """
-    own = {*OUTCOME_FILES, *also}
+    own = {*OUTCOME_FILES, *LOGGER_FOLDERS, LOGGER_IDS, *also}
     try:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file: name another folder with --out")
@@ -108,7 +110,7 @@ def open_folder(folder: Path, *, overwrite: bool, also: Sequence[str] = ()) -> N
                 f"{folder} already holds an evaluation: give --overwrite, or --out for another folder"
             )
         for name in found:
-            (folder / name).unlink()
+            shutil.rmtree(folder / name) if name in LOGGER_FOLDERS else (folder / name).unlink()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SkelpipeError(f"{folder}: cannot be made ready: {error.strerror or error}") from None

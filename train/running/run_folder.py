@@ -8,9 +8,10 @@ from pathlib import Path
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.views import VIEWS
 
-__all__ = ["BEST", "CLASSIFIER", "RunFolder", "run_name"]
+__all__ = ["BEST", "CLASSIFIER", "LOGGER_IDS", "RunFolder", "run_name"]
 
 BEST = "best"
+LOGGER_IDS = "loggers.json"  # ids of the run at W&B and MLflow, by which a resumed run goes on
 CLASSIFIER = "classifier.safetensors"
 
 
@@ -81,11 +82,19 @@ class RunFolder:
 
     def _make(self, *, resume: bool, overwrite: bool, also: Sequence[str]) -> None:
         if self.is_run() and overwrite:
-            for folder in (self.checkpoints, self.tensorboard, self.best.path):
+            for folder in (self.checkpoints, self.tensorboard, self.path / "wandb", self.best.path):
                 if folder.is_dir():
                     shutil.rmtree(folder)
             others = (*map(self.weights_of, VIEWS), *(self.path / name for name in also))
-            for file in (self.weights, *others, self.log, self.speed, self.recipe, self.path / "report.html"):
+            for file in (
+                self.weights,
+                *others,
+                self.log,
+                self.speed,
+                self.recipe,
+                self.path / "report.html",
+                self.path / LOGGER_IDS,
+            ):
                 file.unlink(missing_ok=True)
         elif self.is_run() and not resume:
             raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")

@@ -1,4 +1,4 @@
-"""The logs of a run: JSON lines, TensorBoard scalars and lines on the console."""
+"""The logs of a run: JSON lines, the loggers of `--log`, and lines on the console."""
 
 import json
 import os
@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
+from skelpipe.settings import flat
 from skelpipe.train.running.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from skelpipe.train.running.run_loggers import open_loggers
+from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["Console", "RunLog", "read_log"]
 
@@ -59,7 +59,7 @@ class Console:
 
 
 class RunLog:
-    """Appends one record per epoch to `log.jsonl` and `speed.jsonl` and writes both to TensorBoard.
+    """Appends one record per epoch to `log.jsonl` and `speed.jsonl` and tells both to the loggers of `--log`.
 
     `done` is the number of epochs that count. Records after it come from a run that was interrupted before its
     next checkpoint; they are removed, since those epochs are trained again.
@@ -70,7 +70,9 @@ class RunLog:
         for path in (folder.log, folder.speed):
             _trim(path, done)
             self._files.append(open(path, "a", encoding="utf-8", newline="\n"))  # noqa: SIM115 - closed by close()
-        self._writer = _tensorboard(folder.tensorboard, done)
+        self._loggers = open_loggers(folder.path, done)
+        if folder.recipe.is_file():
+            self._loggers.params(flat(read_yaml(folder.recipe)))
 
     def __enter__(self) -> "RunLog":
         return self
@@ -80,7 +82,7 @@ class RunLog:
     ) -> None:
         for file in self._files:
             file.close()
-        self._writer.close()
+        self._loggers.close()
 
     def write(self, epoch: int, learned: dict[str, Any], speed: dict[str, float]) -> None:
         """Log one finished epoch."""
@@ -91,9 +93,7 @@ class RunLog:
             except OSError as error:
                 raise SkelpipeError(f"{file.name}: cannot be written: {error.strerror}") from None
         for section, record in (("train", learned), ("speed", speed)):
-            for name, value in record.items():
-                self._writer.add_scalar(f"{section}/{name.replace('@', '_')}", value, epoch)
-        self._writer.flush()
+            self._loggers.scalars(epoch, record, section)
 
     def sync(self) -> None:
         """Write the records to disk, before a checkpoint that relies on them."""
@@ -121,12 +121,3 @@ def _trim(path: Path, done: int) -> None:
         kept = [record for record in read_log(path) if record.get("epoch", done + 1) <= done]
         with replacing(path) as file:
             file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
-
-
-def _tensorboard(folder: Path, done: int) -> "SummaryWriter":
-    from torch.utils.tensorboard import SummaryWriter
-
-    # TensorBoard reads event files in the order of their names, which begin with the second they were opened in.
-    while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
-        time.sleep(0.05)
-    return SummaryWriter(str(folder), purge_step=done + 1)

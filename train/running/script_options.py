@@ -22,7 +22,9 @@ from skelpipe.cli.options import (
     several_shards_option,
     shards_option,
 )
+from skelpipe.errors import UsageError
 from skelpipe.train.running.ranks import together
+from skelpipe.train.running.run_loggers import ask_for_loggers
 from skelpipe.views import VIEWS
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "common_options",
     "dataset_script",
     "features_option",
+    "log_option",
     "network_options",
     "overwrite_option",
     "own_view_option",
@@ -83,6 +86,13 @@ _batch_size = click.option("--batch-size", type=int, help="Override the recipe's
 _rate = click.option("--lr", type=float, help="Override the recipe's learning rate.")
 
 
+def _asked(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
+    try:
+        ask_for_loggers(names)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def dataset_script(example: str, *, several: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
     """Return what makes a function a script with the options of the dataset to read; `example` ends its help.
 
@@ -94,9 +104,22 @@ def dataset_script(example: str, *, several: bool = False) -> Callable[[Callable
     return lambda command: make(shards(cache_options(plugin_option(command))))
 
 
+log_option = click.option(
+    "--log",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    multiple=True,
+    expose_value=False,
+    callback=_asked,
+    help="Log to this program as well; again for several [default: only the run's JSON lines].",
+)
+
+
 def common_options(command: F) -> F:
-    """Give a script `device`, `seed` and `as_json`; it runs on any number of ranks, and errors become messages."""
-    return device_option(seed_option(json_option(errors_as_messages(together(command)))))
+    """Give a script `device`, `seed`, `as_json` and `--log`.
+
+    It runs on any number of ranks, and errors become messages.
+    """
+    return log_option(device_option(seed_option(json_option(errors_as_messages(together(command))))))
 
 
 def run_options(command: F) -> F:
