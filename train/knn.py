@@ -34,6 +34,7 @@ from skelpipe.train.papers.reported import reference, reference_metadata, report
 from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.run_loggers import loggers_asked
 from skelpipe.train.running.script_options import (
     common_options,
     dataset_script,
@@ -185,8 +186,8 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 def main(**given: Any) -> None:
     """Evaluate an encoder by weighted k-nearest neighbours."""
     options = KnnOptions(**given)
-    if options.out is None and (options.overwrite or options.save_features):
-        raise UsageError("--overwrite and --save-features are about the folder that --out names")
+    if options.out is None and (options.overwrite or options.save_features or loggers_asked()):
+        raise UsageError("--overwrite, --save-features and --log are about the folder that --out names")
     evaluation = begin(PROTOCOL, options)
     check_subsets(evaluation.dataset, evaluation.console.say)
     folder = None if options.out is None else evaluation.open_folder()
