@@ -23,13 +23,14 @@ CHECK := $(addprefix tests/,test_layout.py test_documentation.py manifests model
 	$(addprefix --ignore=tests/,manifests/test_ntu_facts.py models/released pipeline/loader/test_dali.py \
 		pipeline/loader/test_prefetch.py pipeline/raw/test_archive.py train/evaluation/test_recogniser.py)
 
-.PHONY: help venv demo check test lint bench clean
+.PHONY: help venv demo check test lint docs bench clean
 
 help:
 	@echo "make demo   raw recordings to an evaluated encoder, in a few minutes"
 	@echo "make check  the fast half of the tests: most mistakes, in two minutes on two cores"
 	@echo "make test   all tests, in about a quarter of an hour"
-	@echo "make lint   ruff, mypy, and the order of imports (import-linter)"
+	@echo "make lint   ruff, mypy, the order of imports (import-linter), and the links of the docs"
+	@echo "make docs   the documentation as a site, in site/"
 	@echo "make bench  the benchmarks behind BENCHMARKS.md"
 
 venv: $(DEV)
@@ -42,7 +43,7 @@ $(PLAIN): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(DEV): $(PLAIN)
-	$(PIP) -e '.[plot,dask,dali,dev]'
+	$(PIP) -e '.[plot,dask,dali,docs,dev]'
 	touch $@
 
 # All of it are wheels: no compiler is needed.
@@ -63,15 +64,27 @@ check: $(DEV)
 test: $(DEV) $(SWIFT)
 	$(PYTEST) tests
 
-# mypy and import-linter cannot follow the folder mapping of an editable install: they check the installed wheel.
-lint: $(DEV)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# mypy, import-linter and the reference of the docs cannot follow the folder mapping of an editable install: they read
+# the installed wheel.
+define installed
 	rm -rf $(VENV)/lint build
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target $(VENV)/lint .
 	rm -rf build
+endef
+MKDOCS := NO_MKDOCS_2_WARNING=1 SKELPIPE_INSTALLED=$(VENV)/lint $(BIN)/mkdocs build --strict
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(installed)
 	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p skelpipe
 	PYTHONPATH=$(VENV)/lint $(BIN)/lint-imports --no-cache --no-logo
+	$(MKDOCS) -d $(VENV)/site
+
+docs: $(DEV)
+	$(installed)
+	$(MKDOCS)
+	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
 
 bench: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py
@@ -81,4 +94,4 @@ bench: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/streaming.py
 
 clean:
-	rm -rf $(VENV) $(dir $(SWIFT)) build *.egg-info demo
+	rm -rf $(VENV) $(dir $(SWIFT)) build *.egg-info demo site

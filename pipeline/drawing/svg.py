@@ -9,7 +9,7 @@ import numpy as np
 from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.scene import Scene
 
-__all__ = ["looping_svg"]
+__all__ = ["Camera", "looping_svg"]
 
 SIZE = 480  # width and height of the picture, in its units; positions are rounded to whole units
 MARGIN = 24
@@ -28,7 +28,7 @@ def looping_svg(scene: Scene, panel: int = 0, label: str = "") -> str:
     prefer less motion, the middle frame is shown.
     """
     shown = scene.panels[panel]
-    project = _Camera(scene)
+    project = Camera(scene)
     points = np.round(project(shown.points))  # [B,F,V,2]
     parts = []
     for body, frames in enumerate(points):
@@ -49,12 +49,17 @@ def looping_svg(scene: Scene, panel: int = 0, label: str = "") -> str:
     )
 
 
-class _Camera:
+class Camera:
     """Maps metres [...,3] to the picture [...,2], with the same turn and tilt for every frame of a scene."""
+
+    size = SIZE
 
     def __init__(self, scene: Scene) -> None:
         low, high = scene.bounds
         self._middle = (low + high) / 2
+        (left, ground, front), (right, _, back) = low, high
+        corners = [(left, ground, front), (right, ground, front), (right, ground, back), (left, ground, back)]
+        self.floor = np.array(corners)  # [4,3], below the lowest point
         self._side = 1.0 if scene.flat else -1.0  # x grows to the left for the camera, to the right in pictures
         x, y, z = high - low
         yaw, pitch = (0.0, 0.0) if scene.flat else (YAW, PITCH)
@@ -95,12 +100,9 @@ def _dots(pose: np.ndarray, marked: np.ndarray) -> str:
     return "".join(f"M{x} {y}h0" for x, y in pose[marked].astype(int).tolist()) or NOTHING
 
 
-def _floor(scene: Scene, project: _Camera) -> str:
-    """Return the ground below the lowest point, which shows where front and back are."""
+def _floor(scene: Scene, project: Camera) -> str:
+    """Return the ground, which shows where front and back are."""
     if scene.flat:
         return ""
-    low, high = scene.bounds
-    (left, floor, front), (right, _, back) = low, high
-    corners = np.array([(left, floor, front), (right, floor, front), (right, floor, back), (left, floor, back)])
-    text = "L".join(f"{x} {y}" for x, y in np.round(project(corners)).astype(int).tolist())
+    text = "L".join(f"{x} {y}" for x, y in np.round(project(project.floor)).astype(int).tolist())
     return f'<path class="floor" d="M{text}z"/>'
