@@ -21,7 +21,7 @@ def resolve_device(name: str) -> torch.device:
         return _gpu(own, "auto") if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise UsageError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"device {name!r} is not supported; choose auto, cpu, cuda or cuda:N")

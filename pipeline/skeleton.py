@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import given
+from skelpipe.front.descriptions import described_safely
 from skelpipe.plugins import Table
 from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["Layout", "layout", "parse_layout"]
 
 KEYS = ("name", "source", "joints", "centre", "shoulders", "bones", "mirror", "parts", "levels")
+PLAIN = ("name", "joints", "parents", "centre", "left_shoulder", "right_shoulder", "mirror", "parts", "levels")
 # Older cards have the order of MSR Action3D's files under the name that is the Kinect SDK's now.
 RENAMED = {"kinect-v1-20": "msr-action3d-20"}
 
@@ -38,8 +41,27 @@ class Layout:
     levels: Mapping[str, Mapping[str, tuple[int, ...]]]
     source: str = field(default="", compare=False)
 
+    def __new__(cls, *values: Any, **fields: Any) -> "Layout":
+        if len(values) == 1 and not fields:
+            raise UsageError(f"a layout has joints and bones; Layout.named({values[0]!r}) is a built-in one")
+        return super().__new__(cls)
+
+    @described_safely
+    def __repr__(self) -> str:
+        return (
+            f"<Layout {self.name}: {len(self.joints)} joints, {len(self.edges)} bones, "
+            f"centre {self.joints[self.centre]} ({self.centre})>"
+        )
+
     def __len__(self) -> int:
         return len(self.joints)
+
+    @staticmethod
+    def named(name: str) -> "Layout":
+        """Return a built-in layout by name, such as `kinect-v2-25`; UsageError that lists them for another."""
+        if not isinstance(name, str):
+            raise UsageError(f"a built-in layout has a name, such as kinect-v2-25, not {given(name)}")
+        return layout(name)
 
     def to_plain(self) -> dict[str, Any]:
         """Return values for JSON; groups become lists of pairs, since their order matters."""
@@ -58,6 +80,9 @@ class Layout:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Layout":
         """Return the layout from the values that `to_plain` returned, in this version or an earlier one."""
+        if not isinstance(plain, Mapping) or (missing := [key for key in PLAIN if key not in plain]):
+            lacks = f": it lacks {missing[0]!r}" if isinstance(plain, Mapping) else ""
+            raise UsageError(f"these are not the values of a layout, which to_plain returns{lacks}")
         joints = tuple(plain["joints"])
         renamed = plain["name"] in RENAMED and joints == layout(RENAMED[plain["name"]]).joints
         return cls(
@@ -116,7 +141,8 @@ def parse_layout(content: Mapping[str, Any], where: str = "") -> Layout:
 
     `where` begins error messages; it is given if the content is part of another file.
     """
-    top = Section(content, where or f"layout {content.get('name', '')}", KEYS)
+    named = content.get("name", "") if isinstance(content, Mapping) else ""
+    top = Section(content, where or f"layout {named}".strip(), KEYS)
     name = top.get("name", str)
     joints = tuple(top.texts("joints"))
     index = {joint: v for v, joint in enumerate(joints)}

@@ -1,7 +1,8 @@
 """Augmentations one after another, where neighbours that can be folded are one pass; chains by name."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
@@ -11,10 +12,14 @@ from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, kind_of, owns_memory
 from skelpipe.augment.named_chains import ACTCLR, Curriculum
 from skelpipe.augment.op_lists import read_ops
+from skelpipe.augment.op_texts import op_text
 from skelpipe.augment.operators import Strength
 from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import given, whole_number
+from skelpipe.front.descriptions import described_safely
 from skelpipe.skeleton import Layout
+from skelpipe.skeleton import layout as layout_named
 
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "Steps", "chain"]
 
@@ -33,10 +38,15 @@ class Chain:
 
     def __init__(self, ops: Sequence[Op], curriculum: Curriculum | None = None, first: int = 0) -> None:
         """Join `ops`; the first of them has number `first`."""
-        self.ops = tuple(ops)
+        self.ops = _checked(ops)
         self.curriculum = curriculum
         self.first = first
         self._kinds = tuple(kind_of(op) for op in self.ops)
+
+    @described_safely
+    def __repr__(self) -> str:
+        fewer = "" if self.curriculum is None else "; fewer by epoch"
+        return f"<Chain: {', '.join(map(op_text, self.ops)) or 'changes nothing'}{fewer}>"
 
     def __len__(self) -> int:
         return len(self.ops)
@@ -98,10 +108,41 @@ class Chain:
         return self.apply(x, self.sample(draws, x.shape))
 
 
+def _checked(ops: Any) -> tuple[Op, ...]:
+    """Return operators; UsageError for what is none."""
+    if isinstance(ops, str) or not isinstance(ops, Iterable):
+        raise UsageError(f"Chain() joins a list of operators, not {given(ops)}; chain(...) makes them by name")
+    found = tuple(ops)
+    for op in found:
+        if isinstance(op, type):
+            raise UsageError(f"a chain joins operators: {op.__name__}(...) makes one, the class alone is none")
+        if not (hasattr(op, "sample") and hasattr(op, "apply")):
+            raise UsageError(
+                f"{given(op)} is no operator: those have sample and apply; chain(...) makes them by name"
+            )
+    return found
+
+
+def _amount(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise UsageError(f"{name} is {given(value)}; it must be a number of at least 0")
+    return value
+
+
+def _layout(layout: Any) -> Layout | None:
+    if layout is None or isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, str):
+        return layout_named(layout)
+    raise UsageError(
+        f"layout is a skeleton: a dataset's `layout`, or the name of a built-in one, not {given(layout)}"
+    )
+
+
 def chain(
     ops: Any,
     *,
-    layout: Layout | None = None,
+    layout: Layout | str | None = None,
     variant: str = "paper",
     shear: float = 0.5,
     crop: int = 6,
@@ -113,21 +154,24 @@ def chain(
 ) -> Chain:
     """Build a chain by name (see `named_chains.CHAINS`) or of a list of operators (see `op_lists.read_ops`).
 
-    `layout` is needed by chains that treat joints differently. What a list or chain does not say is taken from the
-    `variant`, `paper` or `released`, and for crop and shear from `crop` and `shear`. With `curriculum` a chain of
+    `layout`, or the name of a built-in one, is needed by chains that treat joints differently. What a list or
+    chain does not say is taken from the `variant`, `paper` or `released`, and for crop and shear from `crop` and
+    `shear`. With `curriculum` a chain of
     ActCLR leaves out ops by epoch, counted from epoch `begins`, as the released code does; a list takes the
     curriculum of the chain named. `first` is the number of the first op, `where` and `at` begin messages. Raises
     UsageError for what is unknown or wrong, and where the layout is missing.
     """
     if variant not in VARIANTS:
         raise UsageError(f"the variant of an augmentation is 'paper' or 'released', not {variant!r}")
+    shear, crop = _amount(shear, "shear"), whole_number(crop, "crop", 0)
+    layout = _layout(layout)
     strength = Strength(shear=shear, crop=crop, released=variant == "released")
     chosen = read_ops(ops, strength, where, at)
     made = [each.op(layout) for each in chosen]
     if not curriculum:
         return Chain(made, first=first)
     name = ops if curriculum is True else curriculum
-    if name not in ACTCLR:
+    if not isinstance(name, str) or name not in ACTCLR:
         raise UsageError(f"the augmentation {name!r} has no curriculum; these have: {', '.join(ACTCLR)}")
     normal = itertools.takewhile(lambda each: each.name in NORMAL, chosen)
     return Chain(made, replace(ACTCLR[name], always=len(list(normal)), begins=begins), first)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, partial
 from io import BytesIO
+from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,8 @@ from skelpipe.dataset.containers import map_file, map_subset
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
+from skelpipe.front.arguments import given, row_numbers, whole_number
+from skelpipe.front.descriptions import described_safely, shape_text, short_digest
 from skelpipe.manifest import SUBSETS
 from skelpipe.skeleton import Layout
 from skelpipe.storage import open_filesystem, url_key
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "Reader"]
 
+NO_CARD: Mapping[str, Any] = {}
+
 
 class Dataset:
     """A prepared dataset, local or remote. Opening it reads only the card; the rest is read when it is needed.
@@ -43,8 +48,11 @@ class Dataset:
     is_prepared = True  # there is a card; `skelpipe.foreign` has none
 
     def __init__(
-        self, path: "Path | Filesystem", card: Mapping[str, Any], remote: "RemoteFiles | None" = None
+        self, path: "Path | Filesystem", card: Mapping[str, Any] = NO_CARD, remote: "RemoteFiles | None" = None
     ) -> None:
+        """Use `Dataset.open`."""
+        if card is NO_CARD:
+            raise UsageError(f"Dataset.open({str(path)!r}) opens a dataset; Dataset() alone does not")
         self.path, self.card, self.remote = path, card, remote
         self.filesystem: Filesystem = LocalFilesystem(path) if isinstance(path, Path) else path
         self.digest: str = card["digest"]
@@ -70,6 +78,14 @@ class Dataset:
         `cache_size` bytes at a time. A cached card is used for a day without asking the server. Raises
         SkelpipeError where the server or the cache cannot be read.
         """
+        if isinstance(path, Dataset):
+            raise UsageError(f"{path.path}: is open already: use the dataset itself")
+        if not isinstance(path, str | PathLike):
+            raise UsageError(f"a dataset is opened by the path of its folder or its URL, not by {given(path)}")
+        if cache is not None and not isinstance(cache, str | PathLike):
+            raise UsageError(f"cache is a folder that keeps files of a remote dataset, not {given(cache)}")
+        if cache_size is not None:
+            cache_size = whole_number(cache_size, "cache_size, in bytes,")
         filesystem = open_filesystem(path)
         if filesystem.is_local:
             return cls(filesystem.local_path, read_card(filesystem.local_path))
@@ -81,14 +97,23 @@ class Dataset:
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset, (self.path, self.card, self.remote)
 
+    @described_safely
+    def __repr__(self) -> str:
+        clips = ", ".join(f"{subset} {self.count(subset):,}" for subset in SUBSETS)
+        classes = f"{len(self.classes)} classes" if self.labelled else "no labels"
+        return (
+            f"<{type(self).__name__} {self.name}, split {self.split}: {clips} clips {shape_text(self.shape)} "
+            f"of {self.layout.name}, {classes}, views {', '.join(self.views)}, profile {self.profile}, "
+            f"digest {short_digest(self.digest)}, at {self.path}>"
+        )
+
     @cached_property
     def layout(self) -> Layout:
         return Layout.from_plain(self.card["layout"])
 
     def shards(self, subset: str) -> list[Mapping[str, Any]]:
         """Return the card's entry of each shard of a subset: name, samples, and size and hashes per view."""
-        if subset not in SUBSETS:
-            raise UsageError(f"there is no subset {subset!r}; there are: {', '.join(SUBSETS)}")
+        _require_subset(subset)
         shards: list[Mapping[str, Any]] = self.card["splits"][subset]["shards"]
         return shards
 
@@ -121,8 +146,7 @@ class Dataset:
 
     def geometry(self, view: str) -> Geometry:
         """Return the byte layout of a view's shards; DatasetError where the card contradicts itself."""
-        if view not in self.views:
-            raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
+        self._require_view(view)
         geometry = Geometry(view, self.shape, self.card["dtype"])
         entry = self.card["views"][view]
         if geometry.stride != entry["stride"] or geometry.data_offset != entry["data_offset"]:
@@ -186,6 +210,7 @@ class Dataset:
 
         Raises DatasetError where the dataset was prepared without them.
         """
+        _require_subset(subset)
         if "untrimmed" not in self.card:
             raise DatasetError(f"{self.path}: holds no untrimmed videos: prepare it with --untrimmed")
         facts, remote = self.card["untrimmed"][subset], self.remote
@@ -196,6 +221,7 @@ class Dataset:
 
     def anchor(self, view: str) -> np.ndarray:
         """Return the mean training clip of a view, float32 [C,T,V,M]; DatasetError where there is none."""
+        self._require_view(view)
         if reason := why_no_anchors(self.card):
             raise DatasetError(f"{self.path}: there is no anchor: {reason}")
         name = f"anchors/{view}.npy"
@@ -213,6 +239,10 @@ class Dataset:
         if self.remote is None:
             return read_samples(self.filesystem.local_path, self.card)
         return parse_samples(self.remote.read(SAMPLES), self.card, self.path)
+
+    def _require_view(self, view: str) -> None:
+        if view not in self.views:
+            raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
 
     def _read_samples(self, subset: str) -> tuple[list[str], np.ndarray]:
         starts = {}
@@ -275,10 +305,15 @@ class Reader:
         return out
 
     def _checked(self, rows: np.ndarray) -> np.ndarray:
-        rows = np.asarray(rows, np.int64)
+        rows = row_numbers(rows)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows go from 0 to {len(self) - 1}")
         return rows
+
+
+def _require_subset(subset: str) -> None:
+    if subset not in SUBSETS:
+        raise UsageError(f"there is no subset {subset!r}; there are: {', '.join(SUBSETS)}")
 
 
 def _opened(dataset: Dataset, subset: str, view: str) -> Reader:

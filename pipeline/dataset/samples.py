@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import row_numbers
 
 __all__ = ["Samples"]
 
@@ -60,7 +61,7 @@ class Samples(TorchDataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return the samples of a batch, read together."""
-        rows = np.asarray(indices, dtype=np.int64)
+        rows = row_numbers(indices)
         if len(rows) and not (rows.min() >= -len(self) and rows.max() < len(self)):
             raise IndexError(f"the subset {self.subset!r} has rows 0 to {len(self) - 1}")
         rows = np.where(rows < 0, rows + len(self), rows)

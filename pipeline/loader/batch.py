@@ -55,7 +55,8 @@ class _Batch(Mapping[str, Any], Generic[Array]):
             if name in (held := self.__dict__.get(kind, {})):
                 array: Array = held[name]
                 return array
-        raise AttributeError(f"the batch has no view {name!r}")
+        held = [*self.__dict__.get("views", ()), *self.__dict__.get("extras", ())]
+        raise AttributeError(f"the batch has no view {name!r}; it has: {', '.join(held)}")
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.views, *self.extras]

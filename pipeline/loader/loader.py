@@ -10,13 +10,15 @@ from torch import Tensor
 from skelpipe import views
 from skelpipe.augment.donor import DONOR
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import given, whole_number
+from skelpipe.front.descriptions import described_safely
 from skelpipe.loader.batch import NOT_VIEWS, Batch
 from skelpipe.loader.cross_rank_donors import RankShares
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.prefetch import Prefetch
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE, ClipSource, MappedReader, ReadAhead, Ready, shares_memory
 from skelpipe.loader.stream import Stream
-from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, view_recipes
+from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, described, view_recipes
 from skelpipe.memory import keep_freed_memory
 
 __all__ = ["CLIP_READERS", "Augmentation", "Batch", "Loader"]
@@ -66,12 +68,15 @@ class Loader:
         Raises UsageError when the arguments do not fit, and what `skelpipe.loader.dali.DaliClips` raises with
         reader="dali".
         """
+        if not isinstance(stream, Stream):
+            raise UsageError(
+                f"a loader reads a stream, such as Stream(dataset, 'train', ['joint'], 128), not {given(stream)}"
+            )
         if derive not in ("after", "stored"):
             raise UsageError(f"derive is 'after' or 'stored', not {derive!r}")
         if view not in views.VIEWS:
             raise UsageError(f"there is no view {view!r}; there are: {', '.join(views.VIEWS)}")
-        if prefetch < 1:
-            raise UsageError(f"prefetch is {prefetch}; at least 1 batch must be read ahead")
+        prefetch = whole_number(prefetch, "prefetch", 1)
         source = "joint" if derive == "after" else view
         if source not in stream.views:
             raise UsageError(
@@ -95,6 +100,13 @@ class Loader:
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process make the same loader, if its recipe can be pickled; nothing is read ahead in it."""
         return _made_anew, self._arguments
+
+    @described_safely
+    def __repr__(self) -> str:
+        how = "derived from augmented joints" if self.derive == "after" else "as stored, augmented"
+        lines = [f"<Loader on {self.device}, view {self.view} ({how}), of {self.stream!r}"]
+        lines += [f"  {name}: {described(recipe)}" for name, recipe in self.recipe.items()]
+        return "\n".join(lines) + ">"
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch."""
@@ -217,9 +229,18 @@ def _clips(reader: str, stream: Stream, view: str, device: torch.device, shares:
 
 
 def _usable(device: torch.device | str) -> torch.device:
-    device = torch.device(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UsageError(f"there is no device {given(device)}; choose auto, cpu, cuda or cuda:N") from None
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
         raise UsageError(f"the device {device} was asked for, but torch sees no CUDA device here")
-    return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
+    if device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    if device.index >= (count := torch.cuda.device_count()):
+        raise UsageError(f"the device {device} was asked for, but torch sees {count} here, counted from 0")
+    return device

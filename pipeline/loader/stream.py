@@ -1,6 +1,7 @@
 """A subset as batches, epoch after epoch: the same global batches for any number of ranks, with exact resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -9,6 +10,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from skelpipe.errors import DatasetError, UsageError
+from skelpipe.front.arguments import given, whole_number
+from skelpipe.front.descriptions import described_safely, short_digest
 from skelpipe.loader.batch import StreamBatch
 from skelpipe.loader.epoch_order import epoch_order, rank_share
 from skelpipe.loader.position import Position
@@ -90,12 +93,14 @@ class Stream(IterableDataset[StreamBatch]):
         Raises DatasetError when the subset is empty, and UsageError when the numbers do not fit together, the
         dataset lacks a view, or balanced sampling is not possible.
         """
+        _check_kinds(dataset, views, window)
+        seed = whole_number(seed, "seed")
+        batch_size = whole_number(batch_size, "batch_size", 1)
+        rank, world = whole_number(rank, "rank"), whole_number(world, "world", 1)
         if not 0 <= rank < world:
             raise UsageError(f"rank {rank} does not exist among {world} ranks (0 to {world - 1})")
         if batch_size < world:
             raise UsageError(f"a global batch of {batch_size} cannot be shared by {world} ranks")
-        if window not in (None, AUTO) and (isinstance(window, str) or window < 1):
-            raise UsageError(f"the shuffle window is {window} shards; it must be at least 1, or None for all")
         unknown = [view for view in views if view not in dataset.views]
         if unknown:
             raise UsageError(f"{dataset.path} has no view {unknown[0]!r}; it has {', '.join(dataset.views)}")
@@ -149,6 +154,19 @@ class Stream(IterableDataset[StreamBatch]):
         options = {name: getattr(self, name) for name in names}
         arguments = (self.dataset, self.subset, self.views, self.batch_size)
         return _reopened, (type(self), arguments, options, self._chosen, self.window, self._position)
+
+    @described_safely
+    def __repr__(self) -> str:
+        window = "all shards" if self.window is None else f"{self.window} shards"
+        order = f"shuffled over {window} with seed {self.seed}" if self.shuffle else "in row order"
+        rank = f", rank {self.rank} of {self.world}" if self.world > 1 else ""
+        data = self.dataset
+        return (
+            f"<{type(self).__name__} of {data.name}, split {data.split}, digest {short_digest(data.digest)}: "
+            f"{self.subset}, views {', '.join(self.views)}, {self.count:,} clips in {len(self):,} batches of "
+            f"{self.batch_size}{rank}, {'class-balanced, ' if self.balanced else ''}{order}, "
+            f"next is epoch {self.epoch}, step {self.step}>"
+        )
 
     @property
     def epoch(self) -> int:
@@ -274,6 +292,7 @@ class Stream(IterableDataset[StreamBatch]):
 
     def seek(self, epoch: int, step: int) -> None:
         """Go to `step` of `epoch`. The step after the last is the first of the next epoch."""
+        epoch, step = whole_number(epoch, "epoch"), whole_number(step, "step")
         if epoch < 0 or not 0 <= step <= len(self):
             raise UsageError(f"cannot go to epoch {epoch}, step {step}: an epoch has {len(self)} steps")
         self._position.set(*((epoch + 1, 0) if step == len(self) else (epoch, step)))
@@ -287,6 +306,8 @@ class Stream(IterableDataset[StreamBatch]):
         """
         if after is None:
             epoch, step = self.epoch, self.step
+        elif not hasattr(after, "step"):
+            raise UsageError(f"after is the batch that came last, not {given(after)}")
         else:
             last = after.step + 1 == len(self)
             epoch, step = (after.epoch + 1, 0) if last else (after.epoch, after.step + 1)
@@ -299,7 +320,7 @@ class Stream(IterableDataset[StreamBatch]):
         or an incomplete one; then the stream stays where it was.
         """
         window = self._checked(state)
-        self.seek(int(state["epoch"]), int(state["step"]))
+        self.seek(state["epoch"], state["step"])
         if window != self.window:
             self._use_window(window)
 
@@ -322,6 +343,8 @@ class Stream(IterableDataset[StreamBatch]):
 
     def _checked(self, state: Mapping[str, Any]) -> Any:
         """Return the window of a state that continues this stream; raise as `load_state` does for others."""
+        if not isinstance(state, Mapping):
+            raise UsageError(f"the state of a stream is what state() returned, not {given(state)}")
         missing = [key for key in ("seed", "epoch", "step", "digest") if key not in state]
         if missing:
             raise UsageError(f"this is not the state of a stream: it lacks {', '.join(missing)}")
@@ -357,6 +380,19 @@ class Stream(IterableDataset[StreamBatch]):
             **({"balanced": True} if self.balanced else {}),
             **({"weights": list(self.weights)} if self.weights else {}),
         }
+
+
+def _check_kinds(dataset: Any, views: Any, window: Any) -> None:
+    """Raise UsageError for arguments that are another thing."""
+    if isinstance(dataset, type) or not hasattr(dataset, "shard_sizes"):
+        path = dataset if isinstance(dataset, str | PathLike) else "data/ntu60-xsub"
+        raise UsageError(f"a stream reads a dataset, Dataset.open({str(path)!r}), not {given(dataset)}")
+    if not isinstance(views, Sequence) or isinstance(views, str):
+        known = f"one or several of {', '.join(dataset.views)}"
+        example = f"[{views!r}]" if isinstance(views, str) else "['joint']"
+        raise UsageError(f"the views of a stream are a list, such as {example}, of {known}, not {given(views)}")
+    if window not in (None, AUTO) and (isinstance(window, str | float | bool) or window < 1):
+        raise UsageError(f"the shuffle window is {window} shards; it must be at least 1, or None for all")
 
 
 def epoch_size(dataset: "Dataset", subset: str, balanced: bool = False) -> int:

@@ -14,8 +14,10 @@ from skelpipe.augment.blend import Mixed
 from skelpipe.augment.chain import Chain, Steps
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
+from skelpipe.augment.op_texts import op_text
 from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import given
 from skelpipe.loader.nested import map_tensors
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "View",
     "ViewRecipe",
     "ViewRecipes",
+    "described",
     "view_recipes",
     "with_used",
 ]
@@ -341,10 +344,20 @@ def view_recipes(recipe: ViewRecipes, reserved: Iterable[str] = ()) -> dict[str,
     """
     made: dict[str, ViewRecipe] = {}
     taken = set(reserved)
+    if isinstance(recipe, type) or not isinstance(recipe, Mapping):
+        raise UsageError(
+            f"views are given by name, such as {{'query': chain('normal'), 'key': chain('normal')}}, "
+            f"not as {given(recipe)}"
+        )
     for name, content in recipe.items():
-        if not isinstance(content, On | Mats | Marked | Augmentation | None):
+        if not isinstance(name, str):
+            raise UsageError(f"the name of a view is a text, such as 'query', not {given(name)}")
+        if isinstance(content, type) or not isinstance(content, On | Mats | Marked | Augmentation | None):
+            hint = f": {content.__name__}(...) makes one" if isinstance(content, type) else ""
+            if isinstance(content, str):
+                hint = f": chain({content!r}) makes one by name"
             raise UsageError(
-                f"the view {name!r} must be an augmentation, On, Mats, Marked or None, not {content!r}"
+                f"the view {name!r} must be an augmentation, On, Mats, Marked or None, not {given(content)}{hint}"
             )
         view_recipe = content if isinstance(content, On | Mats | Marked) else _Augmented(content)
         if missing := [used for used in view_recipe.uses if used not in made]:
@@ -366,6 +379,20 @@ def view_recipes(recipe: ViewRecipes, reserved: Iterable[str] = ()) -> dict[str,
             taken.add(own)
         made[name] = view_recipe
     return made
+
+
+def described(recipe: ViewRecipe) -> str:
+    """Return in words how a view is made."""
+    if isinstance(recipe, On):
+        joints = "the joints of " if recipe.stage == "joint" else ""
+        return f"{op_text(recipe.op)} on {joints}{recipe.view}"
+    if isinstance(recipe, Mats):
+        return f"{recipe.act} inside its actionlet, {recipe.non} outside, mask {recipe.mask}"
+    if isinstance(recipe, _Augmented | Marked):
+        marked = ", with its actionlet" if isinstance(recipe, Marked) else ""
+        op = recipe.augmentation
+        return ("clips as read" if op is None else op_text(op)) + marked
+    return repr(recipe)
 
 
 def with_used(made: Mapping[str, ViewRecipe], names: Iterable[str]) -> set[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -15,6 +14,7 @@ from skelpipe.models.build import recipe_of
 from skelpipe.models.encoders import ENCODERS, backbone_settings
 from skelpipe.plugins import discover, origins, require
 from skelpipe.settings import checked, flat, is_section
+from skelpipe.train.recipes import builtin
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
 from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
 
@@ -32,14 +32,13 @@ __all__ = [
 R = TypeVar("R", bound=Recipe)
 
 REPORTED, VIEWS = "reported", "views"
-FOLDER = files("skelpipe.train.recipes")
 BEGINNINGS = {FinetuneRecipe: ("finetune", "supervised"), LinearRecipe: ("linear",)}  # of the built-in names
 OPTIONS = {"lr": "optimiser.lr"}  # the keys of options that are not called like them
 
 
 def builtin_recipes(kind: type[Recipe] = PretrainRecipe) -> list[str]:
     """Return the names of the recipes of a kind that come with the package."""
-    names = sorted(each.name.removesuffix(".yaml") for each in FOLDER.iterdir() if each.name.endswith(".yaml"))
+    names = builtin.names()
     others = tuple(beginning for each in BEGINNINGS.values() for beginning in each)
     if kind is PretrainRecipe:
         return [name for name in names if not name.startswith(others)]
@@ -53,7 +52,7 @@ def load_recipe(name: str, kind: type[R]) -> R: ...
 def load_recipe(name: str, kind: type[Any] = PretrainRecipe) -> Any:
     """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
     if name in builtin_recipes(kind):
-        return parse_recipe(FOLDER.joinpath(f"{name}.yaml").read_text("utf-8"), name, kind)
+        return parse_recipe(builtin.text_of(name), name, kind)
     if kind is PretrainRecipe and name in RECIPES:
         return _recipe_of(RECIPES[name], f"recipe {name}", kind)
     if not Path(name).is_file():

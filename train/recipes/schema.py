@@ -12,11 +12,13 @@ from pydantic import Strict
 
 from skelpipe.augment.op_lists import check_views
 from skelpipe.augment.operators import Chosen, Strength
+from skelpipe.front.descriptions import described_safely
 from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.build import view_operators
 from skelpipe.models.parts import MethodRecipe
 from skelpipe.models.settings import BackboneSettings, Initialiser
 from skelpipe.settings import Amount, Count, Flag, Share, Whole, top_keys
+from skelpipe.train.recipes.builtin import recipe_text
 
 __all__ = [
     "FinetuneOptimiser",
@@ -71,6 +73,11 @@ class PretrainRecipe(MethodRecipe):
     batch_size: Count = 128
     optimiser: Optimiser = field(default_factory=Optimiser)
     reported: str = ""
+
+    @described_safely
+    def __repr__(self) -> str:
+        own = {} if self.settings is None else {self.method: asdict(type(self.settings)())}
+        return f"<PretrainRecipe {recipe_text(self.content(), type(self)().content() | own)}>"
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
@@ -140,6 +147,10 @@ class FinetuneRecipe:
     plugins: Annotated[list[str], Strict()] = field(default_factory=list)
     reported: str = ""
 
+    @described_safely
+    def __repr__(self) -> str:
+        return f"<FinetuneRecipe {recipe_text(self.content(), type(self)().content())}>"
+
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
         values = _without_plateau(_without_default(asdict(self)), self.optimiser)
@@ -177,6 +188,10 @@ class LinearRecipe:
     test_every: Count = 5
     optimiser: LinearOptimiser = field(default_factory=LinearOptimiser)
     balanced: Flag = False
+
+    @described_safely
+    def __repr__(self) -> str:
+        return f"<LinearRecipe {recipe_text(self.content(), type(self)().content())}>"
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them."""
