@@ -174,13 +174,20 @@ class Run:
         """
         with (
             noting_signals() as self._signals,
-            RunLog(self.folder, done) if self.team.is_main else nullcontext() as log,
+            RunLog(self.folder, done, self._about()) if self.team.is_main else nullcontext() as log,
         ):
             self._requests.saved()
             while self.epoch < self.recipe.epochs:
                 self._stop_if(self._requests.ask(always=True), log, console)
                 self._run_epoch(log, console)
             self._stop_if(self._requests.ask(always=True), log, console)
+
+    def _about(self) -> dict[str, Any]:
+        """Return what loggers are told beside the recipe."""
+        said = {
+            name: text for name, text in self.provenance.metadata().items() if name not in ("recipe", "method")
+        }
+        return {**said, "ranks": self.team.world}
 
     def checkpoint(self) -> Checkpoint:
         """Return the run's state between two steps; all ranks call it together within an epoch."""

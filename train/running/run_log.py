@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -65,14 +65,20 @@ class RunLog:
     next checkpoint; they are removed, since those epochs are trained again.
     """
 
-    def __init__(self, folder: RunFolder, done: int) -> None:
+    def __init__(self, folder: RunFolder, done: int, about: Mapping[str, Any] | None = None) -> None:
+        """Open the logs of a run; loggers take the recipe and what else is said `about` it as hyper-parameters."""
         self._files: list[IO[str]] = []
         for path in (folder.log, folder.speed):
             _trim(path, done)
             self._files.append(open(path, "a", encoding="utf-8", newline="\n"))  # noqa: SIM115 - closed by close()
         self._loggers = open_loggers(folder.path, done)
         if folder.recipe.is_file():
-            self._loggers.params(flat(read_yaml(folder.recipe)))
+            self._loggers.params({**flat(read_yaml(folder.recipe)), **(about or {})})
+        learned, speed = (
+            {record["epoch"]: record for record in read_log(path)} for path in (folder.log, folder.speed)
+        )
+        for epoch in learned:
+            self._loggers.scalars(epoch, {"train": learned[epoch], "speed": speed.get(epoch, {})})
 
     def __enter__(self) -> "RunLog":
         return self
@@ -82,7 +88,8 @@ class RunLog:
     ) -> None:
         for file in self._files:
             file.close()
-        self._loggers.close()
+        if kind is not None:  # else what the run leaves is told to them as well
+            self._loggers.close(failed=True)
 
     def write(self, epoch: int, learned: dict[str, Any], speed: dict[str, float]) -> None:
         """Log one finished epoch."""
@@ -92,8 +99,7 @@ class RunLog:
                 file.flush()
             except OSError as error:
                 raise SkelpipeError(f"{file.name}: cannot be written: {error.strerror}") from None
-        for section, record in (("train", learned), ("speed", speed)):
-            self._loggers.scalars(epoch, record, section)
+        self._loggers.scalars(epoch, {"train": learned, "speed": speed})
 
     def sync(self) -> None:
         """Write the records to disk, before a checkpoint that relies on them."""

@@ -23,4 +23,4 @@ def test_an_evaluation_tells_figures_curves_and_pictures(own: Path) -> None:
     assert [event.value for event in drawn.Scalars("train/top1")] == [10.0, 20.0, 30.0, 40.0]
     assert [event.value for event in drawn.Scalars("figures/top5")] == [91.25]
     if find_spec("matplotlib"):
-        assert set(drawn.Tags()["images"]) == {"confusion", "curves"}
+        assert set(drawn.Tags()["images"]) == {"confusion"}
