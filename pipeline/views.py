@@ -7,20 +7,20 @@ a bone or of a motion is the mean of the two scores that it is made of, as in py
 
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from skelpipe.errors import UsageError
-from skelpipe.skeleton import Layout
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from skelpipe.skeleton import Layout
 
 __all__ = ["POSITIONS", "VIEWS", "bone", "derive", "motion", "positions"]
 
 VIEWS = ("joint", "bone", "motion")
 POSITIONS = 3  # the first channels of a clip: x, y, z
 
-X = TypeVar("X", np.ndarray, "torch.Tensor")
+X = TypeVar("X", "np.ndarray", "torch.Tensor")
 
 
 def positions(x: X) -> X:
@@ -28,11 +28,13 @@ def positions(x: X) -> X:
     return x[..., :POSITIONS, :, :, :]
 
 
-def bone(x: X, layout: Layout) -> X:
+def bone(x: X, layout: "Layout") -> X:
     """Return `x[child] - x[parent]` for every bone; the centre, its own parent, gets 0.
 
     A score becomes the mean of child and parent; the centre keeps its own.
     """
+    import numpy as np  # here, as help shows the names of the views without it
+
     parents = list(layout.parents)
     # On arrays ten times faster than x[..., parents, :].
     other = np.take(x, parents, axis=-2) if isinstance(x, np.ndarray) else x[..., parents, :]
@@ -52,7 +54,7 @@ def motion(x: X) -> X:
     return result
 
 
-def derive(x: X, view: str, layout: Layout) -> X:
+def derive(x: X, view: str, layout: "Layout") -> X:
     """Return the named view of the joint clips `x`; `joint` is `x` itself."""
     if view == "joint":
         return x

@@ -135,7 +135,7 @@ def serve() -> None:
     id, answered by its exit code once it has ended.
     """
 
-    from skelpipe.train import knn, linear, pretrain  # noqa: F401
+    from skelpipe.train.commands import knn, linear, pretrain  # noqa: F401
     from skelpipe.train.running import requests
 
     requests.LOOK_SECONDS = 0.0  # ranks look for signals at every step

@@ -11,18 +11,13 @@ evaluation, finished or not. The page has the clips, moving, by class, subset, s
 clips, mistake; and the curves and figures of all runs on the same charts.
 """
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option, seed_option
-from skelpipe.dataset import Dataset
-from skelpipe.dataset.card import CARD
-from skelpipe.errors import UsageError
-from skelpipe.train.browsing.workbench import write_workbench
-from skelpipe.train.reporting.record import Record, read_record
 
 __all__ = ["main"]
 
@@ -48,45 +43,11 @@ __all__ = ["main"]
 @cache_options
 @json_option
 @errors_as_messages
-def main(
-    sources: tuple[str, ...],
-    out: Path,
-    limit: int,
-    seed: int,
-    cache: Path | None,
-    cache_size: int | None,
-    as_json: bool,
-) -> None:
+def main(**given: Any) -> None:
     """Write one local page of datasets and runs: moving clips with filters, curves and figures."""
-    datasets: list[Dataset] = []
-    records: list[Record] = []
-    for source in sources:
-        if _is_dataset(source):
-            datasets.append(Dataset.open(source, cache=cache, cache_size=cache_size))
-        else:
-            records.append(_run(source))
-    page = write_workbench(out, datasets, records, limit=limit, seed=seed)
-    size = out.stat().st_size
-    if as_json:
-        content = {"out": str(out), "bytes": size, "shown": page.shown, "clips": page.clips, "runs": len(records)}
-        click.echo(json.dumps(content))
-        return
-    for remark in page.remarks:
-        click.echo(remark)
-    click.echo(f"{out}: {size / 1e3:,.0f} kB; open it in a browser")
+    from skelpipe.train.commands.browse import run
 
-
-def _is_dataset(source: str) -> bool:
-    return "://" in source or (Path(source) / CARD).is_file()
-
-
-def _run(source: str) -> Record:
-    try:
-        return read_record(Path(source))
-    except UsageError:
-        raise UsageError(
-            f"{source}: is neither a dataset (it has no {CARD}) nor a run (no result.json and no recipe.yaml)"
-        ) from None
+    run(**given)
 
 
 if __name__ == "__main__":

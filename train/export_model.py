@@ -11,78 +11,16 @@ scores, or the features h and z of an encoder. The file tells layout, frames, pr
 (docs/deployment.md).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import torch
-from torch import Tensor
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import errors_as_messages, json_option
-from skelpipe.dataset import Dataset
-from skelpipe.errors import UsageError
-from skelpipe.manifest import SUBSETS
-from skelpipe.train.evaluation.deployed_network import DeployedNetwork, open_network
-from skelpipe.train.evaluation.model_file import FORMATS, Check, export_network
-from skelpipe.train.running.run_log import Console
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
-
-CHECKED = 16  # clips
-
-
-def stored_clips(shards: str, network: DeployedNetwork) -> Tensor:
-    """Return the first joint clips of a dataset, float32 [n,C,T,V,M]; UsageError where they are made otherwise."""
-    dataset = Dataset.open(shards)
-    facts = network.facts
-    both = {
-        "layout": (facts["layout"], dataset.layout.name),
-        "preprocessing profile": (facts["profile"], dataset.profile),
-        "shape [C,T,V,M]": (list(network.shape), list(dataset.shape)),
-    }
-    if wrong := [f"{name}: trained on {was}, found {now}" for name, (was, now) in both.items() if was != now]:
-        raise UsageError(f"{dataset.path}: does not fit the weights: {'; '.join(wrong)}")
-    subset = next(each for each in reversed(SUBSETS) if dataset.count(each))
-    return torch.from_numpy(dataset.reader(subset, "joint").gather(np.arange(min(CHECKED, dataset.count(subset)))))
-
-
-def drawn_clips(network: DeployedNetwork) -> Tensor:
-    """Return clips of joints that wander at random, in metres, for where there are no real ones."""
-    steps = torch.randn(CHECKED, *network.shape, generator=torch.Generator().manual_seed(0))
-    return 0.3 * steps[:, :, :1] + 0.02 * steps.cumsum(dim=2)
-
-
-def summary(path: Path, to: str, check: Check, clips: str) -> dict[str, Any]:
-    """Return what --json prints."""
-    checked = None
-    if check.by:
-        of = {"clips": f"{check.clips} {clips}", "difference": check.difference, "largest": check.largest}
-        checked = {"by": check.by, **of}
-    return {"file": str(path), "format": to, "bytes": path.stat().st_size, **check.about, "checked": checked}
-
-
-def lines(result: dict[str, Any]) -> list[str]:
-    """Return the result as lines for people."""
-    channels, joints = len(result["channels"]), len(result["joints"])
-    size = f"[N,{channels},{result['frames']},{joints},{result['bodies']}]"
-    any_frames = (
-        "" if result["frames_allowed"] == str(result["frames"]) else f", or {result['frames_allowed']} frames"
-    )
-    text = [
-        f"{result['file']}: {result['kind']}, {result['bytes'] / 1e6:.1f} MB",
-        f"clips float32 {size}{any_frames}, profile {result['profile']} -> {', '.join(result['outputs'])}",
-    ]
-    if (checked := result["checked"]) is None:
-        return [*text, "not checked: onnxruntime is not installed (pip install 'skelpipe[onnx]')"]
-    return [
-        *text,
-        f"checked with {checked['by']} on {checked['clips']}: the largest difference is "
-        f"{checked['difference']:.1e}, of numbers up to {checked['largest']:.3g}",
-    ]
 
 
 @click.command(
@@ -91,7 +29,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     epilog="Example: skelpipe export-model runs/linear-ntu60-xsub-joint-aimclr --to onnx",
 )
 @click.argument("checkpoint", metavar="RUN|FILE")
-@click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="Format of the file.")
+@click.option("--to", type=click.Choice(["onnx", "torch-export"]), required=True, help="Format of the file.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -104,27 +42,11 @@ def lines(result: dict[str, Any]) -> list[str]:
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip, where a released file is exported.")
 @json_option
 @errors_as_messages
-def main(
-    checkpoint: str,
-    to: str,
-    out: Path | None,
-    overwrite: bool,
-    shards: str | None,
-    dataset: str | None,
-    view: str | None,
-    frames: int | None,
-    as_json: bool,
-) -> None:
+def main(**given: Any) -> None:
     """Export the encoder or the classifier of RUN or FILE, and check the file against it."""
-    source = Path(checkpoint)
-    path = out or (source if source.is_dir() else source.parent) / f"model{FORMATS[to]}"
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path}: is there already: pass --overwrite or another --out")
-    network = open_network(checkpoint, dataset, view, frames, Console().say)
-    clips = drawn_clips(network) if shards is None else stored_clips(shards, network)
-    check = export_network(network, to, path, clips)
-    result = summary(path, to, check, "drawn clips" if shards is None else f"clips of {shards}")
-    click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
+    from skelpipe.train.commands.export_model import run
+
+    run(**given)
 
 
 if __name__ == "__main__":

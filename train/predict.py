@@ -14,134 +14,38 @@ evaluation. Recordings are preprocessed as its training clips were: profile, fra
 from a pipe; with --window its frames are predicted as they come (docs/deployment.md).
 """
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import click
-import numpy as np
-import torch
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, errors_as_messages, json_option, plugin_option
-from skelpipe.dataset import Dataset
-from skelpipe.devices import resolve_device
-from skelpipe.errors import RawError, UsageError
-from skelpipe.progress import progress
-from skelpipe.raw.piped import PIPE_FORMATS, joined, read_piped
-from skelpipe.raw.readers import RecordingReader
-from skelpipe.raw.recording import Recording
-from skelpipe.raw.source import RawFile
-from skelpipe.train.evaluation.live import LiveRecogniser, Prediction, likeliest
-from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
-from skelpipe.train.inference.classifier import BATCH, Classifier, StoredClips, maker_of
-from skelpipe.train.running.run_log import Console
+from skelpipe.errors import UsageError
 from skelpipe.views import VIEWS
 
-__all__ = ["clips_of", "main"]
+__all__ = ["main"]
 
 PIPE = "-"
-SHOWN = 3  # actions per window, in a line for people
+PIPE_FORMATS = (
+    *("lines", "ntu-skeleton", "pku-text", "msr-text", "npy", "nw-ucla-json", "openpose", "alphapose", "mmpose"),
+    *("mmpose-frames", "ultralytics", "ultralytics-video", "mediapipe", "azure-kinect", "utkinect-text", "table"),
+)
 
 
-class Pieces:
-    """Recordings of raw files, or of the pipe, in pieces: frame by frame where the pipe's lines are frames.
-
-    `name` stands for the pipe in messages and results, `format_` is one of `PIPE_FORMATS` or empty.
-    """
-
-    def __init__(self, recogniser: Recogniser, name: str = "", format_: str = "") -> None:
-        self._recogniser = recogniser
-        self._reader = RecordingReader(recogniser.manifest, recogniser.bodies)
-        self._name, self._format = name or "stdin", format_
-
-    def __call__(self, path: str) -> Iterator[Recording]:
-        """Yield the pieces of a recording; RawError, naming the file, where it is missing or damaged."""
-        if path != PIPE:
-            yield self._reader.read(RawFile(Path(path).name, path, 0))
-            return
-        manifest, bodies = self._recogniser.manifest, self._recogniser.bodies
-        yield from read_piped(sys.stdin.buffer, manifest, bodies, self._format, self._name)
-
-    def place(self, path: str) -> str:
-        """Return the path, or the name that stands for the pipe."""
-        return self._name if path == PIPE else path
-
-    def identity(self, path: str) -> str:
-        """Return the id of a recording, as its name tells it."""
-        return maker_of(self._recogniser).name(self.place(path))
-
-
-def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None = None) -> np.ndarray:
-    """Return the recordings in raw files as joint clips, float32 [n,C,T,V,M], made like a classifier's own clips.
-
-    RawError, naming the file, where one is missing or damaged or has no body.
-    """
-    pieces, maker = pieces or Pieces(recogniser), maker_of(recogniser)
-    clips = np.empty((len(paths), *maker.shape), np.float32)
-    for path, clip in zip(paths, clips, strict=True):
-        maker.fill(joined(pieces(path)), pieces.place(path), clip)
-    return maker.stored(clips)
-
-
-def predict(
-    classifier: Classifier, names: Sequence[str], clips: Callable[[Sequence[str]], np.ndarray]
-) -> list[dict[str, Any]]:
-    """Return one entry per name: its id and the likeliest actions with number (from 1), name, probability.
-
-    `clips` returns the joint clips of some names, which are paths of raw files or ids of a dataset's clips.
-    """
-    entries = []
-    starts = range(0, len(names), BATCH)
-    for start in progress(starts, "recordings", len(starts), quiet=len(starts) == 1):
-        batch = names[start : start + BATCH]
-        rows = classifier.probabilities(torch.from_numpy(clips(batch)), batch)
-        entries += [
-            {"id": name, "top": likeliest(torch.from_numpy(row), classifier.classes)}
-            for name, row in zip(batch, rows, strict=True)
-        ]
-    return entries
-
-
-def windows(live: LiveRecogniser, paths: Sequence[str], pieces: Pieces) -> Iterator[tuple[str, Prediction]]:
-    """Yield path and prediction of each window of some recordings, as soon as its last frame is read."""
-    for path in paths:
-        try:
-            for piece in pieces(path):
-                for found in live.push_recording(piece):
-                    yield path, found
-            if (found_last := live.finish()) is not None:
-                yield path, found_last
-        except RawError as error:
-            place = pieces.place(path)
-            raise RawError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
-
-
-def span(path: str, found: Prediction, *, as_json: bool) -> str:
-    """Return a window as a line: of JSON, or for people."""
-    if as_json:
-        seconds = {} if found.seconds is None else {"begin": found.seconds[0], "end": found.seconds[1]}
-        frames = {"first": found.first, "last": found.last, **seconds}
-        more = ({"short": True} if found.short else {}) | ({"why": found.why} if found.why else {})
-        return json.dumps({"id": path, **frames, **more, "top": found.top})
-    seconds_too = "" if found.seconds is None else f"  {found.seconds[0]:7.2f}-{found.seconds[1]:7.2f} s"
-    actions = [f"{each['action']} {each['name']} {100 * each['probability']:.1f} %" for each in found.top[:SHOWN]]
-    short = "  (fewer frames than a window)" if found.short else ""
-    return f"{path}  {found.first:>6}-{found.last:>6}{seconds_too}  {', '.join(actions) or found.why}{short}"
-
-
-def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
-    lines = []
-    for entry in entries:
-        lines.append(entry["id"])
-        width = max(len(action["name"]) for action in entry["top"])
-        lines += [
-            f"  {action['action']:>3}  {action['name']:{width}}  {100 * action['probability']:6.2f} %"
-            for action in entry["top"]
-        ]
-    return lines
+def _check(given: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that contradict each other."""
+    shards, window, recordings = given["shards"], given["window"], given["recordings"]
+    if shards is None and not recordings:
+        raise UsageError("name the raw files, or a dataset with --shards; - is a pipe")
+    if shards is not None and (window is not None or PIPE in recordings):
+        raise UsageError("--shards names whole clips: it takes neither --window nor a pipe")
+    if recordings.count(PIPE) > 1:
+        raise UsageError("there is one pipe: name - once")
+    if PIPE not in recordings and (given["name"] or given["format_"]):
+        raise UsageError("--name and --format are about the pipe: name it with -")
+    if window is None and (given["stride"] is not None or given["fps"] is not None):
+        raise UsageError("--stride and --fps are about windows: pass --window")
 
 
 @click.command(
@@ -191,7 +95,7 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(list(PIPE_FORMATS)),
+    type=click.Choice(PIPE_FORMATS),
     help="Format of the pipe [default: found by its content].",
 )
 @device_option
@@ -199,64 +103,15 @@ def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
 @json_option
 @click.argument("recordings", nargs=-1, metavar="RAW...|-")
 @errors_as_messages
-def main(
-    checkpoint: str,
-    dataset: str | None,
-    view: str | None,
-    frames: int | None,
-    shards: str | None,
-    window: int | None,
-    stride: int | None,
-    fps: float | None,
-    name: str | None,
-    format_: str | None,
-    device: str,
-    as_json: bool,
-    recordings: tuple[str, ...],
-) -> None:
+def main(**given: Any) -> None:
     """Print the five likeliest actions of each raw recording. File names may be any; `-` is a pipe.
 
     With --window each window is a line: its frames, counted from 1, and its likeliest actions.
     """
-    _check(shards, window, stride, fps, name, format_, recordings)
-    recogniser = open_recogniser(checkpoint, dataset, view, frames, Console().say)
-    pieces = Pieces(recogniser, name or "", format_ or "")
-    if window is not None:
-        live = LiveRecogniser(recogniser, window, stride, fps=fps, device=resolve_device(device))
-        for path, found in windows(live, recordings, pieces):
-            click.echo(span(pieces.identity(path), found, as_json=as_json))
-        return
-    classifier = Classifier(recogniser, resolve_device(device))
-    if shards is not None:
-        stored = StoredClips(Dataset.open(shards), recogniser)
-        entries = predict(classifier, recordings or stored.ids, stored)
-    else:
-        entries = predict(classifier, recordings, lambda paths: clips_of(paths, recogniser, pieces))
-        for entry in entries:
-            entry["id"] = pieces.identity(entry["id"])
-    click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
+    _check(given)
+    from skelpipe.train.commands.predict import run
 
-
-def _check(
-    shards: str | None,
-    window: int | None,
-    stride: int | None,
-    fps: float | None,
-    name: str | None,
-    format_: str | None,
-    recordings: tuple[str, ...],
-) -> None:
-    """Raise UsageError for options that contradict each other."""
-    if shards is None and not recordings:
-        raise UsageError("name the raw files, or a dataset with --shards; - is a pipe")
-    if shards is not None and (window is not None or PIPE in recordings):
-        raise UsageError("--shards names whole clips: it takes neither --window nor a pipe")
-    if recordings.count(PIPE) > 1:
-        raise UsageError("there is one pipe: name - once")
-    if PIPE not in recordings and (name or format_):
-        raise UsageError("--name and --format are about the pipe: name it with -")
-    if window is None and (stride is not None or fps is not None):
-        raise UsageError("--stride and --fps are about windows: pass --window")
+    run(**given)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ RUN is the folder of an evaluation or of a pre-training, finished or not. With t
 clips: clips of the hardest classes, and a clip before and after the recipe's augmentations.
 """
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, errors_as_messages, json_option, plugin_option
-from skelpipe.dataset import Dataset
-from skelpipe.train.reporting.report import write_report
 
 __all__ = ["main"]
 
@@ -27,18 +25,17 @@ __all__ = ["main"]
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: skelpipe report runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--shards", metavar="URL", help="The run's dataset, for drawings of clips [default: no drawings].")
 @cache_options
 @plugin_option
 @json_option
 @errors_as_messages
-def main(run: Path, shards: str | None, cache: Path | None, cache_size: int | None, as_json: bool) -> None:
+def main(**given: Any) -> None:
     """Write report.html into the folder of a run."""
-    dataset = Dataset.open(shards, cache=cache, cache_size=cache_size) if shards else None
-    path = write_report(run, dataset)
-    size = path.stat().st_size
-    click.echo(json.dumps({"report": str(path), "bytes": size}) if as_json else f"{path}: {size / 1e3:,.0f} kB")
+    from skelpipe.train.commands.report import run
+
+    run(**given)
 
 
 if __name__ == "__main__":

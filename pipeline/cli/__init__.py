@@ -47,7 +47,8 @@ COMMANDS = {
     ),
     "segment": _training("Segment the test videos of a dataset frame by frame.", "segment"),
     "fuse": _training("Fuse the scores that evaluations of several streams wrote.", "fuse"),
-    "embed": _training("Draw the embeddings of some classes and measure how well they cluster.", "embed"),
+    "embed": _training("Write the embeddings of raw files, folders, archives and URLs, or of a dataset.", "embed"),
+    "map": _training("Draw the embeddings of some classes and measure how well they cluster.", "map"),
     "predict": _training("Print the five likeliest actions of each raw recording.", "predict"),
     "export-model": _training(
         "Export the encoder or the classifier of RUN or FILE, and check the file against it.", "export_model"

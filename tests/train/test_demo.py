@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from skelpipe.errors import UsageError
-from skelpipe.train.demo import MARK, empty_folder, main
+from skelpipe.train.commands.demo import MARK, empty_folder
+from skelpipe.train.demo import main
 
 
 def test_help_has_an_example() -> None:

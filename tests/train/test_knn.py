@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
 from skelpipe.train.evaluation.outcome import read_features, read_scores
-from skelpipe.train.knn import main, rounded
+from skelpipe.train.knn import main
 from skelpipe.train.pretrain import main as pretrain
 
 SMALL = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=4", "queue=20"]
@@ -133,14 +132,6 @@ def test_the_outcome_holds_the_votes(tiny_dataset: Dataset, tmp_path: Path) -> N
     assert refused.exit_code == 2
     assert "give --overwrite" in refused.stderr
     assert evaluated(tiny_dataset, *options, "--overwrite") == result
-
-
-def test_rounding_votes_keeps_the_winner() -> None:
-    close = torch.tensor([[1.0, 1.0 + 1e-12, 0.5], [2.0, 1.0, 2.0], [0.0, 3.0, 3.0 + 1e-9]], dtype=torch.float64)
-    scores = rounded(close)
-    assert scores.dtype == np.float32
-    assert scores.argmax(axis=1).tolist() == [1, 0, 2]
-    assert scores == pytest.approx(close.numpy(), rel=1e-6)
 
 
 def test_augmented_clips_are_other_clips(tiny_dataset: Dataset, run: Path) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.train import linear
+from skelpipe.train.commands.linear import one_class
 from skelpipe.train.evaluation import linear as protocol
 from skelpipe.train.evaluation.embedding import embed
 from skelpipe.train.evaluation.evaluated_network import NetworkOptions, choose_network
@@ -263,10 +263,10 @@ def test_a_class_without_test_clips_is_said(
 def test_a_classifier_that_predicts_one_class_is_said(tiny_dataset: Dataset) -> None:
     scores = np.zeros((5, 60))
     scores[:, 2] = [1, 2, 3, 4, 5]
-    assert "all 5 test clips are given the class 'brushing teeth'" in linear.one_class(scores, tiny_dataset)
+    assert "all 5 test clips are given the class 'brushing teeth'" in one_class(scores, tiny_dataset)
     scores[4, 7] = 6
-    assert linear.one_class(scores, tiny_dataset) == ""
-    assert linear.one_class(scores[:1], tiny_dataset) == ""  # of one clip that means nothing
+    assert one_class(scores, tiny_dataset) == ""
+    assert one_class(scores[:1], tiny_dataset) == ""  # of one clip that means nothing
 
 
 def test_an_empty_subset_is_an_error(

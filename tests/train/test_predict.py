@@ -16,8 +16,9 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.keys import stgcn_key
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
+from skelpipe.train.commands.predict import clips_of
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
-from skelpipe.train.predict import clips_of, main
+from skelpipe.train.predict import main
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
 RECORDINGS = ("S001C001P001R001A001", "S001C001P001R001A003", "S001C001P001R001A050")
@@ -232,7 +233,7 @@ def test_batches_do_not_change_the_result(
 ) -> None:
     path = released(60)
     at_once = predicted("--checkpoint", path, *raw)
-    monkeypatch.setattr("skelpipe.train.predict.BATCH", 1)
+    monkeypatch.setattr("skelpipe.train.commands.predict.BATCH", 1)
     for one, other in zip(predicted("--checkpoint", path, *raw), at_once, strict=True):
         assert one["id"] == other["id"]
         for a, b in zip(one["top"], other["top"], strict=True):

@@ -11,8 +11,7 @@ from click.testing import CliRunner, Result
 from safetensors import safe_open
 
 from skelpipe.dataset import Dataset
-from skelpipe.errors import DatasetError
-from skelpipe.train.pretrain import fit_recipe, main
+from skelpipe.train.pretrain import main
 from skelpipe.train.recipes.reader import load_recipe
 from skelpipe.train.running import run
 from skelpipe.train.running.run_log import read_log
@@ -104,28 +103,6 @@ def test_a_collapse_is_said_once(
     assert result.stderr.count("collapsed to one point") == 1
 
 
-def test_the_recipe_gives_way_to_the_dataset(tiny_dataset: Dataset) -> None:
-    said: list[str] = []
-    fitted = fit_recipe(load_recipe("skeletonclr"), tiny_dataset, said.append)
-    assert (fitted.frames, fitted.batch_size, fitted.settings.queue) == (8, 24, 32768)
-    assert len(said) == 3
-    assert "50 frames" in said[0]
-    assert "training on 8" in said[0]
-    assert "lowered to 24" in said[1]
-    assert "queue of 32768 is larger than the 24" in said[2]
-    again: list[str] = []
-    assert fit_recipe(fitted, tiny_dataset, again.append) == fitted
-    assert len(again) == 1
-
-
-def test_no_training_clips_is_an_error(
-    make_dataset: Callable[..., Dataset], ntu_names: Callable[..., list[str]]
-) -> None:
-    only_test = make_dataset(ntu_names(actions=1, subjects=(3,)))
-    with pytest.raises(DatasetError, match="the train subset is empty"):
-        fit_recipe(load_recipe("demo"), only_test, print)
-
-
 def test_no_test_clips_is_only_a_line(
     make_dataset: Callable[..., Dataset],
     ntu_names: Callable[..., list[str]],
@@ -142,7 +119,7 @@ def test_no_test_clips_is_only_a_line(
     ("options", "message"),
     [
         (["--recipe", "nonsense"], "there is no recipe 'nonsense'"),
-        (["--method", "demo"], "there is no method 'demo'; known: skeletonclr"),
+        (["--method", "demo"], "there is no method 'demo'; known: actclr"),
         (["--set", "width=2"], "unknown key 'width'"),
         (["--device", "tpu"], "there is no device 'tpu'"),
         (["--epochs", "0"], "epochs is 0"),

@@ -18,8 +18,9 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.build import METHODS
 from skelpipe.models.method import Progress
 from skelpipe.prepare import Options, prepare
-from skelpipe.train import embed, finetune, knn, linear, predict
+from skelpipe.train import finetune, knn, linear, predict
 from skelpipe.train.evaluation.recogniser import open_recogniser
+from skelpipe.train.map import main as map_clips
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.running.networks import initialised
 from skelpipe.train.running.provenance import ClipFacts
@@ -104,7 +105,7 @@ def test_weights_refuse_clips_of_other_channels(
         (run, plain, "channels: trained on x, y, z, score, asked for x, y, z"),
         (finished, scored, "channels: trained on x, y, z, asked for x, y, z, score"),
     ):
-        for command in (knn.main, linear.main, finetune.main, embed.main):
+        for command in (knn.main, linear.main, finetune.main, map_clips):
             arguments = ["--checkpoint", str(checkpoint), "--shards", str(dataset.path), "--device", "cpu"]
             result = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path / "out")])
             assert result.exit_code == 2, result.output
@@ -119,7 +120,7 @@ def test_the_scripts(run: Path, scored: Dataset, tmp_path: Path) -> None:
     call(knn.main, *given)
     call(linear.main, *given, "--epochs", 1, "--out", tmp_path / "linear")
     call(finetune.main, *given, "--epochs", 1, "--out", tmp_path / "fine")
-    call(embed.main, *given, "--out", tmp_path / "embedded")
+    call(map_clips, *given, "--out", tmp_path / "embedded")
     classifier = tmp_path / "fine" / "classifier.safetensors"
     call(knn.main, "--checkpoint", classifier, "--shards", scored.path)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.train import segment
+from skelpipe.train.commands.segment import lines
 from skelpipe.train.evaluation import beginning
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
 from skelpipe.train.evaluation.outcome import read_scores
@@ -68,7 +69,7 @@ def test_the_papers_figures_stand_beside(outcome: tuple[Path, Result], untrimmed
     assert found is not None
     assert (found["acc"], found["macc"], found["fwiou"], found["miou"]) == (51.29, 31.97, 35.24, 21.38)
     assert reference(untrimmed, network, "segment").figures() is None
-    text = segment.lines({**json.loads(outcome[1].stdout), "reported": found})
+    text = lines({**json.loads(outcome[1].stdout), "reported": found})
     assert any(line.startswith("miou") and "reported 21.38 % (ActCLR, table 6" in line for line in text)
     assert "\n".join(text).count("reported") == 4
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.train import embed, finetune, knn, linear
+from skelpipe.train import finetune, knn, linear
+from skelpipe.train.map import main as map_clips
 
 MANIFEST = """
 name: mine
@@ -60,7 +61,7 @@ def test_it_is_embedded(unlabelled: Dataset, run: Path, tmp_path: Path) -> None:
         "--device",
         "cpu",
     ]
-    result = CliRunner().invoke(embed.main, words)
+    result = CliRunner().invoke(map_clips, words)
     assert result.exit_code == 0, result.output
     (table,) = (tmp_path / "e").rglob("*.parquet")
     assert sorted(pq.read_table(table).column("id").to_pylist()) == [f"rec{n}" for n in (10, 11, 8, 9)]

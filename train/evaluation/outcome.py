@@ -50,6 +50,7 @@ __all__ = [
     "open_folder",
     "read_features",
     "read_scores",
+    "write_embeddings",
     "write_features",
     "write_outcome",
     "write_scores",
@@ -188,6 +189,19 @@ def write_subset_features(
     for subset, each in embedded.items():
         if each is not None:
             write_features(folder / SUBSET_FEATURES[subset], each, {**about, "split": subset})
+
+
+def write_embeddings(
+    path: Path, ids: Sequence[str], labels: np.ndarray | None, features: np.ndarray, about: Mapping[str, str]
+) -> None:
+    """Write id, label (where there are any) and feature as Parquet, or as arrays under a name with `.npz`."""
+    columns: dict[str, Any] = {"id": ids} | ({} if labels is None else {"label": labels})
+    if path.suffix.lower() != ".npz":
+        _write_table(path, columns, "feature", features, about)
+        return
+    with replacing(path) as file:
+        arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
+        np.savez(file, **arrays, feature=features, about=np.array(json.dumps(dict(about))))
 
 
 def write_features(path: Path, embedded: "Embedded", about: Mapping[str, str]) -> None:

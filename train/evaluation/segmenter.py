@@ -1,7 +1,6 @@
 """A class for every frame: an encoder on the window around it, and a linear layer (docs/segmentation.md)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,32 +14,14 @@ from skelpipe.models.encoders import draw_weights
 from skelpipe.progress import progress
 from skelpipe.train.evaluation.embedding import frozen
 from skelpipe.train.evaluation.linear_head import linear_scores
-from skelpipe.train.evaluation.windows import WINDOW, Windows
+from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
+from skelpipe.train.evaluation.windows import Windows
 from skelpipe.train.running.loop import learning_rate
 from skelpipe.train.running.ranks import ranks
 
-__all__ = ["SegmenterSettings", "frame_scores", "train_segmenter"]
+__all__ = ["frame_scores", "train_segmenter"]
 
 SCORED = 256  # windows scored at a time
-
-
-@dataclass(frozen=True)
-class SegmenterSettings:
-    """How a segmenter is trained; docs/segmentation.md says where the defaults come from.
-
-    Every epoch sees `windows` frames of each training video, drawn anew. With `finetune` the encoder is trained
-    with the head, in training mode; without, it stays as it is.
-    """
-
-    epochs: int = 60
-    batch_size: int = 64
-    lr: float = 0.01
-    milestones: tuple[int, ...] = (40,)
-    momentum: float = 0.9
-    windows: int = 16
-    window: int = WINDOW
-    finetune: bool = False
-    seed: int = 0
 
 
 def train_segmenter(

@@ -15,11 +15,10 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, RawError
 from skelpipe.preprocess import Policies, profile_writer
 from skelpipe.raw.recording import Recording
+from skelpipe.train.evaluation.segmenter_settings import WINDOW
 from skelpipe.views import derive
 
-__all__ = ["WINDOW", "Windows"]
-
-WINDOW = 64  # frames
+__all__ = ["Windows"]
 
 
 class Windows:

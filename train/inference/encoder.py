@@ -15,8 +15,8 @@ from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
 from skelpipe.preprocess import Policies, profile_writer
 from skelpipe.skeleton import Layout, layout
-from skelpipe.train.evaluation.embedding import Embedded, embed, frozen
-from skelpipe.train.evaluation.outcome import write_features
+from skelpipe.train.evaluation.embedding import embed, frozen
+from skelpipe.train.evaluation.outcome import write_embeddings
 from skelpipe.train.evaluation.trained_weights import TrainedWeights, find_trained
 from skelpipe.train.inference.clip_input import Clips, as_dataset, pieces_of
 from skelpipe.train.inference.clip_maker import ClipMaker
@@ -51,10 +51,12 @@ class Embeddings:
         return f"<Embeddings of {len(self.ids)} clips, {self.features.shape[1]} features each{left_out}>"
 
     def write(self, path: str | Path) -> None:
-        """Write them as Parquet with the columns id, label (-1 where there is none) and feature."""
-        labels = np.full(len(self.ids), -1) if self.labels is None else self.labels
-        embedded = Embedded(torch.from_numpy(self.features), torch.from_numpy(labels), self.ids)
-        write_features(Path(path), embedded, self.about)
+        """Write them as Parquet or, under a name that ends in `.npz`, as arrays of numpy.
+
+        The columns, or arrays, are id, label (where the clips have labels) and feature; `about` is the metadata.
+        The file is whole when it gets its name.
+        """
+        write_embeddings(Path(path), self.ids, self.labels, self.features, self.about)
 
 
 class Encoder:

@@ -5,7 +5,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from skelpipe.settings import flat
 from skelpipe.yaml_reader import parse_yaml
 
 __all__ = ["names", "recipe_text", "text_of"]
@@ -27,6 +26,8 @@ def text_of(name: str) -> str:
 @cache
 def _values() -> dict[str, dict[str, Any]]:
     """Return what each file says, by dotted key, by the name of the recipe."""
+    from skelpipe.settings import flat
+
     return {name: flat(parse_yaml(text_of(name), f"recipe {name}")) for name in names()}
 
 
@@ -35,6 +36,8 @@ def recipe_text(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
 
     `content` and `defaults` are sections; the latter hold what a file may leave out.
     """
+    from skelpipe.settings import flat  # not above: options name recipes, and need no pydantic
+
     now, usual = flat(content), flat(defaults)
     which = "method" if "method" in now else "protocol"
     found = {

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import yaml
@@ -15,8 +14,9 @@ from skelpipe.models.encoders import ENCODERS, backbone_settings
 from skelpipe.plugins import discover, origins, require
 from skelpipe.settings import checked, flat, is_section
 from skelpipe.train.recipes import builtin
+from skelpipe.train.recipes.asked import check_recipe, parsed_settings, recipe_names
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
-from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
+from skelpipe.yaml_reader import described, parse_yaml, read_yaml
 
 __all__ = [
     "builtin_recipes",
@@ -32,17 +32,12 @@ __all__ = [
 R = TypeVar("R", bound=Recipe)
 
 REPORTED, VIEWS = "reported", "views"
-BEGINNINGS = {FinetuneRecipe: ("finetune", "supervised"), LinearRecipe: ("linear",)}  # of the built-in names
 OPTIONS = {"lr": "optimiser.lr"}  # the keys of options that are not called like them
 
 
 def builtin_recipes(kind: type[Recipe] = PretrainRecipe) -> list[str]:
     """Return the names of the recipes of a kind that come with the package."""
-    names = builtin.names()
-    others = tuple(beginning for each in BEGINNINGS.values() for beginning in each)
-    if kind is PretrainRecipe:
-        return [name for name in names if not name.startswith(others)]
-    return [name for name in names if name.startswith(BEGINNINGS[kind])]
+    return recipe_names(kind.kind)
 
 
 @overload
@@ -55,10 +50,7 @@ def load_recipe(name: str, kind: type[Any] = PretrainRecipe) -> Any:
         return parse_recipe(builtin.text_of(name), name, kind)
     if kind is PretrainRecipe and name in RECIPES:
         return _recipe_of(RECIPES[name], f"recipe {name}", kind)
-    if not Path(name).is_file():
-        known = [*builtin_recipes(kind), *(RECIPES if kind is PretrainRecipe else ())]
-        hint = f"{nearest(name, known)}give the path of a YAML file or one of: {', '.join(known)}"
-        raise UsageError(f"there is no recipe {name!r}: {hint}")
+    check_recipe(name, kind.kind, more=RECIPES if kind is PretrainRecipe else ())
     return _recipe_of(read_yaml(name), f"recipe {name}", kind)
 
 
@@ -115,18 +107,7 @@ def with_overrides(recipe: R, settings: Iterable[str] = (), /, by: str = "--set"
     Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder comes with
     its own settings, at their defaults where they are not given. `by` is the option that gave `settings`.
     """
-    given: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = (part.strip() for part in setting.partition("="))
-        if not equals:
-            raise UsageError(f"{by} {setting}: expected KEY=VALUE, such as {by} optimiser.lr=0.01")
-        if key == "method":
-            raise UsageError(f"{by} {setting}: another method needs another recipe: give --method or --recipe")
-        try:
-            given[key] = parse_yaml(text, "")
-        except UsageError:
-            raise UsageError(f"{by} {setting}: the value is no YAML") from None
-    changed = _changed(recipe, given, by)
+    changed = _changed(recipe, parsed_settings(settings, by), by)
     for name, value in options.items():
         if value is not None:
             changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}")

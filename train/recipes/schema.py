@@ -18,6 +18,7 @@ from skelpipe.models.build import view_operators
 from skelpipe.models.parts import MethodRecipe
 from skelpipe.models.settings import BackboneSettings, Initialiser
 from skelpipe.settings import Amount, Count, Flag, Share, Whole, top_keys
+from skelpipe.train.recipes.asked import Kind
 from skelpipe.train.recipes.builtin import recipe_text
 
 __all__ = [
@@ -67,7 +68,7 @@ class PretrainRecipe(MethodRecipe):
     of one's own, of which no paper has figures, and plays no part in comparisons.
     """
 
-    kind: ClassVar[str] = "pretraining"
+    kind: ClassVar[Kind] = "pretraining"
     frames: Annotated[int, Strict(), Ge(2)] = 50
     epochs: Count = 300
     batch_size: Count = 128
@@ -133,7 +134,7 @@ class FinetuneRecipe:
     (see `skelpipe.loader.sampling`). The defaults are SkeleMixCLR's (Chen et al. 2022, "Finetune Protocol").
     """
 
-    kind: ClassVar[str] = "finetuning"
+    kind: ClassVar[Kind] = "finetuning"
     protocol: Literal["finetune"] = "finetune"
     epochs: Count = 110
     batch_size: Count = 128
@@ -181,7 +182,7 @@ class LinearRecipe:
     of AimCLR (Guo et al. 2022, "Experimental Settings").
     """
 
-    kind: ClassVar[str] = "linear evaluation"
+    kind: ClassVar[Kind] = "linear evaluation"
     protocol: Literal["linear"] = "linear"
     epochs: Count = 100
     batch_size: Count = 128

@@ -25,7 +25,7 @@ BACKGROUND = "background"  # the first class of a segmentation: the actions then
 ARRANGED = "t-SNE of the features. Each class has its own colour and marker; classes count from 1."
 TIMED = "Each video from left to right: the true classes above the predicted ones, one colour per class."
 FROM_ONE = "Class 0 is the background: actions count from 1 on this page and in the run's files."
-COUNTED = "Classes count from 0 on this page and in the run's files; embed.py and predict.py count from 1."
+COUNTED = "Classes count from 0 on this page and in the run's files; map.py and predict.py count from 1."
 
 
 def write_report(folder: Path, dataset: Dataset | None = None) -> Path:

@@ -25,7 +25,7 @@ from skelpipe.train.evaluation.embedding import embed
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe
 from skelpipe.train.reproduction.work_folder import WorkFolder
-from skelpipe.train.reproduction.work_plan import PRETRAIN, Command, WorkPlan
+from skelpipe.train.reproduction.work_plan import MAP, PRETRAIN, Command, WorkPlan
 from skelpipe.train.running.checkpoint import KEEP
 from skelpipe.train.running.loop import train_epoch
 from skelpipe.train.running.networks import Networks
@@ -169,7 +169,7 @@ class _Timer:
             return clip * (trained + clips["test"] * (recipe.epochs // EVERY["test"] + 1))
         if command.module == "linear":
             return every * clip + HEAD * clips["train"] * recipe.epochs
-        return every * clip if command.module in ("knn", "embed") else 0.0
+        return every * clip if command.module in ("knn", MAP) else 0.0
 
     def bytes(self, command: Command) -> float:
         """Return the estimated bytes that a command leaves."""

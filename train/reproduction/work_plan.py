@@ -12,7 +12,7 @@ from skelpipe.train.papers.tables import Table, TableRow
 from skelpipe.train.reproduction.shelf import Shelf
 from skelpipe.train.running.run_folder import BEST
 
-__all__ = ["EMBED", "FUSE", "PRETRAIN", "Command", "Read", "Selection", "WorkPlan", "plan_table"]
+__all__ = ["FUSE", "MAP", "PRETRAIN", "Command", "Read", "Selection", "WorkPlan", "plan_table"]
 
 # Options whose values follow from the table.
 RESERVED = (
@@ -28,7 +28,8 @@ RESERVED = (
     "shards",
     "view",
 )
-PRETRAIN, FUSE, EMBED = "pretrain", "fuse", "embed"
+PRETRAIN, FUSE, MAP = "pretrain", "fuse", "map"
+EARLIER = {MAP: "embed"}  # what versions before 0.3 called a command: their finished parts still count
 USUAL_FRAMES = 50  # of clips in most papers: their supervised networks need no further name
 USUAL_WEIGHTS = {"joint": "0.6", "bone": "0.6", "motion": "0.4"}  # of streams, likewise
 
@@ -68,7 +69,7 @@ class Command:
     @property
     def key(self) -> str:
         parts = [_part(each) for each in self.arguments]
-        return hashlib.sha256(canonical_json([self.module, *parts])).hexdigest()
+        return hashlib.sha256(canonical_json([EARLIER.get(self.module, self.module), *parts])).hexdigest()
 
 
 def _part(argument: "str | Dataset | Command | Read") -> str:
@@ -254,7 +255,7 @@ def _embedding(cell: _Cell) -> Command:
         read = replace(weights, before=f"{view}=") if isinstance(weights, Read) else Read(weights, f"{view}=")
         arguments += ["--join", read]
     arguments += _options(selection.evaluation, "--evaluation")
-    return Command(f"{cell.prefix}-{'-'.join(row.views)}-{cell.name}", EMBED, (*arguments, *_common(selection)))
+    return Command(f"{cell.prefix}-{'-'.join(row.views)}-{cell.name}", MAP, (*arguments, *_common(selection)))
 
 
 def _cost(cell: _Cell) -> Command:

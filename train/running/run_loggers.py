@@ -2,7 +2,7 @@
 
 Which ones, `--log` says; the command's context keeps it. Their packages are imported when a run is opened.
 
-`loggers.json` in the run's folder has the ids of the run at W&B and MLflow, by which a resumed run goes on. Neither
+`loggers.json` in the run's folder has its ids at W&B and MLflow, by which a resumed run goes on. Neither
 forgets what it was told, and a kill may lose what W&B was told last: each is therefore asked for the last epoch
 that it has, and told those that it lacks.
 """

@@ -1,11 +1,12 @@
-"""Options that the scripts share, beside those of `skelpipe.cli.options`.
+"""Options that the scripts share, beside those of `skelpipe.cli.options`; nothing here imports torch.
 
 Each means the same in all scripts: `--recipe` and `--set` say how what the script trains is trained, `--network`
 and `--network-set` which recipe of pre-training a random network is built by.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from skelpipe.cli.options import (
     shards_option,
 )
 from skelpipe.errors import UsageError
-from skelpipe.train.running.ranks import together
+from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
 from skelpipe.train.running.run_loggers import ask_for_loggers
 from skelpipe.views import VIEWS
 
@@ -37,6 +38,7 @@ __all__ = [
     "network_options",
     "overwrite_option",
     "own_view_option",
+    "recipe_option",
     "region_of_option",
     "region_option",
     "run_options",
@@ -44,6 +46,7 @@ __all__ = [
     "set_option",
     "start_option",
     "training_options",
+    "usage_errors",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,10 +90,30 @@ _rate = click.option("--lr", type=float, help="Override the recipe's learning ra
 
 
 def _asked(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
-    try:
+    with usage_errors():
         ask_for_loggers(names)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Let click report a UsageError of a callback."""
+    try:
+        yield
     except UsageError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _checked_settings(_ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Say what is wrong with KEY=VALUE before torch is imported; which keys there are, the recipe tells."""
+    with usage_errors():
+        parsed_settings(settings, by=param.opts[0])
+    return settings
+
+
+def _checked_recipe(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    with usage_errors():
+        check_recipe(name)
+    return name
 
 
 def dataset_script(example: str, *, several: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
@@ -115,11 +138,8 @@ log_option = click.option(
 
 
 def common_options(command: F) -> F:
-    """Give a script `device`, `seed`, `as_json` and `--log`.
-
-    It runs on any number of ranks, and errors become messages.
-    """
-    return log_option(device_option(seed_option(json_option(errors_as_messages(together(command))))))
+    """Give a script `device`, `seed`, `as_json` and `--log`; errors become messages."""
+    return log_option(device_option(seed_option(json_option(errors_as_messages(command)))))
 
 
 def run_options(command: F) -> F:
@@ -140,7 +160,26 @@ def run_options(command: F) -> F:
 def set_option(example: str) -> Callable[[F], F]:
     """Return what gives a script `settings`, texts that override values of its recipe."""
     words = f"Override a value of the recipe, such as {example}; the last one for a key counts."
-    return click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=words)
+    return click.option(
+        "--set", "settings", metavar="KEY=VALUE", multiple=True, callback=_checked_settings, help=words
+    )
+
+
+def recipe_option(kind: Kind, words: str, default: str) -> Callable[[F], F]:
+    """Return what gives a script `recipe`, the name or file of one of a `kind`; `default` is what None means."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+        with usage_errors():
+            check_recipe(name, kind)
+        return name
+
+    known = ", ".join(recipe_names(kind))
+    return click.option(
+        "--recipe",
+        metavar="NAME|FILE",
+        callback=check,
+        help=f"{words}: {known}, or a YAML file" + (f" [default: {default}]." if default else "."),
+    )
 
 
 class Interval(click.ParamType):
@@ -180,6 +219,7 @@ def network_options(*, earlier_names: bool) -> Callable[[F], F]:
         *("--network", *recipe, "network"),
         cls=kind,
         metavar="NAME|FILE",
+        callback=_checked_recipe,
         help="Recipe of pre-training by which a random network is built [default: skeletonclr].",
     )
     network_settings = click.option(
@@ -187,6 +227,7 @@ def network_options(*, earlier_names: bool) -> Callable[[F], F]:
         cls=kind,
         metavar="KEY=VALUE",
         multiple=True,
+        callback=_checked_settings,
         help="Override a value of the random network's recipe, such as init=default.",
     )
     return lambda command: _checkpoint(_baseline(network(network_settings(own_view_option(command)))))

@@ -19,9 +19,10 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.train import embed, finetune, knn, linear, predict, report
+from skelpipe.train import finetune, knn, linear, predict, report
 from skelpipe.train.evaluation.classifier_file import Origin, read_origin
 from skelpipe.train.evaluation.evaluated_network import NetworkOptions, choose_network
+from skelpipe.train.map import main as map_clips
 from skelpipe.train.running.networks import find_weights, read_provenance
 
 SCRATCH = ["--recipe", "supervised", "--set", "encoder.width=2", "--set", "encoder.out_channels=8"]
@@ -168,7 +169,7 @@ def test_trained_networks_are_evaluated_further(
     assert done(knn.main, *shards, "--checkpoint", runs["scratch"], "--features", "h")["view"] == "bone"
     again = done(linear.main, *shards, "--checkpoint", runs["finetune"], "--out", tmp_path / "l", *SHORT)
     assert again["trained_on"] == "ntu60-xsub"
-    done(embed.main, *shards, "--checkpoint", runs["linear"], "--out", tmp_path / "e", "--classes", "2")
+    done(map_clips, *shards, "--checkpoint", runs["linear"], "--out", tmp_path / "e", "--classes", "2")
     on = done(finetune.main, *shards, "--checkpoint", runs["scratch"], "--out", tmp_path / "f", *SHORT)
     assert (on["protocol"], on["view"]) == ("finetune", "bone")
     assert done(knn.main, *shards, "--checkpoint", runs["finetune"]) == result

@@ -10,7 +10,8 @@ from torch import nn
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.evaluation import segmenter
-from skelpipe.train.evaluation.segmenter import SegmenterSettings, frame_scores, train_segmenter
+from skelpipe.train.evaluation.segmenter import frame_scores, train_segmenter
+from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
 from skelpipe.train.evaluation.windows import Windows
 from skelpipe.train.running.ranks import Ranks
 

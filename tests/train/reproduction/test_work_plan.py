@@ -171,7 +171,7 @@ def test_streams_are_embedded_together_and_costs_need_no_training(select: Callab
     one = words(plan.commands["nmi-ntu60-xsub-joint-bone-motion-aimclr"])
     assert one[:12] == [
         *(
-            "embed",
+            "map",
             "--shards",
             "[ntu60-xsub]",
             "--checkpoint",

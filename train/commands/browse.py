@@ -1,0 +1,66 @@
+"""Write a page to browse datasets and runs: one file for a browser, which needs no network.
+
+    python train/browse.py data/ntu60-xsub
+    python train/browse.py data/ntu60-xsub runs/linear-ntu60-xsub-joint-aimclr --out mistakes.html
+    python train/browse.py runs/*
+
+An installed skelpipe needs no checkout: `python -m skelpipe.train.browse DATASET RUN`.
+
+Each argument is a dataset (a folder or URL) or the folder of a run: a pre-training, a training with labels or an
+evaluation, finished or not. The page has the clips, moving, by class, subset, subject and, of evaluations of these
+clips, mistake; and the curves and figures of all runs on the same charts.
+"""
+
+import json
+from pathlib import Path
+
+import click
+
+from skelpipe.dataset import Dataset
+from skelpipe.dataset.card import CARD
+from skelpipe.errors import UsageError
+from skelpipe.train.browsing.workbench import write_workbench
+from skelpipe.train.reporting.record import Record, read_record
+
+__all__ = ["run"]
+
+
+def run(
+    sources: tuple[str, ...],
+    out: Path,
+    limit: int,
+    seed: int,
+    cache: Path | None,
+    cache_size: int | None,
+    as_json: bool,
+) -> None:
+    """Do what the command asks for."""
+    datasets: list[Dataset] = []
+    records: list[Record] = []
+    for source in sources:
+        if _is_dataset(source):
+            datasets.append(Dataset.open(source, cache=cache, cache_size=cache_size))
+        else:
+            records.append(_run(source))
+    page = write_workbench(out, datasets, records, limit=limit, seed=seed)
+    size = out.stat().st_size
+    if as_json:
+        content = {"out": str(out), "bytes": size, "shown": page.shown, "clips": page.clips, "runs": len(records)}
+        click.echo(json.dumps(content))
+        return
+    for remark in page.remarks:
+        click.echo(remark)
+    click.echo(f"{out}: {size / 1e3:,.0f} kB; open it in a browser")
+
+
+def _is_dataset(source: str) -> bool:
+    return "://" in source or (Path(source) / CARD).is_file()
+
+
+def _run(source: str) -> Record:
+    try:
+        return read_record(Path(source))
+    except UsageError:
+        raise UsageError(
+            f"{source}: is neither a dataset (it has no {CARD}) nor a run (no result.json and no recipe.yaml)"
+        ) from None

@@ -1,0 +1,105 @@
+"""Export a trained network as a file that runs without skelpipe: ONNX, or a graph of torch.export.
+
+    python train/export_model.py runs/linear-ntu60-xsub-joint-aimclr --to onnx
+    python train/export_model.py runs/aimclr-ntu60-xsub-joint --to torch-export --out encoder.pt2
+    python train/export_model.py aimclr_linear.pt --to onnx --shards data/ntu60-xsub
+
+An installed skelpipe needs no checkout: `python -m skelpipe.train.export_model RUN --to onnx`.
+
+The graph takes joint clips float32 [N,C,T,V,M], preprocessed as the weights were trained, and returns class
+scores, or the features h and z of an encoder. The file tells layout, frames, profile and classes
+(docs/deployment.md).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
+from skelpipe.manifest import SUBSETS
+from skelpipe.train.evaluation.deployed_network import DeployedNetwork, open_network
+from skelpipe.train.evaluation.model_file import FORMATS, Check, export_network
+from skelpipe.train.running.run_log import Console
+
+__all__ = ["run"]
+
+CHECKED = 16  # clips
+
+
+def stored_clips(shards: str, network: DeployedNetwork) -> Tensor:
+    """Return the first joint clips of a dataset, float32 [n,C,T,V,M]; UsageError where they are made otherwise."""
+    dataset = Dataset.open(shards)
+    facts = network.facts
+    both = {
+        "layout": (facts["layout"], dataset.layout.name),
+        "preprocessing profile": (facts["profile"], dataset.profile),
+        "shape [C,T,V,M]": (list(network.shape), list(dataset.shape)),
+    }
+    if wrong := [f"{name}: trained on {was}, found {now}" for name, (was, now) in both.items() if was != now]:
+        raise UsageError(f"{dataset.path}: does not fit the weights: {'; '.join(wrong)}")
+    subset = next(each for each in reversed(SUBSETS) if dataset.count(each))
+    return torch.from_numpy(dataset.reader(subset, "joint").gather(np.arange(min(CHECKED, dataset.count(subset)))))
+
+
+def drawn_clips(network: DeployedNetwork) -> Tensor:
+    """Return clips of joints that wander at random, in metres, for where there are no real ones."""
+    steps = torch.randn(CHECKED, *network.shape, generator=torch.Generator().manual_seed(0))
+    return 0.3 * steps[:, :, :1] + 0.02 * steps.cumsum(dim=2)
+
+
+def summary(path: Path, to: str, check: Check, clips: str) -> dict[str, Any]:
+    """Return what --json prints."""
+    checked = None
+    if check.by:
+        of = {"clips": f"{check.clips} {clips}", "difference": check.difference, "largest": check.largest}
+        checked = {"by": check.by, **of}
+    return {"file": str(path), "format": to, "bytes": path.stat().st_size, **check.about, "checked": checked}
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Return the result as lines for people."""
+    channels, joints = len(result["channels"]), len(result["joints"])
+    size = f"[N,{channels},{result['frames']},{joints},{result['bodies']}]"
+    any_frames = (
+        "" if result["frames_allowed"] == str(result["frames"]) else f", or {result['frames_allowed']} frames"
+    )
+    text = [
+        f"{result['file']}: {result['kind']}, {result['bytes'] / 1e6:.1f} MB",
+        f"clips float32 {size}{any_frames}, profile {result['profile']} -> {', '.join(result['outputs'])}",
+    ]
+    if (checked := result["checked"]) is None:
+        return [*text, "not checked: onnxruntime is not installed (pip install 'skelpipe[onnx]')"]
+    return [
+        *text,
+        f"checked with {checked['by']} on {checked['clips']}: the largest difference is "
+        f"{checked['difference']:.1e}, of numbers up to {checked['largest']:.3g}",
+    ]
+
+
+def run(
+    checkpoint: str,
+    to: str,
+    out: Path | None,
+    overwrite: bool,
+    shards: str | None,
+    dataset: str | None,
+    view: str | None,
+    frames: int | None,
+    as_json: bool,
+) -> None:
+    """Do what the command asks for."""
+    source = Path(checkpoint)
+    path = out or (source if source.is_dir() else source.parent) / f"model{FORMATS[to]}"
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: is there already: pass --overwrite or another --out")
+    network = open_network(checkpoint, dataset, view, frames, Console().say)
+    clips = drawn_clips(network) if shards is None else stored_clips(shards, network)
+    check = export_network(network, to, path, clips)
+    result = summary(path, to, check, "drawn clips" if shards is None else f"clips of {shards}")
+    click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))

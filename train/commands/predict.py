@@ -1,0 +1,175 @@
+"""Name the actions that raw recordings show, with a classifier that was trained with labels.
+
+    python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr S001C001P001R001A001.skeleton
+    python train/predict.py --checkpoint runs/finetune-ntu60-xsub-joint-aimclr --json recordings/*.skeleton
+    python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton
+    python train/predict.py --checkpoint aimclr_linear.pt --shards data/ntu60-xsub S001C001P001R001A001
+    python train/predict.py --checkpoint aimclr_linear.pt --window 64 --stride 16 video.skeleton
+    pose-program | python train/predict.py --checkpoint aimclr_linear.pt --window 64 --json -
+
+An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
+
+The classifier is that of a run of train/linear.py or train/finetune.py, or a released checkpoint of a linear
+evaluation. Recordings are preprocessed as its training clips were: profile, frames and bodies. `-` is a recording
+from a pipe; with --window its frames are predicted as they come (docs/deployment.md).
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from skelpipe.dataset import Dataset
+from skelpipe.devices import resolve_device
+from skelpipe.errors import RawError
+from skelpipe.progress import progress
+from skelpipe.raw.piped import joined, read_piped
+from skelpipe.raw.readers import RecordingReader
+from skelpipe.raw.recording import Recording
+from skelpipe.raw.source import RawFile
+from skelpipe.train.evaluation.live import LiveRecogniser, Prediction, likeliest
+from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
+from skelpipe.train.inference.classifier import BATCH, Classifier, StoredClips, maker_of
+from skelpipe.train.running.run_log import Console
+
+__all__ = ["clips_of", "run"]
+
+PIPE = "-"
+SHOWN = 3  # actions per window, in a line for people
+
+
+class Pieces:
+    """Recordings of raw files, or of the pipe, in pieces: frame by frame where the pipe's lines are frames.
+
+    `name` stands for the pipe in messages and results, `format_` is one of `PIPE_FORMATS` or empty.
+    """
+
+    def __init__(self, recogniser: Recogniser, name: str = "", format_: str = "") -> None:
+        self._recogniser = recogniser
+        self._reader = RecordingReader(recogniser.manifest, recogniser.bodies)
+        self._name, self._format = name or "stdin", format_
+
+    def __call__(self, path: str) -> Iterator[Recording]:
+        """Yield the pieces of a recording; RawError, naming the file, where it is missing or damaged."""
+        if path != PIPE:
+            yield self._reader.read(RawFile(Path(path).name, path, 0))
+            return
+        manifest, bodies = self._recogniser.manifest, self._recogniser.bodies
+        yield from read_piped(sys.stdin.buffer, manifest, bodies, self._format, self._name)
+
+    def place(self, path: str) -> str:
+        """Return the path, or the name that stands for the pipe."""
+        return self._name if path == PIPE else path
+
+    def identity(self, path: str) -> str:
+        """Return the id of a recording, as its name tells it."""
+        return maker_of(self._recogniser).name(self.place(path))
+
+
+def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None = None) -> np.ndarray:
+    """Return the recordings in raw files as joint clips, float32 [n,C,T,V,M], made like a classifier's own clips.
+
+    RawError, naming the file, where one is missing or damaged or has no body.
+    """
+    pieces, maker = pieces or Pieces(recogniser), maker_of(recogniser)
+    clips = np.empty((len(paths), *maker.shape), np.float32)
+    for path, clip in zip(paths, clips, strict=True):
+        maker.fill(joined(pieces(path)), pieces.place(path), clip)
+    return maker.stored(clips)
+
+
+def predict(
+    classifier: Classifier, names: Sequence[str], clips: Callable[[Sequence[str]], np.ndarray]
+) -> list[dict[str, Any]]:
+    """Return one entry per name: its id and the likeliest actions with number (from 1), name, probability.
+
+    `clips` returns the joint clips of some names, which are paths of raw files or ids of a dataset's clips.
+    """
+    entries = []
+    starts = range(0, len(names), BATCH)
+    for start in progress(starts, "recordings", len(starts), quiet=len(starts) == 1):
+        batch = names[start : start + BATCH]
+        rows = classifier.probabilities(torch.from_numpy(clips(batch)), batch)
+        entries += [
+            {"id": name, "top": likeliest(torch.from_numpy(row), classifier.classes)}
+            for name, row in zip(batch, rows, strict=True)
+        ]
+    return entries
+
+
+def windows(live: LiveRecogniser, paths: Sequence[str], pieces: Pieces) -> Iterator[tuple[str, Prediction]]:
+    """Yield path and prediction of each window of some recordings, as soon as its last frame is read."""
+    for path in paths:
+        try:
+            for piece in pieces(path):
+                for found in live.push_recording(piece):
+                    yield path, found
+            if (found_last := live.finish()) is not None:
+                yield path, found_last
+        except RawError as error:
+            place = pieces.place(path)
+            raise RawError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
+
+
+def span(path: str, found: Prediction, *, as_json: bool) -> str:
+    """Return a window as a line: of JSON, or for people."""
+    if as_json:
+        seconds = {} if found.seconds is None else {"begin": found.seconds[0], "end": found.seconds[1]}
+        frames = {"first": found.first, "last": found.last, **seconds}
+        more = ({"short": True} if found.short else {}) | ({"why": found.why} if found.why else {})
+        return json.dumps({"id": path, **frames, **more, "top": found.top})
+    seconds_too = "" if found.seconds is None else f"  {found.seconds[0]:7.2f}-{found.seconds[1]:7.2f} s"
+    actions = [f"{each['action']} {each['name']} {100 * each['probability']:.1f} %" for each in found.top[:SHOWN]]
+    short = "  (fewer frames than a window)" if found.short else ""
+    return f"{path}  {found.first:>6}-{found.last:>6}{seconds_too}  {', '.join(actions) or found.why}{short}"
+
+
+def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for entry in entries:
+        lines.append(entry["id"])
+        width = max(len(action["name"]) for action in entry["top"])
+        lines += [
+            f"  {action['action']:>3}  {action['name']:{width}}  {100 * action['probability']:6.2f} %"
+            for action in entry["top"]
+        ]
+    return lines
+
+
+def run(
+    checkpoint: str,
+    dataset: str | None,
+    view: str | None,
+    frames: int | None,
+    shards: str | None,
+    window: int | None,
+    stride: int | None,
+    fps: float | None,
+    name: str | None,
+    format_: str | None,
+    device: str,
+    as_json: bool,
+    recordings: tuple[str, ...],
+) -> None:
+    """Do what the command asks for."""
+    recogniser = open_recogniser(checkpoint, dataset, view, frames, Console().say)
+    pieces = Pieces(recogniser, name or "", format_ or "")
+    if window is not None:
+        live = LiveRecogniser(recogniser, window, stride, fps=fps, device=resolve_device(device))
+        for path, found in windows(live, recordings, pieces):
+            click.echo(span(pieces.identity(path), found, as_json=as_json))
+        return
+    classifier = Classifier(recogniser, resolve_device(device))
+    if shards is not None:
+        stored = StoredClips(Dataset.open(shards), recogniser)
+        entries = predict(classifier, recordings or stored.ids, stored)
+    else:
+        entries = predict(classifier, recordings, lambda paths: clips_of(paths, recogniser, pieces))
+        for entry in entries:
+            entry["id"] = pieces.identity(entry["id"])
+    click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
