@@ -1,4 +1,7 @@
-"""Read YAML files that people write: every error message names the file and the key."""
+"""Read YAML files that people write: every error message names the file and the key.
+
+A file may come from anywhere: its size, its depth, its numbers and what its aliases stand for have limits.
+"""
 
 import difflib
 import re
@@ -11,6 +14,12 @@ import yaml
 from skelpipe.errors import UsageError
 
 __all__ = ["Section", "described", "nearest", "parse_yaml", "read_yaml", "unknown_key"]
+
+MOST_BYTES = 8 << 20
+MOST_DEPTH = 32
+MOST_VALUES = 250_000  # aliases counted as what they stand for
+LARGEST = 2**63 - 1
+PROBLEM = 160  # characters of what PyYAML says, which repeats the file
 
 MISSING: Any = object()
 MERGE = "tag:yaml.org,2002:merge"
@@ -108,9 +117,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Return the content of a YAML file; UsageError if it cannot be read or is not YAML."""
+    """Return the content of a YAML file; UsageError if it cannot be read, is not YAML or is past a limit."""
     try:
-        text = Path(path).read_text("utf-8-sig")
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise _too_long(path)
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -119,7 +132,13 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Return the content of YAML text; a UsageError, which begins with `where`, if it is not YAML."""
+    """Return the content of YAML text; a UsageError, which begins with `where`, if it is not YAML.
+
+    So is text of more than 8 MB; values more than 32 deep; more than 250,000 of them, aliases counted as what they
+    stand for; an alias for what contains it; a whole number beyond 64 bits; and a key that is no text or number.
+    """
+    if len(text) > MOST_BYTES:
+        raise _too_long(where)
     try:
         return yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
     except _MisreadError as error:
@@ -127,9 +146,20 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{where}{line}: is no YAML: {getattr(error, 'problem', None) or error}") from None
-    except ValueError as error:  # for a date that does not exist
-        raise UsageError(f"{where}: is no YAML: {error}") from None
+        raise UsageError(f"{where}{line}: is no YAML: {_one_line(error)}") from None
+    except (ValueError, TypeError) as error:  # PyYAML's own, at a directive or a tag that its content is not of
+        raise UsageError(f"{where}: is no YAML: {_one_line(error)}") from None
+
+
+def _too_long(where: str | Path) -> UsageError:
+    return UsageError(f"{where}: is longer than {MOST_BYTES >> 20} MB, which no file of settings is")
+
+
+def _one_line(error: Exception) -> str:
+    """Return what PyYAML found wrong; it repeats parts of the file, which can be long or move a cursor."""
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in problem[:PROBLEM])
+    return shown + "..." * (len(problem) > PROBLEM)
 
 
 class _MisreadError(yaml.MarkedYAMLError):
@@ -141,10 +171,45 @@ class _MisreadError(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe value types; what PyYAML would silently read as something else is an error.
+    """YAML's safe value types within limits; what PyYAML would silently read as something else is an error.
 
-    That is a duplicate key, and a number with a leading zero, an underscore or a colon.
+    That is a key given twice, two keys that are one text, such as 1 and "1", and a number with a leading zero, an
+    underscore or a colon.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._sizes: dict[int, int] = {}  # values in a composed node, by its identity
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise _refused(f"values are nested more than {MOST_DEPTH} deep", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(event, yaml.AliasEvent) and id(node) not in self._sizes:
+            raise _refused(f"the alias {described(event.anchor)} stands for what contains it", event.start_mark)
+        size = self._sizes[id(node)] = 1 + sum(self._sizes[id(part)] for part in _parts(node))
+        if size > MOST_VALUES:
+            raise _refused(f"there are more than {MOST_VALUES:,} values, with its aliases", event.start_mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ):  # PyYAML's own at a tag that its text is not of
+            kind = node.tag.rpartition(":")[2]
+            raise _refused(f"{described(node.value)} is no {kind}", node.start_mark) from None
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise _refused(f"the number {described(value)} is beyond 64 bits", node.start_mark)
+        return value
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text = super().construct_scalar(node)
@@ -159,12 +224,24 @@ class _Loader(yaml.SafeLoader):
         return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = []
-        for key_node, _ in node.value:
+        seen: set[Any] = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == MERGE:
                 continue
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
-            seen.append(key)
+            if not isinstance(key, (str, int, float)):
+                raise _refused(f"a key is a text or a number, not {described(key)}", key_node.start_mark)
+            if key in seen or str(key) in seen:
+                raise _refused(f"the key {described(key)} is given twice", key_node.start_mark)
+            seen |= {key, str(key)}
         return super().construct_mapping(node, deep)
+
+
+def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, problem, mark)
+
+
+def _parts(node: yaml.Node | None) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return node.value
+    return (part for pair in node.value for part in pair) if isinstance(node, yaml.MappingNode) else ()

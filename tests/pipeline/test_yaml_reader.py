@@ -1,8 +1,12 @@
 """YAML that people write: safe values, no key twice, and messages that name file, line and key."""
 
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import DataObject, data, integers, sampled_from
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
@@ -70,6 +74,66 @@ def test_an_unknown_key_is_answered_with_the_nearest() -> None:
         UsageError, match=r"^a\.yaml: unknown key 'splits\.xsub\.tran'; did you mean 'splits\.xsub\.train'"
     ):
         Section({"tran": 1}, "a.yaml: splits.xsub", ("train", "test"))
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(10 * [f'*{before}'])}]\n" for before, name in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, r"here:6: is no YAML: there are more than 250,000 values, with its aliases"),
+        ("a: &a [*a]", r"here:1: is no YAML: the alias 'a' stands for what contains it"),
+        ("a: &a {b: {c: *a}}", r"here:1: is no YAML: the alias 'a' stands for what contains it"),
+        ("[" * 300, r"here:1: is no YAML: values are nested more than 32 deep"),
+        ("".join(f"{' ' * n}a:\n" for n in range(99)), r"here:32: is no YAML: values are nested more than 32"),
+        ("a" * (8 << 20) + "a", r"here: is longer than 8 MB"),
+        ("\na: 2001-02-30", r"here:2: is no YAML: '2001-02-30' is no timestamp"),
+        ("a: !!bool maybe", r"here:1: is no YAML: 'maybe' is no bool"),
+        ("a: !!int ''", r"here:1: is no YAML: '' is no int"),
+        ("a: !!timestamp soon", r"here:1: is no YAML: 'soon' is no timestamp"),
+        ("a: " + "9" * 5000, r"here:1: is no YAML: '9+\.\.\. is no int"),
+        ("a: -9223372036854775808", r"here:1: is no YAML: the number -9223372036854775808 is beyond 64 bits"),
+        ("%YAML " + "9" * 5000 + ".1\n--- a", r"here: is no YAML: Exceeds the limit"),
+        ("a: !!map [b]", r"here:1: is no YAML: expected a mapping node"),
+        ("~: 1", r"here:1: is no YAML: a key is a text or a number, not nothing"),
+        ("2001-01-01: 1", r"here:1: is no YAML: a key is a text or a number, not datetime"),
+        ("? [b]\n: 1", r"here:1: is no YAML: a key is a text or a number, not \['b'\]"),
+        ("1: a\n'1': b", r"here:2: is no YAML: the key '1' is given twice"),
+        (
+            "a: !" + "x" * 5000 + " b",
+            r"here:1: is no YAML: could not determine a constructor for the tag '!x+\.\.\.",
+        ),
+        ("a: !!python/object/apply:os.getcwd []", r"here:1: is no YAML: could not determine a constructor"),
+    ],
+)
+def test_nothing_hangs_grows_or_ends_in_a_traceback(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}[^\n]*$") as caught:
+        parse_yaml(text, "here")
+    assert len(str(caught.value)) < 250
+
+
+def test_limits_are_far_from_what_files_hold() -> None:
+    ids = ", ".join(f"S{n:06}" for n in range(20_000))
+    assert len(parse_yaml(f"train: [{ids}]", "here")["train"]) == 20_000
+    assert parse_yaml("a: 9223372036854775807\nb: &b {c: 1}\nd: [*b, *b]", "here")["d"] == [{"c": 1}, {"c": 1}]
+
+
+PIECES = ["&a ", "*a", "[", "]", "{", "? ", ": ", "!!int ", "- ", "<<: ", "\t", "'", "|", "%"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(data())
+def test_a_mutated_file_is_read_or_refused(chosen: DataObject) -> None:
+    text = manifests.read_text("layouts", "kinect-v2-25")[:1500]
+    for _ in range(chosen.draw(integers(1, 4))):
+        at = chosen.draw(integers(0, len(text)))
+        piece = chosen.draw(sampled_from(PIECES))
+        text = text[:at] + piece + text[at + chosen.draw(integers(0, 3)) :]
+    with suppress(UsageError):
+        parse_yaml(text, "here")
 
 
 @pytest.mark.parametrize("kind", ["datasets", "layouts", "recordings"])
