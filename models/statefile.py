@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from skelpipe.errors import SkelpipeError
+from skelpipe.errors import SkelpipeError, UsageError
 
 __all__ = ["is_pickled", "is_torch_file", "read_content", "read_state"]
 
 ENDINGS = (".pt", ".pth")
 PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # PK: a zip archive, the new format
+
+ALSO = "skelpipe.Encoder.load, or Classifier.load for actions,"  # what reads what skelpipe wrote
 
 NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message about a Python object that it refuses
 UNNAMED = re.compile(r"[Uu]nsupported|instantiate")
@@ -34,13 +36,21 @@ def read_content(path: Path) -> object:
     """Return what `torch.save` wrote into a file, in the new or the old format, on the CPU.
 
     Raises SkelpipeError, naming the file, where it is missing or damaged, or holds more than tensors and plain
-    values: reading such a file could run code.
+    values: reading such a file could run code. UsageError for what skelpipe wrote in another format.
     """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, not a file of torch.save; {ALSO} reads the folder of a run")
     try:
         file = path.open("rb")
     except OSError as error:
         raise SkelpipeError(f"{path}: cannot be read: {error.strerror or error}") from None
     with file:
+        start = file.read(9)
+        if start[8:] == b"{":
+            raise UsageError(f"{path}: is a safetensors file, not one of torch.save; {ALSO} reads it")
+        if start[:2] not in PICKLED:
+            raise SkelpipeError(f"{path}: damaged, or not a PyTorch file")
+        file.seek(0)
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load has no documented set of errors
@@ -58,10 +68,15 @@ def _reason(message: str) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name in a file; SkelpipeError where it holds anything but a state dict."""
+    """Return the tensors by name in a file; SkelpipeError where it holds anything but a state dict.
+
+    What skelpipe wrote is a UsageError that says what reads it.
+    """
     content = read_content(path)
     if not isinstance(content, dict) or not content:
         raise SkelpipeError(f"{path}: holds no state dict, that is tensors by name")
+    if str(content.get("format", "")).startswith("skelpipe-checkpoint"):
+        raise UsageError(f"{path}: is a checkpoint of a skelpipe run, not a state dict alone; {ALSO} reads it")
     others = [str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))]
     if others:
         raise SkelpipeError(f"{path}: is not a plain state dict: {', '.join(others[:8])} is not a named tensor")

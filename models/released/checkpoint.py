@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.front.arguments import path_text
 from skelpipe.models.graph import VARIANTS, adjacency
 from skelpipe.models.released.heads import build_layers, build_neck, check_attentions
 from skelpipe.models.released.keys import (
@@ -94,7 +95,7 @@ def load_released(path: str | Path) -> ReleasedCheckpoint:
     SkelpipeError naming every key that is missing, unexpected or of another shape, and where the file holds code
     or another network. Draws nothing from torch's global generator.
     """
-    path = Path(path)
+    path = Path(path_text(path, "the path of a released file"))
     faults = Faults()
     sections = split_sections(read_state(path), faults)
     if not sections.encoders:

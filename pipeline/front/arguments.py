@@ -1,6 +1,7 @@
 """Arguments of the front door, checked: a sentence that says what is possible, instead of an error from within."""
 
 from operator import index
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from skelpipe.errors import UsageError
@@ -8,7 +9,7 @@ from skelpipe.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["given", "row_numbers", "whole_number"]
+__all__ = ["given", "path_text", "row_numbers", "whole_number"]
 
 LONGEST = 60  # characters of a value that a message shows
 
@@ -33,6 +34,13 @@ def whole_number(value: Any, name: str, least: int | None = None) -> int:
         limit = "" if least is None else f", at least {least}"
         raise UsageError(f"{name} is {given(value)}; it must be a whole number{limit}")
     return number
+
+
+def path_text(value: Any, what: str) -> str:
+    """Return a path or URL as a text; UsageError naming `what` is expected where it is none, or empty."""
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise UsageError(f"{what} is expected, not {given(value)}")
+    return str(value)
 
 
 def row_numbers(rows: Any) -> "np.ndarray":

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from skelpipe.errors import SkelpipeError
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.models import load_released
 from skelpipe.models.statefile import read_state
+from skelpipe.models.weights import export_encoder
 
 
 class Payload:
@@ -69,5 +71,14 @@ def test_other_content(tmp_path: Path) -> None:
             read_state(tmp_path / "x")
     with pytest.raises(SkelpipeError, match="none: cannot be read: No such file"):
         read_state(tmp_path / "none")
-    with pytest.raises(SkelpipeError, match="cannot be read"):
-        read_state(tmp_path)
+
+
+def test_what_skelpipe_wrote_is_told_from_a_released_file(tmp_path: Path) -> None:
+    weights, checkpoint = tmp_path / "encoder.safetensors", tmp_path / "epoch-0001.pt"
+    export_encoder(weights, nn.Linear(2, 2), {"method": "aimclr"})
+    torch.save({"format": "skelpipe-checkpoint-1", "model": nn.Linear(2, 2).state_dict()}, checkpoint)
+    for path, what in ((weights, "a safetensors file"), (checkpoint, "a checkpoint"), (tmp_path, "a folder")):
+        with pytest.raises(UsageError, match=rf"{path.name}: is {what}.*skelpipe\.Encoder\.load") as caught:
+            load_released(path)
+        assert "could run code" not in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -12,11 +12,12 @@ from torch import Tensor
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.front.arguments import given, path_text, whole_number
 from skelpipe.manifest import SUBSETS
 from skelpipe.progress import progress
 from skelpipe.train.evaluation.live import TOP, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
-from skelpipe.train.inference.clip_input import Clips, as_dataset, pieces_of
+from skelpipe.train.inference.clip_input import Clips, as_dataset, checked_clips, pieces_of
 from skelpipe.train.inference.clip_maker import ClipMaker
 from skelpipe.train.running.run_log import Console
 
@@ -56,7 +57,7 @@ class Predictions:
 
     def top(self, count: int = TOP) -> list[dict[str, Any]]:
         """Return one entry per clip: its id and the likeliest actions with number (from 1), name, probability."""
-        rows = torch.from_numpy(self.probabilities)
+        rows, count = torch.from_numpy(self.probabilities), whole_number(count, "count", 1)
         return [
             {"id": name, "top": likeliest(row, self.classes, count)}
             for name, row in zip(self.ids, rows, strict=True)
@@ -65,6 +66,11 @@ class Predictions:
 
 class Classifier:
     """A network that was trained with labels, or several for several views; it stays on its device."""
+
+    def __new__(cls, *arguments: Any, **more: Any) -> "Classifier":
+        if len(arguments) == 1 and not more:
+            raise UsageError(f"Classifier.load({str(arguments[0])!r}) reads trained weights")
+        return super().__new__(cls)
 
     def __init__(self, recogniser: Recogniser, device: torch.device) -> None:
         """Use `Classifier.load`."""
@@ -95,8 +101,11 @@ class Classifier:
         `dataset` (a name or a YAML file), `view` and `frames` give what a released file does not say. `say` takes
         what is assumed, by default a line on stderr. UsageError where there is no classifier.
         """
-        manifest = None if dataset is None else str(dataset)
-        recogniser = open_recogniser(str(source), manifest, view, frames, say or Console().say)
+        source = path_text(source, "a run folder or a file of weights")
+        manifest = None
+        if dataset is not None:
+            manifest = path_text(dataset, "dataset, the name or the YAML file of a manifest,")
+        recogniser = open_recogniser(source, manifest, view, frames, say or Console().say)
         return cls(recogniser, resolve_device(device))
 
     def __repr__(self) -> str:
@@ -109,7 +118,7 @@ class Classifier:
 
     def __call__(self, clips: Tensor) -> Tensor:
         """Return the scores [N,classes] of joint clips [N,C,T,V,M], on this device and without gradients."""
-        return self._recogniser.scores(clips.to(self.device))
+        return self._recogniser.scores(checked_clips(clips, self.shape, free=True).to(self.device))
 
     def predict(
         self,
@@ -128,6 +137,9 @@ class Classifier:
         preprocessed as the training clips were. With `skip_bad` damaged recordings are left out. UsageError for
         clips that do not fit the weights, RawError for a damaged recording.
         """
+        batch_size = whole_number(batch_size, "batch_size", 1)
+        if ids is not None and (isinstance(ids, str) or not isinstance(ids, Sequence)):
+            raise UsageError(f"ids is a list of the names of clips, not {given(ids)}")
         if (dataset := as_dataset(clips)) is not None:
             stored = StoredClips(dataset, self._recogniser, subset)
             return self._of_stored(stored, stored.ids if ids is None else list(ids), batch_size, quiet=quiet)

@@ -1,6 +1,6 @@
 """What is given to a network as clips: arrays, datasets, or raw recordings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.front.arguments import given as words
+from skelpipe.front.descriptions import shape_text
 from skelpipe.progress import progress
 from skelpipe.storage import open_filesystem
 from skelpipe.train.inference.clip_maker import ClipMaker
 from skelpipe.train.inference.recordings import recordings
 
-__all__ = ["Clips", "Piece", "as_dataset", "pieces_of"]
+__all__ = ["Clips", "Piece", "as_dataset", "checked_clips", "pieces_of"]
 
 CARD = "dataset.json"
 
@@ -70,14 +72,7 @@ def pieces_of(
     if isinstance(given, np.ndarray | Tensor):
         yield _of_array(given, shape, batch_size)
         return
-    names = [given] if isinstance(given, str | Path) else list(given)
-    if wrong := [each for each in names if not isinstance(each, str | Path)]:
-        raise UsageError(
-            f"expected clips [N,C,T,V,M] as one array, a dataset, or paths and URLs of recordings, "
-            f"not {type(wrong[0]).__name__}"
-        )
-    if not names:
-        raise UsageError("there are no recordings: the list of names is empty")
+    names = _names(given)
     if maker is None:
         raise UsageError(why_no_maker)
     with recordings(names, maker.manifest, quiet=quiet) as (files, fetched):
@@ -94,13 +89,43 @@ def pieces_of(
         yield made()
 
 
-def _of_array(clips: np.ndarray | Tensor, shape: tuple[int, int, int, int], batch_size: int) -> Iterator[Piece]:
+def _names(given: Any) -> list[str | Path]:
+    if isinstance(given, str | Path):
+        if not str(given):
+            raise UsageError("the name of the recordings is empty")
+        return [given]
+    possible = "clips [N,C,T,V,M] as one array, a dataset, or paths and URLs of recordings"
+    if isinstance(given, type | Mapping | bytes) or not isinstance(given, Iterable):
+        raise UsageError(f"expected {possible}, not {words(given)}")
+    names = list(given)
+    if wrong := [each for each in names if not isinstance(each, str | Path)]:
+        raise UsageError(f"expected {possible}, not a list with {words(wrong[0])}")
+    if not names:
+        raise UsageError("there are no recordings: the list of names is empty")
+    return names
+
+
+def checked_clips(clips: Any, shape: tuple[int, int, int, int], *, free: bool = False) -> Tensor:
+    """Return an array or a tensor as a tensor; UsageError where it holds no joint clips of the shape [N, *shape].
+
+    With `free` they may have other numbers of frames and bodies.
+    """
+    if not isinstance(clips, np.ndarray | Tensor):
+        raise UsageError(f"expected joint clips as an array or a tensor, not {words(clips)}")
+    if isinstance(clips, np.ndarray) and clips.dtype.kind not in "biufc":
+        raise UsageError(f"clips hold {clips.dtype}; positions are floating-point numbers")
     x = torch.as_tensor(clips)
-    if x.ndim != 5 or tuple(x.shape[1:]) != shape:
-        wanted = "[N," + ",".join(map(str, shape)) + "]"
-        raise UsageError(f"clips have the shape {list(x.shape)}; this network takes joint clips {wanted}")
+    wanted = (shape[0], *x.shape[2:3], shape[2], *x.shape[4:5]) if free else shape
+    if x.ndim != 5 or tuple(x.shape[1:]) != wanted:
+        found = list(x.shape)
+        raise UsageError(f"clips have the shape {found}; this network takes joint clips {shape_text(shape)}")
     if not x.is_floating_point():
         raise UsageError(f"clips hold {str(x.dtype).removeprefix('torch.')}; positions are floating-point numbers")
+    return x
+
+
+def _of_array(clips: np.ndarray | Tensor, shape: tuple[int, int, int, int], batch_size: int) -> Iterator[Piece]:
+    x = checked_clips(clips, shape)
 
     def pieces() -> Iterator[Piece]:
         for start in range(0, len(x), batch_size):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.front.arguments import path_text, whole_number
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
 from skelpipe.preprocess import Policies, profile_writer
@@ -18,7 +20,7 @@ from skelpipe.skeleton import Layout, layout
 from skelpipe.train.evaluation.embedding import embed, frozen
 from skelpipe.train.evaluation.outcome import write_embeddings
 from skelpipe.train.evaluation.trained_weights import TrainedWeights, find_trained
-from skelpipe.train.inference.clip_input import Clips, as_dataset, pieces_of
+from skelpipe.train.inference.clip_input import Clips, as_dataset, checked_clips, pieces_of
 from skelpipe.train.inference.clip_maker import ClipMaker
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.run_log import Console
@@ -66,6 +68,11 @@ class Encoder:
     `h` (pooled) or `z` (projected), `dim` is the number of features per clip.
     """
 
+    def __new__(cls, *arguments: Any, **more: Any) -> "Encoder":
+        if len(arguments) == 1 and not more:
+            raise UsageError(f"Encoder.load({str(arguments[0])!r}) reads trained weights")
+        return super().__new__(cls)
+
     def __init__(
         self,
         weights: TrainedWeights,
@@ -110,7 +117,10 @@ class Encoder:
         """
         if features not in ("h", "z"):
             raise UsageError(f"there are no features {features!r}; h are the pooled ones, z the projected")
-        weights = find_trained(str(source), view, features, say or Console().say)
+        source = path_text(source, "a run folder or a file of weights")
+        if dataset is not None:
+            dataset = path_text(dataset, "dataset, the name or the YAML file of a manifest,")
+        weights = find_trained(source, view, features, say or Console().say)
         provenance = weights.provenance
         if weights.view not in provenance.views:
             raise UsageError(f"{weights.path}: has networks for {' and '.join(provenance.views)}, not for {view}")
@@ -138,7 +148,7 @@ class Encoder:
     def __call__(self, clips: Tensor) -> Tensor:
         """Return the features, float32 [N,D], of joint clips [N,C,T,V,M], on this device and without gradients."""
         with frozen(self._network):
-            x = clips.to(self.device)
+            x = checked_clips(clips, self.shape, free=True).to(self.device)
             return self._network(derive(x, self.view, self.layout)).flatten(1).float()
 
     def embed(
@@ -157,6 +167,7 @@ class Encoder:
         archives, which are preprocessed as the training clips were. With `skip_bad` damaged recordings are left
         out. UsageError for clips that do not fit the weights, RawError for a damaged recording.
         """
+        batch_size = whole_number(batch_size, "batch_size", 1)
         if (dataset := as_dataset(clips)) is not None:
             return self._of_dataset(dataset, subset, batch_size, quiet=quiet)
         if subset is not None:

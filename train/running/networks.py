@@ -73,7 +73,8 @@ def find_weights(source: str, view: str | None = None) -> Path:
     path = Path(source)
     if not path.is_dir():
         if not path.is_file():
-            raise UsageError(f"{source}: there is no such run or file")
+            hint = ": weights are read from local files; fetch it first" if "://" in source else ""
+            raise UsageError(f"{source}: there is no such run or file{hint}")
         return path
     folder = RunFolder(path)
     exported = folder.weights if view is None or not folder.weights_of(view).is_file() else folder.weights_of(view)

@@ -56,3 +56,18 @@ def test_wrong_requests_are_refused(run: Path, finished: Path, tiny_dataset: Dat
         classifier.predict("a.skeleton", "test")
     with pytest.raises(UsageError, match="classifier"):
         skelpipe.Classifier.load(finished)
+    with pytest.raises(UsageError, match=r"Classifier\.load\("):
+        skelpipe.Classifier(str(run))  # type: ignore[call-arg, arg-type]
+    for source in (None, 5, ""):
+        with pytest.raises(UsageError, match="a run folder or a file of weights is expected"):
+            skelpipe.Classifier.load(source)  # type: ignore[arg-type]
+    for ids in ("nobody", 5):
+        with pytest.raises(UsageError, match="ids is a list"):
+            classifier.predict(tiny_dataset, ids=ids)  # type: ignore[arg-type]
+    for clips in (None, 5, {"a": 1}, Dataset):
+        with pytest.raises(UsageError, match="a dataset, or paths and URLs of recordings, not"):
+            classifier.predict(clips)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        classifier.predict(tiny_dataset, batch_size=0)
+    with pytest.raises(UsageError, match="count is -1"):
+        classifier.predict(tiny_dataset, "test").top(-1)

@@ -1,6 +1,7 @@
 """`skelpipe.Encoder`: the same bits as the evaluations, whatever the clips are given as."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,52 @@ def test_wrong_requests_are_refused(finished: Path, encoder: skelpipe.Encoder, t
         skelpipe.Encoder.load("nowhere")
     with pytest.raises(UsageError, match="no features 'x'"):
         skelpipe.Encoder.load(finished, features="x")
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda run: skelpipe.Encoder(str(run)), r"Encoder\.load\("),  # type: ignore[call-arg]
+        (lambda run: skelpipe.Encoder.load(None), "a run folder or a file of weights is expected, not None"),  # type: ignore[arg-type]
+        (lambda run: skelpipe.Encoder.load(""), "not ''"),
+        (lambda run: skelpipe.Encoder.load("s3://bucket/run"), "fetch it first"),
+        (lambda run: skelpipe.Encoder.load(run, device="gpu"), "auto, cpu, cuda or cuda:N"),
+        (lambda run: skelpipe.Encoder.load(run, device=None), "there is no device None"),  # type: ignore[arg-type]
+        (lambda run: skelpipe.Encoder.load(run, dataset="ntu61"), "ntu60, nw-ucla"),
+        (lambda run: skelpipe.Encoder.load(run, dataset=5), "YAML file of a manifest, is expected"),  # type: ignore[arg-type]
+    ],
+)
+def test_weights_that_are_none_are_answered_with_what_is_possible(
+    finished: Path, call: Callable[[Path], object], what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        call(finished)
+
+
+@pytest.mark.parametrize(
+    ("clips", "more", "what"),
+    [
+        (None, {}, "an array.*not None|as one array, a dataset, or paths.*not None"),
+        ({"joint": 1}, {}, "not a dict"),
+        (Dataset, {}, "not the class Dataset"),
+        (b"a.skeleton", {}, "not a bytes"),
+        ("", {}, "name of the recordings is empty"),
+        (np.array(["a.skeleton"]), {}, "floating-point"),
+        (np.zeros((2, 3, 8, 25, 1), np.float32), {"batch_size": 0}, "batch_size is 0"),
+        (np.zeros((2, 3, 8, 25, 1), np.float32), {"batch_size": -1}, "batch_size is -1"),
+        (np.zeros((2, 3, 8, 25, 1), np.float32), {"batch_size": "8"}, "whole number"),
+    ],
+)
+def test_clips_that_are_none_are_answered_with_what_is_possible(
+    encoder: skelpipe.Encoder, clips: object, more: dict, what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        encoder.embed(clips, **more)  # type: ignore[arg-type]
+
+
+def test_called_it_takes_arrays_of_any_length_and_refuses_other_joints(encoder: skelpipe.Encoder) -> None:
+    clips = np.random.default_rng(0).normal(size=(2, 3, 16, 25, 1)).astype(np.float32)
+    assert encoder(clips).shape == (2, encoder.dim)  # type: ignore[arg-type]
+    for wrong in (clips[:, :2], clips[..., :20, :], clips[0]):
+        with pytest.raises(UsageError, match=r"takes joint clips \[N,3,8,25,1\]"):
+            encoder(torch.from_numpy(np.ascontiguousarray(wrong)))
