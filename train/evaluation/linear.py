@@ -17,7 +17,7 @@ from skelpipe.train.evaluation.linear_head import LinearHead, batches, linear_sc
 from skelpipe.train.evaluation.metrics import topk_accuracy
 from skelpipe.train.evaluation.weights_hash import WeightsHash
 from skelpipe.train.recipes.schema import LinearRecipe
-from skelpipe.train.running.loop import learning_rate
+from skelpipe.train.running.schedule import rate_at
 
 __all__ = ["TrainedClassifier", "train_classifier"]
 
@@ -57,30 +57,28 @@ def train_classifier(evaluation: Evaluation, recipe: LinearRecipe, *, augment: b
     network, seed = evaluation.network.embedder, evaluation.options.seed
     weights_hash = WeightsHash.of(network)
     test = embed(network, dataset, "test", evaluation.network.view, device=device, quiet=False)
-    train, epoch_batches = _training_features(evaluation, recipe, augment)
+    train, epoch_batches, steps = _training_features(evaluation, recipe, augment)
     width = test.features.shape[1]
     classes, labels = len(dataset.classes), test.labels.numpy()
     optimiser = recipe.optimiser
     heads = len(evaluation.network.streams) or 1
-    head = LinearHead(
-        width, classes, optimiser.momentum, optimiser.weight_decay, seed=seed, device=device, heads=heads
-    )
+    head = LinearHead(width, classes, optimiser, seed=seed, device=device, heads=heads)
     queries = test.features.to(device)
     epochs, scores = recipe.epochs, np.empty((0, classes), np.float32)
     best: dict[str, float] = {"top1": -1.0, "epoch": 0}
     log: list[dict[str, Any]] = []
     for epoch in range(1, epochs + 1):
-        rate = learning_rate(optimiser.lr, optimiser.milestones, epoch)
+        rates = [rate_at(optimiser, epoch, epochs, step, steps) for step in range(steps)]
         with one_thread() if train is not None else nullcontext():
-            loss = head.train(epoch_batches(epoch), rate)
-        record: dict[str, Any] = {"epoch": epoch, "lr": rate, "loss": loss}
+            loss = head.train(epoch_batches(epoch), rates.__getitem__)
+        record: dict[str, Any] = {"epoch": epoch, "lr": rates[-1], "loss": loss}
         if epoch % recipe.test_every == 0 or epoch == epochs:
             scores = linear_scores(head.weight, head.bias, queries).cpu().numpy()
             _check_finite(scores, test.ids)
             record |= {f"top{k}": topk_accuracy(scores, labels, k) for k in (1, 5)}
             if record["top1"] > best["top1"]:
                 best = {"top1": record["top1"], "epoch": epoch}
-            line = f"epoch {epoch}/{epochs}: loss {record['loss']:.4f}, lr {rate:g}, top1 {record['top1']:.2f} %"
+            line = f"epoch {epoch}/{epochs}: loss {loss:.4f}, lr {rates[-1]:g}, top1 {record['top1']:.2f} %"
             console.say(line) if epoch == epochs else console.working(line)
         log.append(record)
     weights_hash.check(network)
@@ -89,8 +87,8 @@ def train_classifier(evaluation: Evaluation, recipe: LinearRecipe, *, augment: b
 
 def _training_features(
     evaluation: Evaluation, recipe: LinearRecipe, augment: bool
-) -> tuple[Embedded | None, EpochBatches]:
-    """Return the training clips' features where they are held in memory, and what gives an epoch's batches."""
+) -> tuple[Embedded | None, EpochBatches, int]:
+    """Return the training clips' features where they are held in memory; an epoch's batches, and their number."""
     dataset, device, say = evaluation.dataset, evaluation.device, evaluation.console.say
     network, view, seed = evaluation.network.embedder, evaluation.network.view, evaluation.options.seed
     count, size = dataset.count("train"), recipe.batch_size
@@ -101,13 +99,13 @@ def _training_features(
         train = embed(network, dataset, "train", view, device=device, quiet=False)
         features, labels = train.features.to(device), train.labels.to(device)
         sampling = balanced(train.labels.numpy()) if recipe.balanced else None
-        return train, lambda epoch: batches(features, labels, size, seed, epoch, sampling)
+        return train, lambda epoch: batches(features, labels, size, seed, epoch, sampling), count // size
     if not augment:
         say("the features are too many to be held in memory: clips are read anew every epoch")
     loader = FeatureLoader(
         network, dataset, "train", view, size, device=device, augment=augment, seed=seed, balanced=recipe.balanced
     )
-    return None, lambda epoch: ((features, labels) for features, labels, _ in loader.epoch())
+    return None, lambda epoch: ((features, labels) for features, labels, _ in loader.epoch()), len(loader)
 
 
 def _layer(head: LinearHead) -> nn.Linear:

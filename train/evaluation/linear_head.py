@@ -11,7 +11,9 @@ from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader.sampling import Sampling
-from skelpipe.train.running.loop import learning_rate
+from skelpipe.train.recipes.schema import LearningRates, LinearOptimiser
+from skelpipe.train.running.loop import optimiser_of, set_rate
+from skelpipe.train.running.schedule import learning_rate
 
 __all__ = ["LinearHead", "batches", "fit_linear", "linear_scores", "one_thread"]
 
@@ -46,7 +48,8 @@ def fit_linear(
     if not bool(features.isfinite().all()):
         raise SkelpipeError("a linear classifier cannot be trained on features that are not finite")
     features, labels = features.float(), labels.to(features.device)
-    head = LinearHead(features.shape[1], classes, momentum, weight_decay, seed, features.device)
+    settings = LinearOptimiser(momentum=momentum, weight_decay=weight_decay)
+    head = LinearHead(features.shape[1], classes, settings, seed, features.device)
     with one_thread():
         for epoch in range(1, epochs + 1):
             given = batches(features, labels, batch_size, seed, epoch)
@@ -72,17 +75,17 @@ def batches(
 
 
 class LinearHead:
-    """A linear layer [D -> K] and SGD with momentum, the same as `torch.optim.SGD` without Nesterov.
+    """A linear layer [D -> K] and the optimiser of its settings; rates are given for each epoch or step.
 
-    Gradients are computed here: for a model this small autograd and optimiser take longer than the arithmetic.
+    Gradients and steps of SGD, the same as those of `torch.optim.SGD` without Nesterov, are computed here: for a
+    model this small autograd and optimiser take longer than the arithmetic.
     """
 
     def __init__(
         self,
         width: int,
         classes: int,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        settings: LearningRates = LinearOptimiser(),  # noqa: B008  (frozen)
         seed: int = 0,
         device: torch.device | str = "cpu",
         heads: int = 1,
@@ -90,25 +93,31 @@ class LinearHead:
         """Start with weights N(0, 0.02) of this seed, drawn on the CPU, and zero biases.
 
         With several `heads` the layer is the mean of as many, each with its own bias: the mean of the biases moves
-        at the rate / heads. Their features, divided by `heads`, stand side by side.
+        with the mean gradient / heads. Their features, divided by `heads`, stand side by side.
         """
         generator = torch.Generator().manual_seed(seed % 2**63)
         self.weight = torch.empty(classes, width).normal_(0.0, DEVIATION, generator=generator).to(device)
         self.bias = torch.zeros(classes, device=device)
-        self._momentum, self._decay, self._heads = momentum, weight_decay, heads
-        self._moving = [(value, torch.zeros_like(value)) for value in (self.weight, self.bias)]
+        self._momentum, self._decay, self._heads = settings.momentum, settings.weight_decay, heads
+        layer = [self.weight, self.bias]
+        self._optimiser = None if settings.name == "sgd" else optimiser_of(layer, settings)
+        self._moving = [(value, torch.zeros_like(value)) for value in layer]
 
     def train(
-        self, given: Iterable[Batch], rate: float, working: Callable[[int], None] = lambda step: None
+        self,
+        given: Iterable[Batch],
+        rate: float | Callable[[int], float],
+        working: Callable[[int], None] = lambda step: None,
     ) -> float:
-        """Train on an epoch's batches at a learning rate; return the mean of their mean cross entropies.
+        """Train on an epoch's batches at a learning rate, or that of each step, from 0; return the mean of their
+        mean cross entropies.
 
         `working(batches done)` is called after each. Raises SkelpipeError when the loss is no longer finite.
         """
         losses = []
-        for step, (features, labels) in enumerate(given, 1):
-            losses.append(self.step(features, labels, rate))
-            working(step)
+        for step, (features, labels) in enumerate(given):
+            losses.append(self.step(features, labels, rate(step) if callable(rate) else rate))
+            working(step + 1)
         mean = float(torch.stack(losses).double().mean()) if losses else float("nan")
         if not abs(mean) < float("inf"):
             raise SkelpipeError(f"the loss of the linear classifier is {mean}: a lower learning rate may help")
@@ -122,6 +131,11 @@ class LinearHead:
         loss = logits.log_softmax(dim=1).gather(1, truth).mean().neg_()
         slope = logits.softmax(dim=1)  # three times as fast as exp of the logs, whose small values are slow
         slope.scatter_add_(1, truth, slope.new_full((1, 1), -1.0).expand(len(labels), 1)).div_(len(labels))
+        if self._optimiser is not None:
+            self.weight.grad, self.bias.grad = slope.T @ features, slope.sum(dim=0) / self._heads
+            set_rate(self._optimiser, rate)
+            self._optimiser.step()
+            return loss
         for value, velocity in self._moving:
             velocity.mul_(self._momentum)
             if self._decay:

@@ -16,8 +16,8 @@ from skelpipe.train.evaluation.embedding import frozen
 from skelpipe.train.evaluation.linear_head import linear_scores
 from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
 from skelpipe.train.evaluation.windows import Windows
-from skelpipe.train.running.loop import learning_rate
 from skelpipe.train.running.ranks import ranks
+from skelpipe.train.running.schedule import learning_rate
 
 __all__ = ["frame_scores", "train_segmenter"]
 

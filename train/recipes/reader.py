@@ -15,7 +15,7 @@ from skelpipe.plugins import discover, origins, require
 from skelpipe.settings import checked, flat, is_section
 from skelpipe.train.recipes import builtin
 from skelpipe.train.recipes.asked import check_recipe, parsed_settings, recipe_names
-from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
+from skelpipe.train.recipes.schema import FinetuneRecipe, LearningRates, LinearRecipe, PretrainRecipe, Recipe
 from skelpipe.yaml_reader import described, parse_yaml, read_yaml
 
 __all__ = [
@@ -79,12 +79,15 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
     if REPORTED in {each.name for each in fields(kind)}:
         given[REPORTED] = reported_name(given.get(REPORTED), where)
     if issubclass(kind, PretrainRecipe):
-        return recipe_of(kind, given, where)
+        pretrain = recipe_of(kind, given, where)
+        pretrain.optimiser.check(where)
+        return pretrain
     require(given.get("plugins", ()), where)
     base = kind()
     if isinstance(base, FinetuneRecipe) and "encoder" in given:
         base = kind(encoder=backbone_settings(given["encoder"], where))  # type: ignore[call-arg]
     recipe = checked(kind, given, where, base=base)
+    recipe.optimiser.check(where)
     if not isinstance(recipe, FinetuneRecipe):
         return recipe
     named = names_in(recipe.views, recipe.operators(where))
@@ -104,8 +107,9 @@ def reported_name(name: Any, where: str) -> str:
 def with_overrides(recipe: R, settings: Iterable[str] = (), /, by: str = "--set", **options: Any) -> R:
     """Return the recipe with `key=value` texts applied, then the keyword values that are not None.
 
-    Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder comes with
-    its own settings, at their defaults where they are not given. `by` is the option that gave `settings`.
+    Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder, optimiser
+    or schedule comes with its own settings, at their defaults where they are not given. `by` is the
+    option that gave `settings`.
     """
     changed = _changed(recipe, parsed_settings(settings, by), by)
     for name, value in options.items():
@@ -122,6 +126,8 @@ def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
     encoder = given.get("encoder.name")
     if encoder is not None and encoder != flat(content).get("encoder.name"):
         content["encoder"] = {}
+    if chosen := {key: given[f"optimiser.{key}"] for key in ("name", "schedule") if f"optimiser.{key}" in given}:
+        content["optimiser"] = _with_effect(recipe.optimiser, chosen)
     for key, value in given.items():
         section, dot, name = key.partition(".")
         if section == VIEWS and dot:
@@ -134,6 +140,12 @@ def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
         else:
             content[section] = value
     return recipe_from(content, where, type(recipe))
+
+
+def _with_effect(optimiser: LearningRates, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that keep an effect with another optimiser or schedule; a wrong one is found later."""
+    unused = replace(optimiser, **chosen).without_effect()
+    return {key: value for key, value in optimiser.content().items() if key not in unused}
 
 
 def _with_view(views: Any, path: str, value: Any) -> Any:

@@ -12,11 +12,12 @@ from pydantic import Strict
 
 from skelpipe.augment.op_lists import check_views
 from skelpipe.augment.operators import Chosen, Strength
+from skelpipe.errors import UsageError
 from skelpipe.front.descriptions import described_safely
 from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.build import view_operators
 from skelpipe.models.parts import MethodRecipe
-from skelpipe.models.settings import BackboneSettings, Initialiser
+from skelpipe.models.settings import BackboneSettings, Initialiser, refuse_unused
 from skelpipe.settings import Amount, Count, Flag, Share, Whole, top_keys
 from skelpipe.train.recipes.asked import Kind
 from skelpipe.train.recipes.builtin import recipe_text
@@ -24,6 +25,7 @@ from skelpipe.train.recipes.builtin import recipe_text
 __all__ = [
     "FinetuneOptimiser",
     "FinetuneRecipe",
+    "LearningRates",
     "LinearOptimiser",
     "LinearRecipe",
     "Optimiser",
@@ -33,31 +35,76 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser:
-    """The `optimiser` section: SGD or Adam, with decay on every parameter, and the learning rate by epoch.
+class LearningRates:
+    """What the `optimiser` sections have in common: SGD, Adam or AdamW, and the learning rate by epoch or step.
 
-    `momentum` is SGD's momentum or Adam's first beta. In the first `warmup` epochs the rate rises linearly to
-    `lr`; after each epoch of `milestones` it is divided by 10. A step follows the mean gradient of `accumulate`
-    batches.
+    `momentum` is SGD's momentum or the first beta of Adam and AdamW, `beta2` the second. Weight decay acts on
+    every parameter: SGD and Adam add it to the gradient, AdamW shrinks the weights (Loshchilov & Hutter 2019).
 
-    With `schedule` "plateau" the rate is also multiplied by `factor`, down to `min_lr` at least, whenever the mean
-    loss of an epoch has not been lower than the lowest times 1 - `threshold` for more than `patience` epochs; the
-    next `cooldown` epochs do not count. These are the rules and the defaults of PyTorch's ReduceLROnPlateau.
+    In the first `warmup` epochs the rate rises linearly to `lr`. Then, with `schedule` "steps", it is divided by
+    10 after each epoch of `milestones`; with "cosine" it falls to `min_lr` at the end of the run along half a
+    cosine (Loshchilov & Hutter 2017, eq. 5, without restarts). Rise and cosine move on once `per` epoch, or once
+    per step of the optimiser.
     """
 
-    name: Literal["sgd", "adam"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Amount = 0.1
     momentum: Share = 0.9
+    beta2: Share = 0.999
     weight_decay: Amount = 1e-4
     warmup: Whole = 0
     milestones: list[Count] = field(default_factory=lambda: [250])
+    schedule: str = "steps"
+    per: Literal["epoch", "step"] = "epoch"
+    min_lr: Amount = 0.0
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that have no effect beside the others, each with the `key=value` that takes it away."""
+        schedule, name = f"schedule={self.schedule}", f"name={self.name}"
+        unused = {} if self.schedule == "plateau" else dict.fromkeys(STALLS, schedule)
+        if self.schedule == "steps":
+            unused |= {"schedule": "", "min_lr": schedule}  # files had no schedule before there were others
+        if self.schedule == "cosine":
+            unused["milestones"] = schedule
+        elif not self.warmup:
+            unused["per"] = f"warmup=0 and {schedule}"
+        if self.name != "adam":  # files of earlier versions have Nesterov's momentum beside Adam
+            unused["beta2" if self.name == "sgd" else "nesterov"] = name
+        return {key: reason for key, reason in unused.items() if hasattr(self, key)}
+
+    def check(self, where: str) -> None:
+        """Raise UsageError, which names `where`, for a value that has no effect and is not at its default."""
+        for key, reason in self.without_effect().items():
+            try:
+                refuse_unused("optimiser", self, (key,), reason)
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
+
+    def content(self) -> dict[str, Any]:
+        """Return the values that have an effect."""
+        unused = self.without_effect()
+        return {key: value for key, value in asdict(self).items() if key not in unused}
+
+
+STALLS = ("factor", "patience", "threshold", "cooldown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser(LearningRates):
+    """The `optimiser` section of pre-training. A step follows the mean gradient of `accumulate` batches.
+
+    With `schedule` "plateau" the rate of "steps" is also multiplied by `factor`, down to `min_lr` at least,
+    whenever the mean loss of an epoch has not been lower than the lowest times 1 - `threshold` for more than
+    `patience` epochs; the next `cooldown` epochs do not count. These are the rules and the defaults of PyTorch's
+    ReduceLROnPlateau.
+    """
+
     accumulate: Count = 1
-    schedule: Literal["steps", "plateau"] = "steps"
+    schedule: Literal["steps", "plateau", "cosine"] = "steps"
     factor: Share = 0.1
     patience: Whole = 10
     threshold: Amount = 1e-4
     cooldown: Whole = 0
-    min_lr: Amount = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +125,11 @@ class PretrainRecipe(MethodRecipe):
     @described_safely
     def __repr__(self) -> str:
         own = {} if self.settings is None else {self.method: asdict(type(self.settings)())}
-        return f"<PretrainRecipe {recipe_text(self.content(), type(self)().content() | own)}>"
+        return f"<PretrainRecipe {recipe_text(self.content(), _defaults(self) | own)}>"
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
-        values = _without_plateau(asdict(self), self.optimiser)
+        values = {**asdict(self), "optimiser": self.optimiser.content()}
         own = values.pop("settings")
         values |= {key: own.pop(key) for key in top_keys(type(self.settings))}
         others = [key for key in values if key not in (*_ORDER, "views", "plugins", "reported")]  # of a plug-in
@@ -150,11 +197,11 @@ class FinetuneRecipe:
 
     @described_safely
     def __repr__(self) -> str:
-        return f"<FinetuneRecipe {recipe_text(self.content(), type(self)().content())}>"
+        return f"<FinetuneRecipe {recipe_text(self.content(), _defaults(self))}>"
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them; `reported` is left out."""
-        values = _without_plateau(_without_default(asdict(self)), self.optimiser)
+        values = {**_without_default(asdict(self)), "optimiser": self.optimiser.content()}
         del values["reported"]
         return {key: value for key, value in values.items() if value is not None}
 
@@ -165,13 +212,13 @@ class FinetuneRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearOptimiser:
-    """The `optimiser` section of linear evaluation: SGD without Nesterov."""
+class LinearOptimiser(LearningRates):
+    """The `optimiser` section of linear evaluation; SGD is without Nesterov."""
 
     lr: Amount = 3.0
-    momentum: Share = 0.9
     weight_decay: Amount = 0.0
     milestones: list[Count] = field(default_factory=lambda: [80])
+    schedule: Literal["steps", "cosine"] = "steps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,22 +239,16 @@ class LinearRecipe:
 
     @described_safely
     def __repr__(self) -> str:
-        return f"<LinearRecipe {recipe_text(self.content(), type(self)().content())}>"
+        return f"<LinearRecipe {recipe_text(self.content(), _defaults(self))}>"
 
     def content(self) -> dict[str, Any]:
         """Return all values with their sections, as a file has them."""
-        return _without_default(asdict(self))
+        return {**_without_default(asdict(self)), "optimiser": self.optimiser.content()}
 
 
-PLATEAU = ("schedule", "factor", "patience", "threshold", "cooldown", "min_lr")
-
-
-def _without_plateau(values: dict[str, Any], optimiser: Optimiser) -> dict[str, Any]:
-    """Leave the keys of the plateau out where they have no effect, as files had it before they existed."""
-    if optimiser.schedule == "plateau":
-        return values
-    kept = {key: value for key, value in values["optimiser"].items() if key not in PLATEAU}
-    return {**values, "optimiser": kept}
+def _defaults(recipe: "Recipe") -> dict[str, Any]:
+    """Return what a file may leave out."""
+    return {**type(recipe)().content(), "optimiser": asdict(type(recipe.optimiser)())}
 
 
 def _without_default(values: dict[str, Any]) -> dict[str, Any]:

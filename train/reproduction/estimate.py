@@ -232,7 +232,7 @@ class _Timer:
         steps = np.diff(times)
         networks = [Networks.of(run.method, each) for each in run.provenance.views]
         embedded = self._embedding(networks[0].encoder, dataset, run.provenance.views[0])
-        learned = _size([run.method], learned=True) * (2 if recipe.optimiser.name == "adam" else 1)
+        learned = _size([run.method], learned=True) * (1 if recipe.optimiser.name == "sgd" else 2)
         return (
             float(np.median(steps[1:] if len(steps) > 1 else steps)),
             embedded,

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from skelpipe.errors import SkelpipeError
+from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader import Loader
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.moco import MoCo
-from skelpipe.train.recipes.schema import FinetuneOptimiser, Optimiser
+from skelpipe.train.recipes.schema import LearningRates
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
 from skelpipe.train.running.requests import Request
@@ -24,7 +24,8 @@ __all__ = [
     "build_optimiser",
     "check_weights",
     "due",
-    "learning_rate",
+    "optimiser_of",
+    "set_rate",
     "share_of",
     "train_epoch",
     "updates",
@@ -47,31 +48,37 @@ class EpochResult:
     speed: dict[str, float]
 
 
-def learning_rate(base: float, milestones: Sequence[int], epoch: int, warmup: int = 0) -> float:
-    """Return the learning rate of an epoch, counted from 1: milestone e divides it by 10 from epoch e+1 on.
-
-    In the first `warmup` epochs it rises linearly: base * epoch / warmup.
-    """
-    rise = epoch / warmup if epoch < warmup else 1.0
-    return base * rise / 10 ** sum(epoch > milestone for milestone in milestones)
-
-
 def updates(batches: int, accumulate: int) -> int:
     """Return the optimiser's steps per epoch; the last step may have fewer batches than the others."""
     return math.ceil(batches / accumulate)
 
 
-def build_optimiser(method: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
-    """Return SGD or Adam over everything that the method learns; weight decay acts on every parameter."""
-    learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
+def build_optimiser(method: nn.Module, settings: LearningRates) -> torch.optim.Optimizer:
+    """Return the optimiser of everything that the method learns; see `optimiser_of`."""
+    return optimiser_of([each for each in method.parameters() if each.requires_grad], settings)
+
+
+def optimiser_of(learned: Sequence[Tensor], settings: LearningRates) -> torch.optim.Optimizer:
+    """Return SGD, Adam or AdamW, with decay on every parameter; UsageError for a value that it does not take."""
     rate, decay, momentum = settings.lr, settings.weight_decay, settings.momentum
-    if settings.name == "adam":
-        return torch.optim.Adam(learned, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+    betas = (momentum, settings.beta2)
+    try:
+        if settings.name == "adam":
+            return torch.optim.Adam(learned, lr=rate, betas=betas, weight_decay=decay)
+        if settings.name == "adamw":
+            return torch.optim.AdamW(learned, lr=rate, betas=betas, weight_decay=decay)
+    except ValueError as error:
+        raise UsageError(f"optimiser.name={settings.name}: {error}") from None
     optimiser = torch.optim.SGD(learned, lr=rate, momentum=momentum, weight_decay=decay)
-    if isinstance(settings, FinetuneOptimiser):
-        for group in optimiser.param_groups:
-            group["nesterov"] = settings.nesterov  # not by the constructor, which refuses it without momentum
+    for group in optimiser.param_groups:  # the constructor refuses it without momentum
+        group["nesterov"] = getattr(settings, "nesterov", False)
     return optimiser
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def train_epoch(
@@ -89,6 +96,7 @@ def train_epoch(
     tally: Tally | None = None,
     ask: Callable[[], Request] = Request,
     save: Callable[[], None] = lambda: None,
+    rate: Callable[[int], float] | None = None,
 ) -> EpochResult | None:
     """Train on what is left of the loader's epoch, after `method.advance(start)`; `ids` are its samples' names by
     index. `tally` holds the batches before, and takes the new ones.
@@ -96,6 +104,8 @@ def train_epoch(
     After each step of the optimiser but the last, `ask()` says, alike on all ranks, what to do before the next
     batch, at which the loader stands: `save()`, or, where a signal came, to read nothing of the epoch's rest and
     return None.
+
+    `rate`, where it changes within the epoch, says the learning rate of a step, counted from 0.
 
     A step of the optimiser follows the mean gradient of `accumulate` batches: each batch enters its keys into the
     queue, and the key network moves once. `working(batches done, samples/s)` is called after every check of the
@@ -113,7 +123,7 @@ def train_epoch(
     if team.world > 1:
         counts = team.shares(loader.stream.batch_size)
         _share_keys(method, partial(team.gather, counts=counts))
-    stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share)
+    stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share, rate)
     samples = 0
     waited = 0.0
     method.train()
@@ -176,7 +186,9 @@ class Stepper:
         accumulate: int,
         team: Ranks = ALONE,
         share: float = 1.0,
+        rate: Callable[[int], float] | None = None,
     ) -> None:
+        self._rate = rate
         self._method = method
         self._optimiser = optimiser
         self._progress = start
@@ -203,6 +215,8 @@ class Stepper:
         if not self.between_steps:
             return
         sum_gradients(self._method, self._team)
+        if self._rate is not None:
+            set_rate(self._optimiser, self._rate(self._progress.step))
         self._optimiser.step()
         self._hold(False)
         self._method.finish()

@@ -18,12 +18,12 @@ LEAST = 1e-8  # a smaller change of the rate is none, as in PyTorch
 
 def base_rate(optimiser: torch.optim.Optimizer, settings: Optimiser) -> float:
     """Return the learning rate before warm-up and milestones: `lr`, or what stalls have left of it."""
-    return settings.lr if settings.schedule == "steps" else float(_state(optimiser, settings)["rate"])
+    return float(_state(optimiser, settings)["rate"]) if settings.schedule == "plateau" else settings.lr
 
 
 def look(optimiser: torch.optim.Optimizer, settings: Optimiser, loss: float) -> None:
     """Take the mean loss of a finished epoch, the same on all ranks, and lower the rate if it has stalled."""
-    if settings.schedule == "steps":
+    if settings.schedule != "plateau":
         return
     state = _state(optimiser, settings)
     if loss < state["best"] * (1 - settings.threshold):

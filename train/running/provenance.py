@@ -174,7 +174,7 @@ class Provenance:
         if before.weights != self.weights:
             changed.append(f"weights of the datasets: {_shown(before.weights)}, now {_shown(self.weights)}")
         recipe, new = before.pretraining, self.pretraining
-        if new.epochs > recipe.epochs and not METHODS[recipe.method].depends_on_run_length:
+        if new.epochs > recipe.epochs and not _depends_on_run_length(recipe):
             recipe = replace(recipe, epochs=new.epochs)
         return changed + differences(recipe, new)
 
@@ -187,7 +187,9 @@ class Provenance:
             if name not in ("recipe", PLUGINS) and saved[name] != text
         ]
         old = recipe_from(with_sections(json.loads(saved["recipe"])), f"recipe {where}", FinetuneRecipe)
-        return changed + differences(replace(old, epochs=max(old.epochs, recipe.epochs)), recipe)
+        if recipe.epochs > old.epochs and not _depends_on_run_length(old):
+            old = replace(old, epochs=recipe.epochs)
+        return changed + differences(old, recipe)
 
     def check(self, where: object, dataset: Dataset, view: str) -> None:
         """Raise UsageError with all `misfits` of the weights at `where`."""
@@ -234,6 +236,13 @@ def plugins_text(plugins: Sequence[Plugin]) -> str:
 def plugins_in(metadata: Mapping[str, str]) -> tuple[Plugin, ...]:
     """Return the plug-ins that metadata name, loaded or not."""
     return tuple(map(Plugin.from_plain, json.loads(metadata.get(PLUGINS, "[]"))))
+
+
+def _depends_on_run_length(recipe: PretrainRecipe | FinetuneRecipe) -> bool:
+    """Say whether steps depend on the number of epochs: such a run cannot be lengthened."""
+    if recipe.optimiser.schedule == "cosine":
+        return True
+    return isinstance(recipe, PretrainRecipe) and METHODS[recipe.method].depends_on_run_length
 
 
 def _shown(weights: Sequence[float]) -> str:

@@ -43,7 +43,7 @@ from skelpipe.train.running.loop import (
     build_optimiser,
     check_weights,
     due,
-    learning_rate,
+    set_rate,
     share_of,
     train_epoch,
     updates,
@@ -54,6 +54,7 @@ from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.requests import Request, Requests
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console, RunLog
+from skelpipe.train.running.schedule import rate_at
 from skelpipe.train.running.sigterm import Interrupted, Signals, Stopped, noting_signals
 from skelpipe.train.running.tally import Tally
 
@@ -257,11 +258,11 @@ class Run:
         """Train on every clip once, then measure and save where that is due."""
         self.team.on_main(lambda: _check_unchanged(self._full_dataset))
         epoch, last, measurement = self.epoch + 1, self.recipe.epochs, self.measurement
-        rate = self._set_rate(epoch)
+        set_rate(self.optimiser, self._rate(epoch, 0))
         result = self._train_epoch(console.steps(epoch, last, len(self.loader)), partial(self._save, log))
         if result is None:
             self._stop(self._requests.ask().signal, log, console)
-        learned = {"lr": rate, **result.learned}
+        learned = {"lr": self._rate(epoch, self._steps - 1), **result.learned}
         if measurement.take is not None and due(epoch, self.options.measure_every, last):
             learned |= self._measure(measurement.take, log, console)
         self.epoch, self._tally = epoch, Tally()
@@ -275,17 +276,19 @@ class Run:
         if due(epoch, every, last) or (timed and self._requests.ask(always=True).save):
             self._save(log)
 
-    def _set_rate(self, epoch: int) -> float:
-        optimiser = self.recipe.optimiser
-        base = plateau.base_rate(self.optimiser, optimiser)
-        rate = learning_rate(base, optimiser.milestones, epoch, optimiser.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        return rate
+    def _rate(self, epoch: int, step: int) -> float:
+        """Return the learning rate of a step, counted from 0, of an epoch, counted from 1."""
+        settings = self.recipe.optimiser
+        base = plateau.base_rate(self.optimiser, settings)
+        return rate_at(settings, epoch, self.recipe.epochs, step, self._steps, base)
+
+    @property
+    def _steps(self) -> int:
+        """The optimiser's steps per epoch."""
+        return updates(len(self.loader), self.recipe.optimiser.accumulate)
 
     def _train_epoch(self, working: Callable[[int, float], None], save: Callable[[], None]) -> EpochResult | None:
-        accumulate, seed = self.recipe.optimiser.accumulate, self.provenance.seed
-        steps = updates(len(self.loader), accumulate)
+        accumulate, seed, steps = self.recipe.optimiser.accumulate, self.provenance.seed, self._steps
         whole = bool(self._within.get("unmeasured"))  # nothing of the epoch is left but its figure
         step = steps - 1 if whole else self.loader.stream.step // accumulate
         start = Progress(self.epoch, self.recipe.epochs, step, steps)
@@ -314,6 +317,7 @@ class Run:
             tally=self._tally,
             ask=self._requests.ask,
             save=save,
+            rate=partial(self._rate, self.epoch + 1) if self.recipe.optimiser.per == "step" else None,
         )
         if self._norm_apart and result is not None:
             average_statistics(self.method, self.team.sum, self.team.world)

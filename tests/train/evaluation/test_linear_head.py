@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.evaluation.linear_head import LinearHead, batches, fit_linear, linear_scores
+from skelpipe.train.recipes.schema import LinearOptimiser
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_training_is_that_of_plain_formulas(clips: tuple[Tensor, Tensor], moment
 def test_heads_together_are_layers_on_the_mean_of_their_scores(clips: tuple[Tensor, Tensor]) -> None:
     features, labels = clips
     streams = [features, features.roll(1, 1).tanh(), features.square()]
-    ours = LinearHead(18, 4, 0.9, 1e-3, seed=1, heads=3)
+    ours = LinearHead(18, 4, LinearOptimiser(weight_decay=1e-3), seed=1, heads=3)
     layers = torch.nn.ModuleList(torch.nn.Linear(6, 4) for _ in streams)
     with torch.no_grad():
         for layer, weight in zip(layers, ours.weight.split(6, dim=1), strict=True):
@@ -73,7 +74,7 @@ def test_heads_together_are_layers_on_the_mean_of_their_scores(clips: tuple[Tens
 
 def test_steps_are_those_of_torch(clips: tuple[Tensor, Tensor]) -> None:
     features, labels = clips
-    ours, theirs = LinearHead(6, 4, 0.9, 1e-3, seed=1), torch.nn.Linear(6, 4)
+    ours, theirs = LinearHead(6, 4, LinearOptimiser(weight_decay=1e-3), seed=1), torch.nn.Linear(6, 4)
     with torch.no_grad():
         theirs.weight.copy_(ours.weight)
         theirs.bias.zero_()
@@ -87,6 +88,29 @@ def test_steps_are_those_of_torch(clips: tuple[Tensor, Tensor]) -> None:
             assert float(ours.step(x, y, 0.3)) == pytest.approx(float(loss.detach()), abs=1e-5)
     assert torch.allclose(ours.weight, theirs.weight, atol=1e-5)
     assert torch.allclose(ours.bias, theirs.bias, atol=1e-5)
+
+
+def test_adamw_and_rates_of_steps_are_those_of_torch(clips: tuple[Tensor, Tensor]) -> None:
+    features, labels = clips
+    streams = [features, features.roll(1, 1).tanh()]
+    settings = LinearOptimiser(name="adamw", weight_decay=0.1, beta2=0.9)
+    ours = LinearHead(12, 4, settings, seed=1, heads=2)
+    layers = torch.nn.ModuleList(torch.nn.Linear(6, 4) for _ in streams)
+    with torch.no_grad():
+        for layer, weight in zip(layers, ours.weight.split(6, dim=1), strict=True):
+            layer.weight.copy_(weight)
+            layer.bias.zero_()
+    optimiser = torch.optim.AdamW(layers.parameters(), betas=(0.9, 0.9), weight_decay=0.1)
+    rates = [0.1, 0.03, 0.2]
+    for rate in rates:
+        optimiser.param_groups[0]["lr"] = rate
+        scores = sum(layer(x) for layer, x in zip(layers, streams, strict=True)) / 2
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(scores, labels).backward()
+        optimiser.step()
+    ours.train([(torch.cat(streams, dim=1) / 2, labels)] * 3, rates.__getitem__)
+    torch.testing.assert_close(ours.weight, torch.cat([layer.weight.detach() for layer in layers], dim=1))
+    torch.testing.assert_close(ours.bias, sum(layer.bias.detach() for layer in layers) / 2)
 
 
 def test_it_learns_what_can_be_learned(clips: tuple[Tensor, Tensor]) -> None:

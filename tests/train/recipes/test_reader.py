@@ -58,6 +58,18 @@ def test_a_path_is_a_recipe_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [PretrainRecipe, FinetuneRecipe, LinearRecipe])
+def test_another_schedule_or_optimiser_drops_what_has_no_effect_with_it(kind: type) -> None:
+    recipe = with_overrides(kind(), ["optimiser.milestones=[2]", "optimiser.lr=0.5"])
+    cosine = with_overrides(recipe, ["optimiser.schedule=cosine", "optimiser.name=adamw", "optimiser.beta2=0.9"])
+    said = cosine.content()["optimiser"]
+    assert (said["schedule"], said["name"], said["beta2"], said["lr"]) == ("cosine", "adamw", 0.9, 0.5)
+    assert not {"milestones", "nesterov", "factor"} & said.keys()
+    assert parse_recipe(to_yaml(cosine), "copy", kind) == cosine
+    back = with_overrides(cosine, ["optimiser.schedule=steps", "optimiser.name=sgd"])
+    assert back.optimiser == replace(kind().optimiser, lr=0.5)
+
+
+@pytest.mark.parametrize("kind", [PretrainRecipe, FinetuneRecipe, LinearRecipe])
 def test_unknown_name_lists_the_known(kind: type) -> None:
     with pytest.raises(UsageError, match=rf"'skeletonlcr'.*{builtin_recipes(kind)[0]}"):
         load_recipe("skeletonlcr", kind)
@@ -93,6 +105,14 @@ def test_unknown_name_lists_the_known(kind: type) -> None:
             "skelemixclr.parts must be \\[least, most\\]",
         ),
         ({"encoder": {"name": "dsta", "width": 6}}, "encoder.width is 6; it must be a multiple of 4"),
+        ({"optimiser": {"schedule": "linear"}}, "optimiser.schedule is 'linear'; known: steps, plateau, cosine"),
+        (
+            {"optimiser": {"schedule": "cosine", "milestones": [3]}},
+            "optimiser.milestones is \\[3\\] and has no effect with optimiser.schedule=cosine: leave it out",
+        ),
+        ({"optimiser": {"beta2": 0.9}}, "optimiser.beta2 is 0.9 and has no effect with optimiser.name=sgd"),
+        ({"optimiser": {"patience": 3}}, "optimiser.patience is 3 and has no effect with .*schedule=steps"),
+        ({"optimiser": {"per": "step"}}, "optimiser.per is 'step' and has no effect with optimiser.warmup=0 and"),
         ({"reported": 3}, "reported must be the recipe's name in the papers' tables, not 3"),
     ],
 )

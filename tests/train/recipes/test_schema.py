@@ -11,7 +11,7 @@ from skelpipe.settings import flat, top_keys
 from skelpipe.skeleton import layout
 from skelpipe.train.recipes.reader import builtin_recipes, load_recipe, parse_recipe, to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe
-from skelpipe.train.running.loop import learning_rate
+from skelpipe.train.running.schedule import learning_rate
 
 SKELETONCLR = {  # Guo et al. 2022, "Experimental Settings", on SkeletonCLR; what it leaves open: the released code
     "method": "skeletonclr",

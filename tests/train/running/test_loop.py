@@ -2,24 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from skelpipe.errors import SkelpipeError
+from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
-from skelpipe.train.running.loop import LossWatch, build_optimiser, check_weights, learning_rate
-
-
-def test_a_milestone_acts_from_the_next_epoch_on() -> None:
-    # Guo et al. 2022, "Experimental Settings": milestone 250 of 300 epochs, counted from 1.
-    rates = {epoch: learning_rate(0.1, [250], epoch) for epoch in (1, 249, 250, 251, 300)}
-    assert rates == {1: 0.1, 249: 0.1, 250: 0.1, 251: 0.01, 300: 0.01}
-    assert [learning_rate(3.0, [2, 3], epoch) for epoch in (1, 2, 3, 4)] == [3.0, 3.0, 0.3, 0.03]
-    assert learning_rate(0.1, [], 300) == 0.1
-
-
-def test_warm_up_rises_to_the_rate() -> None:
-    # Chen et al. 2022, "Finetune Protocol": lr * epoch / 10 in the first ten epochs, /10 at 50 and 70.
-    rates = {epoch: learning_rate(0.1, [50, 70], epoch, warmup=10) for epoch in (1, 5, 9, 10, 11, 50, 51, 71)}
-    wanted = {1: 0.01, 5: 0.05, 9: 0.09, 10: 0.1, 11: 0.1, 50: 0.1, 51: 0.01, 71: 0.001}
-    assert rates == pytest.approx(wanted, rel=1e-12)
+from skelpipe.train.running.loop import LossWatch, build_optimiser, check_weights
 
 
 def test_one_step_is_plain_sgd_with_decay_on_every_weight() -> None:
@@ -64,6 +49,32 @@ def test_adam_is_the_papers() -> None:
         optimiser.step()
     for p, value in zip(net.parameters(), expected, strict=True):
         torch.testing.assert_close(p.detach(), value)
+
+
+def test_adamw_shrinks_the_weights_beside_the_step() -> None:
+    # Loshchilov & Hutter 2019, algorithm 2, with lr as alpha and in front of lambda.
+    net = nn.Linear(3, 2).double()
+    settings = ["optimiser.name=adamw", "optimiser.weight_decay=0.05", "optimiser.beta2=0.95"]
+    optimiser = build_optimiser(net, with_overrides(load_recipe("skeletonclr"), settings, lr=0.1).optimiser)
+    expected = [p.detach().clone() for p in net.parameters()]
+    first = [torch.zeros_like(p) for p in expected]
+    second = [torch.zeros_like(p) for p in expected]
+    for t in range(1, 4):
+        for i, p in enumerate(net.parameters()):
+            p.grad = torch.randn_like(p)
+            first[i] = 0.9 * first[i] + 0.1 * p.grad
+            second[i] = 0.95 * second[i] + 0.05 * p.grad**2
+            scaled = first[i] / (1 - 0.9**t) / ((second[i] / (1 - 0.95**t)).sqrt() + 1e-8)
+            expected[i] = expected[i] - 0.1 * (scaled + 0.05 * expected[i])
+        optimiser.step()
+    for p, value in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.detach(), value)
+
+
+def test_a_value_that_the_optimiser_does_not_take_is_named() -> None:
+    recipe = with_overrides(load_recipe("skeletonclr"), ["optimiser.name=adamw", "optimiser.beta2=1"])
+    with pytest.raises(UsageError, match=r"^optimiser\.name=adamw: Invalid beta parameter at index 1: 1\.0"):
+        build_optimiser(nn.Linear(2, 2), recipe.optimiser)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -266,6 +266,29 @@ def test_adam_resumes_too(
     same_run(whole, broken)
 
 
+def test_rates_of_steps_go_on_within_an_epoch(
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    pretrain_small: Pretrain,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cosine = ["schedule=cosine", "per=step", "warmup=1", "min_lr=1e-5", "name=adamw", "milestones=[250]"]
+    options = ["--epochs", "2", "--batch-size", "6", "--save-every", "2", "--knn-every", "0", "--lr", "0.003"]
+    options += [text for each in cosine for text in ("--set", f"optimiser.{each}")]
+    assert pretrain_small(tiny_dataset, tmp_path / "whole", *options).exit_code == 0
+    for step, attempt in ((2, []), (4, ["--resume"])):  # in the rise, and on the cosine
+        with monkeypatch.context() as patched:
+            signal_at_step(patched, step, signal.SIGTERM)
+            result = pretrain_small(tiny_dataset, tmp_path / "stopped", *options, *attempt)
+        assert result.exit_code == 143
+    assert pretrain_small(tiny_dataset, tmp_path / "stopped", *options, "--resume").exit_code == 0
+    same_run(tmp_path / "whole", tmp_path / "stopped", 2)
+    longer = pretrain_small(tiny_dataset, tmp_path / "whole", *options, "--epochs", "3", "--resume")
+    assert longer.exit_code == 2
+    assert "epochs: 2, now 3" in longer.stderr
+
+
 def test_a_finished_run_has_nothing_to_resume(
     finished: Path, tiny_dataset: Dataset, pretrain_small: Pretrain
 ) -> None:
