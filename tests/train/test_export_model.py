@@ -141,7 +141,7 @@ def test_what_cannot_be_exported_is_said_in_a_line(trained: Path, tmp_path: Path
     for options, words in (
         ((trained, "--to", "onnx", "--out", there), "is there already"),
         ((tmp_path / "none", "--to", "onnx"), "there is no such run or file"),
-        ((trained, "--to", "onnx", "--view", "bone"), "trained on joint, asked for bone"),
+        ((trained, "--to", "onnx", "--view", "bone"), "has networks for joint, not for bone"),
         ((trained, "--to", "onnx", "--frames", 9), "trained on 8, asked for 9"),
         ((trained, "--to", "onnx", "--dataset", "nw-ucla"), "is for kinect-v2-25"),
     ):

@@ -16,25 +16,24 @@ from a pipe; with --window its frames are predicted as they come (docs/deploymen
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import torch
 
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError
-from skelpipe.progress import progress
 from skelpipe.raw.piped import joined, read_piped
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
-from skelpipe.train.evaluation.live import LiveRecogniser, Prediction, likeliest
+from skelpipe.train.evaluation.live import LiveRecogniser, Prediction
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
-from skelpipe.train.inference.classifier import BATCH, Classifier, StoredClips, maker_of
+from skelpipe.train.inference.classifier import BATCH, Classifier, maker_of
 from skelpipe.train.running.run_log import Console
 
 __all__ = ["clips_of", "run"]
@@ -81,25 +80,6 @@ def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None
     for path, clip in zip(paths, clips, strict=True):
         maker.fill(joined(pieces(path)), pieces.place(path), clip)
     return maker.stored(clips)
-
-
-def predict(
-    classifier: Classifier, names: Sequence[str], clips: Callable[[Sequence[str]], np.ndarray]
-) -> list[dict[str, Any]]:
-    """Return one entry per name: its id and the likeliest actions with number (from 1), name, probability.
-
-    `clips` returns the joint clips of some names, which are paths of raw files or ids of a dataset's clips.
-    """
-    entries = []
-    starts = range(0, len(names), BATCH)
-    for start in progress(starts, "recordings", len(starts), quiet=len(starts) == 1):
-        batch = names[start : start + BATCH]
-        rows = classifier.probabilities(torch.from_numpy(clips(batch)), batch)
-        entries += [
-            {"id": name, "top": likeliest(torch.from_numpy(row), classifier.classes)}
-            for name, row in zip(batch, rows, strict=True)
-        ]
-    return entries
 
 
 def windows(live: LiveRecogniser, paths: Sequence[str], pieces: Pieces) -> Iterator[tuple[str, Prediction]]:
@@ -166,10 +146,9 @@ def run(
         return
     classifier = Classifier(recogniser, resolve_device(device))
     if shards is not None:
-        stored = StoredClips(Dataset.open(shards), recogniser)
-        entries = predict(classifier, recordings or stored.ids, stored)
+        entries = classifier.predict(Dataset.open(shards), ids=recordings or None, quiet=False).top()
     else:
-        entries = predict(classifier, recordings, lambda paths: clips_of(paths, recogniser, pieces))
-        for entry in entries:
-            entry["id"] = pieces.identity(entry["id"])
+        clips = partial(clips_of, recogniser=recogniser, pieces=pieces)
+        found = classifier.over(recordings, clips, BATCH, what="recordings", quiet=False)
+        entries = [{**entry, "id": pieces.identity(entry["id"])} for entry in found.top()]
     click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))

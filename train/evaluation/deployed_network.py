@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from skelpipe import __version__
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
-from skelpipe.skeleton import Layout, layout
-from skelpipe.train.evaluation.classifier_file import read_origin
+from skelpipe.skeleton import Layout
 from skelpipe.train.evaluation.recogniser import open_recogniser
+from skelpipe.train.evaluation.trained_weights import LABELLED, TrainedNetwork, find_trained
 from skelpipe.train.evaluation.weights_hash import WeightsHash
-from skelpipe.train.running.networks import find_weights, load_networks, read_provenance
 from skelpipe.train.running.provenance import ClipFacts
-from skelpipe.train.running.released_networks import default_view, read_released, released_provenance
 from skelpipe.views import derive
 
 __all__ = ["FEWEST", "DeployedNetwork", "open_network"]
@@ -88,30 +86,15 @@ def open_network(
     released file does not say. Raises UsageError where they contradict what it says, and for a file that holds no
     network.
     """
-    path = find_weights(checkpoint, view)
-    origin = read_origin(path)
-    released = read_released(path)
-    if origin is not None or (released is not None and released.kind == "linear"):
+    weights = find_trained(checkpoint, view, "h", say)
+    released, clips = weights.released, weights.provenance.clips
+    if weights.kind == LABELLED or (released is not None and released.kind == "linear"):
         return _classifier(checkpoint, dataset, view, frames, say)
-    if released is not None:
-        view = view or default_view(released, say)
-        clips, branch = released_provenance(released, view).clips, released.branch(view)
-        return _encoder(
-            clips, branch.encoder, branch.head, view, frames, released.layout, f"{released.method} as released"
-        )
-    provenance, epoch = read_provenance(path)
-    clips = provenance.clips
-    view = view or provenance.view
-    if view not in provenance.views:
-        raise UsageError(f"{path}: view: trained on {' and '.join(provenance.views)}, asked for {view}")
-    if frames is not None and frames != clips.frames:
-        raise UsageError(f"{path}: frames: trained on {clips.frames}, asked for {frames}")
-    skeleton = load_manifest(dataset).layout if dataset else _built_in(clips.layout, str(path))
-    if skeleton.name != clips.layout:
-        raise UsageError(f"{path}: is for {clips.layout}, {dataset} for {skeleton.name}")
-    networks = load_networks(path, provenance, skeleton, view)
-    what = f"{provenance.pretraining.method}, {epoch} epochs on {clips.dataset}"
-    return _encoder(clips, networks.encoder, networks.head, view, frames, skeleton, what)
+    weights.require_view()
+    if released is None and frames is not None and frames != clips.frames:
+        raise UsageError(f"{weights.path}: frames: trained on {clips.frames}, asked for {frames}")
+    skeleton = weights.layout(load_manifest(dataset) if dataset else None)
+    return _encoder(clips, weights.load(skeleton), frames, skeleton)
 
 
 def _classifier(
@@ -139,16 +122,9 @@ def _classifier(
     )
 
 
-def _encoder(
-    clips: ClipFacts,
-    encoder: nn.Module,
-    head: nn.Module | None,
-    view: str,
-    frames: int | None,
-    skeleton: Layout,
-    what: str,
-) -> DeployedNetwork:
-    facts = {"views": [view], "profile": clips.profile, "dataset": clips.dataset, "weights_of": what}
+def _encoder(clips: ClipFacts, network: TrainedNetwork, frames: int | None, skeleton: Layout) -> DeployedNetwork:
+    encoder, head, view = network.encoder, network.head, network.view
+    facts = {"views": [view], "profile": clips.profile, "dataset": clips.dataset, "weights_of": network.name}
     return _deployed(
         Features(encoder, head, view, skeleton),
         ("h",) if head is None else ("h", "z"),
@@ -185,12 +161,3 @@ def _deployed(
         "weights_sha256": WeightsHash.of(module).digest,
     }
     return DeployedNetwork(module, outputs, shape, free, about)
-
-
-def _built_in(name: str, where: str) -> Layout:
-    try:
-        return layout(name)
-    except UsageError as error:
-        raise UsageError(
-            f"{where}: its layout is not built in: name its manifest with --dataset FILE ({error})"
-        ) from None

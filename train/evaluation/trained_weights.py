@@ -8,23 +8,25 @@ from typing import Any
 from torch import nn
 
 from skelpipe.errors import UsageError
+from skelpipe.manifest import Manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.settings import nested
 from skelpipe.skeleton import Layout
+from skelpipe.skeleton import layout as layout_named
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.networks import find_weights, load_networks, read_provenance
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.released_networks import default_view, embedder, read_released, released_provenance
 
-__all__ = ["PRETRAINED", "TrainedNetwork", "TrainedWeights", "find_trained"]
+__all__ = ["LABELLED", "PRETRAINED", "TrainedNetwork", "TrainedWeights", "find_trained"]
 
 PRETRAINED, RELEASED, LABELLED = "pretrained", "released", "labelled"
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with its trained weights; the fields are those of `EvaluatedNetwork`."""
+    """A network with its trained weights; the fields are those of `EvaluatedNetwork`, and its projection head."""
 
     embedder: nn.Module
     encoder: nn.Module
@@ -35,6 +37,7 @@ class TrainedNetwork:
     method: str | None = None
     trained_on: str | None = None
     architecture: Mapping[str, Any] | None = None
+    head: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,28 @@ class TrainedWeights:
     origin: Origin | None = None
     released: ReleasedCheckpoint | None = None
 
+    def require_view(self) -> None:
+        """Raise UsageError where there is no network for the view."""
+        if self.view not in (views := self.provenance.views):
+            raise UsageError(f"{self.path}: has networks for {' and '.join(views)}, not for {self.view}")
+
+    def layout(self, manifest: Manifest | None = None) -> Layout:
+        """Return the layout of the weights, that of `manifest` or a built-in one.
+
+        Raises UsageError where the manifest is for another, or there is none and the layout is not built in.
+        """
+        name = self.provenance.clips.layout
+        if manifest is not None:
+            if manifest.layout.name != name:
+                raise UsageError(f"{self.path}: is for {name}, {manifest.name} for {manifest.layout.name}")
+            return manifest.layout
+        try:
+            return layout_named(name)
+        except UsageError as error:
+            raise UsageError(
+                f"{self.path}: its layout is not built in: name its manifest, dataset=FILE or --dataset FILE ({error})"
+            ) from None
+
     def load(self, layout: Layout) -> TrainedNetwork:
         """Return the network for clips of a layout; SkelpipeError where the file does not fit its own recipe."""
         if self.released is not None:
@@ -73,6 +98,7 @@ class TrainedWeights:
             method=recipe.method,
             trained_on=self.provenance.clips.dataset,
             architecture=nested(recipe.encoder),
+            head=networks.head,
         )
 
     def _released(self, released: ReleasedCheckpoint) -> TrainedNetwork:
@@ -86,6 +112,7 @@ class TrainedWeights:
             self.features,
             method=released.method,
             architecture={"name": "stgcn", **settings},
+            head=released.branch(self.view).head,
         )
 
     def _labelled(self, origin: Origin, layout: Layout) -> TrainedNetwork:

@@ -142,7 +142,7 @@ class Classifier:
             raise UsageError(f"ids is a list of the names of clips, not {given(ids)}")
         if (dataset := as_dataset(clips)) is not None:
             stored = StoredClips(dataset, self._recogniser, subset)
-            return self._of_stored(stored, stored.ids if ids is None else list(ids), batch_size, quiet=quiet)
+            return self.over(stored.ids if ids is None else list(ids), stored, batch_size, quiet=quiet)
         for name, value in (("subset", subset), ("ids", ids)):
             if value is not None:
                 raise UsageError(f"{name}: only the clips of a dataset have them")
@@ -157,15 +157,26 @@ class Classifier:
                     parts.append(self.probabilities(piece.clips, piece.ids))
         return Predictions(names, np.concatenate(parts), self.classes, damaged)
 
-    def _of_stored(
-        self, stored: "StoredClips", ids: Sequence[str], batch_size: int, *, quiet: bool
+    def over(
+        self,
+        names: Sequence[str],
+        clips: Callable[[Sequence[str]], np.ndarray],
+        batch_size: int = BATCH,
+        *,
+        what: str = "clips",
+        quiet: bool = True,
     ) -> Predictions:
+        """Return the probabilities of the classes for what has these names.
+
+        `clips` returns the joint clips float32 [n,C,T,V,M] of some of them, `what` says in the progress bar what
+        they are.
+        """
         parts = [self._none()]
-        starts = range(0, len(ids), batch_size)
-        for start in progress(starts, "clips", len(starts), quiet=quiet or len(starts) == 1):
-            batch = ids[start : start + batch_size]
-            parts.append(self.probabilities(torch.from_numpy(stored(batch)), batch))
-        return Predictions(list(ids), np.concatenate(parts), self.classes)
+        starts = range(0, len(names), batch_size)
+        for start in progress(starts, what, len(starts), quiet=quiet or len(starts) == 1):
+            batch = names[start : start + batch_size]
+            parts.append(self.probabilities(torch.from_numpy(clips(batch)), batch))
+        return Predictions(list(names), np.concatenate(parts), self.classes)
 
     def _none(self) -> np.ndarray:
         return np.empty((0, len(self.classes)))

@@ -16,7 +16,7 @@ from skelpipe.front.arguments import path_text, whole_number
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
 from skelpipe.preprocess import Policies, profile_writer
-from skelpipe.skeleton import Layout, layout
+from skelpipe.skeleton import Layout
 from skelpipe.train.evaluation.embedding import embed, frozen
 from skelpipe.train.evaluation.outcome import write_embeddings
 from skelpipe.train.evaluation.trained_weights import TrainedWeights, find_trained
@@ -122,8 +122,7 @@ class Encoder:
             dataset = path_text(dataset, "dataset, the name or the YAML file of a manifest,")
         weights = find_trained(source, view, features, say or Console().say)
         provenance = weights.provenance
-        if weights.view not in provenance.views:
-            raise UsageError(f"{weights.path}: has networks for {' and '.join(provenance.views)}, not for {view}")
+        weights.require_view()
         clips, manifest, why = provenance.clips, None, ""
         trained_on = weights.origin.manifest if weights.origin else clips.dataset.rpartition("-")[0] or "ntu60"
         try:
@@ -135,7 +134,8 @@ class Encoder:
                 f"{weights.path}: was trained on {trained_on}: say with dataset=FILE (--dataset) how raw files "
                 f"are read ({error})"
             )
-        body = _layout_of(weights, manifest, named=dataset is not None)
+        fits = manifest is not None and manifest.layout.name == clips.layout
+        body = weights.layout(manifest if dataset is not None or fits else None)
         return cls(weights, body, _maker(weights, manifest), why, resolve_device(device))
 
     def __repr__(self) -> str:
@@ -215,16 +215,6 @@ class Encoder:
             labels,
             about={**self.about(), "dataset": dataset.name, "digest": dataset.digest},
         )
-
-
-def _layout_of(weights: TrainedWeights, manifest: Manifest | None, *, named: bool) -> Layout:
-    """Return the layout of the weights: a built-in one, or the manifest's."""
-    name = weights.provenance.clips.layout
-    if manifest is not None and manifest.layout.name == name:
-        return manifest.layout
-    if manifest is not None and named:
-        raise UsageError(f"{weights.path}: is for {name}, {manifest.name} for {manifest.layout.name}")
-    return layout(name)
 
 
 def _maker(weights: TrainedWeights, manifest: Manifest | None) -> ClipMaker | None:
