@@ -5,6 +5,7 @@ A new process imports torch and all that an optimiser needs for seconds, which i
 processes of their own is tested in test_ranks.py (under torchrun) and test_reproduce.py.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -49,6 +50,10 @@ class Started:
     def errors(self) -> list[str]:
         lines = [line for r in range(len(self.pids)) for line in self.text(r).splitlines()]
         return [line for line in lines if line.startswith("Error:") or "Traceback" in line]
+
+    def modules(self, rank: int) -> set[str]:
+        """Return the modules that a process had imported when it ended."""
+        return set(self.prefixes[rank].with_suffix(".modules").read_text().splitlines())
 
     def rows(self, rank: int) -> list[list[int]]:
         """Return the rows of each batch that a rank got."""
@@ -162,6 +167,7 @@ def become(process: dict[str, Any]) -> None:
     for number, end in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{process['prefix']}.{end}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     last_value_counts()
+    atexit.register(lambda: Path(f"{process['prefix']}.modules").write_text("\n".join(sys.modules)))
     watch(Path(f"{process['prefix']}.index"), process["hold_at"], process["signalled_at"] or "")
     if process["task"] == "embed":
         save_features(process["arguments"])

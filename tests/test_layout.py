@@ -37,6 +37,7 @@ OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no mod
     "train/test_learning.py",  # all methods learn
     "train/test_methods.py",  # all methods with their own recipes
     "train/test_methods_amp.py",  # all methods in bfloat16
+    "train/test_start.py",  # all commands before and without heavy imports
     "train/test_without_labels.py",  # training, embedding and evaluation of clips without labels
     "train/test_methods_released.py",  # recipe, start and stages of the released ActCLR
     "train/training/test_resume.py",  # scripts that are killed and go on

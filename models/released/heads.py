@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from skelpipe.models.batch_norm import BatchNorm1d
@@ -87,12 +88,12 @@ def check_attentions(state: Tensors, prefix: str, faults: Faults, channels: int)
         for name in ("m2a.conv_down.bias", "dropout.fcn.0.bias")
     )
     modules: Mapping[str, nn.Module] = {
-        "m2a.conv_down": nn.utils.skip_init(nn.Conv2d, channels, inner, 1),
-        "m2a.conv_up": nn.utils.skip_init(nn.Conv2d, inner, channels, 1),
-        "dropout.fcn.0": nn.utils.skip_init(nn.Conv2d, channels, half, 1),
+        "m2a.conv_down": nn.Conv2d(channels, inner, 1, device="meta"),
+        "m2a.conv_up": nn.Conv2d(inner, channels, 1, device="meta"),
+        "dropout.fcn.0": nn.Conv2d(channels, half, 1, device="meta"),
         "dropout.fcn.1": BatchNorm1d(half),
-        "dropout.conv_t": nn.utils.skip_init(nn.Conv2d, half, channels, 1),
-        "dropout.conv_v": nn.utils.skip_init(nn.Conv2d, half, channels, 1),
+        "dropout.conv_t": nn.Conv2d(half, channels, 1, device="meta"),
+        "dropout.conv_v": nn.Conv2d(half, channels, 1, device="meta"),
     }
     known = {f"{name}.{key}" for name, module in modules.items() for key in module.state_dict()}
     faults.compare(prefix, state, known)
@@ -115,7 +116,9 @@ def _linear(state: Tensors, prefix: str, faults: Faults, in_dim: int, bias: bool
         found = "missing" if weight is None else dtype_and_shape(weight)
         faults.mismatched.append(f"{prefix}weight is {found}, not a map from {in_dim} channels")
         return nn.Identity()
-    layer = nn.utils.skip_init(nn.Linear, in_dim, len(weight), bias=bias)
+    # Not by `skip_init`: `to_empty` imports sympy, for half a second.
+    layer = nn.Linear(in_dim, len(weight), bias=bias, device="meta")
+    layer.load_state_dict({name: torch.empty(x.shape) for name, x in layer.state_dict().items()}, assign=True)
     return _filled(layer, {**state, "weight": weight.flatten(1)}, prefix, faults)
 
 

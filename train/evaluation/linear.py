@@ -110,8 +110,9 @@ def _training_features(
 
 def _layer(head: LinearHead) -> nn.Linear:
     classes, width = head.weight.shape
-    layer = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
-    layer.load_state_dict({"weight": head.weight, "bias": head.bias})
+    layer = nn.Linear(width, classes, device="meta")  # no weights are drawn
+    own = {"weight": head.weight, "bias": head.bias}
+    layer.load_state_dict({name: value.cpu().clone() for name, value in own.items()}, assign=True)
     return layer
 
 

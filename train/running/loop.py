@@ -14,6 +14,7 @@ from skelpipe.loader import Loader
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.train.recipes.schema import LearningRates
+from skelpipe.train.running.optimisers import uncompiled
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
 from skelpipe.train.running.requests import Request
@@ -64,12 +65,12 @@ def optimiser_of(learned: Sequence[Tensor], settings: LearningRates) -> torch.op
     betas = (momentum, settings.beta2)
     try:
         if settings.name == "adam":
-            return torch.optim.Adam(learned, lr=rate, betas=betas, weight_decay=decay)
+            return uncompiled(torch.optim.Adam)(learned, lr=rate, betas=betas, weight_decay=decay)
         if settings.name == "adamw":
-            return torch.optim.AdamW(learned, lr=rate, betas=betas, weight_decay=decay)
+            return uncompiled(torch.optim.AdamW)(learned, lr=rate, betas=betas, weight_decay=decay)
     except ValueError as error:
         raise UsageError(f"optimiser.name={settings.name}: {error}") from None
-    optimiser = torch.optim.SGD(learned, lr=rate, momentum=momentum, weight_decay=decay)
+    optimiser = uncompiled(torch.optim.SGD)(learned, lr=rate, momentum=momentum, weight_decay=decay)
     for group in optimiser.param_groups:  # the constructor refuses it without momentum
         group["nesterov"] = getattr(settings, "nesterov", False)
     return optimiser

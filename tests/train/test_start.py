@@ -1,0 +1,110 @@
+"""The start of every command: help and wrong usage before torch is imported, work without torch's compiler."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skelpipe.cli import COMMANDS
+from skelpipe.dataset import Dataset
+
+HEAVY = ("torch", "numpy", "numba", "pyarrow", "pydantic", "scipy")
+COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
+
+# Prints the exit code of each call, what it said, and which heavy modules are there after it.
+CALLS = """
+import json, sys
+from click.testing import CliRunner
+from skelpipe.cli import main
+for words in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(main, words)
+    loaded = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    print(json.dumps([result.exit_code, result.stdout, result.stderr, repr(result.exception), loaded]))
+"""
+
+
+def called(calls: list[list[str]]) -> list[list[Any]]:
+    """Make the calls, one after another, in a process that has imported nothing."""
+    words = [sys.executable, "-c", CALLS, json.dumps(calls), json.dumps(HEAVY)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_help_of_every_command() -> None:
+    for name, (code, stdout, _, _, loaded) in zip(
+        COMMANDS, called([[name, "-h"] for name in COMMANDS]), strict=True
+    ):
+        assert (code, loaded) == (0, []), name
+        assert stdout.startswith("Usage:"), name
+
+
+DS = ["--shards", "ds"]
+WRONG = {
+    "pretrain": [
+        ([*DS, "--recipe", "simclr"], "there is no recipe 'simclr'"),
+        ([*DS, "--method", "aimclrr"], "there is no method 'aimclrr'; did you mean 'aimclr'? known: "),
+        ([*DS, "--set", "epochs"], "--set epochs: expected KEY=VALUE"),
+        ([*DS, "--set", "method=aimclr"], "another method needs another recipe"),
+        ([*DS, "--loader", "dalli"], "'dalli' is not one of 'native', 'dali', 'webdataset'"),
+        ([*DS, "--save-every", "5 weeks"], "neither a number of epochs nor a time"),
+        ([*DS, "--with-keys"], "--with-keys continues the run of --checkpoint"),
+        ([], "no dataset found: name one with --shards"),
+    ],
+    "knn": [
+        ([*DS, "--k", "many"], "expected whole numbers"),
+        ([*DS, "--save-features"], "about the folder that --out names"),
+        ([*DS, "--network", "nothing.yaml"], "there is no recipe 'nothing.yaml'"),
+    ],
+    "linear": [
+        ([*DS, "--recipe", "aimclr"], "there is no recipe 'aimclr'"),
+        ([*DS, "--heads", "joint,bone", "--view", "joint"], "it takes no --view"),
+    ],
+    "finetune": [([*DS, "--recipe", "linear"], "there is no recipe 'linear'")],
+    "segment": [([*DS, "--milestones", "soon"], "expected epochs")],
+    "fuse": [(["one"], "at least two streams")],
+    "embed": [(["a.skeleton", "--checkpoint", "run", "--out", "x.csv"], "ends in .parquet or .npz")],
+    "map": [([*DS, "--join", "bones=run"], "expected VIEW=RUN")],
+    "predict": [
+        (["a.skeleton"], "Missing option '--checkpoint'"),
+        (["--checkpoint", "run"], "name the raw files"),
+    ],
+    "export-model": [(["run"], "Missing option '--to'"), (["run", "--to", "tflite"], "'tflite' is not one of")],
+    "report": [([], "Missing argument 'RUN'")],
+    "browse": [([], "Missing argument")],
+    "reproduce": [
+        (["--paper", "simclr", "--table", "linear", "--shards-root", "data"], "simclr"),
+        (["--paper", "aimclr", "--table", "t", "--shards-root", "data"], "t"),
+    ],
+    "cost": [(["--recipe", "linear"], "there is no recipe 'linear'")],
+    "demo": [(["--epochs", "0"], "0 is not in the range")],
+}
+
+
+def test_wrong_usage_of_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SKELPIPE_SHARDS", raising=False)
+    cases = [([name, "--nonsense"], "No such option") for name in COMMANDS]
+    cases += [([name, *words], message) for name, wrong in WRONG.items() for words, message in wrong]
+    for (words, message), found in zip(cases, called([words for words, _ in cases]), strict=True):
+        code, stdout, stderr, _, loaded = found
+        assert (code, stdout, loaded) == (2, "", []), (words, found)
+        assert message in " ".join(stderr.split()), (words, stderr)
+
+
+def test_training_and_evaluation_import_no_compiler(
+    starter: Any, tiny_dataset: Dataset, small_options: list[str], tmp_path: Path
+) -> None:
+    shards, run = ["--shards", str(tiny_dataset.path)], str(tmp_path / "run")
+    tasks: list[tuple[str, list[str]]] = [
+        ("pretrain", ["--out", run, *small_options, "--epochs", "1"]),
+        ("knn", ["--checkpoint", run]),
+        ("linear", ["--checkpoint", run, "--epochs", "1", "--out", str(tmp_path / "linear")]),
+    ]
+    for task, words in tasks:
+        started = starter.start(task, 1, [*shards, *words, "--device", "cpu"])
+        assert started.codes() == [0], started.text(0)
+        assert "torch" in started.modules(0)
+        assert not started.modules(0) & set(COMPILER), task
