@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.views import VIEWS
 
 __all__ = [
     "cache_options",
@@ -97,7 +98,7 @@ several_shards_option = click.option(
 )
 view_option = click.option(
     "--view",
-    type=click.Choice(["joint", "bone", "motion"]),
+    type=click.Choice(VIEWS),
     default="joint",
     show_default=True,
     help="View to read.",
