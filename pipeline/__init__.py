@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skelpipe.augment.chain import chain
     from skelpipe.dataset import Dataset
     from skelpipe.loader import Loader, Stream
-    from skelpipe.prepare import prepare
+    from skelpipe.prepare import prepare_dataset as prepare
     from skelpipe.skeleton import Layout
     from skelpipe.train.inference import Classifier, Encoder
 

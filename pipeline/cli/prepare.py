@@ -160,37 +160,31 @@ def prepare(
     may write to a URL.
     """
     from skelpipe.errors import UsageError
-    from skelpipe.manifest_file import load_manifest
-    from skelpipe.prepare import FORMATS, Options, prepare, survey
+    from skelpipe.prepare import FORMATS, prepare, survey
     from skelpipe.prepare.report import plan_report, preparation_report
-    from skelpipe.prepare.split_file import read_split_file
-    from skelpipe.storage import local_folder, open_filesystem
+    from skelpipe.prepare.request import requested
 
-    if (engine == "dask") != (scheduler is not None):
-        raise UsageError("--engine dask and --scheduler ADDRESS go together")
-    manifest = load_manifest(name)
-    if split_file:
-        manifest = manifest.with_split_file(split, *read_split_file(split_file))
-    manifest.split(split)
-    target = open_filesystem(out or f"data/{manifest.name}-{split}")
-    if work is not None and target.is_local:
-        raise UsageError("--work is for --out URL; --out names a folder, into which shards are written directly")
-    folders = [local_folder(path, "--raw") for path in raw or (f"raw/{manifest.name}",)]
-    options = Options(
+    made = requested(
+        name,
         split,
-        frames,
-        bodies or manifest.bodies,
-        shard_size,
-        profile,
-        dtype,
-        second_body,
+        split_file=split_file,
+        raw=raw,
+        out=out,
+        work=work,
+        engine=engine,
+        scheduler=scheduler,
+        frames=frames,
+        bodies=bodies,
+        shard_size=shard_size,
+        profile=profile,
+        dtype=dtype,
+        second_body=second_body,
         untrimmed=untrimmed,
         body_choice=body_choice,
         empty_frames=empty_frames,
         missing_joints=missing_joints,
     )
-    if target.is_local and target.local_path.exists() and not target.local_path.is_dir():
-        raise UsageError(f"--out {target}: is a file")
+    manifest, folders, target, options = made.manifest, made.folders, made.target, made.options
     if check_out is not None and not check:
         raise UsageError("--check-out is for --check")
     if check:
@@ -211,7 +205,7 @@ def prepare(
         scheduler=scheduler,
         skip_bad=on_error == "skip",
         overwrite=overwrite,
-        work=None if work is None else local_folder(work, "--work"),
+        work=made.work,
         quiet=as_json,
     )
     show_report(preparation_report(manifest, target, outcome), as_json)

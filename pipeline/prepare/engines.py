@@ -7,11 +7,13 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.plugins import load, loaded
@@ -23,6 +25,7 @@ Job = Callable[[], None]
 CONNECT_SECONDS = 20
 START_METHOD = "SKELPIPE_START_METHOD"
 FORKSERVER = "forkserver"
+_HIDING = threading.Lock()
 
 
 @contextmanager
@@ -32,7 +35,8 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
     The workers are forked from a process that has loaded everything they need and has no threads or locks; a
     thread waits until it is ready. Where there is no such process, or $SKELPIPE_START_METHOD is spawn, each is
     started and loads that by itself. A terminal sends Ctrl-C to all processes; it reaches a worker only while it
-    runs a job, since anywhere else the worker would print a traceback.
+    runs a job, since anywhere else the worker would print a traceback. A worker does not run the script of the
+    user again, which therefore needs no `if __name__ == "__main__"`.
     """
     method = start_method()
     if count == 1:
@@ -68,11 +72,23 @@ def _start(pool: Executor, count: int) -> None:
     _hold_interrupts()
     with suppress(Exception):  # the caller gets the same error for real work
         for _ in range(count):
-            pool.submit(_nothing)
+            _submit(pool, _nothing)
 
 
 def _nothing() -> None:
     pass
+
+
+def _submit(pool: Executor, function: Callable[..., None], *arguments: Any) -> "Future[None]":
+    """Submit a job; a process that this starts does not import `__main__`, of which no job needs anything."""
+    main = sys.modules["__main__"]
+    with _HIDING:
+        hidden = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
+        main.__spec__ = None
+        try:
+            return pool.submit(function, *arguments)
+        finally:
+            main.__dict__.update(hidden)
 
 
 def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
@@ -82,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
             yield job()
         return
     try:
-        futures = [pool.submit(_interruptible, job) for job in jobs]
+        futures = [_submit(pool, _interruptible, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:

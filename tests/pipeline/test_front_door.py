@@ -38,12 +38,12 @@ def test_every_name_is_there() -> None:
 def test_prepare_is_a_package_and_its_function(before: str) -> None:
     said = run(
         f"import inspect, skelpipe\n{before}\n"
-        "from skelpipe.prepare import Options, prepare\n"
+        "from skelpipe.prepare import Options, prepare_dataset\n"
         "import skelpipe.prepare as package\n"
         "assert package is skelpipe.prepare and package.Options is Options\n"
-        "assert inspect.signature(skelpipe.prepare) == inspect.signature(prepare)\n"
+        "assert inspect.signature(skelpipe.prepare) == inspect.signature(prepare_dataset)\n"
         "from skelpipe import prepare as imported\n"
         "try: imported()\n"
         "except TypeError as error: print(error)"
     )
-    assert said.startswith("prepare() missing")
+    assert said.startswith("prepare_dataset() missing")

@@ -77,7 +77,7 @@ class TrainedWeights:
             return layout_named(name)
         except UsageError as error:
             raise UsageError(
-                f"{self.path}: its layout is not built in: name its manifest, dataset=FILE or --dataset FILE ({error})"
+                f"{self.path}: its layout is not built in: name its manifest, --dataset or dataset= ({error})"
             ) from None
 
     def load(self, layout: Layout) -> TrainedNetwork:

@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from skelpipe.dataset.verify import damages
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.prepare.engines import start_method
+from skelpipe.prepare.engines import run_jobs, start_method
 
 OPTIONS = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "3", "--engine", "dask"]
 
@@ -95,3 +98,28 @@ def test_the_start_method_of_workers_can_be_chosen(monkeypatch) -> None:
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     monkeypatch.delenv("SKELPIPE_START_METHOD")
     assert start_method() == "spawn"
+
+
+class Noting(Executor):
+    """Notes what a process that is started now would be told of the script that runs."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        self.told.append(get_preparation_data("worker"))
+        raise RuntimeError("full")
+
+
+def test_workers_do_not_run_the_users_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = ModuleType("__main__")
+    script.__file__ = "/home/me/script.py"
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    before = dict(vars(script))
+    pool = Noting()
+    with pytest.raises(RuntimeError, match="full"):
+        list(run_jobs([print, print], pool))
+    assert vars(script) == before
+    assert "init_main_from_path" in get_preparation_data("worker")
+    assert not [key for told in pool.told for key in told if key.startswith("init_main")]
+    assert pool.told
