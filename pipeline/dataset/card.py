@@ -13,9 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from skelpipe.dataset.card_schema import why_no_card
 from skelpipe.dataset.parquet import read_parquet
 from skelpipe.errors import DatasetError
 from skelpipe.files import canonical_json
+from skelpipe.yaml_reader import described
 
 __all__ = [
     "CARD",
@@ -116,15 +118,29 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
     Raises DatasetError where it is not a card, is of another version, or was edited.
     """
     try:
-        card: dict[str, Any] = json.loads(content)
+        card: dict[str, Any] = json.loads(content, parse_constant=_no_number, object_pairs_hook=_once)
         name, version = card["format"]["name"], card["format"]["version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DatasetError(f"{where}/{CARD}: is not the card of a skelpipe dataset") from None
-    if name != FORMAT["name"] or version not in VERSIONS:
-        read = " and ".join(map(str, VERSIONS))
-        raise DatasetError(f"{where}/{CARD}: format {name} {version}; this skelpipe reads {read}")
+    if name != FORMAT["name"] or type(version) is not int or version not in VERSIONS:
+        read, shown = " and ".join(map(str, VERSIONS)), name if name == FORMAT["name"] else described(name)
+        raise DatasetError(f"{where}/{CARD}: format {shown} {described(version)}; this skelpipe reads {read}")
     if missing := [key for key in (*DIGESTED, *UNDIGESTED) if key not in card]:
         raise DatasetError(f"{where}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
     if card.get("digest") != card_digest(card):
         raise DatasetError(f"{where}/{CARD}: its digest does not match its content: it was changed after prepare")
+    if (problem := why_no_card(card)) is not None:
+        raise DatasetError(f"{where}/{CARD}: {problem}")
     return card
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; ValueError where a key is given twice."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is given twice")
+    return content

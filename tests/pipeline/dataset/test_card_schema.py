@@ -1,0 +1,103 @@
+"""Cards whose values were changed, with a digest that is right again: each is refused in one line, or harmless."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skelpipe.dataset import Dataset
+from skelpipe.dataset.card import CARD, card_digest, parse_card
+from skelpipe.errors import DatasetError, SkelpipeError
+
+ODD = [None, True, -1, 1.5, 2**70, "", "../../x", "\x1b[31m", [], {}, [[]], {"a": 1}, "a" * 5000]
+
+
+@pytest.fixture
+def opened(folder: Path) -> Dataset:
+    return Dataset.open(folder)
+
+
+@pytest.fixture
+def card(opened: Dataset) -> dict[str, Any]:
+    return copy.deepcopy(dict(opened.card))
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Walk over a card: every key, and the first entries of lists."""
+    if path:
+        yield path
+    for key in (
+        content if isinstance(content, dict) else range(min(len(content), 2)) if isinstance(content, list) else ()
+    ):
+        yield from places(content[key], (*path, key))
+
+
+def changed(card: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    card = copy.deepcopy(card)
+    inner = card
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return {**card, "digest": card_digest(card)} if path[0] != "digest" and set(card) >= {"views"} else card
+
+
+def test_each_changed_value_is_refused_in_a_line_or_harmless(opened: Dataset, card: dict[str, Any]) -> None:
+    refused = []
+    for number, path in enumerate(places(card)):
+        for value in ODD[number % 4 :: 4]:
+            content = json.dumps(changed(card, path, value)).encode()
+            try:
+                dataset = Dataset(opened.path, parse_card(content, "ds"))
+                assert repr(dataset)
+                assert len(dataset.layout) == dataset.shape[2]
+                assert len(dataset.ids("train")) == dataset.count("train")
+                dataset.reader("test", dataset.views[0])
+            except SkelpipeError as error:
+                refused.append(str(error))
+    assert len(refused) > 300
+    assert [text for text in refused if not text.isprintable() or len(text) > 600] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("splits", "train", "shards", 0, "name"), "../../x", r"splits\.train\.shards\.0\.name is '\.\./\.\./x'"),
+        (("splits", "train", "samples"), 3, r"splits\.train: 3 samples, and \d+ in its shards"),
+        (("shape",), [3, 2**20, 2**10, 2], r"a clip of shape .* has more than 1,073,741,824 bytes"),
+        (("shape", 2), 24, r"shape has 24 joints, the layout 25"),
+        (("layout", "parents", 3), 25, r"numbers are not those of its 25 joints"),
+        (("dtype",), "object", r"dtype is 'object': should be 'float32' or 'float16'"),
+        (
+            ("anchors",),
+            {"absent": "none", "joint": {"sha256": "0" * 64}},
+            "either they are absent, or each has a hash",
+        ),
+        (("formats",), ["pickle"], r"formats\.0 is 'pickle'"),
+    ],
+)
+def test_what_contradicts_itself_or_leaves_the_folder_is_named(
+    card: dict[str, Any], path: tuple[Any, ...], value: Any, says: str
+) -> None:
+    with pytest.raises(DatasetError, match=f"^ds/{CARD}: .*{says}"):
+        parse_card(json.dumps(changed(card, path, value)).encode(), "ds")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"format": {"name": "skelpipe-dataset", "version": NaN}}',
+        b'{"format": {"name": "skelpipe-dataset", "version": ' + b"9" * 5000 + b"}}",
+        b'{"format": {}, "format": {"name": "skelpipe-dataset", "version": 2}}',
+        b"\xff\xfe{}",
+    ],
+)
+def test_what_is_no_card_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / CARD).write_bytes(content)
+    with pytest.raises(DatasetError, match=f"{CARD}: is not the card of a skelpipe dataset$"):
+        Dataset.open(tmp_path)
