@@ -29,6 +29,7 @@ NEEDS = {
     "--raw MSRAction3D": "recordings of MSR Action3D",
     "--shards msr ": "recordings of MSR Action3D",
     "real": "recordings of NTU RGB+D",
+    "runs/aimclr-ntu60": "a training on NTU RGB+D",
     "aimclr_ntu60_xview_joint_linear.pt": "a released checkpoint",
     "aimclr_epoch100.pt": "a released checkpoint",
     "s3://bucket/ntu60": "a bucket; tests/pipeline/storage has one",
