@@ -17,7 +17,8 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, errors_as_messages, json_option, seed_option
+from skelpipe.cli.options import cache_options, json_option, seed_option
+from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
 
@@ -42,7 +43,7 @@ __all__ = ["main"]
 @seed_option
 @cache_options
 @json_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Write one local page of datasets and runs: moving clips with filters, curves and figures."""
     from skelpipe.train.commands.browse import run

@@ -18,8 +18,8 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, plugin_option, view_option
-from skelpipe.train.running.script_options import overwrite_option, recipe_option, set_option
+from skelpipe.cli.options import json_option, plugin_option, view_option
+from skelpipe.train.running.script_options import overwrite_option, recipe_option, script_errors, set_option
 
 __all__ = ["main"]
 
@@ -37,7 +37,7 @@ __all__ = ["main"]
 @overwrite_option
 @plugin_option
 @json_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Count weights and operations of pre-training by a recipe."""
     from skelpipe.train.commands.cost import run

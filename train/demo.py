@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, seed_option
+from skelpipe.cli.options import seed_option
+from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ __all__ = ["main"]
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of pre-training [default: the recipe's].")
 @seed_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Write synthetic recordings, prepare them, pre-train a small encoder and evaluate it.
 

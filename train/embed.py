@@ -16,10 +16,10 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, device_option, errors_as_messages, json_option, plugin_option
+from skelpipe.cli.options import cache_options, device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
-from skelpipe.train.running.script_options import features_option
+from skelpipe.train.running.script_options import features_option, script_errors
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -85,7 +85,7 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
 @device_option
 @plugin_option
 @json_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Write the embeddings of raw files, folders, archives and URLs, or of a dataset."""
     if bool(given["recordings"]) == (given["shards"] is not None):

@@ -17,7 +17,8 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option
+from skelpipe.cli.options import json_option
+from skelpipe.train.running.script_options import script_errors
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -41,7 +42,7 @@ __all__ = ["main"]
 @click.option("--view", type=click.Choice(list(VIEWS)), help="View [default: what the file says, else joint].")
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip, where a released file is exported.")
 @json_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Export the encoder or the classifier of RUN or FILE, and check the file against it."""
     from skelpipe.train.commands.export_model import run

@@ -17,9 +17,9 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, errors_as_messages, json_option
+from skelpipe.cli.options import cache_options, json_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import log_option, overwrite_option
+from skelpipe.train.running.script_options import log_option, overwrite_option, script_errors
 
 __all__ = ["main"]
 
@@ -44,7 +44,7 @@ __all__ = ["main"]
 @cache_options
 @log_option
 @json_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Fuse the scores that evaluations of several streams wrote."""
     if len(given["sources"]) < 2:

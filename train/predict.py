@@ -20,8 +20,9 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import device_option, errors_as_messages, json_option, plugin_option
+from skelpipe.cli.options import device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
+from skelpipe.train.running.script_options import script_errors
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -102,7 +103,7 @@ def _check(given: Mapping[str, Any]) -> None:
 @plugin_option
 @json_option
 @click.argument("recordings", nargs=-1, metavar="RAW...|-")
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Print the five likeliest actions of each raw recording. File names may be any; `-` is a pipe.
 

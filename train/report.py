@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, errors_as_messages, json_option, plugin_option
+from skelpipe.cli.options import cache_options, json_option, plugin_option
+from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ __all__ = ["main"]
 @cache_options
 @plugin_option
 @json_option
-@errors_as_messages
+@script_errors()
 def main(**given: Any) -> None:
     """Write report.html into the folder of a run."""
     from skelpipe.train.commands.report import run

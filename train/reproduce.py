@@ -19,10 +19,11 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import device_option, errors_as_messages, json_option, seed_option
+from skelpipe.cli.options import device_option, json_option, seed_option
 from skelpipe.errors import UsageError
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.recipes.asked import parsed_settings
+from skelpipe.train.running.script_options import script_errors
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -97,7 +98,7 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @device_option
 @seed_option
 @json_option
-@errors_as_messages
+@script_errors("finished parts are kept, the same command goes on")
 def main(**given: Any) -> None:
     """Run what a table of a paper needs, and print the table with the paper's and the measured figures.
 

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from skelpipe.train.reporting.report import write_report
 from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, Read, WorkPlan
 from skelpipe.train.running.run_folder import BEST, RunFolder
 from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.sigterm import Ended
 
-__all__ = ["WorkFolder"]
+__all__ = ["WorkFolder", "run_passing_signals"]
 
 RESUMING = (PRETRAIN, "finetune")  # scripts that continue from their newest checkpoint
 PARALLEL = (PRETRAIN, "finetune", "linear", "knn")  # scripts that can run in several processes
@@ -106,7 +107,7 @@ class WorkFolder:
         write_json(self._record_path(command), begun)
         console.say(f"{command.name}: {shown}")
         start = time.monotonic()
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+        done = run_passing_signals(words)
         if done.returncode:
             raise SkelpipeError(
                 f"{command.name} failed with exit code {done.returncode}; give the same command again to continue"
@@ -158,3 +159,19 @@ class WorkFolder:
         record = self._record(command) or {}
         known = record.get("key") == command.key and isinstance(record.get("seconds"), int | float)
         return float(record["seconds"]) if known else None
+
+
+def run_passing_signals(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command and return its exit code and output.
+
+    A signal that ends this process (see `ending_on_signals`) is sent on as SIGTERM, and this process waits until
+    the command has ended: a training writes its checkpoint first.
+    """
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            out, _ = process.communicate()
+        except Ended:
+            process.terminate()
+            process.communicate()
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
-from signal import Signals
 from typing import Any, TypeVar
 
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader.epoch_order import rank_share
-from skelpipe.train.running.sigterm import Ended, Stopped, ending_on_signals, ending_on_sigterm
+from skelpipe.train.running.sigterm import Stopped, ending_on_sigterm
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "ranks", "together"]
 
@@ -34,8 +33,6 @@ TIMEOUT = timedelta(minutes=10)  # a rank waits so long for others, which load, 
 REPORTED = "skelpipe/reported"
 EXIT_WAIT_SECONDS = 3.0
 GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
-GO_ON_ALONE = "--resume continues from the newest checkpoint, or from the start where there is none"
-RUN_AGAIN = "run the command again"
 TOLD_TO_END = "ended by SIGTERM: another rank has ended, or the whole run was stopped; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -216,8 +213,7 @@ def together(command: F) -> F:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         team = ranks()
         if team.world == 1:
-            with _saying_what_ended(GO_ON_ALONE if "resume" in kwargs else RUN_AGAIN):
-                return command(*args, **kwargs)
+            return command(*args, **kwargs)
         where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
         with ending_on_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.reports_first) as ending:
             try:
@@ -244,17 +240,6 @@ def together(command: F) -> F:
         return result
 
     return wrapped  # type: ignore[return-value]
-
-
-@contextmanager
-def _saying_what_ended(advice: str) -> Iterator[None]:
-    """Say in one line that a signal has ended the command, before or after a training that would have saved."""
-    try:
-        with ending_on_signals():
-            yield
-    except Ended as ended:
-        print(f"{Signals(ended.number).name}: ended; {advice}", file=sys.stderr)
-        raise
 
 
 @contextmanager

@@ -7,6 +7,7 @@ ranks when one has died. Windows has neither from outside; there a console sends
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ __all__ = [
     "ending_on_signals",
     "ending_on_sigterm",
     "noting_signals",
+    "saying_what_ended",
 ]
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code after any of these signals
@@ -47,7 +49,7 @@ class Ended(Stopped):
 
     def __init__(self, number: int) -> None:
         super().__init__()
-        self.number = number
+        self.number, self.said = number, False
 
 
 class Interrupted(BaseException):
@@ -120,6 +122,19 @@ def ending_on_signals() -> Iterator[None]:
         _catching.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def saying_what_ended(advice: str) -> Iterator[None]:
+    """Say in one line that a signal has ended the command outside of any training; of several ranks, one does."""
+    try:
+        with ending_on_signals():
+            yield
+    except Ended as ended:
+        if not ended.said and os.environ.get("RANK", "0") == "0":
+            print(f"{signal.Signals(ended.number).name}: ended; {advice}", file=sys.stderr)
+        ended.said = True
+        raise
 
 
 def _stops_by_itself() -> bool:
