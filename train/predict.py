@@ -5,6 +5,7 @@
     python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton
     python train/predict.py --checkpoint aimclr_linear.pt --shards data/ntu60-xsub S001C001P001R001A001
     python train/predict.py --checkpoint aimclr_linear.pt --window 64 --stride 16 video.skeleton
+    python train/predict.py --checkpoint aimclr_linear.pt recordings/ more.zip
     pose-program | python train/predict.py --checkpoint aimclr_linear.pt --window 64 --json -
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
@@ -106,6 +107,8 @@ def _check(given: Mapping[str, Any]) -> None:
 @script_errors()
 def main(**given: Any) -> None:
     """Print the five likeliest actions of each raw recording. File names may be any; `-` is a pipe.
+
+    Folders, archives (.zip, .tar) and URLs stand for the recordings in them.
 
     With --window each window is a line: its frames, counted from 1, and its likeliest actions.
     """

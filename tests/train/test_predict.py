@@ -18,6 +18,7 @@ from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
 from skelpipe.train.commands.predict import clips_of
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
+from skelpipe.train.inference.recordings import find_recordings
 from skelpipe.train.predict import main
 
 REAL = "data/checkpoints/aimclr_ntu60_xview_joint_linear.pt"
@@ -166,7 +167,7 @@ def test_clips_of_a_dataset_are_named_by_id(released: Callable[..., str], raw: l
 def test_the_real_scores_are_those_of_the_released_code(shared: Path) -> None:
     recogniser = opened(shared / REAL)
     paths = [str(shared / "data/ntu" / f"{name}.skeleton") for name in RECORDINGS]
-    clips = clips_of(paths, recogniser)
+    clips = clips_of(find_recordings(paths, recogniser.manifest), recogniser)
     with np.load(shared / "facts/golden_ntu.npz") as facts:
         wanted = facts["aimclr_linear_logits"]
         from_raw = recogniser.scores(torch.from_numpy(clips))
@@ -208,7 +209,7 @@ def test_classes_tell_the_dataset(released: Callable[..., str], raw: list[str]) 
 def test_several_encoders_vote_and_a_view_names_one(released: Callable[..., str], raw: list[str]) -> None:
     path = released(60, "_motion", "_bone")
     recogniser = opened(path)
-    clips = torch.from_numpy(clips_of(raw, recogniser))
+    clips = torch.from_numpy(clips_of(find_recordings(raw, recogniser.manifest), recogniser))
     single = {view: opened(path, view).scores(clips) for view in ("joint", "motion", "bone")}
     mean = (single["joint"] + single["motion"] + single["bone"]) / 3
     options = {"": mean, "motion": single["motion"]}

@@ -17,8 +17,7 @@ from a pipe; with --window its frames are predicted as they come (docs/deploymen
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import RawError
+from skelpipe.manifest import Manifest
 from skelpipe.raw.piped import joined, read_piped
 from skelpipe.raw.readers import RecordingReader
 from skelpipe.raw.recording import Recording
@@ -34,6 +34,7 @@ from skelpipe.raw.source import RawFile
 from skelpipe.train.evaluation.live import LiveRecogniser, Prediction
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
 from skelpipe.train.inference.classifier import BATCH, Classifier, maker_of
+from skelpipe.train.inference.recordings import recordings as recordings_of
 from skelpipe.train.running.run_log import Console
 
 __all__ = ["clips_of", "run"]
@@ -53,46 +54,61 @@ class Pieces:
         self._reader = RecordingReader(recogniser.manifest, recogniser.bodies)
         self._name, self._format = name or "stdin", format_
 
-    def __call__(self, path: str) -> Iterator[Recording]:
+    def __call__(self, file: RawFile) -> Iterator[Recording]:
         """Yield the pieces of a recording; RawError, naming the file, where it is missing or damaged."""
-        if path != PIPE:
-            yield self._reader.read(RawFile(Path(path).name, path, 0))
+        if file.path != PIPE:
+            yield self._reader.read(file)
             return
         manifest, bodies = self._recogniser.manifest, self._recogniser.bodies
         yield from read_piped(sys.stdin.buffer, manifest, bodies, self._format, self._name)
 
-    def place(self, path: str) -> str:
+    def place(self, file: RawFile) -> str:
         """Return the path, or the name that stands for the pipe."""
-        return self._name if path == PIPE else path
+        return self._name if file.path == PIPE else file.path
 
-    def identity(self, path: str) -> str:
+    def identity(self, file: RawFile) -> str:
         """Return the id of a recording, as its name tells it."""
-        return maker_of(self._recogniser).name(self.place(path))
+        return maker_of(self._recogniser).name(self._name if file.path == PIPE else file.named)
 
 
-def clips_of(paths: Sequence[str], recogniser: Recogniser, pieces: Pieces | None = None) -> np.ndarray:
+@contextmanager
+def files_of(names: Sequence[str], manifest: Manifest) -> Iterator[list[RawFile]]:
+    """Yield the recordings of files, folders, archives and URLs in their order; `-` is the pipe."""
+    if PIPE not in names:
+        with recordings_of(names, manifest, quiet=False) as (files, _):
+            yield files
+        return
+    at = names.index(PIPE)
+    before, after = names[:at], names[at + 1 :]
+    with files_of(before, manifest) as first, files_of(after, manifest) as last:
+        yield [*first, RawFile(PIPE, PIPE, 0), *last]
+
+
+def clips_of(files: Sequence[RawFile], recogniser: Recogniser, pieces: Pieces | None = None) -> np.ndarray:
     """Return the recordings in raw files as joint clips, float32 [n,C,T,V,M], made like a classifier's own clips.
 
     RawError, naming the file, where one is missing or damaged or has no body.
     """
     pieces, maker = pieces or Pieces(recogniser), maker_of(recogniser)
-    clips = np.empty((len(paths), *maker.shape), np.float32)
-    for path, clip in zip(paths, clips, strict=True):
-        maker.fill(joined(pieces(path)), pieces.place(path), clip)
+    clips = np.empty((len(files), *maker.shape), np.float32)
+    for file, clip in zip(files, clips, strict=True):
+        maker.fill(joined(pieces(file)), pieces.place(file), clip)
     return maker.stored(clips)
 
 
-def windows(live: LiveRecogniser, paths: Sequence[str], pieces: Pieces) -> Iterator[tuple[str, Prediction]]:
-    """Yield path and prediction of each window of some recordings, as soon as its last frame is read."""
-    for path in paths:
+def windows(
+    live: LiveRecogniser, files: Sequence[RawFile], pieces: Pieces
+) -> Iterator[tuple[RawFile, Prediction]]:
+    """Yield file and prediction of each window of some recordings, as soon as its last frame is read."""
+    for file in files:
         try:
-            for piece in pieces(path):
+            for piece in pieces(file):
                 for found in live.push_recording(piece):
-                    yield path, found
+                    yield file, found
             if (found_last := live.finish()) is not None:
-                yield path, found_last
+                yield file, found_last
         except RawError as error:
-            place = pieces.place(path)
+            place = pieces.place(file)
             raise RawError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
 
 
@@ -138,17 +154,28 @@ def run(
 ) -> None:
     """Do what the command asks for."""
     recogniser = open_recogniser(checkpoint, dataset, view, frames, Console().say)
-    pieces = Pieces(recogniser, name or "", format_ or "")
-    if window is not None:
-        live = LiveRecogniser(recogniser, window, stride, fps=fps, device=resolve_device(device))
-        for path, found in windows(live, recordings, pieces):
-            click.echo(span(pieces.identity(path), found, as_json=as_json))
-        return
     classifier = Classifier(recogniser, resolve_device(device))
     if shards is not None:
         entries = classifier.predict(Dataset.open(shards), ids=recordings or None, quiet=False).top()
-    else:
-        clips = partial(clips_of, recogniser=recogniser, pieces=pieces)
-        found = classifier.over(recordings, clips, BATCH, what="recordings", quiet=False)
-        entries = [{**entry, "id": pieces.identity(entry["id"])} for entry in found.top()]
-    click.echo(json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries)))
+        click.echo(shown(entries, as_json=as_json))
+        return
+    pieces = Pieces(recogniser, name or "", format_ or "")
+    with files_of(recordings, recogniser.manifest) as files:
+        if window is not None:
+            for file, found in windows(classifier.live(window, stride, fps=fps), files, pieces):
+                click.echo(span(pieces.identity(file), found, as_json=as_json))
+            return
+        by_place = {pieces.place(file): file for file in files}
+
+        def clips(places: Sequence[str]) -> np.ndarray:
+            return clips_of([by_place[place] for place in places], recogniser, pieces)
+
+        places = [pieces.place(file) for file in files]
+        top = classifier.over(places, clips, BATCH, what="recordings", quiet=False).top()
+        entries = [{**entry, "id": pieces.identity(by_place[entry["id"]])} for entry in top]
+    click.echo(shown(entries, as_json=as_json))
+
+
+def shown(entries: Sequence[dict[str, Any]], *, as_json: bool) -> str:
+    """Return the actions of recordings as a JSON object, or as lines for people."""
+    return json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries))

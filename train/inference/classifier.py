@@ -15,7 +15,7 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.front.arguments import given, path_text, whole_number
 from skelpipe.manifest import SUBSETS
 from skelpipe.progress import progress
-from skelpipe.train.evaluation.live import TOP, likeliest
+from skelpipe.train.evaluation.live import TOP, LiveRecogniser, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
 from skelpipe.train.inference.clip_input import Clips, as_dataset, checked_clips, pieces_of
 from skelpipe.train.inference.clip_maker import ClipMaker
@@ -180,6 +180,16 @@ class Classifier:
 
     def _none(self) -> np.ndarray:
         return np.empty((0, len(self.classes)))
+
+    def live(
+        self, window: int | None = None, stride: int | None = None, *, fps: float | None = None
+    ) -> LiveRecogniser:
+        """Return what takes frames as they come and gives the actions of the last `window` frames, on this device.
+
+        A window has by default as many frames as the training clips, and one begins every `stride` frames, by
+        default a quarter of a window; with `fps` predictions have seconds too. UsageError for numbers below 1.
+        """
+        return LiveRecogniser(self._recogniser, window, stride, fps=fps, device=self.device)
 
     def probabilities(self, clips: Tensor, names: Sequence[str]) -> np.ndarray:
         """Return the probabilities of joint clips [N,C,T,V,M], float64 [N,classes].

@@ -1,6 +1,7 @@
 """`skelpipe.Classifier`: what train/predict.py prints, from Python."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from click.testing import CliRunner
 import skelpipe
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
+from skelpipe.manifest_file import load_manifest
+from skelpipe.raw.readers import RecordingReader
+from skelpipe.train.inference.recordings import find_recordings
 from skelpipe.train.linear import main as linear
 from skelpipe.train.predict import main as predict
 
@@ -46,6 +50,35 @@ def test_it_gives_what_the_script_prints(run: Path, tiny_dataset: Dataset) -> No
     np.testing.assert_array_equal(given.probabilities, stored.probabilities)
     assert given.names == [classifier.classes[label] for label in stored.labels]
     assert "clips [N,3,8,25,1] of kinect-v2-25" in repr(classifier)
+
+
+def test_folders_and_archives_are_their_recordings(run: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    files = sorted((Path(tiny_dataset.path).parent / "raw").glob("*A001.skeleton"))
+    assert len(files) > 2
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    for file in files[:2]:
+        (tmp_path / "folder" / "deep" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "folder" / "notes.txt").write_text("no recording")
+    with zipfile.ZipFile(tmp_path / "rest.zip", "w") as archive:
+        for file in files[2:]:
+            archive.write(file, file.name)
+    wanted = printed(run, *map(str, files))
+    assert printed(run, str(tmp_path / "folder"), str(tmp_path / "rest.zip")) == wanted
+    assert [entry["id"] for entry in wanted] == [file.stem for file in files]
+
+
+def test_live_windows_have_the_probabilities_of_recordings(run: Path, tiny_dataset: Dataset) -> None:
+    classifier = skelpipe.Classifier.load(run, device="cpu")
+    (file,) = find_recordings([next((Path(tiny_dataset.path).parent / "raw").iterdir())], load_manifest("ntu60"))
+    recording = RecordingReader(load_manifest("ntu60"), classifier.bodies).read(file)
+    live = classifier.live(window=recording.frames, fps=30)
+    assert live.stride == recording.frames // 4
+    (found,) = live.push_recording(recording)
+    assert found.top == classifier.predict(file.path).top()[0]["top"]
+    assert found.seconds == (0.0, recording.frames / 30)
+    assert classifier.live().window == classifier.frames
+    with pytest.raises(UsageError, match="stride"):
+        classifier.live(stride=0)
 
 
 def test_wrong_requests_are_refused(run: Path, finished: Path, tiny_dataset: Dataset) -> None:
