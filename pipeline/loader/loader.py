@@ -104,9 +104,9 @@ class Loader:
     @described_safely
     def __repr__(self) -> str:
         how = "derived from augmented joints" if self.derive == "after" else "as stored, augmented"
-        lines = [f"<Loader on {self.device}, view {self.view} ({how}), of {self.stream!r}"]
+        lines = [f"<Loader on {self.device}, view {self.view} ({how}), of {self.stream!r}>"]
         lines += [f"  {name}: {described(recipe)}" for name, recipe in self.recipe.items()]
-        return "\n".join(lines) + ">"
+        return "\n".join(lines)
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch."""

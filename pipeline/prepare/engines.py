@@ -83,7 +83,9 @@ def _submit(pool: Executor, function: Callable[..., None], *arguments: Any) -> "
     """Submit a job; a process that this starts does not import `__main__`, of which no job needs anything."""
     main = sys.modules["__main__"]
     with _HIDING:
-        hidden = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
+        hidden: dict[str, Any] = {
+            name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__
+        }
         main.__spec__ = None
         try:
             return pool.submit(function, *arguments)
