@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import documented
@@ -18,12 +19,14 @@ from skelpipe.plugins.tables import LOADED
 # Pages whose commands run one after another in an empty folder. Those of the others are checked for their options.
 RUN = (
     "README.md",
+    "docs/augmentation.md",
     "docs/checkpoints.md",
     "docs/evaluation.md",
-    "docs/finetuning.md",
     "docs/first-hour.md",
     "docs/fusion-and-embedding.md",
 )
+# Pages whose Python runs after their commands, block after block with the same names.
+PYTHON = ("README.md", "docs/augmentation.md", "docs/dataset.md", "docs/evaluation.md", "docs/loaders.md")
 # What such a page shows and cannot run here: parts of its lines, with the reason.
 NEEDS = {
     "--raw MSRAction3D": "recordings of MSR Action3D",
@@ -36,13 +39,30 @@ NEEDS = {
     "skelpipe demo": "minutes; `make demo` runs it",
     "--paper": "the datasets of a table; tests/train/reproduction",
     "--actions 50": "minutes",
+    "skelpipe bench": "seconds; tests/pipeline/bench",
+    "perf_counter": "seconds",
+    "pkummd1": "a dataset with whole videos; tests/pipeline/dataset/test_untrimmed.py",
+    "Accelerator": "tests/pipeline/loader runs accelerate",
 }
-INSTEAD = {"/tmp/": "tmp/", "s3://bucket/gym": "bucket/gym"}  # of a folder of the machine, and of a bucket
+# A folder of the machine, a bucket, a GPU, processes, and more clips than there are here.
+INSTEAD = {
+    "/tmp/": "tmp/",
+    "s3://bucket/gym": "bucket/gym",
+    '"cuda"': '"cpu"',
+    "num_workers=2": "num_workers=0",
+    ", pin_memory=True": "",
+    "batch_size=64": "batch_size=4",
+    "batch_size=128": "batch_size=4",
+}
+DATASET = """
+skelpipe synth --dataset ntu60
+skelpipe prepare --dataset ntu60 --split xsub --out ds
+"""
 # The size at which they run: what is added to the words of a command, where the last value of an option counts.
 NETWORK = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=4", "queue=8"]
 SMALLER: dict[str, tuple[str, ...]] = {
     "synth": ("--subjects", "3", "--repeats", "1"),
-    "prepare": ("--frames", "8", "--workers", "1"),
+    "prepare": ("--workers", "1"),
     "pretrain": ("--epochs", "1", "--batch-size", "8"),
     "linear": ("--epochs", "1", "--batch-size", "4"),
     "finetune": ("--epochs", "1", "--batch-size", "4", "--set", "encoder.width=2"),
@@ -98,7 +118,7 @@ def test_a_wrong_option_is_found() -> None:
     assert ["No such option" in str(texts[0]), "'bones' is not one of" in str(texts[1])] == [True, True]
 
 
-def run(text: str) -> None:
+def run(text: str, *, frames: int = 8) -> None:
     """Run the commands of a text in this process, at the small size."""
     for line in documented.lines("a page", text):
         if any(part in line.text for part in NEEDS):
@@ -106,12 +126,18 @@ def run(text: str) -> None:
         words = [*line.words, *SMALLER.get(line.name, ())]
         if line.name == "synth":
             words += ["--actions", "6" if "pkummd2" in words else "3"]
+        if line.name == "prepare":
+            words += ["--frames", str(frames)]
         if line.name == "pretrain" and "--plugin" not in words:  # whose method has other settings
             words += [word for pair in NETWORK for word in ("--set", pair)]
-        for written, local in INSTEAD.items():
-            words = [word.replace(written, local) for word in words]
-        result = CliRunner().invoke(line.command, words)
+        result = CliRunner().invoke(line.command, [instead(word) for word in words])
         assert result.exit_code == 0, f"{line.text}\n{result.output[-2000:]}\n{result.exception!r}"
+
+
+def instead(text: str) -> str:
+    for written, local in INSTEAD.items():
+        text = text.replace(written, local)
+    return text
 
 
 def what_readers_have() -> None:
@@ -131,10 +157,24 @@ def what_readers_have() -> None:
     )
 
 
-@pytest.mark.parametrize("page", RUN)
-def test_commands_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", sorted({*RUN, *PYTHON}))
+def test_commands_and_python_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SKELPIPE_SHARDS")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hugging-face")
     if page == "README.md":
         what_readers_have()
-    run("\n".join(text for language, text in documented.blocks(page) if language == ""))
+    found = list(documented.blocks(page))
+    first = "\n".join(text for language, text in found if language == "") if page in RUN else DATASET
+    run(first, frames=64 if page == "docs/augmentation.md" else 8)
+    names: dict[str, Any] = {}
+    for language, text in found if page in PYTHON else ():
+        if language == "python" and not any(part in text for part in NEEDS):
+            exec(compile(instead(text), page, "exec"), names)
+
+
+def test_all_python_compiles() -> None:
+    for page in documented.pages():
+        for language, text in documented.blocks(page):
+            if language == "python":
+                compile(text, page, "exec")
