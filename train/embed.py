@@ -19,7 +19,7 @@ from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
-from skelpipe.train.running.script_options import features_option, script_errors
+from skelpipe.train.running.script_options import features_option, script_errors, weights_option
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -58,11 +58,8 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
     epilog="Example: skelpipe embed recordings/ --checkpoint runs/aimclr-ntu60-xsub-joint --out embedded.npz",
 )
 @click.argument("recordings", nargs=-1, metavar="[RAW...]")
-@click.option(
-    "--checkpoint",
-    required=True,
-    metavar="RUN|FILE",
-    help="Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file.",
+@weights_option(
+    "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file.", required=True
 )
 @click.option(
     "--out",

@@ -18,7 +18,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option
-from skelpipe.train.running.script_options import script_errors
+from skelpipe.train.running.script_options import existing_weights, script_errors
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -29,7 +29,7 @@ __all__ = ["main"]
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: skelpipe export-model runs/linear-ntu60-xsub-joint-aimclr --to onnx",
 )
-@click.argument("checkpoint", metavar="RUN|FILE")
+@click.argument("checkpoint", metavar="RUN|FILE", callback=existing_weights)
 @click.option("--to", type=click.Choice(["onnx", "torch-export"]), required=True, help="Format of the file.")
 @click.option(
     "--out",

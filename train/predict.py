@@ -23,7 +23,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import script_errors
+from skelpipe.train.running.script_options import script_errors, weights_option
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -55,12 +55,10 @@ def _check(given: Mapping[str, Any]) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: skelpipe predict --checkpoint runs/linear-ntu60-xsub-joint-aimclr a.skeleton",
 )
-@click.option(
-    "--checkpoint",
-    required=True,
-    metavar="RUN|FILE",
-    help="Run of train/linear.py or train/finetune.py, its classifier.safetensors, or a released file of a linear "
+@weights_option(
+    "Run of train/linear.py or train/finetune.py, its classifier.safetensors, or a released file of a linear "
     "evaluation.",
+    required=True,
 )
 @click.option(
     "--dataset",

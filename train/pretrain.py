@@ -29,6 +29,7 @@ from skelpipe.train.running.script_options import (
     run_options,
     set_option,
     training_options,
+    weights_option,
 )
 
 __all__ = ["main"]
@@ -45,10 +46,8 @@ __all__ = ["main"]
 )
 @click.option("--method", help="What to train [default: the recipe's, else skeletonclr].")
 @recipe_option("pretraining", "Values to train with", "")
-@click.option(
-    "--checkpoint",
-    metavar="RUN|FILE",
-    help="Weights to start from: run folder, encoder.safetensors, checkpoint or released file [default: drawn].",
+@weights_option(
+    "Weights to start from: run folder, encoder.safetensors, checkpoint or released file [default: drawn]."
 )
 @click.option(
     "--with-keys",

@@ -90,7 +90,11 @@ def test_damaged_recordings_stop_it_or_are_named(finished: Path, tiny_dataset: D
         (["--shards", "ds", "--nonsense"], "No such option"),
     ],
 )
-def test_wrong_requests_are_refused(words: list[str], message: str) -> None:
+def test_wrong_requests_are_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
     result = call(*words, "--checkpoint", "run")
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())

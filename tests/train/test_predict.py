@@ -252,7 +252,7 @@ def test_files_without_a_classifier_are_refused(tmp_path: Path, raw: list[str]) 
         assert result.exit_code == 2
         assert f"{name}: holds no classifier" in result.stderr
     result = run("--checkpoint", str(tmp_path / "none.pt"), raw[0])
-    assert (result.exit_code, "none.pt: there is no such file" in result.stderr) == (2, True)
+    assert (result.exit_code, "none.pt: there is no such run or file" in result.stderr) == (2, True)
 
 
 def test_bad_recordings_are_named(released: Callable[..., str], raw: list[str], tmp_path: Path) -> None:

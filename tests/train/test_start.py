@@ -55,6 +55,7 @@ WRONG = {
     ],
     "knn": [
         ([*DS, "--k", "many"], "expected whole numbers"),
+        ([*DS, "--checkpoint", "nowhere"], "nowhere: there is no such run or file"),
         ([*DS, "--save-features"], "about the folder that --out names"),
         ([*DS, "--network", "nothing.yaml"], "there is no recipe 'nothing.yaml'"),
     ],
@@ -71,7 +72,11 @@ WRONG = {
         (["a.skeleton"], "Missing option '--checkpoint'"),
         (["--checkpoint", "run"], "name the raw files"),
     ],
-    "export-model": [(["run"], "Missing option '--to'"), (["run", "--to", "tflite"], "'tflite' is not one of")],
+    "export-model": [
+        (["run"], "Missing option '--to'"),
+        (["run", "--to", "tflite"], "'tflite' is not one of"),
+        (["nowhere", "--to", "onnx"], "no such run"),
+    ],
     "report": [([], "Missing argument 'RUN'")],
     "browse": [([], "Missing argument")],
     "reproduce": [
@@ -84,6 +89,7 @@ WRONG = {
 
 
 def test_wrong_usage_of_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SKELPIPE_SHARDS", raising=False)
     cases = [([name, "--nonsense"], "No such option") for name in COMMANDS]

@@ -17,7 +17,7 @@ from skelpipe.skeleton import Layout
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.checkpoint import newest_checkpoint, read_checkpoint
 from skelpipe.train.running.provenance import LABELLED, Provenance
-from skelpipe.train.running.run_folder import CLASSIFIER, RunFolder
+from skelpipe.train.running.run_folder import CLASSIFIER, RunFolder, check_weights_exist
 
 __all__ = ["Networks", "export", "find_weights", "initialised", "load_networks", "read_provenance"]
 
@@ -71,10 +71,8 @@ def find_weights(source: str, view: str | None = None) -> Path:
     `view` chooses among the weights of a run that trained networks for several.
     """
     path = Path(source)
+    check_weights_exist(source)
     if not path.is_dir():
-        if not path.is_file():
-            hint = ": weights are read from local files; fetch it first" if "://" in source else ""
-            raise UsageError(f"{source}: there is no such run or file{hint}")
         return path
     folder = RunFolder(path)
     exported = folder.weights if view is None or not folder.weights_of(view).is_file() else folder.weights_of(view)

@@ -8,7 +8,7 @@ from pathlib import Path
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.views import VIEWS
 
-__all__ = ["BEST", "CLASSIFIER", "LOGGER_IDS", "RunFolder", "run_name"]
+__all__ = ["BEST", "CLASSIFIER", "LOGGER_IDS", "RunFolder", "check_weights_exist", "run_name"]
 
 BEST = "best"
 LOGGER_IDS = "loggers.json"  # ids of the run at W&B and MLflow, by which a resumed run goes on
@@ -99,6 +99,13 @@ class RunFolder:
         elif self.is_run() and not resume:
             raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")
         self.path.mkdir(parents=True, exist_ok=True)
+
+
+def check_weights_exist(source: str) -> None:
+    """Raise UsageError where there is neither a file nor a folder to take weights from."""
+    if not Path(source).exists():
+        hint = ": weights are read from local files; fetch it first" if "://" in source else ""
+        raise UsageError(f"{source}: there is no such run or file{hint}")
 
 
 def run_name(source: str) -> str:

@@ -26,6 +26,7 @@ from skelpipe.cli.options import (
 )
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
+from skelpipe.train.running.run_folder import check_weights_exist
 from skelpipe.train.running.run_loggers import ask_for_loggers
 from skelpipe.train.running.sigterm import saying_what_ended
 from skelpipe.views import VIEWS
@@ -35,6 +36,7 @@ __all__ = [
     "balanced_option",
     "common_options",
     "dataset_script",
+    "existing_weights",
     "features_option",
     "log_option",
     "network_options",
@@ -50,6 +52,7 @@ __all__ = [
     "start_option",
     "training_options",
     "usage_errors",
+    "weights_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,9 +61,32 @@ RUN_AGAIN = "nothing is kept, run the command again"
 UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
 FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
 
-start_option = click.option(
-    "--checkpoint", metavar="RUN|FILE", help=f"{FILES} to start from [default: from scratch]."
-)
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Let click report a UsageError of a callback."""
+    try:
+        yield
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def existing_weights(_ctx: click.Context, _param: click.Parameter, source: str | None) -> str | None:
+    """Let click report that there is no such run or file, before torch is imported."""
+    if source is not None:
+        with usage_errors():
+            check_weights_exist(source)
+    return source
+
+
+def weights_option(words: str, *, required: bool = False) -> Callable[[F], F]:
+    """Return what gives a command `checkpoint`, the path of a run or file that exists; `words` are its help."""
+    return click.option(
+        "--checkpoint", metavar="RUN|FILE", required=required, callback=existing_weights, help=words
+    )
+
+
+start_option = weights_option(f"{FILES} to start from [default: from scratch].")
 own_view_option = click.option(
     "--view", type=click.Choice(list(VIEWS)), help="View to read [default: the checkpoint's, else joint]."
 )
@@ -83,7 +109,7 @@ region_of_option = click.option(
 save_features_option = click.option(
     "--save-features", is_flag=True, help="Write the features of both subsets there as well, as Parquet."
 )
-_checkpoint = click.option("--checkpoint", metavar="RUN|FILE", help=f"{FILES}.")
+_checkpoint = weights_option(f"{FILES}.")
 _baseline = click.option(
     "--baseline",
     type=click.Choice(["random", "raw"]),
@@ -97,15 +123,6 @@ _rate = click.option("--lr", type=float, help="Override the recipe's learning ra
 def _asked(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
     with usage_errors():
         ask_for_loggers(names)
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Let click report a UsageError of a callback."""
-    try:
-        yield
-    except UsageError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _checked_settings(_ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
