@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
@@ -88,7 +90,8 @@ class Selection:
     missing, otherwise its rows are left out. `frames` are those of all clips, if they are not to be the paper's.
     `recipes` are those whose rows are run, with None for training from scratch; all rows if it is None. `settings`
     are values of the recipes of pre-training. `pretraining` and `evaluation` are options of the scripts:
-    `name=value`, or the `name` of a flag, without the hyphens.
+    `name=value`, or the `name` of a flag, without the hyphens. In a table of several protocols each script is
+    given those options of `evaluation` that it has.
     """
 
     columns: Sequence[str]
@@ -144,6 +147,7 @@ def plan_table(table: Table, selection: Selection) -> WorkPlan:
     Rows that need a stream which is not selected are left out. Raises UsageError if nothing is left, or if a
     dataset that was asked for is missing.
     """
+    _check_evaluation(table, selection.evaluation)
     plan, missing = WorkPlan(), dict[str, list[str]]()
     for number, row in enumerate(table.rows):
         if selection.recipes is not None and row.recipe not in selection.recipes:
@@ -239,7 +243,7 @@ def _evaluation(cell: _Cell, *views: str) -> Command:
         arguments += ["--labels", f"{cell.table.labels:g}"]
     if cell.protocol == "knn":
         arguments += ["--k", "20"]
-    arguments += _options(selection.evaluation, "--evaluation")
+    arguments += _words(_known(selection.evaluation, cell.protocol))
     name = f"{cell.prefix}-{'-'.join(views)}-{cell.name}"
     return Command(name, cell.protocol, (*arguments, *_common(selection)))
 
@@ -254,7 +258,7 @@ def _embedding(cell: _Cell) -> Command:
         weights = _weights(cell, view)
         read = replace(weights, before=f"{view}=") if isinstance(weights, Read) else Read(weights, f"{view}=")
         arguments += ["--join", read]
-    arguments += _options(selection.evaluation, "--evaluation")
+    arguments += _words(_known(selection.evaluation, MAP))
     return Command(f"{cell.prefix}-{'-'.join(row.views)}-{cell.name}", MAP, (*arguments, *_common(selection)))
 
 
@@ -305,6 +309,27 @@ def _digits(texts: Sequence[str]) -> str:
 
 def _common(selection: Selection) -> list[str]:
     return ["--seed", str(selection.seed), "--device", selection.device]
+
+
+def _check_evaluation(table: Table, given: Sequence[str]) -> None:
+    """Raise UsageError for an option that follows from the table, or that no script of the table has."""
+    _options(given, "--evaluation")
+    modules = sorted({MAP if each == "nmi" else each for each in map(table.protocol_of, table.rows)} - {"cost"})
+    known = [text for module in modules for text in _known(given, module)]
+    if modules and (unknown := [text for text in given if text not in known]):
+        name, scripts = unknown[0].partition("=")[0], " and ".join(modules)
+        raise UsageError(f"--evaluation {unknown[0]}: {scripts} of table {table.key} have no --{name}")
+
+
+def _known(given: Sequence[str], module: str) -> list[str]:
+    """Return the options that a script has."""
+    return [text for text in given if f"--{text.partition('=')[0]}" in _options_of(module)]
+
+
+@cache
+def _options_of(module: str) -> frozenset[str]:
+    command = import_module(f"skelpipe.train.{module}").main
+    return frozenset(name for each in command.params for name in (*each.opts, *each.secondary_opts))
 
 
 def _options(given: Sequence[str], option: str) -> list[str]:

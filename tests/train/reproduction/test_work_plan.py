@@ -276,3 +276,15 @@ def test_options_go_to_the_scripts_they_are_for(select: Callable[..., Selection]
     assert "--amp" not in evaluated
     assert evaluated[evaluated.index("--lr") + 1] == "3"
     assert "--lr" not in trained
+
+
+def test_each_script_of_a_table_is_given_the_options_that_it_has(select: Callable[..., Selection]) -> None:
+    table = load_paper("actclr").table("ablation-safp")  # rows of linear and of knn
+    plan = plan_table(table, select("ntu60-xview", evaluation=["epochs=2", "temperature=0.2"]))
+    given = {command.module: words(command) for command in plan.commands.values()}
+    assert given["linear"][-6:-4] == ["--epochs", "2"]
+    assert "--temperature" not in given["linear"]
+    assert given["knn"][-6:-4] == ["--temperature", "0.2"]
+    assert "--epochs" not in given["knn"]
+    with pytest.raises(UsageError, match="epoch=2: knn and linear of table ablation-safp have no --epoch$"):
+        plan_table(table, select("ntu60-xview", evaluation=["epoch=2"]))
