@@ -237,7 +237,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+def _refused(problem: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(None, None, problem, mark)
 
 

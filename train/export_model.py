@@ -3,6 +3,7 @@
     python train/export_model.py runs/linear-ntu60-xsub-joint-aimclr --to onnx
     python train/export_model.py runs/aimclr-ntu60-xsub-joint --to torch-export --out encoder.pt2
     python train/export_model.py aimclr_linear.pt --to onnx --shards data/ntu60-xsub
+    python train/export_model.py runs/joint runs/bone runs/motion --to onnx --out 3s.onnx --weights 0.6,0.6,0.4
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.export_model RUN --to onnx`.
 
@@ -29,7 +30,7 @@ __all__ = ["main"]
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: skelpipe export-model runs/linear-ntu60-xsub-joint-aimclr --to onnx",
 )
-@click.argument("checkpoint", metavar="RUN|FILE", callback=existing_weights)
+@click.argument("checkpoints", metavar="RUN|FILE...", nargs=-1, required=True, callback=existing_weights)
 @click.option("--to", type=click.Choice(["onnx", "torch-export"]), required=True, help="Format of the file.")
 @click.option(
     "--out",
@@ -41,10 +42,15 @@ __all__ = ["main"]
 @click.option("--dataset", metavar="NAME|FILE", help="Manifest, where the layout or the classes are not built in.")
 @click.option("--view", type=click.Choice(list(VIEWS)), help="View [default: what the file says, else joint].")
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip, where a released file is exported.")
+@click.option(
+    "--weights",
+    metavar="LIST",
+    help="Of several classifiers as one, whose scores are added: VIEW=WEIGHT,..., or in their order [default: 1].",
+)
 @json_option
 @script_errors()
 def main(**given: Any) -> None:
-    """Export the encoder or the classifier of RUN or FILE, and check the file against it."""
+    """Export the encoder or the classifier of RUN or FILE, or several classifiers as one, and check the file."""
     from skelpipe.train.commands.export_model import run
 
     run(**given)

@@ -51,7 +51,8 @@ COMMANDS = {
     "map": _training("Draw the embeddings of some classes and measure how well they cluster.", "map"),
     "predict": _training("Print the five likeliest actions of each raw recording.", "predict"),
     "export-model": _training(
-        "Export the encoder or the classifier of RUN or FILE, and check the file against it.", "export_model"
+        "Export the encoder or the classifier of RUN or FILE, or several classifiers as one, and check the file.",
+        "export_model",
     ),
     "report": _training("Write report.html into the folder of a run.", "report"),
     "browse": _training(

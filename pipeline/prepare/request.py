@@ -118,10 +118,10 @@ def prepare_dataset(
         if values[key] is not None:
             values[key] = whole_number(values[key], key, least)
     name = path_text(dataset, "the name of a dataset, or its YAML file,")
-    texts = {
-        key: None if values[key] is None else path_text(values[key], f"{key}, a path,")
-        for key in ("split_file", "out", "work")
-    }
+    split_file, out, work = (
+        None if value is None else path_text(value, f"{key}, a path,")
+        for key, value in (("split_file", split_file), ("out", out), ("work", work))
+    )
     if split is None:
         split = _only_split(name)
     if not isinstance(raw, str | os.PathLike | Sequence):
@@ -133,7 +133,9 @@ def prepare_dataset(
         raw=[path_text(each, "raw, a folder or an archive,") for each in raw],
         engine=engine,
         scheduler=scheduler,
-        **texts,
+        split_file=split_file,
+        out=out,
+        work=work,
         **{each.name: values[each.name] for each in fields(Options) if each.name != "split"},
     )
     outcome = prepare(

@@ -92,7 +92,7 @@ def card_of_ntu60(digest: str) -> skelpipe.Dataset:
     Published.__name__ = "Dataset"
     plain = skelpipe.Layout.named("kinect-v2-25").to_plain()
     splits = {name: {"shards": [{"samples": count}]} for name, count in (("train", 40091), ("test", 16487))}
-    views = dict.fromkeys(("joint", "bone", "motion"), {})
+    views: dict[str, Any] = {view: {} for view in ("joint", "bone", "motion")}
     card = {"name": "ntu60", "split": "xsub", "digest": digest, "profile": {"name": "crosclr"}, "layout": plain}
     card |= {
         "shape": [3, 50, 25, 2],

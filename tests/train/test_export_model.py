@@ -144,6 +144,10 @@ def test_what_cannot_be_exported_is_said_in_a_line(trained: Path, tmp_path: Path
         ((trained, "--to", "onnx", "--view", "bone"), "has networks for joint, not for bone"),
         ((trained, "--to", "onnx", "--frames", 9), "trained on 8, asked for 9"),
         ((trained, "--to", "onnx", "--dataset", "nw-ucla"), "is for kinect-v2-25"),
+        ((trained, "--to", "onnx", "--weights", "1,1"), "--weights are those of several runs"),
+        ((trained, trained, "--to", "onnx"), "name it with --out"),
+        ((trained, trained, "--to", "onnx", "--out", tmp_path / "a", "--view", "joint"), "--view is for one run"),
+        ((trained, trained, "--to", "onnx", "--out", tmp_path / "a"), "is an encoder"),
     ):
         result = call(*options)
         assert result.exit_code == 2, result.output

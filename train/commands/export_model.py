@@ -3,6 +3,7 @@
     python train/export_model.py runs/linear-ntu60-xsub-joint-aimclr --to onnx
     python train/export_model.py runs/aimclr-ntu60-xsub-joint --to torch-export --out encoder.pt2
     python train/export_model.py aimclr_linear.pt --to onnx --shards data/ntu60-xsub
+    python train/export_model.py runs/joint runs/bone runs/motion --to onnx --out 3s.onnx --weights 0.6,0.6,0.4
 
 An installed skelpipe needs no checkout: `python -m skelpipe.train.export_model RUN --to onnx`.
 
@@ -12,6 +13,7 @@ scores, or the features h and z of an encoder. The file tells layout, frames, pr
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.train.evaluation.deployed_network import DeployedNetwork, open_network
+from skelpipe.train.evaluation.fused_network import fused_network
+from skelpipe.train.evaluation.fusion import equal_weights, parse_weights
 from skelpipe.train.evaluation.model_file import FORMATS, Check, export_network
 from skelpipe.train.running.run_log import Console
 
@@ -82,8 +86,28 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def opened(
+    checkpoints: Sequence[str], weights: str | None, dataset: str | None, view: str | None, frames: int | None
+) -> DeployedNetwork:
+    """Return the network of a run or file, or the classifiers of several as one."""
+    say = Console().say
+    if len(checkpoints) == 1:
+        if weights is not None:
+            raise UsageError("--weights are those of several runs: name them all")
+        return open_network(checkpoints[0], dataset, view, frames, say)
+    if view is not None:
+        raise UsageError("--view is for one run: several have one view each")
+    networks = [open_network(each, dataset, None, frames, say) for each in checkpoints]
+    views = ["+".join(network.facts["views"]) for network in networks]
+    values = equal_weights(len(views)).values if weights is None else parse_weights(weights, views).values
+    if weights is None:
+        say(f"the scores of {', '.join(views)} are added with equal weights (--weights says otherwise)")
+    return fused_network(networks, checkpoints, values)
+
+
 def run(
-    checkpoint: str,
+    checkpoints: tuple[str, ...],
+    weights: str | None,
     to: str,
     out: Path | None,
     overwrite: bool,
@@ -94,11 +118,13 @@ def run(
     as_json: bool,
 ) -> None:
     """Do what the command asks for."""
-    source = Path(checkpoint)
+    source = Path(checkpoints[0])
+    if out is None and len(checkpoints) > 1:
+        raise UsageError("several runs become one file: name it with --out")
     path = out or (source if source.is_dir() else source.parent) / f"model{FORMATS[to]}"
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is there already: pass --overwrite or another --out")
-    network = open_network(checkpoint, dataset, view, frames, Console().say)
+    network = opened(checkpoints, weights, dataset, view, frames)
     clips = drawn_clips(network) if shards is None else stored_clips(shards, network)
     check = export_network(network, to, path, clips)
     result = summary(path, to, check, "drawn clips" if shards is None else f"clips of {shards}")

@@ -13,6 +13,7 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.preprocess import CROSCLR, Policies, ProfileWriter, profile_writer
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
+from skelpipe.train.evaluation.kept_network import why_no_network
 from skelpipe.train.running.provenance import XYZ
 from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder
@@ -68,6 +69,8 @@ def open_recogniser(
         return _of_run(path, origin, dataset, view, frames)
     released = read_released(path) if path.is_file() else None
     if released is None or released.kind != "linear":
+        if why := why_no_network(path):
+            raise UsageError(f"{checkpoint}: {why}")
         raise UsageError(
             f"{checkpoint}: holds no classifier, so it cannot name actions: pass a finished run of "
             "train/linear.py or train/finetune.py, or the file of a linear evaluation by the papers' code"

@@ -14,6 +14,7 @@ from skelpipe.settings import nested
 from skelpipe.skeleton import Layout
 from skelpipe.skeleton import layout as layout_named
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
+from skelpipe.train.evaluation.kept_network import why_no_network
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.networks import find_weights, load_networks, read_provenance
 from skelpipe.train.running.provenance import Provenance
@@ -140,7 +141,12 @@ def find_trained(
     is h, which is said. Raises UsageError where there is no such file or it is of another kind, SkelpipeError
     where it is damaged.
     """
-    path = find_weights(source, view)
+    try:
+        path = find_weights(source, view)
+    except UsageError:
+        if why := why_no_network(Path(source)):
+            raise UsageError(f"{source}: {why}") from None
+        raise
     released = read_released(path)
     origin = read_origin(path) if released is None else None
     if features is None and (origin is not None or (released is not None and released.branch().head is None)):

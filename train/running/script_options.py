@@ -71,11 +71,11 @@ def usage_errors() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
-def existing_weights(_ctx: click.Context, _param: click.Parameter, source: str | None) -> str | None:
-    """Let click report that there is no such run or file, before torch is imported."""
-    if source is not None:
-        with usage_errors():
-            check_weights_exist(source)
+def existing_weights(_ctx: click.Context, _param: click.Parameter, source: Any) -> Any:
+    """Let click report that there is no such run or file, or one of several, before torch is imported."""
+    with usage_errors():
+        for each in (source,) if isinstance(source, str) else source or ():
+            check_weights_exist(each)
     return source
 
 
