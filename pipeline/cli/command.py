@@ -1,6 +1,9 @@
 """A command line on which nothing is overridden in silence."""
 
+import os
+import sys
 from copy import copy
+from typing import Any
 
 import click
 
@@ -12,6 +15,15 @@ class Command(click.Command):
 
     click itself lets the last value win. Equal values and repeated flags lose nothing and are accepted.
     """
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """Parse the options; of several ranks, which all have the same ones, only rank 0 says what is wrong."""
+        try:
+            return super().make_context(*args, **settings)
+        except click.UsageError as error:
+            if os.environ.get("RANK", "0") != "0":
+                sys.exit(error.exit_code)
+            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and not ctx.resilient_parsing:

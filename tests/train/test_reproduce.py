@@ -111,7 +111,7 @@ class InProcess:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> InProcess:
     running = InProcess()
-    monkeypatch.setattr(work_folder.subprocess, "run", running.run)
+    monkeypatch.setattr(work_folder, "run_passing_signals", running.run)
     return running
 
 
@@ -382,7 +382,7 @@ def test_a_command_that_prints_no_json_is_named(
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 0, "hello")
 
-    monkeypatch.setattr(work_folder.subprocess, "run", run)
+    monkeypatch.setattr(work_folder, "run_passing_signals", run)
     done = ask()
     assert done.exit_code == 1
     assert f"{PARTS[0]}: printed no JSON object: 'hello'" in done.output
