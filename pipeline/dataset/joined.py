@@ -8,6 +8,7 @@ import numpy as np
 
 from skelpipe.dataset.dataset import Dataset, Reader
 from skelpipe.errors import DatasetError, UsageError
+from skelpipe.front.arguments import given
 
 if TYPE_CHECKING:
     from skelpipe.dataset.gather import Pieces
@@ -192,8 +193,13 @@ def _pieces(readers: Sequence[Reader]) -> "Pieces | None":
 
 
 def _check(parts: Sequence[Dataset]) -> None:
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise UsageError(f"several datasets are joined: a list of them, not {given(parts)}")
     if not parts:
         raise UsageError("there is no dataset to train on")
+    for part in parts:
+        if not isinstance(part, Dataset):
+            raise UsageError(f"datasets are joined, Dataset.open(...) of each, not {given(part)}")
     first = parts[0]
     for number, part in enumerate(parts):
         for other in parts[:number]:

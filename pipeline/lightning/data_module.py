@@ -8,8 +8,10 @@ import torch
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import whole_number
 from skelpipe.loader import Loader, Stream
-from skelpipe.loader.view_recipes import ViewRecipes
+from skelpipe.loader.batch import NOT_VIEWS
+from skelpipe.loader.view_recipes import ViewRecipes, view_recipes
 
 try:
     from lightning.pytorch import LightningDataModule
@@ -49,6 +51,8 @@ class DataModule(LightningDataModule):
         `batch_size` is that of the global batch, over all processes.
         """
         super().__init__()
+        view_recipes(recipe, NOT_VIEWS)  # says at once what is wrong with them
+        whole_number(batch_size, "batch_size", 1)
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
         self.recipe, self.batch_size, self.view, self.derive = recipe, batch_size, view, derive
         self.seed, self.balanced, self.evaluate_on = seed, balanced, evaluate_on

@@ -11,6 +11,7 @@ import skelpipe
 from skelpipe import Dataset, Layout, Loader, Stream, chain
 from skelpipe.augment.chain import Chain
 from skelpipe.augment.crop import Crop
+from skelpipe.dataset import JoinedDataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.front.arguments import given, row_numbers, whole_number
 
@@ -50,6 +51,12 @@ DATASETS: list[tuple[Callable[[Dataset], Any], str]] = [
     (lambda ds: ds.anchor("bones"), "joint, bone, motion"),
     (lambda ds: ds.samples("train")["a"], "whole numbers"),  # type: ignore[index]
     (lambda ds: ds.reader("train", "joint").gather(np.array([0.5])), "whole numbers"),
+]
+JOINED: list[tuple[Callable[[Dataset], Any], str]] = [
+    (JoinedDataset, "a list of them, not a Dataset"),  # type: ignore[list-item]
+    (lambda ds: JoinedDataset([]), "no dataset to train on"),
+    (lambda ds: JoinedDataset([ds, str(ds.path)]), "Dataset.open(...) of each, not"),  # type: ignore[list-item]
+    (lambda ds: JoinedDataset([ds, ds]), "hold the same dataset"),
 ]
 STREAMS: list[tuple[Callable[[Dataset], Any], str]] = [
     (lambda ds: Stream(str(ds.path), "train", ["joint"], 2), "Dataset.open"),  # type: ignore[arg-type]
@@ -107,7 +114,7 @@ LAYOUTS: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "what"), DATASETS)
+@pytest.mark.parametrize(("call", "what"), DATASETS + JOINED)
 def test_of_a_dataset(call: Callable[[Dataset], Any], what: str, dataset: Dataset) -> None:
     assert what in said(lambda: call(dataset))
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from skelpipe.augment.chain import chain
 from skelpipe.dataset import Dataset
+from skelpipe.errors import UsageError
 from skelpipe.lightning import DataModule
 from skelpipe.loader import Batch, Loader, Stream
 
@@ -134,3 +135,11 @@ def test_two_processes_share_every_batch_and_one_goes_on(
     other = DataModule(folder, RECIPE, BATCH, view="bone", seed=3)
     trainer(2).fit(Noting(tmp_path / "one"), datamodule=other, ckpt_path=tmp_path / "step=8.ckpt")
     assert rows(tmp_path / "one") == expected[8:12]
+
+
+def test_wrong_views_and_batches_are_refused_when_it_is_made(folder: Path) -> None:
+    for recipe in (chain("normal"), [chain("normal")], {"query": "normal"}, {"label": None}):
+        with pytest.raises(UsageError):
+            DataModule(folder, recipe, 4)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        DataModule(folder, {"clip": None}, 0)
