@@ -16,12 +16,12 @@ from skelpipe.models.crosclr import CrosSCLR
 from skelpipe.models.encoders import ENCODERS, backbone_settings, build_encoder
 from skelpipe.models.method import Method
 from skelpipe.models.msmclr import MsMCLR
-from skelpipe.models.parts import MethodRecipe, Parts
+from skelpipe.models.parts import ContrastSettings, MethodRecipe, Parts
 from skelpipe.models.skeattnclr import SkeAttnCLR
 from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
-from skelpipe.plugins import Table, origins, require
-from skelpipe.settings import checked, declared
+from skelpipe.plugins import Table, check_call, origins, require, suggestion
+from skelpipe.settings import checked, declared, top_keys
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
 
@@ -44,7 +44,7 @@ _BUILT_IN: dict[str, type[Method]] = {
     SkeleMixCLR.name: SkeleMixCLR,
     SkeAttnCLR.name: SkeAttnCLR,
 }
-PARTS = ("build", "views", "forward", "networks")  # what every method defines
+PARTS = ("views", "forward", "networks")  # what every method defines
 
 
 def _accept(name: str, kind: Any) -> type[Method]:
@@ -55,7 +55,15 @@ def _accept(name: str, kind: Any) -> type[Method]:
         raise ValueError(f"a key of recipes is called so: choose a name other than {', '.join(RESERVED)}")
     if missing := [each for each in PARTS if _function(kind, each) is _function(Method, each)]:
         raise ValueError(f"it does not define {' and '.join(missing)}")
+    if _function(kind, "build") is _function(Method, "build"):
+        check_call(kind, "__init__", "parts", "settings")
+    check_call(kind.build, "build", "parts", "settings")
+    check_call(kind.views, "views", "self")
+    check_call(kind.forward, "forward", "self", "batch")
+    check_call(kind.networks, "networks", "self", "view")
     declared(kind.Settings)
+    if clash := [key for key in top_keys(kind.Settings) if key in (name, *RECIPE_KEYS)]:
+        raise ValueError(f"its Settings may not have the key {clash[0]!r} at a recipe's top")
     return kind
 
 
@@ -67,7 +75,8 @@ def _function(kind: type, name: str) -> Any:
 
 # Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.
 TRAINING_KEYS = ("frames", "epochs", "batch_size", "optimiser", "reported")
-RESERVED = (*(each.name for each in fields(MethodRecipe)), *TRAINING_KEYS)
+RECIPE_KEYS = (*(each.name for each in fields(MethodRecipe)), *TRAINING_KEYS)
+RESERVED = (*RECIPE_KEYS, *top_keys(ContrastSettings))
 METHODS: Final[Table[type[Method]]] = Table("method", _BUILT_IN, _accept)
 
 R = TypeVar("R", bound=MethodRecipe)
@@ -83,7 +92,8 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
     if name is None:
         raise UsageError(f"{where}: the key 'method' is missing")
     if name not in METHODS:
-        raise UsageError(f"{where}: method is {name!r}; {nearest(str(name), METHODS)}known: {', '.join(METHODS)}")
+        known = f"{nearest(str(name), METHODS)}known: {', '.join(METHODS)}{suggestion()}"
+        raise UsageError(f"{where}: method is {name!r}; {known}")
     encoder = backbone_settings(content.get("encoder", {}), where)
     base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
     recipe = checked(kind, content, where, base=base, keys={"settings": name})

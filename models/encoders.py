@@ -13,7 +13,7 @@ from skelpipe.models.bigru import BIGRU
 from skelpipe.models.dsta import DSTA
 from skelpipe.models.settings import BackboneSettings
 from skelpipe.models.stgcn import STGCN
-from skelpipe.plugins import Table
+from skelpipe.plugins import Table, check_call, suggestion
 from skelpipe.settings import checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import nearest
@@ -36,6 +36,9 @@ def _accept(name: str, kind: Any) -> type[Encoder]:
     missing += ["forward"] if backbone.forward is nn.Module.forward else []
     if missing:
         raise ValueError(f"it has no {' and no '.join(missing)}")
+    check_call(backbone.features, "features", "self", "x")
+    check_call(backbone.pool, "pool", "self", "features", "bodies")
+    check_call(backbone.forward, "forward", "self", "x")
     settings: Any = backbone.Settings
     if not issubclass(settings, BackboneSettings):
         raise ValueError("its Settings are no subclass of skelpipe.models.settings.BackboneSettings")
@@ -60,7 +63,7 @@ def backbone_settings(section: Any, where: str) -> BackboneSettings:
     """
     name = section.get("name", "stgcn") if is_section(section) else "stgcn"
     if name not in ENCODERS:
-        known = f"{nearest(str(name), ENCODERS)}known: {', '.join(ENCODERS)}"
+        known = f"{nearest(str(name), ENCODERS)}known: {', '.join(ENCODERS)}{suggestion()}"
         raise UsageError(f"{where}: encoder.name is {name!r}; {known}")
     return checked(ENCODERS[name].Settings, section, where, "encoder")
 

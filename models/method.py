@@ -120,7 +120,7 @@ class Method(nn.Module):
     @classmethod
     def build(cls, parts: Parts, settings: Any) -> Self:
         """Return a new method made of `parts`; `settings` is its section of the recipe, a `Settings`."""
-        raise TypeError(f"{cls.__name__} has no `build`")
+        return cls(parts, settings)
 
     # Whether the run continues another with its key networks and queues: see `continue_from`.
     continued: bool = False

@@ -122,6 +122,10 @@ class Parts:
         own = self._own(ContrastSettings)
         return MoCo(encoder, head, dim=self.dim, queue_size=own.queue, momentum=own.momentum)
 
+    def views(self) -> dict[str, Chain]:
+        """Return the augmentations of all views that the method augments, by name: see `view_chain`."""
+        return {name: self.view_chain(name) for name in views_of(self.recipe.method, self.recipe.variant)}
+
     def view_chain(
         self, name: str, default: str = "", *, curriculum: bool = False, begins: int = 0, first: int = 0
     ) -> Chain:

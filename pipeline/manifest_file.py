@@ -28,6 +28,7 @@ from skelpipe.manifest import (
     Value,
     Windows,
 )
+from skelpipe.plugins import suggestion
 from skelpipe.raw.label_table import read_label_table
 from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.readers import FIXED_CHANNELS, READERS
@@ -212,7 +213,8 @@ def _label(top: Section, table: LabelTable | None, fields: tuple[str, ...]) -> s
 def _reader(top: Section) -> str:
     reader: str = top.get("reader", str)
     if reader not in READERS:
-        raise UsageError(f"{top.at('reader')}: there is no reader {reader!r}; there are: {', '.join(READERS)}")
+        known = f"{', '.join(READERS)}{suggestion()}"
+        raise UsageError(f"{top.at('reader')}: there is no reader {reader!r}; there are: {known}")
     return reader
 
 

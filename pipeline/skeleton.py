@@ -10,7 +10,7 @@ from skelpipe import manifests
 from skelpipe.errors import UsageError
 from skelpipe.front.arguments import given
 from skelpipe.front.descriptions import described_safely
-from skelpipe.plugins import Table
+from skelpipe.plugins import Table, suggestion
 from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["Layout", "layout", "parse_layout"]
@@ -122,7 +122,7 @@ def _built_in(name: str) -> Layout:
         return parse_layout(parse_yaml(manifests.read_text("layouts", name), f"{name}.yaml"))
     except KeyError as error:
         more = f", {', '.join(LAYOUTS)}" if LAYOUTS else ""
-        raise UsageError(f"{error.args[0]}{more}") from None
+        raise UsageError(f"{error.args[0]}{more}{suggestion()}") from None
 
 
 def _accept(name: str, content: Mapping[str, Any] | str | Path) -> Layout:

@@ -28,6 +28,7 @@ OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no mod
     "pipeline/dataset/test_remote_replaced.py",
     "pipeline/dataset/test_remote_untrimmed.py",
     "pipeline/drawing/test_marks.py",  # marked joints in GIFs and in pages
+    "pipeline/plugins/test_example.py",  # the plug-in of the documentation
     "pipeline/loader/test_resume.py",  # streams and loaders on any number of ranks
     "pipeline/storage/test_interrupt.py",  # Ctrl-C during each kind of request
     "train/running/test_shared_batches.py",  # all methods on several ranks

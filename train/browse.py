@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, json_option, seed_option
+from skelpipe.cli.options import cache_options, json_option, plugin_option, seed_option
 from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
@@ -42,6 +42,7 @@ __all__ = ["main"]
 )
 @seed_option
 @cache_options
+@plugin_option
 @json_option
 @script_errors()
 def main(**given: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import json_option
+from skelpipe.cli.options import json_option, plugin_option
 from skelpipe.train.running.script_options import existing_weights, script_errors
 from skelpipe.views import VIEWS
 
@@ -47,6 +47,7 @@ __all__ = ["main"]
     metavar="LIST",
     help="Of several classifiers as one, whose scores are added: VIEW=WEIGHT,..., or in their order [default: 1].",
 )
+@plugin_option
 @json_option
 @script_errors()
 def main(**given: Any) -> None:

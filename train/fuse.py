@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, json_option
+from skelpipe.cli.options import cache_options, json_option, plugin_option
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import log_option, overwrite_option, script_errors
 
@@ -43,6 +43,7 @@ __all__ = ["main"]
 )
 @cache_options
 @log_option
+@plugin_option
 @json_option
 @script_errors()
 def main(**given: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import device_option, json_option, seed_option
+from skelpipe.cli.options import device_option, json_option, plugin_option, seed_option
 from skelpipe.errors import UsageError
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.recipes.asked import parsed_settings
@@ -97,6 +97,7 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 )
 @device_option
 @seed_option
+@plugin_option
 @json_option
 @script_errors("finished parts are kept, the same command goes on")
 def main(**given: Any) -> None:

@@ -26,7 +26,7 @@ from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.errors import UsageError
-from skelpipe.plugins import Table
+from skelpipe.plugins import Table, check_call
 from skelpipe.settings import Amount, Bounds, Count, Flag, Number, Share, checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.yaml_reader import described
@@ -111,6 +111,9 @@ def _accept(name: str, kind: Callable[..., Op], main: tuple[str, ...]) -> Operat
     missing = [each for each in ("sample", "apply") if not callable(getattr(kind, each, None))]
     if missing:
         raise ValueError(f"it has no {' and no '.join(missing)}")
+    made = not isinstance(kind, type)  # by a function, whose `sample` and `apply` have no `self`
+    for part, arguments in {"sample": ("self", "draws", "shape"), "apply": ("self", "x", "params")}.items():
+        check_call(getattr(kind, part), part, *arguments[made:])
     operator = Operator(kind, main)
     settings = nested(declared(operator.settings))
     if unknown := [each for each in main if each not in settings]:

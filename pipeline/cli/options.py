@@ -202,13 +202,14 @@ def policy_options(command: F) -> F:
 
 
 def _load_plugins(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
-    for name in names:
-        from skelpipe.plugins import load
+    if not names:
+        return
+    from skelpipe.plugins import load_all
 
-        try:
-            load(name)
-        except UsageError as error:
-            raise click.UsageError(str(error)) from None
+    try:
+        load_all(names)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
 
 
 # Eager: what plug-ins add is known before other options are read. The command itself gets no argument of it.

@@ -5,21 +5,24 @@ thing must have. It is imported because a user names it, in `--plugin` or by `lo
 files say which plug-ins they need, and reading one without them is an error that says so.
 """
 
-from skelpipe.plugins.loading import discover, installed, load, unload
+from skelpipe.plugins.loading import discover, installed, load, load_all, suggestion, unload
 from skelpipe.plugins.registry import Registry
-from skelpipe.plugins.tables import MissingPlugin, Plugin, Table, loaded, origins, require, used
+from skelpipe.plugins.tables import MissingPlugin, Plugin, Table, check_call, loaded, origins, require, used
 
 __all__ = [
     "MissingPlugin",
     "Plugin",
     "Registry",
     "Table",
+    "check_call",
     "discover",
     "installed",
     "load",
+    "load_all",
     "loaded",
     "origins",
     "require",
+    "suggestion",
     "unload",
     "used",
 ]

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module, metadata
 from pathlib import Path
@@ -13,7 +13,7 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.plugins.registry import Registry
 from skelpipe.plugins.tables import LOADED, TABLES, Plugin
 
-__all__ = ["GROUP", "discover", "installed", "load", "unload"]
+__all__ = ["GROUP", "discover", "installed", "load", "load_all", "suggestion", "unload"]
 
 GROUP: Final = "skelpipe.plugins"  # of entry points
 # The modules that hold the tables. They are imported when a plug-in adds something to them, not before.
@@ -60,6 +60,18 @@ def unload(module: str) -> None:
 def installed() -> dict[str, str]:
     """Return the modules of installed plug-ins by the names of their entry points; nothing is imported."""
     return {each.name: each.module for each in metadata.entry_points(group=GROUP)}
+
+
+def load_all(names: str | Iterable[str]) -> None:
+    """Load plug-ins, one or several."""
+    for name in [names] if isinstance(names, str) else names:
+        load(name)
+
+
+def suggestion() -> str:
+    """Return the end of a message about a name that is not known: which installed plug-ins may add it."""
+    others = [f"--plugin {name}" for name, module in installed().items() if module not in LOADED]
+    return f"; an installed plug-in may add it: {', '.join(others)}" if others else ""
 
 
 def discover() -> None:

@@ -4,6 +4,7 @@ Each kind has one `Table`, in the module that uses it. A file says which plug-in
 them is an error that names them (`require`).
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +12,18 @@ from typing import Any, Final, Generic, TypeVar
 
 from skelpipe.errors import SkelpipeError, UsageError
 
-__all__ = ["LOADED", "TABLES", "MissingPlugin", "Plugin", "Table", "loaded", "origins", "require", "used"]
+__all__ = [
+    "LOADED",
+    "TABLES",
+    "MissingPlugin",
+    "Plugin",
+    "Table",
+    "check_call",
+    "loaded",
+    "origins",
+    "require",
+    "used",
+]
 
 T = TypeVar("T")
 
@@ -80,6 +92,16 @@ TABLES: Final[dict[str, Table[Any]]] = {}
 LOADED: Final[dict[str, Plugin]] = {}  # by module
 
 
+def check_call(function: Any, name: str, *arguments: str) -> None:
+    """Raise ValueError where a part of a contract cannot be called with these arguments, by position."""
+    if not callable(function):
+        raise ValueError(f"its {name} is no function ({', '.join(arguments)})")
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise ValueError(f"its {name} cannot be called with ({', '.join(arguments)}): {error}") from None
+
+
 def loaded() -> tuple[Plugin, ...]:
     """Return the plug-ins that are loaded, in the order of their loading."""
     return tuple(LOADED.values())
@@ -101,6 +123,7 @@ def require(names: Any, where: str) -> None:
         options = " ".join(f"--plugin {name}" for name in missing)
         raise MissingPlugin(
             f"{where}: needs the plug-in {', '.join(missing)}, which is not loaded: give {options}"
+            f" (in Python: skelpipe.plugins.load_all({missing!r}))"
         )
 
 

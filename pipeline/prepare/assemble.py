@@ -14,6 +14,7 @@ from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing, size_and_hash
 from skelpipe.manifest import SUBSETS, Manifest
+from skelpipe.plugins import origins, used
 from skelpipe.prepare.folder_lock import README
 from skelpipe.prepare.plan import Drop, Plan, Sample
 from skelpipe.prepare.readme import dataset_readme
@@ -73,6 +74,8 @@ def assemble(
         "terms": manifest.terms,
         "homepage": manifest.homepage,
     }
+    if plugins := used(origins([("reader", manifest.reader), ("layout", manifest.layout.name)])):
+        card["plugins"] = [each.to_plain() for each in plugins]
     if video_jobs:
         card["untrimmed"] = gather_videos(video_jobs, writer.read_receipts(video_jobs))
     card["samples_file"] = {"sha256": size_and_hash(out / SAMPLES)[1]}

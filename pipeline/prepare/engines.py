@@ -175,7 +175,7 @@ def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"--scheduler {scheduler}: no dask scheduler answers there: {error}") from None
     with client:
-        futures = client.map(_run, jobs, pure=False)
+        futures = client.map(_run, jobs, plugins=[each.module for each in loaded()], pure=False)
         try:
             for _, _ in completed(futures, with_results=True):
                 yield
@@ -191,5 +191,7 @@ def run_on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[None]:
             client.cancel(futures)
 
 
-def _run(job: Job) -> None:
+def _run(job: Job, plugins: Sequence[str]) -> None:
+    for module in plugins:
+        load(module)
     job()

@@ -8,7 +8,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, SkelpipeError
 from skelpipe.manifest import Manifest
-from skelpipe.plugins import Table
+from skelpipe.plugins import Table, check_call
 from skelpipe.raw.collections.formats import IMPORT_FORMATS
 from skelpipe.raw.form import Form
 from skelpipe.raw.frame_lines import read_frame_line
@@ -92,8 +92,7 @@ class _PluginReader:
 
 def _accept(name: str, read: Reader, channels: tuple[tuple[str, ...], ...]) -> Reader:
     """Return the reader of a plug-in. `channels` are those that may be declared."""
-    if not callable(read):
-        raise ValueError("it is no function (bytes, file name, Form) -> Recording")
+    check_call(read, "function", "content", "file", "form")
     if not channels or any({*each} - {"x", "y", "z", "score"} or not {"x", "y"} <= {*each} for each in channels):
         raise ValueError(f"its channels are {channels}; each entry names x and y, and may name z and score")
     FIXED_CHANNELS[name] = channels

@@ -14,6 +14,7 @@ from skelpipe.devices import resolve_device
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.front.arguments import given, path_text, whole_number
 from skelpipe.manifest import SUBSETS
+from skelpipe.plugins import load_all
 from skelpipe.progress import progress
 from skelpipe.train.evaluation.live import TOP, LiveRecogniser, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
@@ -94,13 +95,16 @@ class Classifier:
         view: str | None = None,
         frames: int | None = None,
         device: str = "auto",
+        plugins: str | Sequence[str] = (),
         say: Callable[[str], None] | None = None,
     ) -> "Classifier":
         """Return the classifier of a run of `linear` or `finetune`, its file, or a released linear evaluation.
 
-        `dataset` (a name or a YAML file), `view` and `frames` give what a released file does not say. `say` takes
-        what is assumed, by default a line on stderr. UsageError where there is no classifier.
+        `dataset` (a name or a YAML file), `view` and `frames` give what a released file does not say. `plugins`
+        are imported first. `say` takes what is assumed, by default a line on stderr. UsageError where there is no
+        classifier.
         """
+        load_all(plugins)
         source = path_text(source, "a run folder or a file of weights")
         manifest = None
         if dataset is not None:

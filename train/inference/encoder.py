@@ -1,6 +1,6 @@
 """`skelpipe.Encoder`: the features of clips by trained weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.front.arguments import path_text, whole_number
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
+from skelpipe.plugins import load_all
 from skelpipe.preprocess import Policies, profile_writer
 from skelpipe.skeleton import Layout
 from skelpipe.train.evaluation.embedding import embed, frozen
@@ -106,15 +107,18 @@ class Encoder:
         features: str = "h",
         dataset: str | Path | None = None,
         device: str = "auto",
+        plugins: str | Sequence[str] = (),
         say: Callable[[str], None] | None = None,
     ) -> "Encoder":
         """Return the network of a run folder, an exported `.safetensors`, a checkpoint or a released file.
 
         `view` chooses among the views of weights for several, or says that of a released file that does not; it is
         the first, or joint. `dataset` is the manifest (a name or a YAML file) by which raw recordings are read; it
-        is that of the training where that is built in. `say` takes what is assumed, by default a line on stderr.
-        Raises UsageError where there are no weights, SkelpipeError where they are damaged.
+        is that of the training where that is built in. `plugins` are imported first. `say` takes
+        what is assumed, by default a line on stderr. Raises UsageError where there are no weights, SkelpipeError
+        where they are damaged.
         """
+        load_all(plugins)
         if features not in ("h", "z"):
             raise UsageError(f"there are no features {features!r}; h are the pooled ones, z the projected")
         source = path_text(source, "a run folder or a file of weights")

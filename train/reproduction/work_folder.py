@@ -12,6 +12,7 @@ from typing import Any
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import write_json
+from skelpipe.plugins import loaded
 from skelpipe.storage import shown_url
 from skelpipe.train.evaluation.outcome import RESULT
 from skelpipe.train.reporting.report import write_report
@@ -86,7 +87,8 @@ class WorkFolder:
         arguments = [self._word(each, shown) for each in command.arguments]
         anew = self.state(command) == "changed" or command.module not in RESUMING
         how = ["--out", str(self.run_of(command)), "--overwrite" if anew else "--resume", "--json"]
-        return [*launch, f"skelpipe.train.{command.module}", *arguments, *how]
+        plugins = [word for each in loaded() for word in ("--plugin", each.module)]
+        return [*launch, f"skelpipe.train.{command.module}", *plugins, *arguments, *how]
 
     def run(self, command: Command, console: Console) -> dict[str, Any]:
         """Return the result that a command printed; run it first if it is not done.

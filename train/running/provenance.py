@@ -8,7 +8,7 @@ from typing import Any
 from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.models.build import METHODS
-from skelpipe.plugins import MissingPlugin, Plugin
+from skelpipe.plugins import MissingPlugin, Plugin, loaded
 from skelpipe.settings import flat, nested, with_sections
 from skelpipe.train.recipes.reader import differences, recipe_from
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
@@ -151,7 +151,9 @@ class Provenance:
         except MissingPlugin:
             raise
         except (ValueError, TypeError, AttributeError, UsageError) as error:
-            raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
+            changed = [str(each) for each in plugins_in(metadata) if each not in loaded()]
+            why = f"; it was written with {' and '.join(changed)}, whose files are others now" if changed else ""
+            raise SkelpipeError(f"{where}: its metadata cannot be read: {error}{why}") from None
 
     def changed_plugins(self, saved: Mapping[str, str]) -> list[str]:
         """Return those plug-ins whose files are others than those that `saved` names."""

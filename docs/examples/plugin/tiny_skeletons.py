@@ -13,21 +13,6 @@ from skelpipe.models.settings import BackboneSettings
 from skelpipe.raw.recording import Recording
 from skelpipe.settings import Count, Share
 
-LAYOUT = {
-    "joints": ["hip", "left hand", "right hand", "left foot", "right foot"],
-    "centre": "hip",
-    "shoulders": {"left": "left hand", "right": "right hand"},
-    "bones": {"left hand": "hip", "right hand": "hip", "left foot": "hip", "right foot": "hip"},
-    "mirror": [["left hand", "right hand"], ["left foot", "right foot"]],
-    "parts": {"trunk": ["hip"], "arms": ["left hand", "right hand"], "legs": ["left foot", "right foot"]},
-}
-
-
-def read_tiny(content, file, form):
-    """Read one frame per line: x, y and z of each joint of one body, in metres."""
-    xyz = np.loadtxt(content.tobytes().decode().splitlines()).reshape(-1, form.joints, 3)
-    return Recording(np.ones(len(xyz), np.int32), np.zeros(len(xyz), np.int64), xyz)
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -43,7 +28,7 @@ class Scale:
 
 
 class PoseNet(nn.Module):
-    """The mean over frames and bodies of a network that sees one pose at a time."""
+    """A network that sees one pose at a time; h is its mean over frames and bodies."""
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(BackboneSettings):
@@ -60,7 +45,7 @@ class PoseNet(nn.Module):
     def features(self, x):  # [N, C, T, V, M] -> [N * M, D, T, 1]
         return self.pose(x.permute(0, 4, 2, 1, 3).flatten(0, 1).flatten(2)).mT.unsqueeze(3)
 
-    def pool(self, features, bodies):  # -> [N, D]
+    def pool(self, features, bodies):  # -> h [N, D]
         return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
 
     def forward(self, x):
@@ -68,46 +53,46 @@ class PoseNet(nn.Module):
 
 
 class TinySiam(Method):
-    """Two views predict each other: no queue, no key network, no temperature."""
+    """Two views predict each other (Chen & He 2021): no queue, no key network, no temperature."""
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(ProjectionSettings):
-        predictor: Count = 16
+        hidden: Count = 16  # units of the predictor
 
     name = "tinysiam"
     view_chains = {"query": "scaled", "key": "scaled"}
 
     def __init__(self, parts, settings):
         super().__init__()
-        self.encoder, self.head = parts.encoder(), parts.head()
-        self.predictor = nn.Sequential(
-            nn.Linear(parts.dim, settings.predictor), nn.ReLU(), nn.Linear(settings.predictor, parts.dim)
-        )
-        self._views = {name: parts.view_chain(name) for name in self.view_chains}
-
-    @classmethod
-    def build(cls, parts, settings):
-        return cls(parts, settings)
+        self.encoder, self.head, self.chains = parts.encoder(), parts.head(), parts.views()
+        sizes = parts.dim, settings.hidden
+        self.predictor = nn.Sequential(nn.Linear(*sizes), nn.ReLU(), nn.Linear(*reversed(sizes)))
 
     def views(self):
-        return self._views
+        return self.chains
 
     def forward(self, batch):
-        z, k = (self.head(self.encoder(batch.views[name])) for name in ("query", "key"))
-        loss = -(self._near(self.predictor(z), k) + self._near(self.predictor(k), z)) / 2
+        z, k = (self.head(self.encoder(batch.views[name])) for name in self.chains)
+        pairs = (self.predictor(z), k.detach()), (self.predictor(k), z.detach())
+        loss = -sum(F.cosine_similarity(p, target).mean() for p, target in pairs) / 2
         return Step(loss, embeddings=F.normalize(z.detach(), dim=1), logs={"loss": loss.detach()})
-
-    @staticmethod
-    def _near(p, z):
-        return F.cosine_similarity(p, z.detach(), dim=1).mean()
 
     def networks(self, view):
         return self.encoder, self.head
 
 
+def read_tiny(content, file, form):
+    """Read one frame per line: x, y and z of each joint of one body, in metres."""
+    xyz = np.loadtxt(content.tobytes().decode().splitlines(), ndmin=2).reshape(-1, form.joints, 3)
+    return Recording(np.ones(len(xyz), np.int32), np.zeros(len(xyz), np.int64), xyz)
+
+
 def register(registry):
-    """Add everything to skelpipe: `--plugin tiny_skeletons` calls it."""
-    registry.layout("tiny-5", LAYOUT)
+    """Add everything: `--plugin tiny_skeletons` calls this."""
+    arms, legs = ["left hand", "right hand"], ["left foot", "right foot"]
+    layout = {"joints": ["hip", *arms, *legs], "centre": "hip", "bones": dict.fromkeys([*arms, *legs], "hip")}
+    layout |= {"shoulders": dict(zip(("left", "right"), arms, strict=True)), "mirror": [arms, legs]}
+    registry.layout("tiny-5", layout | {"parts": {"trunk": ["hip"], "arms": arms, "legs": legs}})
     registry.reader("tiny-text", read_tiny)
     registry.operator("scale", Scale, "strength")
     registry.chain("scaled", ["crop", {"scale": 0.2}])

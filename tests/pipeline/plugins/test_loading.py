@@ -1,85 +1,45 @@
-"""Plug-ins: the example of the documentation from raw files to kNN, and what is said about those that fail."""
+"""Loading plug-ins: by option, variable and entry point, in worker processes; what is said of faulty ones."""
 
-import sys
-from collections.abc import Iterator
+import hashlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from skelpipe.cli import main as skelpipe
 from skelpipe.errors import UsageError
 from skelpipe.models.build import METHODS
-from skelpipe.plugins import load, unload
+from skelpipe.models.encoders import ENCODERS
+from skelpipe.plugins import MissingPlugin, installed, load, require
 from skelpipe.plugins.tables import LOADED
+from skelpipe.prepare.engines import workers_ready
 from skelpipe.raw.readers import READERS
-from skelpipe.train import knn, pretrain
+from skelpipe.skeleton import layout
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
-MANIFEST = r"""
-name: tiny
-title: Five joints
-reader: tiny-text
-layout: tiny-5
-bodies: 1
-name_pattern: (?P<subject>[a-z]+)-(?P<take>\d+)-(?P<action>[a-z]+)
-suffix: .tiny
-classes: [hop, wave]
-splits:
-  xsub: {field: subject, train: [ada]}
+READER = "def register(registry):\n    registry.reader('one', lambda content, file, form: None)\n"
+METHOD = """
+from torch import nn
+from skelpipe.models.method import Method, NoSettings
+class Bare(Method):
+    name = "bare"
+    def views(self): ...
+    def forward(self, batch): ...
+    def networks(self, view): ...
 """
+BACKBONE = """
+from torch import nn
+from skelpipe.models.settings import BackboneSettings
+class Bare(nn.Module):
+    Settings, joint_map = type("Settings", (BackboneSettings,), {"name": "bare"}), False
+    def __init__(self, layout, in_channels=3): ...
+    def features(self, x): ...
+    def pool(self, features, bodies): ...
+    def forward(self, x): ...
+"""
+ADD = "def register(registry):\n    registry.reader('bare', lambda content, file, form: None)\n    "
 
 
-@pytest.fixture
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A current folder of its own; plug-ins that a test loads are gone after it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delenv("SKELPIPE_PLUGINS", raising=False)
-    yield
-    for module in list(LOADED):
-        unload(module)
-    for each in tmp_path.glob("*.py"):
-        sys.modules.pop(each.stem, None)
-
-
-@pytest.mark.usefixtures("_folder")
-def test_the_example_from_raw_files_to_knn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLE))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    random = np.random.default_rng(0)
-    (tmp_path / "raw").mkdir()
-    for who in ("ada", "bob"):
-        for take in range(8):
-            xyz = random.normal(size=(12, 15)).cumsum(axis=0)
-            np.savetxt(tmp_path / "raw" / f"{who}-{take}-{('hop', 'wave')[take % 2]}.tiny", xyz)
-    Path("tiny.yaml").write_text(MANIFEST)
-    plugin = ["--plugin", "tiny_skeletons"]
-    data = ["--dataset", "tiny.yaml", "--split", "xsub", "--raw", "raw", "--out", "ds", "--workers", "1"]
-    without = CliRunner().invoke(skelpipe, ["prepare", *data])
-    assert without.exit_code == 2
-    assert "there is no reader 'tiny-text'" in without.output
-    made = CliRunner().invoke(skelpipe, ["prepare", *plugin, *data, "--frames", "8"])
-    assert made.exit_code == 0, made.output
-    asked = ["--shards", "ds", "--method", "tinysiam", "--out", "run", "--device", "cpu", "--epochs", "1"]
-    trained = CliRunner().invoke(pretrain.main, [*plugin, *asked])
-    assert trained.exit_code == 0, trained.output
-    recipe = Path("run/recipe.yaml").read_text()
-    assert "tiny_skeletons" in recipe
-    assert not any(f"{key}:" in recipe.splitlines() for key in ("temperature", "queue"))
-    evaluate = ["--shards", "ds", "--checkpoint", "run", "--device", "cpu"]
-    evaluated = CliRunner().invoke(knn.main, [*plugin, *evaluate])
-    assert evaluated.exit_code == 0, evaluated.output
-
-    unload("tiny_skeletons")
-    refused = CliRunner().invoke(knn.main, evaluate)
-    assert refused.exit_code == 2
-    assert "needs the plug-in tiny_skeletons, which is not loaded: give --plugin tiny_skeletons" in refused.output
-    assert "tiny_skeletons" not in sys.modules
-
-
-@pytest.mark.usefixtures("_folder")
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -88,28 +48,116 @@ def test_the_example_from_raw_files_to_knn(tmp_path: Path, monkeypatch: pytest.M
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
         ("x = 1", r"has no function register\(registry\)"),
         ("def register(registry): pass", "registers nothing"),
+        ("def register(): pass", r"register fails: TypeError: register\(\) takes 0 positional arguments"),
         ("def register(registry): 1 / 0", "register fails: ZeroDivisionError"),
         ("def register(registry): registry.reader('npy', len)", "there is a reader 'npy' already, built in"),
         ("def register(registry): registry.reader('a b', len)", "the name of a reader has lower-case letters"),
+        (ADD + "registry.reader('bare', len)", "there is a reader 'bare' already, of the plug-in failing_plugin"),
+        (ADD + "registry.layout('coco-17', {})", "layout 'coco-17': there is a built-in layout of this name"),
+        (ADD + "registry.layout('x', {})", "layout 'x': layout x: .*joints"),
+        (ADD + "registry.chain('normal', [])", "there is a chain 'normal' already, built in"),
+        (ADD + "registry.chain('x', ['nosuch'])", "chain 'x': .*nosuch"),
         (
-            "from skelpipe.models.method import Method\n"
-            "class Bare(Method):\n    name = 'bare'\n"
-            "def register(registry):\n    registry.reader('bare', len)\n    registry.method(Bare)",
-            "method 'bare': it does not define build and views and forward and networks",
+            ADD + "registry.reader('short', lambda content: None)",
+            r"reader 'short': its function cannot be called with \(content, file, form\): too many",
+        ),
+        (ADD + "registry.operator('x', object)", "operator 'x': it has no sample and no apply"),
+        (
+            "class Op:\n    def sample(self, draws): ...\n    def apply(self, x, params): ...\n"
+            + ADD
+            + "registry.operator('x', Op)",
+            r"operator 'x': its sample cannot be called with \(self, draws, shape\)",
+        ),
+        (
+            METHOD.replace("def views", "def others").replace("def networks", "def nets")
+            + ADD
+            + "registry.method(Bare)",
+            "method 'bare': it does not define views and networks",
+        ),
+        (
+            METHOD + "    def __init__(self): ...\n" + ADD + "registry.method(Bare)",
+            r"method 'bare': its __init__ cannot be called with \(parts, settings\)",
+        ),
+        (
+            METHOD.replace("self, batch", "self")
+            + "    def __init__(self, parts, settings): ...\n"
+            + ADD
+            + "registry.method(Bare)",
+            r"method 'bare': its forward cannot be called with \(self, batch\)",
+        ),
+        (METHOD.replace('"bare"', '"queue"') + ADD + "registry.method(Bare)", "method 'queue': .*choose a name"),
+        (
+            BACKBONE.replace("features, bodies", "features") + ADD + "registry.backbone(Bare)",
+            r"backbone 'bare': its pool cannot be called with \(self, features, bodies\)",
+        ),
+        (
+            BACKBONE.replace(", in_channels=3", "") + ADD + "registry.backbone(Bare)",
+            "backbone 'bare': it cannot be made of a layout, in_channels and its settings",
         ),
     ],
 )
 def test_a_plugin_that_fails_is_one_line_and_adds_nothing(source: str, message: str) -> None:
     Path("failing_plugin.py").write_text(source)
-    methods, readers = dict(METHODS), dict(READERS)
+    before = dict(METHODS), dict(READERS), dict(ENCODERS)
     with pytest.raises(UsageError, match=f"^plug-in failing_plugin: .*{message}") as raised:
         load("failing_plugin")
     assert "\n" not in str(raised.value)
-    assert (dict(METHODS), dict(READERS), LOADED) == (methods, readers, {})
+    assert (dict(METHODS), dict(READERS), dict(ENCODERS)) == before
+    assert not LOADED
 
 
-@pytest.mark.usefixtures("_folder")
-def test_a_missing_plugin_is_named() -> None:
-    result = CliRunner().invoke(pretrain.main, ["--plugin", "nosuch_plugin", "--shards", "ds"])
-    assert result.exit_code == 2
-    assert "plug-in nosuch_plugin: there is no module 'nosuch_plugin'" in result.output
+@pytest.mark.usefixtures("folder")
+def test_a_name_belongs_to_the_plugin_that_takes_it_first() -> None:
+    Path("first_plugin.py").write_text(f"__version__ = '1.5'\n{READER}")
+    Path("second_plugin.py").write_text(READER)
+    assert load("first_plugin") is load("first_plugin")  # which adds nothing again
+    with pytest.raises(
+        UsageError, match="^plug-in second_plugin: there is a reader 'one' already, of the plug-in"
+    ):
+        load("second_plugin")
+
+
+def test_it_is_named_with_version_and_hash(folder: Path) -> None:
+    (folder / "one_plugin.py").write_text(f"__version__ = '1.5'\n{READER}")
+    plugin = load("one_plugin")
+    assert (plugin.module, plugin.version) == ("one_plugin", "1.5")
+    assert plugin.sha256 == hashlib.sha256((folder / "one_plugin.py").read_bytes()).hexdigest()
+
+
+def test_an_entry_point_is_a_name_that_imports_nothing_by_itself(folder: Path) -> None:
+    (folder / "one_plugin.py").write_text(READER)
+    (folder / "some-2.0.dist-info").mkdir()
+    (folder / "some-2.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: some\nVersion: 2.0\n")
+    (folder / "some-2.0.dist-info" / "entry_points.txt").write_text("[skelpipe.plugins]\nsome = one_plugin\n")
+    assert installed()["some"] == "one_plugin"
+    with pytest.raises(
+        UsageError, match=r"no layout is called 'nosuch'.*; an installed plug-in may add it: .*some"
+    ):
+        layout("nosuch")
+    assert not LOADED
+    assert load("some").module == "one_plugin"
+    assert "one" in READERS
+
+
+def test_options_and_the_variable_name_them(folder: Path) -> None:
+    (folder / "one_plugin.py").write_text(READER)
+    missing = ["info", "--layout", "coco-17", "--plugin", "nosuch_plugin"]
+    refused = CliRunner().invoke(skelpipe, missing)
+    assert refused.exit_code == 2
+    assert "plug-in nosuch_plugin: there is no module 'nosuch_plugin'" in refused.output
+    several = {"SKELPIPE_PLUGINS": "one_plugin nosuch_plugin"}
+    assert "nosuch_plugin" in CliRunner().invoke(skelpipe, missing[:3], env=several).output
+    assert CliRunner().invoke(skelpipe, missing[:3], env={"SKELPIPE_PLUGINS": "one_plugin"}).exit_code == 0
+    assert list(LOADED) == ["one_plugin"]
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_worker_processes_have_them(folder: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    (folder / "one_plugin.py").write_text(READER)
+    monkeypatch.setenv("SKELPIPE_START_METHOD", method)
+    load("one_plugin")
+    with workers_ready(2) as pool:
+        assert pool is not None
+        pool.submit(require, ["one_plugin"], "the worker").result()
+        with pytest.raises(MissingPlugin, match="the worker: needs the plug-in other, .* give --plugin other"):
+            pool.submit(require, ["one_plugin", "other"], "the worker").result()

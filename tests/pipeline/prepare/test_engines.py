@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from functools import partial
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +20,9 @@ from skelpipe.dataset import Dataset
 from skelpipe.dataset.verify import damages
 from skelpipe.errors import UsageError
 from skelpipe.manifest_file import load_manifest
+from skelpipe.plugins import load, require, unload
 from skelpipe.prepare import Options, prepare
-from skelpipe.prepare.engines import run_jobs, start_method
+from skelpipe.prepare.engines import run_jobs, run_on_dask, start_method
 
 OPTIONS = ["--dataset", "ntu60", "--split", "xsub", "--frames", "16", "--shard-size", "3", "--engine", "dask"]
 
@@ -74,6 +76,19 @@ def test_a_damaged_recording_is_reported_through_the_cluster(raw_folder, ntu_nam
     process = on_dask(raw, tmp_path / "ds", cluster.scheduler_address, "--on-error", "skip")
     assert process.wait(240) == 0
     assert Dataset.open(tmp_path / "ds").count("train") + Dataset.open(tmp_path / "ds").count("test") == 23
+
+
+def test_workers_of_a_cluster_load_plugins(tmp_path, cluster, monkeypatch) -> None:
+    (tmp_path / "dask_plugin.py").write_text("def register(registry):\n    registry.reader('dasked', pow)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with cluster.get_client() as client:
+        client.run(lambda: sys.path.append(str(tmp_path)))
+    load("dask_plugin")
+    try:
+        jobs = [partial(require, ["dask_plugin"], "a worker")] * 3  # raises where it is not loaded
+        assert len(list(run_on_dask(jobs, cluster.scheduler_address))) == 3
+    finally:
+        unload("dask_plugin")
 
 
 def test_a_missing_scheduler_or_extra_is_reported(raw_folder, ntu_names, tmp_path, monkeypatch) -> None:

@@ -1,6 +1,6 @@
 """Reading, overriding and comparing recipes, and what is said about one that is wrong."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -9,10 +9,11 @@ import yaml
 
 from skelpipe.errors import UsageError
 from skelpipe.models import build, encoders
+from skelpipe.models.build import METHODS
 from skelpipe.models.method import Method
 from skelpipe.models.parts import ContrastSettings
 from skelpipe.models.settings import BackboneSettings
-from skelpipe.settings import Amount, Count, Whole, flat
+from skelpipe.settings import Amount, Count, Whole, flat, top_keys
 from skelpipe.train.recipes.reader import (
     builtin_recipes,
     differences,
@@ -331,3 +332,19 @@ def test_views_differ_by_their_operators() -> None:
 def test_wrong_views_are_answered_with_what_there_is(settings: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         with_overrides(load_recipe("aimclr"), settings)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unknown_key_lists_those_of_the_method_and_of_no_other(name: str) -> None:
+    top = top_keys(METHODS[name].Settings)
+    assert {"temperature", "momentum", "queue", "head"} == set(top)
+    own = [each.name for each in fields(METHODS[name].Settings) if each.name not in top]
+    with pytest.raises(UsageError, match="unknown key 'nosuch'") as raised:
+        parse_recipe(f"method: {name}\nnosuch: 1", "here")
+    known = str(raised.value).partition("known: ")[2].split(", ")
+    assert set(top) <= set(known)
+    assert set(known) & METHODS.keys() == ({name} if own else set())
+    if own:
+        with pytest.raises(UsageError, match=f"unknown key '{name}.nosuch'") as raised:
+            parse_recipe(f"method: {name}\n{name}: {{nosuch: 1}}", "here")
+        assert str(raised.value).partition("known: ")[2].split(", ") == [f"{name}.{key}" for key in own]
