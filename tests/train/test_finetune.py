@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from skelpipe.dataset import Dataset
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
-from skelpipe.train import finetune
+from skelpipe.train.commands import finetune
 from skelpipe.train.evaluation import outcome
 from skelpipe.train.evaluation.dataset_rows import labelled_rows
 from skelpipe.train.finetune import main

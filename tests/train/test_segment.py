@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from skelpipe.dataset import Dataset
-from skelpipe.train import segment
+from skelpipe.train.commands import segment
 from skelpipe.train.commands.segment import lines
 from skelpipe.train.evaluation import beginning
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork
