@@ -18,7 +18,6 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.manifest import SUBSETS
 from skelpipe.train.running.script_options import features_option, script_errors, weights_option
 from skelpipe.views import VIEWS
 
@@ -69,7 +68,9 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
 )
 @click.option("--shards", metavar="URL", help="Dataset whose clips are embedded instead of raw files.")
 @click.option(
-    "--subset", type=click.Choice(list(SUBSETS)), help="With --shards, the subset to embed [default: all clips]."
+    "--subset",
+    type=click.Choice(["train", "test"]),
+    help="With --shards, the subset [default: all clips].",
 )
 @click.option(
     "--dataset", metavar="NAME|FILE", help="Manifest by which raw files are read [default: that of the training]."

@@ -20,7 +20,6 @@ from typing import Any
 import click
 
 from skelpipe.errors import UsageError
-from skelpipe.train.running.run_loggers import loggers_asked
 from skelpipe.train.running.script_options import (
     common_options,
     dataset_script,
@@ -73,8 +72,11 @@ def _parse_ks(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @common_options
 def main(**given: Any) -> None:
     """Evaluate an encoder by weighted k-nearest neighbours."""
-    if given["out"] is None and (given["overwrite"] or given["save_features"] or loggers_asked()):
-        raise UsageError("--overwrite, --save-features and --log are about the folder that --out names")
+    if given["out"] is None:
+        from skelpipe.train.running.run_loggers import loggers_asked
+
+        if given["overwrite"] or given["save_features"] or loggers_asked():
+            raise UsageError("--overwrite, --save-features and --log are about the folder that --out names")
     from skelpipe.train.commands.knn import run
 
     run(**given)

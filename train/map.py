@@ -17,7 +17,6 @@ from typing import Any
 
 import click
 
-from skelpipe.manifest import SUBSETS
 from skelpipe.train.running.script_options import (
     WithEarlierName,
     common_options,
@@ -55,7 +54,7 @@ def _parse_streams(
     "--split",
     "subset",
     cls=WithEarlierName,
-    type=click.Choice(list(SUBSETS)),
+    type=click.Choice(["train", "test"]),
     default="test",
     show_default=True,
     help="Subset to show.",

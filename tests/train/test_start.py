@@ -6,12 +6,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from skelpipe.cli import COMMANDS
 from skelpipe.dataset import Dataset
+from skelpipe.loader import CLIP_READERS
+from skelpipe.manifest import SUBSETS
+from skelpipe.models.build import METHODS
+from skelpipe.raw.piped import PIPE_FORMATS
+from skelpipe.train.embed import main as embed
+from skelpipe.train.evaluation.clusters import PERPLEXITY
+from skelpipe.train.evaluation.model_file import FORMATS
+from skelpipe.train.export_model import main as export_model
+from skelpipe.train.map import main as draw_map
+from skelpipe.train.predict import main as predict
+from skelpipe.train.pretrain import main as pretrain
+from skelpipe.train.recipes.asked import builtin_methods
+from skelpipe.train.running.run import BATCH_NORMS
 
-HEAVY = ("torch", "numpy", "numba", "pyarrow", "pydantic", "scipy")
+HEAVY = ("torch", "numpy", "numba", "pyarrow", "pydantic", "scipy", "h5py")
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
 
 # Prints the exit code of each call, what it said, and which heavy modules are there after it.
@@ -98,6 +112,29 @@ def test_wrong_usage_of_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
         code, stdout, stderr, _, loaded = found
         assert (code, stdout, loaded) == (2, "", []), (words, found)
         assert message in " ".join(stderr.split()), (words, stderr)
+
+
+def test_choices_and_defaults_are_those_of_the_rooms() -> None:
+    """Options name them again, since the rooms import torch."""
+
+    def option(script: click.Command, name: str) -> click.Option:
+        (found,) = (each for each in script.params if isinstance(each, click.Option) and each.name == name)
+        return found
+
+    choices = {
+        (pretrain, "loader"): CLIP_READERS,
+        (pretrain, "batch_norm"): BATCH_NORMS,
+        (predict, "format_"): PIPE_FORMATS,
+        (export_model, "to"): FORMATS,
+        (draw_map, "subset"): SUBSETS,
+        (embed, "subset"): SUBSETS,
+    }
+    for (script, name), wanted in choices.items():
+        kind = option(script, name).type
+        assert isinstance(kind, click.Choice)
+        assert list(kind.choices) == list(wanted), name
+    assert option(draw_map, "perplexity").default == PERPLEXITY
+    assert set(builtin_methods()) == set(METHODS)
 
 
 def test_training_and_evaluation_import_no_compiler(

@@ -1,4 +1,4 @@
-"""What a command line asks of recipes, checked before torch is imported."""
+"""What a command line asks of recipes, checked before torch is imported; YAML is imported where it is needed."""
 
 import re
 from collections.abc import Iterable
@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from skelpipe.errors import UsageError
-from skelpipe.plugins import installed, loaded
 from skelpipe.train.recipes import builtin
-from skelpipe.yaml_reader import nearest, parse_yaml
 
 __all__ = ["Kind", "builtin_methods", "check_method", "check_recipe", "parsed_settings", "recipe_names"]
 
@@ -47,6 +45,8 @@ def check_recipe(name: str | None, kind: Kind = "pretraining", more: Iterable[st
     if name is None or name in known or Path(name).is_file():
         return
     if more is not None or kind != "pretraining" or not _has_plugins():
+        from skelpipe.yaml_reader import nearest
+
         hint = f"{nearest(name, known)}give the path of a YAML file or one of: {', '.join(known)}"
         raise UsageError(f"there is no recipe {name!r}: {hint}")
 
@@ -54,6 +54,8 @@ def check_recipe(name: str | None, kind: Kind = "pretraining", more: Iterable[st
 def check_method(name: str | None) -> None:
     """Raise UsageError for a method that is not built in, unless there are plug-ins, which may add it."""
     if name is not None and name not in (known := builtin_methods()) and not _has_plugins():
+        from skelpipe.yaml_reader import nearest
+
         raise UsageError(f"there is no method {name!r}; {nearest(name, known)}known: {', '.join(known)}")
 
 
@@ -66,6 +68,8 @@ def parsed_settings(settings: Iterable[str], by: str = "--set") -> dict[str, Any
             raise UsageError(f"{by} {setting}: expected KEY=VALUE, such as {by} optimiser.lr=0.01")
         if key == "method":
             raise UsageError(f"{by} {setting}: another method needs another recipe: give --method or --recipe")
+        from skelpipe.yaml_reader import parse_yaml
+
         try:
             given[key] = parse_yaml(text, "")
         except UsageError:
@@ -74,4 +78,6 @@ def parsed_settings(settings: Iterable[str], by: str = "--set") -> dict[str, Any
 
 
 def _has_plugins() -> bool:
+    from skelpipe.plugins import installed, loaded
+
     return bool(loaded() or installed())

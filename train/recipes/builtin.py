@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
-
-from skelpipe.yaml_reader import parse_yaml
 
 __all__ = ["names", "recipe_text", "text_of"]
 
-FOLDER = files("skelpipe.train.recipes")
+FOLDER = Path(__file__).parent
 SHOWN = 6  # changed values in a text
 
 
@@ -20,13 +18,14 @@ def names() -> list[str]:
 
 def text_of(name: str) -> str:
     """Return the file of a recipe."""
-    return FOLDER.joinpath(f"{name}.yaml").read_text("utf-8")
+    return (FOLDER / f"{name}.yaml").read_text("utf-8")
 
 
 @cache
 def _values() -> dict[str, dict[str, Any]]:
     """Return what each file says, by dotted key, by the name of the recipe."""
     from skelpipe.settings import flat
+    from skelpipe.yaml_reader import parse_yaml
 
     return {name: flat(parse_yaml(text_of(name), f"recipe {name}")) for name in names()}
 

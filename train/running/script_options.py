@@ -27,7 +27,6 @@ from skelpipe.cli.options import (
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
 from skelpipe.train.running.run_folder import check_weights_exist
-from skelpipe.train.running.run_loggers import ask_for_loggers
 from skelpipe.train.running.sigterm import saying_what_ended
 from skelpipe.views import VIEWS
 
@@ -121,8 +120,11 @@ _rate = click.option("--lr", type=float, help="Override the recipe's learning ra
 
 
 def _asked(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
-    with usage_errors():
-        ask_for_loggers(names)
+    if names:
+        from skelpipe.train.running.run_loggers import ask_for_loggers
+
+        with usage_errors():
+            ask_for_loggers(names)
 
 
 def _checked_settings(_ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
