@@ -25,6 +25,9 @@ OPTIONAL = {
     "matplotlib": "plot",
     "lightning": "lightning",
     "onnx": "onnx",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow-skinny": "mlflow",
 }
 FEW_DESCRIPTORS = 1024  # a dataset keeps one open file per shard and view
 FULL = 5 << 30  # free bytes below which a dataset may not fit

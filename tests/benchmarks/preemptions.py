@@ -26,7 +26,6 @@ from typing import Any, Final
 
 import click
 import torch
-import torch.utils.tensorboard  # imported once, before the forks
 from click.testing import CliRunner
 from safetensors import safe_open
 
