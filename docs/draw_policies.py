@@ -13,7 +13,8 @@ from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import layout
 
 FRAMES = 30
-WIDTH, HEIGHT, LEFT, GAP, STEP = 215, 96, 14, 10, 44
+WIDTH, HEIGHT, LEFT, GAP, STEP = 176, 84, 8, 12, 46  # as wide as a phone, so that text stays legible there
+SECOND = 3  # rows of the first picture
 EMPTY = [*range(5), *range(14, 19)]  # frames that show no body
 LOST = [*range(4), *range(12, 19)]  # frames in which the hand was not found
 BLUE, ORANGE, GREY, INK = "#1f6fb4", "#d1620a", "#9a9a9a", "#222222"
@@ -33,18 +34,24 @@ def recording(poses: np.ndarray, shown: np.ndarray) -> Recording:
     return Recording(shown.astype(np.int32), np.zeros(shown.sum(), np.int64), poses[shown])
 
 
-def panel(column: int, row: int, title: str, said: str, heights: np.ndarray, made_up: np.ndarray, cut: int) -> str:
+def top(row: int) -> int:
+    """Where a row begins; the first of each picture has a line of heading above it."""
+    return row * (HEIGHT + STEP) + (row >= SECOND) * 24
+
+
+def panel(place: int, title: str, said: str, heights: np.ndarray, made_up: np.ndarray, cut: int) -> str:
     """Plot `heights` [n], NaN for no body; `made_up` [n] are orange; frames from `cut` on are not kept."""
-    x0, y0 = LEFT + column * (WIDTH + GAP), 50 + row * (HEIGHT + STEP) + (row > 1) * 14
+    row, column = divmod(place, 2)
+    x0, y0 = LEFT + column * (WIDTH + GAP), top(row) + 56
     parts = [
-        f'<text x="{x0}" y="{y0 - 16}" class="t">{title}</text>',
-        f'<text x="{x0}" y="{y0 - 3}" class="s">{said}</text>',
+        f'<text x="{x0}" y="{y0 - 19}" class="t">{title}</text>',
+        f'<text x="{x0}" y="{y0 - 5}" class="s">{said}</text>',
         f'<rect x="{x0}" y="{y0}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="{GREY}"/>',
     ]
     for t, height in enumerate(heights):
         x = x0 + 6 + t * (WIDTH - 12) / (FRAMES - 1)
         gone = np.isnan(height)
-        y = y0 + HEIGHT - 8 - (0 if gone else height) * 45
+        y = y0 + HEIGHT - 8 - (0 if gone else height) * 39
         colour = GREY if t >= cut else (ORANGE if made_up[t] else BLUE)
         fill = "none" if gone or t >= cut else colour
         parts.append(
@@ -62,40 +69,34 @@ def main() -> None:
     raw = np.where(shown, poses[:, hand, 1], np.nan)
     length = int(shown_frames(whole).sum())
     panels = [
-        panel(0, 0, "the file", "○: no body", raw, nothing, always),
-        panel(1, 0, "as-authors", f"the first L = {length} frames; grey are lost", raw, nothing, length),
-        panel(
-            2,
-            0,
-            "dropped",
-            "frames with a body only",
-            fill_frames(whole, "dropped").xyz[:, hand, 1],
-            nothing,
-            always,
-        ),
+        panel(0, "the file", "○ no body", raw, nothing, always),
+        panel(1, "as-authors", f"the first L = {length}; grey: lost", raw, nothing, length),
     ]
-    for column, (policy, said) in enumerate((("held", "the last pose stays"), ("interpolated", "linear in time"))):
+    dropped = fill_frames(whole, "dropped").xyz[:, hand, 1]
+    panels.append(panel(2, "dropped", "frames with a body only", dropped, nothing, always))
+    for number, (policy, said) in enumerate((("held", "the last pose stays"), ("interpolated", "linear in time"))):
         heights = fill_frames(whole, policy).xyz[:, hand, 1]
-        panels.append(panel(column, 1, policy, said, heights, ~shown, always))
+        panels.append(panel(3 + number, policy, said, heights, ~shown, always))
     lost = poses.copy()
     lost[LOST, hand] = np.nan
     gaps = np.isin(np.arange(FRAMES), LOST)
     file = recording(lost, np.ones(FRAMES, bool))
-    panels.append(panel(0, 2, "the file", "○: the hand was not found", lost[:, hand, 1], nothing, always))
+    first = 2 * SECOND
+    panels.append(panel(first, "the file", "○ hand not found", lost[:, hand, 1], nothing, always))
     for number, (policy, said) in enumerate(
         (("held", "its last position"), ("interpolated", "linear in time"), ("parent", "where the elbow is"))
     ):
         heights = fill_joints(file, skeleton, policy).xyz[:, hand, 1]
-        panels.append(panel((number + 1) % 3, 2 + (number + 1) // 3, policy, said, heights, gaps, always))
-    width, height = 2 * LEFT + 3 * WIDTH + 2 * GAP, 50 + 4 * (HEIGHT + STEP) - STEP + 24
-    heads = [(0, "empty_frames: the height of a hand, frame by frame; orange is made up"), (2, "missing_joints")]
-    titles = "".join(
-        f'<text x="{LEFT}" y="{16 + row * (HEIGHT + STEP) + (row > 1) * 14}" class="h">{text}</text>'
-        for row, text in heads
-    )
+        panels.append(panel(first + 1 + number, policy, said, heights, gaps, always))
+    width, height = 2 * LEFT + 2 * WIDTH + GAP, top(5) + 12
+    heads = [
+        (top(0), "empty_frames: height of a hand, frame by frame"),
+        (top(SECOND), "missing_joints: orange is made up"),
+    ]
+    titles = "".join(f'<text x="{LEFT}" y="{y + 18}" class="h">{text}</text>' for y, text in heads)
     style = (
         f"text{{font-family:sans-serif;fill:{INK}}}.h{{font-size:14px;font-weight:bold}}"
-        ".t{font-size:12px;font-weight:bold}.s{font-size:11px}"
+        ".t{font-size:13px;font-weight:bold}.s{font-size:13px}"
     )
     Path(__file__).with_name("policies.svg").write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'

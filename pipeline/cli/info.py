@@ -86,9 +86,10 @@ def _show_dataset(shards: str, as_json: bool) -> None:
     click.echo(f"views     {', '.join(dataset.views)}")
     click.echo(f"formats   {', '.join(card['formats'])}")
     for subset, facts in subsets.items():
+        shards = f"{facts['shards']:,} shard{'s' * (facts['shards'] != 1)}"
         published = f" ({card['published'][subset]:,} published)" if card["published"] else ""
         click.echo(
-            f"{subset:<9} {facts['samples']:,} clips in {facts['shards']:,} shards per view,"
+            f"{subset:<9} {facts['samples']:,} clips in {shards} per view,"
             f" {facts['bytes'] / 1e6:,.1f} MB{published}"
         )
     for reason, count in card["dropped"].items():

@@ -1,4 +1,4 @@
-"""One long table, a row per joint, as pandas and R take it: `clips.csv`, and `joints.csv`."""
+"""One long table, one row per joint, as pandas and R take it: `clips.csv`, and `joints.csv`."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence

@@ -100,7 +100,7 @@ def _part_1(subjects: int, count: int) -> Names:
         subset = next((subset for subset in subsets if len(free[subset]) >= count), None)
         if subset is None:
             raise UsageError(
-                f"part I has no numbers for {count} videos by each of {subjects} subjects; ask for fewer "
+                f"part I has no numbers for {count} videos of each of {subjects} subjects; ask for fewer "
                 "--subjects, --actions or --repeats"
             )
         yield subject, subset, [(number,) for number in free[subset][:count]]
@@ -111,7 +111,7 @@ def _part_2(subjects: int, count: int) -> Names:
     """Give each subject sequence numbers; a name holds both numbers."""
     if count > PART_2_SEQUENCES:
         raise UsageError(
-            f"part II has names for {PART_2_SEQUENCES} videos by a subject, not for {count}; ask for fewer "
+            f"part II has names for {PART_2_SEQUENCES} videos per subject, not for {count}; ask for fewer "
             "--actions or --repeats"
         )
     training = [number for number in range(1, SUBJECTS["pkummd2"] + 1) if number not in PART_2_TEST]

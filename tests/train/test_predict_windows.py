@@ -66,7 +66,7 @@ def frames_of(raw: Path) -> list[list[Any]]:
 
 
 def test_a_pipe_gives_what_its_file_gives(call: Callable[..., Result], raw: Path) -> None:
-    """The same text, gzip of it, an array of numpy, and a line per frame."""
+    """The same text, gzip of it, an array of numpy, and one line per frame."""
     expected = lines(call("--json", raw))[0]["recordings"]
     text = raw.read_bytes()
     assert lines(call("--json", "-", "--name", raw.name, given=text))[0]["recordings"] == expected

@@ -1,4 +1,4 @@
-"""Several runs on one chart: a line per run for each number of their logs, and their figures side by side."""
+"""Several runs on one chart: one line per run for each number of their logs, and their figures side by side."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -30,12 +30,12 @@ from skelpipe.skeleton import layout
 __all__ = ["POSE_IMPORTS"]
 
 TITLES = {
-    "openpose": "OpenPose's JSON, a file per frame",
+    "openpose": "OpenPose's JSON, one file per frame",
     "alphapose": "AlphaPose's JSON of a video",
     "mmpose": "MMPose's JSON of a video",
     "mmpose-frames": "MMPose's JSON, a file per picture",
-    "ultralytics": "Ultralytics' rows or JSON, a file per frame",
-    "ultralytics-video": "Ultralytics' JSON of a video, a list per frame",
+    "ultralytics": "Ultralytics' rows or JSON, one file per frame",
+    "ultralytics-video": "Ultralytics' JSON of a video, one list per frame",
     "mediapipe": "MediaPipe's 33 landmarks as .npy, CSV or JSON",
     "azure-kinect": "the JSON of Azure Kinect's offline processor",
     "utkinect-text": "UTKinect's joints_s01_e01.txt",
@@ -315,7 +315,7 @@ def _first_channels(reader: str) -> tuple[str, ...]:
 
 
 def _read(reader: str, file: RawFile, form: Form) -> Recording:
-    """Return a recording, of one with a file per frame the first frame that shows somebody."""
+    """Return a recording; where each frame is a file, the first frame that shows somebody."""
     kind, text = POSE_FORMATS[reader], TextBuffer()
     if kind.read is not None:
         return kind.read(text.read_raw(file), file.path, form)

@@ -29,7 +29,7 @@ def read_alphapose(text: np.ndarray, name: str, form: Form) -> Recording:
     """
     content = parse_json(text, name)
     if isinstance(content, dict) and (held := [key for key in WRAPPED if key in content]):
-        raise RawError(f"{name}: holds the {held[0]} of one frame: the reader openpose reads a file per frame")
+        raise RawError(f"{name}: holds the {held[0]} of one frame: the reader openpose reads one file per frame")
     images: dict[int, str] = {}
     points: dict[int, list[np.ndarray]] = {}
     ids: dict[int, list[int]] = {}

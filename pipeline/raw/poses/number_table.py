@@ -1,4 +1,4 @@
-"""Reader of tables of joint positions (CSV, TSV, text): a row per frame, or a row per frame and joint.
+"""Reader of tables of joint positions (CSV, TSV, text): one row per frame, or one row per frame and joint.
 
 A row per frame holds x, y (z, score) of all joints. The columns are known by a header (`nose_x`, `x_0`, `0_x`,
 `joint1.y`, …) or, without one, by their number and the layout. A row per joint (a long table) has columns named
@@ -127,7 +127,7 @@ def _slots(bodies: np.ndarray, channels: Sequence[str], form: Form) -> People:
 def _wide(
     table: Table, roles: Sequence[list[str]], single: Mapping[int, str], name: str, form: Form
 ) -> dict[int, People]:
-    """Return the frames of a table with a row per frame (and person)."""
+    """Return the frames of a table with one row per frame (and person)."""
     columns: dict[tuple[str, str], int] = {}
     frame_column = person_column = None
     for column, words in enumerate(roles):
@@ -158,18 +158,18 @@ def _wide(
 
 
 def _long(table: Table, single: Mapping[int, str], name: str, form: Form) -> dict[int, People]:
-    """Return the frames of a table with a row per frame (and person) and joint, joints by number."""
+    """Return the frames of a table with one row per frame (and person) and joint, joints by number."""
     at: dict[str, int] = {}
     for column, role in single.items():
         kind = next((kind for kind, names in _KINDS.items() if role in names), None)
         if kind is None and role not in IGNORED:
-            raise RawError(f"{name}:1: column {role!r} has no meaning in a table of a row per joint")
+            raise RawError(f"{name}:1: column {role!r} has no meaning in a table of one row per joint")
         if kind in at:
             raise RawError(f"{name}:1: two columns hold the {kind}")
         if kind:
             at[kind] = column
     if "frame" not in at:
-        raise RawError(f"{name}:1: a table of a row per joint needs a column 'frame'")
+        raise RawError(f"{name}:1: a table of one row per joint needs a column 'frame'")
     channels = _channels(at.keys() & {*AXES, "score"}, form, f"{name}:1")
     joint = _whole(table, at["joint"], name)
     indices = _indices(sorted({str(one) for one in joint.tolist()}), form, name)

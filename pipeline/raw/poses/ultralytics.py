@@ -1,7 +1,7 @@
 """Reader of Ultralytics' pose predictions: rows of `save_txt`, or the JSON of `Results.to_json`.
 
 Format: `Results.save_txt` and `Results.summary` in ultralytics/engine/results.py. A text file per frame
-(`NAME_FRAME.txt`; none where nobody was found) has a row per person: class, box (4 numbers), x, y and score or x
+(`NAME_FRAME.txt`; none where nobody was found) has one row per person: class, box (4 numbers), x, y and score or x
 and y per joint as fractions of the picture, then the person's confidence with `save_conf`, and the id with
 tracking. In JSON a person is `{"keypoints": {"x": [V], "y": [V], "visible": [V]}, "track_id"}` in pixels, or with
 `normalize=True` in fractions. A joint at (0, 0) was not found.
@@ -28,7 +28,7 @@ def read_ultralytics(text: np.ndarray, name: str, form: Form) -> Recording:
     frames = listed(parse_json(text, name), name, "a list with a list of people per frame")
     if frames and all(isinstance(one, dict) for one in frames):
         raise RawError(
-            f"{name}: a list of people, those of one frame: the reader ultralytics reads a file per frame"
+            f"{name}: a list of people, those of one frame: the reader ultralytics reads one file per frame"
         )
     people = {
         number: _people(listed(one, f"{name}: frame {number}"), form, f"{name}: frame {number}, ")

@@ -1,4 +1,4 @@
-"""Reader of UTKinect-Action3D's `joints_s01_e02.txt`: a line per frame, its number and x y z of 20 joints.
+"""Reader of UTKinect-Action3D's `joints_s01_e02.txt`: one line per frame, its number and x y z of 20 joints.
 
 The positions are in metres, y up, the joints in the order of the Kinect SDK (layout `kinect-v1-20`). The numbers
 are those of the pictures and rise with gaps; frames in which nobody was seen have no line.

@@ -67,7 +67,7 @@ def test_formats_open_and_cmu(read_poses, people: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"people": []}, r"holds the people of one frame: the reader openpose reads a file per frame"),
+        ({"people": []}, r"holds the people of one frame: the reader openpose reads one file per frame"),
         ([7], r"entry 1: an object with 'image_id' is expected, found 7"),
         ([entry("a.jpg", 0)], r"entry 1 \(a\.jpg\): 'a\.jpg' holds no number of a frame"),
         ([entry("a_1.jpg", 0), entry("b_1.jpg", 0)], r"entry 2 .*'a_1\.jpg' and 'b_1\.jpg' have the same number"),

@@ -131,7 +131,7 @@ NAMES = [word.format(axis) for word in words("nose_x") for axis in "xy"]
         ([*NAMES, "nose_x"], 35, r":1: two columns hold x of joint 'nose'"),
         ([f"{axis}_{v}" for axis in "xy" for v in range(2, 19)], 34, r":1: joints 0 to 16 or 1 to 17"),
         (["frame", "joint", "x", "y", "mood"], 5, r":1: column 'mood' has no meaning"),
-        (["joint", "x", "y"], 3, r":1: a table of a row per joint needs a column 'frame'"),
+        (["joint", "x", "y"], 3, r":1: a table of one row per joint needs a column 'frame'"),
         (["frame", "joint", "x", "y"], 4, r": joints 0 to 16 or 1 to 17 are expected, found 1 from 1 to 1"),
         (["frame", *NAMES], 35, None),
     ],
