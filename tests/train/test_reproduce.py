@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD, card_digest
+from skelpipe.plugins import unload
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.reproduce import main
 from skelpipe.train.reproduction import work_folder
@@ -204,6 +205,19 @@ def test_a_dry_run_prints_the_commands_and_leaves_nothing(
     assert first[-2:] == ["--resume", "--json"]
     assert in_process.calls == []
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_load_the_plugins_that_it_loads(
+    ask: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one_plugin.py").write_text("def register(registry):\n    registry.chain('mine', ['crop'])\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        done = ask("--dry-run", "--json", "--plugin", "one_plugin")
+        commands = [part["command"] for part in json.loads(done.stdout)["parts"]]
+        assert all(command[3:5] == ["--plugin", "one_plugin"] for command in commands), done.output
+    finally:
+        unload("one_plugin")
     assert "ntu120-xset is left out" in done.stderr
     assert "left out: Other: of other methods; --method all runs them too" in done.stderr
 
