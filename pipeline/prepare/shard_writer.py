@@ -176,7 +176,7 @@ def new_block(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> 
 
 
 def index_text(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> str:
-    """Return DALI's index of a shard, version 1.2: one line per sample, `extension offset size name` per member."""
+    """Return DALI's index of a shard, version 1.2: a line per sample, `extension offset size name` per member."""
     lines = [f"v1.2 {len(ids)}"]
     extension = f"{geometry.view}.npy"
     for row, (id_, label) in enumerate(zip(ids, labels, strict=True)):

@@ -210,20 +210,12 @@ def run(**given: Any) -> None:
         measured = summary["figures"].items()
         figures = "".join(f", {name} {value:.1f} %{reported_text(summary, name)}" for name, value in measured)
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
-        click.echo(f"{summary['run']}: {summary['epochs']} epochs{loss}{figures}")
+        click.echo(f"{summary['run']}: {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}{loss}{figures}")
         if not dataset.is_prepared:
             return  # evaluations read datasets
         shards, stripped = shown_url(asked.shards[0])
         protocol = "knn" if dataset.labelled else "map"
-        evaluate = [
-            "python",
-            "-m",
-            f"skelpipe.train.{protocol}",
-            "--shards",
-            shards,
-            "--checkpoint",
-            summary["run"],
-        ]
+        evaluate = ["skelpipe", protocol, "--shards", shards, "--checkpoint", summary["run"]]
         if asked.cache is not None:
             evaluate += ["--cache", str(asked.cache)]
         again = " (the URL with its secret again)" if stripped else ""
