@@ -21,6 +21,7 @@ from skelpipe.loader.view_recipes import On
 from skelpipe.models import build
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Method, Parts, Progress, Step, ViewBatch, ViewRecipes
+from skelpipe.models.parts import ContrastSettings
 from skelpipe.settings import Amount, Whole
 from skelpipe.train.knn import main as knn
 from skelpipe.train.recipes.reader import load_recipe
@@ -30,7 +31,7 @@ from skelpipe.views import derive
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToySettings:
+class ToySettings(ContrastSettings):
     late: Whole = 0
     weight: Amount = 1.0
 
