@@ -29,7 +29,7 @@ class Actionlets:
 
     layout: Layout
     variant: str = "paper"
-    threshold: float = 0.5
+    threshold: float = 0.0
     inner: bool = False
     sigma: str = "relu"
     sign: str = "minus"

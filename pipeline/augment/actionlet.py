@@ -45,7 +45,7 @@ def actionlet(
     *,
     variant: str = "paper",
     smoothing: str | None = None,
-    threshold: float = 0.5,
+    threshold: float = 0.0,
     soft: bool = False,
 ) -> Tensor:
     """Return the mask A [...,T',V], float32 in 0..1, of a difference activation [...,T',V].

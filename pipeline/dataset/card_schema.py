@@ -142,7 +142,7 @@ class Card(TypedDict):
     shape: Annotated[list[Dimension], Len(4, 4)]
     dtype: Literal["float32", "float16"]
     layout: PlainLayout
-    classes: list[Word]
+    classes: list[Text]
     views: Annotated[dict[View, StoredView], Len(1)]
     splits: Subsets
     anchors: dict[Literal["joint", "bone", "motion", "absent"], Hashed | Text]

@@ -21,8 +21,8 @@ def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Te
     """Return a function from clips [N,C,T,V,M] of `view` to the mask [N,T,V,M] of their moving joints.
 
     `anchor` float32 [C,T,V,M] is the dataset's mean clip of that view. In place of the difference activation
-    stands how far each joint's motion is from that of the mean clip, in metres, averaged over four frames; then
-    follow the smoothing and the threshold of the paper (`augment.actionlet`). Absent bodies are outside.
+    stands how far each joint's motion is from that of the mean clip, in metres, averaged over four frames, and
+    smoothed as in the paper; a joint moves above half of its body's maximum. Absent bodies are outside.
     """
 
     def steps(x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Te
         excess = (steps(x) - average).norm(dim=1) * present[:, :, None]
         rows = excess.movedim(1, 3).reshape(n * v * m, 1, t)
         blocks = F.avg_pool1d(rows, BLOCK, ceil_mode=True).view(n, v, m, -1).permute(0, 2, 3, 1)
-        inside = to_frames(actionlet(blocks, layout), t, "nearest")  # [N,M,T,V]
+        inside = to_frames(actionlet(blocks, layout, threshold=0.5), t, "nearest")  # [N,M,T,V]
         return inside.movedim(1, 3) * present[:, :, None]
 
     return mask

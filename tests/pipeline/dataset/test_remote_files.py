@@ -89,7 +89,8 @@ def test_nothing_that_is_kept_holds_a_secret(server, folder, tmp_path) -> None:
 
 def test_clips_in_hdf5_only_are_refused_clearly(web, server, folder) -> None:
     card = json.loads((folder / "dataset.json").read_text())
-    server.files["/bucket/ds/dataset.json"] = json.dumps({**card, "formats": ["hdf5"]}).encode()
+    files = {subset: {"file": f"{subset}.h5", "sha256": "0" * 64, "bytes": 1} for subset in ("train", "test")}
+    server.files["/bucket/ds/dataset.json"] = json.dumps({**card, "formats": ["hdf5"], "hdf5": files}).encode()
     with pytest.raises(UsageError, match="HDF5 files only, which are read from a local disk: copy"):
         Dataset.open(web).reader("train", "joint")
 
