@@ -23,7 +23,7 @@ from skelpipe.views import VIEWS
 
 __all__ = ["main"]
 
-SUFFIXES = (".parquet", ".npz")
+SUFFIXES = (".parquet", ".npz")  # those of Embeddings.write, which imports torch
 OF_MAP = (
     *("--actions", "--baseline", "--classes", "--fusion", "--join", "--network", "--perplexity", "--seed"),
     *("--share", "--split"),

@@ -27,6 +27,7 @@ import click
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
     balanced_option,
+    check_named,
     common_options,
     dataset_script,
     features_option,
@@ -77,6 +78,7 @@ def main(**given: Any) -> None:
     """Evaluate an encoder by a linear classifier on its frozen features."""
     if given["heads"] and given["view"]:
         raise UsageError("--heads names the views: it takes no --view")
+    check_named(given)
     from skelpipe.train.commands.linear import run
 
     run(**given)

@@ -4,14 +4,18 @@ Each window is preprocessed as a recording of its own, so that a window that cov
 scores of that recording, bit for bit. docs/deployment.md describes windows and their ends.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 
 from skelpipe.errors import RawError, SkelpipeError, UsageError
+from skelpipe.front.arguments import given as described
+from skelpipe.front.arguments import whole_number
 from skelpipe.preprocess.tracks import shown_rows
 from skelpipe.raw.recording import Recording
 from skelpipe.train.evaluation.recogniser import Recogniser
@@ -113,13 +117,12 @@ class LiveRecogniser:
     ) -> None:
         """Take windows of as many frames as the training clips and a stride of a quarter, where none are given.
 
-        UsageError for numbers below 1.
+        UsageError for windows and strides that are no whole number from 1, and for `fps` that is not above 0.
         """
-        window = recogniser.frames if window is None else window
-        stride = max(1, window // 4) if stride is None else stride
-        for name, value in (("window", window), ("stride", stride), ("fps", 1 if fps is None else fps)):
-            if not value > 0:
-                raise UsageError(f"the {name} is {value}: it must be above 0")
+        window = recogniser.frames if window is None else whole_number(window, "window", 1)
+        stride = max(1, window // 4) if stride is None else whole_number(stride, "stride", 1)
+        if fps is not None and (isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps < math.inf):
+            raise UsageError(f"fps is {described(fps)}; it must be a number above 0")
         self.window, self.stride, self.fps = window, stride, fps
         self._recogniser, self._device = recogniser, torch.device(device)
         self._layout, channels = recogniser.manifest.layout, recogniser.manifest.stored_channels
@@ -131,6 +134,14 @@ class LiveRecogniser:
         self._covered = 0
         recogniser.networks.to(self._device)
 
+    def __repr__(self) -> str:
+        per_second = "" if self.fps is None else f", {self.fps:g} frames per second"
+        frames = f"frames [M,{len(self._layout)},{3 + self._scored}] of {self._layout.name}"
+        return (
+            f"<LiveRecogniser: windows of {self.window} frames, stride {self.stride}{per_second}, {frames}, "
+            f"{self._buffer.frames} taken, on {self._device}>"
+        )
+
     def push(self, bodies: np.ndarray | None, ids: np.ndarray | None = None) -> Prediction | None:
         """Add a frame; return the prediction of the window that it completes, if it completes one.
 
@@ -141,7 +152,10 @@ class LiveRecogniser:
         UsageError for another shape.
         """
         joints, scored = len(self._layout), int(self._scored)
-        given = np.zeros((0, joints, 3 + scored)) if bodies is None else np.asarray(bodies, np.float64)
+        try:
+            given = np.zeros((0, joints, 3 + scored)) if bodies is None else np.asarray(bodies, np.float64)
+        except (TypeError, ValueError):
+            raise UsageError(f"a frame is an array of positions, or None, not {described(bodies)}") from None
         if given.ndim != 3 or given.shape[1] != joints or given.shape[2] - scored not in (2, 3):
             raise UsageError(
                 f"a frame has shape {list(given.shape)}; expected [M,{joints},{3 + scored}] of {self._layout.name}"

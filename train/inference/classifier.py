@@ -191,7 +191,7 @@ class Classifier:
         """Return what takes frames as they come and gives the actions of the last `window` frames, on this device.
 
         A window has by default as many frames as the training clips, and one begins every `stride` frames, by
-        default a quarter of a window; with `fps` predictions have seconds too. UsageError for numbers below 1.
+        default a quarter of a window; with `fps` predictions have seconds too. UsageError for wrong numbers.
         """
         return LiveRecogniser(self._recogniser, window, stride, fps=fps, device=self.device)
 

@@ -30,6 +30,7 @@ from skelpipe.views import derive
 __all__ = ["Embeddings", "Encoder"]
 
 BATCH = 256  # clips at a time, as in the evaluations
+SUFFIXES = (".parquet", ".npz")
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,15 @@ class Embeddings:
         return f"<Embeddings of {len(self.ids)} clips, {self.features.shape[1]} features each{left_out}>"
 
     def write(self, path: str | Path) -> None:
-        """Write them as Parquet or, under a name that ends in `.npz`, as arrays of numpy.
+        """Write them to a file that ends in `.parquet` or, as arrays of numpy, in `.npz`.
 
         The columns, or arrays, are id, label (where the clips have labels) and feature; `about` is the metadata.
-        The file is whole when it gets its name.
+        The file is whole when it gets its name. UsageError for any other ending.
         """
-        write_embeddings(Path(path), self.ids, self.labels, self.features, self.about)
+        name = path_text(path, "the name of a file, .parquet or .npz,")
+        if Path(name).suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{name}: a file ends in .parquet or .npz")
+        write_embeddings(Path(name), self.ids, self.labels, self.features, self.about)
 
 
 class Encoder:

@@ -6,7 +6,7 @@ and `--network-set` which recipe of pre-training a random network is built by.
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from skelpipe.views import VIEWS
 __all__ = [
     "WithEarlierName",
     "balanced_option",
+    "check_named",
     "common_options",
     "dataset_script",
     "existing_weights",
@@ -78,6 +79,15 @@ def existing_weights(_ctx: click.Context, _param: click.Parameter, source: Any) 
     return source
 
 
+def check_named(given: Mapping[str, Any]) -> None:
+    """Say, before torch is imported, that the options name nothing to evaluate.
+
+    Where some need a certain network, the error about them, which comes later, says more.
+    """
+    if not any(given[name] for name in ("checkpoint", "baseline", "network_settings", "region")):
+        raise UsageError("name what to evaluate: --checkpoint RUN, --baseline random or --baseline raw")
+
+
 def weights_option(words: str, *, required: bool = False) -> Callable[[F], F]:
     """Return what gives a command `checkpoint`, the path of a run or file that exists; `words` are its help."""
     return click.option(
@@ -114,8 +124,17 @@ _baseline = click.option(
     type=click.Choice(["random", "raw"]),
     help="Evaluate a new random network (by the checkpoint's recipe, if one is given), or raw coordinates.",
 )
-_epochs = click.option("--epochs", type=int, help="Override the recipe's epochs.")
-_batch_size = click.option("--batch-size", type=int, help="Override the recipe's batch size.")
+
+
+def _counted(_ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    """Say of a number below 1, before torch is imported, what the recipe says of it."""
+    if value is not None and value < 1:
+        raise click.UsageError(f"{param.opts[0]}: {param.name} is {value}; it must be at least 1")
+    return value
+
+
+_epochs = click.option("--epochs", type=int, callback=_counted, help="Override the recipe's epochs.")
+_batch_size = click.option("--batch-size", type=int, callback=_counted, help="Override the recipe's batch size.")
 _rate = click.option("--lr", type=float, help="Override the recipe's learning rate.")
 
 

@@ -156,8 +156,8 @@ def test_what_is_no_frame_is_refused(recogniser: Callable[[str], Recogniser]) ->
         live.push(np.zeros((V, 3)))
     with pytest.raises(UsageError, match="1 bodies have ids of shape"):
         live.push(np.zeros((1, V, 3)), np.zeros(2, np.int64))
-    with pytest.raises(UsageError, match="the stride is 0"):
-        LiveRecogniser(recogniser("crosclr"), 2, 0)
+    with pytest.raises(UsageError, match="a frame is an array of positions, or None, not 'x'"):
+        live.push("x")  # type: ignore[arg-type]
     hidden = np.ones((1, V, 3))
     hidden[0, 3] = np.nan
     live.push(np.ones((1, V, 3)))
@@ -165,3 +165,30 @@ def test_what_is_no_frame_is_refused(recogniser: Callable[[str], Recogniser]) ->
     assert found is not None
     assert found.top == []
     assert "is missing" in found.why or "not found" in found.why
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stride": 0}, "stride is 0; it must be a whole number, at least 1"),
+        ({"window": "8"}, "window is '8'; it must be a whole number"),
+        ({"window": 8.0}, "window is 8.0; it must be a whole number"),
+        ({"fps": 0}, "fps is 0; it must be a number above 0"),
+        ({"fps": "30"}, "fps is '30'; it must be a number above 0"),
+        ({"fps": float("nan")}, "fps is nan; it must be a number above 0"),
+    ],
+)
+def test_what_is_no_window_is_refused(
+    recogniser: Callable[[str], Recogniser], settings: dict, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        LiveRecogniser(recogniser("crosclr"), **settings)
+
+
+def test_printed_it_tells_its_windows(recogniser: Callable[[str], Recogniser]) -> None:
+    live = LiveRecogniser(recogniser("crosclr"), 8, fps=30)
+    live.push(None)
+    wanted = (
+        "<LiveRecogniser: windows of 8 frames, stride 2, 30 frames per second, frames [M,25,3] of kinect-v2-25"
+    )
+    assert repr(live) == f"{wanted}, 1 taken, on cpu>"

@@ -111,6 +111,9 @@ def test_embeddings_are_written(encoder: skelpipe.Encoder, tiny_dataset: Dataset
     assert table["id"] == found.ids
     assert sorted(table) == ["feature", "id"]
     np.testing.assert_array_equal(np.array(table["feature"], np.float32), found.features)
+    with pytest.raises(UsageError, match=r"x\.csv: a file ends in \.parquet or \.npz"):
+        found.write(tmp_path / "x.csv")
+    assert not (tmp_path / "x.csv").exists()
 
 
 @pytest.mark.parametrize(
