@@ -59,10 +59,7 @@ def copy_dataset(
     """
     _refuse_same(source, target)
     card_bytes, card = _read_card(source)
-    try:
-        files = list(inventory(card))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{source}/{CARD}: does not list its files: {error}") from None
+    files = list(inventory(card))
     readme = source.read(README) if source.size(README) is not None else None
     present = _settle(target, card_bytes, card["digest"], files, readme, overwrite=overwrite)
     sizes = _copy_files(source, target, files, present, workers, quiet)

@@ -189,7 +189,10 @@ def test_memory_does_not_grow_with_the_size_of_a_file(source, target) -> None:
         os.truncate(path, size)
     card = json.loads((source / "dataset.json").read_text())
     shards = [{"name": name, "bytes": size, "sha256": sha256} for name in names]
-    card["untrimmed"] = {"train": {"shards": shards}}
+    card["untrimmed"] = {
+        "train": {"videos": 0, "frames": 0, "shards": [{"videos": [], **shard} for shard in shards]},
+        "test": {"videos": 0, "frames": 0, "shards": []},
+    }
     (source / "dataset.json").write_text(json.dumps({**card, "digest": card_digest(card)}))
     code = f"""
 import resource
