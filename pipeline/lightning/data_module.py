@@ -12,6 +12,7 @@ from skelpipe.front.arguments import whole_number
 from skelpipe.loader import Loader, Stream
 from skelpipe.loader.batch import NOT_VIEWS
 from skelpipe.loader.view_recipes import ViewRecipes, view_recipes
+from skelpipe.views import VIEWS
 
 try:
     from lightning.pytorch import LightningDataModule
@@ -60,6 +61,15 @@ class DataModule(LightningDataModule):
         self._loaders: list[Loader] = []
         self._training: Loader | None = None
         self._state: dict[str, Any] = {}  # to go on from, where no loader has begun
+        if view not in VIEWS:
+            raise UsageError(f"there is no view {view!r}; there are: {', '.join(VIEWS)}")
+        self._stream("train", seed=seed, balanced=balanced)  # says at once what is wrong with these
+
+    def __repr__(self) -> str:
+        return (
+            f"<DataModule: view {self.view}, global batches of {self.batch_size}, views {', '.join(self.recipe)}, "
+            f"evaluated on {self.evaluate_on}, of {self.dataset!r}>"
+        )
 
     def train_dataloader(self) -> Loader:
         """Return a loader that goes on where the one before, or a checkpoint, stood."""
@@ -95,10 +105,8 @@ class DataModule(LightningDataModule):
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
             device = self.trainer.strategy.root_device
-        source = "joint" if self.derive == "after" else self.view
-        stream = Stream(self.dataset, subset, [source], self.batch_size, rank=rank, world=world, **options)
         loader = Loader(
-            stream,
+            self._stream(subset, rank=rank, world=world, **options),
             device,
             recipe,
             derive=self.derive,
@@ -108,3 +116,7 @@ class DataModule(LightningDataModule):
         )
         self._loaders.append(loader)
         return loader
+
+    def _stream(self, subset: str, **options: Any) -> Stream:
+        source = "joint" if self.derive == "after" else self.view
+        return Stream(self.dataset, subset, [source], self.batch_size, **options)

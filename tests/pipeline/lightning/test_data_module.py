@@ -143,3 +143,14 @@ def test_wrong_views_and_batches_are_refused_when_it_is_made(folder: Path) -> No
             DataModule(folder, recipe, 4)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="batch_size is 0"):
         DataModule(folder, {"clip": None}, 0)
+    with pytest.raises(UsageError, match="there is no view 'bones'; there are: joint, bone, motion"):
+        DataModule(folder, {"clip": None}, 4, view="bones")
+    with pytest.raises(UsageError, match="seed is None"):
+        DataModule(folder, {"clip": None}, 4, seed=None)  # type: ignore[arg-type]
+
+
+def test_printed_it_tells_its_facts(folder: Path) -> None:
+    text = repr(DataModule(folder, {"query": None, "key": None}, 4, view="bone"))
+    assert text.startswith(
+        "<DataModule: view bone, global batches of 4, views query, key, evaluated on test, of <Data"
+    )
