@@ -73,7 +73,7 @@ def test_users_own_folders_do_not_shadow_ours(installed, tmp_path) -> None:
     code = (
         "import skelpipe, skelpipe.models, skelpipe.train.recipes.reader, skelpipe.manifest_file as m\n"
         "print(skelpipe.__file__); print(len(m.load_manifest('ntu120').missing))\n"
-        "print(skelpipe.train.recipes.reader.load_recipe('skeletonclr').queue)"
+        "print(skelpipe.train.recipes.reader.load_recipe('skeletonclr').settings.queue)"
     )
     done = python(installed, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
