@@ -1,15 +1,4 @@
-"""Write a page to browse datasets and runs: one file for a browser, which needs no network.
-
-    python train/browse.py data/ntu60-xsub
-    python train/browse.py data/ntu60-xsub runs/linear-ntu60-xsub-joint-aimclr --out mistakes.html
-    python train/browse.py runs/*
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.browse DATASET RUN`.
-
-Each argument is a dataset (a folder or URL) or the folder of a run: a pre-training, a training with labels or an
-evaluation, finished or not. The page has the clips, moving, by class, subset, subject and, of evaluations of these
-clips, mistake; and the curves and figures of all runs on the same charts.
-"""
+"""The work of `train/browse.py`, where it is described, once the options are checked."""
 
 import json
 from pathlib import Path

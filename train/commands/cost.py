@@ -1,16 +1,4 @@
-"""Count the weights of a recipe's networks and the operations of a step of its training; nothing is trained.
-
-    python train/cost.py
-    python train/cost.py --recipe msmclr --json
-    python train/cost.py --recipe crosclr --set crosclr.views=2
-    python train/cost.py --recipe skeattnclr --shards data/ntu60-xsub
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.cost ...`.
-
-Without --recipe all built-in recipes are counted. Operations are those of the forward passes of one step of the
-recipe's batch in its last stage, on clips of two bodies: queries and keys, a multiplication with the addition that
-follows as one, as in table 9 of MsMCLR.
-"""
+"""The work of `train/cost.py`, where it is described, once the options are checked."""
 
 import json
 from pathlib import Path

@@ -1,10 +1,4 @@
-"""From synthetic recordings to an evaluated encoder, with the same commands as a real run.
-
-    make demo
-    python train/demo.py --out demo
-
-Each step is printed as a command that can be repeated by hand. The figures at the end come from these commands.
-"""
+"""The work of `train/demo.py`, where it is described, once the options are checked."""
 
 import json
 import os

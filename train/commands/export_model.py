@@ -1,16 +1,4 @@
-"""Export a trained network as a file that runs without skelpipe: ONNX, or a graph of torch.export.
-
-    python train/export_model.py runs/linear-ntu60-xsub-joint-aimclr --to onnx
-    python train/export_model.py runs/aimclr-ntu60-xsub-joint --to torch-export --out encoder.pt2
-    python train/export_model.py aimclr_linear.pt --to onnx --shards data/ntu60-xsub
-    python train/export_model.py runs/joint runs/bone runs/motion --to onnx --out 3s.onnx --weights 0.6,0.6,0.4
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.export_model RUN --to onnx`.
-
-The graph takes joint clips float32 [N,C,T,V,M], preprocessed as the weights were trained, and returns class
-scores, or the features h and z of an encoder. The file tells layout, frames, profile and classes
-(docs/deployment.md).
-"""
+"""The work of `train/export_model.py`, where it is described, once the options are checked."""
 
 import json
 from collections.abc import Sequence

@@ -1,17 +1,4 @@
-"""Train a whole network with labels: a pre-trained one, or the supervised baseline from scratch.
-
-    python train/finetune.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
-    python train/finetune.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint --labels 0.01
-    python train/finetune.py --shards data/pkummd2-xsub --checkpoint aimclr_ntu60_xsub_joint.pt
-    torchrun --nproc-per-node 8 train/finetune.py --shards data/ntu60-xsub --recipe supervised --amp
-    python train/finetune.py --shards data/msr-action3d-xsub --recipe supervised-small --holdout-subject 3
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.finetune --shards ...`.
-
-The encoder gets a new linear layer with as many classes as the dataset has, so a checkpoint of another dataset is
-transfer. The scores of the test clips, the log, all figures and the trained network (classifier.safetensors, for
-train/predict.py and further evaluation) are written to the run's folder.
-"""
+"""The work of `train/finetune.py`, where it is described, once the options are checked."""
 
 import json
 from collections.abc import Callable, Mapping

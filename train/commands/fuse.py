@@ -1,15 +1,4 @@
-"""Fuse the scores of several streams, joined by sample id, and evaluate the sum.
-
-    python train/fuse.py runs/linear-ntu60-xsub-joint runs/linear-ntu60-xsub-bone runs/linear-ntu60-xsub-motion
-    python train/fuse.py joint/scores.parquet motion/scores.parquet --weights joint=0.6,motion=0.4
-    python train/fuse.py runs/a runs/b runs/c runs/d --weights 1,1,0.5,0.5 --json
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.fuse ...`.
-
-Raw scores are multiplied by the stream's weight and added. The weights of all papers are tried (divergence
-`fusion-weights`); the result is that of --weights, or else of AimCLR's weights (for SkeleMixCLR of its own, which
-are equal).
-"""
+"""The work of `train/fuse.py`, where it is described, once the options are checked."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,18 +1,4 @@
-"""Evaluate an encoder by its nearest neighbours: training clips vote on test clips, nothing is trained.
-
-    python train/knn.py --shards data/ntu60-xsub --checkpoint runs/skeletonclr-ntu60-xsub-joint
-    python train/knn.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --k 1,5,20 --features h
-    python train/knn.py --shards data/ntu60-xsub --baseline random --network aimclr
-    python train/knn.py --shards data/ntu60-xsub --baseline raw --json
-    python train/knn.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint --out runs/knn-aimclr
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.knn --shards ...`.
-
-Cosine similarity in float64; each neighbour votes with weight exp(similarity / temperature). Clips are not
-augmented; with --augment those of both subsets are cropped and sheared once, as in the released code of
-SkeleMixCLR, SkeAttnCLR and ActCLR (divergence `knn-augmented-clips`). With --out the votes, figures per class,
-confusion matrix and a report are written to a folder.
-"""
+"""The work of `train/knn.py`, where it is described, once the options are checked."""
 
 import json
 from collections.abc import Mapping

@@ -1,23 +1,4 @@
-"""Evaluate an encoder by a linear classifier on its frozen features (linear evaluation).
-
-    python train/linear.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
-    python train/linear.py --shards data/pkummd1-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
-    python train/linear.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --recipe linear-skeattnclr
-    python train/linear.py --shards data/ntu60-xsub --baseline random --network aimclr
-    python train/linear.py --shards data/ntu60-xsub --checkpoint runs/crosclr-ntu60-xsub --heads joint,bone,motion
-    python train/linear.py --shards data/ntu60-xsub --baseline raw --set optimiser.lr=0.1 --json
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.linear --shards ...`.
-
-Each clip is embedded once and the classifier trained on these features; with --augment training clips are cropped
-and sheared afresh every epoch and go through the network each time. The encoder stays in evaluation mode, and a
-hash of each of its tensors, taken before and after, shows that none changed. The folder of the run gets
-result.json, scores.parquet, classes.csv, confusion.csv, log.jsonl, recipe.yaml, report.html and, for a classifier
-on h, classifier.safetensors, with which train/predict.py names the actions of recordings.
-
-With --heads one classifier per view learns, all together, on the mean of their scores, as in the released code of
-CrosSCLR (divergence `crosclr-heads`); there is no classifier.safetensors of it.
-"""
+"""The work of `train/linear.py`, where it is described, once the options are checked."""
 
 import json
 from collections.abc import Sequence

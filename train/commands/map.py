@@ -1,16 +1,4 @@
-"""Show how an encoder arranges the clips of some classes: t-SNE as picture and CSV, clusters as NMI.
-
-    python train/map.py --shards data/ntu60-xsub --checkpoint runs/aimclr-ntu60-xsub-joint
-    python train/map.py --shards data/ntu60-xsub --checkpoint encoder.safetensors --actions 8,9,14 --features z
-    python train/map.py --shards data/ntu60-xsub --baseline random --classes 20 --share 0.2 --subset train
-    python train/map.py --shards data/ntu60-xsub --checkpoint runs/joint --join bone=runs/bone
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.map --shards ...`.
-
-With --join the features of several streams are one: each of length 1 and joined end to end, or added.
-The classes are drawn by --seed alone, so that the same ones are shown for every method. NMI compares the labels
-with k-means clusters, as many as classes, of the features and of their points in the picture (docs/evaluation.md).
-"""
+"""The work of `train/map.py`, where it is described, once the options are checked."""
 
 import csv
 import io

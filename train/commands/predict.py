@@ -1,18 +1,4 @@
-"""Name the actions that raw recordings show, with a classifier that was trained with labels.
-
-    python train/predict.py --checkpoint runs/linear-ntu60-xsub-joint-aimclr S001C001P001R001A001.skeleton
-    python train/predict.py --checkpoint runs/finetune-ntu60-xsub-joint-aimclr --json recordings/*.skeleton
-    python train/predict.py --checkpoint aimclr_linear.pt S001C001P001R001A001.skeleton
-    python train/predict.py --checkpoint aimclr_linear.pt --shards data/ntu60-xsub S001C001P001R001A001
-    python train/predict.py --checkpoint aimclr_linear.pt --window 64 --stride 16 video.skeleton
-    pose-program | python train/predict.py --checkpoint aimclr_linear.pt --window 64 --json -
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.predict --checkpoint ...`.
-
-The classifier is that of a run of train/linear.py or train/finetune.py, or a released checkpoint of a linear
-evaluation. Recordings are preprocessed as its training clips were: profile, frames and bodies. `-` is a recording
-from a pipe; with --window its frames are predicted as they come (docs/deployment.md).
-"""
+"""The work of `train/predict.py`, where it is described, once the options are checked."""
 
 import json
 import sys

@@ -1,18 +1,4 @@
-"""Pre-train an encoder without labels.
-
-    python train/pretrain.py --shards data/ntu120-xset
-    python train/pretrain.py --shards data/ntu60-xsub --view bone --amp
-    python train/pretrain.py --shards data/ntu60-xsub --shards data/pkummd1-xsub --weight 1 --weight 0.5
-    python train/pretrain.py --shards data/ntu60-xsub --set encoder.width=64 --set queue=16384
-    python train/pretrain.py --shards data/ntu60-xsub --resume
-    python train/pretrain.py --shards data/ntu60-xsub --recipe actclr-released --checkpoint runs/aimclr
-    torchrun --nproc-per-node 8 train/pretrain.py --shards data/ntu60-xsub
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.pretrain --shards ...`.
-
-The run folder holds recipe.yaml (what was trained, overrides included), log.jsonl (one object per epoch),
-speed.jsonl, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
-"""
+"""The work of `train/pretrain.py`, where it is described, once the options are checked."""
 
 import json
 import shlex

@@ -1,13 +1,4 @@
-"""Write a report of a run: one page for a browser, which needs no network.
-
-    python train/report.py runs/linear-ntu60-xsub-joint-aimclr --shards data/ntu60-xsub
-    python train/report.py runs/aimclr-ntu60-xsub-joint
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.report RUN`.
-
-RUN is the folder of an evaluation or of a pre-training, finished or not. With the dataset the page has drawings of
-clips: clips of the hardest classes, and a clip before and after the recipe's augmentations.
-"""
+"""The work of `train/report.py`, where it is described, once the options are checked."""
 
 import json
 from pathlib import Path

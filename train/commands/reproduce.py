@@ -1,17 +1,4 @@
-"""Run what a table of a paper needs, and print the table with the paper's and the measured figures.
-
-    python train/reproduce.py --paper aimclr --table linear --shards-root data --dry-run
-    python train/reproduce.py --paper aimclr --table linear --shards-root data --dataset ntu60-xsub
-    python train/reproduce.py --paper skelemixclr --table semi-1 --shards-root data --streams joint,bone,motion
-    python train/reproduce.py --paper actclr --table transfer --shards-root data --method all
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.reproduce --paper ...`.
-
-Datasets are folders of any name in the root: each row takes the one whose card names its dataset, its split and
-the frames of its paper; --frames takes another length, which the table then says. Each part of the work is one
-command, with its run in OUT/runs and its record in OUT/parts. Finished parts are not run again, and interrupted
-ones continue.
-"""
+"""The work of `train/reproduce.py`, where it is described, once the options are checked."""
 
 import json
 import shlex

@@ -1,15 +1,4 @@
-"""Segment untrimmed videos: a class, or background, for every frame, measured by ACC, MACC, FWIoU and mIoU.
-
-    python train/segment.py --shards data/pkummd2-xview --checkpoint runs/actclr-ntu60-xview-joint
-    python train/segment.py --shards data/pkummd2-xview --checkpoint encoder.safetensors --finetune
-    python train/segment.py --shards data/pkummd2-xview --baseline random --stride 8
-
-An installed skelpipe needs no checkout: `python -m skelpipe.train.segment --shards ...`.
-
-The dataset must have been prepared with --untrimmed. The window of 64 frames around a frame is a clip like the
-dataset's own. The encoder stays as it is, and a linear layer learns the class of the frame in the middle, on
-windows drawn at random from the training videos (docs/segmentation.md).
-"""
+"""The work of `train/segment.py`, where it is described, once the options are checked."""
 
 import csv
 import io
