@@ -22,6 +22,7 @@ __all__ = [
     "replacing",
     "size_and_hash",
     "size_and_hash_of",
+    "unique_keys",
     "write_json",
 ]
 
@@ -114,3 +115,13 @@ def write_json(path: Path, content: Any, *, durable: bool = False, shared: bool 
     """Write `content` as readable JSON, completely or not at all; `durable` and `shared` as in `replacing`."""
     with replacing(path, durable=durable, shared=shared) as file:
         file.write((json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the keys and values of an object of JSON; ValueError that names a key which is given twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is given twice in one object")
+    return content

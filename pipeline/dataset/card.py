@@ -16,7 +16,7 @@ import pyarrow as pa
 from skelpipe.dataset.card_schema import why_no_card
 from skelpipe.dataset.parquet import read_parquet
 from skelpipe.errors import DatasetError
-from skelpipe.files import canonical_json
+from skelpipe.files import canonical_json, unique_keys
 from skelpipe.yaml_reader import described
 
 __all__ = [
@@ -118,7 +118,7 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
     Raises DatasetError where it is not a card, is of another version, or was edited.
     """
     try:
-        card: dict[str, Any] = json.loads(content, parse_constant=_no_number, object_pairs_hook=_once)
+        card: dict[str, Any] = json.loads(content, parse_constant=_no_number, object_pairs_hook=unique_keys)
         name, version = card["format"]["name"], card["format"]["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DatasetError(f"{where}/{CARD}: is not the card of a skelpipe dataset") from None
@@ -136,11 +136,3 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
 
 def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON; ValueError where a key is given twice."""
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key is given twice")
-    return content

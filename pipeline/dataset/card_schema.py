@@ -7,17 +7,12 @@ sizes of memory and places in files.
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NotRequired,  # pydantic asks for it before Python 3.12
-)
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import Strict, StringConstraints, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.files import unique_keys
 from skelpipe.raw.text import in_utf8, json_nan
 from skelpipe.yaml_reader import described
 
@@ -47,21 +48,12 @@ def parse_json(text: np.ndarray, name: str) -> Any:
 
 def _loaded(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError:
         plain = json_nan(text)  # C programs write nan, -nan(ind), 1.#QNAN, ...
         if plain == text:
             raise
-    return json.loads(plain, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is given twice in one object")
-    return content
+    return json.loads(plain, object_pairs_hook=unique_keys)
 
 
 def entry(content: Any, key: str, where: str) -> Any:
