@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = ["WorkFolder", "run_passing_signals"]
 
 RESUMING = (PRETRAIN, "finetune")  # scripts that continue from their newest checkpoint
 PARALLEL = (PRETRAIN, "finetune", "linear", "knn")  # scripts that can run in several processes
+Launch = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 class WorkFolder:
@@ -90,10 +91,11 @@ class WorkFolder:
         plugins = [word for each in loaded() for word in ("--plugin", each.module)]
         return [*launch, f"skelpipe.train.{command.module}", *plugins, *arguments, *how]
 
-    def run(self, command: Command, console: Console) -> dict[str, Any]:
-        """Return the result that a command printed; run it first if it is not done.
+    def run(self, command: Command, console: Console, launch: Launch | None = None) -> dict[str, Any]:
+        """Return the result that a command printed; run it first, by `launch`, if it is not done.
 
-        Raises UsageError if its folder holds a run with other settings, SkelpipeError if it fails.
+        `launch` takes the words of a command and returns its exit code and output. Raises UsageError if the folder
+        holds a run with other settings, SkelpipeError if the command fails.
         """
         state = self.state(command)
         if state == "done":
@@ -109,7 +111,7 @@ class WorkFolder:
         write_json(self._record_path(command), begun)
         console.say(f"{command.name}: {shown}")
         start = time.monotonic()
-        done = run_passing_signals(words)
+        done = (launch or run_passing_signals)(words)
         if done.returncode:
             raise SkelpipeError(
                 f"{command.name} failed with exit code {done.returncode}; give the same command again to continue"

@@ -1,0 +1,86 @@
+"""Which method learns most from the same clips: the runs behind RESULTS.md, on real recordings.
+
+    skelpipe prepare --dataset nw-ucla --split xview --raw all_sqe.zip --out data/ucla --frames 48
+    skelpipe prepare --dataset msr-action3d --split xsub --raw MSRAction3D --out data/msr --frames 48
+    python tests/benchmarks/results.py --shards-root data --out results --jobs 2
+
+Every method and baseline of `results_runs.py`, each run an ordinary command that is printed; the most telling come
+first. Killed or interrupted, the same command continues: what is done is not repeated. `--dry-run` prints all
+commands with their state. All of it takes some 30 hours of one core.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+from results_runs import DATASETS, FRAMES, Results
+
+from skelpipe.errors import SkelpipeError
+from skelpipe.train.reproduction.shelf import open_shelf
+from skelpipe.train.reproduction.work_folder import WorkFolder
+from skelpipe.train.reproduction.work_plan import Command
+from skelpipe.train.reproduction.work_queue import run_plan
+from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.sigterm import saying_what_ended
+
+THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--shards-root", required=True, help="Folder of the prepared datasets, whatever their names.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for runs, tables and pictures."
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once, a thread each."
+)
+@click.option(
+    "--only", multiple=True, metavar="TEXT", help="Only commands whose name contains this, and their needs."
+)
+@click.option("--quick", is_flag=True, help="Train everything for two epochs: whether each command works.")
+@click.option("--overwrite", is_flag=True, help="Replace runs that have other settings.")
+@click.option("--dry-run", is_flag=True, help="Only print the commands, each with its state.")
+def main(
+    shards_root: str, out: Path, jobs: int, only: tuple[str, ...], quick: bool, overwrite: bool, dry_run: bool
+) -> None:
+    """Run everything that is not done."""
+    console = Console()
+    shelf = open_shelf(shards_root, list(DATASETS.values()), [FRAMES], console.say)
+    found = {short: shelf.find(name, FRAMES) for short, name in DATASETS.items()}
+    for short, dataset in found.items():
+        if dataset is None:
+            console.say(f"left out: {shelf.missing(DATASETS[short], FRAMES)}")
+    plan = Results({short: dataset for short, dataset in found.items() if dataset}, quick).plan
+    if only:
+        plan.commands = {name: plan.commands[name] for name in _chosen(plan.commands, only)}
+    work = WorkFolder(out, shelf.urls, overwrite=overwrite)
+    if dry_run:
+        for command in plan.commands.values():
+            click.echo(f"# {command.name}: {work.state(command)}\n{shlex.join(work.words(command, shown=True))}")
+        return
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    os.nice(19)
+    with saying_what_ended("the same command continues"):
+        failed = run_plan(plan, work, jobs, console)
+    for name, why in failed.items():
+        console.say(f"failed: {name}: {why}")
+    sys.exit(1 if failed else 0)
+
+
+def _chosen(commands: Mapping[str, Command], only: Sequence[str]) -> list[str]:
+    """Return the names that contain one of the texts, and those of what they need, in the plan's order."""
+    kept: set[str] = set()
+    for name in reversed(list(commands)):
+        if name in kept or any(text in name for text in only):
+            kept |= {name, *(each.name for each in commands[name].needs)}
+    return [name for name in commands if name in kept]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SkelpipeError as error:
+        sys.exit(f"Error: {error}")

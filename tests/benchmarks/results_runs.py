@@ -1,0 +1,264 @@
+"""The runs behind RESULTS.md: every method, how it is trained, and how it is evaluated.
+
+Settings differ from a recipe's where that is meant for a hundred times as many clips. None was chosen by its
+figures on test clips.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from skelpipe.dataset import Dataset
+from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, WorkPlan
+
+__all__ = ["BEST", "DATASETS", "EQUAL_TIME", "LABELS", "METHODS", "SEEDS", "VIEWS", "Results", "key"]
+
+FRAMES: Final = 48
+SEEDS: Final = (0, 1, 2)
+VIEWS: Final = ("joint", "bone", "motion")
+DATASETS: Final[Mapping[str, str]] = {"ucla": "nw-ucla-xview", "msr": "msr-action3d-xsub"}
+
+NETWORK: Final[Mapping[str, object]] = {
+    "frames": FRAMES,
+    "encoder.width": 8,
+    "encoder.out_channels": 128,
+    "encoder.dropout": 0.0,
+    "head.hidden": 128,
+    "head.dim": 128,
+}
+# Of every method: Adam, since SGD at 0.1 collapses in so few steps; key networks that follow within an epoch of 32
+# steps; a queue of a quarter of the clips, since a larger one would hold a clip's own keys as negatives.
+COMMON: Final[Mapping[str, object]] = {
+    "optimiser.name": "adam",
+    "optimiser.lr": 0.001,
+    "temperature": 0.1,
+    "momentum": 0.99,
+}
+QUEUES: Final[Mapping[str, int]] = {"ucla": 256, "msr": 64}
+# Mixed regions cover the same share of 12 blocks as in the papers of 16.
+MIXED: Final[Mapping[str, object]] = {"skelemixclr.blocks": [5, 8]}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe and its settings. The keys of `half` get half of the epochs: a second stage begins in the middle.
+
+    With `together` a run trains all views at once. With `moco_first` the first half is a run of its own, since the
+    second half has other settings.
+    """
+
+    title: str
+    recipe: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    half: Sequence[str] = ()
+    together: bool = False
+    moco_first: bool = False
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "skeletonclr": Method("SkeletonCLR", "skeletonclr"),
+    "skelemixclr": Method("SkeleMixCLR", "skelemixclr", MIXED),
+    "aimclr": Method("AimCLR", "aimclr", half=["aimclr.mining_epoch"]),
+    "msmclr": Method("MsMCLR", "msmclr"),
+    # Without its code's predictors, as in section 3.1 of the paper: with them few clips may teach nothing.
+    "skeattnclr": Method(
+        "SkeAttnCLR",
+        "skeattnclr",
+        {"skeattnclr.predictors": "none", "skeattnclr.blocks": [3, 5], "head.batch_norm": False},
+    ),
+    "skelemixclr-plus": Method("SkeleMixCLR+", "skelemixclr-plus", MIXED),
+    # The second stage has a bank of all clips, slow keys and no Skeleton AdaIN: docs/actionlets.md.
+    "actclr": Method("ActCLR", "actclr", moco_first=True),
+    "crosclr": Method("CrosSCLR", "crosclr", half=["crosclr.mining_epoch"], together=True),
+    "aimclr-3views": Method(
+        "AimCLR, three views", "aimclr", {"aimclr.views": 3}, half=["aimclr.mining_epoch"], together=True
+    ),
+}
+SECOND: Final[Mapping[str, object]] = {
+    "momentum": 0.999,
+    "actclr.transformations": "[act, non]",
+    "actclr.moco_epochs": 0,
+}
+BANKS: Final[Mapping[str, int]] = {"ucla": 1024, "msr": 288}
+BEST: Final = "skelemixclr"  # trained for 300 epochs too
+EPOCHS: Final = 100
+LONG: Final = 300
+# Epochs that take as long as 100 of SkeletonCLR: by processor time of one core, measured.
+EQUAL_TIME: Final[Mapping[str, int]] = {}
+
+# Training with labels: share of labels, epochs. The learning rate falls after three quarters.
+LABELS: Final[Mapping[str, int]] = {"1.0": 40, "0.1": 100, "0.01": 200}
+PLAIN: Final[Mapping[str, object]] = {"encoder.width": 8, "encoder.out_channels": 128}
+FUSED: Final = ("knn-z", "linear", "tune-1.0", "tune-0.1", "tune-0.01")
+
+
+def key(protocol: str, dataset: str, method: str, view: str, seed: int) -> str:
+    """Return the name of a command."""
+    return f"{protocol}-{dataset}-{method}-{view}-{seed}"
+
+
+def _set(values: Mapping[str, object], option: str = "--set") -> list[str]:
+    return [word for name, value in values.items() for word in (option, f"{name}={_text(value)}")]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass
+class Results:
+    """The plan of all runs on the datasets that are there, the most telling first.
+
+    With `quick` everything is trained for two epochs: whether each command works.
+    """
+
+    datasets: Mapping[str, Dataset]
+    quick: bool = False
+    plan: WorkPlan = field(default_factory=WorkPlan)
+
+    def __post_init__(self) -> None:
+        seeds, (first, *others) = SEEDS, SEEDS
+        if "ucla" in self.datasets:
+            self.baselines("ucla", "joint", seeds)
+            alone = [name for name, each in METHODS.items() if name != "aimclr-3views"]
+            for name in alone:
+                self.judge("ucla", name, "joint", first)
+            self.supervised("ucla", "joint", first)
+            for name in alone:
+                self.tune("ucla", name, "joint", first)
+            for seed in others:
+                for name in alone:
+                    self.judge("ucla", name, "joint", seed)
+                    self.tune("ucla", name, "joint", seed)
+                self.supervised("ucla", "joint", seed)
+            for name in EQUAL_TIME:
+                self.judge("ucla", f"{name}@{EQUAL_TIME[name]}", "joint", first)
+            self.judge("ucla", f"{BEST}@{LONG}", "joint", first)
+            self.tune("ucla", f"{BEST}@{LONG}", "joint", first)
+            for view in VIEWS[1:]:
+                self.baselines("ucla", view, (first,))
+                self.supervised("ucla", view, first)
+            self.fuse("ucla", "supervised", first)
+            for name in METHODS:
+                for view in VIEWS if METHODS[name].together else VIEWS[1:]:
+                    self.judge("ucla", name, view, first)
+                    self.tune("ucla", name, view, first)
+                self.fuse("ucla", name, first)
+        if "msr" in self.datasets:
+            self.baselines("msr", "joint", seeds)
+            for seed in seeds:
+                for name in METHODS:
+                    if name != "aimclr-3views":
+                        self.judge("msr", name, "joint", seed)
+                        self.tune("msr", name, "joint", seed)
+                self.supervised("msr", "joint", seed)
+        for seed in others:
+            for name in EQUAL_TIME if "ucla" in self.datasets else ():
+                self.judge("ucla", f"{name}@{EQUAL_TIME[name]}", "joint", seed)
+
+    def add(self, name: str, module: str, *arguments: str | Dataset | Command) -> Command:
+        return self.plan.add(Command(name, module, arguments))
+
+    def epochs(self, wanted: int) -> int:
+        return min(wanted, 2) if self.quick else wanted
+
+    def common(self, dataset: str, view: str, seed: int) -> list[str | Dataset]:
+        return ["--shards", self.datasets[dataset], "--view", view, "--seed", str(seed), "--device", "cpu"]
+
+    def trained(self, dataset: str, name: str, view: str, seed: int) -> Command:
+        """Return the pre-training of a method for a view, with `@N` in its name for N epochs."""
+        plain, _, wanted = name.partition("@")
+        method, epochs = METHODS[plain], self.epochs(int(wanted or EPOCHS))
+        read = "joint" if method.together else view
+        shown = "all" if method.together else view
+        where = self.common(dataset, read, seed)
+        batch = ["--batch-size", "32", "--knn-every", "10", "--save-every", "5"]
+
+        def given(length: int, drop: int, queue: int, **more: object) -> list[str]:
+            """Return the options of a training of some epochs whose learning rate falls after `drop` of them."""
+            milestones = f"[{drop}]" if 0 < drop < length else "[]"
+            own = {
+                **NETWORK,
+                **COMMON,
+                "queue": queue,
+                "optimiser.milestones": milestones,
+                **method.settings,
+                **more,
+            }
+            return ["--recipe", method.recipe, *batch, "--epochs", str(length), *_set(own)]
+
+        queue = QUEUES[dataset]
+        if not method.moco_first:
+            stages = dict.fromkeys(method.half, epochs // 2)
+            options = given(epochs, epochs * 4 // 5, queue, **stages)
+            return self.add(key(PRETRAIN, dataset, name, shown, seed), PRETRAIN, *where, *options)
+        half = epochs // 2
+        options = given(half, 0, queue, **{"actclr.moco_epochs": half})
+        moco = self.add(key(PRETRAIN, dataset, f"{name}-moco", shown, seed), PRETRAIN, *where, *options)
+        rest = epochs - half
+        options = given(rest, epochs * 4 // 5 - half, BANKS[dataset], **SECOND)
+        run = key(PRETRAIN, dataset, name, shown, seed)
+        return self.add(run, PRETRAIN, *where, *options, "--checkpoint", moco)
+
+    def judge(self, dataset: str, name: str, view: str, seed: int) -> None:
+        """Evaluate a method without changing its network."""
+        subject = ["--checkpoint", self.trained(dataset, name, view, seed)]
+        self._neighbours_and_linear(dataset, name, view, seed, subject)
+
+    def _neighbours_and_linear(
+        self, dataset: str, name: str, view: str, seed: int, subject: Sequence[str | Command], features: str = "zh"
+    ) -> None:
+        common = [*self.common(dataset, view, seed), *subject]
+        for kind in features:
+            options = ["--features", kind, "--k", "1,5,20"]
+            self.add(key(f"knn-{kind}", dataset, name, view, seed), "knn", *common, *options)
+        self.add(key("linear", dataset, name, view, seed), "linear", *common)
+
+    def baselines(self, dataset: str, view: str, seeds: Sequence[int]) -> None:
+        """Evaluate raw coordinates and random networks, with the initial weights of the papers and of PyTorch."""
+        self._neighbours_and_linear(dataset, "raw", view, seeds[0], ["--baseline", "raw"], "h")
+        for init in ("paper", "default"):
+            for seed in seeds:
+                network = ["--baseline", "random", *_set({**NETWORK, "init": init}, "--network-set")]
+                self._neighbours_and_linear(dataset, f"random-{init}", view, seed, network)
+
+    def tune(self, dataset: str, name: str, view: str, seed: int) -> None:
+        """Train all of a pre-trained network with all, a tenth and a hundredth of the labels."""
+        start = ["--checkpoint", self.trained(dataset, name, view, seed)]
+        for share in LABELS:
+            self._labels(share, dataset, name, view, seed, [*start, *_set({"augment.name": "normal"})])
+
+    def supervised(self, dataset: str, view: str, seed: int) -> None:
+        """Train from scratch with as many labels, with and without augmentation; also a network twice as wide."""
+        for name, augment in (("supervised", "normal"), ("supervised-plain", "none")):
+            for share in LABELS:
+                options = _set({**PLAIN, "augment.name": augment})
+                self._labels(share, dataset, name, view, seed, options)
+        if view == "joint":
+            self._labels("1.0", dataset, "supervised-wide", view, seed, _set({"augment.name": "normal"}))
+
+    def _labels(
+        self, share: str, dataset: str, name: str, view: str, seed: int, options: Sequence[str | Command]
+    ) -> None:
+        epochs = self.epochs(LABELS[share])
+        drop = _set({"optimiser.milestones": f"[{max(epochs * 3 // 4, 1)}]"})
+        how = [
+            "--recipe",
+            "supervised-small",
+            "--labels",
+            share,
+            "--epochs",
+            str(epochs),
+            *drop,
+            "--test-every",
+            "0",
+        ]
+        name = key(f"tune-{share}", dataset, name, view, seed)
+        self.add(name, "finetune", *self.common(dataset, view, seed), *how, *options)
+
+    def fuse(self, dataset: str, name: str, seed: int) -> None:
+        """Fuse the scores of the three views."""
+        for protocol in FUSED:
+            runs = [self.plan.commands.get(key(protocol, dataset, name, view, seed)) for view in VIEWS]
+            if all(runs):
+                self.add(key(f"{FUSE}-{protocol}", dataset, name, "3s", seed), FUSE, *(run for run in runs if run))
