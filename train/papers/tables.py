@@ -5,6 +5,7 @@ Built-in papers are `papers/NAME.yaml`; a user's own file has the same form.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -166,15 +167,21 @@ def builtin_papers() -> list[str]:
 def load_paper(name: str) -> Paper:
     """Load a built-in paper by name, or another by the path of its YAML file; UsageError says what is wrong."""
     if name in builtin_papers():
-        text = files("skelpipe.train").joinpath("papers", f"{name}.yaml").read_text("utf-8")
-    else:
-        try:
-            text = Path(name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError):
-            known = ", ".join(builtin_papers())
-            raise UsageError(
-                f"there is no paper {name!r}: give the path of a YAML file or one of: {known}"
-            ) from None
+        return _builtin(name)
+    try:
+        text = Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        known = ", ".join(builtin_papers())
+        raise UsageError(f"there is no paper {name!r}: give the path of a YAML file or one of: {known}") from None
+    return _parsed(text, name)
+
+
+@cache
+def _builtin(name: str) -> Paper:
+    return _parsed(files("skelpipe.train").joinpath("papers", f"{name}.yaml").read_text("utf-8"), name)
+
+
+def _parsed(text: str, name: str) -> Paper:
     content = parse_yaml(text, f"paper {name}")
     _require(content, ("name", "cite", "recipe", "fusion", "tables"), f"paper {name}")
     tables = {str(key): _table(str(key), table, content, name) for key, table in content["tables"].items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, TypeVar, overload
 
 import yaml
@@ -44,14 +45,19 @@ def builtin_recipes(kind: type[Recipe] = PretrainRecipe) -> list[str]:
 def load_recipe(name: str) -> PretrainRecipe: ...
 @overload
 def load_recipe(name: str, kind: type[R]) -> R: ...
-def load_recipe(name: str, kind: type[Any] = PretrainRecipe) -> Any:
+def load_recipe(name: str, kind: Any = PretrainRecipe) -> Any:
     """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
     if name in builtin_recipes(kind):
-        return parse_recipe(builtin.text_of(name), name, kind)
+        return _builtin(name, kind)
     if kind is PretrainRecipe and name in RECIPES:
         return _recipe_of(RECIPES[name], f"recipe {name}", kind)
     check_recipe(name, kind.kind, more=RECIPES if kind is PretrainRecipe else ())
     return _recipe_of(read_yaml(name), f"recipe {name}", kind)
+
+
+@cache  # a comparison with the papers' tables asks for dozens; recipes are frozen
+def _builtin(name: str, kind: type[Any]) -> Any:
+    return parse_recipe(builtin.text_of(name), name, kind)
 
 
 @overload

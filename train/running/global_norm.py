@@ -17,14 +17,15 @@ from skelpipe.models.batch_norm import Total, fits, normalise, tracking_step
 __all__ = ["average_statistics", "running_statistics", "use_global_batch"]
 
 
-def use_global_batch(network: nn.Module, total: Total) -> int:
+def use_global_batch(network: nn.Module, total: Total, *, compiled: bool = False) -> int:
     """Make a network's batch normalisation use mean and variance over the batches of all processes.
 
     This holds in training mode only; gradients flow through the statistics, and every process must run the same
-    layers in the same order. `total` sums a tensor over all processes. Returns the number of layers.
+    layers in the same order. `total` sums a tensor over all processes. `compiled` says that the network will be:
+    then the layers stay out of its graphs. Returns the number of layers.
     """
     layers = _layers(network)
-    forward = torch.compiler.disable(_forward)  # here, as it loads all of torch's compiler
+    forward = torch.compiler.disable(_forward) if compiled else _forward  # it loads all of torch's compiler
     for layer in layers:
         layer.forward = partial(forward, layer, total)  # type: ignore[method-assign]
     return len(layers)

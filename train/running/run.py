@@ -143,7 +143,7 @@ class Run:
         self._requests = Requests(self.team, lambda: self._signals.number, self._seconds_apart)
         self._norm_apart = self.team.world > 1 and options.batch_norm == "rank"
         if self.team.world > 1 and not self._norm_apart:
-            use_global_batch(method, self.team.sum)
+            use_global_batch(method, self.team.sum, compiled=provenance.compiled)
         if provenance.compiled:
             compile_networks(method)
         self.optimiser = build_optimiser(method, self.recipe.optimiser)

@@ -55,6 +55,7 @@ def test_rank_0_alone_writes_and_prints(pair: tuple[Path, Started]) -> None:
     assert "24 clips, 3 steps of 8 per epoch" in started.text(0)
     assert "2 ranks" in started.text(0)
     assert started.text(1, "out") == started.text(1) == ""
+    assert not {"torch._dynamo", "sympy"} & started.modules(1)  # torch's compiler, which takes seconds to import
     assert [record["epoch"] for record in read_log(out / "log.jsonl")] == [1, 2, 3]
     assert not (out / "tensorboard").exists()
     assert (out / "encoder.safetensors").is_file()
