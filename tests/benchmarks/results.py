@@ -6,7 +6,11 @@
 
 Every method and baseline of `results_runs.py`, each run an ordinary command that is printed; the most telling come
 first. Killed or interrupted, the same command continues: what is done is not repeated. `--dry-run` prints all
-commands with their state. All of it takes some 30 hours of one core.
+commands with their state. All of it takes some 30 hours of one core. From what is done,
+
+    python tests/benchmarks/results.py --shards-root data --out results --tables RESULTS.md
+
+writes the tables between the marks of that file, and the pictures in docs/ beside it.
 """
 
 import os
@@ -17,6 +21,7 @@ from pathlib import Path
 
 import click
 from results_runs import DATASETS, FRAMES, Results
+from results_tables import Tables
 
 from skelpipe.errors import SkelpipeError
 from skelpipe.train.reproduction.shelf import open_shelf
@@ -42,9 +47,19 @@ THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_
 )
 @click.option("--quick", is_flag=True, help="Train everything for two epochs: whether each command works.")
 @click.option("--overwrite", is_flag=True, help="Replace runs that have other settings.")
+@click.option(
+    "--tables", type=click.Path(path_type=Path, exists=True), help="Run nothing; write the tables of RESULTS.md."
+)
 @click.option("--dry-run", is_flag=True, help="Only print the commands, each with its state.")
 def main(
-    shards_root: str, out: Path, jobs: int, only: tuple[str, ...], quick: bool, overwrite: bool, dry_run: bool
+    shards_root: str,
+    out: Path,
+    jobs: int,
+    only: tuple[str, ...],
+    quick: bool,
+    overwrite: bool,
+    tables: Path | None,
+    dry_run: bool,
 ) -> None:
     """Run everything that is not done."""
     console = Console()
@@ -53,13 +68,17 @@ def main(
     for short, dataset in found.items():
         if dataset is None:
             console.say(f"left out: {shelf.missing(DATASETS[short], FRAMES)}")
-    plan = Results({short: dataset for short, dataset in found.items() if dataset}, quick).plan
+    results = Results({short: dataset for short, dataset in found.items() if dataset}, quick)
+    plan = results.plan
     if only:
         plan.commands = {name: plan.commands[name] for name in _chosen(plan.commands, only)}
     work = WorkFolder(out, shelf.urls, overwrite=overwrite)
     if dry_run:
         for command in plan.commands.values():
             click.echo(f"# {command.name}: {work.state(command)}\n{shlex.join(work.words(command, shown=True))}")
+        return
+    if tables:
+        Tables(results, work).write(tables, tables.parent / "docs")
         return
     os.environ.update(dict.fromkeys(THREADS, "1"))
     os.nice(19)

@@ -9,14 +9,28 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from skelpipe.dataset import Dataset
-from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, WorkPlan
+from skelpipe.train.reproduction.work_plan import FUSE, MAP, PRETRAIN, Command, WorkPlan
 
-__all__ = ["BEST", "DATASETS", "EQUAL_TIME", "LABELS", "METHODS", "SEEDS", "VIEWS", "Results", "key"]
+__all__ = [
+    "BEST",
+    "DATASETS",
+    "EPOCHS",
+    "EQUAL_TIME",
+    "FRAMES",
+    "LONG",
+    "METHODS",
+    "SEEDS",
+    "TITLES",
+    "VIEWS",
+    "Results",
+    "key",
+]
 
 FRAMES: Final = 48
 SEEDS: Final = (0, 1, 2)
 VIEWS: Final = ("joint", "bone", "motion")
 DATASETS: Final[Mapping[str, str]] = {"ucla": "nw-ucla-xview", "msr": "msr-action3d-xsub"}
+TITLES: Final[Mapping[str, str]] = {"ucla": "Northwestern-UCLA", "msr": "MSR-Action3D"}
 
 NETWORK: Final[Mapping[str, object]] = {
     "frames": FRAMES,
@@ -81,6 +95,7 @@ SECOND: Final[Mapping[str, object]] = {
 }
 BANKS: Final[Mapping[str, int]] = {"ucla": 1024, "msr": 288}
 BEST: Final = "skelemixclr"  # trained for 300 epochs too
+DRAWN: Final = ("raw", "random-paper", BEST)  # whose embeddings are drawn
 EPOCHS: Final = 100
 LONG: Final = 300
 # Epochs that take as long as 100 of SkeletonCLR: by processor time of one core, measured.
@@ -213,6 +228,9 @@ class Results:
             options = ["--features", kind, "--k", "1,5,20"]
             self.add(key(f"knn-{kind}", dataset, name, view, seed), "knn", *common, *options)
         self.add(key("linear", dataset, name, view, seed), "linear", *common)
+        if name in DRAWN and (dataset, view, seed) == ("ucla", "joint", SEEDS[0]):
+            kind = features[0]
+            self.add(key(MAP, dataset, name, view, seed), MAP, *common, "--features", kind)
 
     def baselines(self, dataset: str, view: str, seeds: Sequence[int]) -> None:
         """Evaluate raw coordinates and random networks, with the initial weights of the papers and of PyTorch."""
