@@ -14,11 +14,13 @@ from typing import IO, Any
 from skelpipe.errors import SkelpipeError
 
 __all__ = [
+    "MOST_READ",
     "PART",
     "HashingWriter",
     "canonical_json",
     "flush_to_disk",
     "read_at",
+    "read_at_most",
     "replacing",
     "size_and_hash",
     "size_and_hash_of",
@@ -28,6 +30,7 @@ __all__ = [
 
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 PART = ".part"
+MOST_READ = 64 << 20  # bytes of a file that is read whole, such as a card: one of 90,000 shards is as long
 CHUNK = 1 << 20  # bytes read at a time
 _SEEKING = threading.Lock()
 
@@ -70,6 +73,15 @@ def read_at(file: FileIO, size: int, offset: int) -> bytes:
     with _SEEKING:  # Windows
         file.seek(offset)
         return file.read(size)
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """Return a file's bytes; SkelpipeError where they are more than `most`, and OSError as `open` raises it."""
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise SkelpipeError(f"{path}: is longer than {most:,} bytes, which no such file is")
+    return content
 
 
 def size_and_hash(path: Path) -> tuple[int, str]:

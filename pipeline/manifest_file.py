@@ -33,7 +33,8 @@ from skelpipe.raw.label_table import read_label_table
 from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
-from skelpipe.yaml_reader import Section, described, parse_yaml, read_yaml
+from skelpipe.untrusted import described
+from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["axis_letters", "channel_names", "load_manifest"]
 

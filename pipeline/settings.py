@@ -24,7 +24,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from skelpipe.errors import UsageError
-from skelpipe.yaml_reader import described, nearest, unknown_key
+from skelpipe.untrusted import described
+from skelpipe.yaml_reader import nearest, unknown_key
 
 __all__ = [
     "TOP",

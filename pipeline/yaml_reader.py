@@ -13,15 +13,15 @@ import yaml
 from yaml.composer import Composer
 
 from skelpipe.errors import UsageError
+from skelpipe.untrusted import described, shown
 
-__all__ = ["Section", "described", "nearest", "parse_yaml", "read_yaml", "unknown_key"]
+__all__ = ["Section", "nearest", "parse_yaml", "read_yaml", "unknown_key"]
 
 MOST_BYTES = 8 << 20
 MOST_DEPTH = 32
 MOST_VALUES = 250_000  # aliases counted as what they stand for
 LARGEST = 2**63 - 1
 NEW_LINE = "\n"
-PROBLEM = 160  # characters of what PyYAML says, which repeats the file
 
 MISSING: Any = object()
 MERGE = "tag:yaml.org,2002:merge"
@@ -90,14 +90,6 @@ class Section:
         return Section(self.get(key, dict, default), self.at(key), known)
 
 
-def described(value: object) -> str:
-    """Return a value as messages show it: short, and `nothing` for None."""
-    if value is None:
-        return "nothing"
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
 def _of_truth(value: object) -> str:
     """Return what to write where YAML read a word such as `on` as a truth value."""
     if not isinstance(value, bool):
@@ -148,20 +140,18 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{min(mark.line + 1, text.rstrip().count(NEW_LINE) + 1)}" if mark else ""  # not past the end
-        raise UsageError(f"{where}{line}: is no YAML: {_one_line(error)}") from None
+        raise UsageError(f"{where}{line}: is no YAML: {_problem(error)}") from None
     except (ValueError, TypeError) as error:  # PyYAML's own, at a directive or a tag that its content is not of
-        raise UsageError(f"{where}: is no YAML: {_one_line(error)}") from None
+        raise UsageError(f"{where}: is no YAML: {_problem(error)}") from None
+
+
+def _problem(error: Exception) -> str:
+    """Return what PyYAML found wrong, which repeats parts of the file."""
+    return shown(getattr(error, "problem", None) or error)
 
 
 def _too_long(where: str | Path) -> UsageError:
     return UsageError(f"{where}: is longer than {MOST_BYTES >> 20} MB, which no file of settings is")
-
-
-def _one_line(error: Exception) -> str:
-    """Return what PyYAML found wrong; it repeats parts of the file, which can be long or move a cursor."""
-    problem = " ".join(str(getattr(error, "problem", None) or error).split())
-    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in problem[:PROBLEM])
-    return shown + "..." * (len(problem) > PROBLEM)
 
 
 if yaml.__with_libyaml__:

@@ -7,7 +7,8 @@ from skelpipe.augment.named_chains import CHAINS
 from skelpipe.augment.operators import OPERATORS, Chosen, Strength
 from skelpipe.errors import UsageError
 from skelpipe.settings import is_section
-from skelpipe.yaml_reader import described, nearest, unknown_key
+from skelpipe.untrusted import described
+from skelpipe.yaml_reader import nearest, unknown_key
 
 __all__ = ["BASE", "check_views", "names_in", "read_ops", "view_ops"]
 

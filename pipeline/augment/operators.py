@@ -29,7 +29,7 @@ from skelpipe.errors import UsageError
 from skelpipe.plugins import Table, check_call
 from skelpipe.settings import Amount, Bounds, Count, Flag, Number, Share, checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
-from skelpipe.yaml_reader import described
+from skelpipe.untrusted import described
 
 __all__ = ["OPERATORS", "AugmentSettings", "Chosen", "Operator", "Strength", "settings_of"]
 

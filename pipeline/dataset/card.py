@@ -14,16 +14,17 @@ from typing import Any
 import pyarrow as pa
 
 from skelpipe.dataset.card_schema import why_no_card
-from skelpipe.dataset.parquet import read_parquet
+from skelpipe.dataset.parquet import MOST_BYTES, read_parquet
 from skelpipe.errors import DatasetError
-from skelpipe.files import canonical_json, unique_keys
-from skelpipe.yaml_reader import described
+from skelpipe.files import MOST_READ, canonical_json, read_at_most, unique_keys
+from skelpipe.untrusted import described, shown
 
 __all__ = [
     "CARD",
     "FORMAT",
     "SAMPLES",
     "card_digest",
+    "most_table_bytes",
     "parse_card",
     "parse_samples",
     "read_card",
@@ -52,6 +53,8 @@ DIGESTED = (
 # Further keys that every card must have.
 UNDIGESTED = ("title", "formats", "definition", "raw_fingerprint", "samples_file", "published", "dropped", "terms")
 OPTIONAL = ("untrimmed", "channels")  # part of the digest if present
+MOST_TABLE_BYTES = 1 << 30
+ROW_BYTES, UNPACKED_ROW_BYTES = 2 << 10, 16 << 10  # of a row of the sample table at most
 REWORDED = {
     "the training side is empty": "the train subset is empty"
 }  # texts that cards keep, and the words for people
@@ -61,6 +64,11 @@ def card_digest(card: Mapping[str, Any]) -> str:
     """Return the digest of a card's content (sha256, hex)."""
     content = {key: card[key] for key in (*DIGESTED, *(key for key in OPTIONAL if key in card))}
     return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def most_table_bytes(card: Mapping[str, Any]) -> int:
+    """Return how many bytes the sample table of a card has at most."""
+    return min(MOST_TABLE_BYTES, (1 << 20) + ROW_BYTES * int(card["samples"]["rows"]))
 
 
 def why_no_anchors(card: Mapping[str, Any]) -> str | None:
@@ -73,7 +81,7 @@ def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:
     """Return the sample table of a dataset; DatasetError where it is not the table that the card describes."""
     path = folder / SAMPLES
     try:
-        content = path.read_bytes()
+        content = read_at_most(path, most_table_bytes(card))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     return parse_samples(content, card, folder)
@@ -87,14 +95,13 @@ def parse_samples(content: bytes, card: Mapping[str, Any], where: object) -> pa.
     path, expected = f"{where}/{SAMPLES}", card["samples"]
     if hashlib.sha256(content).hexdigest() != card["samples_file"]["sha256"]:
         raise DatasetError(f"{path}: damaged, or of another dataset: its sha256 differs from the card")
+    most = (16 << 20) + UNPACKED_ROW_BYTES * expected["rows"]
     try:
-        table = read_parquet(content)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        table = read_parquet(content, rows=expected["rows"], most=min(most, MOST_BYTES))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read: {shown(error)}") from None
     if table.schema.names != expected["columns"]:
         raise DatasetError(f"{path}: its columns differ from the card")
-    if table.num_rows != expected["rows"]:
-        raise DatasetError(f"{path}: {table.num_rows} rows, the card says {expected['rows']}")
     return table
 
 
@@ -102,7 +109,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Return the card of the dataset in a folder; DatasetError where there is none or `parse_card` refuses it."""
     path = folder / CARD
     try:
-        content = path.read_bytes()
+        content = read_at_most(path, MOST_READ)
     except FileNotFoundError:
         raise DatasetError(
             f"{folder}: no {CARD} here: not a dataset, or one that prepare did not finish"

@@ -17,11 +17,12 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.skeleton import Layout
-from skelpipe.yaml_reader import described
+from skelpipe.untrusted import described
 
 __all__ = ["why_no_card"]
 
 MOST_CLIP_BYTES = 1 << 30
+MOST_ROWS = 1 << 24  # of the sample table, which is read whole
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(max_length=100_000)]
@@ -85,7 +86,7 @@ class Subsets(TypedDict):
 
 
 class SampleTable(TypedDict):
-    rows: Whole
+    rows: Annotated[int, Strict(), Ge(0), Le(MOST_ROWS)]
     columns: list[Name]
     sha256: Hash
 

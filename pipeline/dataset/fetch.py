@@ -7,13 +7,12 @@ from typing import IO
 from skelpipe.dataset.inventory import DataFile
 from skelpipe.errors import DatasetError, SkelpipeError
 from skelpipe.storage import retry
-from skelpipe.storage.filesystem import Filesystem
+from skelpipe.storage.filesystem import Filesystem, at_most
 from skelpipe.storage.retry import ExhaustedError
 
 __all__ = ["fetch", "write_all"]
 
 TIMES = 3  # attempts before a file counts as damaged
-TOO_LONG = 1 << 20  # bytes more than the card says, after which reading stops
 
 
 def fetch(
@@ -33,10 +32,8 @@ def fetch(
         got = 0
         out.seek(0)
         try:
-            for piece in filesystem.stream(file.name):
+            for piece in at_most(filesystem.stream(file.name), file.most):
                 got += len(piece)
-                if file.size is not None and got > file.size + TOO_LONG:
-                    break
                 hasher.update(piece)
                 write_all(out, piece)
         except SkelpipeError as error:

@@ -1,23 +1,33 @@
 """The list of all data files of a dataset, from its card alone, for `verify`, `copy` and fetching."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skelpipe.dataset.card import SAMPLES
+import numpy as np
+
+from skelpipe.dataset.card import SAMPLES, most_table_bytes
 from skelpipe.dataset.untrimmed import tar_name
 from skelpipe.manifest import SUBSETS
 
 __all__ = ["DataFile", "inventory"]
 
+ANCHOR = np.dtype(np.float64)  # or less
+NPY_HEADER = 1 << 12  # bytes
+INDEX_BYTES = 1 << 10  # of a sample in DALI's index, whose names have 100 bytes at most
+
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file listed in the card: name within the dataset, sha256, and size in bytes if the card has it."""
+    """A file listed in the card: name within the dataset, sha256, size in bytes if the card has it, and the most
+    bytes that it can have.
+    """
 
     name: str
     sha256: str
     size: int | None
+    most: int
 
 
 def inventory(card: Mapping[str, Any]) -> Iterator[DataFile]:
@@ -26,18 +36,19 @@ def inventory(card: Mapping[str, Any]) -> Iterator[DataFile]:
         if "shards" in card.get("formats", ("shards",)):
             yield from _shards(card, subset)
         if facts := card.get("hdf5", {}).get(subset):
-            yield DataFile(facts["file"], facts["sha256"], facts["bytes"])
+            yield DataFile(facts["file"], facts["sha256"], facts["bytes"], facts["bytes"])
         for facts in card.get("untrimmed", {}).get(subset, {}).get("shards", ()):
-            yield DataFile(tar_name(subset, facts["name"]), facts["sha256"], facts["bytes"])
-    yield DataFile(SAMPLES, card["samples_file"]["sha256"], None)
+            yield DataFile(tar_name(subset, facts["name"]), facts["sha256"], facts["bytes"], facts["bytes"])
+    yield DataFile(SAMPLES, card["samples_file"]["sha256"], None, most_table_bytes(card))
+    clip = ANCHOR.itemsize * math.prod(card["shape"])
     for view, facts in card["anchors"].items():
         if view != "absent":
-            yield DataFile(f"anchors/{view}.npy", facts["sha256"], None)
+            yield DataFile(f"anchors/{view}.npy", facts["sha256"], None, clip + NPY_HEADER)
 
 
 def _shards(card: Mapping[str, Any], subset: str) -> Iterator[DataFile]:
     for shard in card["splits"][subset]["shards"]:
         for view, facts in shard["views"].items():
             stem = f"{subset}/{view}/{shard['name']}"
-            yield DataFile(f"{stem}.tar", facts["sha256"], facts["bytes"])
-            yield DataFile(f"{stem}.idx", facts["idx_sha256"], None)
+            yield DataFile(f"{stem}.tar", facts["sha256"], facts["bytes"], facts["bytes"])
+            yield DataFile(f"{stem}.idx", facts["idx_sha256"], None, INDEX_BYTES * (1 + shard["samples"]))

@@ -1,19 +1,70 @@
-"""Parquet files read on the caller's own thread."""
+"""Parquet files read on the caller's own thread, within bounds: a few bytes of one can stand for many rows."""
 
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["read_parquet"]
+__all__ = ["MOST_BYTES", "read_parquet"]
+
+MOST_BYTES = 4 << 30  # of a table in memory
+MOST_COLUMNS = 1000
+ROWS = 1 << 16  # read at a time
 
 
-def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    content: bytes, columns: Sequence[str] | None = None, *, rows: int | None = None, most: int = MOST_BYTES
+) -> pa.Table:
     """Return the table in a file's bytes, with its metadata; OSError or pa.ArrowException where it is damaged.
+
+    pa.ArrowInvalid also where it has another number of rows than `rows`, or more than `most` bytes in memory. That
+    is noticed before they are there: texts are kept once each until their sum is known.
 
     `pq.read_table` would give the bytes to threads of its own. A thread that releases them while the interpreter
     ends crashes the process, with exit code 134 after all work was done. It also imports pandas if that is
     installed.
     """
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
-        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+    with pq.ParquetFile(pa.BufferReader(content)) as plain:
+        schema = plain.schema_arrow
+        _refuse_unless(len(schema.names) <= MOST_COLUMNS, f"it has {len(schema.names):,} columns")
+        wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+        if columns is None:
+            wanted = wanted.with_metadata(schema.metadata)
+        _refuse_unless(rows is None or plain.metadata.num_rows == rows, f"{plain.metadata.num_rows:,} rows")
+        groups = (plain.metadata.row_group(number) for number in range(plain.metadata.num_row_groups))
+        _refuse_unless(
+            sum(group.total_byte_size for group in groups) <= most, f"more than {most:,} bytes unpacked"
+        )
+    texts = [field.name for field in wanted if _is_text(field.type)]
+    with pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
+        found, held = [], 0
+        for batch in file.iter_batches(ROWS, columns=wanted.names, use_threads=False):
+            held += sum(_unpacked(column) for column in batch.columns)
+            _refuse_unless(held <= most, f"more than {most:,} bytes unpacked")
+            arrays = [
+                column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+                for column in batch.columns
+            ]
+            by_name = dict(zip(batch.schema.names, arrays, strict=True))
+            found.append(
+                pa.record_batch([by_name[field.name].cast(field.type) for field in wanted], schema=wanted)
+            )
+    return pa.Table.from_batches(found, wanted)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
+def _unpacked(column: pa.Array) -> int:
+    """Return the bytes of a column once each of its texts stands where it is used."""
+    if not isinstance(column, pa.DictionaryArray):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+    return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0) + 4 * len(column)
+
+
+def _refuse_unless(fine: bool, found: str) -> None:
+    if not fine:
+        raise pa.ArrowInvalid(found)

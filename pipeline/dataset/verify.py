@@ -10,7 +10,7 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.files import size_and_hash_of
 from skelpipe.progress import progress
 from skelpipe.storage.deadlines import give_up_when
-from skelpipe.storage.filesystem import Filesystem
+from skelpipe.storage.filesystem import Filesystem, at_most
 
 __all__ = ["damages"]
 
@@ -40,7 +40,7 @@ def damages(dataset: Dataset, *, workers: int = 1, quiet: bool = False) -> list[
 def _damage(filesystem: Filesystem, expected: DataFile) -> str | None:
     name = f"{filesystem}/{expected.name}"
     try:
-        size, sha256 = size_and_hash_of(filesystem.stream(expected.name))
+        size, sha256 = size_and_hash_of(at_most(filesystem.stream(expected.name), expected.most))
     except SkelpipeError as error:
         return str(error)
     if expected.size is not None and size != expected.size:

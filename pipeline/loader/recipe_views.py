@@ -19,7 +19,8 @@ from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.plugins import Table, require
 from skelpipe.settings import checked, is_section, nested
 from skelpipe.skeleton import Layout
-from skelpipe.yaml_reader import described, nearest, parse_yaml, read_yaml
+from skelpipe.untrusted import described
+from skelpipe.yaml_reader import nearest, parse_yaml, read_yaml
 
 __all__ = ["RECIPES", "RecipeViews", "read_recipe_views"]
 

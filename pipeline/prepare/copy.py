@@ -18,7 +18,7 @@ from skelpipe.prepare.folder_lock import README, WORK
 from skelpipe.prepare.remote_lock import WORK_PREFIX
 from skelpipe.progress import progress
 from skelpipe.storage.deadlines import give_up_when
-from skelpipe.storage.filesystem import Filesystem
+from skelpipe.storage.filesystem import Filesystem, at_most
 from skelpipe.storage.reread import read_parsed
 from skelpipe.views import VIEWS
 
@@ -167,11 +167,11 @@ def _copy_files(
 def _copy_file(source: Filesystem, target: Filesystem, file: DataFile, is_there: bool, stop: Event) -> int | None:
     """Copy a file and read it back; return its size, or None if the target already had it with the card's hash."""
     if is_there and file.size in (None, target.size(file.name)):
-        _, sha256 = size_and_hash_of(_until(stop, target.stream(file.name)))
+        _, sha256 = size_and_hash_of(_until(stop, at_most(target.stream(file.name), file.most)))
         if sha256 == file.sha256:
             return None
     target.write(file.name, _checked(source, file, stop))
-    size, sha256 = size_and_hash_of(_until(stop, target.stream(file.name)))
+    size, sha256 = size_and_hash_of(_until(stop, at_most(target.stream(file.name), file.most)))
     _refuse_unless(sha256 == file.sha256, target, file.name)
     return size
 
@@ -187,7 +187,7 @@ def _checked(source: Filesystem, file: DataFile, stop: Event) -> Iterator[bytes]
     """Yield a file's pieces; DatasetError at its end if their hash is not the card's."""
     hasher = hashlib.sha256()
     size = 0
-    for piece in _until(stop, source.stream(file.name)):
+    for piece in _until(stop, at_most(source.stream(file.name), file.most)):
         hasher.update(piece)
         size += len(piece)
         yield piece

@@ -8,7 +8,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.files import unique_keys
 from skelpipe.raw.text import in_utf8, json_nan
-from skelpipe.yaml_reader import described
+from skelpipe.untrusted import described
 
 __all__ = ["entry", "joint_numbers", "listed", "parse_json", "whole_number"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.json_text import entry, listed, parse_json
 from skelpipe.raw.recording import Recording
-from skelpipe.yaml_reader import described
+from skelpipe.untrusted import described
 
 __all__ = ["read_nw_ucla"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.raw.text import in_utf8, is_nan
-from skelpipe.yaml_reader import described
+from skelpipe.untrusted import described
 
 __all__ = ["Table", "lines_of", "numbers_of", "read_table", "text_of"]
 

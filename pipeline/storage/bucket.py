@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import MOST_READ
 from skelpipe.storage.deadlines import DeadlineError
-from skelpipe.storage.filesystem import CHUNK, checked_name, one_line
+from skelpipe.storage.filesystem import CHUNK, checked_name, one_line, read_whole
 from skelpipe.storage.retry import SILENT_SECONDS, SLOWEST, Retries, TransientError
 from skelpipe.storage.s3_calls import call_client, exit_without_waiting
 
@@ -93,8 +94,8 @@ class BucketFilesystem:
     def local_path(self) -> Path:
         raise UsageError(f"{self}: a local folder is needed here: copy the dataset to one first")
 
-    def read(self, name: str) -> bytes:
-        return b"".join(self.stream(name))
+    def read(self, name: str, most: int = MOST_READ) -> bytes:
+        return read_whole(self.stream(name), most, f"{self}/{name}")
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         checked_name(name)

@@ -11,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.files import replacing
+from skelpipe.files import MOST_READ, replacing
+from skelpipe.untrusted import shown
 
-__all__ = ["CHUNK", "Filesystem", "LocalFilesystem", "checked_name", "one_line"]
+__all__ = ["CHUNK", "Filesystem", "LocalFilesystem", "at_most", "checked_name", "one_line", "read_whole"]
 
 CHUNK = 8 << 20  # bytes per read: each is one request to an object store
 SHORTEST_SECRET = 4
+LONGEST_REASON = 500  # characters; the S3 client says what it did before what the server said
 
 
 class Filesystem(Protocol):
@@ -33,8 +35,8 @@ class Filesystem(Protocol):
     def local_path(self) -> Path:
         """The folder, of a local filesystem; UsageError otherwise."""
 
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes."""
+    def read(self, name: str, most: int = MOST_READ) -> bytes:
+        """Return a file's bytes; SkelpipeError where they are more than `most`, which are not all read then."""
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         """Yield a file's bytes in order, in pieces of at most `chunk` bytes."""
@@ -68,10 +70,8 @@ class LocalFilesystem:
     def __str__(self) -> str:
         return str(self.local_path)
 
-    def read(self, name: str) -> bytes:
-        path = self._path(name)
-        with _translated(path, "read"):
-            return path.read_bytes()
+    def read(self, name: str, most: int = MOST_READ) -> bytes:
+        return read_whole(self.stream(name), most, self._path(name))
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         path = self._path(name)
@@ -111,6 +111,26 @@ class LocalFilesystem:
         return self.local_path / checked_name(name)
 
 
+def at_most(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Yield the pieces of a file until they are more than `most` bytes: a server may send without end."""
+    got = 0
+    for piece in pieces:
+        yield piece
+        got += len(piece)
+        if got > most:
+            return
+
+
+def read_whole(pieces: Iterable[bytes], most: int, where: object) -> bytes:
+    """Return all pieces of a file as one; SkelpipeError, beginning with `where`, as soon as they are too many."""
+    content = bytearray()
+    for piece in pieces:
+        content += piece
+        if len(content) > most:
+            raise SkelpipeError(f"{where}: is longer than {most:,} bytes, which no such file is")
+    return bytes(content)
+
+
 def checked_name(name: str) -> str:
     """Return a relative name; UsageError where it could lead out of the filesystem."""
     path = PurePosixPath(name)
@@ -125,7 +145,7 @@ def one_line(error: Exception, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, "***")
-    return text
+    return shown(text, LONGEST_REASON)
 
 
 @contextmanager

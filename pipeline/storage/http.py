@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import MOST_READ
 from skelpipe.storage.deadlines import DeadlineError, StoppedError, call_until_stopped, call_within
-from skelpipe.storage.filesystem import CHUNK, checked_name
+from skelpipe.storage.filesystem import CHUNK, checked_name, read_whole
 from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS, MinimumSpeed, Retries, TransientError
+from skelpipe.untrusted import whole
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -78,8 +80,8 @@ class HttpFilesystem:
     def local_path(self) -> Path:
         raise UsageError(f"{self}: a local folder is needed here: copy the dataset to one first")
 
-    def read(self, name: str) -> bytes:
-        return b"".join(self.stream(name))
+    def read(self, name: str, most: int = MOST_READ) -> bytes:
+        return read_whole(self.stream(name), most, f"{self}/{name}")
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         address = self._address.child(name)
@@ -95,9 +97,10 @@ class HttpFilesystem:
             if seen and version != seen[0]:
                 raise SkelpipeError(f"{address}: was changed on the server while it was read")
             seen[:] = [version]
-            skip = start - _first_byte(answer)
-            if skip < 0:
+            first = _first_byte(answer)
+            if first is None or first > start:
                 raise SkelpipeError(f"{address}: the server sends another part than was asked for")
+            skip = start - first
             speed = MinimumSpeed(f"{address}: cannot be read")
             while piece := _piece(answer, min(chunk, STEP), speed):
                 if skip < len(piece):
@@ -149,7 +152,7 @@ class HttpFilesystem:
                 if answer.status not in (200, 206, *fine):
                     raise _status_error(answer, address)
                 yield answer
-            except StoppedError:  # another thread still reads, and closing would wait for it
+            except (StoppedError, DeadlineError):  # another thread still reads, and closing would wait for it
                 raise
             except BaseException:
                 _end(answer, method)
@@ -178,9 +181,12 @@ class HttpFilesystem:
             location = answer.headers.get("Location")
             if answer.status not in REDIRECTS or not location:
                 return answer
-            answer.drain_conn()
-            target = urljoin(target, location)
-            scheme, _ = _origin(target)
+            answer.close()
+            try:
+                target = urljoin(target, location)
+                scheme, _ = _origin(target)
+            except ValueError:
+                raise SkelpipeError(f"{address}: the server redirects to what is no address") from None
             if scheme not in ("http", "https") or (address.scheme == "https" and scheme != "https"):
                 raise SkelpipeError(f"{address}: the server redirects away from https, which is not followed")
         raise SkelpipeError(f"{address}: the server redirects more than {MOST_REDIRECTS} times")
@@ -193,8 +199,8 @@ class HttpFilesystem:
 
 
 def _end(answer: "BaseHTTPResponse", method: str) -> None:
-    """Close an answer; keep its connection where little is left to read."""
-    if method == "HEAD" or answer.status not in (200, 206):
+    """Close an answer; keep its connection where nothing is left to read. The rest of a body may be endless."""
+    if method == "HEAD":
         answer.drain_conn()
     answer.close()
 
@@ -202,9 +208,12 @@ def _end(answer: "BaseHTTPResponse", method: str) -> None:
 def _piece(answer: "BaseHTTPResponse", size: int, speed: MinimumSpeed) -> bytes:
     """Return `size` bytes, fewer at the end. Each read inside returns as soon as any bytes are there."""
     pieces: list[bytes] = []
+    chunked = "Transfer-Encoding" in answer.headers
     while size:
         start = time.monotonic()
-        piece = call_until_stopped(partial(answer.read1, size))
+        read = partial(answer.read1, size)
+        # Between chunks, a server may send a byte of their sizes or trailers now and then, for ever.
+        piece = call_within(2 * SILENT_SECONDS, read) if chunked else call_until_stopped(read)
         speed.add(time.monotonic() - start, len(piece))
         if not piece:
             break
@@ -244,15 +253,17 @@ def _origin(target: str) -> tuple[str, str]:
 def _whole_size(answer: "BaseHTTPResponse") -> int | None:
     """Return the size of the whole file, where an answer, even of a part, says it."""
     if answer.status in (206, 416):
-        span = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", ""))
-        return int(span[1]) if span else None
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+        span = re.fullmatch(r"bytes (?:[0-9]+-[0-9]+|\*)/([0-9]+)", answer.headers.get("Content-Range", ""))
+        return whole(span[1]) if span else None
+    return whole(answer.headers.get("Content-Length", ""))
 
 
-def _first_byte(answer: "BaseHTTPResponse") -> int:
-    span = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", "")) if answer.status == 206 else None
-    return int(span[1]) if span else 0
+def _first_byte(answer: "BaseHTTPResponse") -> int | None:
+    """Return where in the file an answer begins; None where it does not say so."""
+    if answer.status != 206:
+        return 0
+    span = re.match(r"bytes ([0-9]+)-", answer.headers.get("Content-Range", ""))
+    return whole(span[1]) if span else None
 
 
 def _status_error(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError:
@@ -265,11 +276,8 @@ def _status_error(answer: "BaseHTTPResponse", address: Address) -> SkelpipeError
             f"{address}: cannot be read: access is refused (HTTP {status}), check the credentials"
         )
     if status in TRANSIENT:
-        after = answer.headers.get("Retry-After", "")
-        return TransientError(
-            f"{address}: cannot be read: the server is busy (HTTP {status})",
-            float(after) if after.isdigit() else None,
-        )
+        after = whole(answer.headers.get("Retry-After", ""))
+        return TransientError(f"{address}: cannot be read: the server is busy (HTTP {status})", after)
     return SkelpipeError(f"{address}: cannot be read: HTTP {status}")
 
 

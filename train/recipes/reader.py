@@ -17,7 +17,8 @@ from skelpipe.settings import checked, flat, is_section
 from skelpipe.train.recipes import builtin
 from skelpipe.train.recipes.asked import check_recipe, parsed_settings, recipe_names
 from skelpipe.train.recipes.schema import FinetuneRecipe, LearningRates, LinearRecipe, PretrainRecipe, Recipe
-from skelpipe.yaml_reader import described, parse_yaml, read_yaml
+from skelpipe.untrusted import described
+from skelpipe.yaml_reader import parse_yaml, read_yaml
 
 __all__ = [
     "builtin_recipes",

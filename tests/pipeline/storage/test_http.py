@@ -185,7 +185,7 @@ def test_redirects_are_followed_a_few_times_and_never_away_from_https(server, fa
             def __init__(self) -> None:
                 self.headers = {"Location": location}  # noqa: B023
 
-            def drain_conn(self) -> None:
+            def close(self) -> None:
                 pass
 
         class Pool:

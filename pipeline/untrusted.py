@@ -1,0 +1,46 @@
+"""Text that others wrote: which of it is a number, and how much of it a message repeats.
+
+Names, values and the words of libraries come from files and servers that anybody may have made. A message shows
+them on one line, without characters that move a cursor or turn the direction of writing.
+"""
+
+import reprlib
+
+__all__ = ["described", "shown", "whole"]
+
+MOST_DIGITS = 18  # an int64 always holds so many
+VALUE = 40  # characters of a value in a message
+TEXT = 160  # characters of a text in a message
+
+_values = reprlib.Repr()
+_values.maxlevel = 4
+_values.maxlist = _values.maxtuple = _values.maxset = _values.maxdict = _values.maxarray = VALUE
+_values.maxlong = _values.maxother = _values.maxstring = 4 * VALUE
+
+
+def described(value: object) -> str:
+    """Return a value as messages show it: short, on one line, and `nothing` for None."""
+    if value is None:
+        return "nothing"
+    try:
+        text = repr(value[:VALUE]) if isinstance(value, str | bytes) else _values.repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number of thousands of digits"
+    longer = isinstance(value, str | bytes) and len(value) > VALUE
+    return text if len(text) <= VALUE and not longer else f"{text[: VALUE - 3]}..."
+
+
+def shown(text: object, most: int = TEXT) -> str:
+    """Return a text, or the words of an error, as messages show it: at most so many characters, all printable."""
+    whole_text = str(text)
+    line = " ".join(whole_text[: 4 * most].split())
+    line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
+    return line if len(line) <= most and len(whole_text) <= 4 * most else f"{line[: most - 3]}..."
+
+
+def whole(text: str, most_digits: int = MOST_DIGITS) -> int | None:
+    """Return the whole number that a text of ASCII digits is; None for any other text, and for too many digits.
+
+    `int` would also take signs, blanks, underscores and the digits of all scripts, and fails at thousands of them.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= most_digits else None
