@@ -1,5 +1,23 @@
-"""`python -m skelpipe` runs the `skelpipe` command."""
+"""`python -m skelpipe` runs the `skelpipe` command, and so does the script of that name."""
 
-from skelpipe.cli import main
+from collections.abc import Callable
+from typing import NoReturn
 
-main(prog_name="skelpipe")
+from skelpipe.door.answer import program
+
+__all__ = ["main"]
+
+
+def _load() -> Callable[[], object]:
+    from skelpipe.cli import main
+
+    return lambda: main(prog_name="skelpipe")
+
+
+def main() -> NoReturn:
+    """Run the command, and exit with its code."""
+    program(_load)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import click
 
+from skelpipe.door.visible import beneath, visible
+
 __all__ = ["progress"]
 
 T = TypeVar("T")
@@ -19,7 +21,8 @@ def progress(items: Iterable[T], label: str, total: int, *, quiet: bool = False)
     if quiet:
         yield from items
     elif sys.stderr.isatty():
-        with click.progressbar(items, length=total, label=label, show_pos=True, file=sys.stderr) as bar:
+        shown, terminal = visible(label), beneath(sys.stderr)
+        with click.progressbar(items, length=total, label=shown, show_pos=True, file=terminal) as bar:
             yield from bar
     else:
         yield from _plain(items, label, total)

@@ -11,6 +11,10 @@ evaluation, finished or not. The page has the clips, moving, by class, subset, s
 clips, mistake; and the curves and figures of all runs on the same charts.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,6 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, plugin_option, seed_option
-from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
 
@@ -44,7 +47,6 @@ __all__ = ["main"]
 @cache_options
 @plugin_option
 @json_option
-@script_errors()
 def main(**given: Any) -> None:
     """Write one local page of datasets and runs: moving clips with filters, curves and figures."""
     from skelpipe.train.commands.browse import run
@@ -53,4 +55,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

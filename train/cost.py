@@ -12,6 +12,10 @@ recipe's batch in its last stage, on clips of two bodies: queries and keys, a mu
 follows as one, as in table 9 of MsMCLR.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, plugin_option, view_option
-from skelpipe.train.running.script_options import overwrite_option, recipe_option, script_errors, set_option
+from skelpipe.train.running.script_options import overwrite_option, recipe_option, set_option
 
 __all__ = ["main"]
 
@@ -37,7 +41,6 @@ __all__ = ["main"]
 @overwrite_option
 @plugin_option
 @json_option
-@script_errors()
 def main(**given: Any) -> None:
     """Count weights and operations of pre-training by a recipe."""
     from skelpipe.train.commands.cost import run
@@ -46,4 +49,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

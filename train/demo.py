@@ -6,6 +6,10 @@
 Each step is printed as a command that can be repeated by hand. The figures at the end come from these commands.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,6 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import seed_option
-from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
 
@@ -26,7 +29,6 @@ __all__ = ["main"]
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of pre-training [default: the recipe's].")
 @seed_option
-@script_errors()
 def main(**given: Any) -> None:
     """Write synthetic recordings, prepare them, pre-train a small encoder and evaluate it.
 
@@ -38,4 +40,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

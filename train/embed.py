@@ -10,6 +10,10 @@ Recordings are preprocessed as the weights were trained; `skelpipe.Encoder` give
 labels nor a dataset are needed. The picture of t-SNE is drawn by train/map.py.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import features_option, script_errors, weights_option
+from skelpipe.train.running.script_options import features_option, weights_option
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -83,7 +87,6 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
 @device_option
 @plugin_option
 @json_option
-@script_errors()
 def main(**given: Any) -> None:
     """Write the embeddings of raw files, folders, archives and URLs, or of a dataset."""
     if bool(given["recordings"]) == (given["shards"] is not None):
@@ -98,4 +101,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

@@ -12,6 +12,10 @@ scores, or the features h and z of an encoder. The file tells layout, frames, pr
 (docs/deployment.md).
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, plugin_option
-from skelpipe.train.running.script_options import existing_weights, script_errors
+from skelpipe.train.running.script_options import existing_weights
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -49,7 +53,6 @@ __all__ = ["main"]
 )
 @plugin_option
 @json_option
-@script_errors()
 def main(**given: Any) -> None:
     """Export the encoder or the classifier of RUN or FILE, or several classifiers as one, and check the file."""
     from skelpipe.train.commands.export_model import run
@@ -58,4 +61,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

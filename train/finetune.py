@@ -13,6 +13,10 @@ transfer. The scores of the test clips, the log, all figures and the trained net
 train/predict.py and further evaluation) are written to the run's folder.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -76,4 +80,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

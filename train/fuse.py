@@ -11,6 +11,10 @@ Raw scores are multiplied by the stream's weight and added. The weights of all p
 are equal).
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import log_option, overwrite_option, script_errors
+from skelpipe.train.running.script_options import log_option, overwrite_option
 
 __all__ = ["main"]
 
@@ -45,7 +49,6 @@ __all__ = ["main"]
 @log_option
 @plugin_option
 @json_option
-@script_errors()
 def main(**given: Any) -> None:
     """Fuse the scores that evaluations of several streams wrote."""
     if len(given["sources"]) < 2:
@@ -56,4 +59,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

@@ -14,6 +14,10 @@ SkeleMixCLR, SkeAttnCLR and ActCLR (divergence `knn-augmented-clips`). With --ou
 confusion matrix and a report are written to a folder.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -85,4 +89,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

@@ -19,6 +19,10 @@ With --heads one classifier per view learns, all together, on the mean of their 
 CrosSCLR (divergence `crosclr-heads`); there is no classifier.safetensors of it.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -85,4 +89,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

@@ -12,6 +12,10 @@ The classes are drawn by --seed alone, so that the same ones are shown for every
 with k-means clusters, as many as classes, of the features and of their points in the picture (docs/evaluation.md).
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +113,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

@@ -15,6 +15,10 @@ evaluation. Recordings are preprocessed as its training clips were: profile, fra
 from a pipe; with --window its frames are predicted as they come (docs/deployment.md).
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +27,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, json_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import script_errors, weights_option
+from skelpipe.train.running.script_options import weights_option
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -102,7 +106,6 @@ def _check(given: Mapping[str, Any]) -> None:
 @plugin_option
 @json_option
 @click.argument("recordings", nargs=-1, metavar="RAW...|-")
-@script_errors()
 def main(**given: Any) -> None:
     """Print the five likeliest actions of each raw recording. File names may be any; `-` is a pipe.
 
@@ -117,4 +120,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

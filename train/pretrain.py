@@ -14,6 +14,10 @@ The run folder holds recipe.yaml (what was trained, overrides included), log.jso
 speed.jsonl, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -122,4 +126,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

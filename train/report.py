@@ -9,6 +9,10 @@ RUN is the folder of an evaluation or of a pre-training, finished or not. With t
 clips: clips of the hardest classes, and a clip before and after the recipe's augmentations.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,6 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, plugin_option
-from skelpipe.train.running.script_options import script_errors
 
 __all__ = ["main"]
 
@@ -31,7 +34,6 @@ __all__ = ["main"]
 @cache_options
 @plugin_option
 @json_option
-@script_errors()
 def main(**given: Any) -> None:
     """Write report.html into the folder of a run."""
     from skelpipe.train.commands.report import run
@@ -40,4 +42,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

@@ -13,6 +13,10 @@ command, with its run in OUT/runs and its record in OUT/parts. Finished parts ar
 ones continue.
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,6 @@ from skelpipe.cli.options import device_option, json_option, plugin_option, seed
 from skelpipe.errors import UsageError
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.recipes.asked import parsed_settings
-from skelpipe.train.running.script_options import script_errors
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -38,6 +41,7 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 @click.command(
     cls=Command,
+    advice="finished parts are kept, the same command goes on",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: skelpipe reproduce --paper aimclr --table linear --shards-root data --dry-run",
 )
@@ -99,7 +103,6 @@ def _streams(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @seed_option
 @plugin_option
 @json_option
-@script_errors("finished parts are kept, the same command goes on")
 def main(**given: Any) -> None:
     """Run what a table of a paper needs, and print the table with the paper's and the measured figures.
 
@@ -114,4 +117,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

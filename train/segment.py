@@ -11,6 +11,10 @@ dataset's own. The encoder stays as it is, and a linear layer learns the class o
 windows drawn at random from the training videos (docs/segmentation.md).
 """
 
+from skelpipe.door.answer import program, script
+
+script(__name__)
+
 from pathlib import Path
 from typing import Any
 
@@ -92,4 +96,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: main)

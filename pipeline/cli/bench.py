@@ -12,7 +12,6 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
     device_option,
-    errors_as_messages,
     json_option,
     plugin_option,
     resolve_shards,
@@ -61,7 +60,6 @@ CLIPS = 2048  # in the synthetic dataset
 )
 @plugin_option
 @json_option
-@errors_as_messages
 def bench(
     *,
     what: str,

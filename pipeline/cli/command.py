@@ -1,4 +1,4 @@
-"""A command line on which nothing is overridden in silence."""
+"""A command line on which nothing is overridden in silence, and whose every fault is answered at the door."""
 
 import os
 import sys
@@ -7,10 +7,57 @@ from typing import Any
 
 import click
 
-__all__ = ["Command"]
+from skelpipe.door.answer import DEBUG, answering, debug
+
+__all__ = ["Answering", "Command"]
+
+GO_ON = "--resume continues from the newest checkpoint, or from the start where there is none"
+KEPT = "finished work is kept, the same command goes on"
+RUN_AGAIN = "nothing is kept, run the command again"
+PASSING = (click.ClickException, click.exceptions.Exit, click.Abort)  # click itself says what they are
 
 
-class Command(click.Command):
+def _debug(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked:
+        ctx.meta[DEBUG] = True
+        debug()
+
+
+class Answering(click.Command):
+    """A click command whose errors, while it is parsed and while it runs, become one line: `skelpipe.door.answer`.
+
+    It has the option `--debug`, which shows tracebacks.
+    """
+
+    advice = ""  # what to do after a signal has ended the command
+
+    def __init__(self, *args: Any, advice: str = "", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.advice = advice or self.advice
+        option = click.Option(
+            ["--debug"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_debug,
+            help="Show the traceback of an error [also: SKELPIPE_DEBUG=1].",
+        )
+        self.params.append(option)
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """Parse the options. What the command prints keeps its escapes: click would remove some from a file."""
+        with answering(*PASSING):
+            return super().make_context(*args, **{"color": True, **settings})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with answering(*PASSING, advice=self.advice or (GO_ON if "resume" in ctx.params else RUN_AGAIN)):
+            if DEBUG in ctx.meta:
+                debug()
+            return super().invoke(ctx)
+
+
+class Command(Answering):
     """A click command that refuses an option that was given several values and takes one.
 
     click itself lets the last value win. Equal values and repeated flags lose nothing and are accepted.

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, workers_option
+from skelpipe.cli.options import json_option, workers_option
 
 __all__ = ["copy"]
 
@@ -21,7 +21,6 @@ __all__ = ["copy"]
 )
 @workers_option
 @json_option
-@errors_as_messages
 def copy(*, source: str, target: str, overwrite: bool, workers: int, as_json: bool) -> None:
     """Copy a dataset between folders, file://, s3:// and gs://, and check every byte against its card.
 

@@ -14,7 +14,7 @@ import click
 
 from skelpipe import __version__
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option
+from skelpipe.cli.options import json_option
 
 __all__ = ["Finding", "doctor", "examine"]
 
@@ -44,7 +44,6 @@ class Finding:
 
 @click.command(cls=Command, epilog="Example: skelpipe doctor --json")
 @json_option
-@errors_as_messages
 def doctor(*, as_json: bool) -> None:
     """Say what this machine has of what skelpipe uses, and what is amiss.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, errors_as_messages, json_option, resolve_shards, view_option
+from skelpipe.cli.options import cache_options, json_option, resolve_shards, view_option
 
 __all__ = ["export"]
 
@@ -36,7 +36,6 @@ FORMATS = ("ctrgcn-npz", "stgcn-npy", "pyskl-pkl", "npy", "csv")
 @click.option("--overwrite", is_flag=True, help="Replace files of these names.")
 @cache_options
 @json_option
-@errors_as_messages
 def export(
     *,
     shards: str | None,

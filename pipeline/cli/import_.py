@@ -4,11 +4,10 @@ from pathlib import Path
 
 import click
 
-from skelpipe.cli.command import Command
+from skelpipe.cli.command import KEPT, Command
 from skelpipe.cli.options import (
     container_option,
     dtype_option,
-    errors_as_messages,
     json_option,
     on_error_option,
     overwrite_option,
@@ -22,7 +21,9 @@ from skelpipe.cli.prepare import show_report
 __all__ = ["import_"]
 
 
-@click.command("import", cls=Command, epilog="Example: skelpipe import NTU60_CS.npz --out data/ntu60-xsub")
+@click.command(
+    "import", cls=Command, advice=KEPT, epilog="Example: skelpipe import NTU60_CS.npz --out data/ntu60-xsub"
+)
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER|URL...")
 @click.option(
     "--out",
@@ -106,7 +107,6 @@ __all__ = ["import_"]
 @workers_option
 @plugin_option
 @json_option
-@errors_as_messages
 def import_(
     *,
     paths: tuple[str, ...],

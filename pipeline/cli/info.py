@@ -8,7 +8,6 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
-    errors_as_messages,
     json_option,
     plugin_option,
     resolve_shards,
@@ -32,7 +31,6 @@ __all__ = ["info"]
 )
 @plugin_option
 @json_option
-@errors_as_messages
 def info(*, shards: str | None, layout_name: str | None, as_json: bool) -> None:
     """Print the description of a dataset: source, split, shape, counts and digest."""
     if layout_name is not None:

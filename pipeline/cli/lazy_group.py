@@ -7,6 +7,8 @@ from importlib import import_module
 import click
 from click.shell_completion import CompletionItem
 
+from skelpipe.cli.command import Answering
+
 __all__ = ["LazyCommand", "LazyGroup"]
 
 
@@ -54,7 +56,7 @@ class _Loaded(MutableMapping[str, click.Command]):
         return len(dict.fromkeys([*self._table, *self._found]))
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Answering, click.Group):
     """A group of commands from a table; listing and completing their names imports none of them."""
 
     def __init__(self, *args: object, table: Mapping[str, LazyCommand], **settings: object) -> None:

@@ -3,14 +3,13 @@
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.errors import UsageError
 from skelpipe.views import VIEWS
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "container_option",
     "device_option",
     "dtype_option",
-    "errors_as_messages",
     "json_option",
     "on_error_option",
     "overwrite_option",
@@ -37,7 +35,6 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 CARD = "dataset.json"
-INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def resolve_shards(value: str | None) -> str:
@@ -236,23 +233,3 @@ workers_option = click.option(
     help="Number of parallel workers; the result does not depend on it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-
-
-def errors_as_messages(command: F) -> F:
-    """Turn a SkelpipeError into one line on stderr and exit code 1 (2 for wrong usage), without a traceback.
-
-    Ctrl-C also prints one line, and gives exit code 130.
-    """
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except SkelpipeError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2 if isinstance(error, UsageError) else 1)
-        except KeyboardInterrupt:
-            click.echo("Interrupted: finished work is kept; see --help for how to continue.", err=True)
-            sys.exit(INTERRUPTED)
-
-    return wrapped  # type: ignore[return-value]

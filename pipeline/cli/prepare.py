@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelpipe.cli.command import Command
+from skelpipe.cli.command import KEPT, Command
 from skelpipe.cli.options import (
     container_option,
     dtype_option,
-    errors_as_messages,
     json_option,
     on_error_option,
     overwrite_option,
@@ -33,6 +32,7 @@ SHOWN = 5
 
 @click.command(
     cls=Command,
+    advice=KEPT,
     epilog="Example: skelpipe prepare --dataset ntu60 --split xsub --raw raw/ntu60 --out data/ntu60-xsub",
 )
 @click.option(
@@ -123,7 +123,6 @@ SHOWN = 5
 @workers_option
 @plugin_option
 @json_option
-@errors_as_messages
 def prepare(
     *,
     name: str,

@@ -14,7 +14,6 @@ from click.core import ParameterSource
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
     cache_options,
-    errors_as_messages,
     json_option,
     plugin_option,
     resolve_shards,
@@ -92,7 +91,6 @@ MIXES = ("skelemix", "skeletonmix", "mats")
 @cache_options
 @plugin_option
 @json_option
-@errors_as_messages
 def show(
     *,
     raw_file: str | None,

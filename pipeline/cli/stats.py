@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, errors_as_messages, json_option, shards_option
+from skelpipe.cli.options import cache_options, json_option, shards_option
 
 __all__ = ["stats"]
 
@@ -26,7 +26,6 @@ AGREEMENT = 1e-6  # metres
 @click.option("--plot", metavar="PNG", help="Draw the average motion into this file (needs skelpipe[plot]).")
 @cache_options
 @json_option
-@errors_as_messages
 def stats(
     *,
     shards: str,

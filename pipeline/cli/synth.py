@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, seed_option, workers_option
+from skelpipe.cli.options import json_option, seed_option, workers_option
 
 __all__ = ["synth"]
 
@@ -58,7 +58,6 @@ __all__ = ["synth"]
 )
 @workers_option
 @json_option
-@errors_as_messages
 def synth(
     dataset: str,
     out: Path | None,

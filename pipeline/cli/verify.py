@@ -6,7 +6,7 @@ import sys
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import errors_as_messages, json_option, shards_option, workers_option
+from skelpipe.cli.options import json_option, shards_option, workers_option
 
 __all__ = ["verify"]
 
@@ -15,7 +15,6 @@ __all__ = ["verify"]
 @shards_option
 @workers_option
 @json_option
-@errors_as_messages
 def verify(*, shards: str, workers: int, as_json: bool) -> None:
     """Check every file of a dataset against its card and print its digest, to compare it with others.
 

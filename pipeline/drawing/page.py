@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skelpipe.door.visible import visible, visible_in
 from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.scene import Panel, Scene
 from skelpipe.files import replacing
@@ -30,13 +31,14 @@ def write_page(scene: Scene, path: str | Path) -> None:
 def page(scene: Scene) -> str:
     """Return the page's text: the template `clip.html` filled with the scene's facts and, as JSON, its numbers."""
     facts = "\n".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd></div>"
-        for name, fact in scene.facts.items()
+        f"<div><dt>{_text(name)}</dt><dd>{_text(fact)}</dd></div>" for name, fact in scene.facts.items()
     )
     template = files(__package__).joinpath("clip.html").read_text("utf-8")
-    return _filled(
-        template, {"title": html.escape(scene.title), "facts": facts, "clip": _script_json(_plain(scene))}
-    )
+    return _filled(template, {"title": _text(scene.title), "facts": facts, "clip": _script_json(_plain(scene))})
+
+
+def _text(words: str) -> str:
+    return html.escape(visible(words))
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
@@ -46,7 +48,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 def _script_json(content: Any) -> str:
     """Return JSON that can neither end a <script> nor open a comment in it."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(visible_in(content), separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 

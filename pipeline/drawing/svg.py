@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from skelpipe.door.visible import visible
 from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.scene import Scene
 
@@ -42,7 +43,7 @@ def looping_svg(scene: Scene, panel: int = 0, label: str = "") -> str:
             if dash := DASHES[min(body, len(DASHES) - 1)]:
                 style += f' stroke-dasharray="{dash}"'
             parts.append(_moving([_lines(pose, bones) for pose in frames], scene.rate, style))
-    name = html.escape(label or scene.title)
+    name = html.escape(visible(label or scene.title))
     return (
         f'<svg class="clip" role="img" aria-label="{name}" viewBox="0 0 {SIZE} {SIZE}" fill="none" '
         f'stroke-linecap="round" stroke-linejoin="round">{_floor(scene, project)}{"".join(parts)}</svg>'

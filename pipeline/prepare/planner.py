@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from skelpipe.dataset.tar_shard import LONGEST_NAME
+from skelpipe.door.visible import visible
 from skelpipe.errors import RawError, UsageError
 from skelpipe.manifest import BY_ID, SUBSETS, Manifest, Split, Value
 from skelpipe.prepare.name_example import example_file
@@ -91,7 +92,7 @@ def _find(
             if reason and manifest.table:
                 wanted = f"; its name is {name}, those of the rows are like {next(iter(manifest.table.rows))}"
         if reason:
-            where = _printable(file.path)
+            where = visible(file.path)
             plan.refuse(Drop(identity, "", -1, {}, reason), f"{where}: {reason}{wanted}", skip_bad=skip_bad)
             continue
         assert fields is not None
@@ -232,13 +233,6 @@ def _some(values: Iterable[Value]) -> str:
 def _few(values: Sequence[Value]) -> str:
     more = f" and {len(values) - SHOWN:,} more" if len(values) > SHOWN else ""
     return ", ".join(map(str, values[:SHOWN])) + more
-
-
-def _printable(text: str) -> str:
-    """Replace unprintable characters, such as bytes that are not UTF-8, by escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode-escape", "replace").decode() for c in text)
 
 
 def _drop(manifest: Manifest, identity: str, one: Found, reason: str) -> Drop:

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from skelpipe.door.visible import visible
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.views import VIEWS
 
@@ -39,10 +40,11 @@ def dataset_readme(manifest: Manifest, card: Mapping[str, Any]) -> str:
         anchors = f"there is no anchor, since {absent}"
     source = f"of {manifest.homepage} " if manifest.homepage else ""
     note = f"\nThe class names are {manifest.classes_note}.\n" if manifest.classes_note else ""
-    return f"""---
+    title = visible(manifest.title)
+    text = f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
-# {manifest.title}, split {card["split"]}
+# {title}, split {visible(card["split"])}
 
 Skeleton clips {source}as arrays `[C,T,V,M]` = [{channels},{frames},{joints},{bodies}]
 {card["dtype"]}: x, y, z in {card["units"]}{scores}, {frames} frames, {joints} joints ({manifest.layout.name}),
@@ -62,6 +64,7 @@ digest `{card["digest"]}`.
 ## Terms of the source
 {manifest.terms}
 """
+    return visible(text, lines=True)
 
 
 _READING = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible
 from skelpipe.drawing.scene import absent_as_nan, make_panel
 from skelpipe.manifest import SUBSETS
-from skelpipe.train.reporting.markup import printable
 
 __all__ = ["ABSENT", "LEVELS", "Listed", "listed", "packed", "sampled"]
 
@@ -102,10 +102,10 @@ def packed(dataset: Dataset, clips: Listed, chosen: np.ndarray) -> list[dict[str
             for place, clip in zip(at.tolist(), joints, strict=True):
                 position = int(chosen[place])
                 found[place] = {
-                    "id": printable(clips.ids[position]),
+                    "id": visible(clips.ids[position]),
                     "label": int(clips.labels[position]),
                     "subset": number,
-                    "subject": printable(clips.subjects[position]),
+                    "subject": visible(clips.subjects[position]),
                     **_poses(dataset, clip),
                 }
     return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible
 from skelpipe.drawing.colours import joint_colours
 from skelpipe.drawing.sources import CLIP_RATE
 from skelpipe.errors import UsageError
@@ -18,7 +19,7 @@ from skelpipe.manifest import SUBSETS
 from skelpipe.train.browsing.chosen_clips import Listed, listed, packed, sampled
 from skelpipe.train.browsing.run_charts import curve_charts, figure_charts, run_legend, values_table
 from skelpipe.train.reporting.confusion_matrix import script_json
-from skelpipe.train.reporting.markup import Markup, el, joined, printable
+from skelpipe.train.reporting.markup import Markup, el, joined
 from skelpipe.train.reporting.page import Section, filled
 from skelpipe.train.reporting.pictures import parts_legend
 from skelpipe.train.reporting.record import Record
@@ -73,7 +74,7 @@ def workbench(datasets: Sequence[Dataset], records: Sequence[Record], *, limit: 
         twice = [path for path, count in Counter(map(str, paths)).items() if count > 1]
         if twice:
             raise UsageError(f"{twice[0]}: the {what} is given twice")
-    names = _short_names([printable(str(each.path)) for each in records])
+    names = _short_names([visible(str(each.path)) for each in records])
     facts, clips, remarks, total = [], [], [], 0
     shares = _shares([sum(map(each.count, SUBSETS)) for each in datasets], limit)
     for number, (dataset, share) in enumerate(zip(datasets, shares, strict=True)):
@@ -90,7 +91,7 @@ def workbench(datasets: Sequence[Dataset], records: Sequence[Record], *, limit: 
         remarks.append(_what_is_shown(dataset, every, chosen, seed))
     remarks += _unmatched(datasets, records, names)
     runs = [
-        {"name": name, "classes": [printable(row.name) for row in each.classes]}
+        {"name": name, "classes": [visible(row.name) for row in each.classes]}
         for name, each in zip(names, records, strict=True)
     ]
     data = {"rate": CLIP_RATE, "subsets": list(SUBSETS), "datasets": facts, "runs": runs, "clips": clips}
@@ -171,8 +172,8 @@ def _run_sections(records: Sequence[Record], names: Sequence[str]) -> list[Secti
 def _facts(dataset: Dataset, clips: Listed) -> dict[str, Any]:
     """Return what the page needs to draw and to name the clips of a dataset."""
     return {
-        "name": printable(dataset_name(dataset)),
-        "classes": [printable(name) for name in dataset.classes],
+        "name": visible(dataset_name(dataset)),
+        "classes": [visible(name) for name in dataset.classes],
         "counts": np.bincount(clips.labels[clips.labels >= 0], minlength=len(dataset.classes)).tolist(),
         "bones": [list(edge) for edge in dataset.layout.edges],
         "colours": list(joint_colours(dataset.layout)),
@@ -182,7 +183,7 @@ def _facts(dataset: Dataset, clips: Listed) -> dict[str, Any]:
 
 def _what_is_shown(dataset: Dataset, clips: Listed, chosen: np.ndarray, seed: int) -> str:
     """Say how many of a dataset's clips are on the page, and how those were chosen."""
-    name = printable(dataset_name(dataset))
+    name = visible(dataset_name(dataset))
     if len(chosen) == len(clips):
         return f"{name}: all {len(clips):,} clips."
     per_class = np.unique(clips.labels[chosen], return_counts=True)[1]

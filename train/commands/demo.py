@@ -32,7 +32,7 @@ def step(command: Sequence[str]) -> str:
     shown = (
         ["python", f"train/{name}.py"] if (Path(__file__).parent / f"{name}.py").exists() else ["skelpipe", name]
     )
-    click.secho(f"$ {shlex.join([*shown, *rest])}", bold=True)
+    click.echo(f"$ {shlex.join([*shown, *rest])}")
     module = ["skelpipe"] if shown[0] == "skelpipe" else [f"skelpipe.train.{name}"]
     arguments = [*([name] if shown[0] == "skelpipe" else []), *rest]
     done = subprocess.run(

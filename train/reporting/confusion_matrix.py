@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from skelpipe.door.visible import visible_in
 from skelpipe.train.reporting.markup import Markup, el
 
 __all__ = ["matrix_figure", "script_json", "worst_pairs"]
@@ -75,7 +76,7 @@ def worst_pairs(counts: np.ndarray, names: Sequence[str]) -> list[tuple[str, str
 
 def script_json(content: object) -> Markup:
     """Return JSON that cannot end a <script> element or open a comment in it."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(visible_in(content), separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 

@@ -1,9 +1,11 @@
-"""HTML and SVG elements. Text is escaped unless it is `Markup`."""
+"""HTML and SVG elements. Text is escaped unless it is `Markup`, and shows its control characters."""
 
 import html
 from collections.abc import Iterable
 
-__all__ = ["Markup", "el", "joined", "printable"]
+from skelpipe.door.visible import visible
+
+__all__ = ["Markup", "el", "joined"]
 
 VOID = frozenset({"br", "col", "hr", "img", "input", "meta"})
 
@@ -26,18 +28,21 @@ def el(tag: str, *content: str | None, **attributes: str | float | bool | None) 
 
 def joined(content: Iterable[str | None]) -> Markup:
     """Return texts, escaped, and markup, as it is, one after another as markup."""
-    return Markup("".join(text if isinstance(text, Markup) else html.escape(text) for text in content if text))
-
-
-def printable(text: str) -> str:
-    """Replace control characters, changes of direction and bytes that are no UTF-8 by escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode-escape", "replace").decode() for c in text)
+    return Markup(
+        "".join(
+            text if isinstance(text, Markup) else html.escape(visible(text, lines=True))
+            for text in content
+            if text
+        )
+    )
 
 
 def _attribute(name: str, value: str | float | bool | None) -> str:
     if value is None or value is False:
         return ""
     name = name.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'
+    return f" {name}" if value is True else f' {name}="{_escaped(str(value))}"'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(visible(text, lines=True))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.signals import Ended
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import write_json
 from skelpipe.plugins import loaded
@@ -19,7 +20,6 @@ from skelpipe.train.reporting.report import write_report
 from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN, Command, Read, WorkPlan
 from skelpipe.train.running.run_folder import BEST, RunFolder
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.sigterm import Ended
 
 __all__ = ["WorkFolder", "run_passing_signals"]
 

@@ -206,7 +206,7 @@ def ranks() -> Ranks:
 def together(command: F) -> F:
     """Run a command as one of several ranks: only rank 0 prints, and if one fails all end with one line.
 
-    Place it below `errors_as_messages`, which prints the line.
+    The command prints the line (`skelpipe.door.answer`).
     """
 
     @functools.wraps(command)

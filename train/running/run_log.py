@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import click
 
+from skelpipe.door.visible import beneath, visible
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 from skelpipe.settings import flat
@@ -33,7 +34,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        click.echo(("\r\x1b[K" if self._half_line else "") + text, err=True)
+        click.echo(("\r\x1b[K" if self._half_line else "") + visible(text), file=beneath(sys.stderr))
         self._half_line = False
 
     def working(self, text: str) -> None:
@@ -43,7 +44,7 @@ class Console:
             return
         self._last = now
         if self._terminal:
-            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+            click.echo(f"\r\x1b[K{visible(text)}", file=beneath(sys.stderr), nl=False)
             self._half_line = True
         else:
             click.echo(text, err=True)

@@ -4,7 +4,6 @@ Each means the same in all scripts: `--recipe` and `--set` say how what the scri
 and `--network-set` which recipe of pre-training a random network is built by.
 """
 
-import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from skelpipe.cli.command import Command
 from skelpipe.cli.options import (
     cache_options,
     device_option,
-    errors_as_messages,
     json_option,
     plugin_option,
     seed_option,
@@ -27,7 +25,6 @@ from skelpipe.cli.options import (
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
 from skelpipe.train.running.run_folder import check_weights_exist
-from skelpipe.train.running.sigterm import saying_what_ended
 from skelpipe.views import VIEWS
 
 __all__ = [
@@ -47,7 +44,6 @@ __all__ = [
     "region_option",
     "run_options",
     "save_features_option",
-    "script_errors",
     "set_option",
     "start_option",
     "training_options",
@@ -56,8 +52,6 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-GO_ON = "--resume continues from the newest checkpoint, or from the start where there is none"
-RUN_AGAIN = "nothing is kept, run the command again"
 UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
 FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
 
@@ -180,27 +174,9 @@ log_option = click.option(
 )
 
 
-def script_errors(advice: str = RUN_AGAIN) -> Callable[[F], F]:
-    """Return what turns a script's errors into messages, and SIGTERM or SIGUSR1 into one line and exit code 143.
-
-    Torch, which takes seconds to import, must be imported inside the script: a signal may come while it is.
-    `advice` ends the line, but of a script with `--resume`. A training that saves handles signals by itself.
-    """
-
-    def decorate(command: F) -> F:
-        @functools.wraps(command)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with saying_what_ended(GO_ON if "resume" in kwargs else advice):
-                return command(*args, **kwargs)
-
-        return errors_as_messages(wrapped)  # type: ignore[return-value]
-
-    return decorate
-
-
 def common_options(command: F) -> F:
-    """Give a script `device`, `seed`, `as_json` and `--log`; errors become messages."""
-    return log_option(device_option(seed_option(json_option(script_errors()(command)))))
+    """Give a script `device`, `seed`, `as_json` and `--log`."""
+    return log_option(device_option(seed_option(json_option(command))))
 
 
 def run_options(command: F) -> F:

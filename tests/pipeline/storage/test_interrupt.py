@@ -14,9 +14,9 @@ CARD, SHARD = "/bucket/ds/dataset.json", "/bucket/ds/test/joint/000001.tar"
 GATHER = """
 import sys
 import numpy as np
-from skelpipe.cli.options import errors_as_messages
 from skelpipe.dataset import Dataset
-errors_as_messages(lambda: Dataset.open(sys.argv[1]).reader("test", "joint").gather(np.arange(12)))()
+from skelpipe.door.answer import program
+program(lambda: lambda: Dataset.open(sys.argv[1]).reader("test", "joint").gather(np.arange(12)))
 """
 INFO = ["-m", "skelpipe", "info", "--shards"]
 VERIFY = ["-m", "skelpipe", "verify", "--workers", "2", "--shards"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from skelpipe.door.signals import Ended, ending_on_signals
 from skelpipe.train.reproduction.work_folder import run_passing_signals
-from skelpipe.train.running.sigterm import Ended, ending_on_signals
 
 SAVES = """
 import os, pathlib, signal, sys, time
