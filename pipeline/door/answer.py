@@ -69,9 +69,9 @@ def answering(*passing: type[BaseException], advice: str = BEGUN) -> Iterator[No
             with saying_what_ended(advice):
                 yield
                 sys.stdout.flush()
-        except (SystemExit, *passing):
-            raise
         except BaseException as error:
+            if isinstance(error, (SystemExit, *passing)):
+                raise
             raise SystemExit(answer(error)) from None
 
 

@@ -23,13 +23,13 @@ import click
 from results_runs import DATASETS, FRAMES, Results
 from results_tables import Tables
 
+from skelpipe.door.signals import saying_what_ended
 from skelpipe.errors import SkelpipeError
 from skelpipe.train.reproduction.shelf import open_shelf
 from skelpipe.train.reproduction.work_folder import WorkFolder
 from skelpipe.train.reproduction.work_plan import Command
 from skelpipe.train.reproduction.work_queue import run_plan
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.sigterm import saying_what_ended
 
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from skelpipe.door.signals import Ended
 from skelpipe.errors import SkelpipeError
 from skelpipe.train.reproduction.work_folder import WorkFolder
 from skelpipe.train.reproduction.work_plan import Command, WorkPlan
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.sigterm import Ended
 
 __all__ = ["run_plan"]
 

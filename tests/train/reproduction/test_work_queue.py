@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.signals import Ended, ending_on_signals
 from skelpipe.train.reproduction.work_folder import WorkFolder
 from skelpipe.train.reproduction.work_plan import Command, WorkPlan
 from skelpipe.train.reproduction.work_queue import run_plan
 from skelpipe.train.running.run_log import Console
-from skelpipe.train.running.sigterm import Ended, ending_on_signals
 
 # Notes when it begins and ends, in the folder of all runs, and leaves the result that an evaluation leaves.
 NOTES = """
