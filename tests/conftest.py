@@ -17,9 +17,8 @@ from hypothesis import HealthCheck, settings
 from skelpipe.cli.command import Command
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD, card_digest
-from skelpipe.dataset.tar_shard import TAIL, Geometry
+from skelpipe.dataset.tar_shard import TAIL, Geometry, index_text, new_block
 from skelpipe.manifest import SUBSETS
-from skelpipe.prepare.shard_writer import index_text, new_block
 from skelpipe.views import VIEWS, derive
 
 # No deadline: compilation and a busy machine make first runs slow. Derandomised: a run can be repeated.

@@ -30,7 +30,7 @@ COMMANDS = {
         "Print clips per class and subset; with --average-motion, check and draw the mean training clip.", "stats"
     ),
     "verify": _data(
-        "Check every file of a dataset against its card and print its digest, to compare it with others.", "verify"
+        "Compute a dataset's digest from its content, compare it with the card's, and print it.", "verify"
     ),
     "info": _data("Print the description of a dataset: source, split, shape, counts and digest.", "info"),
     "show": _data("Draw one clip as an interactive page, or as an animated GIF.", "show"),

@@ -7,7 +7,7 @@ and anchors, and the rows of the sample table, but neither the machine nor the v
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "parse_samples",
     "read_card",
     "read_samples",
+    "rows_hash",
     "why_no_anchors",
 ]
 
@@ -71,6 +72,17 @@ def most_table_bytes(card: Mapping[str, Any]) -> int:
     return min(MOST_TABLE_BYTES, (1 << 20) + ROW_BYTES * int(card["samples"]["rows"]))
 
 
+def rows_hash(columns: Sequence[Sequence[Any]]) -> str:
+    """Return the hash of a table's rows (sha256, hex): of each row's values as a JSON list and a line end.
+
+    It is a function of the values, not of the bytes of a Parquet file, which depend on the version of pyarrow.
+    """
+    hasher = hashlib.sha256()
+    for row in zip(*columns, strict=True):
+        hasher.update(canonical_json(row) + b"\n")
+    return hasher.hexdigest()
+
+
 def why_no_anchors(card: Mapping[str, Any]) -> str | None:
     """Return why a dataset has no anchors, in words for messages; None if it has them."""
     reason = card["anchors"].get("absent")
@@ -102,6 +114,8 @@ def parse_samples(content: bytes, card: Mapping[str, Any], where: object) -> pa.
         raise DatasetError(f"{path}: cannot be read: {shown(error)}") from None
     if table.schema.names != expected["columns"]:
         raise DatasetError(f"{path}: its columns differ from the card")
+    if rows_hash([column.to_pylist() for column in table.columns]) != expected["sha256"]:
+        raise DatasetError(f"{path}: its rows are not those of the digest: ids, labels or subsets were changed")
     return table
 
 

@@ -8,8 +8,9 @@ Reading asks HDF5 once for the offsets of the chunks, and then uses rows of the 
 `skelpipe.prepare.hdf5_writer` writes these files.
 """
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from skelpipe.errors import DatasetError
 
-__all__ = ["Shape", "chunk_offsets", "map_hdf5"]
+__all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5"]
 
 Shape = tuple[int, int, int, int]
 
@@ -62,6 +63,39 @@ def map_hdf5(path: Path, view: str, ids: Sequence[str], shape: Shape, dtype: str
             raise DatasetError(f"{path}: view {view} ends after the end of the file: the file is cut off")
         clips.append(content.view(dtype).reshape(rows, math.prod(shape)))
     return clips
+
+
+def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.ndarray) -> Iterator[str]:
+    """Yield a line for labels of a file that are not `labels`, int64 [N], and for a fact that is not the card's.
+
+    Raises DatasetError where the file cannot be read.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            found = _dataset(file, "label", path)[:]
+            facts = dict(file.attrs)
+            said = json.loads(facts["card"])
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}") from None
+    if found.shape != labels.shape or not np.array_equal(found, labels):
+        wrong = np.flatnonzero(found != labels) if found.shape == labels.shape else np.zeros(0, int)
+        first = f": the first in row {wrong[0]}" if len(wrong) else ""
+        yield f"{path}: its labels are not those of the sample table{first}"
+    expected = {
+        "digest": card["digest"],
+        "side": subset,
+        "split": card["split"],
+        "layout": card["layout"]["name"],
+        "joints": list(card["layout"]["joints"]),
+        "classes": list(card["classes"]),
+    }
+    for key, value in expected.items():
+        own = facts.get(key)
+        if (list(own) if isinstance(value, list) and own is not None else own) != value:
+            yield f"{path}: its attribute {key!r} is not the card's"
+    if differing := next((key for key, value in said.items() if value != card.get(key)), None):
+        yield f"{path}: {differing!r} in its attribute 'card' is not the card's"
 
 
 def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:

@@ -1,6 +1,7 @@
 """The list of all data files of a dataset, from its card alone, for `verify`, `copy` and fetching."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,15 @@ import numpy as np
 from skelpipe.dataset.card import SAMPLES, most_table_bytes
 from skelpipe.dataset.untrimmed import tar_name
 from skelpipe.manifest import SUBSETS
+from skelpipe.views import VIEWS
 
-__all__ = ["DataFile", "inventory"]
+__all__ = ["DATA_FILE", "DataFile", "inventory"]
+
+_SUBSET, _VIEW = "|".join(SUBSETS), "|".join(VIEWS)
+DATA_FILE = re.compile(  # the names of data files of any dataset
+    rf"({_SUBSET})/({_VIEW})/[^/]+\.(tar|idx)|untrimmed/({_SUBSET})/[^/]+\.tar|anchors/({_VIEW})\.npy"
+    rf"|({_SUBSET})\.h5|{re.escape(SAMPLES)}"
+)
 
 ANCHOR = np.dtype(np.float64)  # or less
 NPY_HEADER = 1 << 12  # bytes

@@ -25,6 +25,8 @@ __all__ = [
     "TAIL",
     "Geometry",
     "check_shard",
+    "index_text",
+    "new_block",
     "ustar_headers",
 ]
 
@@ -118,3 +120,27 @@ def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where
             )
         if bytes(record[NPY_DATA : geometry.data_offset]) != geometry.preamble:
             raise DatasetError(f"{where}: sample {row} holds an array of another shape or type than the card says")
+
+
+def new_block(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> np.ndarray:
+    """Return the records of these samples, uint8 `[n,stride]`, with all arrays zero; fill `arrays(block)`."""
+    block = np.zeros((len(ids), geometry.stride), np.uint8)
+    texts = [str(label).encode() for label in labels]
+    ustar_headers(block[:, :BLOCK], [f"{id_}.cls" for id_ in ids], [len(text) for text in texts])
+    width = max(map(len, texts), default=1)
+    block[:, CLS_DATA : CLS_DATA + width] = np.array(texts, f"S{width}").view(np.uint8).reshape(-1, width)
+    names = [f"{id_}.{geometry.view}.npy" for id_ in ids]
+    ustar_headers(block[:, NPY_HEADER : NPY_HEADER + BLOCK], names, [geometry.npy_bytes] * len(ids))
+    block[:, NPY_DATA : geometry.data_offset] = np.frombuffer(geometry.preamble, np.uint8)
+    return block
+
+
+def index_text(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> str:
+    """Return DALI's index of a shard, version 1.2: a line per sample, `extension offset size name` per member."""
+    lines = [f"v1.2 {len(ids)}"]
+    extension = f"{geometry.view}.npy"
+    for row, (id_, label) in enumerate(zip(ids, labels, strict=True)):
+        start = row * geometry.stride
+        cls = f"cls {start + CLS_DATA} {len(str(label))} {id_}.cls"
+        lines.append(f"{cls} {extension} {start + NPY_DATA} {geometry.npy_bytes} {id_}.{extension}")
+    return "\n".join(lines) + "\n"

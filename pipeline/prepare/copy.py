@@ -2,33 +2,24 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from skelpipe.dataset.card import CARD, SAMPLES, parse_card
-from skelpipe.dataset.inventory import DataFile, inventory
+from skelpipe.dataset.card import CARD, parse_card
+from skelpipe.dataset.inventory import DATA_FILE, DataFile, inventory
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.files import PART, size_and_hash_of
-from skelpipe.manifest import SUBSETS
 from skelpipe.prepare.folder_lock import README, WORK
 from skelpipe.prepare.remote_lock import WORK_PREFIX
 from skelpipe.progress import progress
 from skelpipe.storage.deadlines import give_up_when
 from skelpipe.storage.filesystem import Filesystem, at_most
 from skelpipe.storage.reread import read_parsed
-from skelpipe.views import VIEWS
 
 __all__ = ["CopyReport", "copy_dataset"]
-
-_SUBSET, _VIEW = "|".join(SUBSETS), "|".join(VIEWS)
-DATA_FILE = re.compile(  # the names of data files of any dataset, which --overwrite may remove
-    rf"({_SUBSET})/({_VIEW})/[^/]+\.(tar|idx)|untrimmed/({_SUBSET})/[^/]+\.tar|anchors/({_VIEW})\.npy"
-    rf"|({_SUBSET})\.h5|{re.escape(SAMPLES)}"
-)
 
 
 @dataclass(frozen=True)

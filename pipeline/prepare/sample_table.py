@@ -1,6 +1,5 @@
 """The sample table of a dataset, `samples.parquet`: one row per sample, dropped ones included."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skelpipe.files import canonical_json, replacing
+from skelpipe.dataset.card import rows_hash
+from skelpipe.files import replacing
 
 __all__ = ["SampleRow", "write_samples"]
 
@@ -87,8 +87,7 @@ def write_samples(path: Path, rows: Sequence[SampleRow]) -> dict[str, Any]:
         pq.write_table(
             pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items()))), file, compression="zstd"
         )
-    lines = list(zip(*columns.values(), strict=True))
-    return {"rows": len(rows), "sha256": _rows_hash(lines), "columns": list(columns)}
+    return {"rows": len(rows), "sha256": rows_hash(list(columns.values())), "columns": list(columns)}
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -104,10 +103,3 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     bits = np.packbits(valid, bitorder="little")
     numbers = np.array([0 if value is None else value for value in values], np.int32)
     return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(bits), pa.py_buffer(numbers)])
-
-
-def _rows_hash(lines: Sequence[Sequence[Any]]) -> str:
-    hasher = hashlib.sha256()
-    for line in lines:
-        hasher.update(canonical_json(line) + b"\n")
-    return hasher.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skelpipe.dataset.tar_shard import BLOCK, CLS_DATA, NPY_DATA, NPY_HEADER, TAIL, Geometry, ustar_headers
+from skelpipe.dataset.tar_shard import TAIL, Geometry, index_text, new_block
 from skelpipe.files import HashingWriter, replacing, write_json
 from skelpipe.manifest import Manifest
 from skelpipe.memory import keep_freed_memory
@@ -19,7 +19,7 @@ from skelpipe.prepare.plan import ShardPlan
 from skelpipe.preprocess import Policies
 from skelpipe.views import VIEWS, derive
 
-__all__ = ["ShardJob", "dropped_damaged", "index_text", "new_block", "read_receipt", "shard_file", "write_shard"]
+__all__ = ["ShardJob", "dropped_damaged", "read_receipt", "shard_file", "write_shard"]
 
 AT_ONCE = 16  # samples in memory; so few stay in the cache of the CPU from the first view to the last hash
 
@@ -160,27 +160,3 @@ def _write_block(
         if view == "joint":
             clips = stored.astype(np.float32, copy=False)  # bone and motion are computed from the stored joints
     return clips.sum(axis=0, dtype=np.float64)
-
-
-def new_block(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> np.ndarray:
-    """Return the records of these samples, uint8 `[n,stride]`, with all arrays zero; fill `arrays(block)`."""
-    block = np.zeros((len(ids), geometry.stride), np.uint8)
-    texts = [str(label).encode() for label in labels]
-    ustar_headers(block[:, :BLOCK], [f"{id_}.cls" for id_ in ids], [len(text) for text in texts])
-    width = max(map(len, texts), default=1)
-    block[:, CLS_DATA : CLS_DATA + width] = np.array(texts, f"S{width}").view(np.uint8).reshape(-1, width)
-    names = [f"{id_}.{geometry.view}.npy" for id_ in ids]
-    ustar_headers(block[:, NPY_HEADER : NPY_HEADER + BLOCK], names, [geometry.npy_bytes] * len(ids))
-    block[:, NPY_DATA : geometry.data_offset] = np.frombuffer(geometry.preamble, np.uint8)
-    return block
-
-
-def index_text(geometry: Geometry, ids: Sequence[str], labels: Sequence[int]) -> str:
-    """Return DALI's index of a shard, version 1.2: a line per sample, `extension offset size name` per member."""
-    lines = [f"v1.2 {len(ids)}"]
-    extension = f"{geometry.view}.npy"
-    for row, (id_, label) in enumerate(zip(ids, labels, strict=True)):
-        start = row * geometry.stride
-        cls = f"cls {start + CLS_DATA} {len(str(label))} {id_}.cls"
-        lines.append(f"{cls} {extension} {start + NPY_DATA} {geometry.npy_bytes} {id_}.{extension}")
-    return "\n".join(lines) + "\n"

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from skelpipe.dataset.tar_shard import TAIL, Geometry, check_shard
+from skelpipe.dataset.tar_shard import TAIL, Geometry, check_shard, new_block
 from skelpipe.errors import DatasetError
-from skelpipe.prepare.shard_writer import new_block
 
 
 def test_check_names_what_does_not_fit() -> None:

@@ -11,9 +11,8 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skelpipe.dataset.tar_shard import TAIL, Geometry
+from skelpipe.dataset.tar_shard import TAIL, Geometry, index_text, new_block
 from skelpipe.errors import DatasetError
-from skelpipe.prepare.shard_writer import index_text, new_block
 
 
 def make(geometry: Geometry, ids: list[str], labels: list[int]) -> tuple[bytes, np.ndarray]:

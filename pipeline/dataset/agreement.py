@@ -1,0 +1,142 @@
+"""Whether the files of a dataset agree with each other, beyond being those of its digest.
+
+A digest says that a dataset is what its maker wrote. Here it is compared with itself: ids and labels in shards
+with the sample table, indices with their shards, views with those derived from the joints, clips in shards with
+those in HDF5 files, and anchors with the mean of the training clips.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from skelpipe.dataset import Dataset
+from skelpipe.dataset.containers import map_file, map_rows
+from skelpipe.dataset.hdf5_clips import Hdf5Clips
+from skelpipe.dataset.tar_shard import Geometry, index_text, new_block
+from skelpipe.manifest import SUBSETS
+from skelpipe.views import derive
+
+__all__ = ["comparisons"]
+
+AT_ONCE = 64  # clips of each view in memory
+CLOSE = 1e-6  # of an anchor to the mean, relative to its largest number: it was added up in another order
+
+
+def comparisons(dataset: Dataset, wanted: Set[str] | None = None) -> list[Callable[[], list[str]]]:
+    """Return the comparisons of a dataset, or of the `wanted` leaves; each returns a line for what differs."""
+    found: list[Callable[[], list[str]]] = []
+    for subset in SUBSETS:
+        start = 0
+        for entry in dataset.shards(subset):
+            stop = start + entry["samples"]
+            stems = [f"{subset}/{view}/{entry['name']}" for view in entry["views"]]
+            if wanted is None or any({f"{stem}.tar", f"{stem}.idx"} & wanted for stem in stems):
+                found.append(partial(_shard, dataset, subset, entry, start, stop))
+            start = stop
+    anchors = [view for view in dataset.views if wanted is None or f"anchors/{view}.npy" in wanted]
+    if anchors and "absent" not in dataset.card["anchors"]:
+        found.append(partial(_anchors, dataset, anchors))
+    return found
+
+
+def _shard(dataset: Dataset, subset: str, entry: Mapping[str, Any], start: int, stop: int) -> list[str]:
+    """Compare one shard, of all views and in all containers."""
+    ids, labels = dataset.ids(subset)[start:stop], dataset.stored_labels(subset)[start:stop].tolist()
+    found: list[str] = []
+    stored: dict[str, Callable[[slice], np.ndarray]] = {}
+    where = {}
+    hdf5 = Hdf5Clips(dataset, subset) if _has_hdf5(dataset, subset) else None
+    for view in dataset.views:
+        geometry, stem = dataset.geometry(view), f"{subset}/{view}/{entry['name']}"
+        if "shards" in dataset.card["formats"]:
+            name = where[view] = f"{dataset.filesystem}/{stem}.tar"
+            tar = _bytes(dataset, f"{stem}.tar")
+            clips = map_rows(tar, geometry, ids, name)
+            found += _records(tar, geometry, ids, labels, name)
+            index = index_text(geometry, ids, labels).encode()
+            if dataset.filesystem.read(f"{stem}.idx", len(index)) != index:
+                found.append(f"{dataset.filesystem}/{stem}.idx: is not the index of its shard")
+            stored[view] = clips.__getitem__
+            if hdf5 is not None:
+                rows = partial(_rows, hdf5, view, start)
+                what = f"its clip is not that of {hdf5.name}"
+                found += _differing(clips.__getitem__, rows, ids, name, what)
+        elif hdf5 is not None:
+            where[view] = f"{dataset.filesystem}/{hdf5.name}"
+            stored[view] = partial(_rows, hdf5, view, start)
+    for view in [view for view in stored if view != "joint" and "joint" in stored]:
+        derived = partial(_derived, dataset, stored["joint"], view)
+        found += _differing(stored[view], derived, ids, where[view], f"its {view} is not derived from its joints")
+    return found
+
+
+def _has_hdf5(dataset: Dataset, subset: str) -> bool:
+    return dataset.filesystem.is_local and subset in dataset.card.get("hdf5", {})
+
+
+def _bytes(dataset: Dataset, name: str) -> np.ndarray:
+    if dataset.remote is None:
+        return map_file(dataset.filesystem.local_path / name)
+    return dataset.remote.map(name)
+
+
+def _rows(file: Hdf5Clips, view: str, start: int, rows: slice) -> np.ndarray:
+    return file.rows(view, start + rows.start, start + rows.stop)
+
+
+def _derived(dataset: Dataset, joints: Callable[[slice], np.ndarray], view: str, rows: slice) -> np.ndarray:
+    """Return clips of a view as `prepare` derives them from the stored joints."""
+    clips = joints(rows)
+    whole = clips.astype(np.float32).reshape(len(clips), *dataset.shape)
+    made: np.ndarray = derive(whole, view, dataset.layout).astype(clips.dtype).reshape(clips.shape)
+    return made
+
+
+def _differing(
+    first: Callable[[slice], np.ndarray],
+    second: Callable[[slice], np.ndarray],
+    ids: Sequence[str],
+    where: str,
+    what: str,
+) -> Iterator[str]:
+    """Yield a line that names the first clip in which two sources of the same rows differ."""
+    for rows in _pieces(len(ids)):
+        wrong = np.flatnonzero((first(rows) != second(rows)).any(axis=1))
+        if len(wrong):
+            yield f"{where}: {ids[rows.start + wrong[0]]}: {what}"
+            return
+
+
+def _records(
+    tar: np.ndarray, geometry: Geometry, ids: Sequence[str], labels: Sequence[int], where: str
+) -> Iterator[str]:
+    """Yield a line that names the first sample whose record has another id, label or form than the table says."""
+    records = tar[: len(ids) * geometry.stride].reshape(len(ids), geometry.stride)
+    for rows in _pieces(len(ids)):
+        expected = new_block(geometry, ids[rows], labels[rows])
+        expected[:, geometry.data_offset : geometry.data_offset + geometry.array_bytes] = records[
+            rows, geometry.data_offset : geometry.data_offset + geometry.array_bytes
+        ]
+        wrong = np.flatnonzero((records[rows] != expected).any(axis=1))
+        if len(wrong):
+            yield f"{where}: {ids[rows.start + wrong[0]]}: its id or label is not that of the sample table"
+            return
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE))
+
+
+def _anchors(dataset: Dataset, views: Sequence[str]) -> list[str]:
+    """Compare anchors with the mean of the training clips."""
+    reader, total = dataset.reader("train", "joint"), np.zeros(dataset.shape)
+    for rows in _pieces(len(reader)):
+        total += reader.gather(np.arange(rows.start, rows.stop)).sum(axis=0, dtype=np.float64)
+    found = []
+    for view in views:
+        mean = derive(total / len(reader), view, dataset.layout)
+        if not np.abs(dataset.anchor(view) - mean).max() <= CLOSE * max(1.0, float(np.abs(mean).max())):
+            found.append(f"{dataset.filesystem}/anchors/{view}.npy: is not the mean of the training clips")
+    return found
