@@ -8,9 +8,9 @@ import numpy as np
 
 from skelpipe.dataset.hdf5 import map_hdf5
 from skelpipe.dataset.tar_shard import Geometry, check_shard
-from skelpipe.errors import DatasetError
+from skelpipe.mapped_files import map_file
 
-__all__ = ["map_file", "map_rows", "map_subset"]
+__all__ = ["map_rows", "map_subset"]
 
 
 def map_rows(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where: str) -> np.ndarray:
@@ -42,12 +42,3 @@ def map_subset(
         pieces.append(map_rows(map_file(path), geometry, ids[start : start + shard["samples"]], str(path)))
         start += shard["samples"]
     return pieces
-
-
-def map_file(path: Path) -> np.ndarray:
-    """Return a file's bytes, uint8, read-only; DatasetError where it cannot be read."""
-    try:
-        return np.memmap(path, np.uint8, mode="r")
-    except (OSError, ValueError) as error:  # an empty file is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else "the file is empty"
-        raise DatasetError(f"{path}: cannot be read: {reason}") from None

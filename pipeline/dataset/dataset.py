@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples, why_no_anchors
-from skelpipe.dataset.containers import map_file, map_subset
+from skelpipe.dataset.containers import map_subset
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.front.arguments import given, row_numbers, whole_number
 from skelpipe.front.descriptions import described_safely, shape_text, short_digest
 from skelpipe.manifest import SUBSETS
+from skelpipe.mapped_files import map_file
 from skelpipe.skeleton import Layout
 from skelpipe.storage import open_filesystem, url_key
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
@@ -291,6 +292,11 @@ class Reader:
 
         found = None if self.remote is not None else cast("Pieces", self._pieces).mapped(self._checked(rows))
         return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
+
+    def confirm(self) -> None:
+        """Raise DatasetError if a local file was overwritten or removed since it was opened."""
+        if self.remote is None:
+            cast("Pieces", self._pieces).confirm()
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy these rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], a new array if not given."""

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numba.typed import List
 
+from skelpipe.mapped_files import confirm, reading
+
 __all__ = ["Pieces"]
 
 WORDS = {2: np.uint16, 4: np.uint32}  # the integer type that copies numbers of so many bytes
@@ -33,7 +35,12 @@ class Pieces:
     def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy valid rows, int64 [n], to `out` [n,D] of the same type."""
         if len(rows):
-            _copy(self._pieces, *self._found(rows), out.view(self._word))
+            found, words = self._found(rows), out.view(self._word)
+            reading(lambda: _copy(self._pieces, *found, words))
+
+    def confirm(self) -> None:
+        """Raise DatasetError if a mapped file was overwritten or removed since it was opened."""
+        confirm(self._arrays)
 
     def mapped(self, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
         """Return, for valid rows int64 [n], flat arrays and, per row, its array's number and its first index.

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from skelpipe.errors import DatasetError
+from skelpipe.mapped_files import map_file
 
 __all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5"]
 
@@ -43,11 +44,7 @@ def map_hdf5(path: Path, view: str, ids: Sequence[str], shape: Shape, dtype: str
     the file is missing, damaged or cut off, has other ids, shapes or types, or another layout than described
     above.
     """
-    try:
-        mapped = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
-    except (OSError, ValueError) as error:  # an empty file is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else "the file is empty"
-        raise DatasetError(f"{path}: cannot be read: {reason}") from None
+    mapped = map_file(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             _check_ids(file, ids, path)

@@ -130,6 +130,10 @@ class _JoinedReader(Reader):
         found = None if self._local is None else self._local.mapped(self._checked(rows))
         return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
 
+    def confirm(self) -> None:
+        for reader in self._readers:
+            reader.confirm()
+
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         rows = self._checked(rows)
         if out is None:

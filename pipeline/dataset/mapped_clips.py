@@ -8,6 +8,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from skelpipe.mapped_files import reading
+
 __all__ = ["MappedClips"]
 
 PAGE = 1024  # numbers of four bytes
@@ -33,12 +35,13 @@ class MappedClips:
     def read(self) -> Tensor:
         """Return a copy, float32 [N,C,T,V,M]."""
         clips = torch.empty(self.shape)
-        _copy(self.pieces, self.piece, self.start, clips.view(self.shape[0], -1).numpy())
+        rows = clips.view(self.shape[0], -1).numpy()
+        reading(lambda: _copy(self.pieces, self.piece, self.start, rows))
         return clips
 
     def fetch(self) -> None:
         """Read all pages into memory, so that whoever uses the clips later does not wait for the disk."""
-        _touch(self.pieces, self.piece, self.start, self.shape[1:].numel())
+        reading(lambda: _touch(self.pieces, self.piece, self.start, self.shape[1:].numel()))
 
 
 @njit(cache=True, nogil=True)

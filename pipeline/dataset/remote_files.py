@@ -16,6 +16,7 @@ from skelpipe.dataset.card import CARD, parse_card
 from skelpipe.dataset.fetch import fetch, write_all
 from skelpipe.dataset.inventory import DataFile, inventory
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
+from skelpipe.mapped_files import map_open_file
 from skelpipe.storage.cache import FULL, Cache, NoRoomError
 from skelpipe.storage.filesystem import Filesystem
 from skelpipe.storage.reread import read_parsed
@@ -102,8 +103,7 @@ class RemoteFiles:
         """Return a file's bytes, uint8, read-only: mapped from the cache or a temporary file."""
         try:
             with self._opened(self.file(name)) as file:
-                mapped = np.memmap(file, np.uint8, mode="r")  # keeps the file open, and with it locked
-                return mapped.view(np.ndarray)
+                return map_open_file(file, f"{self.filesystem}/{name}")  # keeps the file locked
         except NoRoomError as error:
             return self._into_memory(self.file(name), error)
 

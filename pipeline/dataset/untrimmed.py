@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from skelpipe import mapped_files
 from skelpipe.dataset.tar_shard import BLOCK, TAIL, ustar_headers
 from skelpipe.errors import DatasetError
 
@@ -65,10 +66,11 @@ class Videos:
         tar that is missing, cut off, or of other entries.
         """
         self._source = paths, entries, joints, bodies, map_file, channels
+        map_tar = map_file or mapped_files.map_file
         self._joints, self._bodies, self._channels = joints, bodies, channels
         self._entries: list[tuple[PurePath, np.ndarray, VideoEntry]] = []
         for path, own in zip(paths, entries, strict=True):
-            tar = (map_file or _map_file)(path)
+            tar = map_tar(path)
             _check_size(path, tar, own)
             self._entries += [(path, tar, entry) for entry in own]
             for end in {len(self) - len(own), len(self) - 1} if own else ():
@@ -127,14 +129,6 @@ def open_videos(
     paths = [folder / tar_name(subset, shard["name"]) for shard in card["shards"]]
     entries = [[VideoEntry(**video) for video in shard["videos"]] for shard in card["shards"]]
     return Videos(paths, entries, joints, bodies, map_file, channels)
-
-
-def _map_file(path: PurePath) -> np.ndarray:
-    try:
-        return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
-    except (OSError, ValueError) as error:  # an empty file is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else "the file is empty"
-        raise DatasetError(f"{path}: cannot be read: {reason}") from None
 
 
 def _check_size(path: PurePath, tar: np.ndarray, entries: Sequence[VideoEntry]) -> None:

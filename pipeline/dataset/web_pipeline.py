@@ -14,6 +14,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from skelpipe.dataset.tar_shard import Geometry, check_shard
 from skelpipe.errors import DatasetError
+from skelpipe.mapped_files import reading
 
 __all__ = ["WebShard", "draw_seed", "web_pipeline"]
 
@@ -122,7 +123,11 @@ class _Bytes(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         piece = self._content[self._at : self._at + len(buffer)]
-        buffer[: len(piece)] = piece
+
+        def copy() -> None:
+            buffer[: len(piece)] = piece
+
+        reading(copy)
         self._at += len(piece)
         return len(piece)
 

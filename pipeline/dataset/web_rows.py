@@ -52,6 +52,9 @@ class WebRows:
     def mapped(self, rows: np.ndarray) -> None:
         """Return None: a tar that is read from first to last is not mapped."""
 
+    def confirm(self) -> None:
+        """Do nothing: whole shards are read at once."""
+
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy these rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], a new array if not given."""
         rows = np.asarray(rows, np.int64)

@@ -19,6 +19,7 @@ from skelpipe.loader.prefetch import Prefetch
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE, ClipSource, MappedReader, ReadAhead, Ready, shares_memory
 from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, described, view_recipes
+from skelpipe.mapped_files import reading
 from skelpipe.memory import keep_freed_memory
 
 __all__ = ["CLIP_READERS", "Augmentation", "Batch", "Loader"]
@@ -180,10 +181,7 @@ class Loader:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.arrived)
             map_tensors(lambda t: t.record_stream(current), (clips, ready.drawn))
-        batch = BatchInProgress(clips, self._derive)
-        with torch.no_grad():
-            for name, recipe in self.recipe.items():
-                batch.made[name] = ready.made.get(name) or ready.make(name, recipe, batch)
+        batch = self._made(ready) if isinstance(clips, Tensor) else reading(partial(self._made, ready))
         if positions is not None:
             batch = batch.first(ready.own)
         made = {name: view.clip for name, view in batch.made.items()}
@@ -196,6 +194,14 @@ class Loader:
         if ready.buffer is not None and not any(shares_memory(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)
         return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
+
+    def _made(self, ready: Ready) -> BatchInProgress:
+        """Make all views of a batch."""
+        batch = BatchInProgress(ready.clips, self._derive)
+        with torch.no_grad():
+            for name, recipe in self.recipe.items():
+                batch.made[name] = ready.made.get(name) or ready.make(name, recipe, batch)
+        return batch
 
 
 def _made_anew(

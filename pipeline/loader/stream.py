@@ -216,9 +216,15 @@ class Stream(IterableDataset[StreamBatch]):
         return self.epoch, self.step
 
     def passed(self, epoch: int, step: int) -> None:
-        """Note that a batch of an iteration is handed out."""
+        """Note that a batch of an iteration is handed out.
+
+        Raises DatasetError where, at the end of an epoch, a file was overwritten or removed since it was opened.
+        """
         self.seek(epoch, step + 1)
         self._left = True
+        if self.step == 0:  # the epoch is over
+            for reader in self._readers.values():
+                reader.confirm()
 
     def batch(
         self,

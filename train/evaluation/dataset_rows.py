@@ -82,6 +82,9 @@ class _RowsReader(Reader):
     def mapped(self, rows: np.ndarray) -> "MappedClips | None":
         return self._reader.mapped(self._rows[self._checked(rows)])
 
+    def confirm(self) -> None:
+        self._reader.confirm()
+
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         return self._reader.gather(self._rows[self._checked(rows)], out)
 

@@ -4,7 +4,7 @@ docs/segmentation.md describes them.
 """
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from skelpipe.augment.draws import Draws
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, RawError
+from skelpipe.mapped_files import reading
 from skelpipe.preprocess import Policies, profile_writer
 from skelpipe.raw.recording import Recording
 from skelpipe.train.evaluation.segmenter_settings import WINDOW
@@ -50,7 +51,8 @@ class Windows:
     @cached_property
     def labels(self) -> np.ndarray:
         """The class of every frame, int64 [frames of all videos], 0 = background."""
-        return np.concatenate([self._videos.label(video) for video in range(len(self.ids))]).astype(np.int64)
+        videos = range(len(self.ids))
+        return reading(lambda: np.concatenate([self._videos.label(v) for v in videos]).astype(np.int64))
 
     def frames_of(self, video: int) -> slice:
         """Return the numbers of a video's frames."""
@@ -91,12 +93,15 @@ class Windows:
         out = np.empty((len(rows), *self._shape), np.float32)
         _, frames, _, bodies = self._shape
         for clip, video, start, stop in zip(out, *self._spans(rows), strict=True):
-            recording = _recording(self._joints[video][:, start:stop])
+            recording = reading(partial(self._recording, video, start, stop))
             try:
                 self._write(recording, self._layout, frames, bodies, clip)
             except RawError:  # no body in the whole window
                 clip[:] = 0
         return derive(torch.from_numpy(out), self._view, self._layout)
+
+    def _recording(self, video: int, start: int, stop: int) -> Recording:
+        return _recording(self._joints[video][:, start:stop])
 
     def _spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each frame its video, and first and end frame of its window in that video."""
