@@ -22,6 +22,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, plugin_option, seed_option
+from skelpipe.train.running.named_paths import check_source
 
 __all__ = ["main"]
 
@@ -49,6 +50,8 @@ __all__ = ["main"]
 @json_option
 def main(**given: Any) -> None:
     """Write one local page of datasets and runs: moving clips with filters, curves and figures."""
+    for source in given["sources"]:
+        check_source(source)
     from skelpipe.train.commands.browse import run
 
     run(**given)

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import json_option, plugin_option, view_option
+from skelpipe.cli.options import json_option, other_shards_option, plugin_option, view_option
 from skelpipe.train.running.script_options import overwrite_option, recipe_option, set_option
 
 __all__ = ["main"]
@@ -36,7 +36,7 @@ __all__ = ["main"]
 @recipe_option("pretraining", "What to count", "all of these")
 @set_option("encoder.width=8")
 @view_option
-@click.option("--shards", metavar="URL", help="Dataset whose name the papers' figures are looked up for.")
+@other_shards_option("Dataset whose name the papers' figures are looked up for.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write result.json to [default: nowhere].")
 @overwrite_option
 @plugin_option

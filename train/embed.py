@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, device_option, json_option, plugin_option
+from skelpipe.cli.options import cache_options, device_option, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import features_option, weights_option
 from skelpipe.views import VIEWS
@@ -70,7 +70,7 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
     callback=_check_out,
     help="File to write, .parquet or .npz: one row per clip.  [required]",
 )
-@click.option("--shards", metavar="URL", help="Dataset whose clips are embedded instead of raw files.")
+@other_shards_option("Dataset whose clips are embedded instead of raw files.")
 @click.option(
     "--subset",
     type=click.Choice(["train", "test"]),

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import json_option, plugin_option
+from skelpipe.cli.options import json_option, other_shards_option, plugin_option
 from skelpipe.train.running.script_options import existing_weights
 from skelpipe.views import VIEWS
 
@@ -42,7 +42,7 @@ __all__ = ["main"]
     help="File to write [default: model.onnx or model.pt2 in the run, or beside the file].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
-@click.option("--shards", metavar="URL", help="Dataset on whose clips the file is checked [default: drawn clips].")
+@other_shards_option("Dataset on whose clips the file is checked [default: drawn clips].")
 @click.option("--dataset", metavar="NAME|FILE", help="Manifest, where the layout or the classes are not built in.")
 @click.option("--view", type=click.Choice(list(VIEWS)), help="View [default: what the file says, else joint].")
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip, where a released file is exported.")

@@ -21,8 +21,9 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, json_option, plugin_option
+from skelpipe.cli.options import cache_options, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
+from skelpipe.train.running.named_paths import check_scores
 from skelpipe.train.running.script_options import log_option, overwrite_option
 
 __all__ = ["main"]
@@ -39,11 +40,9 @@ __all__ = ["main"]
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/PROTOCOL-DATASET-3s-NAME].")
 @overwrite_option
-@click.option(
-    "--shards",
-    metavar="URL",
-    help="The scores' dataset, to draw clips of in the report [default: the one with their digest at "
-    "$SKELPIPE_SHARDS, here or under data/, if any].",
+@other_shards_option(
+    "The scores' dataset, to draw clips of in the report [default: the one with their digest at "
+    "$SKELPIPE_SHARDS, here or under data/, if any]."
 )
 @cache_options
 @log_option
@@ -53,6 +52,8 @@ def main(**given: Any) -> None:
     """Fuse the scores that evaluations of several streams wrote."""
     if len(given["sources"]) < 2:
         raise UsageError("name the folders or scores.parquet files of at least two streams")
+    for source in given["sources"]:
+        check_scores(source)
     from skelpipe.train.commands.fuse import run
 
     run(**given)

@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import device_option, json_option, plugin_option
+from skelpipe.cli.options import device_option, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import weights_option
 from skelpipe.views import VIEWS
@@ -79,10 +79,8 @@ def _check(given: Mapping[str, Any]) -> None:
     type=click.IntRange(min=1),
     help="Frames of a clip [default: what the file says, else its paper's].",
 )
-@click.option(
-    "--shards",
-    metavar="URL",
-    help="Dataset whose clips are named instead of raw files; RAW... are then ids of clips [default: all clips].",
+@other_shards_option(
+    "Dataset whose clips are named instead of raw files; RAW... are then ids of clips [default: all clips]."
 )
 @click.option(
     "--window",

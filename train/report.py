@@ -19,7 +19,8 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import cache_options, json_option, plugin_option
+from skelpipe.cli.options import cache_options, json_option, other_shards_option, plugin_option
+from skelpipe.train.running.named_paths import check_run
 
 __all__ = ["main"]
 
@@ -30,12 +31,13 @@ __all__ = ["main"]
     epilog="Example: skelpipe report runs/skeletonclr-ntu60-xsub-joint --shards data/ntu60-xsub",
 )
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--shards", metavar="URL", help="The run's dataset, for drawings of clips [default: no drawings].")
+@other_shards_option("The run's dataset, for drawings of clips [default: no drawings].")
 @cache_options
 @plugin_option
 @json_option
 def main(**given: Any) -> None:
     """Write report.html into the folder of a run."""
+    check_run(str(given["folder"]))
     from skelpipe.train.commands.report import run
 
     run(**given)

@@ -17,8 +17,10 @@ __all__ = [
     "container_option",
     "device_option",
     "dtype_option",
+    "is_no_folder",
     "json_option",
     "on_error_option",
+    "other_shards_option",
     "overwrite_option",
     "plugin_option",
     "policy_options",
@@ -35,14 +37,16 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 CARD = "dataset.json"
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def resolve_shards(value: str | None) -> str:
     """Return the dataset to read: `value`, else the one in the current folder, else the only one under `data/`.
 
-    click has already replaced an absent value by `$SKELPIPE_SHARDS`.
+    click has already replaced an absent value by `$SKELPIPE_SHARDS`. Raises UsageError where there is none.
     """
     if value:
+        _check_card(value)
         return value
     if Path(CARD).is_file():
         return "."
@@ -54,6 +58,21 @@ def resolve_shards(value: str | None) -> str:
     raise UsageError("no dataset found: name one with --shards (or set SKELPIPE_SHARDS)")
 
 
+def is_no_folder(source: str) -> bool:
+    """Say whether this is a URL, or a tar that others wrote."""
+    return "://" in source or source.lower().endswith(TARS)
+
+
+def _check_card(source: str) -> None:
+    """Raise UsageError where a folder holds no dataset; its card is read, and URLs are asked, by the command."""
+    folder = Path(source)
+    if is_no_folder(source) or (folder / CARD).is_file():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{source}: {'is a file, no folder' if folder.exists() else 'there is no such dataset'}")
+    raise UsageError(f"{source}: no {CARD} here: not a dataset, or one that prepare did not finish")
+
+
 def _resolved(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
     try:
         return resolve_shards(value)
@@ -61,8 +80,12 @@ def _resolved(_ctx: click.Context, _param: click.Parameter, value: str | None) -
         raise click.UsageError(str(error)) from None
 
 
+def _resolved_if_named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else _resolved(ctx, param, value)
+
+
 def _all_resolved(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(value for value in values if value) or (_resolved(ctx, param, None),)
+    return tuple(_resolved(ctx, param, value) for value in values if value) or (_resolved(ctx, param, None),)
 
 
 class OneUrl(click.ParamType):
@@ -93,6 +116,13 @@ several_shards_option = click.option(
     help="Dataset to read; given again, several datasets in one stream [default: $SKELPIPE_SHARDS, the current "
     "folder, or the only dataset under data/].",
 )
+
+
+def other_shards_option(words: str) -> Callable[[F], F]:
+    """Return the option `shards` of a command that can do without a dataset; `words` are its help."""
+    return click.option("--shards", metavar="URL", callback=_resolved_if_named, help=words)
+
+
 view_option = click.option(
     "--view",
     type=click.Choice(VIEWS),

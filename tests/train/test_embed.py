@@ -93,8 +93,10 @@ def test_damaged_recordings_stop_it_or_are_named(finished: Path, tiny_dataset: D
 def test_wrong_requests_are_refused(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "weights.pt").write_bytes(b"PK")
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "ds" / "dataset.json").touch()
     monkeypatch.chdir(tmp_path)
-    result = call(*words, "--checkpoint", "run")
+    result = call(*words, "--checkpoint", "weights.pt")
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())

@@ -340,8 +340,8 @@ def test_what_cannot_be_fused_is_one_line(written: list[Path], tmp_path: Path) -
     assert "at least two" in run(written[:1]).stderr
     assert "given twice" in run([written[0], written[0]]).stderr
     missing = run([written[0], tmp_path / "nothing"])
-    assert missing.exit_code == 1
-    assert "nothing: there is no such file" in missing.stderr
+    assert missing.exit_code == 2
+    assert "nothing: there is no such folder or file" in missing.stderr
     for text, words in (("a: [", "is no YAML"), ("augment: {}\naugment: {}\n", "'augment' is given twice")):
         (written[0] / "recipe.yaml").write_text(text)
         damaged = run(written)

@@ -242,12 +242,11 @@ def test_batches_do_not_change_the_result(
 
 
 def test_files_without_a_classifier_are_refused(tmp_path: Path, raw: list[str]) -> None:
-    (tmp_path / "run").mkdir()
     save_file(state(60), tmp_path / "encoder.safetensors", {"method": "aimclr"})
     torch.save({"format": "skelpipe-checkpoint-1"}, tmp_path / "epoch-0001.pt")
     pretraining = {name.replace("encoder_q", "encoder_k"): value for name, value in state(128).items()}
     torch.save({**state(128), **pretraining}, tmp_path / "pretext.pt")
-    for name in ("run", "encoder.safetensors", "epoch-0001.pt", "pretext.pt"):
+    for name in ("encoder.safetensors", "epoch-0001.pt", "pretext.pt"):
         result = run("--checkpoint", str(tmp_path / name), raw[0])
         assert result.exit_code == 2
         assert f"{name}: holds no classifier" in result.stderr

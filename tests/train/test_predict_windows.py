@@ -153,7 +153,7 @@ def test_predictions_come_while_the_pipe_stays_open(
         (["-", "-"], b"", "there is one pipe", 2),
         (["a.skeleton", "--format", "lines"], b"", "--name and --format are about the pipe", 2),
         (["a.skeleton", "--stride", "3"], b"", "pass --window", 2),
-        (["--shards", "x", "--window", "3"], b"", "takes neither --window nor a pipe", 2),
+        (["--shards", "s3://bucket/ds", "--window", "3"], b"", "takes neither --window nor a pipe", 2),
         ([], b"", "name the raw files", 2),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_prepared_dataset_gives_the_same_run(
         (["--label", "json:label"], 1, "has no member .json"),
         (["--weight", "2"], 2, "--weight is for several datasets"),
         (["--shards", "pipe:cat x.tar"], 2, "pipe: would run a program"),
-        (["--shards", "."], 2, "names tars and a dataset"),
+        (["--shards", "s3://bucket/ds"], 2, "names tars and a dataset"),
         (["--bodies", "0"], 2, "--bodies"),
     ],
 )
@@ -115,7 +115,7 @@ def test_recordings_of_both_subsets_are_noted(
     result = train(tmp_path / "run", "--test-shards", str(tars / "train-1.tar"), "--bodies", "1", "--epochs", "1")
     assert result.exit_code == 0, result.output
     assert "8 of 16 recordings of the test subset have the id of one of the train subset" in result.stderr
-    words = ["--shards", str(tmp_path / "other"), "--loader", "webdataset"]
+    words = ["--shards", "s3://bucket/other", "--loader", "webdataset"]
     result = pretrain_small(tiny_dataset, tmp_path / "two", *words)
     assert result.exit_code == 2
     assert "webdataset reads one dataset: several are read with --loader native" in result.stderr

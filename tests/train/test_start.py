@@ -68,6 +68,9 @@ WRONG = {
         ([*DS, "--batch-size", "-2"], "--batch-size: batch_size is -2; it must be at least 1"),
         ([*DS, "--with-keys"], "--with-keys continues the run of --checkpoint"),
         ([], "no dataset found: name one with --shards"),
+        (["--shards", "nowhere"], "nowhere: there is no such dataset"),
+        (["--shards", "run"], "run: no dataset.json here: not a dataset, or one that prepare did not finish"),
+        ([*DS, "--checkpoint", "run"], "run: holds none of encoder.safetensors, classifier.safetensors and check"),
     ],
     "knn": [
         (DS, "name what to evaluate: --checkpoint RUN, --baseline random or --baseline raw"),
@@ -83,20 +86,39 @@ WRONG = {
     ],
     "finetune": [([*DS, "--recipe", "linear"], "there is no recipe 'linear'")],
     "segment": [([*DS, "--milestones", "soon"], "expected epochs")],
-    "fuse": [(["one"], "at least two streams")],
-    "embed": [(["a.skeleton", "--checkpoint", "run", "--out", "x.csv"], "ends in .parquet or .npz")],
+    "fuse": [
+        (["one"], "at least two streams"),
+        (["nowhere", "run"], "nowhere: there is no such folder or file"),
+        (["run", "other"], "run: holds no scores.parquet"),
+        (["junk.yaml", "other"], "junk.yaml: is no Parquet file"),
+    ],
+    "embed": [(["a.skeleton", "--checkpoint", "weights.pt", "--out", "x.csv"], "ends in .parquet or .npz")],
     "map": [([*DS, "--join", "bones=run"], "expected VIEW=RUN")],
     "predict": [
         (["a.skeleton"], "Missing option '--checkpoint'"),
-        (["--checkpoint", "run"], "name the raw files"),
+        (["--checkpoint", "junk.yaml", "a.skeleton"], "junk.yaml: holds no weights; weights are in a safetensors"),
+        (["--checkpoint", "of-run/recipe.yaml", "-"], "weights are in a safetensors file, a checkpoint of a run"),
+        (["--checkpoint", "of-run/recipe.yaml", "-"], "or a released file of PyTorch: name its run, of-run"),
+        (["--checkpoint", "empty.pt", "a.skeleton"], "empty.pt: is empty"),
+        (["--checkpoint", "cut.safetensors", "a.skeleton"], "cut.safetensors: is no safetensors file, or a"),
+        (["--checkpoint", "weights.pt"], "name the raw files"),
     ],
     "export-model": [
-        (["run"], "Missing option '--to'"),
-        (["run", "--to", "tflite"], "'tflite' is not one of"),
+        (["weights.pt"], "Missing option '--to'"),
+        (["weights.pt", "--to", "tflite"], "'tflite' is not one of"),
         (["nowhere", "--to", "onnx"], "no such run"),
     ],
-    "report": [([], "Missing argument 'RUN'")],
-    "browse": [([], "Missing argument")],
+    "report": [
+        ([], "Missing argument 'RUN'"),
+        (["nowhere"], "nowhere: there is no such folder"),
+        (["run"], "run: is no run: it has neither result.json nor recipe.yaml"),
+        (["of-run", "--shards", "nowhere"], "nowhere: there is no such dataset"),
+    ],
+    "browse": [
+        ([], "Missing argument"),
+        (["ds", "nowhere"], "nowhere: there is no such folder"),
+        (["ds", "run"], "run: is neither a dataset (it has no dataset.json) nor a run"),
+    ],
     "reproduce": [
         (["--paper", "simclr", "--table", "linear", "--shards-root", "data"], "simclr"),
         (["--paper", "aimclr", "--table", "t", "--shards-root", "data"], "t"),
@@ -107,7 +129,13 @@ WRONG = {
 
 
 def test_wrong_usage_of_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "run").mkdir()
+    for folder, file in (("run", "notes.txt"), ("ds", "dataset.json"), ("of-run", "recipe.yaml")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("{}", "utf-8")
+    (tmp_path / "junk.yaml").write_text("epochs: 3\n", "utf-8")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "weights.pt").write_bytes(b"PK\3\4")
+    (tmp_path / "cut.safetensors").write_bytes((1000).to_bytes(8, "little") + b'{"a": 1')
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SKELPIPE_SHARDS", raising=False)
     cases = [([name, "--nonsense"], "No such option") for name in COMMANDS]

@@ -13,7 +13,7 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.preprocess import CROSCLR, Policies, ProfileWriter, profile_writer
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
-from skelpipe.train.evaluation.kept_network import why_no_network
+from skelpipe.train.running.kept_network import why_no_network
 from skelpipe.train.running.provenance import XYZ
 from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder

@@ -14,8 +14,8 @@ from skelpipe.settings import nested
 from skelpipe.skeleton import Layout
 from skelpipe.skeleton import layout as layout_named
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
-from skelpipe.train.evaluation.kept_network import why_no_network
 from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.kept_network import why_no_network
 from skelpipe.train.running.networks import find_weights, load_networks, read_provenance
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.released_networks import default_view, embedder, read_released, released_provenance

@@ -24,7 +24,7 @@ from skelpipe.cli.options import (
 )
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
-from skelpipe.train.running.run_folder import check_weights_exist
+from skelpipe.train.running.named_paths import check_weights
 from skelpipe.views import VIEWS
 
 __all__ = [
@@ -66,10 +66,10 @@ def usage_errors() -> Iterator[None]:
 
 
 def existing_weights(_ctx: click.Context, _param: click.Parameter, source: Any) -> Any:
-    """Let click report that there is no such run or file, or one of several, before torch is imported."""
+    """Let click report, before torch is imported, that a run or file, or one of several, holds no weights."""
     with usage_errors():
         for each in (source,) if isinstance(source, str) else source or ():
-            check_weights_exist(each)
+            check_weights(each)
     return source
 
 

@@ -178,7 +178,10 @@ def test_exit_codes_and_no_tracebacks(run, raw_folder, ntu_names, tmp_path) -> N
     assert result.exit_code == 1
     assert "train/bone/000000.tar: damaged" in result.output
     (tmp_path / "data" / "ntu60-xsub" / "dataset.json").unlink()
-    assert run("info", "--shards", "data/ntu60-xsub").exit_code == 1
+    for command in ("info", "stats", "verify"):
+        result = run(command, "--shards", "data/ntu60-xsub")
+        assert result.exit_code == 2
+        assert "no dataset.json here: not a dataset, or one that prepare did not finish" in result.output
 
 
 def test_an_empty_train_subset_is_a_warning(run, raw_folder, ntu_names) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.deployed_network import open_network
-from skelpipe.train.evaluation.kept_network import why_no_network
 from skelpipe.train.inference import Classifier, Encoder
+from skelpipe.train.running.kept_network import why_no_network
 
 
 @pytest.mark.parametrize(
