@@ -23,12 +23,13 @@ CHECK := $(addprefix tests/,test_layout.py test_documentation.py manifests model
 	$(addprefix --ignore=tests/,manifests/test_ntu_facts.py models/released pipeline/loader/test_dali.py \
 		pipeline/loader/test_prefetch.py pipeline/raw/test_archive.py train/evaluation/test_recogniser.py)
 
-.PHONY: help venv demo check test lint docs bench clean
+.PHONY: help venv demo check test docs-commands lint docs bench clean
 
 help:
 	@echo "make demo   raw recordings to an evaluated encoder, in a few minutes"
 	@echo "make check  the fast half of the tests: most mistakes, in two minutes on two cores"
 	@echo "make test   all tests, in about a quarter of an hour"
+	@echo "make docs-commands  every command and all Python of README and docs, on small inputs"
 	@echo "make lint   ruff, mypy, the order of imports (import-linter), and the links of the docs"
 	@echo "make docs   the documentation as a site, in site/"
 	@echo "make bench  the benchmarks behind BENCHMARKS.md"
@@ -63,6 +64,9 @@ check: $(DEV)
 
 test: $(DEV) $(SWIFT)
 	$(PYTEST) tests
+
+docs-commands: $(DEV) $(SWIFT)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/documentation/run_commands.py
 
 # mypy, import-linter and the reference of the docs cannot follow the folder mapping of an editable install: they read
 # the installed wheel.

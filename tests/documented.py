@@ -52,6 +52,13 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
     yield from BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
 
 
+def placed_blocks(page: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of the first line, the language and the text of each block of code of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        yield text.count("\n", 0, found.start()) + 2, *found.groups()
+
+
 def commands(page: str) -> list[Line]:
     """The commands in a page's blocks."""
     return lines(page, "\n".join(text for language, text in blocks(page) if language == ""))

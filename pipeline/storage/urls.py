@@ -36,6 +36,7 @@ CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -129,8 +130,10 @@ def _s3(
 ) -> "FileSystem":
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
+    if "endpoint_override" not in options:
+        options = {**_endpoint(os.environ), **options}
     given = ("endpoint_override" in options, "region" in options, "AWS_REGION" in os.environ)
-    if not any((*given, "AWS_DEFAULT_REGION" in os.environ, "AWS_ENDPOINT_URL" in os.environ)):
+    if not any((*given, "AWS_DEFAULT_REGION" in os.environ)):
         options = {**options, "region": resolve_s3_region(bucket)}
     return S3FileSystem(
         access_key=key,
@@ -142,6 +145,13 @@ def _s3(
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=attempts),
         **options,
     )
+
+
+def _endpoint(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the server that the variables of S3's own tools name, if any, as options of a URL."""
+    names = (environment.get(name) for name in ENDPOINTS)
+    scheme, found, host = next(filter(None, names), "").rpartition("://")
+    return {"endpoint_override": host.rstrip("/")} | ({"scheme": scheme} if found else {}) if host else {}
 
 
 def _gs(options: Mapping[str, Any], attempts: int) -> "FileSystem":
@@ -164,11 +174,16 @@ def _http_filesystem(scheme: str, text: str) -> HttpFilesystem:
 
 
 def url_key(url: str | Path) -> str:
-    """Return a hash of a URL, 64 hex digits, without its user-info: a name that shows nothing of the URL."""
+    """Return a hash of a URL, 64 hex digits, without its user-info: a name that shows nothing of the URL.
+
+    A server of s3:// that the environment names is part of it.
+    """
     text = str(url)
     if "://" in text:
         parts = _split(text)
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/")).geturl()
+        if parts.scheme.lower() == "s3" and "endpoint_override=" not in parts.query:
+            text += _endpoint(os.environ).get("endpoint_override", "")
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from skelpipe import storage
 from skelpipe.errors import UsageError
-from skelpipe.storage import open_filesystem, shown_url
+from skelpipe.storage import open_filesystem, shown_url, url_key
 
 SECRET = "SECRETsecret/with+signs"
 QUOTED = "SECRETsecret%2Fwith%2Bsigns"
@@ -102,6 +102,38 @@ def test_urls_that_are_refused_are_not_repeated_with_their_secrets(url, message)
 )
 def test_a_url_to_show_works_again_but_for_its_secrets(url, shown, stripped) -> None:
     assert shown_url(url) == (shown, stripped)
+
+
+@pytest.mark.parametrize(
+    ("variables", "query", "expected"),
+    [
+        ({}, "", {}),
+        (
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"},
+            "",
+            {"endpoint_override": "127.0.0.1:9000", "scheme": "http"},
+        ),
+        ({"AWS_ENDPOINT_URL": "https://lab/"}, "", {"endpoint_override": "lab", "scheme": "https"}),
+        (
+            {"AWS_ENDPOINT_URL": "lab:1", "AWS_ENDPOINT_URL_S3": "http://s3:2"},
+            "",
+            {"endpoint_override": "s3:2", "scheme": "http"},
+        ),
+        ({"AWS_ENDPOINT_URL": "http://lab:1"}, "?endpoint_override=s3:2", {"endpoint_override": "s3:2"}),
+    ],
+)
+def test_variables_name_the_server_unless_the_url_does(variables, query, expected, monkeypatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made: dict[str, object] = {}
+    monkeypatch.setattr("pyarrow.fs.S3FileSystem", lambda **options: made.update(options))
+    url = f"s3://bucket/ds{query}"
+    before = url_key(url)
+    open_filesystem(url)
+    assert {name: made[name] for name in ("endpoint_override", "scheme") if name in made} == expected
+    for name in variables:
+        monkeypatch.setenv(name, "http://another:1")
+    assert (url_key(url) == before) == (not variables or bool(query))
 
 
 def test_pyarrow_is_loaded_for_buckets_only(tmp_path) -> None:
