@@ -21,6 +21,7 @@ __all__ = [
     "METHODS",
     "SEEDS",
     "TITLES",
+    "TRANSFERRED",
     "VIEWS",
     "Results",
     "key",
@@ -29,7 +30,18 @@ __all__ = [
 FRAMES: Final = 48
 SEEDS: Final = (0, 1, 2)
 VIEWS: Final = ("joint", "bone", "motion")
-DATASETS: Final[Mapping[str, str]] = {"ucla": "nw-ucla-xview", "msr": "msr-action3d-xsub"}
+# The name and the frames of each dataset. Those with 25 joints and msr-v1 are prepared by the plug-in of
+# docs/examples/transfer; the released encoder takes 50 frames of two bodies.
+DATASETS: Final[Mapping[str, tuple[str, int]]] = {
+    "ucla": ("nw-ucla-xview", FRAMES),
+    "msr": ("msr-action3d-xsub", FRAMES),
+    "msr-v1": ("msr-action3d-v1-xsub", FRAMES),
+    "synthetic": ("ntu60-xsub", FRAMES),
+    "ucla-25": ("nw-ucla-25-xview", FRAMES),
+    "msr-25": ("msr-action3d-25-xsub", FRAMES),
+    "ucla-25-50": ("nw-ucla-25-xview", 50),
+    "msr-25-50": ("msr-action3d-25-xsub", 50),
+}
 TITLES: Final[Mapping[str, str]] = {"ucla": "Northwestern-UCLA", "msr": "MSR-Action3D"}
 
 NETWORK: Final[Mapping[str, object]] = {
@@ -48,7 +60,7 @@ COMMON: Final[Mapping[str, object]] = {
     "temperature": 0.1,
     "momentum": 0.99,
 }
-QUEUES: Final[Mapping[str, int]] = {"ucla": 256, "msr": 64}
+QUEUES: Final[Mapping[str, int]] = {"ucla": 256, "msr": 64, "msr-v1": 64, "synthetic": 64}
 # Mixed regions cover the same share of 12 blocks as in the papers of 16.
 MIXED: Final[Mapping[str, object]] = {"skelemixclr.blocks": [5, 8]}
 
@@ -104,6 +116,8 @@ EQUAL_TIME: Final[Mapping[str, int]] = {}
 # Training with labels: share of labels, epochs. The learning rate falls after three quarters.
 LABELS: Final[Mapping[str, int]] = {"1.0": 40, "0.1": 100, "0.01": 200}
 PLAIN: Final[Mapping[str, object]] = {"encoder.width": 8, "encoder.out_channels": 128}
+TRANSFERRED: Final = ("skeletonclr", BEST)
+TRANSFERS: Final = (("ucla", "msr-v1"), ("msr-v1", "ucla"), ("synthetic", "ucla-25"), ("synthetic", "msr-25"))
 FUSED: Final = ("knn-z", "linear", "tune-1.0", "tune-0.1", "tune-0.01")
 
 
@@ -124,11 +138,13 @@ def _text(value: object) -> str:
 class Results:
     """The plan of all runs on the datasets that are there, the most telling first.
 
-    With `quick` everything is trained for two epochs: whether each command works.
+    With `quick` everything is trained for two epochs: whether each command works. `released` is a checkpoint of
+    AimCLR's authors.
     """
 
     datasets: Mapping[str, Dataset]
     quick: bool = False
+    released: str = ""
     plan: WorkPlan = field(default_factory=WorkPlan)
 
     def __post_init__(self) -> None:
@@ -159,6 +175,7 @@ class Results:
                     self.judge("ucla", name, view, first)
                     self.tune("ucla", name, view, first)
                 self.fuse("ucla", name, first)
+        self.transfers(first)
         if "msr" in self.datasets:
             self.baselines("msr", "joint", seeds)
             for seed in seeds:
@@ -170,6 +187,24 @@ class Results:
         for seed in others:
             for name in EQUAL_TIME if "ucla" in self.datasets else ():
                 self.judge("ucla", f"{name}@{EQUAL_TIME[name]}", "joint", seed)
+            self.transfers(seed)
+
+    def transfers(self, seed: int) -> None:
+        """Evaluate encoders that were trained on other clips: frozen, on joints mapped to theirs."""
+        for target in ("ucla-25-50", "msr-25-50"):
+            if target in self.datasets and seed == SEEDS[0]:
+                self._neighbours_and_linear(target, "raw", "joint", seed, ["--baseline", "raw"], "h")
+                random = ["--baseline", "random", "--network", "aimclr"]
+                self._neighbours_and_linear(target, "random-paper", "joint", seed, random, "h")
+                if self.released:
+                    self._neighbours_and_linear(
+                        target, "released", "joint", seed, ["--checkpoint", self.released], "h"
+                    )
+        for source, target in TRANSFERS:
+            if source in self.datasets and target in self.datasets:
+                for name in TRANSFERRED:
+                    subject = ["--checkpoint", self.trained(source, name, "joint", seed)]
+                    self._neighbours_and_linear(target, f"{name}-from-{source}", "joint", seed, subject)
 
     def add(self, name: str, module: str, *arguments: str | Dataset | Command) -> Command:
         return self.plan.add(Command(name, module, arguments))
@@ -240,16 +275,20 @@ class Results:
                 network = ["--baseline", "random", *_set({**NETWORK, "init": init}, "--network-set")]
                 self._neighbours_and_linear(dataset, f"random-{init}", view, seed, network)
 
+    def shares(self, dataset: str) -> list[str]:
+        """Return the shares of labels: a hundredth of MSR-Action3D's clips would be less than one."""
+        return [share for share in LABELS if not (dataset == "msr" and share == "0.01")]
+
     def tune(self, dataset: str, name: str, view: str, seed: int) -> None:
         """Train all of a pre-trained network with all, a tenth and a hundredth of the labels."""
         start = ["--checkpoint", self.trained(dataset, name, view, seed)]
-        for share in LABELS:
+        for share in self.shares(dataset):
             self._labels(share, dataset, name, view, seed, [*start, *_set({"augment.name": "normal"})])
 
     def supervised(self, dataset: str, view: str, seed: int) -> None:
         """Train from scratch with as many labels, with and without augmentation; also a network twice as wide."""
         for name, augment in (("supervised", "normal"), ("supervised-plain", "none")):
-            for share in LABELS:
+            for share in self.shares(dataset):
                 options = _set({**PLAIN, "augment.name": augment})
                 self._labels(share, dataset, name, view, seed, options)
         if view == "joint":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from results_runs import BEST, EPOCHS, EQUAL_TIME, LONG, METHODS, SEEDS, TITLES, VIEWS, Results, key
+from results_runs import BEST, EPOCHS, EQUAL_TIME, LONG, METHODS, SEEDS, TITLES, TRANSFERRED, VIEWS, Results, key
 
 from skelpipe.drawing.plot import new_figure, save_figure
 from skelpipe.files import replacing
@@ -71,11 +71,12 @@ class Tables:
     def all(self) -> Mapping[str, Sequence[str]]:
         """Return the lines of every table by name."""
         found = {"state": self.state()}
-        for dataset in self.results.datasets:
+        for dataset in (each for each in TITLES if each in self.results.datasets):
             found[f"{dataset}-joint"] = self.joint(dataset)
             found[f"{dataset}-neighbours"] = self.neighbours(dataset)
         if "ucla" in self.results.datasets:
             found |= {"ucla-time": self.equal_time(), "ucla-streams": self.streams()}
+        found["transfers"] = self.transfers()
         return found
 
     def state(self) -> list[str]:
@@ -185,6 +186,29 @@ class Tables:
         rows = [(title, [cell(name) for cell in columns.values()]) for name, title in names.items()]
         return self._table("seed 0", columns, [row for row in rows if any(row[1])])
 
+    def transfers(self) -> list[str]:
+        """Frozen encoders on clips of another dataset than they were trained on."""
+        rows = {
+            "AimCLR's authors: NTU RGB+D 60": ("released", "ucla-25-50", "msr-25-50"),
+            "the same network, random": ("random-paper", "ucla-25-50", "msr-25-50"),
+            "raw coordinates, 25 joints": ("raw", "ucla-25-50", "msr-25-50"),
+        }
+        for name in TRANSFERRED:
+            title = METHODS[name].title
+            rows[f"{title}: the dataset itself"] = (name, "ucla", "msr")
+            rows[f"{title}: the other dataset, 20 joints"] = (name, "ucla", "msr-v1")
+            rows[f"{title}: synthetic clips of NTU's form"] = (f"{name}-from-synthetic", "ucla-25", "msr-25")
+        other = {"ucla": "msr-v1", "msr-v1": "ucla"}
+        lines = []
+        for title, (name, *datasets) in rows.items():
+            cells = []
+            for dataset in datasets:
+                run = f"{name}-from-{other[dataset]}" if "the other" in title else name
+                cells += [self.cell(figure, dataset, run, "joint") for figure in FROZEN.values()]
+            lines.append((title, cells))
+        columns = [f"{short}: {figure}" for short in ("N-UCLA", "MSR") for figure in FROZEN]
+        return self._table("encoder trained on", columns, lines)
+
     def curve(self, dataset: str, name: str, seed: int) -> list[tuple[int, float]]:
         """Return epochs and accuracy of 20 neighbours of z during a training, of the test clips."""
         shown = "all" if METHODS[name].together else "joint"
@@ -201,7 +225,7 @@ class Tables:
 
     def draw_curves(self, path: Path) -> None:
         """Draw the curves of all methods, with lines for what was not trained."""
-        shown = [each for each in self.results.datasets if any(self.curve(each, name, 0) for name in METHODS)]
+        shown = [each for each in TITLES if any(self.curve(each, name, 0) for name in METHODS)]
         if not shown:
             return
         figure = new_figure(6.2 * len(shown), 4.2)
