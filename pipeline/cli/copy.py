@@ -28,12 +28,14 @@ def copy(*, source: str, target: str, overwrite: bool, workers: int, as_json: bo
     anonymous=true); credentials come from the environment. After an interruption, the same command continues where
     it stopped. The card of the dataset is written last; before that there is no dataset at DST.
     """
+    from skelpipe.ownership import hold
     from skelpipe.prepare.copy import copy_dataset
     from skelpipe.storage import open_filesystem
 
-    report = copy_dataset(
-        open_filesystem(source), open_filesystem(target), workers=workers, overwrite=overwrite, quiet=as_json
-    )
+    there = open_filesystem(target)
+    if there.is_local:
+        hold(there.local_path.absolute(), file=True)
+    report = copy_dataset(open_filesystem(source), there, workers=workers, overwrite=overwrite, quiet=as_json)
     if as_json:
         click.echo(json.dumps({**asdict(report), "was_complete": report.was_complete}))
         return

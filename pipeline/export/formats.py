@@ -15,6 +15,7 @@ from skelpipe.export.pyskl import pyskl_names, write_pyskl
 from skelpipe.export.stgcn import stgcn_names, write_stgcn
 from skelpipe.export.table import csv_names, write_csv
 from skelpipe.export.target import filled_folder
+from skelpipe.ownership import owned
 from skelpipe.views import VIEWS
 
 __all__ = ["EXPORT_FORMATS", "ExportFormat", "Exported", "Wishes", "export"]
@@ -127,7 +128,7 @@ def export(
     names = chosen.names(clips, wishes)
     if CLASSES not in names:
         names.append(CLASSES)
-    with filled_folder(out, names, overwrite=overwrite) as folder:
+    with owned(out.absolute(), "export", file=True), filled_folder(out, names, overwrite=overwrite) as folder:
         lines = chosen.write(clips, folder, wishes)
         (folder / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), "utf-8", newline="\n")
     files = [path for name in names for path in sorted(_files(out / name))]

@@ -11,16 +11,15 @@ from typing import Any
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
-from skelpipe.locks import locked as lock_file
 from skelpipe.locks import remove_folder
 from skelpipe.manifest import SUBSETS
+from skelpipe.ownership import owned
 from skelpipe.preprocess import Policies
 
 __all__ = ["README", "SETTINGS", "WORK", "locked", "refuse_unless", "settings_of"]
 
 README = "README.md"
 WORK = ".prepare"
-LOCK = "lock"
 SETTINGS = "settings.json"
 # Settings that are hashes, and what a difference means.
 HASHES = {
@@ -57,10 +56,7 @@ def locked(
                 refuse_unless(overwrite, out, settings_of(read_card(out)), settings)
         work.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            try:
-                held.enter_context(lock_file(work / LOCK, wait=False))
-            except BlockingIOError:
-                raise UsageError(f"{out}: another prepare is writing there") from None
+            held.enter_context(owned(work, "prepare", shown=out))
             _remove_parts(out)
             done = _settle(out, work, settings, raw_times, newest, overwrite)
             yield None if done else work

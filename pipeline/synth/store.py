@@ -9,6 +9,7 @@ from pathlib import Path
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import replacing
+from skelpipe.ownership import owned
 
 __all__ = ["RenderJob", "Rendered", "Tally", "write_recordings"]
 
@@ -54,19 +55,16 @@ def write_recordings(out: str | Path, jobs: Sequence[RenderJob], *, workers: int
     """
     folder = Path(out)
     _refuse_others(folder, jobs)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SkelpipeError(f"{folder}: cannot be created: {error.strerror}") from None
     write = partial(_write, folder)
-    if workers == 1:
-        yield from map(write, jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(write, jobs, chunksize=CHUNK)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with owned(folder, "synth"):
+        if workers == 1:
+            yield from map(write, jobs)
+            return
+        with ProcessPoolExecutor(workers) as pool:
+            try:
+                yield from pool.map(write, jobs, chunksize=CHUNK)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _refuse_others(folder: Path, jobs: Sequence[RenderJob]) -> None:

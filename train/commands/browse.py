@@ -8,6 +8,7 @@ import click
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD
 from skelpipe.errors import UsageError
+from skelpipe.ownership import hold
 from skelpipe.train.browsing.workbench import write_workbench
 from skelpipe.train.reporting.record import Record, read_record
 
@@ -24,6 +25,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Do what the command asks for."""
+    if not out.is_dir():
+        hold(out, file=True)
     datasets: list[Dataset] = []
     records: list[Record] = []
     for source in sources:

@@ -17,6 +17,7 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.plot import draw_strips, new_figure, save_figure
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.ownership import hold
 from skelpipe.train.running.run_log import read_log
 
 __all__ = ["draw_curve", "run"]
@@ -86,6 +87,7 @@ def empty_folder(out: Path) -> None:
 def run(out: Path, epochs: int | None, seed: int) -> None:
     """Do what the command asks for."""
     start = time.monotonic()
+    hold(out.absolute(), file=True)
     empty_folder(out)
     # A second thread gains little for a network this small, and on a busy machine the two wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from skelpipe.dataset import Dataset
+from skelpipe.ownership import hold
 from skelpipe.train.inference.encoder import Encoder
 
 __all__ = ["run"]
@@ -29,6 +30,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Embed recordings or a dataset, write the file and say what is in it."""
+    hold(out, file=True)
     encoder = Encoder.load(checkpoint, view=view, features=features, dataset=dataset, device=device)
     if shards is None:
         found = encoder.embed(

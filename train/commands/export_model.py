@@ -13,6 +13,7 @@ from torch import Tensor
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
+from skelpipe.ownership import hold
 from skelpipe.train.evaluation.deployed_network import DeployedNetwork, open_network
 from skelpipe.train.evaluation.fused_network import fused_network
 from skelpipe.train.evaluation.fusion import equal_weights, parse_weights
@@ -112,6 +113,7 @@ def run(
     path = out or (source if source.is_dir() else source.parent) / f"model{FORMATS[to]}"
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is there already: pass --overwrite or another --out")
+    hold(path, file=True)
     network = opened(checkpoints, weights, dataset, view, frames)
     clips = drawn_clips(network) if shards is None else stored_clips(shards, network)
     check = export_network(network, to, path, clips)

@@ -10,6 +10,7 @@ import click
 
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing, write_json
+from skelpipe.ownership import hold
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.conditions import facts_of, frames_of, remarks
 from skelpipe.train.papers.tables import (
@@ -152,10 +153,11 @@ def run(**asked: Any) -> None:
     if asked["dry_run"]:
         _show(plan, work, asked["as_json"])
         return
+    stem = work.out / "tables" / f"{Path(asked['name']).stem}-{table.key}"
+    hold(stem, file=True)  # of the table; each part holds its own run
     found = cells(table, reproduce(table, plan, work, console), selection.columns)
     said = table_remarks(table, plan, {"set": asked["settings"], **asked})
     text = f"{table.heading}\n\n{markdown(table, found)}" + "".join(f"\n- {remark}" for remark in said) + "\n"
-    stem = work.out / "tables" / f"{Path(asked['name']).stem}-{table.key}"
     result = _result(paper, table, plan, work, found) | {"remarks": said, "markdown": text}
     for suffix, content in ((".md", text), (".tex", latex(table, found, said))):
         with replacing(stem.with_suffix(suffix)) as file:

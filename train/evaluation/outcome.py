@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ import torch
 import yaml
 
 from skelpipe.dataset.parquet import read_parquet
+from skelpipe.door.refusals import why
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.files import replacing, write_json
+from skelpipe.files import PART, replacing, write_json
+from skelpipe.ownership import LOCK, check_owned, hold
 from skelpipe.train.evaluation.confusion_plot import draw_confusion
 from skelpipe.train.evaluation.metrics import confusion, per_class, predictions
 from skelpipe.train.running.run_folder import CLASSIFIER, LOGGER_IDS
@@ -96,25 +98,31 @@ def open_folder(folder: Path, *, overwrite: bool, also: Sequence[str] = ()) -> N
     """Empty or create the folder of an evaluation before the work starts; UsageError where files would be lost.
 
     A finished evaluation (it has `result.json`) is removed with `overwrite` only, the rest of an interrupted one
-    always, any other file never. `also` names further files that a protocol writes.
+    always, any other file never. `also` names further files that a protocol writes. UsageError also where another
+    process writes there: a command that is running holds the folder until it ends (`skelpipe.ownership.hold`).
     """
-    own = {*OUTCOME_FILES, *LOGGER_FOLDERS, LOGGER_IDS, *also}
+    own = {*OUTCOME_FILES, *LOGGER_FOLDERS, LOGGER_IDS, LOCK, *also}
     try:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file: name another folder with --out")
-        found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        foreign = [name for name in found if name.removesuffix(".part") not in own]
-        if foreign:
-            raise UsageError(f"{folder} holds {foreign[0]}, which no evaluation wrote: name another with --out")
-        if RESULT in found and not overwrite:
-            raise UsageError(
-                f"{folder} already holds an evaluation: give --overwrite, or --out for another folder"
-            )
-        for name in found:
+        _removable(folder, own, overwrite)
+        hold(folder)
+        for name in _removable(folder, own, overwrite):  # what is there by now
             shutil.rmtree(folder / name) if name in LOGGER_FOLDERS else (folder / name).unlink()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SkelpipeError(f"{folder}: cannot be made ready: {error.strerror or error}") from None
+        raise SkelpipeError(f"{folder}: cannot be made ready: {why(error)}") from None
+
+
+def _removable(folder: Path, own: Collection[str], overwrite: bool) -> list[str]:
+    """Return the names in a folder that make room for another evaluation; UsageError for any other file."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: name another folder with --out")
+    found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in found if name.removesuffix(PART) not in own]
+    if foreign:
+        raise UsageError(f"{folder} holds {foreign[0]}, which no evaluation wrote: name another with --out")
+    if RESULT in found and not overwrite:
+        raise UsageError(f"{folder} already holds an evaluation: give --overwrite, or --out for another folder")
+    return [name for name in found if name != LOCK]
 
 
 def write_outcome(
@@ -132,6 +140,7 @@ def write_outcome(
     stays empty. The picture needs matplotlib (skelpipe[plot]) and is left out without it. Of several ranks only
     one may call this.
     """
+    check_owned(folder)
     names = scores.classes
     matrix = confusion(scores.labels, scores.predicted, len(names))
     write_scores(folder / SCORES, scores)

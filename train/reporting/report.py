@@ -40,7 +40,7 @@ def write_report(folder: Path, dataset: Dataset | None = None) -> Path:
         _check(record, dataset)
     text = report(record, dataset)
     path = folder / REPORT
-    with replacing(path) as file:
+    with replacing(path, shared=True) as file:
         file.write(text.encode())
     return path
 

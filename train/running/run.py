@@ -26,6 +26,7 @@ from skelpipe.loader.stream import AUTO
 from skelpipe.loader.web_clips import web_window
 from skelpipe.models.encoders import ENCODERS
 from skelpipe.models.method import Method, Progress, ViewRecipes
+from skelpipe.ownership import check_owned
 from skelpipe.train.recipes.reader import to_yaml
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 from skelpipe.train.running import plateau
@@ -212,6 +213,7 @@ class Run:
     def _save(self, log: RunLog | None, said: Callable[[Path, str], None] = lambda *_: None) -> None:
         """Write a checkpoint between two steps or epochs; rank 0 then calls `said` with its path and its place."""
         step = len(self.loader) if self._unmeasured else self.loader.stream.step
+        self.team.on_main(lambda: check_owned(self.folder.path))
         check_weights(self.method, self.epoch + (step > 0))
         apart = self._norm_apart and step and not self._unmeasured
         own = self._average_for_checkpoint() if apart else []

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skelpipe.door.refusals import why
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import PART
+from skelpipe.ownership import LOCK, hold
 from skelpipe.views import VIEWS
 
 __all__ = ["BEST", "CLASSIFIER", "LOGGER_IDS", "RunFolder", "check_weights_exist", "run_name"]
@@ -67,20 +70,30 @@ class RunFolder:
         return self.recipe.is_file()
 
     def open(self, *, resume: bool, overwrite: bool, also: Sequence[str] = ()) -> None:
-        """Make the folder ready; UsageError if files would be lost.
+        """Make the folder ready; UsageError if files would be lost, or another process writes there.
 
+        A command that is running holds it until it ends (`skelpipe.ownership.hold`).
         `overwrite` removes an earlier run's own files, those named by `also` among them, and nothing else.
         """
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path} is a file: name another folder with --out")
-            if self.path.is_dir() and any(self.path.iterdir()) and not self.is_run():
-                raise UsageError(f"{self.path} holds files but no run: name another folder with --out")
-            self._make(resume=resume, overwrite=overwrite, also=also)
+            self._refuse(resume=resume, overwrite=overwrite)
+            hold(self.path)
+            self._refuse(resume=resume, overwrite=overwrite)  # what is there by now
+            self._make(overwrite=overwrite, also=also)
         except OSError as error:
-            raise SkelpipeError(f"{self.path}: cannot be made ready: {error.strerror or error}") from None
+            raise SkelpipeError(f"{self.path}: cannot be made ready: {why(error)}") from None
 
-    def _make(self, *, resume: bool, overwrite: bool, also: Sequence[str]) -> None:
+    def _refuse(self, *, resume: bool, overwrite: bool) -> None:
+        """Raise UsageError for a folder with other files, and for a run that may not be touched."""
+        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if not self.is_run() and any(name != LOCK and not name.endswith(PART) for name in there):
+            raise UsageError(f"{self.path} holds files but no run: name another folder with --out")
+        if self.is_run() and not (resume or overwrite):
+            raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")
+
+    def _make(self, *, overwrite: bool, also: Sequence[str]) -> None:
         if self.is_run() and overwrite:
             for folder in (self.checkpoints, self.tensorboard, self.path / "wandb", self.best.path):
                 if folder.is_dir():
@@ -96,8 +109,6 @@ class RunFolder:
                 self.path / LOGGER_IDS,
             ):
                 file.unlink(missing_ok=True)
-        elif self.is_run() and not resume:
-            raise UsageError(f"{self.path} already holds a run: give --resume to go on, --overwrite to start anew")
         self.path.mkdir(parents=True, exist_ok=True)
 
 

@@ -11,9 +11,11 @@ from typing import IO, Any
 
 import click
 
+from skelpipe.door.refusals import why
 from skelpipe.door.visible import beneath, visible
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
+from skelpipe.ownership import check_owned
 from skelpipe.settings import flat
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_loggers import open_loggers
@@ -68,6 +70,7 @@ class RunLog:
 
     def __init__(self, folder: RunFolder, done: int, about: Mapping[str, Any] | None = None) -> None:
         """Open the logs of a run; loggers take the recipe and what else is said `about` it as hyper-parameters."""
+        self._folder = folder.path
         self._files: list[IO[str]] = []
         for path in (folder.log, folder.speed):
             _trim(path, done)
@@ -93,13 +96,14 @@ class RunLog:
             self._loggers.close(failed=True)
 
     def write(self, epoch: int, learned: dict[str, Any], speed: dict[str, float]) -> None:
-        """Log one finished epoch."""
+        """Log one finished epoch; SkelpipeError where the folder was removed since, or taken over."""
+        check_owned(self._folder)
         for file, record in zip(self._files, (learned, speed), strict=True):
             try:
                 file.write(json.dumps({"epoch": epoch, **record}, allow_nan=False) + "\n")
                 file.flush()
             except OSError as error:
-                raise SkelpipeError(f"{file.name}: cannot be written: {error.strerror}") from None
+                raise SkelpipeError(f"{file.name}: cannot be written: {why(error)}") from None
         self._loggers.scalars(epoch, {"train": learned, "speed": speed})
 
     def sync(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.dataset.joined import parts_of
 from skelpipe.loader.stream import weights_of
+from skelpipe.ownership import check_owned
 from skelpipe.train.reporting.logged import log_outcome
 from skelpipe.train.reporting.report import write_report
 from skelpipe.train.running.networks import Networks, export, initialised
@@ -50,6 +51,7 @@ def pretrain(
             console.say(reason)
     run.train(done, console)
     if run.team.is_main:
+        check_owned(run.folder.path)
         export(run.folder, run.method, run.provenance, run.epoch)
         write_report(run.folder.path, dataset)
         log_outcome(run.folder.path, trained=True)

@@ -245,7 +245,7 @@ def test_unfinished_work_is_not_mixed_with_other_options(raw_folder, ntu_names, 
 def test_two_prepares_do_not_write_into_one_folder(raw_folder, ntu_names, tmp_path) -> None:
     with (
         locked(tmp_path / "ds", {"a": 1}, overwrite=False),
-        pytest.raises(UsageError, match="another prepare is writing there"),
+        pytest.raises(UsageError, match="another prepare: process .* is writing there"),
         locked(tmp_path / "ds", {"a": 1}, overwrite=False),
     ):
         pass
