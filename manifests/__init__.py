@@ -18,7 +18,7 @@ def names(kind: str) -> list[str]:
 def read_text(kind: str, name: str) -> str:
     """Return the text of `kind/name.yaml`; raises KeyError if there is no such file."""
     if name not in names(kind):
-        raise KeyError(f"no {kind[:-1]} is called {name!r}; there are: {', '.join(names(kind))}")
+        raise KeyError(f"no {kind[:-1]} is called {name[:40]!r}; there are: {', '.join(names(kind))}")
     return files(__name__).joinpath(kind, f"{name}.yaml").read_text("utf-8")
 
 

@@ -23,6 +23,7 @@ from skelpipe.models.skeletonclr import SkeletonCLR
 from skelpipe.plugins import Table, check_call, origins, require, suggestion
 from skelpipe.settings import checked, declared, top_keys
 from skelpipe.skeleton import Layout
+from skelpipe.untrusted import described
 from skelpipe.yaml_reader import nearest
 
 __all__ = [
@@ -93,7 +94,7 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
         raise UsageError(f"{where}: the key 'method' is missing")
     if name not in METHODS:
         known = f"{nearest(str(name), METHODS)}known: {', '.join(METHODS)}{suggestion()}"
-        raise UsageError(f"{where}: method is {name!r}; {known}")
+        raise UsageError(f"{where}: method is {described(name)}; {known}")
     encoder = backbone_settings(content.get("encoder", {}), where)
     base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
     recipe = checked(kind, content, where, base=base, keys={"settings": name})

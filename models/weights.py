@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 from skelpipe.models.statefile import is_pickled
+from skelpipe.untrusted import shown
 
 __all__ = ["dtype_and_shape", "export_encoder", "load_encoder", "load_state", "misfits"]
 
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except OSError as error:
         raise SkelpipeError(f"{path}: cannot read the encoder: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise SkelpipeError(f"{path}: no safetensors file, or a damaged one: {error}") from error
+        raise SkelpipeError(f"{path}: no safetensors file, or a damaged one: {shown(error)}") from error
 
 
 def misfits(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
@@ -96,4 +97,4 @@ def misfits(state: Mapping[str, Tensor], encoder: nn.Module) -> list[str]:
         "mismatched": mismatched,
         "different constants": constants,
     }
-    return [f"{title}: {', '.join(names)}" for title, names in groups.items() if names]
+    return [f"{title}: {shown(', '.join(names))}" for title, names in groups.items() if names]

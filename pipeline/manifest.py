@@ -14,6 +14,7 @@ from skelpipe.errors import UsageError
 from skelpipe.files import canonical_json
 from skelpipe.sample_ids import sample_id
 from skelpipe.skeleton import Layout
+from skelpipe.untrusted import whole
 from skelpipe.yaml_reader import parse_yaml
 
 __all__ = [
@@ -40,13 +41,16 @@ BODY_CHOICES = ("motion", "first")
 EMPTY_FRAMES = ("as-authors", "dropped", "held", "interpolated")
 MISSING_JOINTS = ("refused", "held", "interpolated", "parent")
 
+MOST_DIGITS = 4000  # Python makes no number of more
+
 Value = int | str
 Fields = Mapping[str, Value]  # the fields of a recording's name: digits as numbers, anything else as text
 
 
 def as_value(text: str) -> Value:
     """Return the value of a field: digits as a number, anything else as text."""
-    return int(text) if text.isdecimal() else text
+    number = whole(text, MOST_DIGITS)
+    return text if number is None else number
 
 
 @dataclass(frozen=True)

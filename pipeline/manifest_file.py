@@ -27,13 +27,14 @@ from skelpipe.manifest import (
     Split,
     Value,
     Windows,
+    as_value,
 )
 from skelpipe.plugins import suggestion
 from skelpipe.raw.label_table import read_label_table
 from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.readers import FIXED_CHANNELS, READERS
 from skelpipe.skeleton import Layout, layout, parse_layout
-from skelpipe.untrusted import described
+from skelpipe.untrusted import described, shown
 from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["axis_letters", "channel_names", "load_manifest"]
@@ -89,7 +90,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
     """Read the keys. The defaults of a user's `own` dataset are not those of the papers' code."""
     name = top.get("name", str)
     if not NAME.fullmatch(name):
-        raise UsageError(f"{top.at('name')}: {name!r} may hold letters, digits, - and _ only")
+        raise UsageError(f"{top.at('name')}: {described(name)} may hold letters, digits, - and _ only")
     _apply_format(top)
     segments = _segments(top)
     suffixes = _suffixes(top)
@@ -100,7 +101,7 @@ def _parse(top: Section, split_keys: tuple[str, ...], lines: Lines, *, own: bool
     if table:
         columns = {column: None for row in table.rows.values() for column in row}
         if both := next((column for column in columns if column in fields), None):
-            raise UsageError(f"{top.at('labels')}: {both!r} is a column, and a group of name_pattern")
+            raise UsageError(f"{top.at('labels')}: {described(both)} is a column, and a group of name_pattern")
         fields = (*fields, *columns)
     label = top.get("label", str, DEFAULT_LABEL) if segments else _label(top, table, fields)
     classes = _classes(top, lines, label)
@@ -151,9 +152,11 @@ def _pattern(top: Section, table: LabelTable | None) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise UsageError(f"{top.at('name_pattern')}: is no regular expression: {error}") from None
+        raise UsageError(f"{top.at('name_pattern')}: is no regular expression: {shown(error)}") from None
     if BY_ID in pattern.groupindex:
-        raise UsageError(f"{top.at('name_pattern')}: no group may be called {BY_ID!r}: that is the whole name")
+        raise UsageError(
+            f"{top.at('name_pattern')}: no group may be called {described(BY_ID)}: that is the whole name"
+        )
     return pattern
 
 
@@ -194,7 +197,9 @@ def _label(top: Section, table: LabelTable | None, fields: tuple[str, ...]) -> s
             raise UsageError(f"{top.at('label')}: the column with the class is the key 'label' of 'labels'")
         label: str = top.section("labels").get("label", str, "label")
         if label not in fields:
-            raise UsageError(f"{top.at('labels')}: {table.file} has no column {label!r}, but: {', '.join(fields)}")
+            raise UsageError(
+                f"{top.at('labels')}: {table.file} has no column {described(label)}, but: {', '.join(fields)}"
+            )
         if "classes" not in top.content:
             names = sorted({str(row[label]) for row in table.rows.values() if label in row})
             raise UsageError(
@@ -207,7 +212,9 @@ def _label(top: Section, table: LabelTable | None, fields: tuple[str, ...]) -> s
     if "classes" not in top.content:
         raise UsageError(f"{top.where}: the key 'classes' is missing; without labels, write label: {UNLABELLED}")
     if label not in (*fields, UNLABELLED):
-        raise UsageError(f"{top.at('label')}: name_pattern has no group {label!r}: it must hold the class")
+        raise UsageError(
+            f"{top.at('label')}: name_pattern has no group {described(label)}: it must hold the class"
+        )
     return label
 
 
@@ -215,7 +222,7 @@ def _reader(top: Section) -> str:
     reader: str = top.get("reader", str)
     if reader not in READERS:
         known = f"{', '.join(READERS)}{suggestion()}"
-        raise UsageError(f"{top.at('reader')}: there is no reader {reader!r}; there are: {known}")
+        raise UsageError(f"{top.at('reader')}: there is no reader {described(reader)}; there are: {known}")
     return reader
 
 
@@ -237,7 +244,7 @@ def axis_letters(said: str, where: str) -> tuple[str, ...]:
     axes = tuple("".join(said.upper().replace(",", " ").split()))
     known = ", ".join(f"{letter} {meaning}" for letter, meaning in AXES.items())
     if wrong := next((letter for letter in axes if letter not in AXES), None):
-        raise UsageError(f"{where}: there is no axis {wrong!r}; there are: {known}; {AXES_RULE}")
+        raise UsageError(f"{where}: there is no axis {described(wrong)}; there are: {known}; {AXES_RULE}")
     if len(set(axes)) != len(axes) or not {"T", "V", "C"} <= set(axes):
         raise UsageError(f"{where}: {AXES_RULE} ({known})")
     return axes
@@ -261,7 +268,7 @@ def channel_names(words: Sequence[str], where: str) -> tuple[str, ...]:
     names = [word.strip().lower() for word in words]
     channels = tuple("score" if name in SCORES else name for name in names)
     if wrong := next((name for name in channels if name not in CHANNELS), None):
-        raise UsageError(f"{where}: there is no channel {wrong!r}; there are: {', '.join(CHANNELS)}")
+        raise UsageError(f"{where}: there is no channel {described(wrong)}; there are: {', '.join(CHANNELS)}")
     used = [name for name in channels if name != "unused"]
     if len(set(used)) != len(used) or not {"x", "y"} <= set(used):
         raise UsageError(
@@ -368,8 +375,8 @@ def _classes(top: Section, lines: Lines, label: str) -> _Classes:
         raise UsageError(f"{top.at('classes')}: names are expected, each once, none empty")
     if number := next((name for name in names if name.isdecimal()), None):
         raise UsageError(
-            f"{top.at('classes')}: {number!r} is a number: give names; numbers count classes from first_label,"
-            " or write a mapping such as {1: sit, 8: throw}"
+            f"{top.at('classes')}: {described(number)} is a number: give names; numbers count classes from"
+            " first_label, or write a mapping such as {1: sit, 8: throw}"
         )
     return found
 
@@ -434,7 +441,8 @@ def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -
     field = section.get("field", str)
     if field not in (*groups, BY_ID):
         raise UsageError(
-            f"{section.at('field')}: name_pattern has no group {field!r}; there are: {', '.join((*groups, BY_ID))}"
+            f"{section.at('field')}: name_pattern has no group {described(field)};"
+            f" there are: {', '.join((*groups, BY_ID))}"
         )
     sets = {subset: _values(section, subset, lines) for subset in SUBSETS if subset in section.content}
     if not sets:
@@ -448,7 +456,7 @@ def _values(section: Section, subset: str, lines: Lines) -> frozenset[Value]:
     values = _listed(section, subset, lines)
     if section.get("field", str) == BY_ID:
         return frozenset(values)
-    return frozenset(int(value) if value.isdecimal() else value for value in values)
+    return frozenset(map(as_value, values))
 
 
 def _listed(section: Section, key: str, lines: Lines, default: Any = None) -> list[str]:
@@ -477,12 +485,12 @@ def _at_least(section: Section, key: str, low: int, *, default: int) -> int:
 def _choice(section: Section, key: str, choices: tuple[str, ...], default: str = "") -> str:
     value: str = section.get(key, str, default or choices[0])
     if value not in choices:
-        raise UsageError(f"{section.at(key)}: {value!r} is not one of {', '.join(choices)}")
+        raise UsageError(f"{section.at(key)}: {described(value)} is not one of {', '.join(choices)}")
     return value
 
 
 def _flag(section: Section, key: str, *, default: bool) -> bool:
     value = section.content.get(key, default)
     if not isinstance(value, bool):
-        raise UsageError(f"{section.at(key)}: true or false is expected, found {value!r}")
+        raise UsageError(f"{section.at(key)}: true or false is expected, found {described(value)}")
     return value

@@ -11,6 +11,7 @@ from skelpipe.errors import UsageError
 from skelpipe.front.arguments import given
 from skelpipe.front.descriptions import described_safely
 from skelpipe.plugins import Table, suggestion
+from skelpipe.untrusted import described
 from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
 __all__ = ["Layout", "layout", "parse_layout"]
@@ -152,7 +153,7 @@ def parse_layout(content: Mapping[str, Any], where: str = "") -> Layout:
     def at(joint: Any, key: str) -> int:
         joint = joint if isinstance(joint, str) else repr(joint)
         if joint not in index:
-            raise UsageError(f"{top.where}: {key} names the unknown joint {joint!r}")
+            raise UsageError(f"{top.where}: {key} names the unknown joint {described(joint)}")
         return index[joint]
 
     def groups(section: Section, name: str) -> dict[str, tuple[int, ...]]:
@@ -186,21 +187,21 @@ def _mirror(top: Section, joints: tuple[str, ...], at: Callable[[Any, str], int]
     mirror = list(range(len(joints)))
     for pair in top.get("mirror", list, []):
         if not isinstance(pair, list) or len(pair) != 2:
-            raise UsageError(f"{top.at('mirror')}: pairs of joints are expected, found {pair!r}")
+            raise UsageError(f"{top.at('mirror')}: pairs of joints are expected, found {described(pair)}")
         left, right = pair
         a, b = at(left, "mirror"), at(right, "mirror")
         if a == b or mirror[a] != a or mirror[b] != b:
-            raise UsageError(f"{top.where}: mirror names {left!r} or {right!r} twice")
+            raise UsageError(f"{top.where}: mirror names {described(left)} or {described(right)} twice")
         mirror[a], mirror[b] = b, a
     return tuple(mirror)
 
 
 def _check_tree(where: str, joints: tuple[str, ...], parents: list[int], centre: int) -> None:
     if parents[centre] != centre:
-        raise UsageError(f"{where}: the centre {joints[centre]!r} must have no parent")
+        raise UsageError(f"{where}: the centre {described(joints[centre])} must have no parent")
     for start in range(len(joints)):
         v = start
         for _ in joints:
             v = parents[v]
         if v != centre:
-            raise UsageError(f"{where}: the bones from {joints[start]!r} do not lead to the centre")
+            raise UsageError(f"{where}: the bones from {described(joints[start])} do not lead to the centre")

@@ -21,6 +21,7 @@ MOST_BYTES = 8 << 20
 MOST_DEPTH = 32
 MOST_VALUES = 250_000  # aliases counted as what they stand for
 LARGEST = 2**63 - 1
+MOST_KEY = 100  # characters of a key in messages
 NEW_LINE = "\n"
 
 MISSING: Any = object()
@@ -54,7 +55,7 @@ class Section:
 
     def at(self, key: object) -> str:
         """Return the file and the keys that lead to `key`, for messages."""
-        return f"{self.where}{'.' if ': ' in self.where else ': '}{key}"
+        return f"{self.where}{'.' if ': ' in self.where else ': '}{shown(key, MOST_KEY)}"
 
     def get(self, key: str, kind: type, default: Any = MISSING) -> Any:
         """Return the value of a key, which must be of this type; without a default the key is required."""
@@ -101,7 +102,9 @@ def _of_truth(value: object) -> str:
 
 def unknown_key(where: str, key: str, known: Sequence[str]) -> UsageError:
     """Return the error for a key, with the keys that lead to it, that does not exist; `where` names the file."""
-    return UsageError(f"{where}: unknown key {key!r}; {nearest(key, known)}known: {', '.join(known) or 'none'}")
+    return UsageError(
+        f"{where}: unknown key {described(key)}; {nearest(key, known)}known: {', '.join(known) or 'none'}"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

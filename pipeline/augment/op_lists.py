@@ -91,7 +91,9 @@ CHAINS.accept = _accept
 
 def _chain(name: str, strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:
     if name not in CHAINS:
-        raise UsageError(f"{where}: {at} is {name!r}; {nearest(name, CHAINS)}known chains: {', '.join(CHAINS)}")
+        raise UsageError(
+            f"{where}: {at} is {described(name)}; {nearest(name, CHAINS)}known chains: {', '.join(CHAINS)}"
+        )
     variants = CHAINS[name]
     return read_ops(variants["released" if strength.released else "paper"], strength, where, at)
 
@@ -111,12 +113,13 @@ def _item(item: Any, strength: Strength, where: str, at: str) -> tuple[Chosen, .
         )
     if name in CHAINS and name not in OPERATORS:
         raise UsageError(
-            f"{where}: {at}: {name!r} is a chain, which has no settings in a list: name it alone, or its operators"
+            f"{where}: {at}: {described(name)} is a chain, which has no settings in a list:"
+            " name it alone, or its operators"
         )
     if name not in OPERATORS:
         known = [*OPERATORS, *CHAINS]
         raise UsageError(
-            f"{where}: {at}: there is no operator {name!r}; {nearest(name, known)}"
+            f"{where}: {at}: there is no operator {described(name)}; {nearest(name, known)}"
             f"operators: {', '.join(OPERATORS)}; chains: {', '.join(CHAINS)}"
         )
     return (Chosen(name, strength.settings(name), where, f"{at}.{name}").tuned(value),)
@@ -125,7 +128,9 @@ def _item(item: Any, strength: Strength, where: str, at: str) -> tuple[Chosen, .
 def _changed(changes: Mapping[Any, Any], strength: Strength, where: str, at: str) -> tuple[Chosen, ...]:
     """Return the operators of a chain with changes by operator."""
     if BASE not in changes:
-        raise UsageError(f"{where}: {at} changes operators, and the key {BASE!r} does not say of which chain")
+        raise UsageError(
+            f"{where}: {at} changes operators, and the key {described(BASE)} does not say of which chain"
+        )
     ops = read_ops(changes[BASE], strength, where, at)
     for name, value in changes.items():
         if name == BASE:
@@ -135,7 +140,7 @@ def _changed(changes: Mapping[Any, Any], strength: Strength, where: str, at: str
         if not number:
             adding = f"; to add it, write the list: [{', '.join([*has, name])}]" if name in OPERATORS else ""
             raise UsageError(
-                f"{where}: {at} has no operator {str(name)!r}; {nearest(str(name), has)}it has: "
+                f"{where}: {at} has no operator {described(str(name))}; {nearest(str(name), has)}it has: "
                 f"{', '.join(has) or 'none'}{adding}"
             )
         if value is False:

@@ -117,7 +117,7 @@ def _accept(name: str, kind: Callable[..., Op], main: tuple[str, ...]) -> Operat
     operator = Operator(kind, main)
     settings = nested(declared(operator.settings))
     if unknown := [each for each in main if each not in settings]:
-        raise ValueError(f"it has no setting {unknown[0]!r}, but: {', '.join(settings) or 'none'}")
+        raise ValueError(f"it has no setting {described(unknown[0])}, but: {', '.join(settings) or 'none'}")
     return operator
 
 

@@ -218,8 +218,10 @@ def import_(
 def _size(said: str) -> tuple[int, int]:
     """Return width and height of pictures."""
     from skelpipe.errors import UsageError
+    from skelpipe.untrusted import whole
 
     width, _, height = said.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    size = whole(width) or 0, whole(height) or 0
+    if 0 in size:
         raise UsageError(f"--image-size {said}: width and height are expected, such as 1920x1080")
-    return int(width), int(height)
+    return size

@@ -19,6 +19,7 @@ import numpy as np
 
 from skelpipe.errors import DatasetError
 from skelpipe.mapped_files import map_file
+from skelpipe.untrusted import described, shown
 
 __all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5"]
 
@@ -50,7 +51,7 @@ def map_hdf5(path: Path, view: str, ids: Sequence[str], shape: Shape, dtype: str
             _check_ids(file, ids, path)
             runs = _runs(file, view, (len(ids), *shape), np.dtype(dtype), path)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # HDF5 raises any of them
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = shown(error) or type(error).__name__
         raise DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}") from None
     row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     clips = []
@@ -101,7 +102,8 @@ def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:
         raise DatasetError(f"{path}: id is {dataset.dtype} {list(dataset.shape)}, {len(ids)} texts expected")
     for row, (found, expected) in enumerate(zip(dataset.asstr()[:], ids, strict=True)):
         if found != expected:
-            raise DatasetError(f"{path}: sample {row} is {found!r}, {expected!r} is expected: not the card's file")
+            named = f"{described(found)}, {described(expected)} is expected"
+            raise DatasetError(f"{path}: sample {row} is {named}: not the card's file")
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:

@@ -50,7 +50,9 @@ def read_parquet(
             found.append(
                 pa.record_batch([by_name[field.name].cast(field.type) for field in wanted], schema=wanted)
             )
-    return pa.Table.from_batches(found, wanted)
+    table = pa.Table.from_batches(found, wanted)
+    _refuse_unless(rows is None or table.num_rows == rows, f"{table.num_rows:,} rows")
+    return table
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from skelpipe.errors import DatasetError
+from skelpipe.untrusted import described
 
 __all__ = [
     "BLOCK",
@@ -116,7 +117,8 @@ def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where
         name = bytes(record[NPY_HEADER : NPY_HEADER + LONGEST_NAME]).rstrip(b"\0").decode("utf-8", "replace")
         if name != f"{ids[row]}.{geometry.view}.npy":
             raise DatasetError(
-                f"{where}: sample {row} is {name!r}, {ids[row]!r} is expected: not the card's shard"
+                f"{where}: sample {row} is {described(name)}, {described(ids[row])} is expected:"
+                " not the card's shard"
             )
         if bytes(record[NPY_DATA : geometry.data_offset]) != geometry.preamble:
             raise DatasetError(f"{where}: sample {row} holds an array of another shape or type than the card says")

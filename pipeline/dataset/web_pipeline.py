@@ -15,6 +15,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from skelpipe.dataset.tar_shard import Geometry, check_shard
 from skelpipe.errors import DatasetError
 from skelpipe.mapped_files import reading
+from skelpipe.untrusted import whole
 
 __all__ = ["WebShard", "draw_seed", "web_pipeline"]
 
@@ -95,11 +96,8 @@ class _Decoded:
             number = number + 1 if sample["__url__"] == name else 0
             shard = self.shards[name := sample["__url__"]]
             npy, label = sample.get(member, b""), sample.get("cls", b"")
-            if (
-                len(npy) != self.geometry.npy_bytes
-                or not npy.startswith(preamble)
-                or not label.removeprefix(b"-").isdigit()
-            ):
+            digits = whole(label.removeprefix(b"-").decode("latin-1"))
+            if len(npy) != self.geometry.npy_bytes or not npy.startswith(preamble) or digits is None:
                 raise DatasetError(f"{name}: record {number} ({sample['__key__']}) is not the one of the card")
             clip = np.frombuffer(npy, self.geometry.dtype, offset=len(preamble)).reshape(self.geometry.shape)
             yield {
@@ -107,7 +105,7 @@ class _Decoded:
                 "__url__": name,
                 "id": shard.ids[number],
                 "index": shard.first + number,
-                "cls": int(label),
+                "cls": -digits if label.startswith(b"-") else digits,
                 member: clip.astype(np.float32),
             }
 

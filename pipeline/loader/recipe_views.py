@@ -124,8 +124,8 @@ def read_recipe_views(recipe: str) -> RecipeViews:
         content = read_yaml(recipe)
     else:
         raise UsageError(
-            f"there is no recipe {recipe!r}: {nearest(recipe, built_in)}give the path of a YAML file or one of: "
-            f"{', '.join(built_in)}"
+            f"there is no recipe {described(recipe)}: {nearest(recipe, built_in)}give the path of a YAML file "
+            f"or one of: {', '.join(built_in)}"
         )
     if not is_section(content):
         raise UsageError(f"{where}: expected `key: value` lines, found {described(content)}")

@@ -17,6 +17,7 @@ from isal import isal_zlib
 from skelpipe.errors import RawError
 from skelpipe.files import read_at
 from skelpipe.raw.gzipped import MOST_BYTES, MOST_RATIO
+from skelpipe.untrusted import described, shown
 
 __all__ = ["Member", "inside", "list_members", "read_member"]
 
@@ -48,7 +49,9 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise RawError(f"{archive}: cannot be read as a .zip archive (cut off in download?): {error}") from None
+        raise RawError(
+            f"{archive}: cannot be read as a .zip archive (cut off in download?): {shown(error)}"
+        ) from None
     for info in infos:
         if info.filename.endswith("/"):
             continue
@@ -67,7 +70,7 @@ def inside(name: str, archive: Path) -> str:
     """Return a member's name as a path inside its archive; RawError for one that leads outside."""
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise RawError(f"{archive}: member {name!r} leads outside of the archive: it is refused")
+        raise RawError(f"{archive}: member {described(name)} leads outside of the archive: it is refused")
     return str(path)
 
 
@@ -104,7 +107,7 @@ def _inflate(content: bytes, size: int, where: str) -> bytes:
     try:
         return inflater.decompress(content, size + 1)
     except INFLATE_ERROR as error:
-        raise RawError(f"{where}: damaged: it does not inflate ({error})") from None
+        raise RawError(f"{where}: damaged: it does not inflate ({shown(error)})") from None
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ from skelpipe.raw.source import RawFile
 
 __all__ = ["joined"]
 
-NUMBERED = re.compile(r"(?P<recording>.*?)[ _.-]?(?P<frame>\d{1,18})")
+NUMBERED = re.compile(r"(?P<recording>.*?)[ _.-]?(?P<frame>[0-9]{1,18})")
 
 
 def joined(files: Iterable[RawFile], suffixes: Sequence[str]) -> list[RawFile]:

@@ -17,6 +17,7 @@ from isal import isal_zlib
 
 from skelpipe.errors import RawError
 from skelpipe.locks import keep, remove_unused
+from skelpipe.untrusted import shown
 
 __all__ = ["GZIP", "MOST_BYTES", "MOST_RATIO", "gunzip", "inflated_archive", "is_compressed"]
 
@@ -46,7 +47,7 @@ def gunzip(content: bytes, where: str) -> bytes:
         try:
             pieces.append(inflater.decompress(content, most - size + 1))
         except ERRORS as error:
-            raise RawError(f"{where}: damaged: it does not inflate ({error})") from None
+            raise RawError(f"{where}: damaged: it does not inflate ({shown(error)})") from None
         size += len(pieces[-1])
         if size > most:
             raise RawError(f"{where}: inflates to more than {most} bytes: no recording does, refused")
@@ -119,7 +120,7 @@ def _inflate(archive: Path) -> Iterator[bytes]:
                     raise RawError(f"{archive}: inflates to more than {MOST_RATIO} times its size, refused")
                 yield piece
     except (lzma.LZMAError, ValueError, EOFError) as error:
-        raise RawError(f"{archive}: damaged: it does not inflate ({error})") from None
+        raise RawError(f"{archive}: damaged: it does not inflate ({shown(error)})") from None
 
 
 def _inflate_gzip(archive: Path) -> Iterator[bytes]:
@@ -137,7 +138,7 @@ def _inflate_gzip(archive: Path) -> Iterator[bytes]:
                 try:
                     found = inflater.decompress(piece, 16 * PIECE)
                 except ERRORS as error:
-                    raise RawError(f"{archive}: damaged: it does not inflate ({error})") from None
+                    raise RawError(f"{archive}: damaged: it does not inflate ({shown(error)})") from None
                 total += len(found)
                 if total > most:
                     raise RawError(f"{archive}: inflates to more than {MOST_RATIO} times its size, refused")

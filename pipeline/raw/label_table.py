@@ -8,11 +8,12 @@ from typing import Any
 
 from skelpipe.errors import UsageError
 from skelpipe.manifest import Value, as_value
+from skelpipe.untrusted import described, shown
 
 __all__ = ["read_label_table"]
 
 DELIMITERS = ",;\t"
-WHOLE = re.compile(r"^(\d+)\.0+$")
+WHOLE = re.compile(r"^([0-9]+)\.0+$")
 
 
 def read_label_table(
@@ -34,7 +35,7 @@ def read_label_table(
             raise UsageError(f"{at}: the column {key!r} is empty")
         name = row.pop(key)
         if name in found:
-            raise UsageError(f"{at}: {name} is given twice")
+            raise UsageError(f"{at}: {described(name)} is given twice")
         found[name] = {column: as_value(_whole(value)) for column, value in row.items()}
     if not found:
         raise UsageError(f"{where}: holds no rows")
@@ -48,7 +49,7 @@ def _of_csv(lines: Sequence[str], where: str, key: str) -> Iterable[tuple[str, d
         if key in columns:
             break
     else:
-        raise UsageError(f"{where}:1: there is no column {key!r}, found {head.strip()!r}")
+        raise UsageError(f"{where}:1: there is no column {key!r}, found {described(head.strip())}")
     if len(set(columns)) != len(columns):
         raise UsageError(f"{where}:1: a column is named twice")
     reader = csv.reader(lines[1:], delimiter=delimiter)
@@ -63,14 +64,14 @@ def _of_csv(lines: Sequence[str], where: str, key: str) -> Iterable[tuple[str, d
                 )
             yield f"{where}:{reader.line_num + 1}", dict(zip(columns, values, strict=True))
     except csv.Error as error:
-        raise UsageError(f"{where}:{reader.line_num + 1}: is no CSV: {error}") from None
+        raise UsageError(f"{where}:{reader.line_num + 1}: is no CSV: {shown(error)}") from None
 
 
 def _of_json(text: str, where: str, key: str, label: str) -> Iterable[tuple[str, dict[str, str]]]:
     try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, where))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise UsageError(f"{where}: is no JSON: {error}") from None
+        raise UsageError(f"{where}: is no JSON: {shown(error)}") from None
     if isinstance(content, dict):
         content = [
             {**(row if isinstance(row, dict) else {"label": row}), key: name} for name, row in content.items()
@@ -79,7 +80,7 @@ def _of_json(text: str, where: str, key: str, label: str) -> Iterable[tuple[str,
         if not isinstance(row, dict) or key not in row:
             raise UsageError(f"{where}: entry {number}: an object with {key!r} is expected")
         if wrong := next((name for name in (key, label) if name in row and not _plain(row[name])), None):
-            raise UsageError(f"{where}: entry {number}: {wrong!r} is neither a text nor a whole number")
+            raise UsageError(f"{where}: entry {number}: {described(wrong)} is neither a text nor a whole number")
         yield (
             f"{where}: entry {number}",
             {

@@ -13,6 +13,7 @@ from isal import isal_zlib
 
 from skelpipe.errors import RawError
 from skelpipe.raw.npy import read_array
+from skelpipe.untrusted import shown
 
 __all__ = ["check_npz", "is_npy", "map_file", "map_npy", "map_npz", "npy_array"]
 
@@ -101,7 +102,7 @@ def _npz(path: str, _changed: int) -> Mapping[str, np.ndarray]:
                 if info.filename.endswith(".npy")
             }
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, zlib.error, EOFError) as error:
-        raise RawError(f"{path}: cannot be read as .npz (cut off in download?): {error}") from None
+        raise RawError(f"{path}: cannot be read as .npz (cut off in download?): {shown(error)}") from None
 
 
 def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

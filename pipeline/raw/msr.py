@@ -11,6 +11,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.text import is_nan
+from skelpipe.untrusted import described
 
 __all__ = ["read_msr"]
 
@@ -46,11 +47,24 @@ def _row(line: bytes, name: str, number: int, joints: int) -> list[float]:
     if len(columns) != COLUMNS:
         raise RawError(f"{where}: {COLUMNS} columns are expected, found {len(columns)}")
     try:
-        if b"_" in line:
-            raise ValueError(f": {bytes(line)!r}")  # Python reads 1_0 as 10
-        values = [math.nan if is_nan(column) else float(column) for column in columns]
-    except ValueError as error:
-        raise RawError(f"{where}: {str(error).partition(': ')[2]} is not a number") from None
+        values = [_number(column) for column in columns]
+    except ValueError:
+        wrong = next(column for column in columns if not _is_number(column))
+        raise RawError(f"{where}: {described(wrong)} is not a number") from None
     if np.isinf(values).any():
         raise RawError(f"{where}: {values} holds a value that is not finite")
     return values[:3]
+
+
+def _number(word: bytes) -> float:
+    if b"_" in word:
+        raise ValueError("Python reads 1_0 as 10")
+    return math.nan if is_nan(word) else float(word)
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        _number(word)
+    except ValueError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 import io
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 
@@ -12,6 +13,7 @@ from skelpipe.errors import RawError
 from skelpipe.raw.axes import arranged, recorded
 from skelpipe.raw.form import Form
 from skelpipe.raw.recording import Recording
+from skelpipe.untrusted import shown
 
 __all__ = ["read_array", "read_array_or_archive", "read_npy"]
 
@@ -22,7 +24,6 @@ ARCHIVE = b"PK\x03\x04"
 BROKEN = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
 IN_MANIFEST = "name one in the manifest as array"
 MOST_BYTES = 1 << 30  # of one array
-LONGEST_REASON = 200  # characters of numpy's message
 
 
 def read_npy(text: np.ndarray, name: str, form: Form) -> Recording:
@@ -53,16 +54,16 @@ def _member(content: np.ndarray, key: str, name: str, advice: str) -> np.ndarray
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             known = ", ".join(sorted(members)) or "none"
             if key and key not in members:
-                raise RawError(f"{name}: has no array {key!r}; it has: {known}")
+                raise RawError(f"{name}: has no array {key!r}; it has: {shown(known)}")
             if not key and len(members) != 1:
-                raise RawError(f"{name}: holds {len(members)} arrays: {advice}: {known}")
+                raise RawError(f"{name}: holds {len(members)} arrays: {advice}: {shown(known)}")
             info = members[key or next(iter(members))]
             if info.file_size > MOST_BYTES:
-                raise RawError(f"{name}: {info.filename} says it holds {info.file_size} bytes: too many")
+                raise RawError(f"{name}: {shown(info.filename)} says it holds {info.file_size} bytes: too many")
             with archive.open(info) as file:
                 return np.frombuffer(file.read(info.file_size + 1), np.uint8)
     except BROKEN as error:
-        raise RawError(f"{name}: no .npy or .npz file, or one that is damaged: {_first_line(error)}") from None
+        raise RawError(f"{name}: no .npy or .npz file, or one that is damaged: {shown(error)}") from None
 
 
 def read_array(content: np.ndarray, name: str, what: str = "file") -> np.ndarray:
@@ -76,9 +77,13 @@ def read_array(content: np.ndarray, name: str, what: str = "file") -> np.ndarray
             raise ValueError(f"its version {version} is unknown")
         # Version 3 differs from 2 only in the spelling of field names, and arrays with fields are refused.
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_columns, dtype = read(file)
+        with (
+            warnings.catch_warnings()
+        ):  # numpy's words on headers of Python 2, and Python's on odd numbers in them
+            warnings.simplefilter("ignore")
+            shape, by_columns, dtype = read(file)
     except UNREADABLE as error:
-        raise RawError(f"{name}: no .npy {what}, or one that is damaged: {_first_line(error)}") from None
+        raise RawError(f"{name}: no .npy {what}, or one that is damaged: {shown(error)}") from None
     if dtype.hasobject:
         raise RawError(f"{name}: the array holds Python objects, which are not loaded; save it as floats")
     offset, expected = file.tell(), math.prod(shape) * dtype.itemsize
@@ -91,8 +96,4 @@ def read_array(content: np.ndarray, name: str, what: str = "file") -> np.ndarray
     try:
         return np.ndarray(shape, dtype, content, offset, order="F" if by_columns else "C")
     except UNREADABLE as error:  # sizes or a number of axes beyond what numpy supports
-        raise RawError(f"{name}: no .npy {what}, or one that is damaged: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:LONGEST_REASON]
+        raise RawError(f"{name}: no .npy {what}, or one that is damaged: {shown(error)}") from None

@@ -12,6 +12,7 @@ import numpy as np
 from skelpipe.errors import RawError
 from skelpipe.raw import ntu_scan
 from skelpipe.raw.recording import Recording
+from skelpipe.untrusted import described
 
 __all__ = ["read_skeleton"]
 
@@ -84,4 +85,4 @@ def _cut_off(where: str, inside: str, joints: int, counts: np.ndarray, frame: in
 
 def _token(text: np.ndarray, size: int, start: int) -> str:
     word = bytes(text[start : min(start + 40, size)]).split(b"\n")[0].split()
-    return repr(word[0].decode("ascii", "backslashreplace")) if word else "an empty line"
+    return described(word[0].decode("ascii", "backslashreplace")) if word else "an empty line"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from skelpipe.errors import RawError
+from skelpipe.untrusted import described, shown
 
 __all__ = ["PickledArray", "load_pickle"]
 
@@ -25,7 +26,7 @@ LARGE = 4096  # bytes; longer texts and bytes are decoded only where they are us
 LONGEST_NUMBER = 32  # bytes of an integer
 LAST_PROTOCOL = 5
 NEWLINE = 10
-DTYPE = re.compile(r"[|<>=]?(?:[?b](?:1)?|[iu][1248]|f[248]|[SU]\d{1,6})")
+DTYPE = re.compile(r"[|<>=]?(?:[?b](?:1)?|[iu][1248]|f[248]|[SU][0-9]{1,6})")
 OBJECTS = re.compile(r"[|<>=]?O8?")
 OTHERS = {b"PK": "a .zip or .npz archive", b"\x93N": "an .npy array", b"\x1f\x8b": "gzip: unpack it first"}
 UNREADABLE = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError)
@@ -140,8 +141,7 @@ def load_pickle(content: Any, name: str) -> Any:
     except (IndexError, struct.error):
         raise RawError(f"{name}: no whole pickle: it ends early (cut off in download?)") from None
     except UNREADABLE as error:
-        first = str(error).partition("\n")[0][:200]
-        raise RawError(f"{name}: a damaged pickle, or none: {first}") from None
+        raise RawError(f"{name}: a damaged pickle, or none: {shown(error)}") from None
 
 
 class _Machine:
@@ -281,7 +281,7 @@ def _plain(value: Any) -> Any:
         return tuple(map(_plain, value))
     if isinstance(value, _Name | _Dtype):
         value = value if isinstance(value, _Name) else "a numpy.dtype"
-        raise _DamageError(f"holds {value} itself: only {PLAIN} are read from pickles")
+        raise _DamageError(f"holds {shown(value)} itself: only {PLAIN} are read from pickles")
     return value
 
 
@@ -305,14 +305,14 @@ def _called(name: str, arguments: tuple[Any, ...]) -> Any:
         return _encoded(arguments)
     if name in EMPTY_BYTES:
         if arguments:
-            raise _DamageError(f"calls {name} with arguments: refused")
+            raise _DamageError(f"calls {shown(name)} with arguments: refused")
         return b""
     if name in SETS:
         (values,) = arguments
         if not isinstance(values, list | tuple):
-            raise _DamageError(f"calls {name} with something else than a list: refused")
+            raise _DamageError(f"calls {shown(name)} with something else than a list: refused")
         return {_key(value) for value in values}
-    raise _DamageError(f"calls {name}: refused")
+    raise _DamageError(f"calls {shown(name)}: refused")
 
 
 def _encoded(arguments: tuple[Any, ...]) -> Any:
@@ -327,7 +327,9 @@ def _dtype_name(name: Any) -> str:
     if not isinstance(text, str):
         raise _DamageError("a damaged pickle: the name of a dtype is expected")
     if not DTYPE.fullmatch(text) and not OBJECTS.fullmatch(text):
-        raise _DamageError(f"holds an array of {text[:40]!r}: only plain numbers and texts are read from arrays")
+        raise _DamageError(
+            f"holds an array of {described(text)}: only plain numbers and texts are read from arrays"
+        )
     return text
 
 
@@ -513,7 +515,7 @@ def _stack_global(machine: _Machine) -> None:
 def _instance(machine: _Machine) -> None:
     module, attribute = machine.line(), machine.line()
     asked = f"{module.decode('latin-1')}.{attribute.decode('latin-1')}"[:100]
-    raise _DamageError(f"makes an object of the class {asked}: only {PLAIN} are read from pickles")
+    raise _DamageError(f"makes an object of the class {shown(asked)}: only {PLAIN} are read from pickles")
 
 
 def _refuse(what: str) -> Callable[[_Machine], None]:

@@ -23,6 +23,7 @@ from skelpipe.raw.poses.people import recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile, TextBuffer
 from skelpipe.raw.text import read_as_text
+from skelpipe.untrusted import shown
 
 __all__ = ["FIXED_CHANNELS", "READERS", "RecordingReader"]
 
@@ -76,7 +77,7 @@ class _PluginReader:
         except SkelpipeError:
             raise
         except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())
+            why = shown(f"{type(error).__name__}: {error}")
             raise RawError(f"{file}: reader {self.name} fails: {why}") from error
         if not isinstance(found, Recording):
             raise RawError(f"{file}: reader {self.name} returns {type(found).__name__}, not a Recording")

@@ -14,6 +14,7 @@ from pathlib import Path
 from skelpipe.errors import RawError
 from skelpipe.files import read_at
 from skelpipe.raw.gzipped import MOST_BYTES, inflated_archive
+from skelpipe.untrusted import described, shown
 
 __all__ = ["TAR_SUFFIXES", "TarMember", "list_tar", "read_tar_member"]
 
@@ -50,14 +51,16 @@ def _members(plain: Path, archive: Path) -> Iterator[tuple[str, TarMember]]:
                 opened.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
                 if info.isreg() and not info.issparse():
                     if info.offset_data + info.size > size:
-                        raise RawError(f"{archive}: ends inside {info.name!r} (cut off in download?)")
+                        raise RawError(f"{archive}: ends inside {described(info.name)} (cut off in download?)")
                     yield info.name, TarMember(info.offset_data, info.size)
             end = opened.offset
         with open(plain, "rb") as file:
             file.seek(end)
             block = file.read(BLOCK)
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-        raise RawError(f"{archive}: cannot be read as a .tar archive (cut off in download?): {error}") from None
+        raise RawError(
+            f"{archive}: cannot be read as a .tar archive (cut off in download?): {shown(error)}"
+        ) from None
     if block.strip(b"\0"):
         raise RawError(f"{archive}: damaged: no member starts at byte {end}, where the one before ends")
     if len(block) < BLOCK:

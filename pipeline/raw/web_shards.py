@@ -21,6 +21,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.npy import read_array_or_archive
+from skelpipe.untrusted import described, shown
 
 __all__ = [
     "UNLABELLED",
@@ -58,9 +59,9 @@ ARRAY_KEYS = (
 LABEL_KEYS = ("label", "class", "action", "category", "target", "cls", "y")
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
 HIDDEN = re.compile(r"(^|/)(\.|__[^/]*__$|__MACOSX/)")  # of file systems, and webdataset's own members
-RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?\}")
+RANGE = re.compile(r"\{(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})(?:\.\.(-?[0-9]{1,18}))?\}")
 SECRETS = re.compile(r"^(\w+://)(?:[^/@]*@)?([^?#]*).*$", re.DOTALL)  # user-info and query of an address
-NUMBER = re.compile(r"-?\d{1,18}")
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 NAME_ARRAY = "say which, as in --array npz:NAME"
 NONE = "none"
 BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, LZMAError)
@@ -230,18 +231,18 @@ def _members(file: IO[bytes], where: str) -> Iterator[tuple[str, str, _Member]]:
                     yield *parts, _Member(b"")  # not read, and never decoded
                     continue
                 if info.issparse():
-                    raise RawError(f"{where}: {info.name}: is sparse: pack the tar without --sparse")
+                    raise RawError(f"{where}: {shown(info.name)}: is sparse: pack the tar without --sparse")
                 if info.size > MEMBER_BYTES:
-                    raise RawError(f"{where}: {info.name}: {info.size:,} bytes are too many for one member")
+                    raise RawError(f"{where}: {shown(info.name)}: {info.size:,} bytes are too many for one member")
                 reader = tar.extractfile(info)
                 assert reader is not None, "a regular file"
                 content = reader.read()
                 if len(content) != info.size:
-                    raise RawError(f"{where}: {info.name}: cut off (in download?)")
+                    raise RawError(f"{where}: {shown(info.name)}: cut off (in download?)")
                 yield *parts, _Member(content, info.offset_data)
     except BROKEN as error:
-        after = f" after {member}" if member else ""
-        raise RawError(f"{where}: no tar, or one that is damaged or cut off{after}: {_line(error)}") from None
+        after = f" after {shown(member)}" if member else ""
+        raise RawError(f"{where}: no tar, or one that is damaged or cut off{after}: {shown(error)}") from None
 
 
 def _is_complete(members: Mapping[str, _Member], fields: WebFields) -> bool:
@@ -348,7 +349,7 @@ def _label_in(
         except UnicodeDecodeError:
             raise RawError(f"{at}: a label is text, and this is not UTF-8") from None
     if not _is_label(value):
-        raise RawError(f"{at}: a label is a number or a name, found {str(value)[:40]!r}")
+        raise RawError(f"{at}: a label is a number or a name, found {described(value)}")
     if isinstance(value, str) and NUMBER.fullmatch(value):
         return int(value)
     assert isinstance(value, int | str)
@@ -365,7 +366,7 @@ def _json(content: bytes, at: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise RawError(f"{at}: no JSON: {_line(error)}") from None
+        raise RawError(f"{at}: no JSON: {shown(error)}") from None
 
 
 def _listed(facts: Any, name: str, at: str) -> np.ndarray:
@@ -373,7 +374,7 @@ def _listed(facts: Any, name: str, at: str) -> np.ndarray:
     if name:
         if not isinstance(facts, dict) or name not in facts:
             known = ", ".join(map(str, facts)) if isinstance(facts, dict) else "a list"
-            raise RawError(f"{at}: has no {name!r}; it has {known[:200]}")
+            raise RawError(f"{at}: has no {described(name)}; it has {shown(known)}")
         facts = facts[name]
     try:
         array = np.array(facts, np.float64)
@@ -383,8 +384,4 @@ def _listed(facts: Any, name: str, at: str) -> np.ndarray:
 
 
 def _listing(members: Iterable[str]) -> str:
-    return ", ".join(f".{suffix}" for suffix in members)
-
-
-def _line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:200]
+    return shown(", ".join(f".{suffix}" for suffix in members))

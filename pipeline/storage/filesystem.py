@@ -12,7 +12,7 @@ from typing import Protocol
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import MOST_READ, replacing
-from skelpipe.untrusted import shown
+from skelpipe.untrusted import described, shown
 
 __all__ = ["CHUNK", "Filesystem", "LocalFilesystem", "at_most", "checked_name", "one_line", "read_whole"]
 
@@ -135,7 +135,7 @@ def checked_name(name: str) -> str:
     """Return a relative name; UsageError where it could lead out of the filesystem."""
     path = PurePosixPath(name)
     if name in ("", ".") or path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name:
-        raise UsageError(f"{name!r} is not the name of a file inside a folder, bucket or web address")
+        raise UsageError(f"{described(name)} is not the name of a file inside a folder, bucket or web address")
     return name
 
 

@@ -19,6 +19,7 @@ from skelpipe.storage.bucket import BucketFilesystem, Clients
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem, checked_name, one_line
 from skelpipe.storage.http import Address, HttpFilesystem
 from skelpipe.storage.retry import CONNECT_SECONDS, SILENT_SECONDS
+from skelpipe.untrusted import shown
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -164,7 +165,7 @@ def _http_filesystem(scheme: str, text: str) -> HttpFilesystem:
     """Return the filesystem of a web address. No message repeats user-info or query."""
     parts = _split(text)
     user_info, _, host = parts.netloc.rpartition("@")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", host) or parts.fragment:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?", host) or parts.fragment:
         raise UsageError(f"an {scheme}:// URL is {scheme}://HOST/PATH (a /, ? or # in a name is written %XX)")
     prefix = unquote(parts.path).strip("/")
     if prefix:
@@ -218,7 +219,7 @@ def _options(scheme: str, url: str, query: str) -> dict[str, Any]:
         raise UsageError(f"{url}: its options must be ?NAME=VALUE&NAME=VALUE") from None
     for name in pairs:
         if name not in known:
-            raise UsageError(f"{url}: there is no option {name}; there are: {', '.join(sorted(known))}")
+            raise UsageError(f"{url}: there is no option {shown(name, 40)}; there are: {', '.join(sorted(known))}")
     options: dict[str, Any] = dict(pairs)
     if "anonymous" in pairs:
         if pairs["anonymous"] not in ("true", "false"):

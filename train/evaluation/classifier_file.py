@@ -26,6 +26,7 @@ from skelpipe.train.running.provenance import (
     plugins_in,
     plugins_text,
 )
+from skelpipe.untrusted import described, shown
 
 __all__ = ["Origin", "export_classifier", "load_classifier", "read_origin"]
 
@@ -98,7 +99,7 @@ class Origin:
                 amp=_json(metadata, "amp"),
             )
         except ValueError as error:
-            raise SkelpipeError(f"{where}: its metadata cannot be read: {error}") from None
+            raise SkelpipeError(f"{where}: its metadata cannot be read: {shown(error)}") from None
         return cls(**found | {"classes": tuple(map(str, found["classes"])), "provenance": provenance})
 
 
@@ -109,7 +110,7 @@ def _json(metadata: Mapping[str, str], name: str) -> Any:
     try:
         return json.loads(metadata[name])
     except ValueError:
-        raise ValueError(f"{name} is {metadata[name][:40]!r}") from None
+        raise ValueError(f"{name} is {described(metadata[name])}") from None
 
 
 def export_classifier(path: Path, encoder: nn.Module, layer: nn.Linear, origin: Origin) -> None:
@@ -128,7 +129,7 @@ def read_origin(path: Path) -> Origin | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise SkelpipeError(f"{path}: is no safetensors file: {error}") from None
+        raise SkelpipeError(f"{path}: is no safetensors file: {shown(error)}") from None
     return Origin.from_metadata(metadata, str(path)) if metadata.get("kind") == KIND else None
 
 

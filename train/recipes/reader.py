@@ -107,7 +107,9 @@ def reported_name(name: Any, where: str) -> str:
     if name is None or isinstance(name, Mapping):
         return ""
     if not isinstance(name, str):
-        raise UsageError(f"{where}: {REPORTED} must be the recipe's name in the papers' tables, not {name!r}")
+        raise UsageError(
+            f"{where}: {REPORTED} must be the recipe's name in the papers' tables, not {described(name)}"
+        )
     return name
 
 

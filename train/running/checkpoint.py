@@ -178,6 +178,6 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
 
 
-_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
+_NAME = re.compile(r"epoch-([0-9]+)(?:-step-([0-9]+))?\.pt")
 _NAMES = tuple(entry.name for entry in fields(Checkpoint))
 _WHOLE = tuple(name for name in _NAMES if name != "within")

@@ -227,9 +227,9 @@ class Interval(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | timedelta:
         if isinstance(value, int | timedelta):
             return value
-        if re.fullmatch(r"\d+", value) and int(value) > 0:
+        if re.fullmatch(r"[0-9]+", value) and int(value) > 0:
             return int(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", value)
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|min|h)", value)
         if found is None or not float(found[1]):
             self.fail(f"{value!r} is neither a number of epochs nor a time such as 90s, 30min or 2h", param, ctx)
         return timedelta(seconds=float(found[1]) * UNITS[found[2]])

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from skelpipe.errors import RawError, UsageError
+from skelpipe.manifest import as_value
 from skelpipe.raw.collections.contents import UNLABELLED, Entry, Request, subset_of_name
 from skelpipe.raw.source import RawFile
 from skelpipe.sample_ids import name_of_stem
+from skelpipe.untrusted import described, shown
 
 __all__ = ["Organised", "is_metadata", "organised", "whole_subset"]
 
@@ -94,7 +96,7 @@ def _subset(file: RawFile, row: Row, request: Request) -> str:
         subset = next((found for part in folders if (found := whole_subset(part))), None)
     if subset is None:
         if said:
-            what = f"its metadata says {said!r}, which is neither train nor val nor test"
+            what = f"its metadata says {described(said)}, which is neither train nor val nor test"
         else:
             what = "neither a folder nor metadata says whether it is for training or for testing"
         raise UsageError(f"{file.path}: {what}: say with --subset train or test what the files are")
@@ -147,11 +149,11 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
                 continue
             said: dict[str, str | int] = {}
             if label is not None and (text := str(label).strip()):
-                said["label"] = int(text) if text.isdecimal() else text
+                said["label"] = as_value(text)
             if (subset := _cell(row, SUBSET_COLUMNS)) is not None:
                 said["subset"] = str(subset)
             if rows.setdefault(path, said) != said:
-                raise RawError(f"{where}: {name} stands there twice, with another label or subset")
+                raise RawError(f"{where}: {shown(name)} stands there twice, with another label or subset")
     if not rows:
         raise RawError(f"{tables[0].path}: none of its rows is about one of the {len(files):,} files")
     if not any("label" in row for row in rows.values()) and not (request.label_column or named):
@@ -191,7 +193,7 @@ def _table(file: RawFile) -> Sequence[tuple[str, Mapping[str, str | int]]]:
                 raise RawError(f"{file.path}:{reader.line_num}: {columns} columns are expected, as in line 1")
             rows.append((f"{file.path}:{reader.line_num}", dict(row)))
     except csv.Error as error:
-        raise RawError(f"{file.path}:{reader.line_num + 1}: is no row of a table: {error}") from None
+        raise RawError(f"{file.path}:{reader.line_num + 1}: is no row of a table: {shown(error)}") from None
     return rows
 
 
@@ -199,7 +201,7 @@ def _json_row(line: str, where: str) -> tuple[str, Mapping[str, str | int]]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RawError(f"{where}: is no JSON: {error}") from None
+        raise RawError(f"{where}: is no JSON: {shown(error)}") from None
     if not isinstance(row, dict):
         raise RawError(f"{where}: an object with the keys of a row is expected")
     return where, {key: value for key, value in row.items() if isinstance(value, str | int)}

@@ -19,7 +19,7 @@ def labels_of(numbers: np.ndarray, where: str) -> tuple[list[int], int]:
     RawError, which starts with `where`, for anything else.
     """
     if numbers.dtype.kind in "US" and all(
-        len(text) < DIGITS and text.isdigit() for text in numbers.ravel().tolist()
+        len(text) < DIGITS and text.isascii() and text.isdigit() for text in numbers.ravel().tolist()
     ):
         numbers = numbers.astype(np.int64)
     if numbers.dtype.kind not in "iufb":

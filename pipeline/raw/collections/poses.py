@@ -63,9 +63,9 @@ SUFFIXES = {
 }
 JSON = (".json",)
 SEVERAL = ("openpose", "alphapose", "mmpose", "mmpose-frames", "ultralytics", "ultralytics-video", "azure-kinect")
-UTKINECT = re.compile(r"joints_s\d+_e\d+\.txt")
+UTKINECT = re.compile(r"joints_s[0-9]+_e[0-9]+\.txt")
 ARCHIVE = re.compile(r".*\.(zip|tar|tgz|tar\.gz)", re.IGNORECASE)  # its name is no class
-FRAME_OF = re.compile(r".*\d+\.txt")
+FRAME_OF = re.compile(r".*[0-9]+\.txt")
 BEFORE = 5  # numbers of Ultralytics' rows before the joints
 ONE_BODY = 3  # axes of the array of one body
 METRES = 5  # positions that stay below are no pixels

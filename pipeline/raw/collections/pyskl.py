@@ -23,6 +23,7 @@ from skelpipe.raw.mapped_arrays import map_file
 from skelpipe.raw.plain_pickle import PickledArray, load_pickle
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
+from skelpipe.untrusted import described
 
 __all__ = ["claims_pyskl", "index_pyskl", "read_pyskl"]
 
@@ -198,7 +199,7 @@ def _subsets(
     for subset, names in (("train", train), ("test", test)):
         for each in texts_of(names, f"{file.path}: split {name}"):
             if subsets.setdefault(each, subset) != subset:
-                raise RawError(f"{file.path}: split {name}: {each[:80]!r} is in both subsets")
+                raise RawError(f"{file.path}: split {name}: {described(each)} is in both subsets")
     return request.split or name, subsets, ()
 
 

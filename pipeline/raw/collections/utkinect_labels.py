@@ -10,11 +10,12 @@ from skelpipe.raw.collections.contents import Entry
 from skelpipe.raw.collections.folders import Organised
 from skelpipe.raw.source import RawFile, TextBuffer
 from skelpipe.raw.table import lines_of
+from skelpipe.untrusted import shown, whole
 
 __all__ = ["LABELS", "with_action_labels"]
 
 LABELS = "actionlabel.txt"
-SEQUENCE = re.compile(r"s\d+_e\d+")
+SEQUENCE = re.compile(r"s[0-9]+_e[0-9]+")
 ABSENT = "nan"  # both frames of an action that a sequence does not show
 
 
@@ -61,6 +62,7 @@ def _row(words: Sequence[str], sequence: str, where: str) -> tuple[str, int | No
         raise RawError(f"{where}: the name of a sequence, or a row such as 'walk: 252 390', is expected")
     if all(number.lower() == ABSENT for number in numbers):
         return name, None, None
-    if not all(number.isdecimal() for number in numbers) or not 1 <= int(numbers[0]) <= int(numbers[1]):
-        raise RawError(f"{where}: frames {' '.join(numbers)} are no piece of a sequence")
-    return name, int(numbers[0]), int(numbers[1])
+    first, last = map(whole, numbers)
+    if first is None or last is None or not 1 <= first <= last:
+        raise RawError(f"{where}: frames {shown(' '.join(numbers))} are no piece of a sequence")
+    return name, first, last

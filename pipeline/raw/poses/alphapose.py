@@ -16,6 +16,7 @@ from skelpipe.raw.json_text import entry, listed, parse_json, whole_number
 from skelpipe.raw.poses.openpose import openpose_points
 from skelpipe.raw.poses.people import NO_ID, gather, last_number, recording_of
 from skelpipe.raw.recording import Recording
+from skelpipe.untrusted import described
 
 __all__ = ["read_alphapose"]
 
@@ -37,7 +38,8 @@ def read_alphapose(text: np.ndarray, name: str, form: Form) -> Recording:
         frame = image if isinstance(image, int) else last_number(image, where)
         if images.setdefault(frame, str(image)) != str(image):
             raise RawError(
-                f"{where}: {images[frame]!r} and {image!r} have the same number: pictures of two videos?"
+                f"{where}: {described(images[frame])} and {described(image)} have the same number:"
+                " pictures of two videos?"
             )
         points.setdefault(frame, [])
         ids.setdefault(frame, [])
@@ -57,12 +59,12 @@ def _people(content: Any, name: str) -> Iterator[tuple[str | int, Any, int, str]
         for image, wrapped in content.items():
             kinds = [key for key in WRAPPED if isinstance(wrapped, dict) and key in wrapped]
             if len(kinds) != 1:
-                raise RawError(f"{name}: {image!r}: an object with 'people' or 'bodies' is expected")
-            people = listed(wrapped[kinds[0]], f"{name}: {image!r}: {kinds[0]}")
+                raise RawError(f"{name}: {described(image)}: an object with 'people' or 'bodies' is expected")
+            people = listed(wrapped[kinds[0]], f"{name}: {described(image)}: {kinds[0]}")
             if not people:
-                yield image, None, NO_ID, f"{name}: {image!r}"
+                yield image, None, NO_ID, f"{name}: {described(image)}"
             for number, person in enumerate(people, 1):
-                where = f"{name}: {image!r}, person {number}"
+                where = f"{name}: {described(image)}, person {number}"
                 yield image, entry(person, WRAPPED[kinds[0]], where), NO_ID, where
         return
     for number, person in enumerate(listed(content, name), 1):

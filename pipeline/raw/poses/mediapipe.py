@@ -17,6 +17,7 @@ from skelpipe.raw.poses.number_table import table_recording
 from skelpipe.raw.poses.people import NO_ID, People, gather, in_pixels, joint_key, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import Table, read_table
+from skelpipe.untrusted import described
 
 __all__ = ["NPY", "mediapipe_positions", "read_mediapipe"]
 
@@ -123,7 +124,7 @@ def _landmarks(found: Any, form: Form, where: str) -> np.ndarray:
     for number, (one, joint) in enumerate(zip(listed(found, where), joints, strict=False), 1):
         name = one.get("name", joint) if isinstance(one, dict) else joint
         if joint_key(str(name)) != joint_key(joint):
-            raise RawError(f"{where}: landmark {number} is {name!r}, expected {joint!r}")
+            raise RawError(f"{where}: landmark {number} is {described(name)}, expected {joint!r}")
     if found and isinstance(found[0], dict):
         keys = ["x", "y", "z", *(["visibility"] if "visibility" in found[0] else [])]
         found = [

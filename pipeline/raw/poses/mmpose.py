@@ -16,6 +16,7 @@ from skelpipe.raw.form import Form
 from skelpipe.raw.json_text import entry, joint_numbers, listed, parse_json, whole_number
 from skelpipe.raw.poses.people import NO_ID, People, check_joint_names, gather, recording_of
 from skelpipe.raw.recording import Recording
+from skelpipe.untrusted import whole
 
 __all__ = ["read_mmpose", "read_mmpose_frame"]
 
@@ -65,6 +66,6 @@ def _people(instances: list[Any], form: Form, where: str) -> People:
 
 def _check_names(meta: Any, form: Form, name: str) -> None:
     names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
-    if isinstance(names, Mapping) and all(str(key).isdecimal() for key in names):
+    if isinstance(names, Mapping) and all(whole(str(key)) is not None for key in names):
         ordered = [names[key] for key in sorted(names, key=lambda key: int(str(key)))]
         check_joint_names(ordered, form, f"{name}: meta_info")

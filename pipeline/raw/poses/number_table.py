@@ -15,6 +15,7 @@ from skelpipe.raw.form import Form
 from skelpipe.raw.poses.people import NO_ID, Adapt, People, as_they_are, gather, joint_key, recording_of
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.table import Table, read_table
+from skelpipe.untrusted import described
 
 __all__ = ["read_number_table", "table_recording"]
 
@@ -45,7 +46,7 @@ JOINTS = (
     "name",
 )
 PARTS = re.compile(r"[\s_.:\-\[\]()]+")
-GLUED = re.compile(r"([a-z]+)(\d+)|(\d+)([a-z]+)")  # x12, 12x
+GLUED = re.compile(r"([a-z]+)([0-9]+)|([0-9]+)([a-z]+)")  # x12, 12x
 
 
 def read_number_table(text: np.ndarray, name: str, form: Form) -> Recording:
@@ -138,12 +139,12 @@ def _wide(
             person_column = column
         elif (found := _joint_and_channel(words)) is not None:
             if found in columns:
-                raise RawError(f"{name}:1: two columns hold {found[1]} of joint {found[0]!r}")
+                raise RawError(f"{name}:1: two columns hold {found[1]} of joint {described(found[0])}")
             columns[found] = column
         elif role not in IGNORED and not any(word in IGNORED for word in words):
             raise RawError(
-                f"{name}:1: column {table.header[column]!r} is neither a joint's coordinate or score nor a frame,"  # type: ignore[index]
-                " a person or a time"
+                f"{name}:1: column {described(table.header[column])} is neither a joint's"  # type: ignore[index]
+                " coordinate or score nor a frame, a person or a time"
             )
     joints = _indices(sorted({joint for joint, _ in columns}), form, f"{name}:1")
     channels = _channels({channel for _, channel in columns}, form, f"{name}:1")
@@ -151,7 +152,7 @@ def _wide(
     for joint, index in joints.items():
         for place, channel in enumerate(channels):
             if (joint, channel) not in columns:
-                raise RawError(f"{name}:1: there is no column for {channel} of joint {joint!r}")
+                raise RawError(f"{name}:1: there is no column for {channel} of joint {described(joint)}")
             order[index, place] = columns[joint, channel]
     rows = table.numbers[:, order]
     return _grouped(table, rows, channels, frame_column, person_column, name, form)
@@ -163,7 +164,7 @@ def _long(table: Table, single: Mapping[int, str], name: str, form: Form) -> dic
     for column, role in single.items():
         kind = next((kind for kind, names in _KINDS.items() if role in names), None)
         if kind is None and role not in IGNORED:
-            raise RawError(f"{name}:1: column {role!r} has no meaning in a table of one row per joint")
+            raise RawError(f"{name}:1: column {described(role)} has no meaning in a table of one row per joint")
         if kind in at:
             raise RawError(f"{name}:1: two columns hold the {kind}")
         if kind:

@@ -10,6 +10,7 @@ from skelpipe.errors import RawError
 from skelpipe.raw.form import Form
 from skelpipe.raw.poses.following import follow, slots_of
 from skelpipe.raw.recording import Recording
+from skelpipe.untrusted import described
 
 __all__ = [
     "People",
@@ -26,8 +27,8 @@ __all__ = [
 MOST_FRAMES = 1 << 20  # of one recording: ten hours of video
 NO_ID = -1
 FRACTION, FAR = 2, 10  # the median of fractions is below 2; a position beyond 10 is none
-DIGITS = re.compile(r"\d+(?!.*\d)")
-WORDS = re.compile(r"[a-z]+|\d+")
+DIGITS = re.compile(r"[0-9]+(?!.*[0-9])")
+WORDS = re.compile(r"[a-z]+|[0-9]+")
 SIDES = {"left": "left", "right": "right", "l": "left", "r": "right"}
 
 
@@ -199,7 +200,8 @@ def in_pixels(xyz: np.ndarray, name: str, form: Form, *, depth: bool = False) ->
             " image_size: [1920, 1080]; [1, 1] keeps the fractions, with what is round drawn out"
         )
     width, height = form.image_size
-    return xyz * np.array([width, height, width if depth else 1])
+    with np.errstate(over="ignore"):  # such a clip is refused when it is made
+        return xyz * np.array([width, height, width if depth else 1])
 
 
 def last_number(text: str, where: str) -> int:
@@ -207,7 +209,7 @@ def last_number(text: str, where: str) -> int:
     stem = text.rpartition(".")[0] or text
     match = DIGITS.search(stem)
     if not match or len(match[0]) > 18:
-        raise RawError(f"{where}: {text!r} holds no number of a frame")
+        raise RawError(f"{where}: {described(text)} holds no number of a frame")
     return int(match[0])
 
 
@@ -223,7 +225,7 @@ def check_joint_names(names: Sequence[object], form: Form, where: str) -> None:
         found = joint_key(str(name))
         if found != key and (found in layout or found[0] != key[0]):
             ours = f"{form.layout.joints[number]!r} in the layout {form.layout.name}"
-            raise RawError(f"{where}: joint {number + 1} is {str(name)!r} in the file, {ours}")
+            raise RawError(f"{where}: joint {number + 1} is {described(str(name))} in the file, {ours}")
 
 
 def joint_key(name: str) -> tuple[str, str]:
