@@ -6,6 +6,7 @@ import click
 
 from skelpipe.cli.command import KEPT, Command
 from skelpipe.cli.options import (
+    check_raw_option,
     container_option,
     dtype_option,
     json_option,
@@ -99,6 +100,7 @@ __all__ = ["import_"]
 @on_error_option
 @click.option("--dry-run", is_flag=True, help="Only report what would be imported.")
 @overwrite_option
+@check_raw_option
 @click.option(
     "--work",
     metavar="DIR",
@@ -136,6 +138,7 @@ def import_(
     on_error: str,
     dry_run: bool,
     overwrite: bool,
+    check_raw: bool,
     work: str | None,
     workers: int,
     as_json: bool,
@@ -209,6 +212,7 @@ def import_(
             workers=workers,
             skip_bad=skip_bad,
             overwrite=overwrite,
+            check_raw=check_raw,
             work=work_folder,
             quiet=as_json,
         )

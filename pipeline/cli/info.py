@@ -29,12 +29,21 @@ __all__ = ["info"]
     help="Instead of a dataset, print the joints of a built-in layout, or of the layout in the .yaml of your own"
     " dataset: index, parent, mirror and part of each.",
 )
+@click.option(
+    "--id",
+    "identity",
+    metavar="CLIP",
+    help="Instead of the dataset, print where one clip is, and its raw file with hash and time.",
+)
 @plugin_option
 @json_option
-def info(*, shards: str | None, layout_name: str | None, as_json: bool) -> None:
+def info(*, shards: str | None, layout_name: str | None, identity: str | None, as_json: bool) -> None:
     """Print the description of a dataset: source, split, shape, counts and digest."""
     if layout_name is not None:
         _show_layout(layout_name, as_json)
+        return
+    if identity is not None:
+        _show_clip(resolve_shards(shards), identity, as_json)
         return
     _show_dataset(resolve_shards(shards), as_json)
 
@@ -99,6 +108,19 @@ def _show_dataset(shards: str, as_json: bool) -> None:
     if reason := why_no_anchors(card):
         click.echo(f"anchors   none: {reason}")
     click.echo(f"digest    {dataset.digest}")
+
+
+def _show_clip(shards: str, identity: str, as_json: bool) -> None:
+    from skelpipe.dataset import Dataset
+    from skelpipe.dataset.traced import traced
+
+    found = traced(Dataset.open(shards), identity)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        if value is not None:
+            click.echo(f"{name.replace('_', ' '):<15} {value}")
 
 
 def _show_layout(name: str, as_json: bool) -> None:

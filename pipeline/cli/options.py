@@ -14,6 +14,7 @@ from skelpipe.views import VIEWS
 
 __all__ = [
     "cache_options",
+    "check_raw_option",
     "container_option",
     "device_option",
     "dtype_option",
@@ -185,6 +186,12 @@ on_error_option = click.option(
     default="fail",
     show_default=True,
     help="For a damaged recording: stop, or skip it and list it with its reason in samples.parquet.",
+)
+check_raw_option = click.option(
+    "--check-raw",
+    is_flag=True,
+    help="Where --out holds the dataset already, hash all raw files to see whether one has changed, and not only"
+    " those of another time or size.",
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a dataset in --out that has other settings."

@@ -9,6 +9,7 @@ import click
 
 from skelpipe.cli.command import KEPT, Command
 from skelpipe.cli.options import (
+    check_raw_option,
     container_option,
     dtype_option,
     json_option,
@@ -112,6 +113,7 @@ SHOWN = 5
     help="With --check: page (.html) or animation (.gif) to draw [default: OUT-check.html].",
 )
 @overwrite_option
+@check_raw_option
 @click.option(
     "--engine",
     type=click.Choice(["processes", "dask"]),
@@ -147,6 +149,7 @@ def prepare(
     check: bool,
     check_out: str | None,
     overwrite: bool,
+    check_raw: bool,
     engine: str,
     scheduler: str | None,
     workers: int,
@@ -204,6 +207,7 @@ def prepare(
         scheduler=scheduler,
         skip_bad=on_error == "skip",
         overwrite=overwrite,
+        check_raw=check_raw,
         work=made.work,
         quiet=as_json,
     )

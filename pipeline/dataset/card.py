@@ -35,8 +35,10 @@ __all__ = [
 
 CARD = "dataset.json"
 SAMPLES = "samples.parquet"
-FORMAT = {"name": "skelpipe-dataset", "version": 2}  # of the cards that are written
-VERSIONS = (1, 2)  # that are read; cards of version 1 have no policies, no channels and no counts of what is real
+FORMAT = {"name": "skelpipe-dataset", "version": 3}  # of the cards that are written
+# That are read. Cards of version 1 have no policies, no channels and no counts of what is real, those of version 2
+# nothing of raw files. The digest of the same content is the same in all versions.
+VERSIONS = (1, 2, 3)
 DIGESTED = (
     "name",
     "split",
@@ -112,9 +114,10 @@ def parse_samples(content: bytes, card: Mapping[str, Any], where: object) -> pa.
         table = read_parquet(content, rows=expected["rows"], most=min(most, MOST_BYTES))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read: {shown(error)}") from None
-    if table.schema.names != expected["columns"]:
+    raw = card.get("provenance", {}).get("columns", [])
+    if table.schema.names != [*expected["columns"], *raw]:
         raise DatasetError(f"{path}: its columns differ from the card")
-    if rows_hash([column.to_pylist() for column in table.columns]) != expected["sha256"]:
+    if rows_hash([table[name].to_pylist() for name in expected["columns"]]) != expected["sha256"]:
         raise DatasetError(f"{path}: its rows are not those of the digest: ids, labels or subsets were changed")
     return table
 
@@ -144,7 +147,8 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DatasetError(f"{where}/{CARD}: is not the card of a skelpipe dataset") from None
     if name != FORMAT["name"] or type(version) is not int or version not in VERSIONS:
-        read, shown = " and ".join(map(str, VERSIONS)), name if name == FORMAT["name"] else described(name)
+        read = f"{', '.join(map(str, VERSIONS[:-1]))} and {VERSIONS[-1]}"
+        shown = name if name == FORMAT["name"] else described(name)
         raise DatasetError(f"{where}/{CARD}: format {shown} {described(version)}; this skelpipe reads {read}")
     if missing := [key for key in (*DIGESTED, *UNDIGESTED) if key not in card]:
         raise DatasetError(f"{where}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")

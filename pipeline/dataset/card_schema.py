@@ -91,6 +91,12 @@ class SampleTable(TypedDict):
     sha256: Hash
 
 
+class Provenance(TypedDict):
+    columns: list[Name]
+    sha256: Hash
+    raw_times: Hash
+
+
 class Hdf5File(TypedDict):
     file: Literal["train.h5", "test.h5"]
     sha256: Hash
@@ -128,7 +134,7 @@ class VideoSubsets(TypedDict):
 
 
 class Card(TypedDict):
-    """A card of version 1 or 2; further keys may stand in it."""
+    """A card of version 1, 2 or 3; further keys may stand in it."""
 
     name: Name
     split: Name
@@ -153,6 +159,7 @@ class Card(TypedDict):
     digest: Hash
     channels: NotRequired[Annotated[list[Name], Len(3, 4)]]
     hdf5: NotRequired[Hdf5Files]
+    provenance: NotRequired[Provenance]
     untrimmed: NotRequired[VideoSubsets]
 
 

@@ -1,7 +1,7 @@
 """The last step of `prepare`: from the receipts of the shards to anchors, sample table, README and card."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.plugins import origins, used
 from skelpipe.prepare.folder_lock import README
 from skelpipe.prepare.plan import Drop, Plan, Sample
+from skelpipe.prepare.provenance import raw_facts
 from skelpipe.prepare.readme import dataset_readme
 from skelpipe.prepare.sample_table import SampleRow, write_samples
 from skelpipe.prepare.shard_writer import ShardJob, shard_file
@@ -36,13 +37,17 @@ def assemble(
     video_jobs: Sequence[VideoJob],
     formats: Sequence[str],
     writer: DatasetWriter,
+    raw_hashes: Callable[[Mapping[str, str]], Mapping[str, str | None]] = lambda read: read,
 ) -> dict[str, Any]:
     """Gather the receipts; write anchors, sample table, README and, last, the card. Return the card.
 
     `options` are those that decide the content, as plain values; `formats` are the containers to keep.
+    `raw_hashes` takes the hashes of raw files as they were read, and returns that of each sample's; it raises
+    SkelpipeError where a raw file changed meanwhile.
     """
-    gathered = _gather(plan, jobs, writer)
+    gathered = _gather(plan, jobs, writer, raw_hashes)
     out = writer.folder
+    table, raw = write_samples(out / SAMPLES, gathered.rows)
     shape, dtype = jobs[0].shape, jobs[0].dtype
     profile = PROFILES[options["profile"]]
     card: dict[str, Any] = {
@@ -63,7 +68,8 @@ def assemble(
         "views": {view: _plain_geometry(Geometry(view, shape, dtype)) for view in VIEWS},
         "splits": gathered.splits,
         "anchors": _write_anchors(manifest, gathered.joint_sum, gathered.splits["train"]["samples"], out),
-        "samples": write_samples(out / SAMPLES, gathered.rows),
+        "samples": table,
+        "provenance": {**raw, "raw_times": plan.fingerprint(times=True)},
         "dropped": dict(sorted(Counter(row.reason for row in gathered.rows if row.reason).items())),
         "noted": sum(bool(row.note) for row in gathered.rows),
         "like_score": gathered.like_score,
@@ -98,17 +104,26 @@ class _Gathered:
     like_score: int = 0  # samples in which the third number of joints looks like a score
 
 
-def _gather(plan: Plan, jobs: Sequence[ShardJob], writer: DatasetWriter) -> _Gathered:
+def _gather(
+    plan: Plan,
+    jobs: Sequence[ShardJob],
+    writer: DatasetWriter,
+    raw_hashes: Callable[[Mapping[str, str]], Mapping[str, str | None]],
+) -> _Gathered:
     splits: dict[str, Any] = {subset: {"samples": 0, "shards": []} for subset in SUBSETS}
     found = _Gathered([_row(drop, reason=drop.reason) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
-    for job, receipt in zip(jobs, writer.read_receipts(jobs), strict=True):
+    receipts = writer.read_receipts(jobs)
+    read = {id_: sha256 for receipt in receipts if receipt for id_, sha256 in receipt.get("raw", {}).items()}
+    hashes = raw_hashes(read)
+    for job, receipt in zip(jobs, receipts, strict=True):
         if receipt is None:
             gone = shard_file(Path(), job.shard.subset, "*", job.shard.name)
             raise SkelpipeError(f"{writer}/{gone}: files are missing; run prepare again")
         by_id = {sample.id: sample for sample in job.shard.samples}
-        found.rows += [_row(by_id[id_], reason=reason) for id_, reason in receipt["drops"]]
+        found.rows += [_row(by_id[id_], hashes.get(id_), reason=reason) for id_, reason in receipt["drops"]]
         for row, facts in enumerate(receipt["samples"]):
-            found.rows.append(_row(by_id[facts.pop("id")], shard=job.shard.name, row=row, **facts))
+            id_ = facts.pop("id")
+            found.rows.append(_row(by_id[id_], hashes.get(id_), shard=job.shard.name, row=row, **facts))
         found.like_score += receipt["like_score"]
         if not receipt["samples"]:  # every recording of it was dropped; an empty shard would be useless
             writer.drop(job)
@@ -139,10 +154,11 @@ def _write_anchors(manifest: Manifest, total: np.ndarray, count: int, out: Path)
     return hashes
 
 
-def _row(of: Sample | Drop, **facts: Any) -> SampleRow:
+def _row(of: Sample | Drop, raw_hash: str | None = None, **facts: Any) -> SampleRow:
     """Return the row of a sample or drop; `facts` are columns that the plan does not know."""
     cut = of.cut
     known: dict[str, Any] = {
+        **(raw_facts(of.file, raw_hash) if isinstance(of, Sample) else {}),
         "id": of.id,
         "label": of.label if of.label >= 0 else None,
         "fields": of.fields,

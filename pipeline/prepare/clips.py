@@ -44,7 +44,10 @@ class _EmptyWindowError(RawError):
 
 
 class ClipReader:
-    """Turn samples into clips. `drops` collects (id, reason) of the samples that were skipped."""
+    """Turn samples into clips. `drops` collects (id, reason) of the samples that were skipped.
+
+    `hashes` collects the sha256 of each sample's raw file as it was read (`RecordingReader.sha256`).
+    """
 
     def __init__(
         self,
@@ -58,8 +61,9 @@ class ClipReader:
         skip_bad: bool,
     ) -> None:
         self.drops: list[tuple[str, str]] = []
+        self.hashes: dict[str, str] = {}
         self._manifest, self._layout = manifest, manifest.layout
-        self._recordings = RecordingReader(manifest, shape[3])
+        self._recordings = RecordingReader(manifest, shape[3], hashing=True)
         self._shape = shape
         self._dtype = dtype
         # Bone and motion are differences of two stored values.
@@ -90,7 +94,11 @@ class ClipReader:
 
     def _clip(self, sample: Sample, out: np.ndarray) -> Kept:
         where = sample.cut.origin if sample.cut else sample.file.place
-        whole = self._recordings.read(sample.file)
+        try:
+            whole = self._recordings.read(sample.file)
+        finally:
+            if self._recordings.sha256 is not None:
+                self.hashes[sample.id] = self._recordings.sha256
         recording, first, note = _cut(whole, sample)
         if sample.cut and self._manifest.windows and not shown_rows(recording.xyz).any():
             raise _EmptyWindowError

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
 from skelpipe.errors import SkelpipeError, UsageError
@@ -16,7 +16,7 @@ from skelpipe.manifest import SUBSETS
 from skelpipe.ownership import owned
 from skelpipe.preprocess import Policies
 
-__all__ = ["README", "SETTINGS", "WORK", "locked", "refuse_unless", "settings_of"]
+__all__ = ["README", "SETTINGS", "WORK", "Changed", "locked", "refuse_changed_raw", "refuse_unless", "settings_of"]
 
 README = "README.md"
 WORK = ".prepare"
@@ -29,23 +29,33 @@ HASHES = {
 }
 
 
+class Changed(Protocol):
+    """`skelpipe.prepare.provenance.changed_since` of a plan: which raw files changed, in words; "" for none."""
+
+    def __call__(self, card: Mapping[str, Any], table: bytes, where: object, *, card_time: int | None) -> str: ...
+
+
+def _never(card: Mapping[str, Any], table: bytes, where: object, *, card_time: int | None) -> str:
+    return ""
+
+
 @contextmanager
 def locked(
-    out: Path, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = "", newest: int = 0
+    out: Path, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = "", changed: Changed = _never
 ) -> Iterator[Path | None]:
     """Lock the folder `out` for one prepare; yield its work folder, or None if it already holds this dataset.
 
-    It does if its card has the same settings and is not older than `newest`, the time in ns of the last change of
-    a raw file. `raw_times` is a hash of the times of all raw files; unfinished work is continued only if it is the
-    same. The work folder keeps the settings and the receipts of finished shards until the caller is done, and is
-    then removed. `overwrite` removes a dataset with other settings, finished or not.
+    It does if its card has the same settings and no raw file has `changed`. `raw_times` is a hash of the times of
+    all raw files; unfinished work is continued only if it is the same. The work folder keeps the settings and the
+    receipts of finished shards until the caller is done, and is then removed. `overwrite` removes a dataset with
+    other settings, finished or not.
     """
     work = out / WORK
     try:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out}: is a file")
         if not work.exists():
-            if _holds(out, settings, newest):
+            if _holds(out, settings, changed, overwrite=overwrite):
                 yield None
                 return
             if out.exists() and not (out / CARD).exists() and any(out.iterdir()):
@@ -58,7 +68,7 @@ def locked(
         with ExitStack() as held:
             held.enter_context(owned(work, "prepare", shown=out))
             _remove_parts(out)
-            done = _settle(out, work, settings, raw_times, newest, overwrite)
+            done = _settle(out, work, settings, raw_times, changed, overwrite)
             yield None if done else work
             _remove_parts(out)
             remove_folder(work, held)
@@ -72,11 +82,27 @@ def _remove_parts(out: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _holds(out: Path, settings: Mapping[str, Any], newest: int) -> bool:
-    """Return whether the folder holds a finished dataset with these settings, newer than its raw files."""
+def _holds(out: Path, settings: Mapping[str, Any], changed: Changed, *, overwrite: bool) -> bool:
+    """Return whether the folder holds a finished dataset with these settings, of the raw files as they are.
+
+    UsageError where only raw files have changed, unless `overwrite`.
+    """
     if not (out / CARD).exists():
         return False
-    return settings_of(read_card(out)) == settings and newest <= (out / CARD).stat().st_mtime_ns
+    card = read_card(out)
+    if settings_of(card) != settings:
+        return False
+    table, card_time = (out / SAMPLES).read_bytes(), (out / CARD).stat().st_mtime_ns
+    return not refuse_changed_raw(changed(card, table, out, card_time=card_time), out, overwrite=overwrite)
+
+
+def refuse_changed_raw(changed: str, out: object, *, overwrite: bool) -> bool:
+    """Return whether raw files have changed, as `changed` says; UsageError if so, unless `overwrite`."""
+    if changed and not overwrite:
+        raise UsageError(
+            f"{out} holds a dataset of other raw files: {changed}: choose another --out or pass --overwrite"
+        )
+    return bool(changed)
 
 
 def settings_of(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +116,7 @@ def settings_of(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settle(
-    out: Path, work: Path, settings: Mapping[str, Any], raw_times: str, newest: int, overwrite: bool
+    out: Path, work: Path, settings: Mapping[str, Any], raw_times: str, changed: Changed, overwrite: bool
 ) -> bool:
     """Compare the settings with those of an unfinished prepare, if there is one, and save them.
 
@@ -105,7 +131,7 @@ def _settle(
         refuse_unless(overwrite, out, before, now)
         _remove(out)
     elif (out / CARD).exists():
-        if _holds(out, settings, newest):
+        if _holds(out, settings, changed, overwrite=overwrite):
             return True
         refuse_unless(overwrite, out, settings_of(read_card(out)), settings)
         _remove(out)

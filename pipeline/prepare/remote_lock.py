@@ -8,10 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skelpipe.dataset.card import CARD, SAMPLES, parse_card
+from skelpipe.dataset.card import CARD, SAMPLES, most_table_bytes, parse_card
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import SUBSETS
-from skelpipe.prepare.folder_lock import README, SETTINGS, WORK, refuse_unless, settings_of
+from skelpipe.prepare.folder_lock import (
+    README,
+    SETTINGS,
+    WORK,
+    Changed,
+    refuse_changed_raw,
+    refuse_unless,
+    settings_of,
+)
 from skelpipe.storage.filesystem import Filesystem
 from skelpipe.storage.reread import read_parsed
 
@@ -33,12 +41,18 @@ class Lock:
 
 
 def lock_filesystem(
-    target: Filesystem, settings: Mapping[str, Any], *, overwrite: bool, raw_times: str = ""
+    target: Filesystem,
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    raw_times: str = "",
+    changed: Changed | None = None,
 ) -> Lock | dict[str, Any]:
     """Save the settings at the target and return its lock, or its card if it already holds this dataset.
 
-    It does if its card has the same settings. The clocks of stores are not compared with this machine's, so the
-    raw files are compared by name and size only. `raw_times` is a hash of the times of all raw files; unfinished
+    It does if its card has the same settings and no raw file has `changed`. The clocks of stores are not compared
+    with this machine's: raw files are compared with those in its sample table, where that says something of them,
+    else by name and size only. `raw_times` is a hash of the times of all raw files; unfinished
     work is continued only if it is the same. `overwrite` removes a dataset with other settings, finished or not.
     Raises UsageError if the target holds something else.
     """
@@ -51,7 +65,14 @@ def lock_filesystem(
         refuse_unless(overwrite, target, parsed, json.loads(content))
     elif CARD in names:
         _, card = read_parsed(target, CARD, lambda content: parse_card(content, target))
-        if settings_of(card) == settings:
+        if settings_of(card) == settings and not (
+            changed is not None
+            and refuse_changed_raw(
+                changed(card, target.read(SAMPLES, most_table_bytes(card)), target, card_time=None),
+                target,
+                overwrite=overwrite,
+            )
+        ):
             release(target, names)
             return card
         refuse_unless(overwrite, target, settings_of(card), settings)

@@ -96,6 +96,7 @@ def prepare_dataset(
     untrimmed: bool = False,
     on_error: str = "fail",
     overwrite: bool = False,
+    check_raw: bool = False,
     engine: str = "processes",
     scheduler: str | None = None,
     workers: int | None = None,
@@ -148,6 +149,7 @@ def prepare_dataset(
         scheduler=scheduler,
         skip_bad=on_error == "skip",
         overwrite=overwrite,
+        check_raw=check_raw,
         work=request.work,
         quiet=quiet,
     )

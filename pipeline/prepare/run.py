@@ -6,9 +6,11 @@ written last.
 """
 
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from skelpipe.prepare.name_example import example_file
 from skelpipe.prepare.plan import Plan
 from skelpipe.prepare.planner import make_plan, unmatched_split
 from skelpipe.prepare.plausibility import implausible_bodies
+from skelpipe.prepare.provenance import ChangedError, WholeFiles, changed_since, refuse_changed
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
 from skelpipe.prepare.writers import DatasetWriter, open_writer
@@ -95,6 +98,7 @@ def prepare(
     scheduler: str | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    check_raw: bool = False,
     work: Path | None = None,
     quiet: bool = False,
 ) -> Outcome:
@@ -104,8 +108,9 @@ def prepare(
     folder under `work` (None: the folder for temporary files) and uploads it. `formats` are the containers, one or
     both of "shards" and "hdf5"; the digest is the same. The work is done by `workers` processes or by the dask
     cluster of `scheduler`. An unfinished prepare is continued; one with other options or other raw files is
-    refused. Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and
-    SkelpipeError if a folder or bucket cannot be read or written.
+    refused. With `check_raw` all raw files of a finished dataset are hashed, else those of other times or sizes.
+    Raises RawError for a damaged recording unless `skip_bad` (then it is a row with its reason), and SkelpipeError
+    if a folder or bucket cannot be read or written, or a raw file changes meanwhile.
     """
     if scheduler:  # the workers of a cluster have another current folder
         raw = [Path(folder).resolve() for folder in raw]
@@ -119,6 +124,7 @@ def prepare(
         scheduler=scheduler,
         skip_bad=skip_bad,
         overwrite=overwrite,
+        check_raw=check_raw,
         work=work,
         quiet=quiet,
     )
@@ -135,6 +141,7 @@ def write_dataset(
     scheduler: str | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    check_raw: bool = False,
     work: Path | None = None,
     quiet: bool = False,
 ) -> Outcome:
@@ -142,7 +149,7 @@ def write_dataset(
 
     The other arguments, the result and the errors are those of `prepare`.
     """
-    options = options.resolved(manifest)
+    started, options = time.time_ns(), options.resolved(manifest)
     target = open_filesystem(out) if isinstance(out, str | Path) else out
     if scheduler:
         work = work and work.resolve()
@@ -160,7 +167,8 @@ def write_dataset(
         times = plan.fingerprint(times=True)
         if (skip_bad or manifest.windows) and not finished:
             _require_a_clip(manifest, plan, options)
-        lock = open_writer(target, settings, overwrite=overwrite, raw_times=times, newest=plan.newest, work=work)
+        changed = partial(changed_since, plan, check_raw=check_raw)
+        lock = open_writer(target, settings, overwrite=overwrite, raw_times=times, changed=changed, work=work)
         with lock as writer:
             if isinstance(writer, dict):
                 return Outcome(writer, dict(plan.outside), was_complete=True)
@@ -170,11 +178,33 @@ def write_dataset(
             receipts = writer.read_receipts(all_jobs)
             waiting = [writer.task(job) for job, done in zip(all_jobs, receipts, strict=True) if done is None]
             finishing = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
-            for _ in progress(finishing, f"prepare {target}: shards", len(waiting), quiet=quiet):
-                pass
-            card = assemble(manifest, plain_options, plan, jobs, video_jobs, settings["formats"], writer)
+            with WholeFiles(sample.file for sample in plan.samples) as whole:
+                for _ in progress(finishing, f"prepare {target}: shards", len(waiting), quiet=quiet):
+                    pass
+
+                def raw_hashes(read: Mapping[str, str]) -> Mapping[str, str | None]:
+                    hashes = {sample.id: whole.of(sample.file, read, sample.id) for sample in plan.samples}
+                    refuse_changed(plan, hashes, started)
+                    return hashes
+
+                plain = (manifest, plain_options, plan, jobs, video_jobs, settings["formats"])
+                try:
+                    card = assemble(*plain, writer, raw_hashes)
+                except ChangedError as error:
+                    for job in all_jobs:  # else the next run would continue with what was read before
+                        if error.samples.intersection(_clips(job, plan)):
+                            writer.drop(job)
+                    raise
     implausible = tuple(implausible_bodies(manifest, plan.samples))
     return Outcome(card, dict(plan.outside), was_complete=False, implausible=implausible)
+
+
+def _clips(job: ShardJob | VideoJob, plan: Plan) -> set[str]:
+    """Return the ids of a job's clips, of videos those that are cut from them."""
+    if isinstance(job, ShardJob):
+        return {sample.id for sample in job.shard.samples}
+    videos = {video.file for video in job.shard.videos}
+    return {sample.id for sample in plan.samples if sample.file in videos}
 
 
 def _require_a_clip(manifest: Manifest, plan: Plan, options: Options) -> None:

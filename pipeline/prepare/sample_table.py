@@ -36,6 +36,15 @@ COLUMNS = {
     "reason": pa.string(),
     "note": pa.string(),
 }
+# What the table says of a recording's raw file; no part of the digest, since times differ between machines, and
+# an archive holds the same recordings as a folder.
+PROVENANCE = {
+    "raw_file": pa.string(),
+    "raw_item": pa.string(),
+    "raw_size": pa.int64(),
+    "raw_time": pa.int64(),
+    "raw_sha256": pa.string(),
+}
 LARGEST = 2**31 - 1  # of an int32 column; a field with larger numbers, such as a time, becomes a column of texts
 FIELDS = ("subject", "camera", "setup", "replication")
 
@@ -47,6 +56,10 @@ class SampleRow(NamedTuple):
     from 1, both inclusive. Of the `frames`, `real_frames` show a body; these bodies have `joints`, of which
     `real_joints` were found; `bodies_left_out` counts the bodies that the clip does not show. `note` describes
     what is unusual about the sample.
+
+    `raw_file` is the raw file's name inside `--raw` and `raw_item` the place in a file of many recordings;
+    `raw_size` is in bytes, `raw_time` the time of its last change in ns since 1970, that of an archive for its
+    members.
     """
 
     id: str
@@ -66,12 +79,20 @@ class SampleRow(NamedTuple):
     row: int | None
     reason: str | None
     note: str | None
+    raw_file: str | None
+    raw_item: str | None
+    raw_size: int | None
+    raw_time: int | None
+    raw_sha256: str | None
 
 
-def write_samples(path: Path, rows: Sequence[SampleRow]) -> dict[str, Any]:
-    """Write the sample table; return its columns and the hash of its rows, not of pyarrow's bytes."""
+def write_samples(path: Path, rows: Sequence[SampleRow]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the sample table; return columns and hash of what the digest covers, and of the raw files' facts.
+
+    The hashes are of the rows, not of pyarrow's bytes.
+    """
     named = {name for row in rows for name in row.fields}
-    schema = dict(COLUMNS) | dict.fromkeys(sorted(named - COLUMNS.keys()), pa.int32())
+    schema = dict(COLUMNS) | dict.fromkeys(sorted(named - COLUMNS.keys() - PROVENANCE.keys()), pa.int32())
     columns = {}
     for name in schema:
         if name in FIELDS or name not in COLUMNS:
@@ -82,16 +103,21 @@ def write_samples(path: Path, rows: Sequence[SampleRow]) -> dict[str, Any]:
                 columns[name] = [None if value is None else str(value) for value in columns[name]]
         else:
             columns[name] = [getattr(row, name) for row in rows]
-    arrays = [_array(values, schema[name]) for name, values in columns.items()]
+    raw = {name: [getattr(row, name) for row in rows] for name in PROVENANCE}
+    schema |= PROVENANCE
+    arrays = [_array(values, schema[name]) for name, values in (columns | raw).items()]
     with replacing(path) as file:
         pq.write_table(
             pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items()))), file, compression="zstd"
         )
-    return {"rows": len(rows), "sha256": rows_hash(list(columns.values())), "columns": list(columns)}
+    return (
+        {"rows": len(rows), "sha256": rows_hash(list(columns.values())), "columns": list(columns)},
+        {"sha256": rows_hash(list(raw.values())), "columns": list(raw)},
+    )
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Return a column of texts or int32 with nulls.
+    """Return a column of texts, int32 or int64 with nulls.
 
     `pa.array` would do the same, but imports pandas if it is installed, which takes half a second.
     """
@@ -101,5 +127,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return builder.finish()
     valid = np.array([value is not None for value in values], bool)
     bits = np.packbits(valid, bitorder="little")
-    numbers = np.array([0 if value is None else value for value in values], np.int32)
+    numbers = np.array(
+        [0 if value is None else value for value in values], np.int64 if kind == pa.int64() else np.int32
+    )
     return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(bits), pa.py_buffer(numbers)])

@@ -63,10 +63,10 @@ def shard_file(out: Path, subset: str, view: str, name: str) -> Path:
 def write_shard(job: ShardJob) -> None:
     """Write the shard's tars and indices, then its receipt; no incomplete file is left.
 
-    The receipt lists samples in row order with what the sample table says of them, drops as [id, reason], per view
-    the size and the hashes of its tar, and in how many samples the third number of joints looks like a score.
-    Beside it is the float64 sum of the joint clips, from which the anchors are
-    computed. Raises RawError for a damaged recording unless `skip_bad`.
+    The receipt lists samples in row order with what the sample table says of them, drops as [id, reason], the
+    sha256 of raw files by sample, per view the size and the hashes of its tar, and in how many samples the third
+    number of joints looks like a score. Beside it is the float64 sum of the joint clips, from which the anchors
+    are computed. Raises RawError for a damaged recording unless `skip_bad`.
     """
     keep_freed_memory()
     total = np.zeros(job.shape)
@@ -115,6 +115,7 @@ def write_shard(job: ShardJob) -> None:
         ],
         "like_score": sum(row.like_score for row in kept),
         "drops": reader.drops,
+        "raw": reader.hashes,
         "views": views,
     }
     write_json(job.receipt, receipt, shared=True)

@@ -14,10 +14,11 @@ import numpy as np
 
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
 from skelpipe.dataset.inventory import inventory
+from skelpipe.dataset.untrimmed import tar_name
 from skelpipe.errors import UsageError
 from skelpipe.files import flush_to_disk, replacing, write_json
 from skelpipe.prepare.engines import Job
-from skelpipe.prepare.folder_lock import README, WORK, locked
+from skelpipe.prepare.folder_lock import README, WORK, Changed, locked
 from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
 from skelpipe.prepare.remote_lock import Lock, lock_filesystem, release, still_locked
 from skelpipe.prepare.shard_writer import ShardJob, dropped_damaged, read_receipt, shard_file
@@ -58,8 +59,8 @@ class DatasetWriter(Protocol):
         With a shard's receipt, the file `job.joint_sum` exists too.
         """
 
-    def drop(self, job: ShardJob) -> None:
-        """Remove a shard's files."""
+    def drop(self, job: ShardJob | VideoJob) -> None:
+        """Remove the files of a job; without them its receipt counts for nothing."""
 
     def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Write the HDF5 files beside the shards; return their entry in the card."""
@@ -75,7 +76,7 @@ def open_writer(
     *,
     overwrite: bool,
     raw_times: str,
-    newest: int,
+    changed: Changed,
     work: Path | None = None,
 ) -> Iterator[DatasetWriter | dict[str, Any]]:
     """Lock the target for one prepare; yield its writer, or its card if it already holds the dataset.
@@ -84,13 +85,13 @@ def open_writer(
     """
     if target.is_local:
         out = target.local_path
-        with locked(out, settings, overwrite=overwrite, raw_times=raw_times, newest=newest) as receipts:
+        with locked(out, settings, overwrite=overwrite, raw_times=raw_times, changed=changed) as receipts:
             yield read_card(out) if receipts is None else FolderWriter(out, receipts)
         return
     if settings["formats"] != ["shards"]:
         raise UsageError(f"--out {target}: --format hdf5 and both need a local folder; then use skelpipe copy")
     clear_scratch(work)
-    lock = lock_filesystem(target, settings, overwrite=overwrite, raw_times=raw_times)
+    lock = lock_filesystem(target, settings, overwrite=overwrite, raw_times=raw_times, changed=changed)
     if not isinstance(lock, Lock):
         yield lock
         return
@@ -114,8 +115,8 @@ class FolderWriter:
     def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
         return [read_receipt(job) if isinstance(job, ShardJob) else read_video_receipt(job) for job in jobs]
 
-    def drop(self, job: ShardJob) -> None:
-        for name in _shard_names(job):
+    def drop(self, job: ShardJob | VideoJob) -> None:
+        for name in _file_names(job):
             (self.folder / name).unlink()
 
     def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,8 +184,8 @@ class RemoteWriter:
     def _name(self, path: Path) -> str:
         return name_of(path.relative_to(self.folder).as_posix())
 
-    def drop(self, job: ShardJob) -> None:
-        for name in _shard_names(job):
+    def drop(self, job: ShardJob | VideoJob) -> None:
+        for name in _file_names(job):
             self.target.remove(name)
 
     def hdf5(self, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,6 +213,10 @@ def _array(content: bytes) -> np.ndarray:
     if file.read(1):
         raise ValueError("there are bytes after the array")
     return array
+
+
+def _file_names(job: ShardJob | VideoJob) -> list[str]:
+    return _shard_names(job) if isinstance(job, ShardJob) else [tar_name(job.shard.subset, job.shard.name)]
 
 
 def _shard_names(job: ShardJob) -> list[str]:

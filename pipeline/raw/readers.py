@@ -21,7 +21,7 @@ from skelpipe.raw.pku import read_pku
 from skelpipe.raw.poses.formats import POSE_FORMATS, PoseFormat, reads_frame_files
 from skelpipe.raw.poses.people import recording_of
 from skelpipe.raw.recording import Recording
-from skelpipe.raw.source import RawFile, TextBuffer
+from skelpipe.raw.source import RawFile, TextBuffer, listing_hash
 from skelpipe.raw.text import read_as_text
 from skelpipe.untrusted import shown
 
@@ -110,23 +110,31 @@ def _forget(xyz: np.ndarray, missing_value: float) -> None:
 
 
 class RecordingReader:
-    """Read the recordings of a dataset; keeps the last one, since all clips of a video are read in turn."""
+    """Read the recordings of a dataset; keeps the last one, since all clips of a video are read in turn.
 
-    def __init__(self, manifest: Manifest, bodies: int = 1) -> None:
+    With `hashing`, `sha256` is that of the last recording's file as it was read (of frames in files of their own,
+    `listing_hash`); None where it could not be read, and for one of many recordings in a file.
+    """
+
+    def __init__(self, manifest: Manifest, bodies: int = 1, *, hashing: bool = False) -> None:
         """Read by the manifest; clips have `bodies` slots, if those are more than the manifest says."""
+        self.sha256: str | None = None
         self._reader = manifest.reader
         self._form = replace(Form.of(manifest), bodies=max(manifest.bodies, bodies))
         self._y_down = manifest.y_down
-        self._text = TextBuffer()
+        self._text = TextBuffer(hashing=hashing)
         self._last: tuple[RawFile, Recording | RawError] | None = None
 
     def read(self, file: RawFile) -> Recording:
         """Return the recording in a file, y upwards; RawError if it is damaged."""
         if self._last is None or self._last[0] != file:
+            self.sha256, self._text.sha256 = None, ""
             try:
                 self._last = file, self._as_declared(self._recording(file))
             except RawError as error:
                 self._last = file, error
+            if not file.parts:
+                self.sha256 = self._text.sha256 or None
         if isinstance(self._last[1], RawError):
             raise self._last[1]
         return self._last[1]
@@ -175,8 +183,10 @@ class RecordingReader:
         """Read the files of the frames one after the other; only their people stay in memory."""
         kind = POSE_FORMATS[self._reader]
         assert kind.read_frame is not None
-        people = {
-            number: kind.read_frame(self._text.read_raw(part), part.path, self._form)
-            for number, part in file.parts
-        }
+        people, hashes = {}, []
+        for number, part in file.parts:
+            text = self._text.read_raw(part)
+            hashes.append((part.relative.rpartition("/")[2], self._text.sha256))
+            people[number] = kind.read_frame(text, part.path, self._form)
+        self.sha256 = listing_hash(hashes) if self._text.sha256 else None
         return recording_of(people, file.path, self._form, kind.adapt)

@@ -1,5 +1,6 @@
 """Find and read raw files, in folders at any depth and in .zip and .tar archives without unpacking them."""
 
+import hashlib
 import io
 import os
 import stat
@@ -14,7 +15,7 @@ from skelpipe.raw.archive import Member, inside, list_members, read_member
 from skelpipe.raw.gzipped import GZIP, MOST_BYTES, gunzip
 from skelpipe.raw.tar_archive import TAR_SUFFIXES, TarMember, list_tar, read_tar_member
 
-__all__ = ["ARCHIVES", "RawFile", "RawFiles", "TextBuffer", "find_raw_files"]
+__all__ = ["ARCHIVES", "RawFile", "RawFiles", "TextBuffer", "find_raw_files", "listing_hash"]
 
 ARCHIVES = (".zip", *TAR_SUFFIXES)
 # What macOS and Windows write beside people's files; an archive packed on a Mac holds `__MACOSX/._NAME` per NAME.
@@ -144,26 +145,41 @@ def _members(archive: Path, relative: str) -> Iterator[RawFile]:
         yield RawFile(f"{relative}/{name}", f"{archive}/{name}", member.size, changed, str(holder), member)
 
 
-class TextBuffer:
-    """A buffer that holds the bytes of one file at a time and is reused for the next file."""
+def listing_hash(files: Iterable[tuple[str, str]]) -> str:
+    """Return one sha256 for several files, given as name and sha256: that of the lines of `sha256sum`."""
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in files).encode()).hexdigest()
 
-    def __init__(self) -> None:
+
+class TextBuffer:
+    """A buffer that holds the bytes of one file at a time and is reused for the next file.
+
+    With `hashing`, `sha256` is that of the file, or archive member, that `read_raw` read last, as it is stored.
+    """
+
+    def __init__(self, *, hashing: bool = False) -> None:
         self._room = np.empty(0, np.uint8)
+        self._hashing = hashing
+        self.sha256 = ""
 
     def read_raw(self, file: RawFile) -> np.ndarray:
         """Like `read`, for a file that may be inside an archive, or be kept as `.gz`."""
         packed = file.path.lower().endswith(GZIP)
         if file.member is None or file.archive is None:
+            text = self.read(file.path)
+            self._hash(text[:-1])
             if not packed:
-                return self.read(file.path)
-            content = bytes(self.read(file.path)[:-1])
+                return text
+            return self._filled(gunzip(bytes(text[:-1]), file.path))
         elif isinstance(file.member, TarMember):
             content = read_tar_member(file.archive, file.member, file.path)
         else:
             content = read_member(file.archive, file.member, file.path)
-        if packed:
-            content = gunzip(content, file.path)
-        return self._filled(content)
+        self._hash(content)
+        return self._filled(gunzip(content, file.path) if packed else content)
+
+    def _hash(self, content: bytes | np.ndarray) -> None:
+        if self._hashing:
+            self.sha256 = hashlib.sha256(content).hexdigest()
 
     def read(self, path: str) -> np.ndarray:
         """Return the bytes of a file followed by one newline, uint8 [size+1].

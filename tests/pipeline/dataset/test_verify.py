@@ -115,6 +115,14 @@ def test_a_rewritten_table_is_noticed(copied, column, value) -> None:
         Dataset.open(folder).labels("train")
 
 
+def test_a_rewritten_raw_file_is_noticed(copied) -> None:
+    folder = copied("shards")
+    new_table(folder, "raw_sha256", 3, "0" * 64)
+    assert verify(Dataset.open(folder), quiet=True).damages == [
+        f"{folder}/samples.parquet: what it says of raw files is not the card's"
+    ]
+
+
 def hdf5_hashes(folder: Path) -> None:
     def change(card: dict[str, Any]) -> None:
         for facts in card["hdf5"].values():

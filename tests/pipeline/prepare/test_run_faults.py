@@ -143,7 +143,9 @@ def test_an_edited_recording_of_the_same_size_is_detected(raw_folder, ntu_names,
     lines = first.read_text().split("\n")
     lines[6] = lines[6][::-1].replace("2", "1", 1)[::-1] if finished else lines[6]
     first.write_text("\n".join(lines))
-    with pytest.raises(UsageError, match="the raw files have changed since"):
+    with pytest.raises(
+        UsageError, match=f"{first} has changed since" if finished else "the raw files have changed since"
+    ):
         make(raw, tmp_path / "ds")
     assert make(raw, tmp_path / "ds", overwrite=True)["digest"] == make(raw, tmp_path / "new")["digest"]
 
