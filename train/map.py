@@ -113,4 +113,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    program(lambda: main)
+    program(lambda: main, ranks=True)

@@ -96,4 +96,4 @@ def main(**given: Any) -> None:
 
 
 if __name__ == "__main__":
-    program(lambda: main)
+    program(lambda: main, ranks=True)

@@ -43,6 +43,7 @@ class _Door:
 
     inside = False
     debug = False
+    said = ""  # the last line about an error
 
 
 def debug() -> None:
@@ -160,6 +161,7 @@ def _is_of_numba_cache(error: BaseException) -> bool:
 
 def _say(line: str) -> None:
     """Print a line on stderr, where that is possible."""
+    _Door.said = line
     with suppress(OSError, ValueError, AttributeError):
         print(visible(line), file=sys.stderr, flush=True)
 
@@ -209,11 +211,18 @@ def _forget_interrupt() -> None:
     exec("")  # noqa: S102
 
 
-def program(load: Callable[[], Callable[[], object]]) -> NoReturn:
-    """Run the command that `load` imports as all that this process does, and exit."""
+def program(load: Callable[[], Callable[[], object]], *, ranks: bool = False) -> NoReturn:
+    """Run the command that `load` imports as all that this process does, and exit.
+
+    A command of several `ranks` is in touch with the others from here on, if the environment names any.
+    """
     code: object = 0
     try:
         with answering():
+            if ranks and os.environ.get("WORLD_SIZE", "1") != "1":
+                from skelpipe.door.fellow_ranks import begin
+
+                begin()
             load()()
     except SystemExit as ended:
         code = ended.code
@@ -229,6 +238,9 @@ def _leave(code: object) -> NoReturn:
     def now(*_: object) -> None:
         os._exit(number)
 
+    fellows = sys.modules.get("skelpipe.door.fellow_ranks")
+    if fellows is not None:
+        fellows.leave((_Door.said.removeprefix("Error: ") or f"exit code {number}") if number else None)
     with suppress(ValueError):  # not the main thread
         for each in (signal.SIGINT, *PREEMPTING):
             signal.signal(each, now)

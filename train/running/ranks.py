@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from skelpipe.door import fellow_ranks
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader.epoch_order import rank_share
 from skelpipe.train.running.sigterm import Stopped, ending_on_sigterm
@@ -31,7 +32,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT = timedelta(minutes=10)  # a rank waits so long for others, which load, compile and save at their own pace
 REPORTED = "skelpipe/reported"
+FELLOWS = "skelpipe/fellows"
 EXIT_WAIT_SECONDS = 3.0
+CAUSE_SECONDS = 2.0  # from the error of a message to the news of who has ended
 GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
 TOLD_TO_END = "ended by SIGTERM: another rank has ended, or the whole run was stopped; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -192,15 +195,38 @@ def ranks() -> Ranks:
         backend = "cpu:gloo,cuda:nccl"
         if local < torch.cuda.device_count():
             torch.cuda.set_device(local)
-    from torch.distributed.rendezvous import rendezvous
-
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     with _reaching_others():
-        store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
-        # torchrun keeps its store, with the entries of an earlier attempt.
-        store = dist.PrefixStore(f"skelpipe/{attempt}", store)  # type: ignore[attr-defined]
+        store = _store(rank, world)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     return Ranks(rank, world, store)
+
+
+def _store(rank: int, world: int) -> Any:
+    """Return torch's store: the launcher's, or one that rank 0 provides; connect to the other ranks."""
+    address = os.environ["MASTER_ADDR"]
+    if fellow_ranks.started_alone():
+        fellow_ranks.begin()
+        fellows = fellow_ranks.begun(rank, world)
+        if rank == 0:
+            store = dist.TCPStore(address, 0, world, True, TIMEOUT, wait_for_workers=False)
+            fellows.announce(store.port)
+            return store
+        port = fellows.store_port(TIMEOUT.total_seconds())
+        if port is None:
+            raise RuntimeError(f"rank 0 cannot be reached at {address}:{os.environ['MASTER_PORT']}")
+        return dist.TCPStore(address, port, world, False, TIMEOUT)
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    # torchrun keeps its store, with the entries of an earlier attempt.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"skelpipe/{attempt}", store)  # type: ignore[attr-defined]
+    fellows = fellow_ranks.begun(rank, world)
+    if rank == 0:
+        store.set(FELLOWS, str(fellows.listen(address, 0)))
+    else:
+        fellows.connect(address, int(store.get(FELLOWS)))
+    return store
 
 
 def together(command: F) -> F:
@@ -215,7 +241,16 @@ def together(command: F) -> F:
         if team.world == 1:
             return command(*args, **kwargs)
         where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
-        with ending_on_sigterm(f"{where}{TOLD_TO_END}. {GO_ON}", team.reports_first) as ending:
+        fellows = fellow_ranks.begun(team.rank, team.world)
+        fellows.advice = f". {GO_ON}"
+
+        def told_to_end() -> str | None:
+            lost = fellows.lost(CAUSE_SECONDS)
+            said = fellows.speaks if lost else team.reports_first()
+            fellows.end(None)  # this rank is not the cause
+            return f"{where}{lost or TOLD_TO_END}. {GO_ON}" if said else None
+
+        with ending_on_sigterm(told_to_end) as ending:
             try:
                 with _silent_unless_main(team):
                     result = command(*args, **kwargs)
@@ -223,20 +258,32 @@ def together(command: F) -> F:
             except SkelpipeError as error:
                 ending()
                 kind = UsageError if isinstance(error, UsageError) else SkelpipeError
+                is_lost = isinstance(error, RankLostError) and fellows.lost() is not None
+                fellows.end(f"{where}{error}")
                 reported = not team.reports_first()
-                team.wait_before_exit()
+                if is_lost:
+                    reported = not fellows.speaks
+                else:
+                    team.wait_before_exit()
                 if reported:
                     sys.exit(2 if kind is UsageError else 1)
                 raise kind(f"{where}{error}") from None
             except KeyboardInterrupt:
+                fellows.end("Interrupted")
                 if team.is_main:
                     raise
                 sys.exit(INTERRUPTED)
             except Stopped:  # on all ranks, after the same step
+                fellows.end(None)
                 dist.destroy_process_group()
                 raise
+            except Exception as error:  # what it means is said at the door
+                fellows.end(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                raise
+        fellows.end(None)
         dist.destroy_process_group()
         ranks.cache_clear()
+        fellow_ranks.forget()
         return result
 
     return wrapped  # type: ignore[return-value]
@@ -257,11 +304,12 @@ def _reaching_others() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:  # torch has no single kind of error between processes
+        lost = fellow_ranks.cause(CAUSE_SECONDS)
         reason = re.sub(r"^\[[^]]*\]\s*", "", str(error)).partition("\n")[0].partition(". ")[0][:200]
-        raise RankLostError(
-            f"another rank has ended or cannot be reached ({reason}); its message, or the launcher's, says why. "
-            f"{GO_ON}"
-        ) from None
+        text = lost or (
+            f"another rank has ended or cannot be reached ({reason}); its message, or the launcher's, says why"
+        )
+        raise RankLostError(f"{text}. {GO_ON}") from None
 
 
 def _number(name: str, default: int | None = None) -> int:

@@ -92,8 +92,8 @@ def _stops_by_itself() -> bool:
 
 
 @contextmanager
-def ending_on_sigterm(line: str, reports_first: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    """On SIGTERM print `line` on stderr, if `reports_first()`, and exit with 143, whatever the process does.
+def ending_on_sigterm(line: Callable[[], str | None]) -> Iterator[Callable[[], None]]:
+    """On SIGTERM print what `line` returns on stderr, if it is a text, and exit with 143 at once.
 
     A training that is `noting_signals` first has the time to stop by itself.
 
@@ -113,8 +113,8 @@ def ending_on_sigterm(line: str, reports_first: Callable[[], bool]) -> Iterator[
             if number[0] == signal.SIGTERM and not _stops_by_itself():
                 if ending.is_set() and over.wait(PATIENCE_SECONDS):
                     break
-                if not ending.is_set() and reports_first():
-                    os.write(2, f"Error: {line}\n".encode())
+                if not ending.is_set() and (said := line()) is not None:
+                    os.write(2, f"Error: {said}\n".encode())
                 os._exit(TERMINATED)
         receiving.close()
 

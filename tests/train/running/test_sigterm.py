@@ -15,7 +15,7 @@ def hang():
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
-with ending_on_sigterm("rank 1 was told to end", lambda: reports_first) as ending:
+with ending_on_sigterm(lambda: "rank 1 was told to end" if reports_first else None) as ending:
     print("ready", flush=True)
 """
 FORK = """
