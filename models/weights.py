@@ -27,7 +27,7 @@ def export_encoder(path: str | Path, encoder: nn.Module, metadata: Mapping[str, 
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     content = _sorted_header(save(state, metadata=dict(metadata)))
-    with replacing(path, durable=True) as file:
+    with replacing(path, durable=True, needs=len(content)) as file:
         file.write(content)
 
 

@@ -11,6 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from skelpipe.door.refusals import refusal
 from skelpipe.errors import SkelpipeError
 
 __all__ = [
@@ -36,12 +37,13 @@ _SEEKING = threading.Lock()
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, durable: bool = False, shared: bool = False, needs: int = 0) -> Iterator[IO[bytes]]:
     """Open a file for writing that gets its name when it is complete; on failure it is removed.
 
     `durable` waits until the file is on disk, so that it survives a power failure. `shared` is for files that two
     processes may write at the same time (a cluster repeats a task while a lost worker still works on it): the file
-    that is completed last stays. OSErrors become SkelpipeErrors.
+    that is completed last stays. OSErrors, and whatever else a full disk leads to, become SkelpipeErrors, which
+    name the size in bytes that the file `needs`, if it is known.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}" if shared else path.name + PART)
     try:
@@ -55,8 +57,8 @@ def replacing(path: Path, *, durable: bool = False, shared: bool = False) -> Ite
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        if isinstance(error, OSError):
-            raise SkelpipeError(f"{path}: cannot be written: {error.strerror or error}") from error
+        if not isinstance(error, SkelpipeError) and (said := refusal(error, path.parent, needs)) is not None:
+            raise SkelpipeError(f"{path}: cannot be written: {said}") from error
         raise
 
 

@@ -66,8 +66,8 @@ class Owner:
 class _Held:
     """A lock file that this process has, which it renews until it lets go."""
 
-    def __init__(self, path: Path, file: FileIO) -> None:
-        self.path, self.file = path, file
+    def __init__(self, path: Path, file: FileIO, shown: Path) -> None:
+        self.path, self.file, self.shown = path, file, shown
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="skelpipe-owner", daemon=True)
         self._thread.start()
@@ -131,7 +131,7 @@ def owned(
         opened = _acquired(lock, shown, command, say)
     except OSError as error:
         raise SkelpipeError(f"{shown}: cannot be written: {why(error)}") from None
-    held = _held[lock] = _Held(lock, opened)
+    held = _held[lock] = _Held(lock, opened, shown)
     try:
         yield
     finally:
@@ -146,8 +146,8 @@ def check_owned(path: Path, *, file: bool = False) -> None:
         return
     now = _read(held.path)
     if now is None:
-        raise SkelpipeError(f"{path}: was removed while it was written")
-    raise SkelpipeError(f"{path}: was taken over while this process did not answer, by {now}")
+        raise SkelpipeError(f"{held.shown}: was removed while it was written")
+    raise SkelpipeError(f"{held.shown}: was taken over while this process did not answer, by {now}")
 
 
 def _lock_of(path: Path, file: bool) -> Path:

@@ -63,6 +63,15 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Any]:
+    """A small disk that can be filled: a `SmallDisk` of small_disk.py."""
+    from small_disk import small_disk
+
+    with small_disk(tmp_path / "small") as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Starts scripts of `train` as processes, without the seconds of their imports: a `Starter` of forked.py."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from skelpipe.door.refusals import refusal
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART
 
@@ -32,8 +33,11 @@ def filled_folder(out: Path, names: Sequence[str], *, overwrite: bool = False) -
         out.mkdir(parents=True, exist_ok=True)
         for name in names:
             _move(work / name, out / name)
-    except OSError as error:
-        raise SkelpipeError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(work, ignore_errors=True)
+        if (said := refusal(error, work.parent)) is not None:
+            raise SkelpipeError(f"{out}: cannot be written: {said}") from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

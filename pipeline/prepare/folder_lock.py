@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from skelpipe.dataset.card import CARD, SAMPLES, read_card
+from skelpipe.door.refusals import refusal
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
 from skelpipe.locks import remove_folder
@@ -73,7 +74,7 @@ def locked(
             _remove_parts(out)
             remove_folder(work, held)
     except OSError as error:
-        raise SkelpipeError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+        raise SkelpipeError(f"{error.filename or out}: cannot be written: {refusal(error, out)}") from error
 
 
 def _remove_parts(out: Path) -> None:

@@ -17,6 +17,7 @@ from skelpipe.dataset.inventory import inventory
 from skelpipe.dataset.untrimmed import tar_name
 from skelpipe.errors import UsageError
 from skelpipe.files import flush_to_disk, replacing, write_json
+from skelpipe.ownership import check_owned
 from skelpipe.prepare.engines import Job
 from skelpipe.prepare.folder_lock import README, WORK, Changed, locked
 from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
@@ -113,6 +114,7 @@ class FolderWriter:
         return job
 
     def read_receipts(self, jobs: Sequence[ShardJob | VideoJob]) -> list[dict[str, Any] | None]:
+        check_owned(self.receipts)
         return [read_receipt(job) if isinstance(job, ShardJob) else read_video_receipt(job) for job in jobs]
 
     def drop(self, job: ShardJob | VideoJob) -> None:
@@ -123,6 +125,7 @@ class FolderWriter:
         return write_hdf5_subsets(card, self.folder)
 
     def publish(self, card: Mapping[str, Any]) -> None:
+        check_owned(self.receipts)
         for data in inventory(card):  # every file that the card lists is on disk before the card
             flush_to_disk(self.folder / data.name)
         write_json(self.folder / CARD, card, durable=True)

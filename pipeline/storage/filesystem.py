@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from skelpipe.door.refusals import why
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import MOST_READ, replacing
 from skelpipe.untrusted import described, shown
@@ -153,7 +154,7 @@ def _translated(path: Path, done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SkelpipeError(f"{path}: cannot be {done}: {error.strerror or error}") from error
+        raise SkelpipeError(f"{path}: cannot be {done}: {why(error)}") from error
 
 
 def _raise(error: OSError) -> None:

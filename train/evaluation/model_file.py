@@ -66,7 +66,7 @@ def export_network(network: DeployedNetwork, to: str, path: Path, clips: Tensor)
             f"{path}: not written: run by {check.by}, the graph differs from the network by {check.difference:.3g}"
             f" in numbers up to {check.largest:.3g}"
         )
-    with replacing(path, durable=True) as file:
+    with replacing(path, durable=True, needs=len(content)) as file:
         file.write(content)
     return check
 

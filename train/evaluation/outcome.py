@@ -117,12 +117,19 @@ def _removable(folder: Path, own: Collection[str], overwrite: bool) -> list[str]
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name another folder with --out")
     found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in found if name.removesuffix(PART) not in own]
+    foreign = [name for name in found if _whose(name, own) not in own]
     if foreign:
         raise UsageError(f"{folder} holds {foreign[0]}, which no evaluation wrote: name another with --out")
     if RESULT in found and not overwrite:
         raise UsageError(f"{folder} already holds an evaluation: give --overwrite, or --out for another folder")
     return [name for name in found if name != LOCK]
+
+
+def _whose(name: str, own: Collection[str]) -> str:
+    """Return the name of the file that a file is an incomplete one of; of any other file its own."""
+    if not name.endswith(PART):
+        return name
+    return next((each for each in own if name.startswith(f"{each}.")), name)
 
 
 def write_outcome(

@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
     names = _NAMES if checkpoint.within else _WHOLE
     content = {name: getattr(checkpoint, name) for name in names}
     try:
-        with replacing(path, durable=True) as file:
+        with replacing(path, durable=True, needs=_size(content)) as file:
             torch.save({"format": _format(checkpoint), **content}, file)
     except RuntimeError as error:  # torch reports a full disk so
         raise SkelpipeError(f"{path}: cannot be written: {_line(error)}") from None
@@ -83,6 +83,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
     for old in (*whole[:-keep], *(old for old in within if old not in stay)):
         old.unlink()
     return path
+
+
+def _size(content: Any) -> int:
+    """Return the bytes of all tensors, which are nearly all of a checkpoint."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, dict):
+        content = content.values()
+    elif not isinstance(content, list | tuple):
+        return 0
+    return sum(map(_size, content))
 
 
 def _format(checkpoint: Checkpoint) -> str:

@@ -5,13 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import click
 
-from skelpipe.door.refusals import why
+from skelpipe.door.refusals import refusal
 from skelpipe.door.visible import beneath, visible
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
@@ -91,7 +92,8 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         for file in self._files:
-            file.close()
+            with suppress(OSError):  # a full disk has refused the rest already
+                file.close()
         if kind is not None:  # else what the run leaves is told to them as well
             self._loggers.close(failed=True)
 
@@ -103,13 +105,16 @@ class RunLog:
                 file.write(json.dumps({"epoch": epoch, **record}, allow_nan=False) + "\n")
                 file.flush()
             except OSError as error:
-                raise SkelpipeError(f"{file.name}: cannot be written: {why(error)}") from None
+                raise SkelpipeError(f"{file.name}: cannot be written: {refusal(error, self._folder)}") from None
         self._loggers.scalars(epoch, {"train": learned, "speed": speed})
 
     def sync(self) -> None:
         """Write the records to disk, before a checkpoint that relies on them."""
         for file in self._files:
-            os.fsync(file.fileno())
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise SkelpipeError(f"{file.name}: cannot be written: {refusal(error, self._folder)}") from None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """HDF5 files as plain h5py sees them, and rows read past HDF5, against the arrays that were written."""
 
+import errno
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe.dataset.hdf5 import map_hdf5
+from skelpipe.door.refusals import why
 from skelpipe.errors import DatasetError, SkelpipeError
 from skelpipe.prepare import hdf5_writer
 from skelpipe.prepare.hdf5_writer import write_hdf5
@@ -212,7 +214,7 @@ def test_a_full_target_is_one_message_and_nothing_is_left(tmp_path: Path, limit:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "-c", FULL, str(path), str(limit)]
     run = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60, env=env)
-    assert run.stdout == f"{path}: cannot be written: File too large\n"
+    assert run.stdout == f"{path}: cannot be written: {why(OSError(errno.EFBIG, ''))}\n"
     assert (run.stderr, run.returncode) == ("", 0)
     assert list(tmp_path.iterdir()) == []
 

@@ -260,7 +260,7 @@ def test_full_disk_leaves_no_card_and_a_rerun_completes(raw_folder, ntu_names, t
     process = run_prepare(raw, tmp_path / "ds", before=limit)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert b"cannot be written: File too large" in errors
+    assert b"cannot be written: the file would be larger than" in errors
     assert b"Traceback" not in errors
     assert not (tmp_path / "ds" / "dataset.json").exists()
     assert not list((tmp_path / "ds").rglob("*.part"))

@@ -1,5 +1,6 @@
 """Files of a local folder: complete or absent, with names that stay inside, and errors that name the file."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skelpipe.door.refusals import why
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.storage import open_filesystem
 
@@ -106,7 +108,7 @@ except SkelpipeError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == f"{tmp_path}/a: cannot be written: File too large\n"
+    assert done.stdout == f"{tmp_path}/a: cannot be written: {why(OSError(errno.EFBIG, ''))}\n"
     assert list(tmp_path.iterdir()) == []
 
 
