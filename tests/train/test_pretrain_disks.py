@@ -1,4 +1,4 @@
-"""Training and evaluation where the disk is full or read-only, or the run's folder goes: one line, then --resume."""
+"""Training and evaluation on a full or read-only disk, or in a folder that goes: one line, then --resume."""
 
 import shutil
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def at_call(number: int, function: Callable[..., Any], around: Callable[..., Any
     ("place", "name", "call", "file"),
     [
         (running, "save_checkpoint", 2, "checkpoints/epoch-0004.pt: cannot be written"),
-        (pretraining, "export", 2, "encoder.safetensors: cannot be written"),
+        (pretraining, "export", 2, "best/encoder.safetensors: cannot be written"),
         (pretraining, "write_report", 1, "report.html: cannot be written"),
     ],
 )
@@ -100,10 +100,13 @@ def test_a_folder_that_is_removed_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "run"
-    advance = running.set_rate
-    monkeypatch.setattr(
-        running, "set_rate", lambda *a: (out / "gone").mkdir() or shutil.rmtree(out) or advance(*a)
-    )
+    set_rate = running.set_rate
+
+    def removing(*arguments: Any) -> None:
+        shutil.rmtree(out)
+        set_rate(*arguments)
+
+    monkeypatch.setattr(running, "set_rate", removing)
     said = last_line(pretrain_small(tiny_dataset, out, "--epochs", "2"))
     assert said == f"Error: {out}: was removed while it was written"
     assert not out.exists()

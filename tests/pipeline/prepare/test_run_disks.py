@@ -1,4 +1,4 @@
-"""`prepare` and `import` where the disk is full or read-only, or the folder goes: one line, and a rerun completes."""
+"""`prepare` and `import` on a full or read-only disk, or in a folder that goes: one line; a rerun completes."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
