@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from skelpipe.dataset import Dataset
-from skelpipe.dataset.containers import map_file, map_rows
+from skelpipe.dataset.containers import map_rows
 from skelpipe.dataset.hdf5_clips import Hdf5Clips
 from skelpipe.dataset.tar_shard import Geometry, index_text, new_block
 from skelpipe.manifest import SUBSETS
+from skelpipe.mapped_files import map_file
 from skelpipe.views import derive
 
 __all__ = ["comparisons"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples, why_no_anchors
 from skelpipe.dataset.containers import map_subset
+from skelpipe.dataset.first_use import FirstUse, checks_shards
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
@@ -46,10 +47,15 @@ class Dataset:
     holds the files. `path`, used in messages, is the folder or, for a remote dataset, the filesystem.
     """
 
+    first_use: "FirstUse | None" = None  # fetched files are hashed as they arrive
     is_prepared = True  # there is a card; `skelpipe.foreign` has none
 
     def __init__(
-        self, path: "Path | Filesystem", card: Mapping[str, Any] = NO_CARD, remote: "RemoteFiles | None" = None
+        self,
+        path: "Path | Filesystem",
+        card: Mapping[str, Any] = NO_CARD,
+        remote: "RemoteFiles | None" = None,
+        check_shards: bool | None = None,
     ) -> None:
         """Use `Dataset.open`."""
         if card is NO_CARD:
@@ -67,10 +73,18 @@ class Dataset:
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.views: tuple[str, ...] = tuple(view for view in VIEWS if view in card["views"])
         self._samples = cache(self._read_samples)
+        self._check_shards = check_shards
+        if remote is None and isinstance(path, Path) and checks_shards(check_shards):
+            self.first_use = FirstUse(path, card)
 
     @classmethod
     def open(
-        cls, path: str | Path, *, cache: str | Path | None = None, cache_size: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        cache: str | Path | None = None,
+        cache_size: int | None = None,
+        check_shards: bool | None = None,
     ) -> "Dataset":
         """Open the dataset in a folder or at a URL; DatasetError where there is none or its card is damaged.
 
@@ -78,6 +92,10 @@ class Dataset:
         of a machine and at most `cache_size` bytes large, or into temporary files of this process, at most
         `cache_size` bytes at a time. A cached card is used for a day without asking the server. Raises
         SkelpipeError where the server or the cache cannot be read.
+
+        Shards of a local dataset are hashed in the background when this machine first uses them
+        (`skelpipe.dataset.first_use`). Where one differs from the card, reading clips raises DatasetError.
+        `check_shards` turns this on or off; None is `$SKELPIPE_CHECK_SHARDS`, yes or no, else yes.
         """
         if isinstance(path, Dataset):
             raise UsageError(f"{path.path}: is open already: use the dataset itself")
@@ -89,14 +107,14 @@ class Dataset:
             cache_size = whole_number(cache_size, "cache_size, in bytes,")
         filesystem = open_filesystem(path)
         if filesystem.is_local:
-            return cls(filesystem.local_path, read_card(filesystem.local_path))
+            return cls(filesystem.local_path, read_card(filesystem.local_path), check_shards=check_shards)
         from skelpipe.dataset.remote_files import open_remote
 
         files = open_remote(filesystem, url_key(path), cache, cache_size)
         return cls(filesystem, files.card, files)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset, (self.path, self.card, self.remote)
+        return Dataset, (self.path, self.card, self.remote, self._check_shards)
 
     @described_safely
     def __repr__(self) -> str:
@@ -153,6 +171,11 @@ class Dataset:
         if geometry.stride != entry["stride"] or geometry.data_offset != entry["data_offset"]:
             raise DatasetError(f"{self.path}: the card's stride of view {view} does not match its shape")
         return geometry
+
+    def finish_checks(self) -> None:
+        """Wait until the shards in use are hashed; DatasetError where one differs from the card."""
+        if self.first_use is not None:
+            self.first_use.finish()
 
     def reader(self, subset: str, view: str) -> "Reader":
         """Return a reader of the clips of one subset and view."""
@@ -274,7 +297,9 @@ class Reader:
         geometry = dataset.geometry(view)
         self._dtype = np.dtype(geometry.dtype)
         rows = _rows(dataset, subset, geometry)
-        self._pieces = rows
+        self._pieces, self._first_use = rows, dataset.first_use
+        if self._first_use is not None:
+            self._first_use.expect(_clip_files(dataset, subset, view))
         self.remote: RemoteShards | None = None if dataset.remote is None else cast("RemoteRows", rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -290,16 +315,19 @@ class Reader:
 
         from skelpipe.dataset.mapped_clips import MappedClips
 
+        self._require()
         found = None if self.remote is not None else cast("Pieces", self._pieces).mapped(self._checked(rows))
         return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
 
     def confirm(self) -> None:
-        """Raise DatasetError if a local file was overwritten or removed since it was opened."""
+        """Raise DatasetError if a local file was overwritten or removed since it was opened, or is damaged."""
+        self._require()
         if self.remote is None:
             cast("Pieces", self._pieces).confirm()
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy these rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], a new array if not given."""
+        self._require()
         rows = self._checked(rows)
         if out is None:
             out = np.empty((len(rows), *self.shape), np.float32)
@@ -310,11 +338,22 @@ class Reader:
             _widen(copied, flat)
         return out
 
+    def _require(self) -> None:
+        if self._first_use is not None:
+            self._first_use.require()
+
     def _checked(self, rows: np.ndarray) -> np.ndarray:
         rows = row_numbers(rows)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows go from 0 to {len(self) - 1}")
         return rows
+
+
+def _clip_files(dataset: Dataset, subset: str, view: str) -> list[str]:
+    """Return the names of the files that hold the clips of one subset and view."""
+    if "shards" in dataset.card["formats"]:
+        return [f"{subset}/{view}/{shard['name']}.tar" for shard in dataset.shards(subset)]
+    return [dataset.card["hdf5"][subset]["file"]] if subset in dataset.card.get("hdf5", {}) else []
 
 
 def _require_subset(subset: str) -> None:

@@ -41,7 +41,7 @@ class JoinedDataset(Dataset):
         self.parts = tuple(parts)
         self.weights = _checked_weights(parts, weights)
         self.path = " + ".join(str(part.path) for part in parts)  # type: ignore[assignment]
-        self.remote = None
+        self.remote = self.first_use = None
         self.name = "+".join(part.name for part in parts)
         self.split = "+".join(part.split for part in parts)
         self.digest = "+".join(part.digest for part in parts)
@@ -83,6 +83,10 @@ class JoinedDataset(Dataset):
     def reader(self, subset: str, view: str) -> Reader:
         return _JoinedReader(self, subset, view)
 
+    def finish_checks(self) -> None:
+        for part in self.parts:
+            part.finish_checks()
+
     def anchor(self, view: str) -> np.ndarray:
         """Return the mean training clip of all parts, float32 [C,T,V,M]; weights play no part."""
         counts = self.part_counts("train")
@@ -119,6 +123,10 @@ class _JoinedReader(Reader):
         remote = [reader.remote for reader in self._readers]
         self.remote = _RemoteParts(remote, shards) if any(each is not None for each in remote) else None
 
+    def _require(self) -> None:
+        for reader in self._readers:
+            reader._require()
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 
@@ -127,6 +135,7 @@ class _JoinedReader(Reader):
 
         from skelpipe.dataset.mapped_clips import MappedClips
 
+        self._require()
         found = None if self._local is None else self._local.mapped(self._checked(rows))
         return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
 
@@ -135,6 +144,7 @@ class _JoinedReader(Reader):
             reader.confirm()
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        self._require()
         rows = self._checked(rows)
         if out is None:
             out = np.empty((len(rows), *self.shape), np.float32)

@@ -166,7 +166,7 @@ class TextBuffer:
         packed = file.path.lower().endswith(GZIP)
         if file.member is None or file.archive is None:
             text = self.read(file.path)
-            self._hash(text[:-1])
+            self._hash(text[:-1].data)
             if not packed:
                 return text
             return self._filled(gunzip(bytes(text[:-1]), file.path))
@@ -177,7 +177,7 @@ class TextBuffer:
         self._hash(content)
         return self._filled(gunzip(content, file.path) if packed else content)
 
-    def _hash(self, content: bytes | np.ndarray) -> None:
+    def _hash(self, content: bytes | memoryview) -> None:
         if self._hashing:
             self.sha256 = hashlib.sha256(content).hexdigest()
 

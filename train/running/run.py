@@ -182,6 +182,7 @@ class Run:
             while self.epoch < self.recipe.epochs:
                 self._stop_if(self._requests.ask(always=True), log, console)
                 self._run_epoch(log, console)
+            self._full_dataset.finish_checks()
             self._stop_if(self._requests.ask(always=True), log, console)
 
     def _about(self) -> dict[str, Any]:
