@@ -106,13 +106,12 @@ def write_samples(path: Path, rows: Sequence[SampleRow]) -> tuple[dict[str, Any]
     raw = {name: [getattr(row, name) for row in rows] for name in PROVENANCE}
     schema |= PROVENANCE
     arrays = [_array(values, schema[name]) for name, values in (columns | raw).items()]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items())))
     with replacing(path) as file:
-        pq.write_table(
-            pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items()))), file, compression="zstd"
-        )
+        pq.write_table(table, file, compression="zstd")
     return (
-        {"rows": len(rows), "sha256": rows_hash(list(columns.values())), "columns": list(columns)},
-        {"sha256": rows_hash(list(raw.values())), "columns": list(raw)},
+        {"rows": len(rows), "sha256": rows_hash(table.select(list(columns))), "columns": list(columns)},
+        {"sha256": rows_hash(table.select(list(raw))), "columns": list(raw)},
     )
 
 

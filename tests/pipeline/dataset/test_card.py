@@ -1,17 +1,18 @@
-"""Cards of version 1, as skelpipe 0.2.0 wrote them: they are read, and their datasets are used as before."""
+"""Cards and sample tables, also of version 1, as skelpipe 0.2.0 wrote them: they are read and used as before."""
 
 import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
-from skelpipe.dataset.card import parse_card
+from skelpipe.dataset.card import parse_card, rows_hash
 from skelpipe.dataset.verify import damages
 from skelpipe.errors import DatasetError
 from skelpipe.manifest_file import load_manifest
@@ -89,3 +90,14 @@ def test_other_versions_are_refused(old: Path, version: object, shown: str) -> N
     card["format"]["version"] = version
     with pytest.raises(DatasetError, match=f"format skelpipe-dataset {shown}; this skelpipe reads 1, 2 and 3$"):
         parse_card(json.dumps(card).encode(), "ds")
+
+
+@pytest.mark.parametrize("text", ['a"b', "\\", "é", "\x7f", "\x00", "\n", "\N{GRINNING FACE}", " ~!#[]^", "", "/"])
+def test_rows_are_hashed_as_json(text: str) -> None:
+    """Texts of any characters, nulls, negative numbers, and rows that begin within an array."""
+    names, numbers = [text, None, "S001"] * 3, [None, -5, 2**40] * 3
+    table = pa.table({"name": names, "number": pa.array(numbers, pa.int64())})
+    for start in (0, 4, 9):
+        rows = zip(names[start:], numbers[start:], strict=True)
+        lines = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
+        assert rows_hash(table.slice(start)) == sha256(lines)
