@@ -23,13 +23,14 @@ CHECK := $(addprefix tests/,test_layout.py test_documentation.py manifests model
 	$(addprefix --ignore=tests/,manifests/test_ntu_facts.py models/released pipeline/loader/test_dali.py \
 		pipeline/loader/test_prefetch.py pipeline/raw/test_archive.py train/evaluation/test_recogniser.py)
 
-.PHONY: help venv demo check test docs-commands fuzz lint docs bench clean
+.PHONY: help venv demo check test docs-commands wheel-check fuzz lint docs bench clean
 
 help:
 	@echo "make demo   raw recordings to an evaluated encoder, in a few minutes"
 	@echo "make check  the fast half of the tests: most mistakes, in two minutes on two cores"
 	@echo "make test   all tests, in about a quarter of an hour"
 	@echo "make docs-commands  every command and all Python of README and docs, on small inputs"
+	@echo "make wheel-check  the wheel in an empty environment: README's quick starts, start-up times"
 	@echo "make fuzz   damaged files for every parser, for ten minutes (FUZZ='--seconds 60 --kind yaml': otherwise)"
 	@echo "make lint   ruff, mypy, the order of imports (import-linter), and the links of the docs"
 	@echo "make docs   the documentation as a site, in site/"
@@ -67,7 +68,10 @@ test: $(DEV) $(SWIFT)
 	$(PYTEST) tests
 
 docs-commands: $(DEV) $(SWIFT)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/documentation/run_commands.py
+	$(BIN)/python tests/documentation/run_commands.py
+
+wheel-check: $(DEV) $(SWIFT)
+	$(BIN)/python tests/documentation/wheel_check.py
 
 fuzz: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzing/campaign.py $(FUZZ)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.backbone import Backbone
 from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.settings import BackboneSettings
 from skelpipe.settings import Count, Variant
@@ -30,7 +31,7 @@ class BIGRUSettings(BackboneSettings):
     variant: Variant = "paper"
 
 
-class BIGRU(nn.Module):
+class BIGRU(Backbone):
     """Each clip of [N, C, T, V, M] is one sequence of T poses of V*C*M numbers (joint, then axis, then body).
 
     Bodies are not rows of their own: `features` has one row per clip. `persons` is the largest number of bodies in
@@ -89,10 +90,6 @@ class BIGRU(nn.Module):
         """Return h [N, D] of outputs [N, D, T, 1]; `bodies` has no effect: all are in one row."""
         outputs = features.squeeze(3)
         return outputs.mean(dim=2) if self.output == "mean" else outputs[:, :, -1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return h [N, D] of clips [N, C, T, V, M]."""
-        return self.pool(self.features(x), x.shape[4])
 
     def _forward_in_time(self, y: Tensor) -> Tensor:
         """Run both directions of every layer from the first frame to the last: [N, T, I] -> [N, T, D].

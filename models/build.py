@@ -45,7 +45,6 @@ _BUILT_IN: dict[str, type[Method]] = {
     SkeleMixCLR.name: SkeleMixCLR,
     SkeAttnCLR.name: SkeAttnCLR,
 }
-PARTS = ("views", "forward", "networks")  # what every method defines
 
 
 def _accept(name: str, kind: Any) -> type[Method]:
@@ -54,9 +53,12 @@ def _accept(name: str, kind: Any) -> type[Method]:
         raise ValueError("it is no subclass of skelpipe.models.method.Method")
     if name in RESERVED:
         raise ValueError(f"a key of recipes is called so: choose a name other than {', '.join(RESERVED)}")
-    if missing := [each for each in PARTS if _function(kind, each) is _function(Method, each)]:
+    by_default = _function(kind, "build") is _function(Method, "build")
+    # A `build` of its own need not make the views that are the default.
+    needed = ("forward",) if by_default else ("views", "forward")
+    if missing := [each for each in needed if _function(kind, each) is _function(Method, each)]:
         raise ValueError(f"it does not define {' and '.join(missing)}")
-    if _function(kind, "build") is _function(Method, "build"):
+    if by_default:
         check_call(kind, "__init__", "parts", "settings")
     check_call(kind.build, "build", "parts", "settings")
     check_call(kind.views, "views", "self")

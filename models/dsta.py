@@ -14,6 +14,7 @@ from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.backbone import Backbone
 from skelpipe.models.batch_norm import BatchNorm2d
 from skelpipe.models.settings import BackboneSettings
 from skelpipe.settings import Count
@@ -37,7 +38,7 @@ class DSTASettings(BackboneSettings):
     heads: Count = 3
 
 
-class DSTA(nn.Module):
+class DSTA(Backbone):
     """A stem and five blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of bodies.
 
     `width` 64 has the widths of Hua et al. 2023, table 16; others scale all of them. `heads` is the number of
@@ -81,14 +82,6 @@ class DSTA(nn.Module):
         for block in self.blocks:
             y = block(y)
         return y
-
-    def pool(self, features: Tensor, bodies: int) -> Tensor:
-        """Return h [N, D], the mean over frames and joints, then bodies, of a map [N*M, D, T', V]."""
-        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return h [N, D] of clips [N, C, T, V, M]."""
-        return self.pool(self.features(x), x.shape[4])
 
 
 class DSTABlock(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelpipe.errors import UsageError
+from skelpipe.models.backbone import Backbone
 from skelpipe.models.bigru import BIGRU
 from skelpipe.models.dsta import DSTA
 from skelpipe.models.settings import BackboneSettings
@@ -34,6 +35,7 @@ def _accept(name: str, kind: Any) -> type[Encoder]:
     backbone: Any = kind
     missing = [each for each in ("features", "pool", "joint_map") if not hasattr(backbone, each)]
     missing += ["forward"] if backbone.forward is nn.Module.forward else []
+    missing += ["features"] if getattr(backbone, "features", None) is Backbone.features else []
     if missing:
         raise ValueError(f"it has no {' and no '.join(missing)}")
     check_call(backbone.features, "features", "self", "x")

@@ -120,7 +120,12 @@ class Method(nn.Module):
     @classmethod
     def build(cls, parts: Parts, settings: Any) -> Self:
         """Return a new method made of `parts`; `settings` is its section of the recipe, a `Settings`."""
-        return cls(parts, settings)
+        method = cls(parts, settings)
+        method.recipes = parts.views()
+        return method
+
+    # What `views` returns unless a method has its own: set by `build`.
+    recipes: ViewRecipes | None = None
 
     # Whether the run continues another with its key networks and queues: see `continue_from`.
     continued: bool = False
@@ -146,9 +151,11 @@ class Method(nn.Module):
         """Return the view recipes by name, for `skelpipe.loader.Loader`.
 
         Called after the `advance` of each epoch's first step, so that stages may have views of their own. The loop
-        keeps its loader while the same objects are returned.
+        keeps its loader while the same objects are returned. By default they are those of `view_chains`.
         """
-        raise TypeError(f"{type(self).__name__} has no `views`")
+        if self.recipes is None:
+            raise TypeError(f"{type(self).__name__} has no `views`")
+        return self.recipes
 
     def advance(self, progress: Progress) -> None:
         """Prepare for the step at `progress`. By default nothing changes."""
@@ -165,5 +172,11 @@ class Method(nn.Module):
         return (view,)
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
-        """Return the query encoder (clips to h [N,D]) and head (h to z) that evaluation uses for a view."""
-        raise TypeError(f"{type(self).__name__} has no networks to evaluate")
+        """Return the query encoder (clips to h [N,D]) and head (h to z) that evaluation uses for a view.
+
+        By default they are the method's `encoder` and `head`.
+        """
+        encoder, head = getattr(self, "encoder", None), getattr(self, "head", None)
+        if not (isinstance(encoder, nn.Module) and isinstance(head, nn.Module)):
+            raise TypeError(f"{type(self).__name__} has no networks to evaluate")
+        return encoder, head

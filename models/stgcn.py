@@ -14,6 +14,7 @@ from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.backbone import Backbone
 from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d
 from skelpipe.models.graph import adjacency
 from skelpipe.models.settings import BackboneSettings
@@ -38,7 +39,7 @@ class STGCNSettings(BackboneSettings):
     dropout: Annotated[Amount, Le(0.999)] = 0.5
 
 
-class STGCN(nn.Module):
+class STGCN(Backbone):
     """Ten blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of bodies.
 
     An absent body (all zeros) is a row like any other, as in the released code. `dropout` acts in all blocks but
@@ -91,14 +92,6 @@ class STGCN(nn.Module):
         for block in self.blocks:
             y = block(y, self.adjacency)
         return y.permute(0, 3, 1, 2)
-
-    def pool(self, features: Tensor, bodies: int) -> Tensor:
-        """Return h [N, D], the mean over frames and joints, then bodies, of a map [N*M, D, T', V]."""
-        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return h [N, D] of clips [N, C, T, V, M]."""
-        return self.pool(self.features(x), x.shape[4])
 
 
 class STGCNBlock(nn.Module):

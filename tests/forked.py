@@ -172,6 +172,7 @@ def become(process: dict[str, Any]) -> None:
     """Run a script in this fork, with its output in PREFIX.out and PREFIX.err, and end as a process does."""
     os.environ.clear()
     os.environ.update(process["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     for number, end in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{process['prefix']}.{end}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     last_value_counts()

@@ -1,15 +1,13 @@
-"""Every command of README and docs has options that exist; those of the pages for beginners run, in small."""
+"""Every command of README and docs has options that exist; that they run is a step of its own, documentation/."""
 
-import zipfile
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import click
 import documented
 import pytest
-from click.testing import CliRunner
 from documented import Line
 
 from skelpipe.cli import COMMANDS
@@ -17,57 +15,8 @@ from skelpipe.cli import main as skelpipe
 from skelpipe.plugins import unload
 from skelpipe.plugins.tables import LOADED
 
-# Pages whose commands run one after another in an empty folder. Those of the others are checked for their options.
-RUN = (
-    "README.md",
-    "docs/augmentation.md",
-    "docs/checkpoints.md",
-    "docs/evaluation.md",
-    "docs/first-hour.md",
-    "docs/fusion-and-embedding.md",
-)
-# Pages whose Python runs after their commands, block after block with the same names.
-PYTHON = ("README.md", "docs/augmentation.md", "docs/dataset.md", "docs/evaluation.md", "docs/loaders.md")
-# What such a page shows and cannot run here: parts of its lines, with the reason.
-NEEDS = {
-    "--raw MSRAction3D": "recordings of MSR Action3D",
-    "--shards msr ": "recordings of MSR Action3D",
-    "real": "recordings of NTU RGB+D",
-    "runs/aimclr-ntu60": "a training on NTU RGB+D",
-    "aimclr_ntu60_xview_joint_linear.pt": "a released checkpoint",
-    "aimclr_epoch100.pt": "a released checkpoint",
-    "s3://bucket/ntu60": "a bucket; tests/pipeline/storage has one",
-    "skelpipe demo": "minutes; `make demo` runs it",
-    "--paper": "the datasets of a table; tests/train/reproduction",
-    "--actions 50": "minutes",
-    "skelpipe bench": "seconds; tests/pipeline/bench",
-    "perf_counter": "seconds",
-    "pkummd1": "a dataset with whole videos; tests/pipeline/dataset/test_untrimmed.py",
-    "Accelerator": "tests/pipeline/loader runs accelerate",
-}
-# A folder of the machine, a bucket, a GPU, processes, and more clips than there are here.
-INSTEAD = {
-    "/tmp/": "tmp/",
-    "s3://bucket/gym": "bucket/gym",
-    '"cuda"': '"cpu"',
-    "num_workers=2": "num_workers=0",
-    ", pin_memory=True": "",
-    "batch_size=64": "batch_size=4",
-    "batch_size=128": "batch_size=4",
-}
-DATASET = """
-skelpipe synth --dataset ntu60
-skelpipe prepare --dataset ntu60 --split xsub --out ds
-"""
-# The size at which they run: what is added to the words of a command, where the last value of an option counts.
-NETWORK = ["encoder.width=2", "encoder.out_channels=8", "head.hidden=8", "head.dim=4", "queue=8"]
-SMALLER: dict[str, tuple[str, ...]] = {
-    "synth": ("--subjects", "3", "--repeats", "1"),
-    "prepare": ("--workers", "1"),
-    "pretrain": ("--epochs", "1", "--batch-size", "8"),
-    "linear": ("--epochs", "1", "--batch-size", "4"),
-    "finetune": ("--epochs", "1", "--batch-size", "4", "--set", "encoder.width=2"),
-}
+sys.path.append(str(Path(__file__).with_name("documentation")))
+from pages import Page, all_pages
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +32,7 @@ def readers_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def complaint(line: Line, *accepted: type[click.ClickException]) -> str | None:
     """What the command says of the words of a line; the runs and files that they name need not exist."""
     try:
-        with patch("skelpipe.train.running.script_options.check_weights_exist"):
+        with patch("skelpipe.train.running.script_options.check_weights"):
             line.parsed()
     except accepted:
         return None
@@ -121,59 +70,29 @@ def test_a_wrong_option_is_found() -> None:
     assert ["No such option" in str(texts[0]), "'bones' is not one of" in str(texts[1])] == [True, True]
 
 
-def run(text: str, *, frames: int = 8) -> None:
-    """Run the commands of a text in this process, at the small size."""
-    for line in documented.lines("a page", text):
-        if any(part in line.text for part in NEEDS):
-            continue
-        words = [*line.words, *SMALLER.get(line.name, ())]
-        if line.name == "synth":
-            words += ["--actions", "6" if "pkummd2" in words else "3"]
-        if line.name == "prepare":
-            words += ["--frames", str(frames)]
-        if line.name == "pretrain" and "--plugin" not in words:  # whose method has other settings
-            words += [word for pair in NETWORK for word in ("--set", pair)]
-        result = CliRunner().invoke(line.command, [instead(word) for word in words])
-        assert result.exit_code == 0, f"{line.text}\n{result.output[-2000:]}\n{result.exception!r}"
+def test_what_does_not_run_is_on_its_page() -> None:
+    """`make docs-commands` runs the others: see tests/documentation."""
+    listed = [each for page in all_pages() for each in page.not_run]
+    assert len(listed) > 5
+    for each in listed:
+        assert (documented.ROOT / each.page).read_text("utf-8").splitlines()[each.line - 1].startswith(each.text)
 
 
-def instead(text: str) -> str:
-    for written, local in INSTEAD.items():
-        text = text.replace(written, local)
-    return text
+def test_a_line_that_a_page_no_longer_has_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"README.md has no line 'skelpipe nosuch' any more"):
+        list(Page("README.md", reasons={"skelpipe nosuch": "gone"}).not_run)
 
 
-def what_readers_have() -> None:
-    """Write what README takes for granted: NTU's archive, recordings with a manifest, the folder of the demo."""
-    run("skelpipe synth --dataset ntu60 --out ntu")
-    with zipfile.ZipFile("nturgbd_skeletons_s001_to_s017.zip", "w") as archive:
-        for path in sorted(Path("ntu").iterdir()):
-            archive.write(path, f"nturgb+d_skeletons/{path.name}")
-    own = list(documented.blocks("docs/own-dataset.md"))
-    exec(next(text for language, text in own if language == "python"), {})
-    Path("gym.yaml").write_text(next(text for language, text in own if language == "yaml"))
-    Path("gym").rename("recordings")
-    Path("new.npy").write_bytes(Path("recordings/eve-1-row.npy").read_bytes())
-    run(
-        """skelpipe prepare --dataset ntu60 --split xsub --raw ntu --out demo/ntu60-xsub
-        skelpipe pretrain --shards demo/ntu60-xsub --recipe demo --out demo/run"""
-    )
-
-
-@pytest.mark.parametrize("page", sorted({*RUN, *PYTHON}))
-def test_commands_and_python_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SKELPIPE_SHARDS")
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hugging-face")
-    if page == "README.md":
-        what_readers_have()
-    found = list(documented.blocks(page))
-    first = "\n".join(text for language, text in found if language == "") if page in RUN else DATASET
-    run(first, frames=64 if page == "docs/augmentation.md" else 8)
-    names: dict[str, Any] = {}
-    for language, text in found if page in PYTHON else ():
-        if language == "python" and not any(part in text for part in NEEDS):
-            exec(compile(instead(text), page, "exec"), names)
+def test_a_page_as_a_script_keeps_its_line_numbers() -> None:
+    page = Page("docs/own-dataset.md", instead={"--split xsub": "--split days"}, reasons={})
+    text = (documented.ROOT / page.name).read_text("utf-8").splitlines()
+    script = page.script.splitlines()
+    kept = [n for n, line in enumerate(script) if line]
+    exchanged = [line.replace("--split xsub", "--split days") for line in text]
+    assert sum(line.startswith("skelpipe prepare") for line in script) == 2
+    assert [script[n] for n in kept if n > 20] == [exchanged[n] for n in kept if n > 20]
+    assert script[kept[0]] == f"page-python {kept[0] + 1}"
+    assert text[kept[0]].startswith("import itertools")
 
 
 def test_all_python_compiles() -> None:

@@ -42,7 +42,9 @@ __all__ = ["main"]
     help="File to write [default: model.onnx or model.pt2 in the run, or beside the file].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
-@other_shards_option("Dataset on whose clips the file is checked [default: drawn clips].")
+@other_shards_option(
+    "Dataset on whose clips the file is checked [default: the training's, if it is here, else drawn clips]."
+)
 @click.option("--dataset", metavar="NAME|FILE", help="Manifest, where the layout or the classes are not built in.")
 @click.option("--view", type=click.Choice(list(VIEWS)), help="View [default: what the file says, else joint].")
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip, where a released file is exported.")

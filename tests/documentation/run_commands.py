@@ -14,6 +14,7 @@ import json
 import os
 import pkgutil
 import re
+import select
 import shutil
 import signal
 import socket
@@ -61,8 +62,13 @@ class Requests:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
         self.socket.listen(16)
+        self.parent = 0
 
     def next(self) -> tuple[dict[str, Any], list[int], socket.socket]:
+        self.parent = self.parent or os.getppid()
+        while not select.select([self.socket], [], [], 1.0)[0]:
+            if os.getppid() != self.parent:  # whoever waited for the page is gone
+                os._exit(1)
         connection, _ = self.socket.accept()
         _, ancillary, _, _ = connection.recvmsg(1, socket.CMSG_SPACE(3 * 4))
         files = array.array("i", ancillary[0][2])

@@ -105,6 +105,15 @@ def test_torch_export_holds_the_same_facts(trained: Path, tmp_path: Path) -> Non
     assert all(torch.equal(stored[name], value) for name, value in weights.items() if name.startswith("head."))
 
 
+def test_the_datasets_own_clips_check_it_where_it_is_here(
+    trained: Path, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKELPIPE_SHARDS", str(tiny_dataset.path))
+    result = call(trained, "--to", "torch-export", "--out", tmp_path / "encoder.pt2", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["checked"]["clips"] == f"16 clips of {tiny_dataset.path}"
+
+
 def test_the_pages_example_names_actions(
     tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from skelpipe.manifest import SUBSETS
 from skelpipe.ownership import hold
 from skelpipe.train.evaluation.deployed_network import DeployedNetwork, open_network
 from skelpipe.train.evaluation.fused_network import fused_network
-from skelpipe.train.evaluation.fusion import equal_weights, parse_weights
+from skelpipe.train.evaluation.fusion import equal_weights, find_dataset, parse_weights
 from skelpipe.train.evaluation.model_file import FORMATS, Check, export_network
 from skelpipe.train.running.run_log import Console
 
@@ -25,9 +25,8 @@ __all__ = ["run"]
 CHECKED = 16  # clips
 
 
-def stored_clips(shards: str, network: DeployedNetwork) -> Tensor:
+def stored_clips(dataset: Dataset, network: DeployedNetwork) -> Tensor:
     """Return the first joint clips of a dataset, float32 [n,C,T,V,M]; UsageError where they are made otherwise."""
-    dataset = Dataset.open(shards)
     facts = network.facts
     both = {
         "layout": (facts["layout"], dataset.layout.name),
@@ -38,6 +37,20 @@ def stored_clips(shards: str, network: DeployedNetwork) -> Tensor:
         raise UsageError(f"{dataset.path}: does not fit the weights: {'; '.join(wrong)}")
     subset = next(each for each in reversed(SUBSETS) if dataset.count(each))
     return torch.from_numpy(dataset.reader(subset, "joint").gather(np.arange(min(CHECKED, dataset.count(subset)))))
+
+
+def checked_clips(shards: str | None, network: DeployedNetwork) -> tuple[Tensor, str]:
+    """Return clips to check the file on, and what they are: of `shards`, or the training's own if here.
+
+    "Here" is $SKELPIPE_SHARDS, the current folder and `data/`. Where it is not, clips are drawn.
+    """
+    if shards is not None:
+        dataset: Dataset | None = Dataset.open(shards)
+    else:
+        dataset = find_dataset(None, network.digest) if network.digest else None
+    if dataset is None:
+        return drawn_clips(network), "drawn clips"
+    return stored_clips(dataset, network), f"clips of {dataset.path}"
 
 
 def drawn_clips(network: DeployedNetwork) -> Tensor:
@@ -115,7 +128,7 @@ def run(
         raise UsageError(f"{path}: is there already: pass --overwrite or another --out")
     hold(path, file=True)
     network = opened(checkpoints, weights, dataset, view, frames)
-    clips = drawn_clips(network) if shards is None else stored_clips(shards, network)
+    clips, called = checked_clips(shards, network)
     check = export_network(network, to, path, clips)
-    result = summary(path, to, check, "drawn clips" if shards is None else f"clips of {shards}")
+    result = summary(path, to, check, called)
     click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,7 +57,8 @@ class DeployedNetwork:
 
     The graph derives its view from the joints. `shape` is (C, T, V, M) as the weights were trained; with
     `free_frames` T may be any number from `FEWEST` up. `facts` are plain values by name: kind, layout, joints,
-    frames, bodies, channels, profile, view, classes, skelpipe version, sha256 of the weights.
+    frames, bodies, channels, profile, view, classes, skelpipe version, sha256 of the weights. `digest` is that
+    of the dataset whose clips the weights were trained on; empty where a released file does not tell.
     """
 
     module: nn.Module
@@ -65,6 +66,7 @@ class DeployedNetwork:
     shape: tuple[int, int, int, int]
     free_frames: bool
     facts: Mapping[str, Any]
+    digest: str = ""
 
     def about(self) -> dict[str, Any]:
         """Return the facts, and how many frames a clip may have."""
@@ -89,12 +91,12 @@ def open_network(
     weights = find_trained(checkpoint, view, "h", say)
     released, clips = weights.released, weights.provenance.clips
     if weights.kind == LABELLED or (released is not None and released.kind == "linear"):
-        return _classifier(checkpoint, dataset, view, frames, say)
+        return replace(_classifier(checkpoint, dataset, view, frames, say), digest=clips.digest)
     weights.require_view()
     if released is None and frames is not None and frames != clips.frames:
         raise UsageError(f"{weights.path}: frames: trained on {clips.frames}, asked for {frames}")
     skeleton = weights.layout(load_manifest(dataset) if dataset else None)
-    return _encoder(clips, weights.load(skeleton), frames, skeleton)
+    return replace(_encoder(clips, weights.load(skeleton), frames, skeleton), digest=clips.digest)
 
 
 def _classifier(

@@ -7,9 +7,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
-from skelpipe.models.method import Method, Step
-from skelpipe.models.parts import ProjectionSettings
-from skelpipe.models.settings import BackboneSettings
+from skelpipe.models import Backbone, BackboneSettings, Method, ProjectionSettings, Step
 from skelpipe.raw.recording import Recording
 from skelpipe.settings import Count, Share
 
@@ -27,15 +25,13 @@ class Scale:
         return x * params["factor"].to(x)[:, None, None, None, None]
 
 
-class PoseNet(nn.Module):
+class PoseNet(Backbone):
     """A network that sees one pose at a time; h is its mean over frames and bodies."""
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(BackboneSettings):
         name: Literal["posenet"] = "posenet"
         width: Count = 32
-
-    joint_map = False  # features are of whole poses, not of joints
 
     def __init__(self, layout, in_channels=3, width=32):
         super().__init__()
@@ -44,12 +40,6 @@ class PoseNet(nn.Module):
 
     def features(self, x):  # [N, C, T, V, M] -> [N * M, D, T, 1]
         return self.pose(x.permute(0, 4, 2, 1, 3).flatten(0, 1).flatten(2)).mT.unsqueeze(3)
-
-    def pool(self, features, bodies):  # -> h [N, D]
-        return features.mean(dim=(2, 3)).unflatten(0, (-1, bodies)).mean(dim=1)
-
-    def forward(self, x):
-        return self.pool(self.features(x), x.shape[4])
 
 
 class TinySiam(Method):
@@ -64,21 +54,15 @@ class TinySiam(Method):
 
     def __init__(self, parts, settings):
         super().__init__()
-        self.encoder, self.head, self.chains = parts.encoder(), parts.head(), parts.views()
+        self.encoder, self.head = parts.encoder(), parts.head()
         sizes = parts.dim, settings.hidden
         self.predictor = nn.Sequential(nn.Linear(*sizes), nn.ReLU(), nn.Linear(*reversed(sizes)))
 
-    def views(self):
-        return self.chains
-
     def forward(self, batch):
-        z, k = (self.head(self.encoder(batch.views[name])) for name in self.chains)
+        z, k = (self.head(self.encoder(batch.views[name])) for name in self.view_chains)
         pairs = (self.predictor(z), k.detach()), (self.predictor(k), z.detach())
         loss = -sum(F.cosine_similarity(p, target).mean() for p, target in pairs) / 2
         return Step(loss, embeddings=F.normalize(z.detach(), dim=1), logs={"loss": loss.detach()})
-
-    def networks(self, view):
-        return self.encoder, self.head
 
 
 def read_tiny(content, file, form):

@@ -1,20 +1,28 @@
 """The plug-in of the documentation, installed and from its folder: from raw files to an evaluated network."""
 
 import hashlib
+import importlib
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 import skelpipe
+from skelpipe import plugins
+from skelpipe.augment.chain import chain
 from skelpipe.cli import main
 from skelpipe.plugins import installed, unload
 from skelpipe.plugins.tables import LOADED
@@ -186,6 +194,48 @@ def test_a_method_is_asked_for_its_own_settings_only(setting: str) -> None:
     known = refused.output.partition("known: ")[2]
     assert "tinysiam" in known
     assert not {"temperature", "queue"} & set(known.replace(",", "").split())
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_its_chain_augments_in_workers_of_a_loader(
+    context: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker gets the chain itself and has no need to load the plug-in."""
+    (tmp_path / "augmenting.py").write_text(
+        "import torch\nfrom skelpipe.augment.draws import Draws\n"
+        "def augmented(op, batch):\n"
+        "    clips, index = torch.as_tensor(batch.joint), torch.as_tensor(batch.index)\n"
+        "    return op(clips, Draws(5, batch.epoch, index))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.load("tiny_skeletons")
+    augmented = partial(importlib.import_module("augmenting").augmented, chain("scaled"))
+    stream = skelpipe.Stream(skelpipe.Dataset.open("ds"), "train", ["joint"], 4)
+    alone = [augmented(batch) for batch in stream]
+    workers = DataLoader(
+        skelpipe.Stream(skelpipe.Dataset.open("ds"), "train", ["joint"], 4),
+        batch_size=None,
+        num_workers=1,
+        collate_fn=augmented,
+        multiprocessing_context=context,
+    )
+    assert len(alone) == 2
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(alone, workers, strict=True))
+
+
+def test_two_ranks_train_its_method_to_the_weights_of_one(
+    here: Path, tmp_path: Path, starter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLE))
+    train = [*PLUGIN, "--shards", str(here / "ds"), "--method", "tinysiam", "--device", "cpu", "--epochs", "1"]
+    weights = []
+    for world in (1, 2):
+        out = tmp_path / str(world)
+        ranks = starter.start("pretrain", world, [*train, "--out", str(out)])
+        assert set(ranks.codes()) == {0}, ranks.text(0)
+        weights.append(load_file(out / "encoder.safetensors"))
+    assert all(torch.allclose(x, weights[1][name], atol=1e-5) for name, x in weights[0].items())
 
 
 def test_an_installed_one_is_found_by_what_is_asked_for(

@@ -69,10 +69,11 @@ ADD = "def register(registry):\n    registry.reader('bare', lambda content, file
             r"operator 'x': its sample cannot be called with \(self, draws, shape\)",
         ),
         (
-            METHOD.replace("def views", "def others").replace("def networks", "def nets")
+            METHOD.replace("def views", "def others").replace("def forward", "def step")
+            + "    @classmethod\n    def build(cls, parts, settings): ...\n"
             + ADD
             + "registry.method(Bare)",
-            "method 'bare': it does not define views and networks",
+            "method 'bare': it does not define views and forward",
         ),
         (
             METHOD + "    def __init__(self): ...\n" + ADD + "registry.method(Bare)",
