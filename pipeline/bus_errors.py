@@ -68,8 +68,8 @@ def _compiled(table: np.ndarray, previous: int, libc: ctypes.CDLL) -> tuple[Any,
     page to the end of the file's memory, and counts. Else the handler that was there before gets the signal, as
     soon as the instruction is repeated.
     """
-    import llvmlite.binding as llvm
-    from llvmlite import ir
+    import llvmlite.binding as llvm  # type: ignore[import-untyped]
+    from llvmlite import ir  # type: ignore[import-untyped]
 
     word, number = ir.IntType(64), ir.IntType(32)
     module = ir.Module()

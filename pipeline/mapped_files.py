@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path
+from pathlib import PurePath
 from typing import IO, Any, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ __all__ = ["MOST", "confirm", "map_file", "map_open_file", "reading"]
 
 R = TypeVar("R")
 
-MOST = 16_384  # files mapped at a time; the system's limit per process is 65,530 by default
+MOST = 32_768  # files mapped at a time; Linux allows a process 65,530 maps by default
 MAP_FIXED = 0x10
 STALE = getattr(errno, "ESTALE", 0)
 
@@ -36,7 +36,7 @@ _shared: "weakref.WeakValueDictionary[tuple[int, ...], _Mapped]" = weakref.WeakV
 _mended = 0  # faults that are dealt with
 
 
-def map_file(path: Path | str) -> np.ndarray:
+def map_file(path: PurePath | str) -> np.ndarray:
     """Return a file's bytes, uint8, read-only; two arrays of one file share its memory.
 
     Raises DatasetError where it cannot be read or is empty.
@@ -98,7 +98,9 @@ class _Mapped:
         rows = _table().rows
         free = np.flatnonzero(rows[:-1, START] == 0)
         if not len(free):
-            raise OSError(errno.ENOMEM, f"more than {MOST:,} files would be mapped into memory")
+            raise OSError(
+                errno.ENOMEM, f"more than {MOST:,} files would be mapped; prepare larger shards (--shard-size)"
+            )
         self.row = int(free[0])
         self.address = _mapped_at(0, self.size, descriptor, mmap.MAP_SHARED)
         rows[self.row] = 0, self.address + self.size, 0

@@ -224,7 +224,8 @@ class Stream(IterableDataset[StreamBatch]):
         self._left = True
         if self.step == 0:  # the epoch is over
             for reader in self._readers.values():
-                reader.confirm()
+                if hasattr(reader, "confirm"):  # clips in memory have no files
+                    reader.confirm()
 
     def batch(
         self,

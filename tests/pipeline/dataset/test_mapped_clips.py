@@ -1,5 +1,7 @@
 """Views made from memory-mapped clips are bit-identical to those made from clips in memory."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +42,33 @@ def dataset(
     formats = KINDS[request.param].get("formats", ("shards",))
     prepare(load_manifest("ntu60"), [raw], root / "ds", options, formats=formats, quiet=True)
     return Dataset.open(root / "ds")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of this kind")
+def test_more_files_are_read_than_may_be_open(dataset: Dataset) -> None:
+    """Three views of both subsets, of more files than descriptors are left, in training order and in row order."""
+    import resource
+
+    views = ["joint", "bone", "motion"]
+    files = sum(len(dataset.shards(subset)) for subset in ("train", "test")) * len(views)
+    if dataset.card["formats"] == ["hdf5"]:
+        files = 2
+    dataset.ids("train"), dataset.ids("test")  # of the sample table
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/dev/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + min(8, files - 1), before[1]))
+    try:
+        streams = [Stream(dataset, subset, views, 2) for subset in ("train", "test")]
+        found = [[batch.views for batch in stream] for stream in streams]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    again = [[batch.views for batch in Stream(dataset, subset, views, 2)] for subset in ("train", "test")]
+    assert all(
+        np.array_equal(batch[view], other[view])
+        for ours, theirs in zip(found, again, strict=True)
+        for batch, other in zip(ours, theirs, strict=True)
+        for view in views
+    )
 
 
 def test_mapped_clips_equal_gathered_ones(dataset: Dataset) -> None:
