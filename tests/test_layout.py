@@ -30,6 +30,7 @@ OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no mod
     "pipeline/drawing/test_marks.py",  # marked joints in GIFs and in pages
     "pipeline/plugins/test_example.py",  # the plug-in of the documentation
     "pipeline/loader/test_resume.py",  # streams and loaders on any number of ranks
+    "pipeline/storage/test_faulty_servers.py",  # all that servers answer wrongly, over HTTP and S3
     "pipeline/storage/test_interrupt.py",  # Ctrl-C during each kind of request
     "train/running/test_shared_batches.py",  # all methods on several ranks
     "train/test_ablations.py",  # the rows of all ablations in the papers' tables

@@ -132,11 +132,15 @@ def parse_samples(content: bytes, card: Mapping[str, Any], where: object) -> pa.
     most = (16 << 20) + UNPACKED_ROW_BYTES * expected["rows"]
     try:
         table = read_parquet(content, rows=expected["rows"], most=min(most, MOST_BYTES))
+        table.validate(full=True)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read: {shown(error)}") from None
     raw = card.get("provenance", {}).get("columns", [])
     if table.schema.names != [*expected["columns"], *raw]:
         raise DatasetError(f"{path}: its columns differ from the card")
+    for field in table.schema:
+        if not pa.types.is_string(field.type) and not pa.types.is_integer(field.type):
+            raise DatasetError(f"{path}: column {field.name} holds {field.type}, not texts or whole numbers")
     if rows_hash(table.select(expected["columns"])) != expected["sha256"]:
         raise DatasetError(f"{path}: its rows are not those of the digest: ids, labels or subsets were changed")
     return table

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, partial
-from io import BytesIO
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from skelpipe.dataset.anchor_file import most_anchor_bytes, read_anchor
 from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples, why_no_anchors
 from skelpipe.dataset.containers import map_subset
 from skelpipe.dataset.first_use import FirstUse, checks_shards
@@ -250,13 +250,11 @@ class Dataset:
             raise DatasetError(f"{self.path}: there is no anchor: {reason}")
         name = f"anchors/{view}.npy"
         try:
-            content = self.filesystem.read(name) if self.remote is None else self.remote.read(name)
-            anchor: np.ndarray = np.load(BytesIO(content), allow_pickle=False)
-        except (ValueError, EOFError, SkelpipeError) as error:
+            most = most_anchor_bytes(self.shape)
+            content = self.filesystem.read(name, most) if self.remote is None else self.remote.read(name)
+        except SkelpipeError as error:
             raise DatasetError(f"{self.path}/{name}: cannot be read: {error}") from None
-        if anchor.shape != self.shape:
-            raise DatasetError(f"{self.path}/{name}: shape {anchor.shape}, the card says {self.shape}")
-        return anchor
+        return read_anchor(content, self.shape, f"{self.path}/{name}")
 
     def table(self) -> "pa.Table":
         """Return the sample table: one row per sample, dropped samples included."""

@@ -25,6 +25,8 @@ __all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5"]
 
 Shape = tuple[int, int, int, int]
 
+LONGEST_ID = 4096  # bytes
+
 
 def chunk_offsets(dataset: h5py.Dataset) -> dict[int, tuple[int, int, int]]:
     """Return (offset in the file, bytes, mask of skipped filters) of each chunk, by its first row."""
@@ -98,7 +100,7 @@ def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.nda
 
 def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:
     dataset = _dataset(file, "id", path)
-    if dataset.shape != (len(ids),) or h5py.check_string_dtype(dataset.dtype) is None:
+    if dataset.shape != (len(ids),) or not _is_short_text(dataset):
         raise DatasetError(f"{path}: id is {dataset.dtype} {list(dataset.shape)}, {len(ids)} texts expected")
     for row, (found, expected) in enumerate(zip(dataset.asstr()[:], ids, strict=True)):
         if found != expected:
@@ -106,11 +108,19 @@ def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:
             raise DatasetError(f"{path}: sample {row} is {named}: not the card's file")
 
 
+def _is_short_text(dataset: h5py.Dataset) -> bool:
+    """Whether these are texts of one length, as they are written; others can stand for any number of bytes."""
+    return h5py.check_string_dtype(dataset.dtype) is not None and 0 < dataset.dtype.itemsize <= LONGEST_ID
+
+
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     """Return a dataset of this file, not one linked from another: its offsets would be those of the other file."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
         raise DatasetError(f"{path}: has no dataset {name!r}")
-    return file[name]
+    dataset = file[name]
+    if dataset.external or dataset.is_virtual:
+        raise DatasetError(f"{path}: {name!r} lies in other files")
+    return dataset
 
 
 def _runs(

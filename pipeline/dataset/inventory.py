@@ -1,13 +1,11 @@
 """The list of all data files of a dataset, from its card alone, for `verify`, `copy` and fetching."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from skelpipe.dataset.anchor_file import most_anchor_bytes
 from skelpipe.dataset.card import SAMPLES, most_table_bytes
 from skelpipe.dataset.untrimmed import tar_name
 from skelpipe.manifest import SUBSETS
@@ -21,8 +19,6 @@ DATA_FILE = re.compile(  # the names of data files of any dataset
     rf"|({_SUBSET})\.h5|{re.escape(SAMPLES)}"
 )
 
-ANCHOR = np.dtype(np.float64)  # or less
-NPY_HEADER = 1 << 12  # bytes
 INDEX_BYTES = 1 << 10  # of a sample in DALI's index, whose names have 100 bytes at most
 
 
@@ -48,10 +44,9 @@ def inventory(card: Mapping[str, Any]) -> Iterator[DataFile]:
         for facts in card.get("untrimmed", {}).get(subset, {}).get("shards", ()):
             yield DataFile(tar_name(subset, facts["name"]), facts["sha256"], facts["bytes"], facts["bytes"])
     yield DataFile(SAMPLES, card["samples_file"]["sha256"], None, most_table_bytes(card))
-    clip = ANCHOR.itemsize * math.prod(card["shape"])
     for view, facts in card["anchors"].items():
         if view != "absent":
-            yield DataFile(f"anchors/{view}.npy", facts["sha256"], None, clip + NPY_HEADER)
+            yield DataFile(f"anchors/{view}.npy", facts["sha256"], None, most_anchor_bytes(card["shape"]))
 
 
 def _shards(card: Mapping[str, Any], subset: str) -> Iterator[DataFile]:

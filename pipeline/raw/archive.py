@@ -48,10 +48,13 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
     try:
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
+            room = archive.stat().st_size
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise RawError(
             f"{archive}: cannot be read as a .zip archive (cut off in download?): {shown(error)}"
         ) from None
+    if sum(info.compress_size for info in infos) > room:
+        raise RawError(f"{archive}: its members are larger than the archive: they lie over each other, refused")
     for info in infos:
         if info.filename.endswith("/"):
             continue

@@ -35,7 +35,7 @@ def read_label_table(
             raise UsageError(f"{at}: the column {key!r} is empty")
         name = row.pop(key)
         if name in found:
-            raise UsageError(f"{at}: {described(name)} is given twice")
+            raise UsageError(f"{at}: {shown(name)} is given twice")
         found[name] = {column: as_value(_whole(value)) for column, value in row.items()}
     if not found:
         raise UsageError(f"{where}: holds no rows")

@@ -8,12 +8,12 @@ import numpy as np
 
 from skelpipe.errors import RawError
 from skelpipe.raw.text import in_utf8, is_nan
-from skelpipe.untrusted import described
+from skelpipe.untrusted import described, shown
 
 __all__ = ["Table", "lines_of", "numbers_of", "read_table", "text_of"]
 
 MOST_BYTES = 1 << 28
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NOT_FOUND = frozenset(("", "na", "n/a", "null", "none"))  # besides the C library's spellings of NaN
 INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", None: "spaces"}
@@ -60,7 +60,7 @@ def numbers_of(words: Sequence[str], where: str) -> list[float]:
         if value is None:
             raise RawError(f"{where}, column {column}: {described(word)} is no number")
         if value in (np.inf, -np.inf):
-            raise RawError(f"{where}, column {column}: {described(word)} is not finite")
+            raise RawError(f"{where}, column {column}: {shown(word, 40)} is not finite")
         values.append(value)
     return values
 

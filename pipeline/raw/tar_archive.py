@@ -16,10 +16,28 @@ from skelpipe.files import read_at
 from skelpipe.raw.gzipped import MOST_BYTES, inflated_archive
 from skelpipe.untrusted import described, shown
 
-__all__ = ["TAR_SUFFIXES", "TarMember", "list_tar", "read_tar_member"]
+__all__ = ["TAR_SUFFIXES", "BoundedTarInfo", "TarMember", "list_tar", "read_tar_member"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = 512
+MOST_EXTENSION = 1 << 20  # bytes of a name or of pax records; names have 4,096 at most
+EXTENSIONS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+class BoundedTarInfo(tarfile.TarInfo):
+    """A header whose extensions are short: tarfile reads long names and pax records whole, whatever their size."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in EXTENSIONS and not 0 <= self.size <= MOST_EXTENSION:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return found
 
 
 @dataclass(frozen=True, order=True)
@@ -46,8 +64,10 @@ def list_tar(archive: Path) -> tuple[Path, Iterator[tuple[str, TarMember]]]:
 def _members(plain: Path, archive: Path) -> Iterator[tuple[str, TarMember]]:
     size = plain.stat().st_size
     try:
-        with tarfile.open(plain, "r:", errorlevel=2) as opened:
+        with tarfile.open(plain, "r:", errorlevel=2, tarinfo=BoundedTarInfo) as opened:
             while (info := opened.next()) is not None:
+                if info.size < 0 or opened.offset <= info.offset:  # older Pythons would read it again, for ever
+                    raise RawError(f"{archive}: damaged: {described(info.name)} has {info.size} bytes")
                 opened.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
                 if info.isreg() and not info.issparse():
                     if info.offset_data + info.size > size:

@@ -21,6 +21,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, UsageError
 from skelpipe.raw.npy import read_array_or_archive
+from skelpipe.raw.tar_archive import BoundedTarInfo
 from skelpipe.untrusted import described, shown
 
 __all__ = [
@@ -220,7 +221,7 @@ def _members(file: IO[bytes], where: str) -> Iterator[tuple[str, str, _Member]]:
     """Yield key, suffix in lower case, and content of every member that is a file."""
     member = ""
     try:
-        with tarfile.open(fileobj=file, mode="r|*") as tar:
+        with tarfile.open(fileobj=file, mode="r|*", tarinfo=BoundedTarInfo) as tar:
             for info in tar:
                 member = info.name
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
@@ -377,10 +378,17 @@ def _listed(facts: Any, name: str, at: str) -> np.ndarray:
             raise RawError(f"{at}: has no {described(name)}; it has {shown(known)}")
         facts = facts[name]
     try:
-        array = np.array(facts, np.float64)
+        array = np.array(facts)
+        if array.dtype.kind in "OUS" and not (array.size and _are_numbers(array)):  # numpy reads '1_0' as 10
+            raise ValueError
+        array = array.astype(np.float64)
     except (ValueError, TypeError, OverflowError):
         raise RawError(f"{at}: lists of numbers, all of one length per level, are expected") from None
     return array
+
+
+def _are_numbers(array: np.ndarray) -> bool:
+    return all(value is None or isinstance(value, int | float) for value in array.ravel().tolist())
 
 
 def _listing(members: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["msr", "ntu", "nw_ucla", "pku"]
 
-NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NAN = re.compile(rb"[+-]?(nan(\([^) \t\r\n]*\))?|1\.#(ind|qnan|snan|nan)0*)", re.IGNORECASE)
 INFINITE = re.compile(rb"[+-]?(inf|infinity|1\.#inf0*)", re.IGNORECASE)
 Plain = tuple[list[int], list[int], np.ndarray]

@@ -247,13 +247,20 @@ def _layout(content: bytes) -> object:
 
 def _table(content: bytes) -> object:
     columns = seeds.table_columns()
+    try:  # the rows that the card vouches for are those that pyarrow reads
+        plain = pq.read_table(io.BytesIO(content), use_threads=False, memory_map=False).to_pydict()
+        lines = [
+            json.dumps(row, separators=(",", ":"), default=str) + "\n" for row in zip(*plain.values(), strict=True)
+        ]
+        rows = hashlib.sha256("".join(lines).encode()).hexdigest()
+    except Exception:
+        plain, rows = None, "0" * 64
     card = {
         "samples_file": {"sha256": hashlib.sha256(content).hexdigest()},
-        "samples": {"rows": len(columns["id"]), "columns": list(columns)},
+        "samples": {"rows": len(columns["id"]), "columns": list(columns), "sha256": rows},
     }
     found = parse_samples(content, card, "ds")
-    plain = pq.read_table(io.BytesIO(content), use_threads=False, memory_map=False)
-    assert found.to_pydict() == plain.to_pydict(), "pyarrow reads something else"
+    assert found.to_pydict() == plain, "pyarrow reads something else"
     return found
 
 

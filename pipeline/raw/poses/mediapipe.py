@@ -144,6 +144,10 @@ def mediapipe_positions(xyz: np.ndarray, name: str, form: Form) -> np.ndarray:
     World landmarks have the middle of the hips at the origin in every frame.
     """
     keys = [joint_key(joint) for joint in form.layout.joints]
+    if not {("left", "hip"), ("right", "hip")} <= set(keys):
+        raise RawError(
+            f"{name}: the layout {form.layout.name} has no left and right hip, which show what landmarks are"
+        )
     left, right = keys.index(("left", "hip")), keys.index(("right", "hip"))
     middle = (xyz[:, left] + xyz[:, right]) / 2
     known = middle[~np.isnan(middle).any(axis=1)]
