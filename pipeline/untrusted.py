@@ -6,6 +6,8 @@ them on one line, without characters that move a cursor or turn the direction of
 
 import reprlib
 
+from skelpipe.door.visible import visible
+
 __all__ = ["described", "shown", "whole"]
 
 MOST_DIGITS = 18  # an int64 always holds so many
@@ -34,7 +36,7 @@ def shown(text: object, most: int = TEXT) -> str:
     """Return a text, or the words of an error, as messages show it: at most so many characters, all printable."""
     whole_text = str(text)
     line = " ".join(whole_text[: 4 * most].split())
-    line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
+    line = visible(line)
     return line if len(line) <= most and len(whole_text) <= 4 * most else f"{line[: most - 3]}..."
 
 

@@ -13,6 +13,7 @@ from skelpipe.cli.options import (
     resolve_shards,
     unresolved_shards_option,
 )
+from skelpipe.door.visible import visible, visible_in
 
 if TYPE_CHECKING:
     from skelpipe.skeleton import Layout
@@ -85,7 +86,8 @@ def _show_dataset(shards: str, as_json: bool) -> None:
         click.echo(json.dumps(content))
         return
     channels, frames, joints, bodies = dataset.shape
-    click.echo(f"{card['title']}, split {dataset.split}, {len(dataset.classes) or 'no'} classes")
+    card = {**card, **visible_in({key: card[key] for key in ("title", "split", "profile", "dropped")})}
+    click.echo(f"{card['title']}, split {card['split']}, {len(dataset.classes) or 'no'} classes")
     click.echo(f"profile   {card['profile']['name']} version {card['profile']['version']}")
     click.echo(
         f"clips     [C,T,V,M] = [{channels},{frames},{joints},{bodies}] {card['dtype']}, {dataset.layout.name}"
@@ -120,7 +122,7 @@ def _show_clip(shards: str, identity: str, as_json: bool) -> None:
         return
     for name, value in found.items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' '):<15} {value}")
+            click.echo(f"{name.replace('_', ' '):<15} {visible(str(value))}")
 
 
 def _show_layout(name: str, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from skelpipe.cli.options import (
     shard_size_option,
     workers_option,
 )
+from skelpipe.door.visible import visible_in
 
 if TYPE_CHECKING:
     from skelpipe.manifest import Manifest
@@ -272,6 +273,7 @@ def show_report(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
         return
+    report = visible_in(dict(report))
     if report.get("dry_run"):
         click.echo("dry run: nothing is written")
     if report.get("was_complete"):

@@ -7,6 +7,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, shards_option, workers_option
+from skelpipe.door.visible import visible
 
 __all__ = ["verify"]
 
@@ -54,5 +55,5 @@ def verify(*, shards: str, parts: tuple[str, ...], deep: bool, workers: int, as_
         for note in found.notes:
             click.echo(f"note: {note}")
     for damage in found.damages:
-        click.echo(f"Error: {damage}", err=True)
+        click.echo(f"Error: {visible(damage)}", err=True)
     sys.exit(1 if found.damages else 0)

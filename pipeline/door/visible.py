@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
-__all__ = ["beneath", "visible", "visible_in", "visible_streams"]
+__all__ = ["beneath", "visible", "visible_in", "visible_lines", "visible_streams"]
 
 
 class _Escapes(dict[int, str]):
@@ -49,6 +49,11 @@ def visible_in(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return content if _numbers(content) else [visible_in(each) for each in content]
     return content
+
+
+def visible_lines(lines: Iterable[str]) -> str:
+    """Return lines, each made `visible`, as one text."""
+    return "\n".join(map(visible, lines))
 
 
 def _numbers(content: list[Any] | tuple[Any, ...]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible_lines
 from skelpipe.files import write_json
 from skelpipe.train.evaluation.cost import cost_of
 from skelpipe.train.evaluation.outcome import RESULT, open_folder
@@ -89,4 +90,4 @@ def run(
     found = results[0] if recipe else {"recipes": results}
     if out is not None:
         write_json(out / RESULT, found)
-    click.echo(json.dumps(found) if as_json else "\n".join(lines(results)))
+    click.echo(json.dumps(found) if as_json else visible_lines(lines(results)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible_lines
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.ownership import hold
@@ -131,4 +132,4 @@ def run(
     clips, called = checked_clips(shards, network)
     check = export_network(network, to, path, clips)
     result = summary(path, to, check, called)
-    click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
+    click.echo(json.dumps(result) if as_json else visible_lines(lines(result)))

@@ -11,6 +11,7 @@ import click
 
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
+from skelpipe.door.visible import visible_lines
 from skelpipe.train.evaluation.beginning import check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
@@ -219,4 +220,4 @@ def run(**given: Any) -> None:
     dataset = Dataset.open(options.shards, cache=options.cache, cache_size=options.cache_size)
     training = LabelledTraining.of(dataset, options, console)
     result = finetune(training, options.run_options(training.out), options.amp, console)
-    click.echo(json.dumps(result) if options.as_json else "\n".join(_lines(result)))
+    click.echo(json.dumps(result) if options.as_json else visible_lines(_lines(result)))

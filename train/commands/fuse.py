@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible_lines
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.fusion import (
     Weights,
@@ -220,4 +221,4 @@ def run(
     write_outcome(folder, scores, result, settings=used)
     write_report(folder, dataset)
     log_outcome(folder)
-    click.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
+    click.echo(json.dumps(result) if as_json else visible_lines(lines(result)))

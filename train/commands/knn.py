@@ -10,6 +10,7 @@ import click
 import numpy as np
 from torch import Tensor
 
+from skelpipe.door.visible import visible_lines
 from skelpipe.train.evaluation.augmented_features import embed_augmented
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.embedding import Embedded, embed
@@ -133,4 +134,4 @@ def run(**given: Any) -> None:
         outcome.result["run"] = str(folder)
         if ranks().is_main:
             save(folder, evaluation, options, outcome)
-    click.echo(json.dumps(outcome.result) if options.as_json else "\n".join(_lines(outcome.result)))
+    click.echo(json.dumps(outcome.result) if options.as_json else visible_lines(_lines(outcome.result)))

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible_lines
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.evaluated_network import choose_network
@@ -193,4 +194,4 @@ def run(**given: Any) -> None:
     result = summary(evaluation, options, trained, name, recipe, folder)
     if ranks().is_main:
         save(evaluation, options, trained, recipe, result)
-    click.echo(json.dumps(result) if options.as_json else "\n".join(_lines(result)))
+    click.echo(json.dumps(result) if options.as_json else visible_lines(_lines(result)))

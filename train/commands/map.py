@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from skelpipe.dataset import Dataset
+from skelpipe.door.visible import visible_lines
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
@@ -259,4 +260,4 @@ def run(**given: Any) -> None:
         used["fusion"] = options.fusion
     result = summary(evaluation, networks, options.subset, shown, used) | {"run": str(folder)}
     ranks().on_main(lambda: write(evaluation, folder, shown, result))
-    click.echo(json.dumps(result) if options.as_json else "\n".join(lines(result)))
+    click.echo(json.dumps(result) if options.as_json else visible_lines(lines(result)))

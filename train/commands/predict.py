@@ -11,6 +11,7 @@ import numpy as np
 
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
+from skelpipe.door.visible import visible, visible_lines
 from skelpipe.errors import RawError
 from skelpipe.manifest import Manifest
 from skelpipe.raw.piped import joined, read_piped
@@ -108,7 +109,9 @@ def span(path: str, found: Prediction, *, as_json: bool) -> str:
     seconds_too = "" if found.seconds is None else f"  {found.seconds[0]:7.2f}-{found.seconds[1]:7.2f} s"
     actions = [f"{each['action']} {each['name']} {100 * each['probability']:.1f} %" for each in found.top[:SHOWN]]
     short = "  (fewer frames than a window)" if found.short else ""
-    return f"{path}  {found.first:>6}-{found.last:>6}{seconds_too}  {', '.join(actions) or found.why}{short}"
+    return visible(
+        f"{path}  {found.first:>6}-{found.last:>6}{seconds_too}  {', '.join(actions) or found.why}{short}"
+    )
 
 
 def _lines(entries: Sequence[dict[str, Any]]) -> list[str]:
@@ -164,4 +167,4 @@ def run(
 
 def shown(entries: Sequence[dict[str, Any]], *, as_json: bool) -> str:
     """Return the actions of recordings as a JSON object, or as lines for people."""
-    return json.dumps({"recordings": entries}) if as_json else "\n".join(_lines(entries))
+    return json.dumps({"recordings": entries}) if as_json else visible_lines(_lines(entries))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
+from skelpipe.door.visible import visible_lines
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
@@ -169,7 +170,7 @@ def run(**given: Any) -> None:
         log_outcome(folder)
 
     ranks().on_main(write)
-    click.echo(json.dumps(result) if options.as_json else "\n".join(lines(result)))
+    click.echo(json.dumps(result) if options.as_json else visible_lines(lines(result)))
 
 
 def _plain(settings: SegmenterSettings) -> dict[str, Any]:

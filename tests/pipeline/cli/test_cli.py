@@ -241,3 +241,16 @@ def test_info_lists_the_joints_of_a_layout(run, tmp_path) -> None:
     assert (
         run("info", "--layout", tmp_path / "my.yaml").stdout.splitlines()[2] == "0      a                      all"
     )
+
+
+def test_a_title_that_controls_the_terminal_is_shown(run, raw_folder, ntu_names, tmp_path) -> None:
+    """Nothing but the card says it, which anybody may have written."""
+    raw_folder(ntu_names(), folder="raw/ntu60")
+    assert run(*PREPARE).exit_code == 0
+    card = tmp_path / "data" / "ntu60-xsub" / "dataset.json"
+    title, shown = "NTU\x1b[2J\r\u202e\nError: none", r"NTU\x1b[2J\r\u202e\nError: none"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"title": title}))
+    result = run("info")
+    if result.exit_code == 0:  # else the card is refused
+        assert result.stdout.splitlines()[0] == f"{shown}, split xsub, 60 classes"
+    assert not set(result.output) & set("\x1b\r\u202e")

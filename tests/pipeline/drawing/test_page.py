@@ -1,5 +1,6 @@
 """Pages are parsed, run in a browser and compared with their scene."""
 
+import json
 import shutil
 import subprocess
 
@@ -7,6 +8,8 @@ import pytest
 
 from skelpipe.drawing.page import page
 from skelpipe.drawing.scene import Panel, Scene
+from skelpipe.drawing.svg import looping_svg
+from skelpipe.train.reporting.markup import el
 
 NASTY = """a<b> & "c" 'd' </script><script>x {{clip}} $1$ <!--"""
 
@@ -28,6 +31,24 @@ def test_page_has_a_label_for_every_control(read_page, make_scene) -> None:
     assert ("input", "Frame") in [(tag, attributes.get("aria-label")) for tag, attributes in tags]
     assert [tag for tag, _ in tags].count("label") == 2
     assert dict(tags)["html"] == {"lang": "en"}
+
+
+CONTROLLING = "a\x1b[2J\u202eb\x9b\u2028\ud800\n"
+SHOWN = r"a\x1b[2J\u202eb\x9b\u2028\ud800\n"
+
+
+def test_names_that_control_something_are_shown(read_page, make_scene) -> None:
+    """On the page, in its data, and in a drawing's label for screen readers."""
+    scene = make_scene(class_name=CONTROLLING, id=CONTROLLING)
+    scene.facts["dataset"] = CONTROLLING
+    body = Panel(CONTROLLING, (CONTROLLING,), scene.panels[0].points)
+    text = page(Scene(scene.id, CONTROLLING, scene.facts, scene.layout, 30, (body,)))
+    found = read_page(text)
+    assert found.texts["title#"] == found.texts["h1#"] == f"{SHOWN}: {SHOWN}"
+    assert found.texts["dd#"].startswith(SHOWN)
+    assert text.count(json.dumps(SHOWN)) == 2
+    assert f'aria-label="{SHOWN}"' in looping_svg(scene, label=CONTROLLING)
+    assert el("p", CONTROLLING[:-1], alt=CONTROLLING[:-1]) == f'<p alt="{SHOWN[:-2]}">{SHOWN[:-2]}</p>'
 
 
 def test_nasty_names_stay_text(read_page, make_scene) -> None:
