@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from skelpipe.door.answer import DEBUG, answering, debug
+from skelpipe.door.answer import DEBUG, answering, debug, last_words
 
 __all__ = ["Answering", "Command"]
 
@@ -68,6 +68,7 @@ class Command(Answering):
         try:
             return super().make_context(*args, **settings)
         except click.UsageError as error:
+            last_words(error.format_message())
             if os.environ.get("RANK", "0") != "0":
                 sys.exit(error.exit_code)
             raise

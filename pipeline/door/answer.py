@@ -27,7 +27,17 @@ from skelpipe.door.signals import PREEMPTING, TERMINATED, saying_what_ended
 from skelpipe.door.visible import visible, visible_streams
 from skelpipe.errors import SkelpipeError, UsageError
 
-__all__ = ["CLOSED_PIPE", "DEBUG", "INTERRUPTED", "answer", "answering", "debug", "program", "script"]
+__all__ = [
+    "CLOSED_PIPE",
+    "DEBUG",
+    "INTERRUPTED",
+    "answer",
+    "answering",
+    "debug",
+    "last_words",
+    "program",
+    "script",
+]
 
 DEBUG = "SKELPIPE_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
@@ -49,6 +59,11 @@ class _Door:
 def debug() -> None:
     """Show tracebacks until the command that is running has ended."""
     _Door.debug = True
+
+
+def last_words(line: str) -> None:
+    """Note the line with which this process ends, for the other ranks; it is printed elsewhere."""
+    _Door.said = line
 
 
 def _debugging() -> bool:
@@ -161,7 +176,7 @@ def _is_of_numba_cache(error: BaseException) -> bool:
 
 def _say(line: str) -> None:
     """Print a line on stderr, where that is possible."""
-    _Door.said = line
+    last_words(line)
     with suppress(OSError, ValueError, AttributeError):
         print(visible(line), file=sys.stderr, flush=True)
 
