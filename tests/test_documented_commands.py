@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,10 +30,22 @@ def readers_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         unload(module)
 
 
+# What checks that a path of a command line is there.
+PATHS = (
+    "cli.options._check_card",
+    "train.running.script_options.check_weights",
+    "train.browse.check_source",
+    "train.fuse.check_scores",
+    "train.report.check_run",
+)
+
+
 def complaint(line: Line, *accepted: type[click.ClickException]) -> str | None:
     """What the command says of the words of a line; the runs and files that they name need not exist."""
     try:
-        with patch("skelpipe.train.running.script_options.check_weights"):
+        with ExitStack() as patched:
+            for name in PATHS:
+                patched.enter_context(patch(f"skelpipe.{name}"))
             line.parsed()
     except accepted:
         return None

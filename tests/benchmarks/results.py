@@ -4,10 +4,10 @@
     skelpipe prepare --dataset msr-action3d --split xsub --raw MSRAction3D --out data/msr --frames 48
     python tests/benchmarks/results.py --shards-root data --out results --jobs 2
 
-What needs a dataset that is not there is left out; docs/results.md has the commands for those of the transfers.
-Every method and baseline of `results_runs.py`, each run an ordinary command that is printed; the most telling come
-first. Killed or interrupted, the same command continues: what is done is not repeated. `--dry-run` prints all
-commands with their state. All of it takes some 30 hours of one core. From what is done,
+What needs a dataset that is not there is left out; docs/learning-from-few-clips.md has the commands for those of
+the transfers. Every method and baseline of `results_runs.py`, each run an ordinary command that is printed; the
+most telling come first. Killed or interrupted, the same command continues: what is done is not repeated.
+`--dry-run` prints all commands with their state. All of it takes some 40 hours of one core. From what is done,
 
     python tests/benchmarks/results.py --shards-root data --out results --tables RESULTS.md
 
@@ -16,6 +16,7 @@ writes the tables between the marks of that file, and the pictures in docs/ besi
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ import click
 from results_runs import DATASETS, Results
 from results_tables import Tables
 
+import skelpipe
 from skelpipe.door.signals import saying_what_ended
 from skelpipe.errors import SkelpipeError
 from skelpipe.train.reproduction.shelf import open_shelf
@@ -86,6 +88,9 @@ def main(
     if tables:
         Tables(results, work).write(tables, tables.parent / "docs")
         return
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "versions").open("a") as file:  # of the code, one line per start
+        file.write(f"{_version()}\n")
     os.environ.update(dict.fromkeys(THREADS, "1"))
     os.nice(19)
     with saying_what_ended("the same command continues"):
@@ -93,6 +98,15 @@ def main(
     for name, why in failed.items():
         console.say(f"failed: {name}: {why}")
     sys.exit(1 if failed else 0)
+
+
+def _version() -> str:
+    """Return the commit of this checkout, or the version of the package where there is none."""
+    here = Path(__file__).resolve().parent
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return git.stdout.strip() or skelpipe.__version__
 
 
 def _chosen(commands: Mapping[str, Command], only: Sequence[str]) -> list[str]:

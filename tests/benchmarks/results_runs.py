@@ -36,7 +36,7 @@ DATASETS: Final[Mapping[str, tuple[str, int]]] = {
     "ucla": ("nw-ucla-xview", FRAMES),
     "msr": ("msr-action3d-xsub", FRAMES),
     "msr-v1": ("msr-action3d-v1-xsub", FRAMES),
-    "synthetic": ("ntu60-xsub", FRAMES),
+    "synthetic": ("ntu60-xview", FRAMES),
     "ucla-25": ("nw-ucla-25-xview", FRAMES),
     "msr-25": ("msr-action3d-25-xsub", FRAMES),
     "ucla-25-50": ("nw-ucla-25-xview", 50),
@@ -60,7 +60,7 @@ COMMON: Final[Mapping[str, object]] = {
     "temperature": 0.1,
     "momentum": 0.99,
 }
-QUEUES: Final[Mapping[str, int]] = {"ucla": 256, "msr": 64, "msr-v1": 64, "synthetic": 64}
+QUEUES: Final[Mapping[str, int]] = {"ucla": 256, "msr": 64, "msr-v1": 64, "synthetic": 256}
 # Mixed regions cover the same share of 12 blocks as in the papers of 16.
 MIXED: Final[Mapping[str, object]] = {"skelemixclr.blocks": [5, 8]}
 
@@ -162,6 +162,7 @@ class Results:
             alone = [name for name, each in METHODS.items() if name != "aimclr-3views"]
             for name in alone:
                 self.judge("ucla", name, "joint", first)
+            self.of_authors(first)
             self.supervised("ucla", "joint", first)
             for name in alone:
                 self.tune("ucla", name, "joint", first)
@@ -196,6 +197,15 @@ class Results:
             for name in EQUAL_TIME if "ucla" in self.datasets else ():
                 self.judge("ucla", f"{name}@{EQUAL_TIME[name]}", "joint", seed)
             self.transfers(seed)
+
+    def of_authors(self, seed: int) -> None:
+        """Evaluate the frozen encoder of AimCLR's authors, and its baselines, on joints mapped to those of NTU."""
+        subjects = {"raw": ["--baseline", "raw"], "random-paper": ["--baseline", "random", "--network", "aimclr"]}
+        if self.released:
+            subjects["released"] = ["--checkpoint", self.released]
+        for target in ("ucla-25-50", "msr-25-50"):
+            for name, subject in subjects.items() if target in self.datasets else ():
+                self._neighbours_and_linear(target, name, "joint", seed, subject, "h")
 
     def transfers(self, seed: int) -> None:
         """Evaluate encoders that were trained on other clips: frozen, on joints mapped to theirs."""

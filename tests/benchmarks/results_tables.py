@@ -80,15 +80,17 @@ class Tables:
         return found
 
     def state(self) -> list[str]:
-        """Say how many of the runs are done, and which methods lack some."""
+        """Say how many of the runs are done, of which code, and which trainings are left."""
         commands = self.results.plan.commands
         left = [name for name, command in commands.items() if self.work.state(command) != "done"]
+        versions = (self.work.out / "versions").read_text("utf-8").split()
+        by = f"by the code of {', '.join(dict.fromkeys(versions))}"
         if not left:
-            return [f"All {len(commands)} runs are done."]
+            return [f"All {len(commands)} runs are done, {by}."]
         trainings = [name.removeprefix(f"{PRETRAIN}-") for name in left if name.startswith(PRETRAIN)]
         return [
-            f"{len(commands) - len(left)} of {len(commands)} runs are done; a cell of {MISSING} has none yet.",
-            f"Trainings without labels that are left: {', '.join(trainings) or 'none'}.",
+            f"{len(commands) - len(left)} of {len(commands)} runs are done, {by}; {MISSING} has none yet.",
+            f"Rows without a run are left out. Trainings without labels to do: {', '.join(trainings) or 'none'}.",
         ]
 
     def figure(self, figure: Figure, dataset: str, name: str, view: str, seed: int) -> float | None:
@@ -117,7 +119,8 @@ class Tables:
     def _table(self, title: str, columns: Iterable[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
         shown = list(columns)
         lines = [f"| {title} | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
-        return [*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)]
+        found = [row for row in rows if set(row[1]) - {"", MISSING}]
+        return [*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in found)]
 
     def _order(self, dataset: str, names: Iterable[str]) -> list[str]:
         """Sort methods by their first figure, the best first."""
