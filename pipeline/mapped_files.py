@@ -70,9 +70,14 @@ def reading(action: Callable[[], R]) -> R:
     while True:
         before = _table().faults
         failed = _mend()
-        result = action()
-        if _table().faults == before:
-            return result
+        try:
+            result = action()
+        except Exception:  # perhaps because of the zeros
+            if _table().faults == before:
+                raise
+        else:
+            if _table().faults == before:
+                return result
         with _lock:
             if again := [mapped for mapped in failed if mapped.fault]:
                 raise again[0].failure()

@@ -1,6 +1,5 @@
 """Arrays of .npy and .npz files, mapped into memory: any row of a file of any size is read without the others."""
 
-import mmap
 import os
 import struct
 import zipfile
@@ -11,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 from isal import isal_zlib
 
-from skelpipe.errors import RawError
+from skelpipe import mapped_files
+from skelpipe.errors import DatasetError, RawError
 from skelpipe.raw.npy import read_array
 from skelpipe.untrusted import shown
 
@@ -28,8 +28,10 @@ MOST_INFLATED = 1 << 30  # bytes of a compressed array, which each worker keeps 
 def map_file(path: str) -> memoryview:
     """Return the bytes of a file, mapped; RawError if it cannot be read or is empty."""
     try:
-        changed = os.stat(path).st_mtime_ns
-        return _mapped(path, changed)
+        facts = os.stat(path)
+        if not facts.st_size:
+            raise RawError(f"{path}: the file is empty")
+        return _mapped(path, facts.st_mtime_ns)
     except OSError as error:
         raise RawError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -37,10 +39,10 @@ def map_file(path: str) -> memoryview:
 @lru_cache(maxsize=8)
 def _mapped(path: str, _changed: int) -> memoryview:
     """Map a file and keep it mapped; one that has changed on disk is mapped again."""
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            raise RawError(f"{path}: the file is empty")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return mapped_files.map_file(path).data
+    except DatasetError as error:
+        raise RawError(str(error)) from None
 
 
 def is_npy(path: str) -> bool:

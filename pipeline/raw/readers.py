@@ -8,6 +8,7 @@ import numpy as np
 
 from skelpipe.errors import RawError, SkelpipeError
 from skelpipe.manifest import Manifest
+from skelpipe.mapped_files import reading
 from skelpipe.plugins import Table, check_call
 from skelpipe.raw.collections.formats import IMPORT_FORMATS
 from skelpipe.raw.form import Form
@@ -174,7 +175,8 @@ class RecordingReader:
         if file.item is not None:
             read = IMPORT_FORMATS[self._reader].read
             assert read is not None
-            return read(file, replace(self._form, by_options=True))
+            form = replace(self._form, by_options=True)
+            return reading(lambda: read(file, form))  # some of these files are mapped
         if file.parts:
             return self._recording_of_frames(file)
         return READERS[self._reader](self._text.read_raw(file), file.path, self._form)

@@ -79,6 +79,20 @@ def test_a_file_that_is_the_same_again_is_read_again(path: Path, content: np.nda
     assert broken == [0]
 
 
+def test_an_error_that_comes_of_the_zeros_is_not_the_one_that_is_raised(path: Path, content: np.ndarray) -> None:
+    mapped = map_file(path)
+
+    def read() -> None:
+        os.truncate(path, PAGE)
+        if mapped[-1] != content[-1]:
+            raise ValueError("not the card's shard")
+
+    with pytest.raises(DatasetError, match="was changed while it was in use"):
+        reading(read)
+    with pytest.raises(ZeroDivisionError):
+        reading(lambda: 1 // 0)
+
+
 def test_another_thread_of_reading_repeats_too(path: Path, content: np.ndarray) -> None:
     """A fault that somebody else's reading met makes this one repeat what it read meanwhile."""
     mapped, runs = map_file(path), []
