@@ -110,7 +110,10 @@ def start_up(environment: dict[str, str], folder: Path) -> None:
 
 @click.command()
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder to work in, which stays.")
-def main(keep: Path | None) -> None:
+@click.option(
+    "--venv", type=click.Path(path_type=Path), help="Environment where all is installed, of an earlier --keep."
+)
+def main(keep: Path | None, venv: Path | None) -> None:
     """Install the wheel, run README's quick starts, measure start-up times; exit with 1 if something fails."""
     import server as swift
 
@@ -123,7 +126,7 @@ def main(keep: Path | None) -> None:
         folder = (keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wheel-")))).resolve()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        venv = install(folder)
+        venv = venv.resolve() if venv else install(folder)
         running = stack.enter_context(swift.running(folder / "swift"))
         running.make_bucket("bucket")
         environment = {
