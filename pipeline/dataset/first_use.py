@@ -1,9 +1,8 @@
 """Hashing shards when this machine first uses them, beside the work that uses them.
 
-A local shard is compared with the card's sha256 once: when it is first opened, on a thread of low priority, so
-that the stream does not wait. What was hashed is remembered for all processes by inode, size, times and sha256, in
-the user's cache folder (`$XDG_CACHE_HOME/skelpipe/hashed`, by default in `~/.cache`); a file that changes is
-hashed again.
+A local shard is compared with the card's sha256 once: when it is first opened, on a thread, so that the stream
+does not wait. What was hashed is remembered for all processes by inode, size, times and sha256, in the folder
+`$XDG_CACHE_HOME/skelpipe/hashed`, by default in `~/.cache`; a file that changes is hashed again.
 """
 
 import atexit
@@ -26,10 +25,9 @@ __all__ = ["CHECK", "FirstUse", "checks_shards"]
 CHECK = "SKELPIPE_CHECK_SHARDS"
 INLINE_BYTES = 32 << 20  # hashed at once, within some tens of milliseconds
 LONGEST_RECORD = 4 << 20  # bytes, after which a record of hashed files begins anew
-LOWEST = 19  # priority
 
 ENDING_SECONDS = 2.0
-CHUNK = 1 << 20  # bytes
+CHUNK = 8 << 20  # bytes; per chunk the thread takes Python's lock twice
 
 _hashed: set[str] = set()  # by this process
 _ending = threading.Event()
@@ -94,8 +92,7 @@ class FirstUse:
         self.require()
 
     def _work(self) -> None:
-        with suppress(AttributeError, OSError):  # of this thread alone, on Linux
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
+        # At the usual priority: a thread of a lower one would hold Python's lock while it waits for a core.
         with ExitStack() as held:
             with suppress(OSError):
                 self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
