@@ -53,6 +53,7 @@ class Kind:
     lasts: float = 0.0
     wanted: Any = None
     counts: Counter[str] = field(default_factory=Counter)
+    draw: random.Random = field(default_factory=random.Random)
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -143,22 +144,20 @@ def kill_once(kind: Kind, out: Path, said: Path, draw: random.Random) -> bool:
     return hit
 
 
-def campaign(kind: Kind, count: int, folder: Path, draw: random.Random) -> None:
-    """Kill a command `count` times, and compare each result."""
-    said = folder / "said"
-    while kind.counts["kills"] < count:
-        out = folder / "out"
-        shutil.rmtree(out, ignore_errors=True)
+def turn(kind: Kind, count: int, folder: Path, draw: random.Random) -> None:
+    """Kill a command once or more, of `count` times in all, run it to its end, and compare the result."""
+    said, out = folder / "said", folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    kill_once(kind, out, said, draw)
+    while draw.random() < 1 / 3 and kind.counts["kills"] < count:
         kill_once(kind, out, said, draw)
-        while draw.random() < 1 / 3 and kind.counts["kills"] < count:
-            kill_once(kind, out, said, draw)
-        if (out / "dataset.json").exists() and damages(Dataset.open(out), quiet=True):
-            kind.counts["damaged"] += 1
-        codes = ended(start(kind, out, said), 600)
-        if any(codes.values()):
-            kind.counts["failed"] += 1
-            click.echo(f"{kind.name}: {codes}: {Path(f'{said}.0').read_text('utf-8')[-2000:]}", err=True)
-            continue
+    if (out / "dataset.json").exists() and damages(Dataset.open(out), quiet=True):
+        kind.counts["damaged"] += 1
+    codes = ended(start(kind, out, said), 600)
+    if any(codes.values()):
+        kind.counts["failed"] += 1
+        click.echo(f"{kind.name}: {codes}: {Path(f'{said}.0').read_text('utf-8')[-2000:]}", err=True)
+    else:
         kind.counts["same" if kind.compared(out) == kind.wanted else "different"] += 1
 
 
@@ -211,6 +210,7 @@ def kinds_in(folder: Path, dataset: Path) -> list[Kind]:
 def main(out: Path, count: int, only: tuple[str, ...], seed: int) -> None:
     """Kill commands at random moments; exit with 1 unless all end as if they never were."""
     torch.set_num_threads(1)
+    out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     dataset = small_dataset(out)
     if not (out / "exported").exists():
@@ -230,13 +230,19 @@ def main(out: Path, count: int, only: tuple[str, ...], seed: int) -> None:
             if any(codes.values()):
                 raise click.ClickException(f"{kind.name}: {(out / 'said.0').read_text('utf-8')[-2000:]}")
         kind.wanted = kind.compared(out / f"whole-{kind.name}")
+    chosen = [kind for kind in kinds if not only or kind.name in only]
+    for kind in chosen:
+        kind.draw.seed(f"{seed} {kind.name}")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):  # either prints what was found until then
+        while unfinished := [kind for kind in chosen if kind.counts["kills"] < count]:
+            for kind in unfinished:
+                turn(kind, count, out, kind.draw)
     columns = ("kills", "too late", "same", "different", "damaged", "failed", "hang", "named", "not named")
     click.echo("| command | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     wrong = 0
-    for kind in kinds:
-        if only and kind.name not in only:
-            continue
-        campaign(kind, count, out, random.Random(f"{seed} {kind.name}"))
+    for kind in chosen:
         click.echo(f"| {kind.name} | " + " | ".join(str(kind.counts[column]) for column in columns) + " |")
         wrong += sum(kind.counts[column] for column in ("different", "damaged", "failed", "hang", "not named"))
     sys.exit(wrong > 0)
