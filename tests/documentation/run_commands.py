@@ -14,6 +14,7 @@ import json
 import os
 import pkgutil
 import re
+import resource
 import select
 import shutil
 import signal
@@ -112,6 +113,9 @@ def serve_commands(requests: Requests, pages: dict[str, Page]) -> None:
             for file in files:
                 os.close(file)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            with open(request["environment"]["PAGE_SECONDS"], "a", encoding="utf-8") as seconds:
+                seconds.write(f"{used.ru_utime + used.ru_stime:.3f}\n")
             connection.sendall(f"{code if code >= 0 else 128 - code}\n".encode())
             os._exit(0)
         for file in files:
@@ -203,12 +207,22 @@ class Shell:
         self.process = subprocess.Popen(
             ["bash", str(folder / "page.sh")],
             cwd=folder / "here",
-            env={**environment, "PAGE": page.name, "HF_HOME": f"{folder}/hugging-face"},
+            env={
+                **environment,
+                "PAGE": page.name,
+                "PAGE_SECONDS": f"{folder}/seconds.txt",
+                "HF_HOME": f"{folder}/hugging-face",
+            },
             stdin=subprocess.DEVNULL,
             stdout=self.said,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def seconds(self) -> float:
+        """The processor time of the commands, in seconds; that of the Python of a page is not among it."""
+        path = self.folder / "seconds.txt"
+        return sum(map(float, path.read_text("utf-8").split())) if path.exists() else 0.0
 
     def ended(self) -> bool:
         if self.process.poll() is None and time.monotonic() - self.begun > SECONDS:
@@ -284,7 +298,7 @@ def run_pages(chosen: list[Page], folder: Path, jobs: int, stack: ExitStack) -> 
         os.setsid()
         _end_with(lambda: serve_commands(requests, {page.name: page for page in chosen}))
     stack.callback(os.killpg, server, signal.SIGKILL)
-    waiting, active, failed = list(chosen), [], []
+    waiting, active, failed, used = list(chosen), [], [], 0.0
     while waiting or active:
         while waiting and len(active) < jobs:
             page = waiting.pop(0)
@@ -293,14 +307,17 @@ def run_pages(chosen: list[Page], folder: Path, jobs: int, stack: ExitStack) -> 
         for shell in [each for each in active if each.ended()]:
             active.remove(shell)
             shell.close()
-            seconds = time.monotonic() - shell.begun
+            wall, seconds = time.monotonic() - shell.begun, shell.seconds()
+            used += seconds
             code = shell.process.returncode
-            click.echo(f"{shell.page.name}: {'done' if code == 0 else f'FAILED ({code})'}, {seconds:.0f} s")
+            state = "done" if code == 0 else f"FAILED ({code})"
+            click.echo(f"{shell.page.name}: {state}, {wall:.0f} s, commands' processor time {seconds:.0f} s")
             if code:
                 failed.append(shell.page.name)
                 said = (shell.folder / "said.txt").read_text(encoding="utf-8", errors="replace")
                 click.echo("\n".join(f"    {line}" for line in said.splitlines()[-25:]))
-    click.echo(f"{len(chosen) - len(failed)} of {len(chosen)} pages in {time.monotonic() - begun:.0f} s")
+    done, wall = len(chosen) - len(failed), time.monotonic() - begun
+    click.echo(f"{done} of {len(chosen)} pages in {wall:.0f} s, {used:.0f} s of processor time")
     return int(bool(failed))
 
 
