@@ -1,11 +1,9 @@
 """ActCLR: the moving part of a clip, its actionlet, is augmented and pooled in its own way (Lin et al. 2023)."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import to_frames
@@ -18,70 +16,13 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, similarity_mining
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo
-from skelpipe.models.parts import ContrastSettings, Parts
+from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import safp
+from skelpipe.models.settings.actclr import ActCLRSettings
 from skelpipe.models.skelemixclr import region_bounds
-from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
 from skelpipe.skeleton import Layout
 
-__all__ = ["ActCLR"]
-
-
-def _each_once(kinds: list[str]) -> list[str]:
-    if len(set(kinds)) < len(kinds):
-        raise ValueError("a list of act, adain and non, each at most once")
-    return kinds
-
-
-Transformations = Annotated[list[Literal["act", "adain", "non"]], AfterValidator(_each_once)]
-Area = Literal["non-actionlet", "actionlet", "full"]
-
-
-OF_PAPER = ("transformations", "noise_area", "mix_area", "safp", "anchor")  # settings of one variant alone
-OF_RELEASED = ("state", "mixed_keys")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActCLRSettings(ContrastSettings):
-    """The `actclr` section. Values that the paper lacks are the released code's (divergence `actclr-training`).
-
-    `transformations` to `anchor` are the paper's ablations and of variant "paper" alone, see `ActCLR`; `state` and
-    `mixed_keys` are of variant "released" alone, see `ReleasedState`.
-    """
-
-    moco_epochs: Whole = 300
-    query_temperature: Positive = 0.1
-    key_temperature: Positive = 0.04
-    mask: Literal["carried", "recomputed"] = "carried"
-    threshold: Share = 0.0
-    soft: Flag = False
-    smoothing: Literal["variant", "adjacency", "parts", "none"] = "variant"
-    sign: Literal["minus", "plus"] = "minus"
-    sigma: Literal["relu", "abs", "sigmoid"] = "relu"
-    inner: Flag = False
-    nearest: Count = 8192
-    parts: Bounds = field(default_factory=lambda: [2, 3])
-    blocks: Bounds = field(default_factory=lambda: [3, 5])
-    transformations: Transformations = field(default_factory=lambda: ["act", "adain", "non"])
-    noise_area: Area = "non-actionlet"
-    mix_area: Area = "non-actionlet"
-    safp: Literal["offline", "online", "both", "none"] = "offline"
-    anchor: Literal["mean-clip", "mean-batch", "zero"] = "mean-clip"
-    state: Literal["2023-12", "head"] = "2023-12"
-    mixed_keys: Literal["auto", "channels", "clips"] = "auto"
-
-    def regions(self, layout: Layout, variant: str) -> Actionlets:
-        """Return how actionlets are found."""
-        return Actionlets(
-            layout,
-            variant,
-            threshold=self.threshold,
-            inner=self.inner,
-            sigma=self.sigma,
-            sign=self.sign,
-            smoothing=None if self.smoothing == "variant" else self.smoothing,
-            soft=self.soft,
-        )
+__all__ = ["ActCLR", "regions_of"]
 
 
 class ActCLR(Method):
@@ -119,13 +60,13 @@ class ActCLR(Method):
                 "actclr finds actionlets among the joints of a feature map, and the backbone "
                 f"{parts.recipe.encoder.name!r} has none; take stgcn or dsta"
             )
-        _check_variant(settings, parts.recipe.variant)
+        settings.check(parts.recipe.variant)
         self.moco: MoCo = parts.moco(encoder)
         self.temperature = settings.temperature
         self.released = parts.recipe.variant == "released"
         self.moco_epochs: int = settings.moco_epochs
         self.losses = BankLosses(settings.query_temperature, settings.key_temperature, nearest=settings.nearest)
-        self.regions = settings.regions(parts.layout, parts.recipe.variant)
+        self.regions = regions_of(settings, parts.layout, parts.recipe.variant)
         self.mask, self.safp, self.anchor_kind = settings.mask, settings.safp, settings.anchor
         pasted = region_bounds(settings)
         self.register_buffer("anchor", _anchor(parts, pasted["blocks"][1] * BLOCK), persistent=False)
@@ -266,15 +207,18 @@ def _pooled(features: Tensor, mask: Tensor) -> Tensor:
     return safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
 
 
-def _check_variant(settings: ActCLRSettings, variant: str) -> None:
-    """Raise UsageError where a setting differs from its default that this variant does not have."""
-    default = ActCLRSettings()
-    for name in OF_RELEASED if variant == "paper" else OF_PAPER:
-        if getattr(settings, name) != getattr(default, name):
-            raise UsageError(
-                f"actclr.{name} is {getattr(settings, name)!r}, and variant {variant!r} has no such switch: "
-                f"leave it out, or choose variant={'released' if variant == 'paper' else 'paper'}"
-            )
+def regions_of(settings: ActCLRSettings, layout: Layout, variant: str) -> Actionlets:
+    """Return how actionlets are found."""
+    return Actionlets(
+        layout,
+        variant,
+        threshold=settings.threshold,
+        inner=settings.inner,
+        sigma=settings.sigma,
+        sign=settings.sign,
+        smoothing=None if settings.smoothing == "variant" else settings.smoothing,
+        soft=settings.soft,
+    )
 
 
 def _anchor(parts: Parts, least: int) -> Tensor | None:

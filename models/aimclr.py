@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
@@ -16,31 +14,13 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import ContrastSettings, Parts
-from skelpipe.models.settings import refuse_unused
-from skelpipe.settings import Amount, Count, Flag, Positive, Whole
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings.aimclr import AimCLRSettings
 from skelpipe.views import derive
 
 __all__ = ["AimCLR", "d3m", "eadm", "energy_attention", "keep_masks", "nearest", "nnm"]
 
 LAMBDA = 1e-4  # lambda of eq. 3, from the released code; the paper has no value
-
-
-@dataclass(frozen=True, kw_only=True)
-class AimCLRSettings(ContrastSettings):
-    """The `aimclr` section; see `AimCLR`. Values of the paper, or else of the released code."""
-
-    views: Annotated[Count, Le(3)] = 1
-    eadm: Flag = True
-    nnm: Flag = True
-    mining_epoch: Whole = 150
-    top_k: Count = 1
-    neighbours: Literal["mean", "sum"] = "mean"
-    alpha: Amount = 1.0
-    beta: Amount = 1.0
-    kappa: Positive = 0.7
-    kappa_mode: Literal["absolute", "quantile"] = "quantile"
-    energy_lambda: Positive = 1e-4
 
 
 class AimCLR(Method):
@@ -68,10 +48,7 @@ class AimCLR(Method):
 
     def __init__(self, parts: Parts, settings: AimCLRSettings) -> None:
         super().__init__()
-        if not settings.eadm:
-            refuse_unused("aimclr", settings, ("kappa", "kappa_mode", "energy_lambda"), "eadm=false")
-        if not settings.nnm and settings.views == 1:
-            refuse_unused("aimclr", settings, ("top_k", "neighbours"), "nnm=false")
+        settings.check(parts.recipe.variant)
         self.view, self.layout, self.temperature = parts.view, parts.layout, settings.temperature
         self.settings = settings
         self.names = VIEW_SETS.get(settings.views, (parts.view,))

@@ -1,7 +1,6 @@
 """BIGRU, a backbone of SkeAttnCLR: layers of gated recurrent units in both directions."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,25 +9,12 @@ from torch import Tensor, nn
 from skelpipe.errors import UsageError
 from skelpipe.models.backbone import Backbone
 from skelpipe.models.batch_norm import BatchNorm1d
-from skelpipe.models.settings import BackboneSettings
-from skelpipe.settings import Count, Variant
+from skelpipe.models.settings.bigru import BIGRUSettings
 from skelpipe.skeleton import Layout
 
 __all__ = ["BIGRU"]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer and direction, as `nn.GRU` names them
-
-
-@dataclass(frozen=True, kw_only=True)
-class BIGRUSettings(BackboneSettings):
-    """The `encoder` section for BIGRU."""
-
-    name: Literal["bigru"] = "bigru"
-    hidden: Count = 1024
-    layers: Count = 3
-    persons: Count = 2
-    output: Literal["last", "mean"] = "last"
-    variant: Variant = "paper"
 
 
 class BIGRU(Backbone):

@@ -1,30 +1,24 @@
 """From a recipe to a method."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from torch import Tensor
 
-from skelpipe.augment.named_chains import views_of
-from skelpipe.augment.op_lists import check_views, names_in
-from skelpipe.augment.operators import Chosen, Strength
-from skelpipe.errors import UsageError
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.aimclr import AimCLR
 from skelpipe.models.crosclr import CrosSCLR
-from skelpipe.models.encoders import ENCODERS, backbone_settings, build_encoder
+from skelpipe.models.encoders import ENCODERS, build_encoder
 from skelpipe.models.method import Method
 from skelpipe.models.msmclr import MsMCLR
-from skelpipe.models.parts import ContrastSettings, MethodRecipe, Parts
+from skelpipe.models.parts import Parts
+from skelpipe.models.recipe import RECIPE_KEYS, RESERVED, TRAINING_KEYS, MethodRecipe, recipe_of
 from skelpipe.models.skeattnclr import SkeAttnCLR
 from skelpipe.models.skelemixclr import SkeleMixCLR
 from skelpipe.models.skeletonclr import SkeletonCLR
-from skelpipe.plugins import Table, check_call, origins, require, suggestion
-from skelpipe.settings import checked, declared, top_keys
+from skelpipe.plugins import Table, check_call
+from skelpipe.settings import declared, top_keys
 from skelpipe.skeleton import Layout
-from skelpipe.untrusted import described
-from skelpipe.yaml_reader import nearest
 
 __all__ = [
     "ENCODERS",
@@ -33,7 +27,6 @@ __all__ = [
     "build_encoder",
     "build_method",
     "recipe_of",
-    "view_operators",
 ]
 
 _BUILT_IN: dict[str, type[Method]] = {
@@ -76,40 +69,7 @@ def _function(kind: type, name: str) -> Any:
     return getattr(found, "__func__", found)
 
 
-# Keys of a recipe of pre-training that say how to train, not what: see `skelpipe.train.recipes.schema`.
-TRAINING_KEYS = ("frames", "epochs", "batch_size", "optimiser", "reported")
-RECIPE_KEYS = (*(each.name for each in fields(MethodRecipe)), *TRAINING_KEYS)
-RESERVED = (*RECIPE_KEYS, *top_keys(ContrastSettings))
 METHODS: Final[Table[type[Method]]] = Table("method", _BUILT_IN, _accept)
-
-R = TypeVar("R", bound=MethodRecipe)
-
-
-def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
-    """Return the recipe of a `kind`, a MethodRecipe or more, that a mapping of sections describes.
-
-    The section named like the method holds its settings. Raises UsageError naming `where` and the key.
-    """
-    name = content.get("method")
-    require(content.get("plugins", ()), where)
-    if name is None:
-        raise UsageError(f"{where}: the key 'method' is missing")
-    if name not in METHODS:
-        known = f"{nearest(str(name), METHODS)}known: {', '.join(METHODS)}{suggestion()}"
-        raise UsageError(f"{where}: method is {described(name)}; {known}")
-    encoder = backbone_settings(content.get("encoder", {}), where)
-    base = kind(method=name, encoder=encoder, settings=METHODS[name].Settings())
-    recipe = checked(kind, content, where, base=base, keys={"settings": name})
-    operators = view_operators(recipe, where)
-    views = {**views_of(recipe.method, recipe.variant), **recipe.views}
-    named = [("method", recipe.method), ("backbone", recipe.encoder.name), *names_in(views, operators)]
-    return replace(recipe, plugins=origins(named))
-
-
-def view_operators(recipe: MethodRecipe, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
-    """Return the operators of each view that a recipe's method augments; UsageError where one is wrong."""
-    strength = Strength(recipe.augment.shear, recipe.augment.crop, recipe.variant == "released")
-    return check_views(recipe.views, views_of(recipe.method, recipe.variant), strength, where)
 
 
 def build_method(

@@ -1,13 +1,11 @@
 """CrosSCLR: contrast within each view, then between views (Li et al., CVPR 2021)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
-from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
@@ -16,24 +14,14 @@ from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import ContrastSettings, Parts
-from skelpipe.settings import Count, Flag, Whole
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings.crosclr import CrosSCLRSettings
 from skelpipe.views import derive
 
 __all__ = ["VIEW_SETS", "CrosSCLR", "cross_logits", "cross_view", "require_joint_view"]
 
 # The views that train together, by their number. A run is named after the first.
 VIEW_SETS: Mapping[int, tuple[str, ...]] = {2: ("joint", "motion"), 3: ("joint", "motion", "bone")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrosSCLRSettings(ContrastSettings):
-    """The `crosclr` section; see `CrosSCLR`. Values of the released code."""
-
-    views: Annotated[Count, Ge(2), Le(3)] = 3
-    mining_epoch: Whole = 150
-    top_k: Count = 1
-    context: Flag = True
 
 
 class CrosSCLR(Method):

@@ -5,37 +5,21 @@ axis: the temporal half of a block works on the transposed map [R, C, V, T].
 """
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from annotated_types import MultipleOf
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.backbone import Backbone
 from skelpipe.models.batch_norm import BatchNorm2d
-from skelpipe.models.settings import BackboneSettings
-from skelpipe.settings import Count
+from skelpipe.models.settings.dsta import DSTASettings
 from skelpipe.skeleton import Layout
 
 __all__ = ["DSTA", "AttentionUnit", "DSTABlock", "sinusoid"]
 
 SLOPE = 0.1  # of the leaky rectifiers
-
-
-@dataclass(frozen=True, kw_only=True)
-class DSTASettings(BackboneSettings):
-    """The `encoder` section for DSTA: its widths, and the attention maps per unit.
-
-    There is no dropout; the 8 heads and the dropout of Hua et al. 2023, table 16, belong to other layers
-    (divergence `dsta-heads`).
-    """
-
-    name: Literal["dsta"] = "dsta"
-    width: Annotated[Count, MultipleOf(4)] = 64
-    heads: Count = 3
 
 
 class DSTA(Backbone):

@@ -13,11 +13,11 @@ from skelpipe.models.backbone import Backbone
 from skelpipe.models.bigru import BIGRU
 from skelpipe.models.dsta import DSTA
 from skelpipe.models.settings import BackboneSettings
+from skelpipe.models.settings.tables import backbone_settings
 from skelpipe.models.stgcn import STGCN
-from skelpipe.plugins import Table, check_call, suggestion
-from skelpipe.settings import checked, declared, is_section, nested
+from skelpipe.plugins import Table, check_call
+from skelpipe.settings import declared, nested
 from skelpipe.skeleton import Layout
-from skelpipe.yaml_reader import nearest
 
 __all__ = ["ENCODERS", "Encoder", "backbone_settings", "build_encoder", "draw_weights", "initialise"]
 
@@ -56,18 +56,6 @@ def _accept(name: str, kind: Any) -> type[Encoder]:
 
 # Each class is called with a layout, `in_channels` and the fields of its `Settings`, the name left out.
 ENCODERS: Final[Table[type[Encoder]]] = Table("backbone", _BUILT_IN, _accept)
-
-
-def backbone_settings(section: Any, where: str) -> BackboneSettings:
-    """Return the settings that an `encoder` section describes; ST-GCN's where it names no backbone.
-
-    Raises UsageError for an unknown name or setting and for a value out of range; `where` names the file.
-    """
-    name = section.get("name", "stgcn") if is_section(section) else "stgcn"
-    if name not in ENCODERS:
-        known = f"{nearest(str(name), ENCODERS)}known: {', '.join(ENCODERS)}{suggestion()}"
-        raise UsageError(f"{where}: encoder.name is {name!r}; {known}")
-    return checked(ENCODERS[name].Settings, section, where, "encoder")
 
 
 def build_encoder(

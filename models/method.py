@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.moco import MoCo
 from skelpipe.models.parts import Parts
+from skelpipe.models.settings import NoSettings
 
 __all__ = ["Logits", "Method", "NoSettings", "Parts", "Progress", "Step", "ViewBatch", "ViewRecipes", "spread"]
 
@@ -90,11 +91,6 @@ class Progress:
     epochs: int
     step: int
     steps: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoSettings:
-    """The section of a method that has no settings of its own."""
 
 
 class Method(nn.Module):

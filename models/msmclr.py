@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
@@ -16,38 +14,14 @@ from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
-from skelpipe.models.parts import ContrastSettings, Parts
-from skelpipe.models.settings import refuse_unused
-from skelpipe.settings import Count, Flag, Whole
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings.msmclr import MsMCLRSettings
 from skelpipe.skeleton import Layout
 
 __all__ = ["SCALES", "MotionAttention", "MsMAttention", "MsMCLR", "attend", "motion_of"]
 
 SCALES = ("joint", "part", "body")
 ROWS = 8  # consecutive rows of a batch that attend to each other in the released code
-
-
-def _each_once(scales: list[str]) -> list[str]:
-    if not scales or len(set(scales)) < len(scales):
-        raise ValueError(f"a list of one or more of {', '.join(SCALES)}, each once")
-    return scales
-
-
-Scales = Annotated[list[Literal["joint", "part", "body"]], AfterValidator(_each_once)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MsMCLRSettings(ContrastSettings):
-    """The `msmclr` section; see `MsMCLR`. Values of the released code; the first four are of the ablations."""
-
-    attention: Flag = True
-    scales: Scales = field(default_factory=lambda: ["joint", "part", "body"])
-    differences: Literal["all", "inter-frame", "inter-node"] = "all"
-    strong_loss: Literal["ms", "nce"] = "ms"
-    reduction: Count = 8
-    zero_pad: Flag = False
-    mining_epoch: Whole = 150
-    top_k: Count = 1
 
 
 class MsMCLR(Method):
@@ -73,8 +47,7 @@ class MsMCLR(Method):
 
     def __init__(self, parts: Parts, settings: MsMCLRSettings) -> None:
         super().__init__()
-        if not settings.attention:
-            refuse_unused("msmclr", settings, ("differences", "reduction", "zero_pad"), "attention=false")
+        settings.check(parts.recipe.variant)
         encoder = parts.encoder()
         if not encoder.joint_map:
             raise UsageError(

@@ -3,26 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import Strict
 from torch import Tensor, nn
 
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.named_chains import views_of
 from skelpipe.augment.op_lists import view_ops
-from skelpipe.augment.operators import AugmentSettings
 from skelpipe.models.batch_norm import BatchNorm1d
 from skelpipe.models.encoders import Encoder, build_encoder, draw_weights
 from skelpipe.models.moco import MoCo
-from skelpipe.models.settings import BackboneSettings, Initialiser
-from skelpipe.models.stgcn import STGCNSettings
-from skelpipe.settings import TOP, Count, Flag, Positive, Share, Variant, nested
+from skelpipe.models.recipe import MethodRecipe
+from skelpipe.models.settings import ContrastSettings, HeadSettings, ProjectionSettings
+from skelpipe.settings import nested
 from skelpipe.skeleton import Layout
 
 __all__ = [
-    "AugmentSettings",
     "ContrastSettings",
     "HeadSettings",
     "MethodRecipe",
@@ -32,55 +29,6 @@ __all__ = [
 ]
 
 S = TypeVar("S")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadSettings:
-    """The `head` section: the projection head from h to z of `dim` channels; see `projection_head`."""
-
-    hidden: Count = 256
-    dim: Count = 128
-    batch_norm: Flag = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectionSettings:
-    """What the `Settings` of a method with a projection head inherit; `head` stands at a recipe's top."""
-
-    head: HeadSettings = field(default_factory=HeadSettings, metadata=TOP)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastSettings(ProjectionSettings):
-    """What the `Settings` of a method inherit that contrasts with a queue of keys (He et al. 2020).
-
-    `momentum` is that of the key network. All stand at a recipe's top.
-    """
-
-    temperature: Positive = field(default=0.07, metadata=TOP)
-    momentum: Share = field(default=0.999, metadata=TOP)
-    queue: Count = field(default=32768, metadata=TOP)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodRecipe:
-    """What a method is built from.
-
-    `settings` is a `Settings` of the method's class: the section named like the method, and the keys that stand at
-    the top. `variant` says whom to follow where a paper and its released code disagree, `init` how first weights
-    are drawn. `views` are the operators of
-    the views that the method augments (see `augment.op_lists`); a view that it does not name has the method's own.
-    `plugins` are the modules that method, backbone and augmentations come from; to read a recipe imports none.
-    """
-
-    method: str = "skeletonclr"
-    variant: Variant = "paper"
-    init: Initialiser = "paper"
-    encoder: BackboneSettings = field(default_factory=STGCNSettings)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
-    plugins: Annotated[list[str], Strict()] = field(default_factory=list)
-    settings: Any = field(default_factory=ContrastSettings)
 
 
 @dataclass(frozen=True)

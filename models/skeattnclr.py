@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,33 +15,15 @@ from skelpipe.models.encoders import Encoder, draw_weights
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first, upcast
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
-from skelpipe.models.parts import ContrastSettings, Parts
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings.skeattnclr import SkeAttnCLRSettings
 from skelpipe.models.skelemixclr import region_bounds
-from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
 
 __all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
 
 
 PREDICTED = ("z", "s", "ns")  # the whole clip, its salient features and the others
 BIGRU_MOMENTUM = 0.999  # past the end of the schedule: divergence `skeattnclr-momentum`
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkeAttnCLRSettings(ContrastSettings):
-    """The `skeattnclr` section; see `SkeAttnCLR`. Values of Hua et al. 2023, tables 9, 10 and 13.
-
-    Recipes from before `predictors` could be set follow the variant, which is why that is its default. The hidden
-    layers of predictors have `predictor_hidden` units, or with 0 as many as that of the head.
-    """
-
-    mu: Share = 0.5
-    sharpness: Positive = 2.0
-    heads: Count = 8
-    hard_negative: Flag = True
-    predictors: Literal["three", "none", "variant"] = "variant"
-    predictor_hidden: Whole = 0
-    parts: Bounds = field(default_factory=lambda: [3, 4])
-    blocks: Bounds = field(default_factory=lambda: [4, 7])
 
 
 class SkeAttnCLR(Method):

@@ -2,8 +2,7 @@
 2022)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +13,11 @@ from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import ContrastSettings, Parts
+from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import stmp
-from skelpipe.models.settings import refuse_unused
-from skelpipe.settings import Amount, Bounds, Count
+from skelpipe.models.settings.skelemixclr import SkeleMixCLRSettings
 
-__all__ = ["SkeleMixCLR", "SkeleMixCLRSettings", "region_bounds"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkeleMixCLRSettings(ContrastSettings):
-    """The `skelemixclr` section: R `repeats` (Chen et al. 2022, table VIII), lambda `weight` (table III), the
-    bounds of the pasted region (table II), and the switches of its ablations; see `SkeleMixCLR`.
-
-    `repeats_loss` says whether the losses of the R mixtures are added or averaged.
-    """
-
-    repeats: Count = 1
-    repeats_loss: Literal["sum", "mean"] = "sum"
-    weight: Amount = 1.0
-    parts: Bounds = field(default_factory=lambda: [2, 3])
-    blocks: Bounds = field(default_factory=lambda: [7, 11])
-    per: Literal["batch", "sample"] = "batch"
-    cropping: Literal["topology", "random"] = "topology"
-    random_joints: Bounds = field(default_factory=lambda: [10, 15])
-    fill: Literal["mix", "zeros"] = "mix"
-    pairs: Literal["hard", "cont"] = "hard"
-    losses: Literal["both", "trimmed", "truncated"] = "both"
-    hard_negative: Literal["detached", "attached", "none"] = "detached"
+__all__ = ["SkeleMixCLR", "region_bounds"]
 
 
 class SkeleMixCLR(Method):
@@ -80,7 +56,7 @@ class SkeleMixCLR(Method):
 
     @classmethod
     def build(cls, parts: Parts, settings: SkeleMixCLRSettings) -> Self:
-        _check(settings)
+        settings.check(parts.recipe.variant)
         moco = parts.moco()
         if not moco.encoder.joint_map:
             raise UsageError(
@@ -176,14 +152,3 @@ class SkeleMixCLR(Method):
 def region_bounds(settings: Any) -> dict[str, tuple[int, int]]:
     """Return the bounds of the pasted region in a method's section: body parts, and blocks of four frames."""
     return {key: (least, most) for key in ("parts", "blocks") for least, most in [getattr(settings, key)]}
-
-
-def _check(settings: SkeleMixCLRSettings) -> None:
-    """Raise UsageError for a setting that an ablation leaves without effect."""
-    if settings.pairs == "cont":
-        region = ("parts", "blocks", "per", "cropping", "random_joints", "fill")
-        refuse_unused("skelemixclr", settings, (*region, "losses", "hard_negative"), "pairs=cont")
-    if settings.cropping == "random":
-        refuse_unused("skelemixclr", settings, ["parts"], "cropping=random")
-    else:
-        refuse_unused("skelemixclr", settings, ["random_joints"], "cropping=topology")

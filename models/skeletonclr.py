@@ -8,7 +8,8 @@ from skelpipe.loader.mixing_views import pair
 from skelpipe.models.losses import contrastive_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import MoCo, draw_keys
-from skelpipe.models.parts import ContrastSettings, Parts
+from skelpipe.models.parts import Parts
+from skelpipe.models.settings import ContrastSettings
 
 __all__ = ["SkeletonCLR"]
 

@@ -5,38 +5,24 @@ channels are last, because a graph convolution is then a small matrix over the j
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Le
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.models.backbone import Backbone
 from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d
 from skelpipe.models.graph import adjacency
-from skelpipe.models.settings import BackboneSettings
+from skelpipe.models.settings.stgcn import STGCNSettings
 from skelpipe.models.temporal import TemporalConvolution
-from skelpipe.settings import Amount, Count
 from skelpipe.skeleton import Layout
 
 __all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]
 
 # torch 2.6, which has no such function, cannot leave the number of frames free.
 _is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class STGCNSettings(BackboneSettings):
-    """The `encoder` section for ST-GCN: the graph (see `models.graph`), its widths and its dropout."""
-
-    name: Literal["stgcn"] = "stgcn"
-    graph: Literal["stgcn_capped", "stgcn_full", "agcn"] = "stgcn_capped"
-    width: Count = 16
-    out_channels: Count = 256
-    dropout: Annotated[Amount, Le(0.999)] = 0.5
 
 
 class STGCN(Backbone):

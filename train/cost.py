@@ -43,6 +43,10 @@ __all__ = ["main"]
 @json_option
 def main(**given: Any) -> None:
     """Count weights and operations of pre-training by a recipe."""
+    from skelpipe.train.recipes.asked import recipe_names
+    from skelpipe.train.recipes.chosen import check_rows
+
+    check_rows([given["recipe"]] if given["recipe"] else recipe_names(), given["settings"])
     from skelpipe.train.commands.cost import run
 
     run(**given)

@@ -74,6 +74,9 @@ def main(**given: Any) -> None:
 
     Interrupted or killed, the same command with --resume goes on from the newest checkpoint.
     """
+    from skelpipe.train.recipes.chosen import check_finetuning
+
+    check_finetuning(given)
     from skelpipe.train.commands.finetune import run
 
     run(**given)

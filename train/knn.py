@@ -25,7 +25,7 @@ import click
 
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
-    check_named,
+    check_network_options,
     common_options,
     dataset_script,
     features_option,
@@ -82,7 +82,7 @@ def main(**given: Any) -> None:
 
         if given["overwrite"] or given["save_features"] or loggers_asked():
             raise UsageError("--overwrite, --save-features and --log are about the folder that --out names")
-    check_named(given)
+    check_network_options(given)
     from skelpipe.train.commands.knn import run
 
     run(**given)

@@ -31,7 +31,7 @@ import click
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
     balanced_option,
-    check_named,
+    check_network_options,
     common_options,
     dataset_script,
     features_option,
@@ -82,7 +82,10 @@ def main(**given: Any) -> None:
     """Evaluate an encoder by a linear classifier on its frozen features."""
     if given["heads"] and given["view"]:
         raise UsageError("--heads names the views: it takes no --view")
-    check_named(given)
+    check_network_options(given)
+    from skelpipe.train.recipes.chosen import check_linear
+
+    check_linear(given)
     from skelpipe.train.commands.linear import run
 
     run(**given)

@@ -21,13 +21,16 @@ from typing import Any
 
 import click
 
+from skelpipe.train.running.named_paths import check_weights
 from skelpipe.train.running.script_options import (
     WithEarlierName,
+    check_network_options,
     common_options,
     dataset_script,
     features_option,
     network_options,
     overwrite_option,
+    usage_errors,
 )
 from skelpipe.views import VIEWS
 
@@ -48,6 +51,9 @@ def _parse_streams(
     for view, equals, run in pairs:
         if view not in VIEWS or not equals or not run:
             raise click.BadParameter(f"{view}{equals}{run}: expected VIEW=RUN with one of {', '.join(VIEWS)}")
+    with usage_errors():
+        for _, _, run in pairs:
+            check_weights(run)
     return tuple((view, run) for view, _, run in pairs)
 
 
@@ -107,6 +113,7 @@ def _parse_streams(
 @common_options
 def main(**given: Any) -> None:
     """Draw the embeddings of some classes and measure how well they cluster."""
+    check_network_options(given)
     from skelpipe.train.commands.map import run
 
     run(**given)

@@ -120,6 +120,9 @@ def main(**given: Any) -> None:
     if given["with_keys"] and given["checkpoint"] is None:
         raise UsageError("--with-keys continues the run of --checkpoint: give one")
     check_method(given["method"])
+    from skelpipe.train.recipes.chosen import check_pretraining
+
+    check_pretraining(given)
     from skelpipe.train.commands.pretrain import run
 
     run(**given)

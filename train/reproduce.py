@@ -23,9 +23,9 @@ from typing import Any
 import click
 
 from skelpipe.cli.command import Command
-from skelpipe.cli.options import device_option, json_option, plugin_option, seed_option
+from skelpipe.cli.options import device_option, is_no_folder, json_option, plugin_option, seed_option
 from skelpipe.errors import UsageError
-from skelpipe.train.papers.tables import builtin_papers, load_paper
+from skelpipe.train.papers.tables import builtin_papers, chosen_recipes, load_paper
 from skelpipe.train.recipes.asked import parsed_settings
 from skelpipe.views import VIEWS
 
@@ -110,7 +110,15 @@ def main(**given: Any) -> None:
     """
     if "frames" in parsed_settings(given["settings"]):
         raise UsageError("--set frames: the frames are those of the dataset: choose it with --frames")
-    load_paper(given["name"]).table(given["key"])
+    paper = load_paper(given["name"])
+    table = paper.table(given["key"])
+    chosen_recipes(paper, table, given["methods"])
+    if not is_no_folder(given["root"]) and not Path(given["root"]).is_dir():
+        raise UsageError(f"--shards-root {given['root']}: there is no such folder")
+    if given["settings"]:
+        from skelpipe.train.recipes.chosen import check_rows
+
+        check_rows(dict.fromkeys(row.recipe or "supervised" for row in table.rows), given["settings"])
     from skelpipe.train.commands.reproduce import run
 
     run(**given)

@@ -21,7 +21,13 @@ from typing import Any
 import click
 
 from skelpipe.train.evaluation.segmenter_settings import WINDOW, SegmenterSettings
-from skelpipe.train.running.script_options import common_options, dataset_script, network_options, overwrite_option
+from skelpipe.train.running.script_options import (
+    check_network_options,
+    common_options,
+    dataset_script,
+    network_options,
+    overwrite_option,
+)
 
 __all__ = ["main"]
 
@@ -90,6 +96,7 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 @common_options
 def main(**given: Any) -> None:
     """Segment the test videos of a dataset frame by frame."""
+    check_network_options(given)
     from skelpipe.train.commands.segment import run
 
     run(**given)

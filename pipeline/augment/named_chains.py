@@ -7,12 +7,16 @@ recipes of `skelpipe.loader.mixing_views` also give what was mixed.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from skelpipe.augment.draws import Draws
 from skelpipe.plugins import Table
 
-__all__ = ["ACTCLR", "CHAINS", "METHODS", "Curriculum", "views_of"]
+if TYPE_CHECKING:
+    from skelpipe.augment.draws import Draws
+
+__all__ = ["ACTCLR", "CHAINS", "CLIP", "METHODS", "Curriculum", "views_of"]
+
+CLIP = "clip"  # the one view of training with labels
 
 Ops = Sequence[Any]  # operators by name, or {name: value}; see `skelpipe.augment.op_lists`
 
@@ -31,7 +35,7 @@ class Curriculum:
     always: int = 2
     begins: int = 0
 
-    def kept(self, draws: Draws, count: int) -> frozenset[int]:
+    def kept(self, draws: "Draws", count: int) -> frozenset[int]:
         """Return the positions of the ops that the draws' epoch (counted from 0) keeps, of `count`."""
         extras = [extras for last, extras in self.stages if draws.epoch - self.begins < last]
         if not extras:

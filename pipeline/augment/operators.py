@@ -27,11 +27,11 @@ from skelpipe.augment.temporal_flip import TemporalFlip
 from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.errors import UsageError
 from skelpipe.plugins import Table, check_call
-from skelpipe.settings import Amount, Bounds, Count, Flag, Number, Share, checked, declared, is_section, nested
+from skelpipe.settings import Bounds, Flag, Number, Share, checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.untrusted import described
 
-__all__ = ["OPERATORS", "AugmentSettings", "Chosen", "Operator", "Strength", "settings_of"]
+__all__ = ["OPERATORS", "Chosen", "Operator", "Strength", "settings_of"]
 
 LAYOUT, PROBABILITY, P = "layout", "probability", "p"
 KINDS: Final[Mapping[Any, Any]] = MappingProxyType(
@@ -146,14 +146,6 @@ OPERATORS: Final[Table[Operator]] = Table(
     },
     _accept,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentSettings:
-    """The `augment` section: strengths of the normal augmentation, crop and shear."""
-
-    shear: Amount = 0.5
-    crop: Count = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,23 @@ from typing import Any, Final
 from torch import Tensor
 
 from skelpipe.augment.chain import VARIANTS, Chain, chain
-from skelpipe.augment.named_chains import METHODS, views_of
+from skelpipe.augment.named_chains import CLIP, METHODS, views_of
 from skelpipe.augment.op_lists import check_views, view_ops
-from skelpipe.augment.operators import AugmentSettings, Strength, settings_of
+from skelpipe.augment.operators import Strength, settings_of
+from skelpipe.augment.strengths import AugmentSettings
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, skeattnclr, skelemixclr
 from skelpipe.loader.view_recipes import ViewRecipes
-from skelpipe.plugins import Table, require
+from skelpipe.plugins import RECIPES, require
 from skelpipe.settings import checked, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.untrusted import described
 from skelpipe.yaml_reader import nearest, parse_yaml, read_yaml
 
-__all__ = ["RECIPES", "RecipeViews", "read_recipe_views"]
+__all__ = ["RecipeViews", "read_recipe_views"]
 
 FOLDER: Final = "skelpipe.train.recipes"  # files of the package; nothing of it is imported
-FINETUNE, CLIP = "finetune", "clip"  # a recipe of training with labels, and its view
+FINETUNE = "finetune"  # the protocol of a recipe of training with labels
 MIXING: Final[Mapping[str, Callable[..., Any]]] = {
     "skelemixclr": skelemixclr,
     "skeattnclr": skeattnclr,
@@ -95,17 +96,6 @@ class RecipeViews:
             at=f"views.{name}",
             **how,
         )
-
-
-def _accept(name: str, given: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
-    """Return the recipe of a plug-in's method."""
-    content = read_yaml(Path(given)) if isinstance(given, str | Path) else given or {}
-    if not is_section(content) or content.get("method", name) != name:
-        raise ValueError(f"`key: value` lines are expected, of method {name}")
-    return {**content, "method": name}
-
-
-RECIPES: Final[Table[Mapping[str, Any]]] = Table("recipe", {}, _accept)  # of plug-ins; the built-in ones are files
 
 
 def read_recipe_views(recipe: str) -> RecipeViews:

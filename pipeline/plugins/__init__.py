@@ -6,10 +6,12 @@ files say which plug-ins they need, and reading one without them is an error tha
 """
 
 from skelpipe.plugins.loading import discover, installed, load, load_all, suggestion, unload
+from skelpipe.plugins.recipes import RECIPES
 from skelpipe.plugins.registry import Registry
 from skelpipe.plugins.tables import MissingPlugin, Plugin, Table, check_call, loaded, origins, require, used
 
 __all__ = [
+    "RECIPES",
     "MissingPlugin",
     "Plugin",
     "Registry",

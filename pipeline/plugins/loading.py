@@ -23,9 +23,11 @@ HOMES: Final[Mapping[str, str]] = {
     "operator": "skelpipe.augment.operators",
     "chain": "skelpipe.augment.op_lists",
     "backbone": "skelpipe.models.encoders",
+    "backbone's settings": "skelpipe.models.settings.tables",
     "method": "skelpipe.models.build",
+    "method's settings": "skelpipe.models.settings.tables",
     "method's views": "skelpipe.augment.named_chains",
-    "recipe": "skelpipe.loader.recipe_views",
+    "recipe": "skelpipe.plugins.recipes",
 }
 
 

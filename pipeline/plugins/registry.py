@@ -25,6 +25,7 @@ class Registry:
         if not isinstance(name, str):
             raise UsageError(f"method {_called(kind)}: it has no `name`")
         self.added.append(("method", name, (kind,)))
+        self.added.append(("method's settings", name, (kind,)))
         self.added.append(("method's views", name, (getattr(kind, "view_chains", {}),)))
         self.added.append(("recipe", name, (recipe,)))
 
@@ -34,6 +35,7 @@ class Registry:
         if not isinstance(name, str):
             raise UsageError(f"backbone {_called(kind)}: it has no `Settings` with a name")
         self.added.append(("backbone", name, (kind,)))
+        self.added.append(("backbone's settings", name, (kind,)))
 
     def operator(self, name: str, kind: Callable[..., Any], main: str | Sequence[str] = ()) -> None:
         """Add an augmentation; a bare value in a list sets the settings `main`."""

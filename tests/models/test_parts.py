@@ -15,6 +15,7 @@ from skelpipe.models import build, build_method
 from skelpipe.models.build import recipe_of
 from skelpipe.models.method import Method
 from skelpipe.models.parts import ContrastSettings, HeadSettings, MethodRecipe, Parts, projection_head
+from skelpipe.models.settings.tables import METHOD_SETTINGS
 from skelpipe.settings import Amount, Bounds
 from skelpipe.skeleton import layout
 
@@ -143,6 +144,7 @@ class Anchored(Method):
 
 def test_a_method_gets_its_section_checked_and_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(build.METHODS, "anchored", Anchored)
+    monkeypatch.setitem(METHOD_SETTINGS, "anchored", Anchored.Settings)
 
     def anchor() -> Tensor:
         return torch.ones(3)

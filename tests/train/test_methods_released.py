@@ -10,7 +10,7 @@ from skelpipe.models.actclr import ActCLR
 from skelpipe.models.method import Progress
 from skelpipe.settings import flat
 from skelpipe.skeleton import layout
-from skelpipe.train.commands.pretrain import choose_recipe
+from skelpipe.train.recipes.chosen import choose_recipe
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.running.networks import initialised
 

@@ -26,6 +26,7 @@ from skelpipe.train.recipes.asked import builtin_methods
 from skelpipe.train.running.run import BATCH_NORMS
 
 HEAVY = ("torch", "numpy", "numba", "pyarrow", "pydantic", "scipy", "h5py")
+CHECKING = ("pydantic",)  # what checks the values of recipes
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
 
 # Prints the exit code of each call, what it said, and which heavy modules are there after it.
@@ -56,6 +57,9 @@ def test_help_of_every_command() -> None:
 
 
 DS = ["--shards", "ds"]
+AIMCLR = [*DS, "--method", "aimclr"]
+RANDOM = ["--baseline", "random"]
+TABLE = ["--paper", "aimclr", "--table", "linear", "--shards-root", "ds"]
 WRONG = {
     "pretrain": [
         ([*DS, "--recipe", "simclr"], "there is no recipe 'simclr'"),
@@ -67,6 +71,23 @@ WRONG = {
         ([*DS, "--epochs", "0"], "--epochs: epochs is 0; it must be at least 1"),
         ([*DS, "--batch-size", "-2"], "--batch-size: batch_size is -2; it must be at least 1"),
         ([*DS, "--with-keys"], "--with-keys continues the run of --checkpoint"),
+        ([*DS, "--set", "epochz=3"], "--set: unknown key 'epochz'; did you mean 'epochs'?"),
+        ([*DS, "--set", "epochs=many"], "--set: epochs must be a whole number, not 'many'"),
+        ([*DS, "--set", "encoder.name=stgcm"], "--set: encoder.name is 'stgcm'; did you mean 'stgcn'?"),
+        ([*DS, "--set", "encoder.width=-1"], "--set: encoder.width is -1; it must be at least 1"),
+        ([*DS, "--set", "aimclr.nnm=true"], "--set: unknown key 'aimclr"),
+        ([*AIMCLR, "--set", "aimclr.kapa=0.3"], "did you mean 'aimclr.kappa'?"),
+        (
+            [*DS, "--method", "aimclr", "--set", "aimclr.eadm=false", "--set", "aimclr.kappa=0.5"],
+            "has no effect with",
+        ),
+        ([*DS, "--method", "actclr", "--set", "actclr.state=head"], "variant 'paper' has no such switch"),
+        (
+            [*DS, "--recipe", "aimclr", "--method", "actclr"],
+            "recipe aimclr is for aimclr, not for",
+        ),
+        ([*DS, "--lr", "-1"], "--lr: optimiser.lr is -1.0; it must be at least 0"),
+        ([*DS, "--recipe", "bad.yaml"], "recipe bad.yaml: epochs is 0; it must be at least 1"),
         ([], "no dataset found: name one with --shards"),
         (["--shards", "nowhere"], "nowhere: there is no such dataset"),
         (["--shards", "run"], "run: no dataset.json here: not a dataset, or one that prepare did not finish"),
@@ -78,14 +99,36 @@ WRONG = {
         ([*DS, "--checkpoint", "nowhere"], "nowhere: there is no such run or file"),
         ([*DS, "--save-features"], "about the folder that --out names"),
         ([*DS, "--network", "nothing.yaml"], "there is no recipe 'nothing.yaml'"),
+        ([*DS, "--network-set", "init=default"], "it needs --baseline random"),
+        (
+            [*DS, "--baseline", "random", "--set", "intt=default"],
+            "--network-set: unknown key 'intt'; did you mean",
+        ),
+        ([*DS, "--baseline", "raw", "--checkpoint", "weights.pt"], "it takes neither --checkpoint nor --network"),
     ],
     "linear": [
         (DS, "name what to evaluate"),
         ([*DS, "--recipe", "aimclr"], "there is no recipe 'aimclr'"),
         ([*DS, "--heads", "joint,bone", "--view", "joint"], "it takes no --view"),
+        ([*DS, *RANDOM, "--set", "queue=3"], "--set: unknown key 'queue'"),
+        ([*DS, *RANDOM, "--lr", "-1"], "--lr: optimiser.lr is -1.0; it must be at least 0"),
+        ([*DS, *RANDOM, "--set", "optimiser.schedule=slow"], "known: steps, cosine"),
     ],
-    "finetune": [([*DS, "--recipe", "linear"], "there is no recipe 'linear'")],
-    "segment": [([*DS, "--milestones", "soon"], "expected epochs")],
+    "finetune": [
+        ([*DS, "--recipe", "linear"], "there is no recipe 'linear'"),
+        ([*DS, "--labels", "2"], "--labels 2.0: a share of the labels above 0 and up to 1 is expected"),
+        ([*DS, "--recipe", "finetune"], "recipe finetune describes no network to train from scratch"),
+        (
+            [*DS, "--checkpoint", "weights.pt", "--set", "mods=eval"],
+            "key 'mods'; did you mean 'modes'?",
+        ),
+        ([*DS, "--lr", "-1"], "--lr: optimiser.lr is -1.0; it must be at least 0"),
+    ],
+    "segment": [
+        ([*DS, "--milestones", "soon"], "expected epochs"),
+        (DS, "name what to evaluate"),
+        ([*DS, *RANDOM, "--network-set", "widht=3"], "--network-set: unknown key 'widht'"),
+    ],
     "fuse": [
         (["one"], "at least two streams"),
         (["nowhere", "run"], "nowhere: there is no such folder or file"),
@@ -93,7 +136,10 @@ WRONG = {
         (["junk.yaml", "other"], "junk.yaml: is no Parquet file"),
     ],
     "embed": [(["a.skeleton", "--checkpoint", "weights.pt", "--out", "x.csv"], "ends in .parquet or .npz")],
-    "map": [([*DS, "--join", "bones=run"], "expected VIEW=RUN")],
+    "map": [
+        ([*DS, "--join", "bones=run"], "expected VIEW=RUN"),
+        ([*DS, *RANDOM, "--join", "bone=nowhere"], "nowhere: there is no such run or file"),
+    ],
     "predict": [
         (["a.skeleton"], "Missing option '--checkpoint'"),
         (["--checkpoint", "junk.yaml", "a.skeleton"], "junk.yaml: holds no weights; weights are in a safetensors"),
@@ -122,8 +168,17 @@ WRONG = {
     "reproduce": [
         (["--paper", "simclr", "--table", "linear", "--shards-root", "data"], "simclr"),
         (["--paper", "aimclr", "--table", "t", "--shards-root", "data"], "t"),
+        (
+            ["--paper", "aimclr", "--table", "linear", "--shards-root", "nowhere"],
+            "nowhere: there is no such folder",
+        ),
+        ([*TABLE, "--method", "simclr"], "table linear has no method simclr; it has: "),
+        ([*TABLE, "--set", "epochz=3"], "--set: unknown key 'epochz'"),
     ],
-    "cost": [(["--recipe", "linear"], "there is no recipe 'linear'")],
+    "cost": [
+        (["--recipe", "linear"], "there is no recipe 'linear'"),
+        (["--set", "encoder.widht=3"], "--set: unknown key 'encoder.widht'; did you mean 'encoder.width'?"),
+    ],
     "demo": [(["--epochs", "0"], "0 is not in the range")],
 }
 
@@ -133,6 +188,7 @@ def test_wrong_usage_of_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / folder).mkdir()
         (tmp_path / folder / file).write_text("{}", "utf-8")
     (tmp_path / "junk.yaml").write_text("epochs: 3\n", "utf-8")
+    (tmp_path / "bad.yaml").write_text("method: aimclr\nepochs: 0\n", "utf-8")
     (tmp_path / "empty.pt").touch()
     (tmp_path / "weights.pt").write_bytes(b"PK\3\4")
     (tmp_path / "cut.safetensors").write_bytes((1000).to_bytes(8, "little") + b'{"a": 1')
@@ -142,7 +198,9 @@ def test_wrong_usage_of_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
     cases += [([name, *words], message) for name, wrong in WRONG.items() for words, message in wrong]
     for (words, message), found in zip(cases, called([words for words, _ in cases]), strict=True):
         code, stdout, stderr, _, loaded = found
-        assert (code, stdout, loaded) == (2, "", []), (words, found)
+        assert (code, stdout) == (2, ""), (words, found)
+        assert set(loaded) <= set(CHECKING), (words, loaded)
+        assert sum(line.startswith("Error: ") for line in stderr.splitlines()) == 1, (words, stderr)
         assert message in " ".join(stderr.split()), (words, stderr)
 
 

@@ -15,13 +15,13 @@ from skelpipe.dataset.joined import shared_ids
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.loader.stream import epoch_size
-from skelpipe.models.build import METHODS
-from skelpipe.plugins import discover, used
+from skelpipe.plugins import used
 from skelpipe.raw.web_shards import is_web_shard
 from skelpipe.skeleton import Layout, layout, parse_layout
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.reported import reported_knn, reported_text
-from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.chosen import choose_recipe
+from skelpipe.train.recipes.reader import with_overrides
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.provenance import ClipFacts, Provenance
 from skelpipe.train.running.ranks import together
@@ -30,7 +30,7 @@ from skelpipe.train.running.run_log import Console
 from skelpipe.train.training.pretraining import pretrain
 from skelpipe.yaml_reader import read_yaml
 
-__all__ = ["choose_recipe", "fit_recipe", "run"]
+__all__ = ["fit_recipe", "run"]
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,6 @@ def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], No
     if (queue := getattr(recipe.settings, "queue", 0)) > (clips := dataset.count("train")):
         say(f"the queue of {queue} is larger than the {clips} training clips: it holds a clip's own keys")
     return replace(recipe, frames=frames, batch_size=min(recipe.batch_size, count))
-
-
-def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
-    """Return the recipe that --method and --recipe ask for; it defaults to the method's own."""
-    if method is not None and method not in METHODS:
-        discover()
-    if method is not None and method not in METHODS:
-        raise UsageError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
-    recipe = load_recipe(name or method or "skeletonclr")
-    if method is not None and recipe.method != method:
-        raise UsageError(f"recipe {name} is for {recipe.method}, not for --method {method}")
-    return recipe
 
 
 @together

@@ -19,6 +19,7 @@ from skelpipe.train.papers.tables import (
     Paper,
     Table,
     cells,
+    chosen_recipes,
     latex,
     load_paper,
     markdown,
@@ -99,17 +100,6 @@ def table_remarks(table: Table, plan: WorkPlan, asked: Mapping[str, Any]) -> lis
     return said
 
 
-def _choose(paper: Paper, table: Table, methods: Sequence[str]) -> Sequence[str | None] | None:
-    """Return the recipes whose rows are run, None for all. `supervised` is training from scratch."""
-    if "all" in methods:
-        return None
-    known = list(dict.fromkeys(row.recipe or "supervised" for row in table.rows))
-    if unknown := [name for name in methods if name not in known]:
-        raise UsageError(f"table {table.key} has no method {unknown[0]}; it has: {', '.join(known)}, all")
-    chosen = [*methods] or [name for name in known if name in paper.recipes] or known
-    return [None if name == "supervised" else name for name in chosen]
-
-
 def _others(table: Table, recipes: Sequence[str | None] | None) -> list[str]:
     """Return what to say of the rows of other methods, which are not run unless they are asked for."""
     names = dict.fromkeys(row.name for row in table.rows if recipes is not None and row.recipe not in recipes)
@@ -129,7 +119,7 @@ def run(**asked: Any) -> None:
         shelf=shelf,
         asked=bool(asked["wanted"]),
         frames=asked["frames"],
-        recipes=_choose(paper, table, asked["methods"]),
+        recipes=chosen_recipes(paper, table, asked["methods"]),
         streams=asked["streams"],
         settings=asked["settings"],
         pretraining=asked["pretraining"],

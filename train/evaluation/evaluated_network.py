@@ -20,6 +20,7 @@ from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, PretrainRecipe
 from skelpipe.train.running.networks import INITIALISERS, Networks, find_weights, initialised, read_provenance
 from skelpipe.train.running.released_networks import read_released
+from skelpipe.train.running.script_options import refuse_contradictions
 from skelpipe.views import positions
 
 __all__ = ["EvaluatedNetwork", "NetworkOptions", "choose_network"]
@@ -96,24 +97,15 @@ def choose_network(dataset: Dataset, options: NetworkOptions, say: Callable[[str
     differ: that is transfer.
     """
     checkpoint, baseline, view, features = options.checkpoint, options.baseline, options.view, options.features
-    if options.network_settings and baseline != "random":
-        raise UsageError("--network-set changes the recipe of a random network: it needs --baseline random")
-    if options.region is not None and (baseline is not None or checkpoint is None):
-        raise UsageError("--region needs the trained networks of an actclr run: name it with --checkpoint alone")
+    refuse_contradictions(checkpoint, baseline, options.network, options.network_settings, options.region)
     if baseline == "raw":
-        if checkpoint or options.network:
-            raise UsageError("--baseline raw evaluates coordinates: it takes neither --checkpoint nor --network")
         flat = Coordinates()
         return EvaluatedNetwork(flat, flat, _width(flat, dataset), "raw coordinates", view or "joint", "raw")
     if checkpoint is None:
-        if baseline is None:
-            raise UsageError("name what to evaluate: --checkpoint RUN, --baseline random or --baseline raw")
         recipe = with_overrides(
             load_recipe(options.network or "skeletonclr"), options.network_settings, by="--network-set"
         )
         return _random(recipe, dataset, view or "joint", features or "z", options.seed)
-    if options.network is not None:
-        raise UsageError("--network describes a random network; a checkpoint brings its own")
     if baseline == "random":
         path = find_weights(checkpoint, view)
         if read_released(path) is not None or read_origin(path) is not None:

@@ -25,6 +25,7 @@ __all__ = [
     "TableRow",
     "builtin_papers",
     "cells",
+    "chosen_recipes",
     "latex",
     "load_paper",
     "markdown",
@@ -186,6 +187,20 @@ def _parsed(text: str, name: str) -> Paper:
     _require(content, ("name", "cite", "recipe", "fusion", "tables"), f"paper {name}")
     tables = {str(key): _table(str(key), table, content, name) for key, table in content["tables"].items()}
     return Paper(content["name"], content["cite"], (content["recipe"], *content.get("also", [])), tables)
+
+
+def chosen_recipes(paper: Paper, table: Table, methods: Sequence[str]) -> Sequence[str | None] | None:
+    """Return the recipes whose rows are run, None for all; UsageError for one that the table lacks.
+
+    `supervised` is training from scratch.
+    """
+    if "all" in methods:
+        return None
+    known = list(dict.fromkeys(row.recipe or "supervised" for row in table.rows))
+    if unknown := [name for name in methods if name not in known]:
+        raise UsageError(f"table {table.key} has no method {unknown[0]}; it has: {', '.join(known)}, all")
+    chosen = [*methods] or [name for name in known if name in paper.recipes] or known
+    return [None if name == "supervised" else name for name in chosen]
 
 
 def cells(table: Table, measured: Measured, datasets: Iterable[str]) -> list[Cell]:

@@ -7,12 +7,10 @@ from typing import Any, TypeVar, overload
 
 import yaml
 
-from skelpipe.augment.op_lists import BASE, names_in
 from skelpipe.errors import UsageError
-from skelpipe.loader.recipe_views import RECIPES
-from skelpipe.models.build import recipe_of
-from skelpipe.models.encoders import ENCODERS, backbone_settings
-from skelpipe.plugins import discover, origins, require
+from skelpipe.models.recipe import recipe_of
+from skelpipe.models.settings.tables import BACKBONE_SETTINGS, backbone_settings
+from skelpipe.plugins import RECIPES, discover, loaded, origins, require
 from skelpipe.settings import checked, flat, is_section
 from skelpipe.train.recipes import builtin
 from skelpipe.train.recipes.asked import check_recipe, parsed_settings, recipe_names
@@ -34,6 +32,7 @@ __all__ = [
 R = TypeVar("R", bound=Recipe)
 
 REPORTED, VIEWS = "reported", "views"
+BASE = "chain"  # as `augment.op_lists` has it
 OPTIONS = {"lr": "optimiser.lr"}  # the keys of options that are not called like them
 
 
@@ -45,20 +44,25 @@ def builtin_recipes(kind: type[Recipe] = PretrainRecipe) -> list[str]:
 @overload
 def load_recipe(name: str) -> PretrainRecipe: ...
 @overload
-def load_recipe(name: str, kind: type[R]) -> R: ...
-def load_recipe(name: str, kind: Any = PretrainRecipe) -> Any:
-    """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
+def load_recipe(name: str, kind: type[R], *, operators: bool = ...) -> R: ...
+def load_recipe(name: str, kind: Any = PretrainRecipe, *, operators: bool = True) -> Any:
+    """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong.
+
+    Without `operators` those of its views are not checked, which imports torch.
+    """
+    where = f"recipe {name}"
     if name in builtin_recipes(kind):
-        return _builtin(name, kind)
+        return _builtin(name, kind, operators)
     if kind is PretrainRecipe and name in RECIPES:
-        return _recipe_of(RECIPES[name], f"recipe {name}", kind)
+        return _recipe_of(RECIPES[name], where, kind, operators)
     check_recipe(name, kind.kind, more=RECIPES if kind is PretrainRecipe else ())
-    return _recipe_of(read_yaml(name), f"recipe {name}", kind)
+    return _recipe_of(read_yaml(name), where, kind, operators)
 
 
 @cache  # a comparison with the papers' tables asks for dozens; recipes are frozen
-def _builtin(name: str, kind: type[Any]) -> Any:
-    return parse_recipe(builtin.text_of(name), name, kind)
+def _builtin(name: str, kind: type[Any], operators: bool) -> Any:
+    where = f"recipe {name}"
+    return _recipe_of(parse_yaml(builtin.text_of(name), where), where, kind, operators)
 
 
 @overload
@@ -71,13 +75,13 @@ def parse_recipe(text: str, name: str, kind: type[Any] = PretrainRecipe) -> Any:
     return _recipe_of(parse_yaml(text, where), where, kind)
 
 
-def _recipe_of(content: Any, where: str, kind: type[Any]) -> Any:
+def _recipe_of(content: Any, where: str, kind: type[Any], operators: bool = True) -> Any:
     if not is_section(content):
         raise UsageError(f"{where}: expected `key: value` lines, found {described(content)}")
-    return recipe_from(content, where, kind)
+    return recipe_from(content, where, kind, operators=operators)
 
 
-def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
+def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R], *, operators: bool = True) -> R:
     """Return the recipe that a mapping of sections describes; UsageError where a value is wrong or unknown.
 
     Runs of earlier versions hold figures under `reported`, which are looked up in the papers' tables alone.
@@ -86,7 +90,7 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
     if REPORTED in {each.name for each in fields(kind)}:
         given[REPORTED] = reported_name(given.get(REPORTED), where)
     if issubclass(kind, PretrainRecipe):
-        pretrain = recipe_of(kind, given, where)
+        pretrain = recipe_of(kind, given, where, operators=operators)
         pretrain.optimiser.check(where)
         return pretrain
     require(given.get("plugins", ()), where)
@@ -97,6 +101,10 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
     recipe.optimiser.check(where)
     if not isinstance(recipe, FinetuneRecipe):
         return recipe
+    if not operators or (not recipe.views and not loaded()):
+        return recipe
+    from skelpipe.augment.op_lists import names_in  # imports torch, as operators do
+
     named = names_in(recipe.views, recipe.operators(where))
     named += [("backbone", recipe.encoder.name)] if recipe.encoder is not None else []
     return replace(recipe, plugins=origins(named))
@@ -113,23 +121,25 @@ def reported_name(name: Any, where: str) -> str:
     return name
 
 
-def with_overrides(recipe: R, settings: Iterable[str] = (), /, by: str = "--set", **options: Any) -> R:
+def with_overrides(
+    recipe: R, settings: Iterable[str] = (), /, by: str = "--set", operators: bool = True, **options: Any
+) -> R:
     """Return the recipe with `key=value` texts applied, then the keyword values that are not None.
 
     Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder, optimiser
     or schedule comes with its own settings, at their defaults where they are not given. `by` is the
-    option that gave `settings`.
+    option that gave `settings`. Without `operators` those of views are not checked.
     """
-    changed = _changed(recipe, parsed_settings(settings, by), by)
+    changed = _changed(recipe, parsed_settings(settings, by), by, operators)
     for name, value in options.items():
         if value is not None:
-            changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}")
+            changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}", operators)
     return changed
 
 
-def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
+def _changed(recipe: R, given: Mapping[str, Any], where: str, operators: bool = True) -> R:
     """Return the recipe with other values, by dotted key."""
-    if "encoder.name" in given and given["encoder.name"] not in ENCODERS:
+    if "encoder.name" in given and given["encoder.name"] not in BACKBONE_SETTINGS:
         discover()
     content = recipe.content() | ({REPORTED: recipe.reported} if not isinstance(recipe, LinearRecipe) else {})
     encoder = given.get("encoder.name")
@@ -148,7 +158,7 @@ def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
             content[section] = {**content.get(section, {}), name: value}
         else:
             content[section] = value
-    return recipe_from(content, where, type(recipe))
+    return recipe_from(content, where, type(recipe), operators=operators)
 
 
 def _with_effect(optimiser: LearningRates, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,22 +5,22 @@ source.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge
 from pydantic import Strict
 
-from skelpipe.augment.op_lists import check_views
-from skelpipe.augment.operators import Chosen, Strength
+from skelpipe.augment.named_chains import CLIP
 from skelpipe.errors import UsageError
 from skelpipe.front.descriptions import described_safely
-from skelpipe.loader.recipe_views import CLIP
-from skelpipe.models.build import view_operators
-from skelpipe.models.parts import MethodRecipe
+from skelpipe.models.recipe import MethodRecipe, view_operators
 from skelpipe.models.settings import BackboneSettings, Initialiser, refuse_unused
 from skelpipe.settings import Amount, Count, Flag, Share, Whole, top_keys
 from skelpipe.train.recipes.asked import Kind
 from skelpipe.train.recipes.builtin import recipe_text
+
+if TYPE_CHECKING:
+    from skelpipe.augment.operators import Chosen
 
 __all__ = [
     "FinetuneOptimiser",
@@ -137,7 +137,7 @@ class PretrainRecipe(MethodRecipe):
         content |= {key: values[key] for key in ("views", "plugins") if values[key]}
         return content | ({self.method: own} if own else {})
 
-    def operators(self, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
+    def operators(self, where: str = "recipe") -> "dict[str, tuple[Chosen, ...]]":
         """Return the operators of each view that the method augments."""
         return view_operators(self, where)
 
@@ -205,8 +205,11 @@ class FinetuneRecipe:
         del values["reported"]
         return {key: value for key, value in values.items() if value is not None}
 
-    def operators(self, where: str = "recipe") -> dict[str, tuple[Chosen, ...]]:
+    def operators(self, where: str = "recipe") -> "dict[str, tuple[Chosen, ...]]":
         """Return the operators of the one view, `clip`; UsageError, which names `where`, if they are wrong."""
+        from skelpipe.augment.op_lists import check_views
+        from skelpipe.augment.operators import Strength
+
         strength = Strength(self.augment.shear, self.augment.crop)
         return check_views(self.views, {CLIP: self.augment.ops}, strength, where)
 

@@ -5,7 +5,7 @@ and `--network-set` which recipe of pre-training a random network is built by.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from skelpipe.views import VIEWS
 __all__ = [
     "WithEarlierName",
     "balanced_option",
-    "check_named",
+    "check_network_options",
     "common_options",
     "dataset_script",
     "existing_weights",
@@ -40,6 +40,7 @@ __all__ = [
     "overwrite_option",
     "own_view_option",
     "recipe_option",
+    "refuse_contradictions",
     "region_of_option",
     "region_option",
     "run_options",
@@ -73,13 +74,34 @@ def existing_weights(_ctx: click.Context, _param: click.Parameter, source: Any) 
     return source
 
 
-def check_named(given: Mapping[str, Any]) -> None:
-    """Say, before torch is imported, that the options name nothing to evaluate.
+def check_network_options(given: Mapping[str, Any]) -> None:
+    """Say, before torch is imported, that the options name nothing to evaluate, or contradict each other."""
+    checkpoint, baseline, settings = given["checkpoint"], given["baseline"], given["network_settings"]
+    refuse_contradictions(checkpoint, baseline, given["network"], settings, given.get("region"))
+    if given["network"] is not None or settings:
+        from skelpipe.train.recipes.chosen import check_network
 
-    Where some need a certain network, the error about them, which comes later, says more.
-    """
-    if not any(given[name] for name in ("checkpoint", "baseline", "network_settings", "region")):
+        check_network(given)
+
+
+def refuse_contradictions(
+    checkpoint: str | None,
+    baseline: str | None,
+    network: str | None,
+    settings: Sequence[str],
+    region: str | None,
+) -> None:
+    """Raise UsageError where the options of a network contradict each other, or name none."""
+    if settings and baseline != "random":
+        raise UsageError("--network-set changes the recipe of a random network: it needs --baseline random")
+    if region is not None and (baseline is not None or checkpoint is None):
+        raise UsageError("--region needs the trained networks of an actclr run: name it with --checkpoint alone")
+    if baseline == "raw" and (checkpoint or network):
+        raise UsageError("--baseline raw evaluates coordinates: it takes neither --checkpoint nor --network")
+    if checkpoint is None and baseline is None:
         raise UsageError("name what to evaluate: --checkpoint RUN, --baseline random or --baseline raw")
+    if checkpoint is not None and network is not None:
+        raise UsageError("--network describes a random network; a checkpoint brings its own")
 
 
 def weights_option(words: str, *, required: bool = False) -> Callable[[F], F]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.models.actclr import ActCLR
+from skelpipe.models.actclr import ActCLR, regions_of
 from skelpipe.models.actionlets import Actionlets
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.statefile import is_torch_file
@@ -66,7 +66,7 @@ def trained_actionlet(source: str, dataset: Dataset, view: str) -> TrainedAction
             f"{recipe.encoder.name!r} has none"
         )
     settings = recipe.settings if of_actclr else ActCLR.Settings()
-    regions = settings.regions(dataset.layout, recipe.variant if of_actclr else "paper")
+    regions = regions_of(settings, dataset.layout, recipe.variant if of_actclr else "paper")
     means = f"that of the {which} of {source} ({recipe.method}, {epoch} epochs)"
     anchor = torch.from_numpy(dataset.anchor(view))
     anchor = torch.zeros_like(anchor) if settings.anchor == "zero" else anchor

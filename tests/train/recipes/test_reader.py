@@ -12,7 +12,7 @@ from skelpipe.models import build, encoders
 from skelpipe.models.build import METHODS
 from skelpipe.models.method import Method
 from skelpipe.models.parts import ContrastSettings
-from skelpipe.models.settings import BackboneSettings
+from skelpipe.models.settings import BackboneSettings, tables
 from skelpipe.settings import Amount, Count, Whole, flat, top_keys
 from skelpipe.train.recipes.reader import (
     builtin_recipes,
@@ -192,6 +192,7 @@ class Deep:
 
 def test_another_encoder_brings_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(encoders.ENCODERS, "deep", Deep)
+    monkeypatch.setitem(tables.BACKBONE_SETTINGS, "deep", Deep.Settings)
     changed = with_overrides(SKELETONCLR, ["encoder.rate=0.1", "encoder.name=deep"])
     assert changed.content()["encoder"] == {"name": "deep", "depth": 3, "rate": 0.1}
     assert parse_recipe(to_yaml(changed), "copy") == changed
@@ -213,6 +214,7 @@ class Mining(Method):
 
 def test_a_method_owns_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(build.METHODS, "mining", Mining)
+    monkeypatch.setitem(tables.METHOD_SETTINGS, "mining", Mining.Settings)
     section: dict[str, Any] = {"start": 10, "kind": "soft"}
     recipe = parse_recipe(text_with(method="mining", mining=section), "here")
     assert recipe.settings == MiningSettings(start=10, kind="soft")

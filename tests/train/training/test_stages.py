@@ -21,7 +21,8 @@ from skelpipe.loader.view_recipes import On
 from skelpipe.models import build
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Method, Parts, Progress, Step, ViewBatch, ViewRecipes
-from skelpipe.models.parts import ContrastSettings
+from skelpipe.models.settings import ContrastSettings
+from skelpipe.models.settings.tables import METHOD_SETTINGS
 from skelpipe.settings import Amount, Whole
 from skelpipe.train.knn import main as knn
 from skelpipe.train.recipes.reader import load_recipe
@@ -107,6 +108,7 @@ class Toy(Method):
 def known() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(build.METHODS, "toy", Toy)
+        patch.setitem(METHOD_SETTINGS, "toy", Toy.Settings)
         yield
 
 

@@ -1,0 +1,24 @@
+"""The settings of DSTA: see `skelpipe.models.dsta`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import MultipleOf
+
+from skelpipe.models.settings.common import BackboneSettings
+from skelpipe.settings import Count
+
+__all__ = ["DSTASettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSTASettings(BackboneSettings):
+    """The `encoder` section for DSTA: its widths, and the attention maps per unit.
+
+    There is no dropout; the 8 heads and the dropout of Hua et al. 2023, table 16, belong to other layers
+    (divergence `dsta-heads`).
+    """
+
+    name: Literal["dsta"] = "dsta"
+    width: Annotated[Count, MultipleOf(4)] = 64
+    heads: Count = 3

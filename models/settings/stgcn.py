@@ -1,0 +1,22 @@
+"""The settings of ST-GCN: see `skelpipe.models.stgcn`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Le
+
+from skelpipe.models.settings.common import BackboneSettings
+from skelpipe.settings import Amount, Count
+
+__all__ = ["STGCNSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class STGCNSettings(BackboneSettings):
+    """The `encoder` section for ST-GCN: the graph (see `models.graph`), its widths and its dropout."""
+
+    name: Literal["stgcn"] = "stgcn"
+    graph: Literal["stgcn_capped", "stgcn_full", "agcn"] = "stgcn_capped"
+    width: Count = 16
+    out_channels: Count = 256
+    dropout: Annotated[Amount, Le(0.999)] = 0.5
