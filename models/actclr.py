@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
-from skelpipe.loader.mixing_views import actclr, pair
+from skelpipe.loader.mixing_views import actclr, actclr_released, pair
 from skelpipe.models.actclr_released import BankLosses, ReleasedState, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
@@ -73,15 +73,21 @@ class ActCLR(Method):
         self.with_actionlets = False
         self._moco_views: ViewRecipes = pair(parts.view_chain, "actclr-normal" if self.released else "normal")
         self.released_state = ReleasedState(settings.state, settings.mixed_keys)
-        given: dict[str, Any] = {"variant": parts.recipe.variant, "mask": self.mask, **pasted}
-        given["chains"] = parts.view_chain
+        self._actionlet_views = self._views_by_actionlets(parts, settings)
+
+    def _views_by_actionlets(self, parts: Parts, settings: ActCLRSettings) -> ViewRecipes:
+        of: dict[str, Any] = {**region_bounds(settings), "chains": parts.view_chain}
+        clips = parts.layout, parts.view, self.actionlet
         if self.released:
-            given |= {"state": settings.state, "begins": self.moco_epochs}
-        else:
-            given |= {"noise_area": settings.noise_area, "mix_area": settings.mix_area}
-            given["transformations"] = settings.transformations
-        recipe = actclr(parts.layout, parts.view, self.actionlet, **given)
-        self._actionlet_views: ViewRecipes = released_views(recipe) if self.released else recipe
+            return released_views(actclr_released(*clips, state=settings.state, begins=self.moco_epochs, **of))
+        return actclr(
+            *clips,
+            mask=settings.mask,
+            transformations=settings.transformations,
+            noise_area=settings.noise_area,
+            mix_area=settings.mix_area,
+            **of,
+        )
 
     @classmethod
     def build(cls, parts: Parts, settings: ActCLRSettings) -> Self:

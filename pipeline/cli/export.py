@@ -7,6 +7,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, resolve_shards, view_option
+from skelpipe.front.descriptions import counted
 
 __all__ = ["export"]
 
@@ -78,7 +79,8 @@ def export(
         click.echo(json.dumps({**content, "files": len(done.files), "lines": done.lines}))
         return
     click.echo(
-        f"{out}: {counts['train']:,} training and {counts['test']:,} test clips, {len(done.files):,} files, "
+        f"{out}: {counts['train']:,} training and {counted(counts['test'], 'test clip')}, "
+        f"{counted(len(done.files), 'file')}, "
         f"{done.bytes / 1e6:,.1f} MB"
     )
     for line in done.lines:

@@ -14,6 +14,7 @@ from skelpipe.cli.options import (
     unresolved_shards_option,
 )
 from skelpipe.door.visible import visible, visible_in
+from skelpipe.front.descriptions import counted
 
 if TYPE_CHECKING:
     from skelpipe.skeleton import Layout
@@ -87,7 +88,8 @@ def _show_dataset(shards: str, as_json: bool) -> None:
         return
     channels, frames, joints, bodies = dataset.shape
     card = {**card, **visible_in({key: card[key] for key in ("title", "split", "profile", "dropped")})}
-    click.echo(f"{card['title']}, split {card['split']}, {len(dataset.classes) or 'no'} classes")
+    classes = counted(len(dataset.classes), "class") if dataset.classes else "no classes"
+    click.echo(f"{card['title']}, split {card['split']}, {classes}")
     click.echo(f"profile   {card['profile']['name']} version {card['profile']['version']}")
     click.echo(
         f"clips     [C,T,V,M] = [{channels},{frames},{joints},{bodies}] {card['dtype']}, {dataset.layout.name}"
@@ -95,10 +97,10 @@ def _show_dataset(shards: str, as_json: bool) -> None:
     click.echo(f"views     {', '.join(dataset.views)}")
     click.echo(f"formats   {', '.join(card['formats'])}")
     for subset, facts in subsets.items():
-        shards = f"{facts['shards']:,} shard{'s' * (facts['shards'] != 1)}"
+        shards = f"{counted(facts['shards'], 'shard')}"
         published = f" ({card['published'][subset]:,} published)" if card["published"] else ""
         click.echo(
-            f"{subset:<9} {facts['samples']:,} clips in {shards} per view,"
+            f"{subset:<9} {counted(facts['samples'], 'clip')} in {shards} per view,"
             f" {facts['bytes'] / 1e6:,.1f} MB{published}"
         )
     for reason, count in card["dropped"].items():
@@ -106,7 +108,9 @@ def _show_dataset(shards: str, as_json: bool) -> None:
     if "untrimmed" in card:
         for subset in SUBSETS:
             facts = card["untrimmed"][subset]
-            click.echo(f"untrimmed {subset}: {facts['videos']:,} videos, {facts['frames']:,} frames")
+            click.echo(
+                f"untrimmed {subset}: {counted(facts['videos'], 'video')}, {counted(facts['frames'], 'frame')}"
+            )
     if reason := why_no_anchors(card):
         click.echo(f"anchors   none: {reason}")
     click.echo(f"digest    {dataset.digest}")

@@ -238,7 +238,7 @@ def policy_options(command: F) -> F:
 def _load_plugins(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
     if not names:
         return
-    from skelpipe.plugins import load_all
+    from skelpipe.plugins.loading import load_all
 
     try:
         load_all(names)

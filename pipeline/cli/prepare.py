@@ -21,6 +21,7 @@ from skelpipe.cli.options import (
     workers_option,
 )
 from skelpipe.door.visible import visible_in
+from skelpipe.front.descriptions import counted
 
 if TYPE_CHECKING:
     from skelpipe.manifest import Manifest
@@ -249,7 +250,7 @@ def _check(
     if as_json:
         click.echo(json.dumps(report))
         return
-    click.echo(f"check: {len(report['recordings'])} recordings are read, no dataset is written")
+    click.echo(f"check: {counted(len(report['recordings']), 'recording')} read, no dataset is written")
     for row in report["recordings"]:
         click.echo(f"  {row['id']}: frames {row['frames']}, bodies {row['bodies']}, joints {row['joints']}")
     for axis, limits in report["ranges"].items():
@@ -278,7 +279,7 @@ def show_report(report: Mapping[str, Any], as_json: bool) -> None:
         click.echo("dry run: nothing is written")
     if report.get("was_complete"):
         click.echo(f"{report['out']}: already complete, nothing to do")
-    click.echo(f"{report['out']}: {report['train']:,} training and {report['test']:,} test clips")
+    click.echo(f"{report['out']}: {report['train']:,} training and {counted(report['test'], 'test clip')}")
     for reason, count in list(report["dropped"].items())[:SHOWN]:
         click.echo(f"dropped {count:,}: {reason}")
     if (more := len(report["dropped"]) - SHOWN) > 0:
@@ -294,16 +295,16 @@ def show_report(report: Mapping[str, Any], as_json: bool) -> None:
     if warning := report.get("like_score"):
         click.echo(f"Warning: {warning}", err=True)
     if videos := report.get("untrimmed"):
-        click.echo(f"untrimmed: {videos['train']:,} training and {videos['test']:,} test videos")
+        click.echo(f"untrimmed: {videos['train']:,} training and {counted(videos['test'], 'test video')}")
     if published := report["published"]:
-        expected = f"{published['train']:,} training and {published['test']:,} test clips are published"
+        expected = f"{published['train']:,} training and {counted(published['test'], 'test clip')} are published"
         if report["absent"]:
             first = f", first {report['first_absent']}" if report["first_absent"] else ""
             click.echo(f"{expected}; {report['absent']:,} {report['unit']} are missing{first}")
         else:
             click.echo(f"{expected}: {'not these' if report['too_many'] else 'complete'}")
     for subset, count in report["too_many"].items():
-        click.echo(f"Warning: {count:,} more {subset} clips than are published", err=True)
+        click.echo(f"Warning: {counted(count, f'more {subset} clip')} than are published", err=True)
     if unmatched := report["unmatched"]:
         listed = ", ".join(unmatched[:SHOWN])
         if len(unmatched) > SHOWN:

@@ -8,6 +8,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, shards_option
+from skelpipe.front.descriptions import counted
 
 __all__ = ["stats"]
 
@@ -58,9 +59,10 @@ def stats(
             "most": int(present.max()) if len(present) else 0,
         }
         if not as_json:
-            line = "{0}: {samples:,} clips of {classes} classes, {fewest} to {most} per class"
-            line = line if dataset.labelled else "{0}: {samples:,} clips without labels"
-            click.echo(line.format(subset, **content["sides"][subset]))
+            found = content["sides"][subset]
+            of = f"of {counted(found['classes'], 'class')}, {found['fewest']} to {found['most']} per class"
+            clips = counted(found["samples"], "clip")
+            click.echo(f"{subset}: {clips} {of if dataset.labelled else 'without labels'}")
     if average_motion:
         means = {view: average(dataset, view, quiet=as_json) for view in dataset.views}
         content["average_motion"] = {

@@ -8,6 +8,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, seed_option, workers_option
+from skelpipe.front.descriptions import counted
 
 __all__ = ["synth"]
 
@@ -95,8 +96,8 @@ def synth(
     if as_json:
         click.echo(json.dumps(summary))
         return
-    click.echo(f"{folder}: {recordings} recordings of {dataset}, {size / 1e6:.0f} MB")
+    click.echo(f"{folder}: {counted(recordings, 'recording')} of {dataset}, {size / 1e6:.0f} MB")
     if not plan.splits:
-        click.echo(f"  {clips} labelled clips, {frames_written} frames")
+        click.echo(f"  {counted(clips, 'labelled clip')}, {counted(frames_written, 'frame')}")
     for name, subsets in plan.splits.items():
         click.echo(f"  {name}: {subsets['train']} train, {subsets['test']} test")

@@ -17,7 +17,7 @@ from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.front.arguments import given, row_numbers, whole_number
-from skelpipe.front.descriptions import described_safely, shape_text, short_digest
+from skelpipe.front.descriptions import counted, described_safely, shape_text, short_digest
 from skelpipe.manifest import SUBSETS
 from skelpipe.mapped_files import map_file
 from skelpipe.skeleton import Layout
@@ -119,7 +119,7 @@ class Dataset:
     @described_safely
     def __repr__(self) -> str:
         clips = ", ".join(f"{subset} {self.count(subset):,}" for subset in SUBSETS)
-        classes = f"{len(self.classes)} classes" if self.labelled else "no labels"
+        classes = counted(len(self.classes), "class") if self.labelled else "no labels"
         return (
             f"<{type(self).__name__} {self.name}, split {self.split}: {clips} clips {shape_text(self.shape)} "
             f"of {self.layout.name}, {classes}, views {', '.join(self.views)}, profile {self.profile}, "

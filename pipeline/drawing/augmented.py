@@ -19,7 +19,7 @@ from skelpipe.augment.skeleton_mix import SkeletonMix
 from skelpipe.drawing.moving_joints import moving_joints
 from skelpipe.drawing.words import steps
 from skelpipe.errors import UsageError
-from skelpipe.loader.mixing_views import actclr, skelemixclr
+from skelpipe.loader.mixing_views import actclr, actclr_released, skelemixclr
 from skelpipe.loader.recipe_views import RecipeViews
 from skelpipe.loader.view_recipes import (
     BatchInProgress,
@@ -89,7 +89,8 @@ class Choice:
             late = self.variant == "released"
             return {"query": chain("normal"), "mixed": On("query", SkeletonMix(layout, curriculum=late))}
         if self.name == "mats":
-            return _until("query", actclr(layout, view, actionlet, variant=self.variant))
+            make = actclr_released if self.variant == "released" else actclr
+            return _until("query", make(layout, view, actionlet))
         curriculum = self.variant == "released" and self.name in ACTCLR
         return {"query": chain(self.name, layout=layout, variant=self.variant, curriculum=curriculum)}
 

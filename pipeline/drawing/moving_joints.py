@@ -14,7 +14,10 @@ from skelpipe.views import motion, positions
 
 __all__ = ["MEANING", "moving_joints"]
 
-MEANING = "joints that move most against the average motion; a stand-in for the map of a trained network"
+MEANING = (
+    "joints whose motion differs most from that of the mean clip, smoothed as in the paper; a stand-in for the "
+    "actionlet of a trained network, which the released code takes by whole body parts"
+)
 
 
 def moving_joints(anchor: np.ndarray, view: str, layout: Layout) -> Callable[[Tensor], Tensor]:

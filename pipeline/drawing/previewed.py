@@ -41,8 +41,8 @@ def preview(
 
     `recipe` is what a method's `views()` returns and a loader takes; `epoch` (from 0) and `seed` are those of the
     draws. The clip is that of `identity`, or the one that `find_sample` returns; the next clips fill the batch,
-    and what the batch draws in common depends on it. The joints that move most stand for an actionlet, which would
-    need a trained network.
+    and what the batch draws in common depends on it. Joints whose motion differs most from the mean clip's stand
+    for an actionlet, which would need a trained network.
     """
     subset, row = find_sample(dataset, identity)
     count = dataset.count(subset)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TypeVar
 
-__all__ = ["described_safely", "shape_text", "short_digest"]
+__all__ = ["counted", "described_safely", "shape_text", "short_digest"]
 
 T = TypeVar("T")
 
@@ -35,3 +35,8 @@ def short_digest(digest: str) -> str:
 def shape_text(shape: Sequence[int]) -> str:
     """Return the shape of clips, such as `[N,3,64,25,2]`."""
     return f"[N,{','.join(map(str, shape))}]"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 clip`, `1,024 clips`, `2 classes`."""
+    return f"{count:,} {noun if count == 1 else noun + ('es' if noun.endswith(('s', 'tch')) else 's')}"

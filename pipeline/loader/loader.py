@@ -138,6 +138,13 @@ class Loader:
             if not reads_on:
                 ahead.close()
 
+    def __getitem__(self, index: object) -> Batch:
+        """Say what to do instead: torch's DataLoader asks for items of what is no IterableDataset."""
+        raise UsageError(
+            "a Loader is iterated itself: its batches are made on its device; torch's DataLoader takes its stream,"
+            " DataLoader(loader.stream, batch_size=None), or dataset.samples(subset, view)"
+        )
+
     def _started(self, epoch: int, first: int) -> Prefetch[Ready]:
         """Return the batches from step `first` of `epoch` on: of a new thread, or of the one that read on."""
         ahead = self._ahead

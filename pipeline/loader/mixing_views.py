@@ -17,7 +17,7 @@ from skelpipe.errors import UsageError
 from skelpipe.loader.view_recipes import Augmentation, Marked, Mats, On
 from skelpipe.skeleton import Layout
 
-__all__ = ["ViewChains", "actclr", "named", "pair", "skeattnclr", "skelemixclr"]
+__all__ = ["ViewChains", "actclr", "actclr_released", "named", "pair", "skeattnclr", "skelemixclr"]
 
 Views = dict[str, On | Mats | Marked | Augmentation | None]
 Bounds = tuple[int, int]  # smallest and largest value
@@ -98,9 +98,6 @@ def actclr(
     view: str,
     actionlet: Callable[[Tensor], Tensor],
     *,
-    variant: str = "paper",
-    state: str = "2023-12",
-    begins: int = 0,
     parts: Bounds = (2, 3),
     blocks: Bounds = (3, 5),
     chains: ViewChains | None = None,
@@ -109,36 +106,51 @@ def actclr(
     noise_area: str = "non-actionlet",
     mix_area: str = "non-actionlet",
 ) -> Views:
-    """Return `query`, made by MATS, `key`, and the views they are made from.
+    """Return `query`, made by MATS, `key`, and the views they are made from, as in the paper.
 
-    `paper`: `spread` (the eight augmentations of AimCLR), `act` (then Skeleton AdaIN), `noisy`, `non` (then
+    These are `spread` (the eight augmentations of AimCLR), `act` (then Skeleton AdaIN), `noisy`, `non` (then
     Skeleton Mix). With mask="carried" the actionlet is that of the clip as read, and `query` and `key` have it,
     each as their crops and flips moved it, as the extra `mask`; with "recomputed" `query` has that of `act`, and
     `key` none. `view` is the view that the loader shows; `parts` and `blocks` bound the region of Skeleton Mix.
     Ablations: of the `transformations`, "act" are the eight, "adain" is Skeleton AdaIN, "non" noise and Skeleton
     Mix; without any, query and key are the clip as read (divergence `actclr-without-t`). Noise and mix act in the
     "non-actionlet", in the "actionlet" or in the "full" area.
-
-    `released`, in one `state` or the other (see `SkeletonAdaIN`): the query joins `act` and `non`, which are drawn
-    independently. Further views are `plain` (normal), `styled` (then Skeleton AdaIN), `blended` (then Skeleton
-    Mix), `blend`, which joins these two by the actionlet of `plain`, and `mixed`, a Skeleton Mix of its own: of
-    `styled` too, in the newest version of `plain` but for joints. In later epochs augmentations are left out and
-    the regions of `blended` shrink; epochs count from epoch `begins` of the run.
     """
-    of = named(layout, variant) if chains is None else chains
-    if variant == "paper":
-        adain = SkeletonAdaIN(layout, view)
-        act, key = of("act", "actclr-actionlet"), of("key", "normal") if transformations else None
-        noise, mix = of("non", "actclr-noise", first=len(act)), SkeletonMix(layout, parts, blocks)
-        steps: Views = {"spread": act if "act" in transformations else None}
-        if "adain" in transformations:
-            steps["act"] = On("spread", adain)
-        last = next(reversed(steps))
-        if "non" in transformations:
-            steps |= _stronger(last, (noise, noise_area), (mix, mix_area), actionlet, mask)
-        else:
-            steps["query"] = Mats(last, last, actionlet, mask)
-        return {**steps, "key": Marked(key, actionlet) if mask == "carried" else key}
+    of = named(layout) if chains is None else chains
+    adain = SkeletonAdaIN(layout, view)
+    act, key = of("act", "actclr-actionlet"), of("key", "normal") if transformations else None
+    noise, mix = of("non", "actclr-noise", first=len(act)), SkeletonMix(layout, parts, blocks)
+    steps: Views = {"spread": act if "act" in transformations else None}
+    if "adain" in transformations:
+        steps["act"] = On("spread", adain)
+    last = next(reversed(steps))
+    if "non" in transformations:
+        steps |= _stronger(last, (noise, noise_area), (mix, mix_area), actionlet, mask)
+    else:
+        steps["query"] = Mats(last, last, actionlet, mask)
+    return {**steps, "key": Marked(key, actionlet) if mask == "carried" else key}
+
+
+def actclr_released(
+    layout: Layout,
+    view: str,
+    actionlet: Callable[[Tensor], Tensor],
+    *,
+    state: str = "2023-12",
+    begins: int = 0,
+    parts: Bounds = (2, 3),
+    blocks: Bounds = (3, 5),
+    chains: ViewChains | None = None,
+) -> Views:
+    """Return `query`, made by MATS, `key`, and the views they are made from, as in the released code.
+
+    `state` is that of the code, see `SkeletonAdaIN`. The query joins `act` and `non`, drawn independently.
+    Further views are `plain` (normal), `styled` (then Skeleton AdaIN), `blended` (then Skeleton Mix), `blend`,
+    which joins these two by the actionlet of `plain`, and `mixed`, a Skeleton Mix of its own: of `styled` too, in
+    the newest version of `plain` but for joints. In later epochs augmentations are left out and the regions of
+    `blended` shrink; epochs count from epoch `begins` of the run.
+    """
+    of = named(layout, "released") if chains is None else chains
     thinned = partial(of, curriculum=True, begins=begins)
     style = SkeletonAdaIN(layout, view, state, begins=begins)
     shrinking = SkeletonMix(layout, parts, blocks, curriculum=True, begins=begins)

@@ -15,7 +15,7 @@ from skelpipe.augment.op_lists import check_views, view_ops
 from skelpipe.augment.operators import Strength, settings_of
 from skelpipe.augment.strengths import AugmentSettings
 from skelpipe.errors import UsageError
-from skelpipe.loader.mixing_views import actclr, skeattnclr, skelemixclr
+from skelpipe.loader.mixing_views import actclr, actclr_released, skeattnclr, skelemixclr
 from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.plugins import RECIPES, require
 from skelpipe.settings import checked, is_section, nested
@@ -32,7 +32,7 @@ MIXING: Final[Mapping[str, Callable[..., Any]]] = {
     "skeattnclr": skeattnclr,
     "actclr": actclr,
 }
-GIVEN: Final = ("layout", "view", "actionlet", "chains", "variant", "begins")  # what no section says
+GIVEN: Final = ("layout", "view", "actionlet", "chains", "begins")  # what no section says
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class RecipeViews:
         of = partial(self._chain, layout)
         if self.method not in MIXING:
             return {name: of(name, default) for name, default in self.defaults.items()}
-        make = MIXING[self.method]
+        released = self.method == "actclr" and self.variant == "released"
+        make = actclr_released if released else MIXING[self.method]
         base = settings_of(make, GIVEN)()
         own = {key: value for key, value in self.part(self.method).items() if key in nested(base)}
         values = nested(checked(type(base), own, self.where, self.method, base))
@@ -79,8 +80,8 @@ class RecipeViews:
         }
         if make is skelemixclr:
             regions["mixed"] = self.part(self.method).get("pairs") != "cont"
-        if make is actclr:
-            regions |= {"view": view, "actionlet": actionlet, "variant": self.variant}
+        if self.method == "actclr":
+            regions |= {"view": view, "actionlet": actionlet}
         made: ViewRecipes = make(layout, chains=of, **regions)
         return made
 

@@ -11,7 +11,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.front.arguments import given, whole_number
-from skelpipe.front.descriptions import described_safely, short_digest
+from skelpipe.front.descriptions import counted, described_safely, short_digest
 from skelpipe.loader.batch import StreamBatch
 from skelpipe.loader.epoch_order import epoch_order, rank_share
 from skelpipe.loader.position import Position
@@ -115,7 +115,7 @@ class Stream(IterableDataset[StreamBatch]):
         count = self._clips if self._sampling is None else self._sampling.count
         if drop_last and count < batch_size:
             raise UsageError(
-                f"{dataset.path}: the subset {subset!r} holds {count} samples, fewer than one batch of "
+                f"{dataset.path}: the subset {subset!r} holds {counted(count, 'sample')}, fewer than one batch of "
                 f"{batch_size}; ask for a batch of at most {count}, or keep the last, shorter batch"
             )
         self.dataset, self.subset, self.views = dataset, subset, tuple(views)
@@ -157,13 +157,14 @@ class Stream(IterableDataset[StreamBatch]):
 
     @described_safely
     def __repr__(self) -> str:
-        window = "all shards" if self.window is None else f"{self.window} shards"
+        window = "all shards" if self.window is None else counted(self.window, "shard")
         order = f"shuffled over {window} with seed {self.seed}" if self.shuffle else "in row order"
         rank = f", rank {self.rank} of {self.world}" if self.world > 1 else ""
         data = self.dataset
         return (
             f"<{type(self).__name__} of {data.name}, split {data.split}, digest {short_digest(data.digest)}: "
-            f"{self.subset}, views {', '.join(self.views)}, {self.count:,} clips in {len(self):,} batches of "
+            f"{self.subset}, views {', '.join(self.views)}, {counted(self.count, 'clip')} in "
+            f"{counted(len(self), 'batch')} of "
             f"{self.batch_size}{rank}, {'class-balanced, ' if self.balanced else ''}{order}, "
             f"next is epoch {self.epoch}, step {self.step}>"
         )
@@ -398,6 +399,10 @@ def _check_kinds(dataset: Any, views: Any, window: Any) -> None:
         known = f"one or several of {', '.join(dataset.views)}"
         example = f"[{views!r}]" if isinstance(views, str) else "['joint']"
         raise UsageError(f"the views of a stream are a list, such as {example}, of {known}, not {given(views)}")
+    if not views:
+        raise UsageError(
+            f"the views of a stream are one or several of {', '.join(dataset.views)}, and none is given"
+        )
     if window not in (None, AUTO) and (isinstance(window, str | float | bool) or window < 1):
         raise UsageError(f"the shuffle window is {window} shards; it must be at least 1, or None for all")
 

@@ -5,7 +5,7 @@ thing must have. It is imported because a user names it, in `--plugin` or by `lo
 files say which plug-ins they need, and reading one without them is an error that says so.
 """
 
-from skelpipe.plugins.loading import discover, installed, load, load_all, suggestion, unload
+from skelpipe.plugins.loading import discover, installed, load, suggestion, unload
 from skelpipe.plugins.recipes import RECIPES
 from skelpipe.plugins.registry import Registry
 from skelpipe.plugins.tables import MissingPlugin, Plugin, Table, check_call, loaded, origins, require, used
@@ -20,7 +20,6 @@ __all__ = [
     "discover",
     "installed",
     "load",
-    "load_all",
     "loaded",
     "origins",
     "require",

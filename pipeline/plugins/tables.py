@@ -123,7 +123,7 @@ def require(names: Any, where: str) -> None:
         options = " ".join(f"--plugin {name}" for name in missing)
         raise MissingPlugin(
             f"{where}: needs the plug-in {', '.join(missing)}, which is not loaded: give {options}"
-            f" (in Python: skelpipe.plugins.load_all({missing!r}))"
+            f" (in Python: {', '.join(f'skelpipe.plugins.load({name!r})' for name in missing)})"
         )
 
 

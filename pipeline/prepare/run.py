@@ -18,6 +18,7 @@ from typing import Any
 from skelpipe.dataset.card import CARD
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import canonical_json
+from skelpipe.front.descriptions import counted
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.assemble import assemble
 from skelpipe.prepare.clips import ClipReader
@@ -220,7 +221,7 @@ def _require_a_clip(manifest: Manifest, plan: Plan, options: Options) -> None:
             return
     reasons = Counter(reason for _, reason in reader.drops).most_common(SHOWN)
     listed = "; ".join(f"{reason} ({count:,} times)" if count > 1 else reason for reason, count in reasons)
-    count = f"{len(plan.samples):,} recordings of {manifest.name}"
+    count = f"{counted(len(plan.samples), 'recording')} of {manifest.name}"
     raise SkelpipeError(f"none of the {count} becomes a clip, nothing is written: {listed}")
 
 

@@ -3,10 +3,10 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from skelpipe.errors import UsageError
+from skelpipe.files import unique_keys
 from skelpipe.manifest import Value, as_value
 from skelpipe.untrusted import described, shown
 
@@ -69,9 +69,11 @@ def _of_csv(lines: Sequence[str], where: str, key: str) -> Iterable[tuple[str, d
 
 def _of_json(text: str, where: str, key: str, label: str) -> Iterable[tuple[str, dict[str, str]]]:
     try:
-        content = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, where))
+        content = json.loads(text, object_pairs_hook=unique_keys)
     except (json.JSONDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: is no JSON: {shown(error)}") from None
+    except ValueError as error:
+        raise UsageError(f"{where}: {shown(error)}") from None
     if isinstance(content, dict):
         content = [
             {**(row if isinstance(row, dict) else {"label": row}), key: name} for name, row in content.items()
@@ -89,14 +91,6 @@ def _of_json(text: str, where: str, key: str, label: str) -> Iterable[tuple[str,
                 if not isinstance(value, (list, dict))
             },
         )
-
-
-def _once(pairs: Sequence[tuple[str, Any]], where: str) -> Mapping[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise UsageError(f"{where}: {next(name for name in names if names.count(name) > 1)} is given twice")
-    return found
 
 
 def _plain(value: object) -> bool:

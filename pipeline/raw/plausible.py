@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skelpipe import manifests
+from skelpipe.front.descriptions import counted
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout, layout
 
@@ -79,7 +80,7 @@ class _Measures:
         return self.asymmetry <= (ASYMMETRY_2D if self.flat else ASYMMETRY) and self.variation <= VARIATION
 
     def sentences(self) -> list[str]:
-        of = f"of {self.recordings} recording{'s' if self.recordings > 1 else ''}"
+        of = f"of {counted(self.recordings, 'recording')}"
         said = []
         if self.asymmetry > (ASYMMETRY_2D if self.flat else ASYMMETRY):
             more = 100 * (np.exp(self.asymmetry) - 1)

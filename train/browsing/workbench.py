@@ -15,6 +15,7 @@ from skelpipe.drawing.colours import joint_colours
 from skelpipe.drawing.sources import CLIP_RATE
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
+from skelpipe.front.descriptions import counted
 from skelpipe.manifest import SUBSETS
 from skelpipe.train.browsing.chosen_clips import Listed, listed, packed, sampled
 from skelpipe.train.browsing.run_charts import curve_charts, figure_charts, run_legend, values_table
@@ -185,15 +186,16 @@ def _what_is_shown(dataset: Dataset, clips: Listed, chosen: np.ndarray, seed: in
     """Say how many of a dataset's clips are on the page, and how those were chosen."""
     name = visible(dataset_name(dataset))
     if len(chosen) == len(clips):
-        return f"{name}: all {len(clips):,} clips."
+        return f"{name}: all {counted(len(clips), 'clip')}."
     per_class = np.unique(clips.labels[chosen], return_counts=True)[1]
     least, most, classes = min(per_class, default=0), max(per_class, default=0), len(np.unique(clips.labels))
     spread = f"{least}" if least == most else f"{least} to {most}"
-    missing = f"; {classes - len(per_class)} classes have none" if len(per_class) < classes else ""
+    missing = f"; {counted(classes - len(per_class), 'class')} without any" if len(per_class) < classes else ""
     chosen_by = f"{spread} per class{missing}" if dataset.labelled else "drawn over its subsets"
     left = len(clips) - len(chosen)
+    out = f"{counted(left, 'clip')} {'is' if left == 1 else 'are'}"
     return (
-        f"{name}: {len(chosen):,} of {len(clips):,} clips, {chosen_by}, drawn by seed {seed}; {left:,} clips are "
+        f"{name}: {len(chosen):,} of {counted(len(clips), 'clip')}, {chosen_by}, drawn by seed {seed}; {out} "
         "left out: --clips takes more."
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from skelpipe.dataset import Dataset
+from skelpipe.front.descriptions import counted
 from skelpipe.ownership import hold
 from skelpipe.train.inference.encoder import Encoder
 
@@ -46,4 +47,4 @@ def run(
         return
     for file, why in found.damaged:
         click.echo(f"{file}: left out: {why}", err=True)
-    click.echo(f"{out}: {encoder.name}, {count} clips, {width} {encoder.features} features each")
+    click.echo(f"{out}: {encoder.name}, {counted(count, 'clip')}, {width} {encoder.features} features each")

@@ -12,6 +12,7 @@ import click
 from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.door.visible import visible_lines
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.beginning import check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.dataset_rows import labelled, without_subject
@@ -131,7 +132,7 @@ def finetune(training: LabelledTraining, options: RunOptions, amp: bool, console
     provenance = finetuning.provenance_of(rows, start.classifier, start.recipe, start.view, training.seed, amp)
     console.say(
         f"{start.network.name}, recipe {start.recipe_name}, on {dataset_name(dataset)} ({start.view}): "
-        f"{rows.count('train')} training clips, {rows.count('test')} to test ({training.tested}), "
+        f"{counted(rows.count('train'), 'training clip')}, {rows.count('test')} to test ({training.tested}), "
         f"{options.device}, run {options.out}"
     )
     done = finetuning.finetune(rows, start.classifier, provenance, options, console)
@@ -202,9 +203,10 @@ def _figures(done: Finetuned) -> dict[str, Any]:
 def _lines(result: dict[str, Any]) -> list[str]:
     figures, clips = result["figures"], result["clips"]
     return [
-        f"{result['run']}: {result['what']}, {clips['train']} training and {clips['test']} test clips of "
+        f"{result['run']}: {result['what']}, {clips['train']} training and "
+        f"{counted(clips['test'], 'test clip')} of "
         f"{result['dataset']}",
-        f"top1      {figures['top1']:6.2f} %   after the last of {result['epochs']} epochs"
+        f"top1      {figures['top1']:6.2f} %   after the last of {counted(result['epochs'], 'epoch')}"
         + reported_text(result, "top1"),
         f"best_top1 {figures['best_top1']:6.2f} %   after epoch {result['best_epoch']}, chosen on these clips",
         f"top5      {figures['top5']:6.2f} %",

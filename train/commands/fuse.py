@@ -12,6 +12,7 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.door.visible import visible_lines
 from skelpipe.errors import UsageError
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.fusion import (
     Weights,
     align,
@@ -176,7 +177,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     names = list(result["figures"])
     width = max(len(_label(entry)) for entry in (*result["streams"], *result["fusions"])) + 2
     protocol = result["protocol"].replace("+", " and ")
-    head = f"{protocol} scores of {result['clips'][subset]:,} {subset} samples of {result['dataset']}, %"
+    head = f"{protocol} scores of {counted(result['clips'][subset], f'{subset} sample')} of {result['dataset']}, %"
     text = [head, " " * (width + 2) + "".join(f"{name:>8}" for name in names)]
     for entry in (*result["streams"], *result["fusions"]):
         row = "".join(f"{entry['figures'][name]:8.2f}" for name in names)

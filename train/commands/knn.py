@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from skelpipe.door.visible import visible_lines
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.augmented_features import embed_augmented
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.embedding import Embedded, embed
@@ -112,7 +113,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     augmented = ", cropped and sheared" if result["augmented"] else ""
     lines = [
         f"{result['what']}: {result['features']} features, {result['view']} view, "
-        f"{clips['train']} training and {clips['test']} test clips of {result['dataset']}{augmented}",
+        f"{clips['train']} training and {counted(clips['test'], 'test clip')} of {result['dataset']}{augmented}",
     ]
     for name, figure in result["figures"].items():
         lines.append(f"{name:8} {figure:6.2f} %{reported_text(result, name)}")

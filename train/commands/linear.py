@@ -11,6 +11,7 @@ import numpy as np
 
 from skelpipe.dataset import Dataset
 from skelpipe.door.visible import visible_lines
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin, check_subsets
 from skelpipe.train.evaluation.classifier_file import Origin, export_classifier
 from skelpipe.train.evaluation.evaluated_network import choose_network
@@ -162,7 +163,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     clips, figures, epoch = result["clips"], result["figures"], result["best_epoch"]
     head = (
         f"{result['what']}: {result['features']} features, {result['view']} view, {clips['train']} training and "
-        f"{clips['test']} test clips of {result['dataset']}, recipe {result['recipe']}"
+        f"{counted(clips['test'], 'test clip')} of {result['dataset']}, recipe {result['recipe']}"
     )
     frozen = result["frozen"]
     proof = f"the encoder stayed as it was: {frozen['tensors']} tensors, sha256 {frozen['sha256'][:16]}"

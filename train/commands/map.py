@@ -16,6 +16,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.door.visible import visible_lines
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import replacing, write_json
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
 from skelpipe.train.evaluation.clusters import (
     cluster,
@@ -151,7 +152,7 @@ def held_against(
     classes = len(np.unique(labels))
     more = ["the paper does not say which clips, nor how it clusters"]
     if classes != PAPER_CLASSES:
-        more.append(f"of {PAPER_CLASSES} classes, here {classes}")
+        more.append(f"of {counted(PAPER_CLASSES, 'class')}, here {classes}")
     if subset != "test":
         more.append(f"here of {subset} clips")
     return reported(streams[0], dataset, more) if all(each == streams[0] for each in streams) else None
@@ -232,7 +233,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"{result['what']}: {result['features']} features, {result['view']} view, "
-        f"{result['clips'][subset]} {subset} clips of {result['dataset']}",
+        f"{counted(result['clips'][subset], f'{subset} clip')} of {result['dataset']}",
         *(f"  {entry['label'] + 1:>3}  {entry['name']} ({entry['clips']})" for entry in result["classes"]),
         *(nmi or ["no NMI: the dataset has no labels to compare clusters with"]),
         f"written to {result['run']}",

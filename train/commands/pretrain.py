@@ -14,6 +14,7 @@ from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.dataset.joined import shared_ids
 from skelpipe.devices import resolve_device
 from skelpipe.errors import DatasetError, UsageError
+from skelpipe.front.descriptions import counted
 from skelpipe.loader.stream import epoch_size
 from skelpipe.plugins import used
 from skelpipe.raw.web_shards import is_web_shard
@@ -184,7 +185,7 @@ def run(**given: Any) -> None:
         measured = summary["figures"].items()
         figures = "".join(f", {name} {value:.1f} %{reported_text(summary, name)}" for name, value in measured)
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
-        click.echo(f"{summary['run']}: {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}{loss}{figures}")
+        click.echo(f"{summary['run']}: {counted(summary['epochs'], 'epoch')}{loss}{figures}")
         if not dataset.is_prepared:
             return  # evaluations read datasets
         shards, stripped = shown_url(asked.shards[0])

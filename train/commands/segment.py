@@ -14,6 +14,7 @@ import numpy as np
 from skelpipe.door.visible import visible_lines
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
 from skelpipe.train.evaluation.metrics import confusion
 from skelpipe.train.evaluation.outcome import TIMELINES, Scores, metadata_of, write_outcome
@@ -91,8 +92,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     videos, frames = result["videos"], result["frames"]
     text = [
         f"{result['what']}: {result['encoder']} encoder, {result['view']} view, {result['window']}-frame windows",
-        f"{videos['train']} training and {videos['test']} test videos of {result['dataset']}, "
-        f"{frames['test']:,} test frames",
+        f"{videos['train']} training and {counted(videos['test'], 'test video')} of {result['dataset']}, "
+        f"{counted(frames['test'], 'test frame')}",
     ]
     for name, figure in result["figures"].items():
         text.append(f"{name:8} {figure:6.2f} %{reported_text(result, name)}")

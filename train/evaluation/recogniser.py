@@ -1,20 +1,23 @@
 """Classifiers for raw recordings: of a run, or released ones of the papers' linear evaluations."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from skelpipe.errors import UsageError
+from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest import Manifest
 from skelpipe.manifest_file import load_manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
+from skelpipe.models.statefile import is_torch_file
 from skelpipe.preprocess import CROSCLR, Policies, ProfileWriter, profile_writer
 from skelpipe.train.evaluation.classifier_file import Origin, load_classifier, read_origin
-from skelpipe.train.running.kept_network import why_no_network
-from skelpipe.train.running.provenance import XYZ
+from skelpipe.train.running.checkpoint import read_checkpoint
+from skelpipe.train.running.kept_network import why_no_classifier, why_no_network
+from skelpipe.train.running.provenance import LABELLED, XYZ
 from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.views import derive
@@ -69,7 +72,7 @@ def open_recogniser(
         return _of_run(path, origin, dataset, view, frames)
     released = read_released(path) if path.is_file() else None
     if released is None or released.kind != "linear":
-        if why := why_no_network(path):
+        if why := _why_not_this_file(path) or why_no_network(path):
             raise UsageError(f"{checkpoint}: {why}")
         raise UsageError(
             f"{checkpoint}: holds no classifier, so it cannot name actions: pass a finished run of "
@@ -77,6 +80,17 @@ def open_recogniser(
         )
     views = (view,) if view else released.views or (default_view(released, say),)
     return _released(released, dataset, views, frames)
+
+
+def _why_not_this_file(path: Path) -> str:
+    """Return why a checkpoint of a training with labels is no classifier, and what to name; else nothing."""
+    if path.is_dir():
+        files = sorted(path.glob("epoch-*.pt"))
+        return _why_not_this_file(files[-1]) if files else ""
+    with suppress(SkelpipeError):
+        if is_torch_file(path) and LABELLED in read_checkpoint(path).identity:
+            return why_no_classifier(path)
+    return ""
 
 
 def _of_run(path: Path, origin: Origin, dataset: str | None, view: str | None, frames: int | None) -> Recogniser:

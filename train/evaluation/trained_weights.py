@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from skelpipe.errors import UsageError
+from skelpipe.front.descriptions import counted
 from skelpipe.manifest import Manifest
 from skelpipe.models.released.checkpoint import ReleasedCheckpoint
 from skelpipe.settings import nested
@@ -92,7 +93,7 @@ class TrainedWeights:
         return TrainedNetwork(
             networks.embedder(self.features),
             networks.encoder,
-            f"{recipe.method}, {self.epoch} epochs on {self.provenance.clips.dataset}",
+            f"{recipe.method}, {counted(self.epoch, 'epoch')} on {self.provenance.clips.dataset}",
             self.view,
             self.features,
             recipe=recipe,

@@ -13,8 +13,9 @@ from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.front.arguments import given, path_text, whole_number
+from skelpipe.front.descriptions import counted
 from skelpipe.manifest import SUBSETS
-from skelpipe.plugins import load_all
+from skelpipe.plugins.loading import load_all
 from skelpipe.progress import progress
 from skelpipe.train.evaluation.live import TOP, LiveRecogniser, likeliest
 from skelpipe.train.evaluation.recogniser import Recogniser, open_recogniser
@@ -44,7 +45,7 @@ class Predictions:
 
     def __repr__(self) -> str:
         left_out = f", {len(self.damaged)} damaged left out" if self.damaged else ""
-        return f"<Predictions of {len(self.ids)} clips, {len(self.classes)} classes{left_out}>"
+        return f"<Predictions of {counted(len(self.ids), 'clip')}, {len(self.classes)} classes{left_out}>"
 
     @property
     def labels(self) -> np.ndarray:
@@ -117,7 +118,7 @@ class Classifier:
         return (
             f"<Classifier {self.path}: {', '.join(self.views)} view, "
             f"clips [N,{channels},{frames},{joints},{bodies}] of {self.layout.name}, "
-            f"profile {self.profile} -> {len(self.classes)} classes, on {self.device}>"
+            f"profile {self.profile} -> {counted(len(self.classes), 'class')}, on {self.device}>"
         )
 
     def __call__(self, clips: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from skelpipe.dataset import Dataset
 from skelpipe.devices import resolve_device
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.front.arguments import path_text, whole_number
+from skelpipe.front.descriptions import counted
 from skelpipe.manifest import SUBSETS, Manifest
 from skelpipe.manifest_file import load_manifest
-from skelpipe.plugins import load_all
+from skelpipe.plugins.loading import load_all
 from skelpipe.preprocess import Policies, profile_writer
 from skelpipe.skeleton import Layout
 from skelpipe.train.evaluation.embedding import embed, frozen
@@ -52,7 +53,9 @@ class Embeddings:
 
     def __repr__(self) -> str:
         left_out = f", {len(self.damaged)} damaged left out" if self.damaged else ""
-        return f"<Embeddings of {len(self.ids)} clips, {self.features.shape[1]} features each{left_out}>"
+        return (
+            f"<Embeddings of {counted(len(self.ids), 'clip')}, {self.features.shape[1]} features each{left_out}>"
+        )
 
     def write(self, path: str | Path) -> None:
         """Write them to a file that ends in `.parquet` or, as arrays of numpy, in `.npz`.
@@ -171,9 +174,10 @@ class Encoder:
         """Return the features of clips, `batch_size` at a time.
 
         `clips` are joint clips [N,C,T,V,M] as an array or tensor, preprocessed as the weights were trained; a
-        dataset or its path, of which a `subset` is taken or all; or paths and URLs of raw files, folders and
-        archives, which are preprocessed as the training clips were. With `skip_bad` damaged recordings are left
-        out. UsageError for clips that do not fit the weights, RawError for a damaged recording.
+        dataset or its path, of which a `subset` is taken or all; or paths (patterns such as `raw/*.skeleton`
+        too) and URLs of raw files, folders and archives, which are preprocessed as the training clips were. With
+        `skip_bad` damaged recordings are left out. UsageError for clips that do not fit the weights, RawError for
+        a damaged recording.
         """
         batch_size = whole_number(batch_size, "batch_size", 1)
         if (dataset := as_dataset(clips)) is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import glob, has_magic
 from pathlib import Path
 
 from skelpipe.errors import UsageError
@@ -21,8 +22,20 @@ def recordings(
     """Fetch what lies at URLs into `work` (else a temporary folder) for as long as the context lasts; yield all
     recordings, and what fetched files are called.
     """
-    with fetched([str(name) for name in names], work, quiet=quiet) as local:
+    with fetched([each for name in names for each in _matching(str(name))], work, quiet=quiet) as local:
         yield find_recordings(local.paths, manifest), local
+
+
+def _matching(name: str) -> list[str]:
+    """Return the paths that a pattern with `*`, `?` or `[` matches, in order; `**` is any number of folders.
+
+    What exists under its name, and what is at a URL, is no pattern. UsageError where nothing matches.
+    """
+    if "://" in name or not has_magic(name) or Path(name).exists():
+        return [name]
+    if found := sorted(glob(name, recursive=True)):
+        return found
+    raise UsageError(f"{name}: no file has a name like this")
 
 
 def find_recordings(names: Sequence[str | Path], manifest: Manifest) -> list[RawFile]:

@@ -7,6 +7,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.dataset.joined import parts_of
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
+from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.outcome import REPORT
 from skelpipe.train.papers.reported import remarks_on
 from skelpipe.train.reporting import pictures
@@ -88,8 +89,8 @@ def _subtitle(record: Record) -> str:
     if what := record.result.get("what"):
         return str(what)
     done = record.epochs or len(record.log)
-    of = f" of {record.recipe.epochs}" if record.recipe else ""
-    return f"{record.path.name}: {done}{of} epochs"
+    of = f"{done} of {counted(record.recipe.epochs, 'epoch')}" if record.recipe else counted(done, "epoch")
+    return f"{record.path.name}: {of}"
 
 
 def _references(record: Record, dataset: Dataset | None) -> dict[str, tuple[float, str]]:
@@ -123,13 +124,13 @@ def _classes(record: Record, dataset: Dataset | None) -> list[Markup]:
     percent = ("" if row.accuracy is None else f"{row.accuracy:.1f}" for row in record.classes)
     counts = ((f"{row.label} {row.name}", str(row.clips), str(row.right)) for row in record.classes)
     rows = ((*each, accuracy) for each, accuracy in zip(counts, percent, strict=True))
-    counted = el("p", FROM_ONE if record.classes[0].name == BACKGROUND else COUNTED, class_="quiet")
+    numbered = el("p", FROM_ONE if record.classes[0].name == BACKGROUND else COUNTED, class_="quiet")
     every = _folded("All classes", table(("class", record.unit, "correct", "accuracy, %"), rows))
     advice = f"To add drawings of clips: python -m skelpipe.train.report {record.path} --shards DATASET"
     note = None if dataset else el("p", advice, class_="quiet")
     legend = pictures.parts_legend(dataset) if dataset else None
     cards = _cards(pictures.hardest_classes(record, dataset))
-    return [each for each in (cards, legend, counted, note, every) if each]
+    return [each for each in (cards, legend, numbered, note, every) if each]
 
 
 def _augmentation(record: Record, dataset: Dataset | None) -> list[Markup]:

@@ -48,7 +48,7 @@ class WorkFolder:
         return self.out / "runs" / command.name
 
     def state(self, command: Command) -> str:
-        """Return `done`, `begun`, `changed` (the run in the folder depends on something else) or `to do`.
+        """Return `done`, `begun`, `changed` (there is a run, and it depends on something else) or `to do`.
 
         A command is done if its record has its key and the run's files are still there, of the same dataset.
         Whether a run has the best weights that others read from it is said by `without_best`.
@@ -57,7 +57,7 @@ class WorkFolder:
         if record is None:
             return "to do"
         if record.get("key") != command.key:
-            return "changed"
+            return "changed" if self._has_begun(command) else "to do"
         return "done" if "result" in record and self._is_complete(command) else "begun"
 
     def without_best(self, plan: WorkPlan) -> list[str]:
@@ -147,6 +147,11 @@ class WorkFolder:
         except (OSError, ValueError) as error:
             raise SkelpipeError(f"{self._record_path(command)}: cannot be read: {error}") from None
         return content if isinstance(content, dict) else {}
+
+    def _has_begun(self, command: Command) -> bool:
+        """Say whether there is a run; a command that failed on wrong usage leaves a record and no run."""
+        folder = self.run_of(command)
+        return RunFolder(folder).is_run() or (folder / RESULT).is_file()
 
     def _is_complete(self, command: Command) -> bool:
         folder = self.run_of(command)

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["why_no_network"]
+from skelpipe.train.running.run_folder import CLASSIFIER, RunFolder
+
+__all__ = ["why_no_classifier", "why_no_network"]
 
 RESULT = "result.json"
 
@@ -33,6 +35,17 @@ def why_no_network(folder: Path) -> str:
     if result.get("features") == "z":
         return "classifies the projection z, which is not kept: evaluate with --features h"
     return "is an evaluation that keeps no network: name the run that it evaluated"
+
+
+def why_no_classifier(checkpoint: Path) -> str:
+    """Return in words why a checkpoint of a training with labels is not used itself, and what to name instead."""
+    run = RunFolder(checkpoint.parent.parent)
+    if run.classifier.is_file():
+        return f"is a checkpoint of a training with labels, whose network is in its finished run: name {run.path}"
+    return (
+        "is of a training with labels that is not finished: finish it with --resume, its run then has a "
+        f"{CLASSIFIER}"
+    )
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from skelpipe.models.weights import export_encoder, load_encoder
 from skelpipe.skeleton import Layout
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running.checkpoint import newest_checkpoint, read_checkpoint
+from skelpipe.train.running.kept_network import why_no_classifier
+from skelpipe.train.running.named_paths import check_weights
 from skelpipe.train.running.provenance import LABELLED, Provenance
-from skelpipe.train.running.run_folder import CLASSIFIER, RunFolder, check_weights_exist
+from skelpipe.train.running.run_folder import RunFolder
 
 __all__ = ["Networks", "export", "find_weights", "initialised", "load_networks", "read_provenance"]
 
@@ -68,12 +70,15 @@ def export(folder: RunFolder, method: Method, provenance: Provenance, epoch: int
 def find_weights(source: str, view: str | None = None) -> Path:
     """Return the file to read: `source`, or a run folder's exported weights, else its newest checkpoint.
 
-    `view` chooses among the weights of a run that trained networks for several.
+    `source` may also be the folder of a run's checkpoints. `view` chooses among the weights of a run that trained
+    networks for several.
     """
     path = Path(source)
-    check_weights_exist(source)
+    check_weights(source)
     if not path.is_dir():
         return path
+    if not RunFolder(path).is_run() and (newest := newest_checkpoint(path, lambda text: None)):
+        return newest[0]
     folder = RunFolder(path)
     exported = folder.weights if view is None or not folder.weights_of(view).is_file() else folder.weights_of(view)
     for whole in (exported, folder.classifier):
@@ -94,10 +99,7 @@ def read_provenance(path: Path) -> tuple[Provenance, int]:
     if is_torch_file(path):
         checkpoint = read_checkpoint(path)
         if LABELLED in checkpoint.identity:
-            raise UsageError(
-                f"{path}: is of a training with labels that is not finished: finish it with --resume, its run "
-                f"then has a {CLASSIFIER}"
-            )
+            raise UsageError(f"{path}: {why_no_classifier(path)}")
         return Provenance.from_metadata(checkpoint.identity, str(path)), checkpoint.epoch
     try:
         with safe_open(path, framework="pt") as file:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelpipe.dataset import Dataset, JoinedDataset
 from skelpipe.dataset.joined import parts_of
+from skelpipe.front.descriptions import counted
 from skelpipe.loader.stream import weights_of
 from skelpipe.ownership import check_owned
 from skelpipe.train.reporting.logged import log_outcome
@@ -114,7 +115,7 @@ def _headline(run: Run) -> str:
     )
     return (
         f"{recipe.method} on {provenance.clips.dataset}{weights} ({provenance.view}): "
-        f"{run.dataset.count('train')} clips, {steps} step{'s' if steps > 1 else ''} of "
+        f"{counted(run.dataset.count('train'), 'clip')}, {counted(steps, 'step')} of "
         f"{recipe.batch_size} per epoch, {learned:,} weights{begun}, {where}, run {run.folder.path}"
     )
 

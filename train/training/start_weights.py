@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.front.descriptions import counted
 from skelpipe.models.build import build_method
 from skelpipe.models.method import Method
 from skelpipe.models.moco import MoCo
@@ -94,7 +95,7 @@ def _start(path: Path, dataset: Dataset, stream: str, say: Callable[[str], None]
     if released is None:
         provenance, epoch = read_provenance(path)
         provenance.check(path, dataset, stream)
-        name = f"{provenance.pretraining.method}, {epoch} epochs on {provenance.clips.dataset}"
+        name = f"{provenance.pretraining.method}, {counted(epoch, 'epoch')} on {provenance.clips.dataset}"
         networks = load_networks(path, provenance, dataset.layout, stream)
         return _Start(networks, name, provenance.views, _of_networks(provenance.pretraining))
     released_provenance(released, stream).check(path, dataset, stream)

@@ -170,7 +170,7 @@ def test_mats_combines_its_views_by_the_moving_joints(
     check(clip, points_of, 1, view, np.where(mask, act[0].numpy(), non[0].numpy()))
     there = [m for m in range(2) if read(dataset, [ROW])[0, ..., m].any()]
     np.testing.assert_array_equal(marks_of(clip), mask.transpose(2, 0, 1)[there])
-    assert "move most against the average motion" in said["facts"]["query: MATS"]
+    assert "motion differs most from that of the mean clip" in said["facts"]["query: MATS"]
 
 
 def test_an_absent_body_is_neither_drawn_nor_marked(run: Any, dataset: Dataset, read_page: Any) -> None:

@@ -155,7 +155,7 @@ def test_actclr_as_released(memory_dataset: Any, state: str, view: str) -> None:
         seen.append(x)
         return moving(x)
 
-    recipe = mixing_views.actclr(KINECT, view, watched, variant="released", state=state, begins=2)
+    recipe = mixing_views.actclr_released(KINECT, view, watched, state=state, begins=2)
     adain = SkeletonAdaIN(KINECT, view, state, begins=2)
     for batch in batches(dataset, recipe, view, epoch=2):
         assert seen.pop(0) is batch.act
@@ -189,4 +189,4 @@ def test_actclr_as_released(memory_dataset: Any, state: str, view: str) -> None:
 
 def test_an_unknown_variant_is_refused() -> None:
     with pytest.raises(UsageError, match="'mine'"):
-        mixing_views.actclr(KINECT, "joint", moving, variant="mine")
+        mixing_views.actclr(KINECT, "joint", moving, chains=mixing_views.named(KINECT, "mine"))

@@ -46,7 +46,7 @@ FAULTS = {
     '[{"id": "a", "label": [1]}]': "x: entry 1: 'label' is neither a text nor a whole number",
     '[{"id": "a", "label": 1.5}]': "x: entry 1: 'label' is neither a text nor a whole number",
     '[{"id": "a", "label": null}]': "x: entry 1: 'label' is neither a text nor a whole number",
-    '{"a": 1, "a": 2}': "x: a is given twice",
+    '{"a": 1, "a": 2}': "x: the key 'a' is given twice in one object",
     "{": "x: is no JSON",
     "[" * 5000: "x: is no JSON",
 }
