@@ -97,7 +97,7 @@ def _show_dataset(shards: str, as_json: bool) -> None:
     click.echo(f"views     {', '.join(dataset.views)}")
     click.echo(f"formats   {', '.join(card['formats'])}")
     for subset, facts in subsets.items():
-        shards = f"{counted(facts['shards'], 'shard')}"
+        shards = counted(facts["shards"], "shard")
         published = f" ({card['published'][subset]:,} published)" if card["published"] else ""
         click.echo(
             f"{subset:<9} {counted(facts['samples'], 'clip')} in {shards} per view,"
