@@ -74,7 +74,7 @@ def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.nda
         with h5py.File(path, "r", locking=False) as file:
             found = _dataset(file, "label", path)[:]
             facts = dict(file.attrs)
-            said = json.loads(facts["card"])
+            said = json.loads(facts.get("card", "{}"))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}") from None
@@ -91,8 +91,8 @@ def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.nda
         "classes": list(card["classes"]),
     }
     for key, value in expected.items():
-        own = facts.get(key)
-        if (list(own) if isinstance(value, list) and own is not None else own) != value:
+        own = facts.get(key, value)  # files of earlier versions may lack some
+        if (list(own) if isinstance(value, list) else own) != value:
             yield f"{path}: its attribute {key!r} is not the card's"
     if differing := next((key for key, value in said.items() if value != card.get(key)), None):
         yield f"{path}: {differing!r} in its attribute 'card' is not the card's"
