@@ -442,7 +442,7 @@ def _split(section: Section, name: str, groups: tuple[str, ...], lines: Lines) -
     if field not in (*groups, BY_ID):
         raise UsageError(
             f"{section.at('field')}: name_pattern has no group {described(field)};"
-            f" there are: {', '.join((*groups, BY_ID))}"
+            f" there are: {shown(', '.join((*groups, BY_ID)))}"
         )
     sets = {subset: _values(section, subset, lines) for subset in SUBSETS if subset in section.content}
     if not sets:

@@ -50,7 +50,7 @@ class Section:
         for key in self.content:
             if key not in known:
                 file, _, path = self.at(key).partition(": ")
-                beside = path.removesuffix(str(key))
+                beside = path.removesuffix(shown(key, MOST_KEY))
                 raise unknown_key(file, path, [beside + name for name in known])
 
     def at(self, key: object) -> str:

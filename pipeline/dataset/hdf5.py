@@ -72,11 +72,14 @@ def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.nda
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            found = _dataset(file, "label", path)[:]
+            stored = _dataset(file, "label", path)
+            found = stored[:] if stored.shape == labels.shape and stored.dtype.kind in "iu" else labels[:0]
             facts = dict(file.attrs)
             said = json.loads(facts.get("card", "{}"))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if not isinstance(said, dict):
+                raise ValueError("its attribute 'card' is no card")
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = shown(error) or type(error).__name__
         raise DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}") from None
     if found.shape != labels.shape or not np.array_equal(found, labels):
         wrong = np.flatnonzero(found != labels) if found.shape == labels.shape else np.zeros(0, int)
@@ -110,7 +113,8 @@ def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:
 
 def _is_short_text(dataset: h5py.Dataset) -> bool:
     """Whether these are texts of one length, as they are written; others can stand for any number of bytes."""
-    return h5py.check_string_dtype(dataset.dtype) is not None and 0 < dataset.dtype.itemsize <= LONGEST_ID
+    kind = h5py.check_string_dtype(dataset.dtype)
+    return kind is not None and kind.length is not None and kind.length <= LONGEST_ID
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:

@@ -126,7 +126,7 @@ def _refuse(target: Filesystem, standing: bytes | None, digest: str, foreign: Se
 def _digest_of(card_bytes: bytes) -> str:
     try:
         return str(json.loads(card_bytes)["digest"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
 
 

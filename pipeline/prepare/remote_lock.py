@@ -102,7 +102,7 @@ def _parsed(settings: bytes, target: Filesystem) -> dict[str, Any]:
     try:
         before: dict[str, Any] = json.loads(settings)
         return before
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SkelpipeError(f"{target}/{SETTINGS_FILE}: is damaged: remove it") from None
 
 

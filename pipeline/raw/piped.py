@@ -86,7 +86,7 @@ def _of_content(first: bytes, reader: str) -> str:
     if start in (b"[", b"{", b"n"):
         try:
             content = json.loads(first)
-        except ValueError:  # a recording whose JSON goes on in the next line
+        except (ValueError, RecursionError):  # a recording whose JSON goes on in the next line
             return reader
         return LINES if is_frame(content) or reads_frame_files(reader) else reader
     if first.strip().isdigit() and (reader in POSE_FORMATS or reader not in READERS or reader == "npy"):

@@ -36,7 +36,10 @@ class BoundedTarInfo(tarfile.TarInfo):
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in EXTENSIONS and not 0 <= self.size <= MOST_EXTENSION:
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
-        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        try:
+            found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        except (ValueError, TypeError, AttributeError, IndexError, OverflowError):  # tarfile's own, at odd records
+            raise tarfile.ReadError("a header is damaged") from None
         return found
 
 

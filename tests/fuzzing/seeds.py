@@ -33,11 +33,16 @@ XYZ = _rng.normal(size=(FRAMES, BODIES, JOINTS, 3)).round(4) + np.array([0, 0, 3
 
 
 def ntu(end: bytes = b"\n") -> bytes:
-    lines = [str(FRAMES)]
-    for frame in XYZ:
-        lines.append(str(BODIES))
+    return ntu_of(XYZ, end)
+
+
+def ntu_of(xyz: np.ndarray, end: bytes = b"\n") -> bytes:
+    """Return positions [T,M,V,3] as `.skeleton` text."""
+    lines = [str(len(xyz))]
+    for frame in xyz:
+        lines.append(str(len(frame)))
         for number, body in enumerate(frame):
-            lines += [f"{72057594037930000 + number} 0 1 1 0 0 0 0.01 -0.02 2", str(JOINTS)]
+            lines += [f"{72057594037930000 + number} 0 1 1 0 0 0 0.01 -0.02 2", str(len(body))]
             lines += [f"{x:.7g} {y:.7g} {z:.7g} 250.1 200.2 900.3 500.4 0.1 0.2 0.3 0.9 2" for x, y, z in body]
     return end.join(line.encode() for line in lines) + end
 

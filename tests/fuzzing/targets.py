@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
-from fuzzing import plain_readers, seeds
+from fuzzing import cards, plain_readers, seeds
+from fuzzing.edits import damaged, draw
 
 from skelpipe.dataset.card import parse_samples
 from skelpipe.dataset.containers import map_rows
@@ -61,15 +63,24 @@ YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 FORM = Form(seeds.SMALL, bodies=2, channels=("x", "y", "z"), axes=("T", "M", "V", "C"))
 
 
+def by_edits(whole: bytes, random: Random) -> bytes:
+    """Return a file damaged as `edits` draws it."""
+    return damaged(whole, draw(random))
+
+
 @dataclass(frozen=True)
 class Target:
-    """`kind` groups targets for figures; `share` is how many inputs it gets, compared with the others."""
+    """`kind` groups targets for figures; `share` is how many inputs it gets, compared with the others.
+
+    `damage` makes a damaged file of a whole one.
+    """
 
     name: str
     kind: str
     seeds: tuple[bytes, ...]
     run: Callable[[bytes], object]
     share: int = 1
+    damage: Callable[[bytes, Random], bytes] = by_edits
 
     def tried(self, content: bytes) -> bool:
         """Return whether the parser took the content; raises what is a fault."""
@@ -188,7 +199,12 @@ def _zip(content: bytes) -> object:
         with zipfile.ZipFile(path) as archive:
             try:
                 plain = [archive.read(info) for info in archive.infolist() if not info.is_dir()]
-            except (zipfile.BadZipFile, IndexError):  # a name that is not the directory's, or none
+            except (
+                zipfile.BadZipFile,
+                IndexError,
+                NotImplementedError,
+                RuntimeError,
+            ):  # a name that is not the directory's, or none
                 return found
     assert [member for _, member in found] == plain
     return found
@@ -358,6 +374,7 @@ TARGETS: tuple[Target, ...] = (
     Target("yaml", "yaml", (seeds.YAML, seeds.LAYOUT), _yaml),
     Target("manifest", "yaml", (seeds.MANIFEST,), _manifest),
     Target("layout", "yaml", (seeds.LAYOUT,), _layout),
+    Target("card", "card", (cards.card(),), cards.read_all, damage=cards.damaged_card),
     Target("sample table", "dataset", (seeds.table(), seeds.table("snappy"), seeds.table("none")), _table),
     Target("shard", "dataset", (_shard(),), _map_shard),
     Target("weights", "weights", (_weights(),), _load_weights),

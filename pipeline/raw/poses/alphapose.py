@@ -16,7 +16,7 @@ from skelpipe.raw.json_text import entry, listed, parse_json, whole_number
 from skelpipe.raw.poses.openpose import openpose_points
 from skelpipe.raw.poses.people import NO_ID, gather, last_number, recording_of
 from skelpipe.raw.recording import Recording
-from skelpipe.untrusted import described
+from skelpipe.untrusted import described, shown
 
 __all__ = ["read_alphapose"]
 
@@ -72,7 +72,7 @@ def _people(content: Any, name: str) -> Iterator[tuple[str | int, Any, int, str]
         image = entry(person, "image_id", where)
         if not isinstance(image, str):
             image = whole_number(image, f"{where}: image_id")
-        where = f"{where} ({image})"
+        where = f"{where} ({shown(image, 40)})"
         one = person.get("idx", NO_ID)
         if isinstance(one, list) and len(one) == 1:
             one = one[0]

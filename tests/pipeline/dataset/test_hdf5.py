@@ -1,5 +1,6 @@
 """HDF5 files that are cut off, of another card, written by another program or tampered with are refused."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_a_chunk_behind_the_end_is_refused_where_hdf5_does_not_mind(tmp_path: Pa
     """The oldest superblock has no checksum: a file cut off and patched to look whole opens all the same."""
     path = tmp_path / "train.h5"
     with h5py.File(path, "w", libver=("earliest", "v108")) as file:
-        file["id"] = [b"a", b"b", b"c"]
+        file["id"] = np.array([b"a", b"b", b"c"])
         clips = np.ones((3, *SHAPE), np.float32)
         file.create_dataset("joint", data=clips, chunks=(1, *SHAPE))
     assert len(map_hdf5(path, "joint", ["a", "b", "c"], SHAPE, "float32")[0]) >= 1
@@ -137,7 +138,7 @@ def in_another_file(file: h5py.File, clips: np.ndarray) -> None:
 )
 def test_files_kept_in_another_way_are_refused(tmp_path: Path, fill: Callable[..., None], message: str) -> None:
     with h5py.File(tmp_path / "train.h5", "w") as file:
-        file["id"] = ["a", "b", "c"]
+        file["id"] = np.array([b"a", b"b", b"c"])
         fill(file, np.ones((3, *SHAPE), np.float32))
     with pytest.raises(DatasetError, match=message):
         map_hdf5(tmp_path / "train.h5", "joint", ["a", "b", "c"], SHAPE, "float32")
@@ -145,7 +146,50 @@ def test_files_kept_in_another_way_are_refused(tmp_path: Path, fill: Callable[..
 
 def test_a_user_block_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "train.h5", "w", userblock_size=512) as file:
-        file["id"] = ["a"]
+        file["id"] = np.array([b"a"])
         file.create_dataset("joint", data=np.ones((1, *SHAPE), np.float32), chunks=(1, *SHAPE))
     with pytest.raises(DatasetError, match="uncompressed chunks of whole clips"):
         map_hdf5(tmp_path / "train.h5", "joint", ["a"], SHAPE, "float32")
+
+
+def longer(file: h5py.File) -> None:
+    file.create_dataset("id", (3,), "S100000000", chunks=(1,), compression="gzip")
+
+
+def of_any_length(file: h5py.File) -> None:
+    file["id"] = ["a", "b", "c"]
+
+
+def outside(file: h5py.File) -> None:
+    Path(file.filename).with_name("secret").write_bytes(b"abc")
+    file.create_dataset("id", (3,), "S1", external=[("secret", 0, 3)])
+
+
+def virtual(file: h5py.File) -> None:
+    with h5py.File(Path(file.filename).with_name("other.h5"), "w") as other:
+        other["id"] = np.array([b"a", b"b", b"c"])
+    layout = h5py.VirtualLayout((3,), "S1")
+    layout[:] = h5py.VirtualSource("other.h5", "id", (3,))
+    file.create_virtual_dataset("id", layout)
+
+
+@pytest.mark.parametrize(
+    ("fill", "message"),
+    [
+        (longer, "3 texts expected"),
+        (of_any_length, "3 texts expected"),
+        (outside, "'id' lies in other files"),
+        (virtual, "'id' lies in other files"),
+    ],
+)
+def test_ids_that_stand_for_more_than_the_file_holds_are_refused(
+    tmp_path: Path, fill: Callable[..., None], message: str
+) -> None:
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        fill(file)
+        file.create_dataset("joint", data=np.ones((3, *SHAPE), np.float32), chunks=(1, *SHAPE))
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=message):
+        map_hdf5(tmp_path / "train.h5", "joint", ["a", "b", "c"], SHAPE, "float32")
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()

@@ -40,3 +40,28 @@ def test_no_thread_is_left_behind(file: Path) -> None:
     words = [sys.executable, "-c", SCRIPT, str(file)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["1000", "0", "False", "False"]
+
+
+def test_what_unpacks_to_more_than_it_may_is_refused_before_it_is_there() -> None:
+    """Both files have a few kilobytes: one text of a megabyte that stands in 5,000 rows, and a page of zeros."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), pa.array(["x" * (1 << 20)]))
+    often = pa.table({"text": texts})
+    once = pa.table({"text": ["x" * (200 << 20)]})
+    for table, rows in ((often, 5000), (once, 1)):
+        file = pa.BufferOutputStream()
+        pq.write_table(
+            table.cast(pa.schema({"text": pa.string()})) if rows == 1 else table, file, compression="zstd"
+        )
+        content = file.getvalue().to_pybytes()
+        assert len(content) < 100_000
+        del file
+        before = pa.total_allocated_bytes()
+        with pytest.raises(pa.ArrowInvalid, match="bytes unpacked"):
+            read_parquet(content, rows=rows, most=64 << 20)
+        assert pa.total_allocated_bytes() - before < 64 << 20
+
+
+def test_other_numbers_of_rows_are_refused_unread(file: Path) -> None:
+    with pytest.raises(pa.ArrowInvalid, match="1,000 rows"):
+        read_parquet(file.read_bytes(), rows=999)
+    assert read_parquet(file.read_bytes(), rows=1000).num_rows == 1000

@@ -125,3 +125,18 @@ def test_zip_bombs_are_refused(tmp_path) -> None:
     path.write_bytes(content)
     with pytest.raises(RawError, match="damaged: its size or CRC is not what the archive says"):
         read_all(path)
+
+
+def test_members_that_lie_over_each_other_are_refused(tmp_path) -> None:
+    """An archive of a few kilobytes could otherwise stand for any number of recordings."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as opened:
+        opened.writestr("S1.skeleton", b"0" * 50_000)
+        first = opened.filelist[0]
+        for number in range(2, 20):
+            other = zipfile.ZipInfo(f"S{number}.skeleton")
+            other.header_offset, other.CRC = first.header_offset, first.CRC
+            other.file_size = other.compress_size = first.file_size
+            opened.filelist.append(other)
+    with pytest.raises(RawError, match=r"a\.zip: its members are larger than the archive"):
+        find_raw_files([path])

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,29 @@ def test_a_member_too_long_for_a_recording_is_refused(tmp_path) -> None:
         file.truncate(512 + info.size + 1024)  # a hole: no room on disk
     with pytest.raises(RawError, match=r"a\.tar/S1\.skeleton: 536870912 bytes: no recording is so long"):
         read_all(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_a_header_of_many_megabytes_is_refused_unread(tmp_path, kind) -> None:
+    info = tarfile.TarInfo("name")
+    info.type, info.size = kind, 64 << 20
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(info.tobuf())
+        file.truncate(512 + info.size + 2048)
+    tracemalloc.start()
+    with pytest.raises(RawError, match=r"a\.tar: cannot be read as a \.tar archive"):
+        find_raw_files([tmp_path / "a.tar"])
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_a_member_of_less_than_no_bytes_ends_the_listing(tmp_path) -> None:
+    """Older Pythons step back over it, and list the archive for ever."""
+    info = tarfile.TarInfo("S1.skeleton")
+    info.size = -1024
+    content = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    (tmp_path / "a.tar").write_bytes(bytes(content) + bytes(10240))
+    with pytest.raises(RawError, match=r"a\.tar: (damaged|cannot be read as a \.tar archive)"):
+        find_raw_files([tmp_path / "a.tar"])
