@@ -28,6 +28,7 @@ from typing import Any, Final
 
 import click
 import torch
+from click.testing import CliRunner
 from preemptions import EPOCHS, SIZES, content
 from preemptions import prepare as small_dataset
 
@@ -221,14 +222,16 @@ def main(out: Path, count: int, only: tuple[str, ...], seed: int) -> None:
         evaluated = kind.name == "train-1" and any(name.startswith("evaluate") for name in only)
         if only and kind.name not in only and not evaluated:
             continue
-        for _ in range(2):  # the first loads what is loaded at its first use
-            folder = out / f"whole-{kind.name}"
+        folder = out / f"whole-{kind.name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        if kind.ranks == 1:  # loads and compiles in this process what the forks need
+            CliRunner().invoke(kind.main, kind.arguments(folder))
             shutil.rmtree(folder, ignore_errors=True)
-            begun = time.monotonic()
-            codes = ended(start(kind, folder, out / "said"), 600)
-            kind.lasts = time.monotonic() - begun
-            if any(codes.values()):
-                raise click.ClickException(f"{kind.name}: {(out / 'said.0').read_text('utf-8')[-2000:]}")
+        begun = time.monotonic()
+        codes = ended(start(kind, folder, out / "said"), 600)
+        kind.lasts = time.monotonic() - begun
+        if any(codes.values()):
+            raise click.ClickException(f"{kind.name}: {(out / 'said.0').read_text('utf-8')[-2000:]}")
         kind.wanted = kind.compared(out / f"whole-{kind.name}")
     chosen = [kind for kind in kinds if not only or kind.name in only]
     for kind in chosen:
