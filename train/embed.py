@@ -68,7 +68,7 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=_check_out,
-    help="File to write, .parquet or .npz: one row per clip.  [required]",
+    help="File to write, .parquet or .npz: one row per clip. Its folder is made.  [required]",
 )
 @other_shards_option("Dataset whose clips are embedded instead of raw files.")
 @click.option(

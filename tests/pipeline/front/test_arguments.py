@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 import skelpipe
 from skelpipe import Dataset, Layout, Loader, Stream, chain
@@ -64,6 +65,7 @@ STREAMS: list[tuple[Callable[[Dataset], Any], str]] = [
     (lambda ds: Stream(ds, "val", ["joint"], 2), "there are: train, test"),
     (lambda ds: Stream(ds, "train", "joint", 2), "a list, such as ['joint']"),
     (lambda ds: Stream(ds, "train", ["bones"], 2), "joint, bone, motion"),
+    (lambda ds: Stream(ds, "train", [], 2), "one or several of joint, bone, motion, and none is given"),
     (lambda ds: Stream(ds, "train", ["joint"], 0), "at least 1"),
     (lambda ds: Stream(ds, "train", ["joint"], 2.5), "whole number"),  # type: ignore[arg-type]
     (lambda ds: Stream(ds, "train", ["joint"], 10_000), "at most 24"),
@@ -76,6 +78,10 @@ STREAMS: list[tuple[Callable[[Dataset], Any], str]] = [
 ]
 LOADERS: list[tuple[Callable[[Stream], Any], str]] = [
     (lambda st: Loader(st, "cpu", chain("normal")), "by name, such as {'query': chain('normal')"),  # type: ignore[arg-type]
+    (
+        lambda st: next(iter(DataLoader(Loader(st, "cpu", {"query": None}), batch_size=None))),
+        "DataLoader(loader.stream",
+    ),  # type: ignore[arg-type]
     (lambda st: Loader(st, "cpu", [chain("normal")]), "not as a list"),  # type: ignore[arg-type]
     (lambda st: Loader(st, "cpu", {1: None}), "'query', not 1"),  # type: ignore[dict-item]
     (lambda st: Loader(st, "cpu", {"query": "normal"}), "chain('normal') makes one"),  # type: ignore[dict-item]

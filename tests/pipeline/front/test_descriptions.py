@@ -9,12 +9,23 @@ import pytest
 
 import skelpipe
 from skelpipe.dataset import JoinedDataset
-from skelpipe.front.descriptions import described_safely, shape_text, short_digest
+from skelpipe.front.descriptions import counted, described_safely, shape_text, short_digest
 from skelpipe.loader import Loader, On, Stream
 from skelpipe.loader.mixing_views import actclr, skelemixclr
 from skelpipe.skeleton import layout
 
 KINECT = layout("kinect-v2-25")
+
+
+def test_one_has_no_plural() -> None:
+    words = [
+        counted(1, "clip"),
+        counted(0, "test clip"),
+        counted(1024, "epoch"),
+        counted(2, "class"),
+        counted(3, "batch"),
+    ]
+    assert words == ["1 clip", "0 test clips", "1,024 epochs", "2 classes", "3 batches"]
 
 
 def test_a_dataset_tells_its_card_without_opening_a_shard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,9 +59,16 @@ def test_arrays_and_raw_files(encoder: skelpipe.Encoder, tiny_dataset: Dataset, 
         assert found.ids == [str(row) for row in rows]
         np.testing.assert_array_equal(found.features, features)
         assert found.labels is None
-    found = encoder.embed(raw_files(tiny_dataset, "test"))
+    files = raw_files(tiny_dataset, "test")
+    found = encoder.embed(files)
     assert found.ids == ids
     np.testing.assert_array_equal(found.features, features)
+    folder, name = files[0].parent, files[0].name
+    assert encoder.embed(f"{folder}/*{name[4:]}").ids == [
+        path.stem for path in sorted(folder.glob(f"*{name[4:]}"))
+    ]
+    with pytest.raises(UsageError, match=r"\*\.none: no file has a name like this"):
+        encoder.embed(f"{folder}/*.none")
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "url"])
@@ -83,7 +90,8 @@ def test_folders_archives_and_urls(
 def test_every_file_of_a_run(
     finished: Path, encoder: skelpipe.Encoder, tiny_dataset: Dataset, wanted: dict
 ) -> None:
-    for source in (finished / "encoder.safetensors", finished / "checkpoints" / "epoch-0006.pt"):
+    checkpoints = finished / "checkpoints"
+    for source in (finished / "encoder.safetensors", checkpoints / "epoch-0006.pt", checkpoints):
         other = skelpipe.Encoder.load(source, device="cpu")
         np.testing.assert_array_equal(other.embed(tiny_dataset, "test").features, wanted["test"][1])
     assert encoder.dim == wanted["test"][1].shape[1]
@@ -151,6 +159,7 @@ def test_wrong_requests_are_refused(finished: Path, encoder: skelpipe.Encoder, t
         (lambda run: skelpipe.Encoder.load(None), "a run folder or a file of weights is expected, not None"),  # type: ignore[arg-type]
         (lambda run: skelpipe.Encoder.load(""), "not ''"),
         (lambda run: skelpipe.Encoder.load("s3://bucket/run"), "fetch it first"),
+        (lambda run: skelpipe.Encoder.load(run / "recipe.yaml"), "holds no weights; .*: name its run"),
         (lambda run: skelpipe.Encoder.load(run, device="gpu"), "auto, cpu, cuda or cuda:N"),
         (lambda run: skelpipe.Encoder.load(run, device=None), "there is no device None"),  # type: ignore[arg-type]
         (lambda run: skelpipe.Encoder.load(run, dataset="ntu61"), "ntu60, nw-ucla"),

@@ -9,7 +9,7 @@ import pytest
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.deployed_network import open_network
 from skelpipe.train.inference import Classifier, Encoder
-from skelpipe.train.running.kept_network import why_no_network
+from skelpipe.train.running.kept_network import why_no_classifier, why_no_network
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,14 @@ def test_it_is_said_what_to_name(tmp_path: Path, result: dict[str, Any], words: 
             read()
         assert str(caught.value).startswith(str(tmp_path))
         assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_a_training_with_labels_names_its_run(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "epoch-0001.pt"
+    assert "finish it with --resume" in why_no_classifier(checkpoint)
+    checkpoint.parent.mkdir(parents=True)
+    (tmp_path / "run" / "classifier.safetensors").touch()
+    assert why_no_classifier(checkpoint).endswith(f"name {tmp_path / 'run'}")
 
 
 def test_other_folders_are_none(tmp_path: Path) -> None:
