@@ -22,9 +22,10 @@ from pages import Page, all_pages
 
 @pytest.fixture(autouse=True)
 def readers_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The default dataset and the plug-in of the examples are there; after a test no plug-in is loaded."""
+    """The default dataset and the plug-ins of the examples are there; after a test no plug-in is loaded."""
     monkeypatch.setenv("SKELPIPE_SHARDS", "ds")
-    monkeypatch.syspath_prepend(str(documented.ROOT / "docs/examples/plugin"))
+    for folder in ("plugin", "transfer"):
+        monkeypatch.syspath_prepend(str(documented.ROOT / "docs/examples" / folder))
     yield
     for module in list(LOADED):
         unload(module)
