@@ -203,6 +203,7 @@ def _zip(content: bytes) -> object:
                 zipfile.BadZipFile,
                 IndexError,
                 NotImplementedError,
+                EOFError,
                 RuntimeError,
             ):  # a name that is not the directory's, or none
                 return found
