@@ -7,12 +7,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
+from skelpipe.skeleton import layout
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs/examples/plain_training.py"
 SMALL = ["--epochs", "2", "--batch-size", "4", "--queue", "8", "--width", "4"]
@@ -97,3 +99,26 @@ def test_two_processes_go_on_to_the_same_weights(dataset: Path, tmp_path: Path) 
     both = run(tmp_path / "cut.pt")
     assert whole["done"] == both["done"] == STEPS
     assert all(torch.equal(x, both["method"][name]) for name, x in whole["method"].items())
+
+
+def test_joints_of_kinect_v1_are_those_of_other_layouts_by_name() -> None:
+    path = EXAMPLE.parent / "transfer" / "kinect_v1_joints.py"
+    spec = importlib.util.spec_from_file_location("kinect_v1_joints", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    own, other, wide = (layout(name) for name in ("msr-action3d-20", "kinect-v1-20", "kinect-v2-25"))
+    positions = np.random.default_rng(0).normal(size=(len(own), 3))
+    by_name = dict(zip(own.joints, positions, strict=True))
+    assert np.array_equal(
+        module.weights(own, other) @ positions, np.stack([by_name[name] for name in other.joints])
+    )
+    mapped = dict(zip(wide.joints, module.weights(own, wide) @ positions, strict=True))
+    assert all(np.array_equal(mapped[name], by_name[name]) for name in {*own.joints} & {*wide.joints})
+    centre, head = by_name["shoulder centre"], by_name["head"]
+    assert np.allclose(mapped["neck"], centre + (head - centre) / 3)
+    wrist, hand = by_name["left wrist"], by_name["left hand"]
+    assert np.allclose(mapped["left hand tip"], hand + 0.7 * (hand - wrist))
+    moved = module.weights(own, wide) @ (positions + 5.0)
+    assert np.allclose(moved, np.stack([mapped[name] for name in wide.joints]) + 5.0)

@@ -83,14 +83,17 @@ class Tables:
         """Say how many of the runs are done, of which code, and which trainings are left."""
         commands = self.results.plan.commands
         left = [name for name, command in commands.items() if self.work.state(command) != "done"]
-        versions = (self.work.out / "versions").read_text("utf-8").split()
-        by = f"by the code of {', '.join(dict.fromkeys(versions))}"
+        versions = self.work.out / "versions"
+        known = versions.read_text("utf-8").split() if versions.exists() else []
+        by = f", by the code of {', '.join(dict.fromkeys(known))}" if known else ""
         if not left:
-            return [f"All {len(commands)} runs are done, {by}."]
+            return [f"All {len(commands)} runs are done{by}."]
         trainings = [name.removeprefix(f"{PRETRAIN}-") for name in left if name.startswith(PRETRAIN)]
+        following = f", the next {trainings[0]}" if trainings else ""
         return [
-            f"{len(commands) - len(left)} of {len(commands)} runs are done, {by}; {MISSING} has none yet.",
-            f"Rows without a run are left out. Trainings without labels to do: {', '.join(trainings) or 'none'}.",
+            f"{len(commands) - len(left)} of {len(commands)} runs are done{by}.",
+            f"{len(trainings)} trainings without labels are left{following}.",
+            f"A cell of {MISSING} waits for its runs; rows of which none is done are left out.",
         ]
 
     def figure(self, figure: Figure, dataset: str, name: str, view: str, seed: int) -> float | None:
@@ -120,6 +123,8 @@ class Tables:
         shown = list(columns)
         lines = [f"| {title} | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
         found = [row for row in rows if set(row[1]) - {"", MISSING}]
+        if not found:
+            return ["None of these runs is done yet."]
         return [*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in found)]
 
     def _order(self, dataset: str, names: Iterable[str]) -> list[str]:
