@@ -115,7 +115,8 @@ def test_a_folder_that_is_removed_meanwhile(
 def test_a_read_only_disk(tiny_dataset: Dataset, pretrain_small: Callable[..., Result], disk: SmallDisk) -> None:
     with disk.read_only():
         said = last_line(pretrain_small(tiny_dataset, disk.folder / "run", "--epochs", "1"))
-    assert said == f"Error: {disk.folder}/run: cannot be written: {disk.read_only_words}"
+    assert said.startswith(f"Error: {disk.folder}/run: cannot be ")
+    assert said.endswith(disk.read_only_words)
 
 
 def test_what_evaluations_write_on_a_full_disk(tiny_dataset: Dataset, finished: Path, disk: SmallDisk) -> None:
