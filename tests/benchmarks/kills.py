@@ -64,16 +64,11 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """Return what an evaluation leaves, without what tells of time and place."""
+    """Return what an evaluation leaves, without the name of its folder."""
     result = json.loads((folder / "result.json").read_text("utf-8"))
-    return {
-        "top1": result.get("top1"),
-        "digest": result.get("digest"),
-        **{
-            path.name: path.read_bytes()
-            for path in sorted(folder.iterdir())
-            if path.suffix in (".npz", ".parquet", ".npy")
-        },
+    del result["run"]
+    return {"result": result} | {
+        name: (folder / name).read_bytes() for name in ("scores.parquet", "confusion.csv")
     }
 
 
@@ -194,7 +189,17 @@ def kinds_in(folder: Path, dataset: Path) -> list[Kind]:
             return [*options, *extra, "--out", str(out)]
 
         def evaluate(out: Path) -> list[str]:
-            return ["--shards", str(dataset), "--checkpoint", str(weights), "--device", "cpu", "--out", str(out)]
+            return [
+                "--shards",
+                str(dataset),
+                "--checkpoint",
+                str(weights),
+                "--device",
+                "cpu",
+                "--overwrite",
+                "--out",
+                str(out),
+            ]
 
         kinds += [
             Kind(f"train-{ranks}", pretrain.main, train, content, ranks),
