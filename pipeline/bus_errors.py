@@ -69,7 +69,7 @@ def _compiled(table: np.ndarray, previous: int, libc: ctypes.CDLL) -> tuple[Any,
     soon as the instruction is repeated.
     """
     import llvmlite.binding as llvm  # type: ignore[import-untyped]
-    from llvmlite import ir  # type: ignore[import-untyped]
+    from llvmlite import ir
 
     word, number = ir.IntType(64), ir.IntType(32)
     module = ir.Module()

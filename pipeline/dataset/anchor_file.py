@@ -45,5 +45,6 @@ def read_anchor(content: bytes, shape: Sequence[int], where: str) -> np.ndarray:
     size = file.tell() + math.prod(shape) * dtype.itemsize
     if dtype.kind != "f" or dtype.itemsize > LARGEST or len(content) != size:
         raise DatasetError(f"{where}: {len(content):,} bytes of {shown(dtype)}, floats of {size:,} are expected")
-    order = "F" if by_columns else "C"
-    return np.frombuffer(content, dtype, offset=file.tell()).reshape(tuple(shape), order=order).copy()
+    numbers = np.frombuffer(content, dtype, offset=file.tell())
+    anchor = numbers.reshape(shape[::-1]).T if by_columns else numbers.reshape(shape)
+    return anchor.copy()

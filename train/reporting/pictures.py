@@ -5,13 +5,13 @@ from collections import Counter
 import torch
 
 from skelpipe.augment.chain import chain
+from skelpipe.augment.named_chains import CLIP
 from skelpipe.augment.op_lists import view_ops
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.colours import part_colours
 from skelpipe.drawing.previewed import Preview, preview
 from skelpipe.drawing.sources import dataset_scene
 from skelpipe.drawing.svg import looping_svg
-from skelpipe.loader.recipe_views import CLIP
 from skelpipe.loader.view_recipes import ViewRecipes
 from skelpipe.models.method import Progress
 from skelpipe.train.recipes.schema import PretrainRecipe

@@ -208,16 +208,18 @@ def _store(rank: int, world: int) -> Any:
         fellow_ranks.begin()
         fellows = fellow_ranks.begun(rank, world)
         if rank == 0:
-            store = dist.TCPStore(address, 0, world, True, TIMEOUT, wait_for_workers=False)
+            store: Any = dist.TCPStore(  # type: ignore[attr-defined]
+                address, 0, world, True, TIMEOUT, wait_for_workers=False
+            )
             fellows.announce(store.port)
             return store
         port = fellows.store_port(TIMEOUT.total_seconds())
         if port is None:
             raise RuntimeError(f"rank 0 cannot be reached at {address}:{os.environ['MASTER_PORT']}")
-        return dist.TCPStore(address, port, world, False, TIMEOUT)
+        return dist.TCPStore(address, port, world, False, TIMEOUT)  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    store = next(rendezvous("env://", timeout=TIMEOUT))[0]
     # torchrun keeps its store, with the entries of an earlier attempt.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"skelpipe/{attempt}", store)  # type: ignore[attr-defined]

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelpipe.augment.named_chains import CLIP
 from skelpipe.errors import UsageError
 from skelpipe.loader import Batch
-from skelpipe.loader.recipe_views import CLIP
 from skelpipe.loader.view_recipes import Augmentation
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.method import Method, Step, ViewBatch, ViewRecipes, spread

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from skelpipe.augment.chain import Chain
+from skelpipe.augment.named_chains import CLIP
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
-from skelpipe.loader.recipe_views import CLIP
 from skelpipe.models.encoders import build_encoder
 from skelpipe.settings import flat, nested
 from skelpipe.skeleton import Layout
