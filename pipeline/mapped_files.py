@@ -34,6 +34,8 @@ _lock = threading.RLock()
 _files: "weakref.WeakValueDictionary[int, _Mapped]" = weakref.WeakValueDictionary()  # by row of the table
 _shared: "weakref.WeakValueDictionary[tuple[int, ...], _Mapped]" = weakref.WeakValueDictionary()
 _mended = 0  # faults that are dealt with
+if hasattr(os, "register_at_fork"):  # a fork while another thread maps a file would leave it locked for ever
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def map_file(path: PurePath | str) -> np.ndarray:

@@ -188,8 +188,10 @@ def _try_lock(opened: FileIO) -> bool | None:
         if fcntl is not None:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
-            import msvcrt
-
+            try:
+                import msvcrt
+            except ImportError:
+                return None
             opened.seek(1 << 30)  # beyond what others read
             getattr(msvcrt, "locking")(opened.fileno(), getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009
     except OSError as error:

@@ -31,6 +31,9 @@ CHUNK = 8 << 20  # bytes; per chunk the thread takes Python's lock twice
 
 _hashed: set[str] = set()  # by this process
 _ending = threading.Event()
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a fork while another thread holds it would leave it locked for ever
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def checks_shards(said: bool | None) -> bool:
@@ -55,7 +58,6 @@ class FirstUse:
         self._record = _records() / f"{card['digest']}.txt"
         self._expected: set[str] = set()
         self._waiting: deque[DataFile] = deque()
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._damage: str | None = None
 
@@ -65,7 +67,7 @@ class FirstUse:
 
     def expect(self, names: Iterable[str]) -> None:
         """Hash these files unless that was done, small ones at once; DatasetError where one is known to differ."""
-        with self._lock:
+        with _lock:
             new = [self._files[name] for name in names if name in self._files and name not in self._expected]
             self._expected.update(file.name for file in new)
             new = self._unknown(new)
@@ -98,7 +100,7 @@ class FirstUse:
                 self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 held.enter_context(locked(self._record.with_suffix(".lock"), private=True))
             while self._damage is None and not _ending.is_set():
-                with self._lock:
+                with _lock:
                     if not self._waiting:
                         self._thread = None
                         return
@@ -145,7 +147,7 @@ class FirstUse:
             with suppress(OSError):
                 self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 long = self._record.exists() and self._record.stat().st_size > LONGEST_RECORD
-                with open(self._record, "w" if long else "a") as file:
+                with open(self._record, "w" if long else "a", encoding="ascii") as file:
                     file.write("".join(f"{line}\n" for line in new))
 
 

@@ -18,7 +18,9 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
 from skelpipe import ownership
 from skelpipe.cli import main as skelpipe
@@ -238,8 +240,8 @@ def refused(words: list[str], path: Path, *, file: bool) -> None:
         (["synth", "--dataset", "ntu60", "--subjects", "1", "--actions", "1", "--out", "OUT"], False),
         (["report", "RUN"], True),
         (["browse", "DS", "--out", "OUT"], True),
-        (["embed", "DS", "--checkpoint", "DS", "--out", "OUT"], True),
-        (["export-model", "DS", "--to", "onnx", "--out", "OUT"], True),
+        (["embed", "DS", "--checkpoint", "RUN", "--out", "OUT"], True),
+        (["export-model", "RUN", "--to", "onnx", "--out", "OUT"], True),
         (["export", "DS", "--to", "npy", "--out", "OUT"], True),
         (["copy", "DS", "OUT"], True),
     ],
@@ -249,6 +251,9 @@ def test_every_writer_refuses_what_another_writes(
     words: list[str], file: bool, lock_ds: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "kept" / ("out.npz" if words[0] == "embed" else "out")
+    out.parent.mkdir()
+    (out.parent / "recipe.yaml").touch()
+    save_file({"weight": torch.zeros(1)}, out.parent / "encoder.safetensors")  # what is looked at before the lock
     names = {"DS": str(lock_ds), "OUT": str(out), "RUN": str(out.parent)}
     path = out.parent / "report.html" if words[0] == "report" else out
     refused([names.get(word, word) for word in words], path, file=file)

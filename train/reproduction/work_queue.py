@@ -27,7 +27,7 @@ class _Processes:
     def run(self, words: Sequence[str], log: Path) -> subprocess.CompletedProcess[str]:
         """Run a command and return its exit code and output."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as said:
+        with log.open("a", encoding="utf-8") as said:
             with self._lock:
                 if self._ended:
                     raise SkelpipeError("ended by a signal before it began")

@@ -116,4 +116,5 @@ def test_a_failure_leaves_no_clips_behind(run: Any, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(streams, "compare", fail)
     result = run("--what", "loader", "--frames", 16, "--batch-size", 6)
-    assert isinstance(result.exception, OSError)
+    assert result.exit_code == 1
+    assert "the disk is gone" in result.stderr

@@ -118,8 +118,8 @@ def test_damaged_cards(folder) -> None:
         opened_as("[]")
     with pytest.raises(DatasetError, match="changed after prepare"):
         opened_as(json.dumps({**card, "split": "xview"}))
-    with pytest.raises(DatasetError, match="format skelpipe-dataset 3"):
-        opened_as(json.dumps({**card, "format": {"name": "skelpipe-dataset", "version": 3}}))
+    with pytest.raises(DatasetError, match="format skelpipe-dataset 4"):
+        opened_as(json.dumps({**card, "format": {"name": "skelpipe-dataset", "version": 4}}))
     wrong = {**card, "views": {view: {**said, "stride": 512} for view, said in card["views"].items()}}
     with pytest.raises(DatasetError, match="stride of view joint does not match"):
         opened_as(json.dumps({**wrong, "digest": card_digest(wrong)})).reader("train", "joint")

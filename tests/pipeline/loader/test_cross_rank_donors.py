@@ -38,7 +38,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "skelemixclr+": mixing_views.skelemixclr(KINECT, repeats=3),
     "skeattnclr": mixing_views.skeattnclr(KINECT),
     "actclr": mixing_views.actclr(KINECT, "bone", moving),
-    "actclr released": mixing_views.actclr(KINECT, "bone", moving, variant="released"),
+    "actclr released": mixing_views.actclr_released(KINECT, "bone", moving),
     "a mix of a mix": {"query": NORMAL, "once": On("query", MIX), "twice": On("once", SWAP), "plain": None},
     "a mix in a chain": {"query": Chain([*NORMAL.ops, SkeletonAdaIN(KINECT)]), "key": NORMAL},  # type: ignore[list-item]
     "a mask carried": {

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
+from skelpipe.files import MOST_READ
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.prepare.copy import copy_dataset
@@ -29,8 +30,8 @@ class RemoteFolder(LocalFilesystem):
         self.stop = ""
         self.written: list[str] = []
 
-    def read(self, name: str) -> bytes:
-        content = super().read(name)
+    def read(self, name: str, most: int = MOST_READ) -> bytes:
+        content = super().read(name, most)
         if name in self.torn:
             self.torn.remove(name)
             return content[: len(content) // 2]
