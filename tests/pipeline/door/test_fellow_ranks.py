@@ -101,7 +101,7 @@ def test_a_rank_0_that_fails_at_once_is_heard_by_those_that_start_later() -> Non
 
 
 def test_ranks_that_end_well_say_nothing() -> None:
-    assert [(code, said) for code, said, _ in run(3, 1, "pass", busy=False)] == [(0, "")] * 3
+    assert [(code, said) for code, said, _ in run(3, 1, "pass", late=False, busy=False)] == [(0, "")] * 3
 
 
 def test_the_port_of_the_store_reaches_the_others_and_strangers_do_no_harm() -> None:
