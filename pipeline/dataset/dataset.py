@@ -1,5 +1,6 @@
 """A prepared dataset, opened for reading: its card, its sample table, and its clips as arrays."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, partial
@@ -254,6 +255,10 @@ class Dataset:
             content = self.filesystem.read(name, most) if self.remote is None else self.remote.read(name)
         except SkelpipeError as error:
             raise DatasetError(f"{self.path}/{name}: cannot be read: {error}") from None
+        if hashlib.sha256(content).hexdigest() != self.card["anchors"].get(view, {}).get("sha256"):
+            raise DatasetError(
+                f"{self.path}/{name}: damaged, or of another dataset: its sha256 differs from the card"
+            )
         return read_anchor(content, self.shape, f"{self.path}/{name}")
 
     def table(self) -> "pa.Table":
@@ -270,15 +275,20 @@ class Dataset:
         starts = {}
         count = 0
         for shard in self.shards(subset):
-            starts[shard["name"]] = count
-            count += shard["samples"]
+            starts[shard["name"]] = range(count, count := count + shard["samples"])
         columns = ["id", "label", "split", "shard", "row"]
         table = self.table().select(columns).to_pydict()
-        ids, labels = [""] * count, np.full(count, -1, np.int64)
+        ids, labels, classes = [""] * count, np.full(count, -1, np.int64), range(len(self.classes))
         for id_, label, of, shard, row in zip(*(table[column] for column in columns), strict=True):
             if of == subset and shard is not None:
-                at = starts[shard] + row
-                ids[at], labels[at] = id_, -1 if label is None else label
+                rows = starts.get(shard, range(0))
+                known = not self.labelled or label is None or label in classes
+                if not isinstance(id_, str) or row not in range(len(rows)) or not known:
+                    raise DatasetError(
+                        f"{self.path}/{SAMPLES}: a {subset} sample has a shard, row or label, or no id, that the"
+                        " card does not allow"
+                    )
+                ids[rows[row]], labels[rows[row]] = id_, -1 if label is None else label
         if "" in ids or (self.labelled and (labels < 0).any()):
             raise DatasetError(f"{self.path}/{SAMPLES}: lists fewer {subset} samples than the card")
         return ids, labels

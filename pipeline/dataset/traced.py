@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
+from skelpipe.untrusted import shown
 
 __all__ = ["traced"]
 
@@ -52,5 +53,5 @@ def traced(dataset: Dataset, identity: str) -> dict[str, Any]:
 
 
 def _like(ids: list[str], identity: str) -> str:
-    near = [each for each in ids if identity.lower() in each.lower()][:CLOSEST] or ids[:CLOSEST]
-    return f"; some are {', '.join(near)}" if near else ""
+    near = [each for each in ids if each and identity.lower() in each.lower()][:CLOSEST] or ids[:CLOSEST]
+    return f"; some are {', '.join(map(shown, near))}" if near else ""

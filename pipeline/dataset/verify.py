@@ -190,7 +190,10 @@ def _table(
 
 def _hdf5_checks(file: Hdf5Clips) -> Iterator[tuple[frozenset[str], Callable[[Mapping[str, str]], Finding]]]:
     dataset, subset = file.dataset, file.subset
-    yield frozenset(), partial(_hdf5_facts, file)
+    clips = frozenset(
+        f"{subset}/{view}/{shard['name']}.tar" for shard in dataset.shards(subset) for view in shard["views"]
+    )
+    yield clips, partial(_hdf5_facts, file)
     only = "shards" not in dataset.card["formats"]
     start = 0
     for shard in dataset.shards(subset):

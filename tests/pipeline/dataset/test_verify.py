@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.card import card_digest, rows_hash
 from skelpipe.dataset.verify import verify
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.manifest_file import load_manifest
@@ -150,6 +151,34 @@ def test_a_rewritten_hdf5_file_is_noticed(copied, name, what) -> None:
         "classes": "its attribute 'classes' is not the card's",
     }
     assert verify(Dataset.open(folder), quiet=True).damages == [f"{folder}/train.h5: {expected[what]}"]
+    if what != "bone":  # a part's container says what its clips are
+        part = verify(Dataset.open(folder), ["train.h5"], quiet=True)
+        assert part.damages == [f"{folder}/train.h5: {expected[what]}"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("label", 60), ("label", -7), ("row", 99), ("row", -1), ("row", None), ("shard", "000009"), ("id", None)],
+)
+def test_a_table_that_its_digest_vouches_for_keeps_to_the_card(copied, column, value) -> None:
+    folder = copied("shards")
+    new_table(folder, column, 2, value)
+    table = pq.read_table(folder / "samples.parquet")
+
+    def vouch(card: dict[str, Any]) -> None:
+        card["samples"]["sha256"] = rows_hash(table.select(card["samples"]["columns"]))
+        card["digest"] = card_digest(card)
+
+    rewrite_card(folder, vouch)
+    with pytest.raises(DatasetError, match="that the card does not allow"):
+        Dataset.open(folder).labels("train")
+
+
+def test_another_anchor_is_noticed_where_it_is_used(copied) -> None:
+    folder = copied("shards")
+    np.save(folder / "anchors" / "joint.npy", np.load(folder / "anchors" / "joint.npy") + 1)
+    with pytest.raises(DatasetError, match="anchors/joint.npy: damaged, or of another dataset"):
+        Dataset.open(folder).anchor("joint")
 
 
 def test_another_container_than_the_formats_say_is_noticed(copied) -> None:
