@@ -9,6 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from skelpipe.errors import UsageError
 from skelpipe.front.arguments import row_numbers
+from skelpipe.front.descriptions import counted
 
 __all__ = ["Samples"]
 
@@ -45,7 +46,8 @@ class Samples(TorchDataset[dict[str, Any]]):
         self._open: tuple[ClipReader, np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        return f"<Samples: {len(self)} clips of {self.dataset.path}, subset {self.subset}, view {self.view}>"
+        clips = counted(len(self), "clip")
+        return f"<Samples: {clips} of {self.dataset.path}, subset {self.subset}, view {self.view}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the same files."""

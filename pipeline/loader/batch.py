@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skelpipe.front.descriptions import counted
 from skelpipe.loader.nested import map_tensors
 
 __all__ = ["NOT_VIEWS", "Batch", "StreamBatch"]
@@ -64,7 +65,8 @@ class _Batch(Mapping[str, Any], Generic[Array]):
     def __repr__(self) -> str:
         shapes = {name: list(getattr(x, "shape", ())) for name, x in {**self.views, **self.extras}.items()}
         held = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        return f"<{type(self).__name__}: {len(self)} clips of epoch {self.epoch}, step {self.step}: {held}>"
+        clips = counted(len(self), "clip")
+        return f"<{type(self).__name__}: {clips} of epoch {self.epoch}, step {self.step}: {held}>"
 
     def __len__(self) -> int:
         return len(self.label)

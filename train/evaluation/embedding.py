@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
+from skelpipe.front.descriptions import counted
 from skelpipe.progress import progress
 from skelpipe.train.running.ranks import Ranks, ranks
 from skelpipe.views import derive
@@ -90,4 +91,6 @@ def _gathered(features: Tensor, team: Ranks) -> Tensor:
 def _check_finite(features: Tensor, ids: list[str]) -> None:
     bad = (~features.isfinite().all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        raise SkelpipeError(f"the embeddings of {len(bad)} clips are not finite, the first is {ids[bad[0]]}")
+        raise SkelpipeError(
+            f"the embeddings of {counted(len(bad), 'clip')} are not finite, the first is {ids[bad[0]]}"
+        )

@@ -203,7 +203,9 @@ class Encoder:
                     parts.append(self(piece.clips).cpu())
         features = torch.cat(parts)
         if bad := (~features.isfinite().all(dim=1)).nonzero().flatten().tolist():
-            raise SkelpipeError(f"the features of {len(bad)} clips are not finite, those of {ids[bad[0]]} first")
+            raise SkelpipeError(
+                f"the features of {counted(len(bad), 'clip')} are not finite, those of {ids[bad[0]]} first"
+            )
         return Embeddings(ids, features.numpy(), None, damaged, self.about())
 
     def about(self) -> dict[str, str]:

@@ -79,6 +79,7 @@ def test_it_is_pickled_and_copied() -> None:
 def test_it_tells_what_it_holds() -> None:
     assert {"query", "mixed_mask", "to", "label"} <= set(dir(made()))
     assert "4 clips of epoch 7, step 3: query [4, 3, 4, 5, 2]" in repr(made())
+    assert ": 1 clip of epoch 0, step 0:" in repr(Batch({}, torch.zeros(1), torch.zeros(1), 0, 0))
 
 
 def test_lightning_moves_it_and_applies_functions_to_it() -> None:

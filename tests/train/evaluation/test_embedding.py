@@ -91,7 +91,7 @@ def test_not_a_number_is_an_error_that_names_a_clip(tiny_dataset: Dataset) -> No
             return z
 
     name = tiny_dataset.ids("test")[3]
-    with pytest.raises(SkelpipeError, match=f"1 clips are not finite, the first is {name}"):
+    with pytest.raises(SkelpipeError, match=f"of 1 clip are not finite, the first is {name}"):
         embed(Broken(), tiny_dataset, "test", "joint", device=CPU)
 
 
