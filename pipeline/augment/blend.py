@@ -29,7 +29,7 @@ class Mixed:
 
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
-    """Return clips [N,C,T,V,M] with those of clip donor[n], bit by bit, where `region`, bool[N,T,V], is true."""
+    """Return clips [N,C,T,V,M] with those of clip donor[n], unchanged, where `region`, bool[N,T,V], is true."""
     if cpu_kernels.usable(x):
         return cpu_kernels.paste(x, donor, region)
     return blend(x, x.index_select(0, donor), region)
@@ -39,7 +39,7 @@ def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
     """Return (1 - share) x + share y for clips [N,C,T,V,M] and y's share in 0..1, [N,T,V(,1)] or [N,T,V,M].
 
     All axes C have the same share; all bodies too, where it has no axis M. Where it is 0 or 1, values are copied
-    bit by bit. Differentiable in all three; computed in float32 or wider.
+    unchanged. Differentiable in all three; computed in float32 or wider.
     """
     n, c, t, v, m = x.shape
     wide = torch.promote_types(x.dtype, torch.float32)

@@ -79,7 +79,7 @@ class _Batch(Mapping[str, Any], Generic[Array]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in FIELDS:
-            raise KeyError(name)
+            raise KeyError(f"{name}: a batch has {', '.join(FIELDS)}; a view of it is batch.views[{name!r}]")
         if name in self._columns:
             return self._columns[name]
         value = getattr(self, name)

@@ -16,7 +16,7 @@ def stored(recording: Recording, _layout: Layout, frames: int, bodies: int, out:
     """Write the clip of profile `stored` into `out`, float32 [3,frames,V,bodies], or [4,...] with scores.
 
     The n-th body that a frame lists fills slot n; nothing is moved, turned or scaled. A recording of `frames`
-    frames is copied bit for bit; any other length is resized by linear interpolation. Returns how many bodies that
+    frames is copied unchanged; any other length is resized by linear interpolation. Returns how many bodies that
     a frame lists have no slot.
     """
     length = recording.frames

@@ -1,7 +1,7 @@
 """Recognition of actions while they happen: frames in, predictions of a sliding window out.
 
 Each window is preprocessed as a recording of its own, so that a window that covers a whole recording gets the
-scores of that recording, bit for bit. docs/deployment.md describes windows and their ends.
+scores of that recording, bit-identical. docs/deployment.md describes windows and their ends.
 """
 
 import math

@@ -76,7 +76,7 @@ def open_recogniser(
             raise UsageError(f"{checkpoint}: {why}")
         raise UsageError(
             f"{checkpoint}: holds no classifier, so it cannot name actions: pass a finished run of "
-            "train/linear.py or train/finetune.py, or the file of a linear evaluation by the papers' code"
+            "skelpipe linear or finetune, or the file of a linear evaluation by the papers' code"
         )
     views = (view,) if view else released.views or (default_view(released, say),)
     return _released(released, dataset, views, frames)

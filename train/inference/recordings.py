@@ -1,5 +1,6 @@
 """Raw recordings by path, folder, archive or URL."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
@@ -42,7 +43,8 @@ def find_recordings(names: Sequence[str | Path], manifest: Manifest) -> list[Raw
     """Return the recordings that files, folders and archives hold, in this order.
 
     A file is a recording whatever its name; in folders and archives a file is one if it has a suffix of the
-    manifest's recordings. UsageError for a name that there is nothing at, and for a folder without a recording.
+    manifest's recordings. A file that is given twice, such as by itself and in its folder, is one recording.
+    UsageError for a name that there is nothing at, and for a folder without a recording.
     """
     found: list[RawFile] = []
     for name in map(str, names):
@@ -55,4 +57,8 @@ def find_recordings(names: Sequence[str | Path], manifest: Manifest) -> list[Raw
             wanted = " or ".join(manifest.suffixes)
             raise UsageError(f"{name}: holds no recording of {manifest.name}, that is no file *{wanted}")
         found += files
+    once: dict[str, RawFile] = {}
+    for file in found:
+        once.setdefault(os.path.realpath(file.path), file)
+    found = list(once.values())
     return joined(found, manifest.suffixes) if reads_frame_files(manifest.reader) else found

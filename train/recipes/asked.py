@@ -8,8 +8,17 @@ from typing import Any, Literal, TypeAlias
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes import builtin
 
-__all__ = ["Kind", "builtin_methods", "check_method", "check_recipe", "parsed_settings", "recipe_names"]
+__all__ = [
+    "OF_PLUGIN",
+    "Kind",
+    "builtin_methods",
+    "check_method",
+    "check_recipe",
+    "parsed_settings",
+    "recipe_names",
+]
 
+OF_PLUGIN = "one of a plug-in needs --plugin PACKAGE"
 Kind: TypeAlias = Literal["pretraining", "finetuning", "linear evaluation"]  # the `kind` of a class of recipes
 
 BEGINNINGS: dict[Kind, tuple[str, ...]] = {
@@ -56,7 +65,9 @@ def check_method(name: str | None) -> None:
     if name is not None and name not in (known := builtin_methods()) and not _has_plugins():
         from skelpipe.yaml_reader import nearest
 
-        raise UsageError(f"there is no method {name!r}; {nearest(name, known)}known: {', '.join(known)}")
+        raise UsageError(
+            f"there is no method {name!r}; {nearest(name, known)}known: {', '.join(known)}; {OF_PLUGIN}"
+        )
 
 
 def parsed_settings(settings: Iterable[str], by: str = "--set") -> dict[str, Any]:

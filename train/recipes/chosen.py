@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from skelpipe.errors import UsageError
 from skelpipe.models.settings.tables import METHOD_SETTINGS
 from skelpipe.plugins import discover
-from skelpipe.train.recipes.asked import recipe_names
+from skelpipe.train.recipes.asked import OF_PLUGIN, recipe_names
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
 from skelpipe.train.recipes.schema import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
 
@@ -24,7 +24,7 @@ def choose_recipe(method: str | None, name: str | None, *, operators: bool = Tru
     if method is not None and method not in METHOD_SETTINGS:
         discover()
     if method is not None and method not in METHOD_SETTINGS:
-        raise UsageError(f"there is no method {method!r}; known: {', '.join(METHOD_SETTINGS)}")
+        raise UsageError(f"there is no method {method!r}; known: {', '.join(METHOD_SETTINGS)}; {OF_PLUGIN}")
     recipe = load_recipe(name or method or "skeletonclr", PretrainRecipe, operators=operators)
     if method is not None and recipe.method != method:
         raise UsageError(f"recipe {name} is for {recipe.method}, not for --method {method}")

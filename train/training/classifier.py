@@ -49,7 +49,7 @@ class Classifier(Method):
     @classmethod
     def build(cls, parts: Any, settings: Any) -> Self:
         """Raise UsageError: a classifier is not a method of pre-training."""
-        raise UsageError("a classifier is trained by train/finetune.py")
+        raise UsageError("a classifier is trained by skelpipe finetune")
 
     def views(self) -> ViewRecipes:
         return self._views

@@ -67,6 +67,14 @@ def test_folders_and_archives_are_their_recordings(run: Path, tiny_dataset: Data
     assert [entry["id"] for entry in wanted] == [file.stem for file in files]
 
 
+def test_a_file_that_is_given_twice_is_one_recording(tiny_dataset: Dataset) -> None:
+    folder = Path(tiny_dataset.path).parent / "raw"
+    files = sorted(folder.iterdir())
+    found = find_recordings([files[3], folder, files[3]], load_manifest("ntu60"))
+    assert sorted(Path(file.path) for file in found) == files
+    assert Path(found[0].path) == files[3]
+
+
 def test_live_windows_have_the_probabilities_of_recordings(run: Path, tiny_dataset: Dataset) -> None:
     classifier = skelpipe.Classifier.load(run, device="cpu")
     (file,) = find_recordings([next((Path(tiny_dataset.path).parent / "raw").iterdir())], load_manifest("ntu60"))
