@@ -1,5 +1,6 @@
 """The command line: help, defaults, exit codes, JSON."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from skelpipe import manifests
 from skelpipe.cli import DATA, main
+from skelpipe.dataset.card import card_digest
 
 
 @pytest.fixture
@@ -202,8 +204,15 @@ def test_average_motion_is_drawn_and_a_wrong_anchor_is_reported(run, raw_folder,
     assert run("stats", "--average-motion", "--plot", "anchor.png").exit_code == 0
     assert (tmp_path / "anchor.png").read_bytes().startswith(b"\x89PNG")
     assert run("stats", "--plot", "anchor.xyz").exit_code == 2
-    path = tmp_path / "data" / "ntu60-xsub" / "anchors" / "bone.npy"
+    folder = tmp_path / "data" / "ntu60-xsub"
+    path, card = folder / "anchors" / "bone.npy", json.loads((folder / "dataset.json").read_text())
     np.save(path, np.load(path) + np.float32(1e-4))
+    result = run("stats", "--average-motion")
+    assert result.exit_code == 1
+    assert "bone.npy: damaged" in result.output
+    # Also where the card vouches for it.
+    card["anchors"]["bone"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps({**card, "digest": card_digest(card)}))
     result = run("stats", "--average-motion")
     assert result.exit_code == 1
     assert "anchor of view bone is off by 1.0e-04" in result.output
