@@ -96,7 +96,8 @@ def _settle(
     if standing == card_bytes:
         return frozenset(present)
     ours = {file.name for file in files} | {CARD}
-    if README in present and (not ours.isdisjoint(present) or target.read(README) == readme):
+    named = {name.removesuffix(PART) for name in present}  # a copy may have been killed while it wrote any of them
+    if README in named and (not ours.isdisjoint(named) or target.read(README) == readme):
         ours.add(README)  # data files are copied before it; without them it belongs to another folder
     foreign = [name for name in present if name.removesuffix(PART) not in ours]
     if not overwrite:

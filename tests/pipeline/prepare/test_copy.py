@@ -106,6 +106,18 @@ def test_foreign_files_at_the_target_are_refused(source, target, name) -> None:
     assert files_under(target) == {name: b"mine"}
 
 
+def test_a_copy_that_was_killed_while_it_wrote_any_file_goes_on(source, target) -> None:
+    shutil.copytree(source, target)
+    card = target / "dataset.json"
+    for file in (path for path in sorted(target.rglob("*")) if path.is_file()):
+        card.unlink(missing_ok=True)
+        content = b"" if file == card else file.read_bytes()
+        file.with_name(f"{file.name}.part").write_bytes(content[: len(content) // 2])
+        file.unlink(missing_ok=True)
+        copied(source, target)
+        assert files_under(target) == files_under(source), file
+
+
 def test_the_same_content_in_other_containers_is_not_mixed_in(source, target) -> None:
     """Containers are not part of the digest: two cards of one digest may name different files."""
     shutil.copytree(source, target)
