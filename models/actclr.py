@@ -10,6 +10,7 @@ from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.region import BLOCK
 from skelpipe.errors import UsageError
 from skelpipe.loader.mixing_views import actclr, actclr_released, pair
+from skelpipe.models.absent_bodies import mean_of_present, present_factor
 from skelpipe.models.actclr_released import BankLosses, ReleasedState, released_step, released_views
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
@@ -168,7 +169,7 @@ class ActCLR(Method):
             return self.moco.query(clips)
         features = cast(Encoder, self.moco.encoder).features(clips)
         mask = to_frames(batch.extras["query_mask"].movedim(3, 1), features.shape[2])
-        return self.moco.project(_pooled(features, mask))
+        return self.moco.project(_pooled(self.moco.encoder, features, mask, clips))
 
     @torch.no_grad()
     def _key(self, clips: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -178,25 +179,30 @@ class ActCLR(Method):
         `mask` [N,T,V,M] is the actionlet of the original clip, carried to the key's; without it the actionlet is
         that of the key's own feature map.
         """
+        encoder = cast(Encoder, self.moco.key_encoder)
         if mask is None:
-            with evaluation_mode(self.moco.key_encoder):
-                anchor = self._embed(self._key_map(self.static(clips)), clips.shape[4])
+            with evaluation_mode(encoder):
+                anchor = self._embed(self.static(clips))
             features = self._key_map(clips)
-            mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor)
+            factor = present_factor(encoder, clips)
+            mask = self.regions.of(features, clips.shape[4], self.moco.key_head, anchor, factor=factor)
         else:
             features = self._key_map(clips)
             mask = to_frames(mask.movedim(3, 1), features.shape[2])
         if self.safp in ("offline", "both"):
-            return self.moco.key_project(_pooled(features, mask)), mask
-        return self.moco.key_project(cast(Encoder, self.moco.key_encoder).pool(features, clips.shape[4])), mask
+            return self.moco.key_project(_pooled(encoder, features, mask, clips)), mask
+        h = mean_of_present(encoder, encoder.pool(features, clips.shape[4]), clips)
+        return self.moco.key_project(h), mask
 
     def _key_map(self, clips: Tensor) -> Tensor:
         return cast(Encoder, self.moco.key_encoder).features(clips)
 
-    def _embed(self, features: Tensor, bodies: int) -> Tensor:
-        """Return the embedding, not normalised, of a feature map by the key network's head in evaluation mode."""
+    def _embed(self, clips: Tensor) -> Tensor:
+        """Return the embedding, not normalised, of clips by the key network, its head in evaluation mode."""
+        encoder = cast(Encoder, self.moco.key_encoder)
+        h = mean_of_present(encoder, encoder.pool(encoder.features(clips), clips.shape[4]), clips)
         with evaluation_mode(self.moco.key_head):
-            embedding: Tensor = self.moco.key_head(cast(Encoder, self.moco.key_encoder).pool(features, bodies))
+            embedding: Tensor = self.moco.key_head(h)
         return embedding
 
     @torch.no_grad()
@@ -208,9 +214,9 @@ class ActCLR(Method):
         self.moco.pointer.zero_()
 
 
-def _pooled(features: Tensor, mask: Tensor) -> Tensor:
+def _pooled(encoder: nn.Module, features: Tensor, mask: Tensor, clips: Tensor) -> Tensor:
     """Return h [N,D]: the feature map [N*M,D,T',V] over the actionlet [N,M,T',V], the mean over bodies (eq. 8)."""
-    return safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
+    return mean_of_present(encoder, safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1), clips)
 
 
 def regions_of(settings: ActCLRSettings, layout: Layout, variant: str) -> Actionlets:

@@ -14,6 +14,7 @@ from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.mats import mats
 from skelpipe.errors import UsageError
 from skelpipe.loader.view_recipes import Mats
+from skelpipe.models.absent_bodies import mean_of_present, present_factor
 from skelpipe.models.actionlets import Actionlets, evaluation_mode
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import nearest_mining, upcast
@@ -163,10 +164,12 @@ def _keys(
     mean = moco.gather(clips.flatten(1)).mean(dim=0).view(1, *clips.shape[1:])
     with evaluation_mode(head):
         anchor: Tensor = head(encoder(mean))
-    features, bodies = encoder.features(clips), clips.shape[4]
-    mask = _actionlet(regions, features, bodies, head, anchor, whole, state)
+    features = encoder.features(clips)
+    mask = _actionlet(regions, features, clips, head, anchor, encoder, whole, state)
     moving = safp(features.unflatten(0, mask.shape[:2]), mask).mean(dim=1)
-    halves = upcast(head(encoder.pool(features, bodies))) + upcast(head(moving))
+    h = (mean_of_present(encoder, each, clips) for each in (encoder.pool(features, clips.shape[4]), moving))
+    first, second = (upcast(head(each)) for each in h)
+    halves = first + second
     return F.normalize(halves, dim=1), anchor
 
 
@@ -175,23 +178,25 @@ def _query_mask(
     moco: MoCo, regions: Actionlets, clips: Tensor, anchor: Tensor, whole: int, state: ReleasedState
 ) -> Tensor:
     """Return the actionlets [N,M,T',V] of clips by the query network, in training mode."""
-    features = cast(Encoder, moco.encoder).features(clips)
-    return _actionlet(regions, features, clips.shape[4], moco.head, anchor, whole, state)
+    encoder = cast(Encoder, moco.encoder)
+    return _actionlet(regions, encoder.features(clips), clips, moco.head, anchor, encoder, whole, state)
 
 
 def _actionlet(
     regions: Actionlets,
     features: Tensor,
-    bodies: int,
+    clips: Tensor,
     head: nn.Module,
     anchor: Tensor,
+    encoder: nn.Module,
     whole: int,
     state: ReleasedState,
 ) -> Tensor:
     """Return actionlets [N,M,T',V] of feature maps [N*M,D,T',V]: zeros in a state that finds none."""
+    bodies = clips.shape[4]
     if state.finds_actionlets:
-        return regions.of(features, bodies, head, anchor, whole)
-    return features.new_zeros(len(features) // bodies, bodies, *features.shape[2:], dtype=torch.float32)
+        return regions.of(features, bodies, head, anchor, whole, present_factor(encoder, clips))
+    return features.new_zeros(len(clips), bodies, *features.shape[2:], dtype=torch.float32)
 
 
 def _per_frame(mask: Tensor, frames: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.augment.actionlet import actionlet, difference_activation
+from skelpipe.models.absent_bodies import mean_of_present, present_factor
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import upcast
 from skelpipe.skeleton import Layout
@@ -38,20 +39,27 @@ class Actionlets:
 
     @torch.no_grad()
     def of(
-        self, features: Tensor, bodies: int, head: nn.Module, anchor: Tensor, whole: int | None = None
+        self,
+        features: Tensor,
+        bodies: int,
+        head: nn.Module,
+        anchor: Tensor,
+        whole: int | None = None,
+        factor: Tensor | None = None,
     ) -> Tensor:
         """Return the masks [N,M,T',V], float32 in 0..1, of clips with feature maps [N*M,D,T',V].
 
         The maps are pooled by plain means, as the backbones with joints do. `head` maps the pooled h to
         embeddings; `anchor` [1,dim] is the embedding of the static anchor. There are no gradients. Where the clips
         are one process's share of a batch, `whole` is the number of clips in the batch, by which `released`
-        divides.
+        divides. `factor` [N,1] is `present_factor` of the clips, which their h is multiplied by.
         """
         with torch.autocast(features.device.type, enabled=False):
             features = upcast(features)
             maps = features.unflatten(0, (-1, bodies))  # [N,M,D,T',V]
             clips, _, channels, steps, joints = maps.shape
-            gradient = difference_gradient(maps.mean((1, 3, 4)), head, upcast(anchor))
+            one = maps.new_ones(1, 1) if factor is None else factor.to(maps.dtype)
+            gradient = difference_gradient(maps.mean((1, 3, 4)) * one, head, upcast(anchor)) * one
             # Pooling by means comes before the head: all positions of a channel have the same gradient.
             gradient = gradient[:, None, :, None, None] / (bodies * steps * joints)
             gradient = -gradient if self.sign == "plus" else gradient
@@ -72,9 +80,11 @@ class Actionlets:
         """Return the masks [N,T',V,M] of clips [N,C,T,V,M] by a network in evaluation mode; anchor [C,T,V,M]."""
         bodies = clips.shape[4]
         with evaluation_mode(encoder, head):
-            features = encoder.features(torch.cat([clips, anchor[None].to(clips.dtype)]))
-            embedded = head(encoder.pool(features[-bodies:], bodies))
-        return self.of(features[:-bodies], bodies, head, embedded).movedim(1, 3)
+            anchor = anchor[None].to(clips.dtype)
+            features = encoder.features(torch.cat([clips, anchor]))
+            embedded = head(mean_of_present(encoder, encoder.pool(features[-bodies:], bodies), anchor))
+        factor = present_factor(encoder, clips)
+        return self.of(features[:-bodies], bodies, head, embedded, factor=factor).movedim(1, 3)
 
 
 def difference_gradient(h: Tensor, head: nn.Module, anchor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.absent_bodies import leaves_out_absent, mean_of_present, present_bodies
 from skelpipe.models.crosclr import VIEW_SETS, cross_logits, cross_view, require_joint_view
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, positive_first, upcast
@@ -134,7 +135,7 @@ class AimCLR(Method):
         extreme = self._clips(batch, "extreme", name)
         encoder = cast(Encoder, moco.encoder)
         maps = encoder.features(extreme)
-        whole = moco.project(encoder.pool(maps, extreme.shape[4]))
+        whole = moco.project(mean_of_present(encoder, encoder.pool(maps, extreme.shape[4]), extreme))
         if not self.settings.eadm:
             return normal, whole
         kept = eadm(
@@ -143,8 +144,10 @@ class AimCLR(Method):
             lam=self.settings.energy_lambda,
             relative=self.settings.kappa_mode == "quantile" and not self.released,
             released=self.released,
+            present=present_bodies(extreme).flatten() if leaves_out_absent(encoder) else None,
         )
-        return normal, whole, moco.project(encoder.pool(kept, extreme.shape[4]))
+        dropped = mean_of_present(encoder, encoder.pool(kept, extreme.shape[4]), extreme)
+        return normal, whole, moco.project(dropped)
 
     def _logits(self, z: tuple[Tensor, ...], k: Tensor, name: str) -> list[Tensor]:
         # A copy of the queue: backward needs it as it was, and the new keys are written before that.
@@ -201,18 +204,25 @@ def keep_masks(
 
 
 def eadm(
-    x: Tensor, kappa: float, *, lam: float = LAMBDA, relative: bool = False, released: bool = False
+    x: Tensor,
+    kappa: float,
+    *,
+    lam: float = LAMBDA,
+    relative: bool = False,
+    released: bool = False,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Return feature maps x [R, C, T', V'] without their most attended joints and frames (algorithm 1).
 
-    After each mask the map is divided by the share that the mask keeps of the whole batch. Masks have no gradient.
+    After each mask the map is divided by the share that the mask keeps of the whole batch, or of the rows that are
+    `present`, bool [R]. Masks have no gradient.
     `released` follows the code of March 2022: the temporal mask is elementwise and the variance divided by
     T'V' - 1 (divergence `eadm-mask`). With `kappa` above 1 nothing is dropped.
     """
     with torch.no_grad():
         alpha = energy_attention(x, lam, unbiased=released)
         spatial, temporal = keep_masks(alpha, kappa, relative=relative, elementwise=released)
-        factors = _scaled(spatial), _scaled(temporal)
+        factors = _scaled(spatial, present), _scaled(temporal, present)
     return x * factors[0].to(x.dtype) * factors[1].to(x.dtype)
 
 
@@ -225,9 +235,12 @@ def _lowest(values: Tensor, share: float) -> Tensor:
     return (rows <= last).to(values.dtype).view_as(values)
 
 
-def _scaled(mask: Tensor) -> Tensor:
-    """Return the mask times count / count of ones; all zeros where nothing is kept."""
-    return mask * (mask.numel() / mask.sum().clamp(min=1))
+def _scaled(mask: Tensor, present: Tensor | None) -> Tensor:
+    """Return the mask times count / count of ones, in the rows present; all zeros where nothing is kept."""
+    if present is None:
+        return mask * (mask.numel() / mask.sum().clamp(min=1))
+    rows = present.to(mask.dtype)[:, None, None, None]
+    return mask * (rows.sum() * mask[0].numel() / (mask * rows).sum().clamp(min=1))
 
 
 def d3m(target_logits: Tensor, logits: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ evaluation, other devices and types, compiled graphs.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
@@ -31,23 +32,71 @@ from skelpipe.models.channel_kernels import (
     tangent,
 )
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "Total", "fits", "normalise", "tracking_step"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Repeats",
+    "Total",
+    "Weights",
+    "fits",
+    "normalise",
+    "tracking_step",
+    "weighted",
+    "weights_of",
+]
 
 Total: TypeAlias = Callable[[Tensor], Tensor]  # sums a tensor over all processes, in place
 
 
-class BatchNorm1d(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` with exact sums."""
+@dataclass(frozen=True)
+class Repeats:
+    """A batch of `rows` rows, of which the last stands for `last` rows that are the same.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return normalise(self, x) if _is_summed_naively(self, x) else super().forward(x)
+    The first dimension of what is normalised has a whole number of elements per row. Given gradients of the last
+    row are sums over the rows that it stands for.
+    """
+
+    rows: int
+    last: int
+
+    def weights(self, like: Tensor) -> Tensor:
+        """Return for how many rows each row stands, [rows], of the type and on the device of `like`."""
+        weights = like.new_ones(self.rows)
+        weights[-1:].fill_(self.last)
+        return weights
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A batch of rows that stand for `each` [rows] rows, as `Repeats` but known on the device only; 0 is none."""
+
+    each: Tensor
+
+    def weights(self, like: Tensor) -> Tensor:
+        """Return for how many rows each row stands, [rows], of the type of `like`."""
+        return self.each.to(like.dtype)
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """`nn.BatchNorm1d` with exact sums, and with rows that stand for several."""
+
+    def forward(self, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+        if not isinstance(repeats, Weights) and _is_summed_naively(self, x):
+            return normalise(self, x, repeats=repeats)
+        if repeats is not None and self.training:
+            return weighted(self, x, repeats)
+        return super().forward(x)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` with exact sums."""
+    """`nn.BatchNorm2d` with exact sums, and with rows that stand for several."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return normalise(self, x) if _is_summed_naively(self, x) else super().forward(x)
+    def forward(self, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+        if not isinstance(repeats, Weights) and _is_summed_naively(self, x):
+            return normalise(self, x, repeats=repeats)
+        if repeats is not None and self.training:
+            return weighted(self, x, repeats)
+        return super().forward(x)
 
 
 def fits(layer: _BatchNorm, x: Tensor) -> bool:
@@ -58,15 +107,15 @@ def fits(layer: _BatchNorm, x: Tensor) -> bool:
     return all(t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors)
 
 
-def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None) -> Tensor:
+def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None, repeats: Repeats | None = None) -> Tensor:
     """Return [N, C, ...] normalised as `layer` does in training, by mean and variance of its batch.
 
-    `total` makes this the batch of all processes. The running statistics move, and gradients flow through mean and
-    variance.
+    `total` makes this the batch of all processes, `repeats` one whose last row counts several times. The running
+    statistics move, and gradients flow through mean and variance.
     """
     layer._check_input_dim(x)
-    rows = _rows(x)
-    count, sums = x.numel() / x.shape[1], moments(rows, x.shape[1])
+    parts = _parts(_rows(x), x.shape[1], repeats)
+    count, sums = _moments(parts, x.shape[1])
     if total is not None:
         count, sums = _of_all(count, sums, total)
     found = statistics(sums, count, layer.eps)
@@ -78,8 +127,35 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None) -> Tenso
         ):
             move(running.numpy(), new, step, factor)
             increment_version(running)
-    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, rows, found, count, total)
+    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, parts, found, count, total, repeats)
     return y
+
+
+def weighted(layer: _BatchNorm, x: Tensor, repeats: Repeats | Weights) -> Tensor:
+    """Return what `normalise` does, by operations of torch: for any type, device and weights."""
+    layer._check_input_dim(x)
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    dims, shape = [d for d in range(x.dim()) if d != 1], [1, -1] + [1] * (x.dim() - 2)
+    weights = weights_of(repeats, wide)
+    count = (weights.sum() * math.prod(x.shape[2:])).clamp(min=1)
+    mean = (wide * weights).sum(dims) / count
+    apart = wide - mean.view(shape)
+    variance = (apart.square() * weights).sum(dims) / count
+    step = tracking_step(layer)
+    if step is not None and layer.running_mean is not None and layer.running_var is not None:
+        unbiased = variance * count / (count - 1).clamp(min=1)
+        layer.running_mean.lerp_(mean.detach().to(layer.running_mean.dtype), step)
+        layer.running_var.lerp_(unbiased.detach().to(layer.running_var.dtype), step)
+    y = apart * (variance + layer.eps).rsqrt().view(shape)
+    if layer.weight is not None:
+        y = torch.addcmul(layer.bias.view(shape), y, layer.weight.view(shape))
+    return y.to(x.dtype)
+
+
+def weights_of(repeats: Repeats | Weights, x: Tensor) -> Tensor:
+    """Return for how many each element of the first dimension of x stands, shaped to multiply x."""
+    each = repeats.weights(x)
+    return each.repeat_interleave(len(x) // len(each)).view(-1, *[1] * (x.dim() - 1))
 
 
 def tracking_step(layer: _BatchNorm) -> float | None:
@@ -103,7 +179,7 @@ def _is_summed_naively(layer: _BatchNorm, x: Tensor) -> bool:
 class _Normalise(torch.autograd.Function):
     """(x - mean) / deviation * weight + bias, with gradients through the statistics of all processes.
 
-    `rows` are those of x, `found` the `statistics` of the `count` numbers per channel of all processes.
+    `parts` are those of x, `found` the `statistics` of the `count` numbers per channel of all processes.
     """
 
     @staticmethod
@@ -112,32 +188,70 @@ class _Normalise(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        rows: np.ndarray,
+        parts: list[Any],  # of `_Part`
         found: np.ndarray,
         count: float,
         total: Total | None,
+        repeats: Repeats | None,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.found, ctx.count, ctx.total = found, count, total
+        ctx.found, ctx.count, ctx.total, ctx.repeats = found, count, total, repeats
         y = _channels_last(x.shape)
-        scaled(rows, line(found, _or(weight, 1, x), _or(bias, 0, x), rows.shape[1]), _rows(y))
+        scale, shift = _or(weight, 1, x), _or(bias, 0, x)
+        for part, out in zip(parts, _parts(_rows(y), x.shape[1], repeats), strict=True):
+            scaled(part.numbers, line(found, scale, shift, part.width), out.numbers)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rows, steep = _rows(x), _rows(given)
-        sums = correlation(rows, steep, x.shape[1])
+        channels, dx = x.shape[1], _channels_last(x.shape)
+        parts, steep, out = (_parts(_rows(each), channels, ctx.repeats) for each in (x, given, dx))
+        pairs = list(zip(parts, steep, strict=True))
+        # The given gradients of a row that stands for several are sums already.
+        sums = cast(np.ndarray, sum(correlation(part.numbers, g.numbers, channels) for part, g in pairs))
         centre(ctx.found, sums)
         whole = sums if ctx.total is None else _of_all(0.0, sums, ctx.total)[1]
-        factors = tangent(ctx.found, _or(weight, 1, x), whole, ctx.count, rows.shape[1])
-        dx = _channels_last(x.shape)
-        slope(rows, steep, factors, _rows(dx))
+        for (part, g), slopes in zip(pairs, out, strict=True):
+            factors = tangent(ctx.found, _or(weight, 1, x), whole, ctx.count / part.copies, part.width)
+            slope(part.numbers, g.numbers, factors, slopes.numbers)
         if weight is None:
-            return dx, None, None, None, None, None, None
+            return dx, *[None] * 7
         own = torch.from_numpy(sums.astype(np.float32))
-        return dx, own[1], own[0], None, None, None, None
+        return dx, own[1], own[0], *[None] * 5
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Joined rows that stand for `copies` rows each."""
+
+    numbers: np.ndarray
+    copies: int
+
+    @property
+    def width(self) -> int:
+        return int(self.numbers.shape[1])
+
+
+def _parts(rows: np.ndarray, channels: int, repeats: Repeats | None) -> list[_Part]:
+    """Return joined rows in one part, or the last row of a batch apart."""
+    if repeats is None or repeats.last == 1:
+        return [_Part(rows, 1)]
+    flat = rows.reshape(-1)
+    cut = flat.size - flat.size // repeats.rows
+    pieces = [(flat[:cut], 1), (flat[cut:], repeats.last)]
+    return [
+        _Part(piece.reshape(-1, joined_width(piece.size, channels)), copies)
+        for piece, copies in pieces
+        if piece.size
+    ]
+
+
+def _moments(parts: list[_Part], channels: int) -> tuple[float, np.ndarray]:
+    """Return the number of values per channel, and the sums of values and of squares, float64[2, C]."""
+    count = sum(part.copies * (part.numbers.size / channels) for part in parts)
+    return count, cast(np.ndarray, sum(part.copies * moments(part.numbers, channels) for part in parts))
 
 
 def _of_all(count: float, sums: np.ndarray, total: Total) -> tuple[float, np.ndarray]:

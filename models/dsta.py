@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.backbone import Backbone
-from skelpipe.models.batch_norm import BatchNorm2d
+from skelpipe.models.batch_norm import BatchNorm2d, Repeats, Weights
+from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.settings.dsta import DSTASettings
 from skelpipe.skeleton import Layout
 
@@ -22,7 +22,7 @@ __all__ = ["DSTA", "AttentionUnit", "DSTABlock", "sinusoid"]
 SLOPE = 0.1  # of the leaky rectifiers
 
 
-class DSTA(Backbone):
+class DSTA(BodyBackbone):
     """A stem and five blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of bodies.
 
     `width` 64 has the widths of Hua et al. 2023, table 16; others scale all of them. `heads` is the number of
@@ -30,15 +30,22 @@ class DSTA(Backbone):
     """
 
     Settings: ClassVar[type] = DSTASettings
-    joint_map: ClassVar[bool] = True
 
-    def __init__(self, layout: Layout, width: int = 64, heads: int = 3, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        width: int = 64,
+        heads: int = 3,
+        in_channels: int = 3,
+        absent_bodies: str = "as-papers",
+    ) -> None:
         super().__init__()
         if width % 4:
             raise UsageError(f"encoder.width is {width}; dsta needs a multiple of 4")
         self.layout = layout
         self.joints = len(layout)
         self.in_channels = in_channels
+        self.absent_bodies = absent_bodies
         self.feature_dim = 4 * width
         w = width
         self.stem = nn.Conv2d(in_channels, w, 1)
@@ -52,8 +59,8 @@ class DSTA(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
+    def rows(self, x: Tensor) -> Tensor:
+        """Return clips [N, C, T, V, M] as rows [N*M, C, T, V]."""
         _, channels, _, joints, _ = x.shape
         if channels != self.in_channels or joints != self.joints:
             raise UsageError(
@@ -61,10 +68,13 @@ class DSTA(Backbone):
                 f" channels); the clips have {joints} joints, {channels} channels"
                 f" (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
-        y = x.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        y = F.leaky_relu(self.stem_norm(self.stem(y)), SLOPE)
+        return x.permute(0, 4, 1, 2, 3).flatten(0, 1)
+
+    def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+        """Return the feature map of rows [R, C, T, V] as [R, D, T', V], T' = ceil(ceil(T/2)/2)."""
+        y = F.leaky_relu(self.stem_norm(self.stem(rows), repeats), SLOPE)
         for block in self.blocks:
-            y = block(y)
+            y = block(y, repeats)
         return y
 
 
@@ -77,9 +87,9 @@ class DSTABlock(nn.Module):
         self.spatial = AttentionUnit(c_in, c_out, inner, heads, learned_shortcut=changes, tokens=joints)
         self.temporal = AttentionUnit(c_out, c_out, inner, heads, learned_shortcut=changes, stride=stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.spatial(x)
-        return self.temporal(y.transpose(2, 3).contiguous()).transpose(2, 3).contiguous()
+    def forward(self, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+        y = self.spatial(x, repeats)
+        return self.temporal(y.transpose(2, 3).contiguous(), repeats).transpose(2, 3).contiguous()
 
 
 class AttentionUnit(nn.Module):
@@ -117,13 +127,13 @@ class AttentionUnit(nn.Module):
             self.around_gather = nn.Sequential(nn.Conv2d(c_in, c_out, 1), BatchNorm2d(c_out))
             self.around_feed = nn.Sequential(nn.Conv2d(c_in, c_out, 1, (1, stride)), BatchNorm2d(c_out))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
         rows, channels, across, length = x.shape
         near = x.reshape(rows, 1, channels * across, length) @ self.attention(x)
-        y = self.gather_norm(self.gather(near.reshape(rows, self.heads * channels, across, length)))
-        y = F.leaky_relu(self.around_gather(x) + y, SLOPE)
-        y = self.feed_norm(self.feed(y))
-        return F.leaky_relu(self.around_feed(x) + y, SLOPE)
+        y = self.gather_norm(self.gather(near.reshape(rows, self.heads * channels, across, length)), repeats)
+        y = F.leaky_relu(_around(self.around_gather, x, repeats) + y, SLOPE)
+        y = self.feed_norm(self.feed(y), repeats)
+        return F.leaky_relu(_around(self.around_feed, x, repeats) + y, SLOPE)
 
     def attention(self, x: Tensor) -> Tensor:
         """Return the attention maps [R, heads, L, L], source token first."""
@@ -132,6 +142,15 @@ class AttentionUnit(nn.Module):
         query, key = self.match(located).view(rows, 2, self.heads, self.inner * across, length).unbind(1)
         maps = torch.tanh(query.transpose(2, 3) @ key / (self.inner * across)) * self.alpha
         return maps if self.shared is None else maps + self.shared
+
+
+def _around(shortcut: nn.Module, x: Tensor, repeats: Repeats | Weights | None) -> Tensor:
+    """Return what a shortcut makes of x: x itself, or x mapped and normalised."""
+    if not isinstance(shortcut, nn.Sequential):
+        return x
+    linear, norm = shortcut
+    mapped: Tensor = norm(linear(x), repeats)
+    return mapped
 
 
 def sinusoid(length: int, channels: int, like: Tensor) -> Tensor:

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models.absent_bodies import mean_of_present
 from skelpipe.models.aimclr import d3m, nearest, nnm
-from skelpipe.models.encoders import draw_weights
+from skelpipe.models.encoders import Encoder, draw_weights
 from skelpipe.models.losses import contrastive_logits, positive_first
 from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, ViewRecipes, spread
 from skelpipe.models.moco import draw_keys
@@ -111,8 +112,9 @@ class MsMCLR(Method):
     def strong(self, x: Tensor) -> list[Tensor]:
         """Return z [N, dim], unit length, of clips at each of the scales, in the order of `SCALES`."""
         maps = self.attention(self.moco.encoder.features(x))  # type: ignore[operator]
-        pool = self.moco.encoder.pool
-        return [self.moco.project(pool(scale, x.shape[4])) for scale in maps]  # type: ignore[operator]
+        encoder = cast(Encoder, self.moco.encoder)
+        pooled = (mean_of_present(encoder, encoder.pool(scale, x.shape[4]), x) for scale in maps)
+        return [self.moco.project(h) for h in pooled]
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head

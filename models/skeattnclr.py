@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
+from skelpipe.models.absent_bodies import mean_of_present
 from skelpipe.models.bigru import BIGRU
 from skelpipe.models.encoders import Encoder, draw_weights
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, positive_first, upcast
@@ -95,8 +96,8 @@ class SkeAttnCLR(Method):
         mask = self.attention(features)
         if self.released:
             with torch.no_grad():
-                self._predict(self._pool(features, len(q)), "z")
-        salient, other = self._pool_masked(features, mask, len(q))
+                self._predict(self._pool(features, batch.views["mixed"]), "z")
+        salient, other = self._pool_masked(features, mask, batch.views["mixed"])
         q_s, q_ns = self._predict(salient, "s"), self._predict(other, "ns")
         if not self.released:
             self.moco.update_key()
@@ -137,11 +138,11 @@ class SkeAttnCLR(Method):
         """Return k, k_s and k_ns [N, dim] of clips x, pooled with the query's mask."""
         encoder = cast(Encoder, self.moco.key_encoder)
         features = encoder.features(x)
-        whole = encoder.pool(features, x.shape[4])
-        salient, other = self._pool_masked(features, mask, len(x))
+        whole = mean_of_present(encoder, encoder.pool(features, x.shape[4]), x)
+        salient, other = self._pool_masked(features, mask, x)
         return self.moco.key_project(whole), self.moco.key_project(salient), self.moco.key_project(other)
 
-    def _pool_masked(self, features: Tensor, mask: Tensor, clips: int) -> tuple[Tensor, Tensor]:
+    def _pool_masked(self, features: Tensor, mask: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features pooled with weights `mask` and 1 - `mask`, [N, D] each (eq. 6 and 7).
 
         Pooling is linear: the second is the pooled whole minus the first.
@@ -149,11 +150,14 @@ class SkeAttnCLR(Method):
         salient = self._pool(features * mask, clips)
         return salient, self._pool(features, clips) - salient
 
-    def _pool(self, features: Tensor, clips: int) -> Tensor:
+    def _pool(self, features: Tensor, clips: Tensor) -> Tensor:
         """Return the mean over positions, then over the rows of a clip: one row per body, or one in all."""
+        encoder = cast(Encoder, self.moco.encoder)
         if self.released:
-            return cast(Encoder, self.moco.encoder).pool(features, len(features) // clips)
-        return features.mean(dim=(2, 3)).unflatten(0, (clips, -1)).mean(dim=1)
+            h = encoder.pool(features, len(features) // len(clips))
+        else:
+            h = features.mean(dim=(2, 3)).unflatten(0, (len(clips), -1)).mean(dim=1)
+        return mean_of_present(encoder, h, clips)
 
     def _predict(self, h: Tensor, which: str) -> Tensor:
         """Return the query's unit vectors [N, dim] of pooled features h [N, D], of one of `PREDICTED`."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
 from skelpipe.loader import mixing_views
+from skelpipe.models.absent_bodies import mean_of_present
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.losses import contrastive_logits, hard_negative_logits, mean_similarities, positive_first
 from skelpipe.models.method import Logits, Method, Step, ViewBatch, ViewRecipes, spread
@@ -134,7 +135,8 @@ class SkeleMixCLR(Method):
         features = cast(Encoder, self.moco.encoder).features(clips)  # [N * M, D, T/4, V]
         features = features.unflatten(0, (len(k), -1))
         pooled = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
-        p, g = (self.moco.project(part.mean(dim=1)) for part in pooled)
+        means = (mean_of_present(self.moco.encoder, part.mean(dim=1), clips) for part in pooled)
+        p, g = (self.moco.project(part) for part in means)
         keys = {"pasted": all_keys.index_select(0, batch.extras[f"{name}_donor"]), "host": k}
         logits: dict[str, tuple[Tensor, ...]] = {}
         for part, view, z, other in (("pasted", "trimmed", p, g), ("host", "truncated", g, p)):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.backbone import Backbone
-from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d
+from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d, Repeats, Weights
+from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.graph import adjacency
 from skelpipe.models.settings.stgcn import STGCNSettings
 from skelpipe.models.temporal import TemporalConvolution
@@ -25,18 +25,17 @@ __all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]
 _is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
-class STGCN(Backbone):
+class STGCN(BodyBackbone):
     """Ten blocks over batches of clips [N, C, T, V, M]; any skeleton, number of frames and of bodies.
 
-    An absent body (all zeros) is a row like any other, as in the released code. `dropout` acts in all blocks but
-    the first. The modules keep PyTorch's own initialisation; `models.encoders.initialise` draws that of the
-    papers.
+    An absent body (all zeros) is a row like any other, as in the released code, unless `absent_bodies` is "masked"
+    (see `BodyBackbone`). `dropout` acts in all blocks but the first. The modules keep PyTorch's own
+    initialisation; `models.encoders.initialise` draws that of the papers.
     """
 
     Settings: ClassVar[type] = STGCNSettings
     # Buffers that follow from the arguments; weights of an encoder with other values do not fit.
     constants: ClassVar[tuple[str, ...]] = ("adjacency",)
-    joint_map: ClassVar[bool] = True  # V' of `features` are the layout's joints
     adjacency: Tensor
 
     def __init__(
@@ -47,10 +46,13 @@ class STGCN(Backbone):
         out_channels: int = 256,
         dropout: float = 0.5,
         in_channels: int = 3,
+        absent_bodies: str = "as-papers",
     ) -> None:
         super().__init__()
         self.layout = layout
         self.graph = graph
+        self.dropout = dropout
+        self.absent_bodies = absent_bodies
         self.feature_dim = out_channels
         self.register_buffer("adjacency", adjacency(layout, graph))
         self.joints = joints = len(layout)
@@ -63,8 +65,12 @@ class STGCN(Backbone):
             for i, (c_in, c_out, stride) in enumerate(steps)
         )
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the feature map of clips [N, C, T, V, M] as [N*M, D, T', V], T' = ceil(ceil(T/2)/2)."""
+    @property
+    def draws(self) -> bool:
+        return self.training and self.dropout > 0
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return clips [N, C, T, V, M] as rows [N*M, T, V, C]."""
         clips, channels, frames, joints, bodies = x.shape
         if channels * joints != self.input_norm.num_features or joints != self.joints:
             raise UsageError(
@@ -72,11 +78,13 @@ class STGCN(Backbone):
                 f"{self.input_norm.num_features // len(self.layout)} channels); the clips have {joints} joints, "
                 f"{channels} channels (batch of shape {list(x.shape)}, expected [N, C, T, V, M])"
             )
-        rows = clips * bodies
-        y = x.permute(0, 4, 2, 3, 1).reshape(rows * frames, joints * channels)
-        y = self.input_norm(y).view(rows, frames, joints, channels)
+        return x.permute(0, 4, 2, 3, 1).reshape(clips * bodies, frames, joints, channels)
+
+    def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+        """Return the feature map of rows [R, T, V, C] as [R, D, T', V], T' = ceil(ceil(T/2)/2)."""
+        y = self.input_norm(rows.reshape(-1, self.input_norm.num_features), repeats).view(rows.shape)
         for block in self.blocks:
-            y = block(y, self.adjacency)
+            y = block(y, self.adjacency, repeats)
         return y.permute(0, 3, 1, 2)
 
 
@@ -98,11 +106,11 @@ class STGCNBlock(nn.Module):
         self.shortcut = nn.Linear(c_in, c_out) if reshapes else None
         self.shortcut_norm = BatchNorm2d(c_out) if reshapes else None
 
-    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
-        y = _normalise(self.spatial_norm, self.spatial(x, graph), rectify=True)
-        y = self.dropout(_normalise(self.temporal_norm, self.temporal(y)))
+    def forward(self, x: Tensor, graph: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+        y = _normalise(self.spatial_norm, self.spatial(x, graph), repeats, rectify=True)
+        y = self.dropout(_normalise(self.temporal_norm, self.temporal(y), repeats))
         if self.shortcut is not None and self.shortcut_norm is not None:
-            y = y + _normalise(self.shortcut_norm, self._around(self.shortcut, x))
+            y = y + _normalise(self.shortcut_norm, self._around(self.shortcut, x), repeats)
         elif self.residual:
             y = y + x
         return F.relu_(y)
@@ -161,8 +169,8 @@ class Dropout(nn.Dropout):
         return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
 
 
-def _normalise(norm: BatchNorm2d, x: Tensor, rectify: bool = False) -> Tensor:
-    y: Tensor = norm(x.permute(0, 3, 1, 2))
+def _normalise(norm: BatchNorm2d, x: Tensor, repeats: Repeats | Weights | None, rectify: bool = False) -> Tensor:
+    y: Tensor = norm(x.permute(0, 3, 1, 2), repeats)
     if rectify:
         y = F.relu_(y)  # before the view below: autograd would copy a tensor that changes through a view
     return y.permute(0, 2, 3, 1)

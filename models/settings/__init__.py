@@ -1,6 +1,7 @@
 """The settings of methods and backbones, one file for each; recipes are checked by them without torch."""
 
 from skelpipe.models.settings.common import (
+    AbsentBodies,
     BackboneSettings,
     ContrastSettings,
     HeadSettings,
@@ -11,6 +12,7 @@ from skelpipe.models.settings.common import (
 )
 
 __all__ = [
+    "AbsentBodies",
     "BackboneSettings",
     "ContrastSettings",
     "HeadSettings",

@@ -8,6 +8,7 @@ from skelpipe.errors import UsageError
 from skelpipe.settings import TOP, Count, Flag, Positive, Share
 
 __all__ = [
+    "AbsentBodies",
     "BackboneSettings",
     "ContrastSettings",
     "HeadSettings",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 Initialiser = Literal["paper", "default"]
+AbsentBodies = Literal["as-papers", "once", "masked"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import MultipleOf
 
-from skelpipe.models.settings.common import BackboneSettings
+from skelpipe.models.settings.common import AbsentBodies, BackboneSettings
 from skelpipe.settings import Count
 
 __all__ = ["DSTASettings"]
@@ -16,9 +16,10 @@ class DSTASettings(BackboneSettings):
     """The `encoder` section for DSTA: its widths, and the attention maps per unit.
 
     There is no dropout; the 8 heads and the dropout of Hua et al. 2023, table 16, belong to other layers
-    (divergence `dsta-heads`).
+    (divergence `dsta-heads`). So absent bodies are computed once in any case; "masked" leaves them out.
     """
 
     name: Literal["dsta"] = "dsta"
     width: Annotated[Count, MultipleOf(4)] = 64
     heads: Count = 3
+    absent_bodies: AbsentBodies = "as-papers"

@@ -11,6 +11,7 @@ from skelpipe.augment.mats import mats
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
 from skelpipe.models import build_method
+from skelpipe.models.absent_bodies import mean_of_present
 from skelpipe.models.actclr import ActCLR
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.pooling import safp
@@ -48,7 +49,7 @@ class RegionFeatures(nn.Module):
             found: Tensor = self.head(encoder(mats(clips, self.method.static(clips).expand_as(clips), inside)))
             return found
         maps = encoder.features(clips).unflatten(0, mask.shape[:2])
-        pooled: Tensor = self.head(safp(maps, mask).mean(dim=1))
+        pooled: Tensor = self.head(mean_of_present(encoder, safp(maps, mask).mean(dim=1), clips))
         return pooled
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skelpipe.models.batch_norm import Total, fits, normalise, tracking_step
+from skelpipe.models.batch_norm import Repeats, Total, Weights, fits, normalise, tracking_step, weights_of
 
 __all__ = ["average_statistics", "running_statistics", "use_global_batch"]
 
@@ -48,29 +48,39 @@ def _layers(network: nn.Module) -> list[_BatchNorm]:
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
-def _forward(layer: _BatchNorm, total: Total, x: Tensor) -> Tensor:
+def _forward(layer: _BatchNorm, total: Total, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
     if not layer.training:
         return type(layer).forward(layer, x)
-    if fits(layer, x):
-        return normalise(layer, x, total)
+    if fits(layer, x) and not isinstance(repeats, Weights):
+        return normalise(layer, x, total, repeats)
     layer._check_input_dim(x)
-    mean, variance, count = _moments(x.detach(), total)
+    weights = None if repeats is None else weights_of(repeats, x)
+    mean, variance, count = _moments(x.detach(), total, weights)
     _move_running_statistics(layer, mean, variance * count / (count - 1).clamp(min=1))
-    normalised: Tensor = _Normalise.apply(x, layer.weight, layer.bias, mean, variance, count, layer.eps, total)
+    normalised: Tensor = _Normalise.apply(
+        x, layer.weight, layer.bias, mean, variance, count, layer.eps, total, weights
+    )
     return normalised
 
 
-def _moments(x: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(x: Tensor, total: Total, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean [C], biased variance [C] and number of the values per channel over all processes.
 
-    All sums travel in one message, in float64: that is exact enough for the difference of mean squares.
+    `weights` say how often each element of the first dimension counts, None that all count once. All sums travel
+    in one message, in float64: that is exact enough for the difference of mean squares.
     """
     dims = _dims_but_channels(x)
     wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    variance, mean = torch.var_mean(wide, dims, correction=0)
-    variance, mean = variance.double(), mean.double()
-    number = x.numel() // x.shape[1]
     one = torch.ones(1, dtype=torch.float64, device=x.device)
+    if weights is None:
+        variance, mean = torch.var_mean(wide, dims, correction=0)
+        number: int | Tensor = x.numel() // x.shape[1]
+    else:
+        number = weights.sum().double() * (x[0, 0].numel())
+        mean = (wide * weights).sum(dims) / number.clamp(min=1).to(wide.dtype)
+        apart = wide - mean.view(1, -1, *[1] * (x.dim() - 2))
+        variance = (apart.square() * weights).sum(dims) / number.clamp(min=1).to(wide.dtype)
+    variance, mean = variance.double(), mean.double()
     sums = total(torch.cat([mean, variance + mean.square(), one]) * number)
     mean, square = (sums[:-1] / sums[-1]).chunk(2)
     return mean.to(wide.dtype), (square - mean.square()).clamp(min=0).to(wide.dtype), sums[-1]
@@ -100,14 +110,15 @@ class _Normalise(torch.autograd.Function):
         count: Tensor,
         eps: float,
         total: Total,
+        weights: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.save_for_backward(x, weight, mean, variance, count, weights)
         ctx.eps, ctx.total = eps, total
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, variance, count = ctx.saved_tensors
+        x, weight, mean, variance, count, weights = ctx.saved_tensors
         given = gradients[0].to(mean.dtype)
         dims, shape = _dims_but_channels(x), [1, -1] + [1] * (x.dim() - 2)
         inverse = (variance + ctx.eps).rsqrt()
@@ -116,9 +127,12 @@ class _Normalise(torch.autograd.Function):
         means = ctx.total(torch.stack([plain, along]).double()) / count
         shift, slope = (each.to(mean.dtype).view(shape) for each in means)
         scale = inverse if weight is None else inverse * weight.to(mean.dtype)
-        dx = (given - shift - unit * slope) * scale.view(shape)
+        shared = shift + unit * slope
+        # Given gradients are sums over the rows that a row stands for already.
+        shared = shared if weights is None else shared * weights.to(mean.dtype)
+        dx = (given - shared) * scale.view(shape)
         parameters = (None, None) if weight is None else (along.to(weight.dtype), plain.to(weight.dtype))
-        return (dx.to(x.dtype), *parameters, None, None, None, None, None)
+        return (dx.to(x.dtype), *parameters, *[None] * 6)
 
 
 def _dims_but_channels(x: Tensor) -> list[int]:

@@ -24,6 +24,7 @@ from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
 from skelpipe.loader.stream import AUTO
 from skelpipe.loader.web_clips import web_window
+from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.encoders import ENCODERS
 from skelpipe.models.method import Method, Progress, ViewRecipes
 from skelpipe.ownership import check_owned
@@ -421,12 +422,13 @@ class Run:
 def compile_networks(method: Method, backend: str = "inductor") -> int:
     """Compile the feature maps of all backbones of a method, key networks' too; return how many there are.
 
-    Compilation happens at the first batch of each shape. Only the function on the module is replaced: the names of
-    weights and their export do not change.
+    Compilation happens at the first batch of each shape. Which rows are computed is found outside the graph. Only
+    the function on the module is replaced: the names of weights and their export do not change.
     """
     encoders: list[Any] = [module for module in method.modules() if type(module) in ENCODERS.values()]
     for encoder in encoders:
-        encoder.features = torch.compile(encoder.features, backend=backend)
+        name = "maps" if isinstance(encoder, BodyBackbone) else "features"
+        setattr(encoder, name, torch.compile(getattr(encoder, name), backend=backend))
     return len(encoders)
 
 
