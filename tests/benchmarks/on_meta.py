@@ -1,0 +1,156 @@
+"""Training steps on torch's meta device: shapes and operations are those on a GPU, and nothing is computed.
+
+`MetaRun` is a run of a recipe there, `Watch` an error for everything that a GPU would have to wait for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeAlias
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from skelpipe.dataset import Dataset
+from skelpipe.loader import Batch, Loader, Stream
+from skelpipe.models import build_method
+from skelpipe.models.method import Method, Progress, spread
+from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running.loop import Stepper, build_optimiser
+from skelpipe.train.running.tally import Tally
+
+__all__ = ["META", "MetaRun", "WaitsError", "Watch", "Within", "as_on_a_gpu"]
+
+Within: TypeAlias = Callable[[str], AbstractContextManager[Any]]
+
+META = torch.device("meta")
+aten = torch.ops.aten
+
+# What hands values to the host, or makes a tensor whose size depends on values: the host waits for the device.
+WAITING = {
+    aten._local_scalar_dense,
+    aten.item,
+    aten.is_nonzero,
+    aten.equal,
+    aten.nonzero,
+    aten.nonzero_numpy,
+    aten.argwhere,
+    aten.masked_select,
+    aten.unique_dim,
+    aten.unique_consecutive,
+    aten.unique_dim_consecutive,
+    aten._unique,
+    aten._unique2,
+    aten.bincount,
+    aten.histc,
+}
+WHOLE = (torch.bool, torch.uint8)  # an index of these types is a mask, whose ones are counted
+
+
+class WaitsError(AssertionError):
+    """An operation that makes the host wait for the device, or that is computed on the host."""
+
+
+class Watch(TorchDispatchMode):
+    """Raises `WaitsError` at an operation that reads values of the device, or has tensors elsewhere."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet in WAITING or (packet in (aten.index, aten.index_put, aten.index_put_) and _is_masked(args[1])):
+            raise WaitsError(f"{func} reads values of the device")
+        if packet is aten.repeat_interleave and kwargs.get("output_size") is None:
+            raise WaitsError(f"{func} without output_size reads values of the device")
+        try:
+            result = func(*args, **kwargs)
+        except NotImplementedError as error:  # there are no values here
+            raise WaitsError(f"{func}: {error}") from None
+        for each in tree_leaves((args, kwargs, result)):
+            # A tensor of one number on the host is given to a kernel as a number is.
+            if isinstance(each, Tensor) and each.device != META and each.dim():
+                raise WaitsError(f"{func} has a tensor of shape {list(each.shape)} on {each.device}")
+        return result
+
+
+def _is_masked(indices: Sequence[Tensor | None]) -> bool:
+    return any(each is not None and each.dtype in WHOLE for each in indices)
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Let operations with several forms take the one that they have on a GPU; autocast, unknown here, does
+    nothing."""
+
+    def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        return torch.native_dropout(x, p, True)[0] if training and 0 < p < 1 else x
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found: Tensor = aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
+        return found
+
+    with (
+        mock.patch.object(torch, "autocast", return_value=nullcontext()),
+        mock.patch.object(F, "dropout", dropout),
+        mock.patch.object(F, "scaled_dot_product_attention", attention),
+    ):
+        yield
+
+
+class MetaRun:
+    """A run of a recipe on clips of `dataset`: method, loader and optimiser as training has them.
+
+    `share` is how much of the run is done, which decides about the stage.
+    """
+
+    def __init__(self, recipe: PretrainRecipe, dataset: Dataset, share: float, batch_size: int) -> None:
+        shape, layout = dataset.shape, dataset.layout
+        with META:
+            self.method: Method = build_method(recipe, layout, "joint", lambda: torch.zeros(shape))
+        self.method.train()
+        self.start = Progress(round(share * recipe.epochs), recipe.epochs, 0, 1)
+        self.optimiser = build_optimiser(self.method, recipe.optimiser)
+        self.dataset, self.batch_size = dataset, batch_size
+        self.tally = Tally()
+
+    def step(self, within: Within) -> None:
+        """Take a step as `train_epoch` does, each part of it `within` the context of its name.
+
+        The parts are "views", "forward", "backward", "optimiser" and "logs"; "forward" has what follows the
+        optimiser's step, too.
+        """
+        method = self.method
+        with within("forward"):
+            method.advance(self.start)
+        self._batch(lambda part: nullcontext())  # tables that are made on the host once, at their first use
+        batch = self._batch(within)
+        stepper = Stepper(method, self.optimiser, self.start, 1, 1)
+        optimise = _in(within, "optimiser", self.optimiser.step)
+        with within("forward"):
+            stepper.begin(0)
+            step = method(batch)
+        with within("backward"), mock.patch.object(self.optimiser, "step", optimise):
+            stepper.end(0, step.loss)
+        with within("logs"):
+            self.tally.add(step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)})
+
+    def _batch(self, within: Within) -> Batch:
+        stream = Stream(self.dataset, "train", ["joint"], self.batch_size, seed=0)
+        loader = Loader(stream, META, self.method.views(), derive="after", view="joint")
+        loader._made = _in(within, "views", loader._made)  # type: ignore[method-assign]
+        try:
+            return next(iter(loader))
+        finally:
+            loader.close()
+
+
+def _in(within: Within, part: str, work: Callable[..., Any]) -> Any:
+    def done(*given: Any) -> Any:
+        with within(part):
+            return work(*given)
+
+    return done
