@@ -5,19 +5,17 @@ bank samples, each voting for its class with weight exp(similarity / temperature
 embeddings differ by less than float32 can hold, hence float64 throughout.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.embedding import Embedded
+from skelpipe.train.evaluation.nearest import CHUNK, nearest
 from skelpipe.train.running.ranks import ranks
 
-__all__ = ["accuracies", "accuracy", "all_votes", "knn_predict", "knn_votes", "nearest"]
-
-BLOCK_BYTES = 128 * 2**20  # what one float64 block of bank rows or of similarities may take
-CHUNK = 1024  # queries compared at once
+__all__ = ["accuracies", "accuracy", "all_votes", "knn_predict", "knn_votes"]
 
 
 def all_votes(
@@ -103,51 +101,3 @@ def knn_votes(
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Return the share of right predictions in percent."""
     return 100.0 * float((predicted == labels.to(predicted.device)).double().mean())
-
-
-def nearest(bank: Tensor, queries: Tensor, k: int, *, chunk: int = 1024) -> tuple[Tensor, Tensor]:
-    """Return the cosine similarities, float64[Q,k] descending, and the bank rows, int64[Q,k], of the k nearest."""
-    similarity = torch.empty(len(queries), 0, dtype=torch.float64, device=bank.device)
-    index = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
-    for start, rows in _blocks(bank, chunk):
-        best, where = [], []
-        for first in range(0, len(queries), chunk):
-            query = _normalised(queries[first : first + chunk])
-            known = similarity[first : first + chunk]
-            found = torch.cat([known, query @ rows.T], dim=1)  # earlier blocks, then this one: still bank order
-            position = _top(found, min(k, found.shape[1]))
-            fresh = position - known.shape[1]
-            old = (
-                index[first : first + chunk].gather(1, position.clamp(max=known.shape[1] - 1)) if start else fresh
-            )
-            best.append(found.gather(1, position))
-            where.append(torch.where(fresh < 0, old, fresh + start))
-        similarity, index = torch.cat(best), torch.cat(where)
-    return similarity, index
-
-
-def _blocks(bank: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (first row, normalised float64 rows) of blocks that respect `BLOCK_BYTES`."""
-    rows = max(1, BLOCK_BYTES // (8 * max(chunk, bank.shape[1])))
-    for start in range(0, len(bank), rows):
-        yield start, _normalised(bank[start : start + rows])
-
-
-def _normalised(x: Tensor) -> Tensor:
-    x = x.double()
-    return x / x.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-
-
-def _top(values: Tensor, k: int) -> Tensor:
-    """Return the columns of the k largest values per row, descending, equal values in column order: int64[Q,k]."""
-    top, column = values.topk(k, dim=1)
-    least = top[:, -1:]
-    tied = (values >= least).sum(dim=1) > k  # rows where torch.topk had to choose among equal values
-    if tied.any():
-        v, bound = values[tied], least[tied]
-        above, equal = v > bound, v == bound
-        room = k - above.sum(dim=1, keepdim=True)
-        column[tied] = (above | (equal & (equal.cumsum(dim=1) <= room))).nonzero()[:, 1].view(-1, k)
-    column = column.sort(dim=1).values
-    order = values.gather(1, column).sort(dim=1, descending=True, stable=True).indices
-    return column.gather(1, order)
