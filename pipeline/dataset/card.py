@@ -7,7 +7,7 @@ and anchors, and the rows of the sample table, but neither the machine nor the v
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skelpipe.dataset.card_schema import why_no_card
-from skelpipe.dataset.parquet import MOST_BYTES, read_parquet
+from skelpipe.dataset.parquet import MOST_BYTES, parquet_batches
 from skelpipe.errors import DatasetError
 from skelpipe.files import MOST_READ, canonical_json, read_at_most, unique_keys
 from skelpipe.untrusted import described, shown
@@ -30,8 +30,11 @@ __all__ = [
     "parse_card",
     "parse_samples",
     "read_card",
-    "read_samples",
+    "read_table",
+    "require_file",
+    "rows_differ",
     "rows_hash",
+    "table_batches",
     "why_no_anchors",
 ]
 
@@ -84,8 +87,12 @@ def rows_hash(table: pa.Table) -> str:
     It is a function of the values, not of the bytes of a Parquet file, which depend on the version of pyarrow.
     Columns are of texts and whole numbers.
     """
+    return _hash_of(table.to_batches(ROWS_AT_ONCE))
+
+
+def _hash_of(batches: Iterable[pa.RecordBatch]) -> str:
     hasher = hashlib.sha256()
-    for batch in table.to_batches(ROWS_AT_ONCE):
+    for batch in batches:
         rows = pc.binary_join_element_wise(*map(_json_texts, batch.columns), ",")
         lines = pc.binary_join_element_wise("[", rows, "]\n", "")
         _, offsets, texts = lines.buffers()
@@ -111,39 +118,70 @@ def why_no_anchors(card: Mapping[str, Any]) -> str | None:
     return REWORDED.get(reason, reason)
 
 
-def read_samples(folder: Path, card: Mapping[str, Any]) -> pa.Table:
-    """Return the sample table of a dataset; DatasetError where it is not the table that the card describes."""
+def read_table(folder: Path, card: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the sample table in a folder; DatasetError where it cannot be read."""
     path = folder / SAMPLES
     try:
-        content = read_at_most(path, most_table_bytes(card))
+        return read_at_most(path, most_table_bytes(card))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_samples(content, card, folder)
 
 
-def parse_samples(content: bytes, card: Mapping[str, Any], where: object) -> pa.Table:
-    """Return the sample table in the bytes `content`; `where` names the dataset in messages.
+def parse_samples(
+    content: bytes, card: Mapping[str, Any], where: object, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the sample table in the bytes `content`, or some of its columns; `where` names the dataset.
 
     Raises DatasetError where it is not the table that the card describes.
     """
-    path, expected = f"{where}/{SAMPLES}", card["samples"]
+    require_file(content, card, where)
+    hashed = card["samples"]["columns"]
+    found = list(table_batches(content, card, where, None if columns is None else hashed))
+    table = pa.Table.from_batches(found)
+    if (problem := rows_differ(table.select(hashed).to_batches(ROWS_AT_ONCE), card, where)) is not None:
+        raise DatasetError(problem)
+    return table if columns is None else table.select(columns)
+
+
+def require_file(content: bytes, card: Mapping[str, Any], where: object) -> None:
+    """Raise DatasetError where these are not the bytes of the card's sample table."""
     if hashlib.sha256(content).hexdigest() != card["samples_file"]["sha256"]:
-        raise DatasetError(f"{path}: damaged, or of another dataset: its sha256 differs from the card")
-    most = (16 << 20) + UNPACKED_ROW_BYTES * expected["rows"]
+        raise DatasetError(f"{where}/{SAMPLES}: damaged, or of another dataset: its sha256 differs from the card")
+
+
+def rows_differ(batches: Iterable[pa.RecordBatch], card: Mapping[str, Any], where: object) -> str | None:
+    """Return what is wrong where the rows, of the columns that the digest covers, are not those of the digest."""
+    if _hash_of(batches) == card["samples"]["sha256"]:
+        return None
+    return f"{where}/{SAMPLES}: its rows are not those of the digest: ids, labels or subsets were changed"
+
+
+def table_batches(
+    content: bytes, card: Mapping[str, Any], where: object, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a sample table in parts, all columns or some; their hash is compared by `rows_differ`.
+
+    There is at least one part. Raises DatasetError where columns or the number of rows differ from the card.
+    """
+    path, expected = f"{where}/{SAMPLES}", card["samples"]
+    most = min((16 << 20) + UNPACKED_ROW_BYTES * expected["rows"], MOST_BYTES)
+    raw = card.get("provenance", {}).get("columns", [])
+
+    def check(schema: pa.Schema) -> None:
+        if schema.names != [*expected["columns"], *raw]:
+            raise DatasetError(f"{path}: its columns differ from the card")
+        for field in schema:
+            if not pa.types.is_string(field.type) and not pa.types.is_integer(field.type):
+                raise DatasetError(f"{path}: column {field.name} holds {field.type}, not texts or whole numbers")
+        if lacking := [name for name in columns or () if name not in schema.names]:
+            raise DatasetError(f"{path}: has no column {lacking[0]}")
+
     try:
-        table = read_parquet(content, rows=expected["rows"], most=min(most, MOST_BYTES))
-        table.validate(full=True)
+        for batch in parquet_batches(content, columns, rows=expected["rows"], most=most, check=check):
+            batch.validate(full=True)
+            yield batch
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read: {shown(error)}") from None
-    raw = card.get("provenance", {}).get("columns", [])
-    if table.schema.names != [*expected["columns"], *raw]:
-        raise DatasetError(f"{path}: its columns differ from the card")
-    for field in table.schema:
-        if not pa.types.is_string(field.type) and not pa.types.is_integer(field.type):
-            raise DatasetError(f"{path}: column {field.name} holds {field.type}, not texts or whole numbers")
-    if rows_hash(table.select(expected["columns"])) != expected["sha256"]:
-        raise DatasetError(f"{path}: its rows are not those of the digest: ids, labels or subsets were changed")
-    return table
 
 
 def read_card(folder: Path) -> dict[str, Any]:

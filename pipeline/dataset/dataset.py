@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, partial
 from os import PathLike
 from pathlib import Path, PurePath
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from skelpipe.dataset.anchor_file import most_anchor_bytes, read_anchor
-from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_samples, why_no_anchors
+from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_table, why_no_anchors
 from skelpipe.dataset.containers import map_subset
 from skelpipe.dataset.first_use import FirstUse, checks_shards
 from skelpipe.dataset.tar_shard import Geometry
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skelpipe.dataset.remote_files import RemoteFiles
     from skelpipe.dataset.remote_rows import RemoteRows, RemoteShards
     from skelpipe.dataset.samples import Samples
+    from skelpipe.dataset.table_rows import TableRows
 
 __all__ = ["Dataset", "Reader"]
 
@@ -74,6 +75,7 @@ class Dataset:
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.views: tuple[str, ...] = tuple(view for view in VIEWS if view in card["views"])
         self._samples = cache(self._read_samples)
+        self._texts = cache(lambda subset: list(self._samples(subset)[0]))
         self._check_shards = check_shards
         if remote is None and isinstance(path, Path) and checks_shards(check_shards):
             self.first_use = FirstUse(path, card)
@@ -158,11 +160,26 @@ class Dataset:
 
     def stored_labels(self, subset: str) -> np.ndarray:
         """Return the labels of a subset as its files hold them, int64 [N]: -1 throughout in a dataset without."""
-        return self._samples(subset)[1]
+        labels = self._samples(subset)[1]
+        self.require_rows()
+        return labels
+
+    def require_rows(self) -> None:
+        """Wait until the sample table is known to be that of the digest; DatasetError where it is not.
+
+        Whoever takes ids or labels, or reads a clip, waits here (see `skelpipe.dataset.table_rows`).
+        """
+        if "_table_rows" in self.__dict__:  # else nothing of it was read yet
+            self._table_rows.require()
+
+    @property
+    def rows_pending(self) -> bool:
+        """Whether `require_rows` would wait."""
+        return "_table_rows" in self.__dict__ and self._table_rows.is_pending
 
     def ids(self, subset: str) -> list[str]:
         """Return the ids of a subset's samples."""
-        return self._samples(subset)[0]
+        return self._texts(subset)
 
     def geometry(self, view: str) -> Geometry:
         """Return the byte layout of a view's shards; DatasetError where the card contradicts itself."""
@@ -264,34 +281,24 @@ class Dataset:
     def table(self) -> "pa.Table":
         """Return the sample table: one row per sample, dropped samples included."""
         if self.remote is None:
-            return read_samples(self.filesystem.local_path, self.card)
+            return parse_samples(read_table(self.filesystem.local_path, self.card), self.card, self.path)
         return parse_samples(self.remote.read(SAMPLES), self.card, self.path)
 
     def _require_view(self, view: str) -> None:
         if view not in self.views:
             raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
 
-    def _read_samples(self, subset: str) -> tuple[list[str], np.ndarray]:
-        starts = {}
-        count = 0
-        for shard in self.shards(subset):
-            starts[shard["name"]] = range(count, count := count + shard["samples"])
-        columns = ["id", "label", "split", "shard", "row"]
-        table = self.table().select(columns).to_pydict()
-        ids, labels, classes = [""] * count, np.full(count, -1, np.int64), range(len(self.classes))
-        for id_, label, of, shard, row in zip(*(table[column] for column in columns), strict=True):
-            if of == subset and shard is not None:
-                rows = starts.get(shard, range(0))
-                known = not self.labelled or label is None or label in classes
-                if not isinstance(id_, str) or row not in range(len(rows)) or not known:
-                    raise DatasetError(
-                        f"{self.path}/{SAMPLES}: a {subset} sample has a shard, row or label, or no id, that the"
-                        " card does not allow"
-                    )
-                ids[rows[row]], labels[rows[row]] = id_, -1 if label is None else label
-        if "" in ids or (self.labelled and (labels < 0).any()):
-            raise DatasetError(f"{self.path}/{SAMPLES}: lists fewer {subset} samples than the card")
-        return ids, labels
+    @cached_property
+    def _table_rows(self) -> "TableRows":
+        from skelpipe.dataset.table_rows import TableRows
+
+        if self.remote is None:
+            return TableRows(read_table(self.filesystem.local_path, self.card), self.card, self.path)
+        return TableRows(self.remote.read(SAMPLES), self.card, self.path)
+
+    def _read_samples(self, subset: str) -> tuple[Sequence[str], np.ndarray]:
+        _require_subset(subset)
+        return self._table_rows.subset(subset)
 
 
 class Reader:
@@ -304,7 +311,7 @@ class Reader:
         self.shape, self._source = dataset.shape, (dataset, subset, view)
         geometry = dataset.geometry(view)
         self._dtype = np.dtype(geometry.dtype)
-        rows = _rows(dataset, subset, geometry)
+        rows, self._unchecked = _rows(dataset, subset, geometry)
         self._pieces, self._first_use = rows, dataset.first_use
         if self._first_use is not None:
             self._first_use.expect(_clip_files(dataset, subset, view))
@@ -349,6 +356,9 @@ class Reader:
     def _require(self) -> None:
         if self._first_use is not None:
             self._first_use.require()
+        if self._unchecked is not None:
+            self._unchecked()
+            self._unchecked = None
 
     def _checked(self, rows: np.ndarray) -> np.ndarray:
         rows = row_numbers(rows)
@@ -373,16 +383,29 @@ def _opened(dataset: Dataset, subset: str, view: str) -> Reader:
     return dataset.reader(subset, view)
 
 
-def _rows(dataset: Dataset, subset: str, geometry: Geometry) -> "Pieces | RemoteRows":
-    ids = dataset.ids(subset)
+def _rows(
+    dataset: Dataset, subset: str, geometry: Geometry
+) -> "tuple[Pieces | RemoteRows, Callable[[], None] | None]":
+    """Return the clips as rows, and what is to be called before the first is read, if anything.
+
+    That waits for a long sample table, whose ids the shards then have to hold.
+    """
+    ids, _ = dataset._samples(subset)
+    pending = dataset.rows_pending
     if dataset.remote is not None:
         from skelpipe.dataset.remote_rows import remote_subset
 
-        return remote_subset(dataset.remote, subset, geometry, ids)
+        return remote_subset(dataset.remote, subset, geometry, ids), dataset.require_rows if pending else None
     from skelpipe.dataset.gather import Pieces  # compiled code, not needed to read a card
 
-    pieces = map_subset(dataset.filesystem.local_path, dataset.card, subset, geometry, ids)
-    return Pieces(pieces, np.dtype(geometry.dtype))
+    place = (dataset.filesystem.local_path, dataset.card, subset, geometry)
+    pending = pending and "shards" in dataset.card["formats"]
+    pieces = map_subset(*place, ids, named=not pending)
+
+    def compare() -> None:
+        map_subset(*place, ids)
+
+    return Pieces(pieces, np.dtype(geometry.dtype)), compare if pending else None
 
 
 def _map_remote(remote: "RemoteFiles", path: PurePath) -> np.ndarray:

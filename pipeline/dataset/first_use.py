@@ -20,7 +20,7 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import size_and_hash_of
 from skelpipe.locks import locked
 
-__all__ = ["CHECK", "FirstUse", "checks_shards"]
+__all__ = ["CHECK", "FirstUse", "at_end", "checks_shards", "is_ending", "remember", "remembered"]
 
 CHECK = "SKELPIPE_CHECK_SHARDS"
 INLINE_BYTES = 32 << 20  # hashed at once, within some tens of milliseconds
@@ -55,7 +55,7 @@ class FirstUse:
     def __init__(self, folder: Path, card: Mapping[str, Any]) -> None:
         self._folder = folder
         self._card = card
-        self._record = _records() / f"{card['digest']}.txt"
+        self._record = _record_of(card["digest"])
         self._expected: set[str] = set()
         self._waiting: deque[DataFile] = deque()
         self._thread: threading.Thread | None = None
@@ -78,7 +78,7 @@ class FirstUse:
                 if self._thread is None or not self._thread.is_alive():  # it does not survive a fork
                     self._thread = threading.Thread(target=self._work, name="skelpipe-hash", daemon=True)
                     self._thread.start()
-                    atexit.register(_end, self._thread)
+                    at_end(self._thread)
         self.require()
 
     def require(self) -> None:
@@ -141,14 +141,41 @@ class FirstUse:
 
     def _note(self, lines: Iterable[str]) -> None:
         """Remember hashed files; where the cache folder cannot be written, in this process only."""
-        new = list(lines)
-        _hashed.update(new)
-        if new:
-            with suppress(OSError):
-                self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                long = self._record.exists() and self._record.stat().st_size > LONGEST_RECORD
-                with open(self._record, "w" if long else "a", encoding="ascii") as file:
-                    file.write("".join(f"{line}\n" for line in new))
+        _note(self._record, list(lines))
+
+
+def remembered(digest: str) -> set[str]:
+    """Return what this user or process has hashed of the dataset with this digest, one line each."""
+    return _hashed | _read(_record_of(digest))
+
+
+def remember(digest: str, lines: Sequence[str]) -> None:
+    """Remember what was hashed of a dataset; where the cache folder cannot be written, in this process only."""
+    _note(_record_of(digest), lines)
+
+
+def at_end(thread: threading.Thread) -> None:
+    """Let this thread end before the interpreter takes down what it uses; it must look at `is_ending` often."""
+    atexit.register(_end, thread)
+
+
+def is_ending() -> bool:
+    """Whether the process is about to end."""
+    return _ending.is_set()
+
+
+def _note(record: Path, new: Sequence[str]) -> None:
+    _hashed.update(new)
+    if new:
+        with suppress(OSError):
+            record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            long = record.exists() and record.stat().st_size > LONGEST_RECORD
+            with open(record, "w" if long else "a", encoding="ascii") as file:
+                file.write("".join(f"{line}\n" for line in new))
+
+
+def _record_of(digest: str) -> Path:
+    return _records() / f"{digest}.txt"
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

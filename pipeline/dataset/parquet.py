@@ -1,12 +1,12 @@
 """Parquet files read on the caller's own thread, within bounds: a few bytes of one can stand for many rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["MOST_BYTES", "read_parquet"]
+__all__ = ["MOST_BYTES", "parquet_batches", "read_parquet"]
 
 MOST_BYTES = 4 << 30  # of a table in memory
 MOST_COLUMNS = 1000
@@ -25,9 +25,22 @@ def read_parquet(
     ends crashes the process, with exit code 134 after all work was done. It also imports pandas if that is
     installed.
     """
+    return pa.Table.from_batches(parquet_batches(content, columns, rows=rows, most=most))
+
+
+def parquet_batches(
+    content: bytes,
+    columns: Sequence[str] | None = None,
+    *,
+    rows: int | None = None,
+    most: int = MOST_BYTES,
+    check: Callable[[pa.Schema], None] = lambda _: None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file in parts, at least one; raises as `read_parquet`, and as `check` of the schema."""
     with pq.ParquetFile(pa.BufferReader(content)) as plain:
         schema = plain.schema_arrow
         _refuse_unless(len(schema.names) <= MOST_COLUMNS, f"it has {len(schema.names):,} columns")
+        check(schema)
         wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         if columns is None:
             wanted = wanted.with_metadata(schema.metadata)
@@ -38,7 +51,7 @@ def read_parquet(
         )
     texts = [field.name for field in wanted if _is_text(field.type)]
     with pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
-        found, held = [], 0
+        read = held = 0
         for batch in file.iter_batches(ROWS, columns=wanted.names, use_threads=False):
             held += sum(_unpacked(column) for column in batch.columns)
             _refuse_unless(held <= most, f"more than {most:,} bytes unpacked")
@@ -47,12 +60,11 @@ def read_parquet(
                 for column in batch.columns
             ]
             by_name = dict(zip(batch.schema.names, arrays, strict=True))
-            found.append(
-                pa.record_batch([by_name[field.name].cast(field.type) for field in wanted], schema=wanted)
-            )
-    table = pa.Table.from_batches(found, wanted)
-    _refuse_unless(rows is None or table.num_rows == rows, f"{table.num_rows:,} rows")
-    return table
+            read += len(batch)
+            yield pa.record_batch([by_name[field.name].cast(field.type) for field in wanted], schema=wanted)
+    if not read:
+        yield pa.record_batch([pa.array([], field.type) for field in wanted], schema=wanted)
+    _refuse_unless(rows is None or read == rows, f"{read:,} rows")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -102,10 +102,13 @@ def ustar_headers(rows: np.ndarray, names: Sequence[str], sizes: Sequence[int]) 
     rows[:, CHECKSUM] = _bytes([b"%06o\0 " % total for total in sums], 8)
 
 
-def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where: str) -> None:
+def check_shard(
+    shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where: str, *, named: bool = True
+) -> None:
     """Check the size, the first and the last record of a shard's bytes (uint8), before the stride is relied on.
 
-    Raises DatasetError, beginning with `where`.
+    Unless `named`, the names in the records are not compared with `ids`. Raises DatasetError, beginning with
+    `where`.
     """
     expected = geometry.shard_bytes(len(ids))
     if len(shard) != expected:
@@ -115,7 +118,7 @@ def check_shard(shard: np.ndarray, geometry: Geometry, ids: Sequence[str], where
     for row in {0, len(ids) - 1}:
         record = shard[row * geometry.stride :]
         name = bytes(record[NPY_HEADER : NPY_HEADER + LONGEST_NAME]).rstrip(b"\0").decode("utf-8", "replace")
-        if name != f"{ids[row]}.{geometry.view}.npy":
+        if named and name != f"{ids[row]}.{geometry.view}.npy":
             raise DatasetError(
                 f"{where}: sample {row} is {described(name)}, {described(ids[row])} is expected:"
                 " not the card's shard"

@@ -1,6 +1,11 @@
-"""The order of an epoch: a pure function of the seed, the epoch, the shard sizes and the window."""
+"""The order of an epoch: a pure function of the seed, the epoch, the shard sizes and the window.
 
-from collections.abc import Sequence
+Rows are sorted by a hash of their numbers. Many rows are first distributed by its upper bits, block by block, so
+that beside the order itself no array is as long as the epoch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -8,13 +13,15 @@ from numpy.typing import NDArray
 
 from skelpipe.errors import UsageError
 
-__all__ = ["epoch_order", "rank_share", "scramble", "shard_groups"]
+__all__ = ["epoch_order", "epoch_plan", "rank_share", "scramble", "shard_groups"]
 
 Words: TypeAlias = NDArray[np.uint64]
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the odd step of a Weyl sequence
 SHARDS, ROWS = 1, 2  # different draws for shards and for rows
+BLOCK = 1 << 17  # rows hashed at a time; as many are sorted at once
+BUCKETS = 256
 
 
 def epoch_order(
@@ -34,6 +41,20 @@ def epoch_order(
 
     Raises UsageError when `window` is less than 1 or a shard size is negative.
     """
+    return epoch_plan(seed, epoch, shard_sizes, window, sampled).astype(np.int64)
+
+
+def epoch_plan(
+    seed: int,
+    epoch: int,
+    shard_sizes: Sequence[int] | NDArray[np.integer],
+    window: int | None = None,
+    sampled: NDArray[np.int64] | None = None,
+) -> NDArray[np.integer]:
+    """Return the order of `epoch_order`: int32[N] where that is wide enough and nothing is sampled, else int64[N].
+
+    Beside it, some megabytes of memory are used.
+    """
     sizes = np.asarray(shard_sizes, dtype=np.int64)
     if window is not None and window < 1:
         raise UsageError(f"the shuffle window is {window} shards; it must be at least 1, or None for all")
@@ -42,17 +63,66 @@ def epoch_order(
     total = int(sizes.sum())
     if sampled is not None:
         return _sampled_order(seed, epoch, sizes, window, sampled)
-    keys = _hash(seed, epoch, ROWS, total)
+    order: NDArray[np.integer] = np.empty(total, np.int32 if total <= np.iinfo(np.int32).max else np.int64)
     if window is None or window >= len(sizes):
-        return np.argsort(keys, kind="stable")
+        _sort_by_hash(seed, epoch, partial(_spans, [(0, total)]), order)
+        return order
     ends = np.cumsum(sizes)
-    order = np.empty(total, dtype=np.int64)
     filled = 0
     for group in shard_groups(seed, epoch, len(sizes), window):
-        rows = np.concatenate([np.arange(ends[s] - sizes[s], ends[s]) for s in group])
-        order[filled : filled + len(rows)] = rows[np.argsort(keys[rows], kind="stable")]
-        filled += len(rows)
+        own = list(zip((ends - sizes)[group].tolist(), ends[group].tolist(), strict=True))
+        rows = sum(end - start for start, end in own)
+        _sort_by_hash(seed, epoch, partial(_spans, own), order[filled : filled + rows])
+        filled += rows
     return order
+
+
+def _spans(spans: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of all spans in blocks."""
+    waiting: list[NDArray[np.int64]] = []
+    held = 0
+    for start, end in spans:
+        for first in range(start, end, BLOCK):
+            part = np.arange(first, min(first + BLOCK, end))
+            if held + len(part) > BLOCK:
+                yield np.concatenate(waiting)
+                waiting, held = [], 0
+            waiting.append(part)
+            held += len(part)
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _sort_by_hash(
+    seed: int, epoch: int, blocks: Callable[[], Iterator[NDArray[np.int64]]], out: NDArray[np.integer]
+) -> None:
+    """Write the rows of all `blocks()` into `out`, sorted by their hashes; of equal ones the first stays first."""
+
+    def keys(rows: NDArray[np.integer]) -> Words:
+        return scramble(seed, (epoch, ROWS), rows.astype(np.int64, copy=False))
+
+    if len(out) <= BLOCK:
+        for rows in blocks():
+            out[:] = rows[np.argsort(keys(rows), kind="stable")]
+        return
+    counts = np.zeros(BUCKETS, np.int64)
+    for rows in blocks():
+        counts += np.bincount(_bucket(keys(rows)), minlength=BUCKETS)
+    ends = np.cumsum(counts)
+    free = ends - counts
+    for rows in blocks():
+        bucket = _bucket(keys(rows))
+        found = np.bincount(bucket, minlength=BUCKETS)
+        places = np.arange(len(rows)) + np.repeat(free - (np.cumsum(found) - found), found)
+        out[places] = rows[np.argsort(bucket, kind="stable")]
+        free += found
+    for start, end in zip((ends - counts).tolist(), ends.tolist(), strict=True):
+        held = out[start:end]
+        out[start:end] = held[np.argsort(keys(held), kind="stable")]
+
+
+def _bucket(keys: Words) -> NDArray[np.uint8]:
+    return (keys >> np.uint64(64 - 8)).astype(np.uint8)
 
 
 def _sampled_order(

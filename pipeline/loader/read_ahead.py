@@ -7,6 +7,7 @@ disk.
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -124,7 +125,10 @@ class ReadAhead:
         self.copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         share = -(-stream.batch_size // stream.world)
         self.buffers = Buffers((share, *stream.dataset.shape), pinned=self.copy_stream is not None)
-        self._labels = np.asarray(stream.dataset.stored_labels(stream.subset), dtype=np.int64)
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int64]:
+        return np.asarray(self.stream.dataset.stored_labels(self.stream.subset), dtype=np.int64)
 
     def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
         """Yield the batches of `epoch` from step `first` on, then, of memory-mapped clips, those of later epochs.

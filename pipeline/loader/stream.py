@@ -1,6 +1,7 @@
 """A subset as batches, epoch after epoch: the same global batches for any number of ranks, with exact resume."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,7 +14,7 @@ from skelpipe.errors import DatasetError, UsageError
 from skelpipe.front.arguments import given, whole_number
 from skelpipe.front.descriptions import counted, described_safely, short_digest
 from skelpipe.loader.batch import StreamBatch
-from skelpipe.loader.epoch_order import epoch_order, rank_share
+from skelpipe.loader.epoch_order import epoch_order, epoch_plan, rank_share
 from skelpipe.loader.position import Position
 from skelpipe.loader.sampling import Sampling, balanced, weighted
 from skelpipe.loader.shuffle_window import UpcomingShards, check_window, default_window
@@ -126,19 +127,23 @@ class Stream(IterableDataset[StreamBatch]):
         self._restored: tuple[int, int] | None = None  # in a worker: where its next iteration begins
         self._own: tuple[int, int] | None = None  # in a worker: epoch and step of its next batch
         self._sizes = np.asarray(dataset.shard_sizes(subset), dtype=np.int64)
-        self._labels = np.asarray(dataset.stored_labels(subset), dtype=np.int64)
         self._readers = {view: dataset.reader(subset, view) for view in self.views}
         self._remote = [rows for r in self._readers.values() if (rows := getattr(r, "remote", None)) is not None]
         self._chosen = window == AUTO
         self.window: int | None = None
         self._use_window((default_window(self._remote) if self._remote else None) if window == AUTO else window)
 
+    @cached_property
+    def _labels(self) -> NDArray[np.int64]:
+        """The labels of all clips: read, or waited for, with the first batch."""
+        return np.asarray(self.dataset.stored_labels(self.subset), dtype=np.int64)
+
     def _use_window(self, window: Any) -> None:
         """Set the window; UsageError where it does not fit."""
         if self._remote:
             check_window(self._remote, window)
         self.window = window
-        self._order: tuple[int, NDArray[np.int64]] | None = None
+        self._order: tuple[int, NDArray[np.integer]] | None = None
         self._upcoming = UpcomingShards(
             self._remote,
             self.seed,
@@ -274,7 +279,7 @@ class Stream(IterableDataset[StreamBatch]):
         return found[own.start : own.stop]
 
     def global_occurrences(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Return the occurrences, int64[N], of global batch `step` of `epoch`; the caller must not change them."""
+        """Return the occurrences, int64[N], of global batch `step` of `epoch`."""
         if not 0 <= step < len(self):
             raise UsageError(f"there is no step {step}: an epoch has {len(self)} steps")
         first = step * self.batch_size
@@ -284,8 +289,8 @@ class Stream(IterableDataset[StreamBatch]):
         order = self._order
         if order is None or order[0] != epoch:
             sampled = None if self._sampling is None else self._sampling.occurrences(self.seed, epoch)
-            order = self._order = epoch, epoch_order(self.seed, epoch, self._sizes, self.window, sampled)
-        return order[1][first:end]
+            order = self._order = epoch, epoch_plan(self.seed, epoch, self._sizes, self.window, sampled)
+        return order[1][first:end].astype(np.int64)
 
     def _sampled_sizes(self, epoch: int) -> NDArray[np.int64]:
         """Return how many clips of each shard an epoch has, int64[S]."""

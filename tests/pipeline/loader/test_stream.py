@@ -1,6 +1,7 @@
 """Streams: the order of an epoch, the share of each rank, what is refused, and exact resume."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
+from skelpipe.loader.epoch_order import epoch_plan
 from skelpipe.loader.stream import Stream, StreamBatch, epoch_order
 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=8)
@@ -51,6 +53,25 @@ def test_order_is_that_of_plain_integer_arithmetic(
     order = epoch_order(seed, epoch, sizes, window)
     assert order.dtype == np.int64
     assert order.tolist() == naive_order(seed, epoch, sizes, window)
+
+
+@pytest.mark.parametrize("window", [None, 2, 11])
+def test_many_rows_are_sorted_in_parts_with_the_same_result(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skelpipe.loader.epoch_order.BLOCK", 8)
+    sizes = [3, 40, 0, 1, 7, 9, 16, 2, 8, 8, 5, 30]
+    order = epoch_plan(5, 2, sizes, window)
+    assert order.dtype == np.int32
+    assert order.tolist() == naive_order(5, 2, sizes, window)
+
+
+def test_an_epoch_of_a_million_clips_is_planned_in_16_megabytes() -> None:
+    tracemalloc.start()
+    epoch_plan(0, 0, [1000] * 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6 + 12e6  # the order, and what does not grow with it
 
 
 @given(st.integers(0, 99), SIZES, WINDOWS)
