@@ -42,9 +42,9 @@ LAST: Final = 0.9  # of a run: every method is in its last stage
 def asked(name: str, dataset: Callable[[int], Dataset], settings: Sequence[str] = ()) -> Launches:
     """Count a step of a recipe; `dataset` returns one of `BATCH` clips or more, with so many frames."""
     recipe = with_overrides(load_recipe(name), list(settings))
-    run, counted = MetaRun(recipe, dataset(recipe.frames), LAST, BATCH), Launches()
+    counted = Launches()
     with as_on_a_gpu():
-        run.step(counted.of)
+        MetaRun(recipe, dataset(recipe.frames), LAST, BATCH).step(counted.of)
     return counted
 
 

@@ -10,6 +10,7 @@
   at most so many tensors, and so many chunks of 65,536 elements, per launch (ATen's MultiTensorApply.cuh).
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from math import prod
 from typing import Any
 
 import torch
+from on_meta import made_on_meta
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -94,13 +96,17 @@ class Launches(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = made_on_meta(func, args, kwargs)
         if func._overloadpacket not in ALLOCATING and not _is_view(func):
             work = _work(func, args, kwargs, result)
             self.parts[self._part] = self.parts.get(self._part, Work()) + work
             self.by_name[str(func)] += work.kernels
             self.bytes_by_name[str(func)] += work.moved
         return result
+
+
+# torch would import its compiler at the first operation, and keep it out at each: none is at work here.
+Launches.__torch_dispatch__ = inspect.unwrap(Launches.__torch_dispatch__)  # type: ignore[method-assign]
 
 
 def _is_view(func: Any) -> bool:

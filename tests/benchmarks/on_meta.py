@@ -3,8 +3,10 @@
 `MetaRun` is a run of a recipe there, `Watch` an error for everything that a GPU would have to wait for.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from typing import Any, TypeAlias
 from unittest import mock
 
@@ -19,6 +21,7 @@ from skelpipe.loader import Batch, Loader, Stream
 from skelpipe.models import build_method
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.train.recipes.schema import PretrainRecipe
+from skelpipe.train.running import optimisers
 from skelpipe.train.running.loop import Stepper, build_optimiser
 from skelpipe.train.running.tally import Tally
 
@@ -50,6 +53,44 @@ WAITING = {
 WHOLE = (torch.bool, torch.uint8)  # an index of these types is a mask, whose ones are counted
 
 
+_MADE: dict[Any, Any] = {}  # what `made_on_meta` returned for such arguments
+
+
+def made_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return func(*args, **kwargs). What it makes of tensors of the same kind is remembered.
+
+    torch works out in Python which shapes most operations make, which takes longer than all else here; a network
+    asks the same of it again and again.
+    """
+    schema = func._schema
+    written = [each.alias_info is not None for each in (*schema.arguments, *schema.returns)]
+    in_place = len(schema.returns) == 1 and [i for i, each in enumerate(written) if each] == [0, len(written) - 1]
+    if (any(written) and not in_place) or (in_place and not schema.returns[0].alias_info.is_write):
+        return func(*args, **kwargs)
+    key = (func, _kinds(args), _kinds(tuple(kwargs.items())))
+    made = _MADE.get(key)
+    if made is None:
+        result = func(*args, **kwargs)
+        several = isinstance(result, tuple)
+        results = result if several else (result,)
+        if in_place or all(isinstance(each, Tensor) and each.device == META for each in results):
+            _MADE[key] = in_place or (several, [(each.shape, each.stride(), each.dtype) for each in results])
+        return result
+    if in_place:
+        return args[0]
+    several, kinds = made
+    results = tuple(torch.empty_strided(*kind[:2], dtype=kind[2], device=META) for kind in kinds)
+    return results if several else results[0]
+
+
+def _kinds(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.device
+    if isinstance(value, list | tuple):
+        return tuple(map(_kinds, value))
+    return value, type(value)
+
+
 class WaitsError(AssertionError):
     """An operation that makes the host wait for the device, or that is computed on the host."""
 
@@ -67,7 +108,7 @@ class Watch(TorchDispatchMode):
         if packet is aten.repeat_interleave and kwargs.get("output_size") is None:
             raise WaitsError(f"{func} without output_size reads values of the device")
         try:
-            result = func(*args, **kwargs)
+            result = made_on_meta(func, args, kwargs)
         except NotImplementedError as error:  # there are no values here
             raise WaitsError(f"{func}: {error}") from None
         for each in tree_leaves((args, kwargs, result)):
@@ -75,6 +116,10 @@ class Watch(TorchDispatchMode):
             if isinstance(each, Tensor) and each.device != META and each.dim():
                 raise WaitsError(f"{func} has a tensor of shape {list(each.shape)} on {each.device}")
         return result
+
+
+# torch would import its compiler at the first operation, and keep it out at each: none is at work here.
+Watch.__torch_dispatch__ = inspect.unwrap(Watch.__torch_dispatch__)  # type: ignore[method-assign]
 
 
 def _is_masked(indices: Sequence[Tensor | None]) -> bool:
@@ -89,15 +134,24 @@ def as_on_a_gpu() -> Iterator[None]:
     def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         return torch.native_dropout(x, p, True)[0] if training and 0 < p < 1 else x
 
+    def fused(*given: Any, **named: Any) -> None:
+        """Stand for a kernel that steps many parameters in place."""
+
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         found: Tensor = aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
         return found
 
+    module = import_module("torch.optim.optimizer")
     with (
         mock.patch.object(torch, "autocast", return_value=nullcontext()),
         mock.patch.object(F, "dropout", dropout),
         mock.patch.object(F, "scaled_dot_product_attention", attention),
+        mock.patch.object(optimisers, "FUSED_ON", ("meta",)),
+        mock.patch.object(module, "_get_fused_kernels_supported_devices", return_value=["meta"]),
+        torch.library._scoped_library("aten", "IMPL", "Meta") as library,
     ):
+        for name in ("_fused_sgd_", "_fused_adam_", "_fused_adamw_"):
+            library.impl(name, fused)
         yield
 
 

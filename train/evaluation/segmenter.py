@@ -16,7 +16,7 @@ from skelpipe.train.evaluation.embedding import frozen
 from skelpipe.train.evaluation.linear_head import linear_scores
 from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
 from skelpipe.train.evaluation.windows import Windows
-from skelpipe.train.running.optimisers import uncompiled
+from skelpipe.train.running.optimisers import fused_where_possible, uncompiled
 from skelpipe.train.running.ranks import ranks
 from skelpipe.train.running.schedule import learning_rate
 
@@ -50,7 +50,8 @@ def train_segmenter(
         draw_weights(head, "paper")
         head.to(device)
         learned = [*head.parameters(), *(encoder.parameters() if settings.finetune else ())]
-        optimiser = uncompiled(torch.optim.SGD)(learned, lr=settings.lr, momentum=settings.momentum)
+        how = fused_where_possible(learned)
+        optimiser = uncompiled(torch.optim.SGD)(learned, lr=settings.lr, momentum=settings.momentum, **how)
         for epoch in range(1, settings.epochs + 1):
             rate = learning_rate(settings.lr, settings.milestones, epoch)
             for group in optimiser.param_groups:

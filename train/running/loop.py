@@ -14,7 +14,7 @@ from skelpipe.loader import Loader
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.train.recipes.schema import LearningRates
-from skelpipe.train.running.optimisers import uncompiled
+from skelpipe.train.running.optimisers import fused_where_possible, uncompiled
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
 from skelpipe.train.running.requests import Request
@@ -62,15 +62,15 @@ def build_optimiser(method: nn.Module, settings: LearningRates) -> torch.optim.O
 def optimiser_of(learned: Sequence[Tensor], settings: LearningRates) -> torch.optim.Optimizer:
     """Return SGD, Adam or AdamW, with decay on every parameter; UsageError for a value that it does not take."""
     rate, decay, momentum = settings.lr, settings.weight_decay, settings.momentum
-    betas = (momentum, settings.beta2)
+    betas, how = (momentum, settings.beta2), fused_where_possible(learned)
     try:
         if settings.name == "adam":
-            return uncompiled(torch.optim.Adam)(learned, lr=rate, betas=betas, weight_decay=decay)
+            return uncompiled(torch.optim.Adam)(learned, lr=rate, betas=betas, weight_decay=decay, **how)
         if settings.name == "adamw":
-            return uncompiled(torch.optim.AdamW)(learned, lr=rate, betas=betas, weight_decay=decay)
+            return uncompiled(torch.optim.AdamW)(learned, lr=rate, betas=betas, weight_decay=decay, **how)
     except ValueError as error:
         raise UsageError(f"optimiser.name={settings.name}: {error}") from None
-    optimiser = uncompiled(torch.optim.SGD)(learned, lr=rate, momentum=momentum, weight_decay=decay)
+    optimiser = uncompiled(torch.optim.SGD)(learned, lr=rate, momentum=momentum, weight_decay=decay, **how)
     for group in optimiser.param_groups:  # the constructor refuses it without momentum
         group["nesterov"] = getattr(settings, "nesterov", False)
     return optimiser

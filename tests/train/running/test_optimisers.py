@@ -44,3 +44,34 @@ def test_it_is_torchs_own_to_the_last_bit(kind: type[torch.optim.Optimizer], set
     assert all(parameter.grad is None for parameter in ours.parameters()) is False
     mine.zero_grad()
     assert all(parameter.grad is None for parameter in ours.parameters())
+
+
+def test_a_loaded_state_keeps_the_way_in_which_this_optimiser_computes() -> None:
+    """A run that began on a GPU goes on where steps are computed otherwise, and the other way round."""
+    parameter = nn.Parameter(torch.ones(3))
+    there = uncompiled(torch.optim.Adam)([parameter], lr=0.1, fused=True)
+    parameter.grad = torch.ones(3)
+    there.step()
+    here = uncompiled(torch.optim.Adam)([nn.Parameter(torch.ones(3))], lr=0.2)
+    here.load_state_dict(there.state_dict())
+    assert [here.param_groups[0][name] for name in ("fused", "lr")] == [None, 0.1]
+    assert float(next(iter(here.state.values()))["step"]) == 1
+    with pytest.raises(ValueError, match="parameter groups"):
+        here.load_state_dict({"state": {}, "param_groups": []})
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_fused_step_is_the_same_step(kind: type[torch.optim.Optimizer]) -> None:
+    """In float64, on a CPU, whose fused kernels compute what those of a GPU do."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(40, dtype=torch.float64), torch.randn(5, 40, dtype=torch.float64)
+    found = []
+    for how in ({}, {"fused": True}):
+        parameter = nn.Parameter(start.clone())
+        momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+        optimiser = uncompiled(kind)([parameter], lr=0.1, weight_decay=0.01, **momentum, **how)
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimiser.step()
+        found.append(parameter.detach())
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
