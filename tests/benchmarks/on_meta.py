@@ -7,14 +7,15 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Batch, Loader, Stream
@@ -126,10 +127,68 @@ def _is_masked(indices: Sequence[Tensor | None]) -> bool:
     return any(each is not None and each.dtype in WHOLE for each in indices)
 
 
+class Autocast(TorchFunctionMode):
+    """Autocast to bfloat16 as CUDA has it, by the lists of its documentation; torch knows none on the meta device.
+
+    Weights are cast once within the outermost context, as there.
+    """
+
+    LOW: ClassVar = {
+        torch.conv1d,
+        torch.conv2d,
+        torch.bmm,
+        torch.mm,
+        torch.addmm,
+        torch.baddbmm,
+        torch.matmul,
+        torch.einsum,
+        Tensor.matmul,
+        Tensor.__matmul__,
+        Tensor.__rmatmul__,
+        F.linear,
+    }
+    HIGH: ClassVar = {F.layer_norm, F.softmax, F.log_softmax, Tensor.softmax, Tensor.log_softmax, F.cross_entropy}
+
+    def __init__(self, wanted: bool) -> None:
+        super().__init__()
+        self._wanted, self.on = wanted, False
+        self._cast: dict[int, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.on and func in self.LOW:
+            args, kwargs = tree_map(self._low, (args, kwargs))
+        elif self.on and func in self.HIGH:
+            args, kwargs = tree_map(_high, (args, kwargs))
+        return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def switched(self, device_type: str, dtype: Any = None, enabled: bool = True) -> Iterator[None]:
+        """Stand for `torch.autocast`."""
+        before, self.on = self.on, self._wanted and enabled
+        try:
+            yield
+        finally:
+            self.on = before
+
+    def _low(self, x: Any) -> Any:
+        if not isinstance(x, Tensor) or x.dtype != torch.float32:
+            return x
+        if not (x.requires_grad and x.is_leaf):
+            return x.to(torch.bfloat16)
+        if id(x) not in self._cast:
+            self._cast[id(x)] = x.to(torch.bfloat16)
+        return self._cast[id(x)]
+
+
+def _high(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.dtype == torch.bfloat16 else x
+
+
 @contextmanager
-def as_on_a_gpu() -> Iterator[None]:
-    """Let operations with several forms take the one that they have on a GPU; autocast, unknown here, does
-    nothing."""
+def as_on_a_gpu(*, amp: bool = False) -> Iterator[None]:
+    """Let operations with several forms take the one that they have on a GPU, with `amp` under autocast."""
 
     def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         return torch.native_dropout(x, p, True)[0] if training and 0 < p < 1 else x
@@ -138,12 +197,14 @@ def as_on_a_gpu() -> Iterator[None]:
         """Stand for a kernel that steps many parameters in place."""
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        found: Tensor = aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
+        low = (x.to(torch.bfloat16) if amp else x for x in (q, k, v))
+        found: Tensor = aten._scaled_dot_product_efficient_attention(*low, None, True)[0]
         return found
 
+    cast = Autocast(amp)
     module = import_module("torch.optim.optimizer")
     with (
-        mock.patch.object(torch, "autocast", return_value=nullcontext()),
+        mock.patch.object(torch, "autocast", cast.switched),
         mock.patch.object(F, "dropout", dropout),
         mock.patch.object(F, "scaled_dot_product_attention", attention),
         mock.patch.object(optimisers, "FUSED_ON", ("meta",)),
@@ -152,7 +213,8 @@ def as_on_a_gpu() -> Iterator[None]:
     ):
         for name in ("_fused_sgd_", "_fused_adam_", "_fused_adamw_"):
             library.impl(name, fused)
-        yield
+        with cast if amp else nullcontext():
+            yield
 
 
 class MetaRun:
@@ -168,6 +230,9 @@ class MetaRun:
         self.method.train()
         self.start = Progress(round(share * recipe.epochs), recipe.epochs, 0, 1)
         self.optimiser = build_optimiser(self.method, recipe.optimiser)
+        for learned in self.method.parameters():
+            learned.grad = torch.zeros_like(learned) if learned.requires_grad else None
+        self.optimiser.step()  # the first step also makes what is kept for the next
         self.dataset, self.batch_size = dataset, batch_size
         self.tally = Tally()
 
@@ -186,7 +251,8 @@ class MetaRun:
         optimise = _in(within, "optimiser", self.optimiser.step)
         with within("forward"):
             stepper.begin(0)
-            step = method(batch)
+            with torch.autocast(META.type):
+                step = method(batch)
         with within("backward"), mock.patch.object(self.optimiser, "step", optimise):
             stepper.end(0, step.loss)
         with within("logs"):
