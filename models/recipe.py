@@ -1,10 +1,8 @@
-"""What a method is built from, as a recipe of pre-training says it; torch is imported only for its own views."""
+"""What a method is built from, as a recipe of pre-training says it; nothing here imports torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-
-from pydantic import Strict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skelpipe.augment.named_chains import views_of
 from skelpipe.augment.strengths import AugmentSettings
@@ -39,8 +37,8 @@ class MethodRecipe:
     init: Initialiser = "paper"
     encoder: BackboneSettings = field(default_factory=STGCNSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
-    plugins: Annotated[list[str], Strict()] = field(default_factory=list)
+    views: dict[str, Any] = field(default_factory=dict)
+    plugins: list[str] = field(default_factory=list)
     settings: Any = field(default_factory=ContrastSettings)
 
 
@@ -52,10 +50,9 @@ RESERVED = (*RECIPE_KEYS, *top_keys(ContrastSettings))
 R = TypeVar("R", bound=MethodRecipe)
 
 
-def recipe_of(kind: type[R], content: Mapping[str, Any], where: str, *, operators: bool = True) -> R:
+def recipe_of(kind: type[R], content: Mapping[str, Any], where: str) -> R:
     """Return the recipe of a `kind`, a MethodRecipe or more, that a mapping of sections describes.
 
-    Without `operators` those of its views are not looked at, which imports torch.
     The section named like the method holds its settings. Raises UsageError naming `where` and the key.
     """
     name = content.get("method")
@@ -68,9 +65,9 @@ def recipe_of(kind: type[R], content: Mapping[str, Any], where: str, *, operator
     encoder = backbone_settings(content.get("encoder", {}), where)
     base = kind(method=name, encoder=encoder, settings=METHOD_SETTINGS[name]())
     recipe = checked(kind, content, where, base=base, keys={"settings": name})
-    if not operators or (not recipe.views and not loaded()):
+    if not recipe.views and not loaded():
         return recipe
-    from skelpipe.augment.op_lists import names_in  # imports torch, as operators do
+    from skelpipe.augment.op_lists import names_in  # the table of operators is read for views alone
 
     found = view_operators(recipe, where)
     views = {**views_of(recipe.method, recipe.variant), **recipe.views}

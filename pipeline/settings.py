@@ -1,27 +1,19 @@
 """The values of a recipe: the kinds that fields of settings have, and how a section becomes checked settings.
 
 Settings are plain frozen dataclasses whose fields have one of the kinds below, with defaults. A section of a
-recipe says what differs from them.
+recipe says what differs from them. These kinds, and lists, texts and choices of them, are checked here, since
+every command line is: to import pydantic takes longer than all else that happens before a wrong value is named.
+It checks fields of any other kind, which settings of plug-ins may have.
 """
 
-from collections.abc import Callable, Mapping
+import math
+import operator
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, TypeVar
-
-from annotated_types import Ge, Gt, Le
-from pydantic import (
-    AfterValidator,
-    AllowInfNan,
-    BeforeValidator,
-    PydanticUserError,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic_core import ErrorDetails
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from skelpipe.errors import UsageError
 from skelpipe.untrusted import described
@@ -31,17 +23,25 @@ __all__ = [
     "TOP",
     "Amount",
     "Bounds",
+    "By",
     "Count",
     "Flag",
+    "Integer",
+    "Limit",
     "Number",
     "Positive",
     "Share",
+    "Text",
     "Variant",
     "Whole",
+    "above",
+    "at_least",
+    "at_most",
     "checked",
     "declared",
     "flat",
     "is_section",
+    "multiple_of",
     "nested",
     "top_keys",
     "with_sections",
@@ -49,14 +49,105 @@ __all__ = [
 
 S = TypeVar("S")
 
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)  # made once for each class
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Metadata of a kind: `check` returns the value as settings hold it; ValueError says what is wanted instead.
+
+    Of a number, a text or a flag it is the whole check, of anything else one more, as pydantic's AfterValidator.
+    """
+
+    check: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Return the same check for pydantic, where a kind is part of one that only pydantic knows."""
+        from pydantic_core import core_schema
+
+        if source in PLAIN:
+            return core_schema.no_info_plain_validator_function(self.check)
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
-def _number(value: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Metadata of a kind of number: what it must be besides, in words that `bound` ends."""
+
+    words: str
+    bound: float
+    holds: Callable[[Any, Any], bool]
+
+    def __str__(self) -> str:
+        return f"{self.words} {self.bound:g}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Return the same check for pydantic."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any) -> Any:
+        if not self.holds(value, self.bound):
+            raise ValueError(f"it must be {self}")
+        return value
+
+
+def at_least(bound: float) -> Limit:
+    """Return the limit of a number that is `bound` or more."""
+    return Limit("at least", bound, operator.ge)
+
+
+def above(bound: float) -> Limit:
+    """Return the limit of a number that is more than `bound`."""
+    return Limit("above", bound, operator.gt)
+
+
+def at_most(bound: float) -> Limit:
+    """Return the limit of a number that is `bound` or less."""
+    return Limit("at most", bound, operator.le)
+
+
+def multiple_of(bound: int) -> Limit:
+    """Return the limit of a number that `bound` divides."""
+    return Limit("a multiple of", bound, _divides)
+
+
+def _divides(value: int, divisor: int) -> bool:
+    return value % divisor == 0
+
+
+class _RefusedError(Exception):
+    """A value that is not of its kind: the words of the complaint, and the keys inside that lead to it."""
+
+    def __init__(self, words: str, *keys: str) -> None:
+        super().__init__(words)
+        self.words, self.keys = words, keys
+
+
+def _number(value: Any) -> float:
     """YAML reads 1e-4 as text: take it as the number that it is meant to be."""
     if isinstance(value, str):
         with suppress(ValueError):  # then it is refused as the text that it is
-            return float(value)
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("a number")
+    return float(value)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a whole number")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text")
     return value
 
 
@@ -68,25 +159,20 @@ def _in_order(bounds: list[int]) -> list[int]:
 
 TOP: Final = MappingProxyType({"top": True})  # metadata of a field whose key stands at the top of a file
 
-Number = Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_number)]
-Whole = Annotated[int, Strict(), Ge(0)]
-Count = Annotated[int, Strict(), Ge(1)]
-Amount = Annotated[Number, Ge(0)]
-Positive = Annotated[Number, Gt(0)]
-Share = Annotated[Number, Ge(0), Le(1)]
-Flag = Annotated[bool, Strict()]
-Bounds = Annotated[list[Count], Strict(), AfterValidator(_in_order)]  # least and most
+Number = Annotated[float, By(_number)]
+Integer = Annotated[int, By(_integer)]
+Text = Annotated[str, By(_text)]
+Flag = Annotated[bool, By(_flag)]
+Whole = Annotated[Integer, at_least(0)]
+Count = Annotated[Integer, at_least(1)]
+Amount = Annotated[Number, at_least(0)]
+Positive = Annotated[Number, above(0)]
+Share = Annotated[Number, at_least(0), at_most(1)]
+Bounds = Annotated[list[Count], By(_in_order)]  # least and most
 Variant = Literal["paper", "released"]
 
-
-WANTED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list of whole numbers",
-    "dict_type": "a section of `key: value` lines",
-}
+PLAIN: Final = (int, float, bool, str)
+ITEMS: Final = {int: "whole numbers", float: "numbers"}  # what a list holds, in words; else it is texts
 
 
 def checked(
@@ -130,12 +216,14 @@ def checked(
     for key in section:
         if key not in known:
             raise unknown_key(where, _joined(at, key), possible)
-    try:
-        made: S = _adapter(kind).validate_python(content | inner)
-        return made
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{where}: {_complaint(first, '' if first['loc'][0] in top else at)}") from None
+    of = _kinds(kind)
+    for name, value in content.items():
+        try:
+            content[name] = _taken(of[name], value)
+        except _RefusedError as error:
+            key = ".".join(filter(None, ["" if name in top else at, name, *error.keys]))
+            raise UsageError(f"{where}: {key} {error.words}") from None
+    return kind(**content, **inner)
 
 
 def declared(kind: Any) -> Any:
@@ -144,7 +232,7 @@ def declared(kind: Any) -> Any:
         raise ValueError("its Settings are no dataclass")
     try:
         return checked(kind, {}, "its Settings", base=kind())
-    except (TypeError, PydanticUserError) as error:
+    except (TypeError, NameError) as error:
         raise ValueError(f"a setting needs a default, and a kind of skelpipe.settings: {error}") from None
 
 
@@ -195,20 +283,91 @@ def _joined(at: str, key: object) -> str:
     return f"{at}.{key}" if at else str(key)
 
 
-def _complaint(error: ErrorDetails, at: str) -> str:
-    """Say in the words of a recipe what pydantic found."""
-    names = [str(part) for part in error["loc"] if isinstance(part, str)]
-    key, value, context = ".".join(filter(None, [at, *names])), error["input"], error.get("ctx", {})
-    wanted = WANTED.get(error["type"])
-    if wanted and len(names) < len(error["loc"]):  # within a list
-        wanted = WANTED["list_type"]
-    if error["type"] == "value_error":
-        wanted = str(context["error"])
-    if wanted:
-        return f"{key} must be {wanted}, not {described(value)}"
-    if error["type"] == "literal_error":
-        known = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
-        return f"{key} is {described(value)}; {nearest(str(value), known)}known: {', '.join(known)}"
-    limits = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
-    limit = next((f"{words} {context[name]:g}" for name, words in limits.items() if name in context), error["msg"])
-    return f"{key} is {value}; it must be {limit}"
+@cache
+def _kinds(settings: Hashable) -> Mapping[str, Any]:
+    """Return the kinds of the fields of settings, by name."""
+    return get_type_hints(settings, include_extras=True)
+
+
+def _taken(kind: Any, value: Any) -> Any:
+    """Return a value as a field of this kind holds it; _RefusedError where it is none."""
+    if kind is Any:
+        return value
+    if kind is str:
+        return _done(_text, value)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _marked(kind, value)
+    if origin is Literal:
+        return _one_of(parts, value)
+    if origin is list:
+        item = (*get_args(parts[0]), None)[0]
+        wanted = f"must be a list of {ITEMS.get(item, 'texts')}"
+        if not isinstance(value, list | tuple):
+            raise _RefusedError(f"{wanted}, not {described(value)}")
+        return [_item(parts[0], each, wanted) for each in value]
+    if kind == dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _RefusedError(f"must be a section of `key: value` lines, not {described(value)}")
+        return dict(value)
+    if origin in (Union, UnionType) and NoneType in parts:
+        return None if value is None else _taken(Union[tuple(set(parts) - {NoneType})], value)  # noqa: UP007
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, kind):
+        return value
+    return _by_pydantic(kind, value)
+
+
+def _marked(kind: Any, value: Any) -> Any:
+    """Return a value of an annotated kind."""
+    base, *marks = get_args(kind)
+    if not all(isinstance(mark, By | Limit) for mark in marks):
+        return _by_pydantic(kind, value)
+    given = value
+    if base not in PLAIN:
+        value = _taken(base, value)
+    elif not isinstance(marks[0], By):
+        return _by_pydantic(kind, value)
+    for mark in marks:
+        if isinstance(mark, By):
+            value = _done(mark.check, value)
+        elif not mark.holds(value, mark.bound):
+            raise _RefusedError(f"is {given}; it must be {mark}")
+    return value
+
+
+def _done(check: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise _RefusedError(f"must be {error}, not {described(value)}") from None
+
+
+def _item(kind: Any, value: Any, wanted: str) -> Any:
+    """Return an item of a list: one that is of another type is a fault of the list."""
+    try:
+        return _taken(kind, value)
+    except _RefusedError as error:
+        if error.words.startswith("must be "):
+            raise _RefusedError(f"{wanted}, not {described(value)}") from None
+        raise
+
+
+def _one_of(known: tuple[Any, ...], value: Any) -> Any:
+    if not any(value == each and type(value) is type(each) for each in known):
+        names = list(map(str, known))
+        raise _RefusedError(f"is {described(value)}; {nearest(str(value), names)}known: {', '.join(names)}")
+    return value
+
+
+def _by_pydantic(kind: Any, value: Any) -> Any:
+    """Return a value of a kind that is none of the above."""
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except PydanticUserError as error:
+        raise TypeError(str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        within = [part for part in first["loc"] if isinstance(part, str)]
+        raise _RefusedError(f"is {described(first['input'])}: {first['msg']}", *within) from None

@@ -13,7 +13,7 @@ MIRRORED = ("manifests", "pipeline", "models", "train")
 PACKAGES = sorted(
     path.parent.relative_to(ROOT) for folder in MIRRORED for path in (ROOT / folder).rglob("__init__.py")
 )
-MODULES_AT_THE_TOP = 17  # of pipeline/; the others have a room
+MODULES_AT_THE_TOP = 18  # of pipeline/; the others have a room
 OVER_SEVERAL_MODULES = {  # tests that are named after what they test, as no module does it alone
     "manifests/test_ntu_facts.py",  # the data of the manifests against publications
     "manifests/test_other_facts.py",

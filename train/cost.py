@@ -23,7 +23,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, other_shards_option, plugin_option, view_option
-from skelpipe.train.running.script_options import overwrite_option, recipe_option, set_option
+from skelpipe.train.running.script_options import check_room, overwrite_option, recipe_option, set_option
 
 __all__ = ["main"]
 
@@ -47,6 +47,10 @@ def main(**given: Any) -> None:
     from skelpipe.train.recipes.chosen import check_rows
 
     check_rows([given["recipe"]] if given["recipe"] else recipe_names(), given["settings"])
+    if given["out"] is not None:
+        from skelpipe.train.evaluation.outcome_folder import removable
+
+        check_room(lambda: removable(given["out"], overwrite=given["overwrite"]))
     from skelpipe.train.commands.cost import run
 
     run(**given)

@@ -22,7 +22,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, device_option, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import features_option, weights_option
+from skelpipe.train.running.script_options import check_file, features_option, weights_option
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -93,8 +93,7 @@ def main(**given: Any) -> None:
         raise UsageError("name either raw files, folders, archives or URLs, or a dataset with --shards")
     if given["shards"] is None and (given["subset"] or given["cache"]):
         raise UsageError("--subset and --cache are about the dataset that --shards names")
-    if given["out"].exists() and not given["overwrite"]:
-        raise UsageError(f"{given['out']}: is there already: pass --overwrite or another --out")
+    check_file(given["out"], overwrite=given["overwrite"])
     from skelpipe.train.commands.embed import run
 
     run(**given)

@@ -23,10 +23,14 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, other_shards_option, plugin_option
-from skelpipe.train.running.script_options import existing_weights
+from skelpipe.errors import UsageError
+from skelpipe.train.evaluation.stream_weights import read_weights
+from skelpipe.train.running.script_options import check_file, existing_weights
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
+
+FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}  # as `evaluation.model_file` has them
 
 
 @click.command(
@@ -35,7 +39,7 @@ __all__ = ["main"]
     epilog="Example: skelpipe export-model runs/linear-ntu60-xsub-joint-aimclr --to onnx",
 )
 @click.argument("checkpoints", metavar="RUN|FILE...", nargs=-1, required=True, callback=existing_weights)
-@click.option("--to", type=click.Choice(["onnx", "torch-export"]), required=True, help="Format of the file.")
+@click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="Format of the file.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -57,6 +61,17 @@ __all__ = ["main"]
 @json_option
 def main(**given: Any) -> None:
     """Export the encoder or the classifier of RUN or FILE, or several classifiers as one, and check the file."""
+    several = len(given["checkpoints"]) > 1
+    if several and given["out"] is None:
+        raise UsageError("several runs become one file: name it with --out")
+    if given["weights"] is not None:
+        if not several:
+            raise UsageError("--weights are those of several runs: name them all")
+        read_weights(given["weights"], len(given["checkpoints"]))
+    if given["out"] is None:
+        source = Path(given["checkpoints"][0])
+        given["out"] = (source if source.is_dir() else source.parent) / f"model{FORMATS[given['to']]}"
+    check_file(given["out"], overwrite=given["overwrite"])
     from skelpipe.train.commands.export_model import run
 
     run(**given)

@@ -24,6 +24,7 @@ import click
 
 from skelpipe.train.running.script_options import (
     balanced_option,
+    check_run_folder,
     common_options,
     dataset_script,
     own_view_option,
@@ -77,6 +78,7 @@ def main(**given: Any) -> None:
     from skelpipe.train.recipes.chosen import check_finetuning
 
     check_finetuning(given)
+    check_run_folder(given)
     from skelpipe.train.commands.finetune import run
 
     run(**given)

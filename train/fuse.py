@@ -23,8 +23,9 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
+from skelpipe.train.evaluation.stream_weights import read_weights
 from skelpipe.train.running.named_paths import check_scores
-from skelpipe.train.running.script_options import log_option, overwrite_option
+from skelpipe.train.running.script_options import check_room, log_option, overwrite_option
 
 __all__ = ["main"]
 
@@ -54,6 +55,12 @@ def main(**given: Any) -> None:
         raise UsageError("name the folders or scores.parquet files of at least two streams")
     for source in given["sources"]:
         check_scores(source)
+    if given["given"] is not None:
+        read_weights(given["given"], len(given["sources"]))
+    if given["out"] is not None:
+        from skelpipe.train.evaluation.outcome_folder import removable
+
+        check_room(lambda: removable(given["out"], overwrite=given["overwrite"]))
     from skelpipe.train.commands.fuse import run
 
     run(**given)

@@ -26,6 +26,7 @@ import click
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
     check_network_options,
+    check_room,
     common_options,
     dataset_script,
     features_option,
@@ -83,6 +84,10 @@ def main(**given: Any) -> None:
         if given["overwrite"] or given["save_features"] or loggers_asked():
             raise UsageError("--overwrite, --save-features and --log are about the folder that --out names")
     check_network_options(given)
+    if given["out"] is not None:
+        from skelpipe.train.evaluation.outcome_folder import removable
+
+        check_room(lambda: removable(given["out"], overwrite=given["overwrite"]))
     from skelpipe.train.commands.knn import run
 
     run(**given)

@@ -32,6 +32,7 @@ from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
     balanced_option,
     check_network_options,
+    check_room,
     common_options,
     dataset_script,
     features_option,
@@ -83,6 +84,10 @@ def main(**given: Any) -> None:
     if given["heads"] and given["view"]:
         raise UsageError("--heads names the views: it takes no --view")
     check_network_options(given)
+    if given["out"] is not None:
+        from skelpipe.train.evaluation.outcome_folder import removable
+
+        check_room(lambda: removable(given["out"], overwrite=given["overwrite"]))
     from skelpipe.train.recipes.chosen import check_linear
 
     check_linear(given)

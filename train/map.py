@@ -25,12 +25,12 @@ from skelpipe.train.running.named_paths import check_weights
 from skelpipe.train.running.script_options import (
     WithEarlierName,
     check_network_options,
+    check_room,
     common_options,
     dataset_script,
     features_option,
     network_options,
     overwrite_option,
-    usage_errors,
 )
 from skelpipe.views import VIEWS
 
@@ -51,9 +51,8 @@ def _parse_streams(
     for view, equals, run in pairs:
         if view not in VIEWS or not equals or not run:
             raise click.BadParameter(f"{view}{equals}{run}: expected VIEW=RUN with one of {', '.join(VIEWS)}")
-    with usage_errors():
-        for _, _, run in pairs:
-            check_weights(run)
+    for _, _, run in pairs:
+        check_weights(run)
     return tuple((view, run) for view, _, run in pairs)
 
 
@@ -114,6 +113,10 @@ def _parse_streams(
 def main(**given: Any) -> None:
     """Draw the embeddings of some classes and measure how well they cluster."""
     check_network_options(given)
+    if given["out"] is not None:
+        from skelpipe.train.evaluation.outcome_folder import OF_MAP, removable
+
+        check_room(lambda: removable(given["out"], overwrite=given["overwrite"], also=OF_MAP))
     from skelpipe.train.commands.map import run
 
     run(**given)

@@ -27,6 +27,7 @@ from skelpipe.cli.options import view_option
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import check_method
 from skelpipe.train.running.script_options import (
+    check_run_folder,
     common_options,
     dataset_script,
     recipe_option,
@@ -123,6 +124,7 @@ def main(**given: Any) -> None:
     from skelpipe.train.recipes.chosen import check_pretraining
 
     check_pretraining(given)
+    check_run_folder(given)
     from skelpipe.train.commands.pretrain import run
 
     run(**given)

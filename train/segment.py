@@ -23,6 +23,7 @@ import click
 from skelpipe.train.evaluation.segmenter_settings import WINDOW, SegmenterSettings
 from skelpipe.train.running.script_options import (
     check_network_options,
+    check_room,
     common_options,
     dataset_script,
     network_options,
@@ -97,6 +98,10 @@ def _milestones(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 def main(**given: Any) -> None:
     """Segment the test videos of a dataset frame by frame."""
     check_network_options(given)
+    if given["out"] is not None:
+        from skelpipe.train.evaluation.outcome_folder import OF_SEGMENT, removable
+
+        check_room(lambda: removable(given["out"], overwrite=given["overwrite"], also=OF_SEGMENT))
     from skelpipe.train.commands.segment import run
 
     run(**given)

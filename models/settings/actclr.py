@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
-
 from skelpipe.errors import UsageError
 from skelpipe.models.settings.common import ContrastSettings
-from skelpipe.settings import Bounds, Count, Flag, Positive, Share, Whole
+from skelpipe.settings import Bounds, By, Count, Flag, Positive, Share, Whole
 
 __all__ = ["ActCLRSettings"]
 
@@ -18,7 +16,7 @@ def _each_once(kinds: list[str]) -> list[str]:
     return kinds
 
 
-Transformations = Annotated[list[Literal["act", "adain", "non"]], AfterValidator(_each_once)]
+Transformations = Annotated[list[Literal["act", "adain", "non"]], By(_each_once)]
 Area = Literal["non-actionlet", "actionlet", "full"]
 
 OF_PAPER = ("transformations", "noise_area", "mix_area", "safp", "anchor")  # settings of one variant alone

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Le
-
 from skelpipe.models.settings.common import ContrastSettings, refuse_unused
-from skelpipe.settings import Amount, Count, Flag, Positive, Whole
+from skelpipe.settings import Amount, Count, Flag, Positive, Whole, at_most
 
 __all__ = ["AimCLRSettings"]
 
@@ -15,7 +13,7 @@ __all__ = ["AimCLRSettings"]
 class AimCLRSettings(ContrastSettings):
     """The `aimclr` section; see `AimCLR`. Values of the paper, or else of the released code."""
 
-    views: Annotated[Count, Le(3)] = 1
+    views: Annotated[Count, at_most(3)] = 1
     eadm: Flag = True
     nnm: Flag = True
     mining_epoch: Whole = 150

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Le
-
 from skelpipe.models.settings.common import ContrastSettings
-from skelpipe.settings import Count, Flag, Whole
+from skelpipe.settings import Count, Flag, Whole, at_least, at_most
 
 __all__ = ["CrosSCLRSettings"]
 
@@ -15,7 +13,7 @@ __all__ = ["CrosSCLRSettings"]
 class CrosSCLRSettings(ContrastSettings):
     """The `crosclr` section; see `CrosSCLR`. Values of the released code."""
 
-    views: Annotated[Count, Ge(2), Le(3)] = 3
+    views: Annotated[Count, at_least(2), at_most(3)] = 3
     mining_epoch: Whole = 150
     top_k: Count = 1
     context: Flag = True

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import MultipleOf
-
 from skelpipe.models.settings.common import AbsentBodies, BackboneSettings
-from skelpipe.settings import Count
+from skelpipe.settings import Count, multiple_of
 
 __all__ = ["DSTASettings"]
 
@@ -20,6 +18,6 @@ class DSTASettings(BackboneSettings):
     """
 
     name: Literal["dsta"] = "dsta"
-    width: Annotated[Count, MultipleOf(4)] = 64
+    width: Annotated[Count, multiple_of(4)] = 64
     heads: Count = 3
     absent_bodies: AbsentBodies = "as-papers"

@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
-
 from skelpipe.models.settings.common import ContrastSettings, refuse_unused
-from skelpipe.settings import Count, Flag, Whole
+from skelpipe.settings import By, Count, Flag, Whole
 
 __all__ = ["MsMCLRSettings"]
 
@@ -17,7 +15,7 @@ def _each_once(scales: list[str]) -> list[str]:
     return scales
 
 
-Scales = Annotated[list[Literal["joint", "part", "body"]], AfterValidator(_each_once)]
+Scales = Annotated[list[Literal["joint", "part", "body"]], By(_each_once)]
 
 
 @dataclass(frozen=True, kw_only=True)

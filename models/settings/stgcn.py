@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Le
-
 from skelpipe.models.settings.common import AbsentBodies, BackboneSettings
-from skelpipe.settings import Amount, Count
+from skelpipe.settings import Amount, Count, at_most
 
 __all__ = ["STGCNSettings"]
 
@@ -22,5 +20,5 @@ class STGCNSettings(BackboneSettings):
     graph: Literal["stgcn_capped", "stgcn_full", "agcn"] = "stgcn_capped"
     width: Count = 16
     out_channels: Count = 256
-    dropout: Annotated[Amount, Le(0.999)] = 0.5
+    dropout: Annotated[Amount, at_most(0.999)] = 0.5
     absent_bodies: AbsentBodies = "as-papers"

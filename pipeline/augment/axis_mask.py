@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, gate, whole
+from skelpipe.augment.chance import gate, whole
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import AxisMaskSettings
 from skelpipe.augment.warp import weigh
 from skelpipe.views import POSITIONS
 
@@ -15,16 +16,11 @@ __all__ = ["AxisMask"]
 
 
 @dataclass(frozen=True, slots=True)
-class AxisMask:
+class AxisMask(AxisMaskSettings):
     """x'[c] = 0 for one axis c of the whole clip, each equally likely, with `probability`.
 
     Guo et al. 2022, "Data Augmentations"; the channel mask of MsMCLR (Wu et al., sec. 3.3) is the same.
     """
-
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `keep`, float32[N,3]: 0 for the axis that is masked, 1 for the others."""

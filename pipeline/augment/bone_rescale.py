@@ -11,22 +11,19 @@ from skelpipe.augment.bone_tree import paths_from_centre
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import mix_joints, product
 from skelpipe.augment.scores import with_scores
-from skelpipe.skeleton import Layout
+from skelpipe.augment.settings import BoneRescaleSettings, OfLayout
 from skelpipe.views import positions
 
 __all__ = ["BoneRescale"]
 
 
 @dataclass(frozen=True, slots=True)
-class BoneRescale:
+class BoneRescale(BoneRescaleSettings, OfLayout):
     """From the centre outwards: new child = new parent + f (child - parent), f ~ U(0, strength) for each bone.
 
     This is linear in the joints, so it is one matrix per sample. Only the released ActCLR has it, with strength
     0.5: divergence `actclr-transformations`.
     """
-
-    layout: Layout
-    strength: float = 0.5
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `factor`, float32[N,V]: the factor of the bone that ends in joint v; the centre's has no effect."""

@@ -6,27 +6,21 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import OfLayout, ShearSettings
 from skelpipe.augment.shear import Shear
 from skelpipe.augment.warp import warp
-from skelpipe.skeleton import Layout
 from skelpipe.views import positions
 
 __all__ = ["CentredShear"]
 
 
 @dataclass(frozen=True, slots=True)
-class CentredShear:
+class CentredShear(ShearSettings, OfLayout):
     """`Shear` of all joints but the centre, which keeps its place.
 
     So the released ActCLR shears (divergence `actclr-transformations`). After the `crosclr` preprocessing the
     centre of every body is the origin, and there is no difference to `Shear`.
     """
-
-    layout: Layout
-    amplitude: float = 0.5
-
-    def __post_init__(self) -> None:
-        Shear(self.amplitude)  # refuses what it refuses
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,C,T,V,M]."""

@@ -3,15 +3,7 @@
 import torch
 from torch import Tensor
 
-from skelpipe.errors import UsageError
-
-__all__ = ["check_probability", "chosen", "gate", "some", "whole"]
-
-
-def check_probability(probability: float) -> None:
-    """Raise UsageError unless `probability` is in 0..1."""
-    if not 0 <= probability <= 1:
-        raise UsageError(f"the probability is {probability}; it must be between 0 and 1")
+__all__ = ["chosen", "gate", "some", "whole"]
 
 
 def gate(unit: Tensor, probability: float) -> Tensor:

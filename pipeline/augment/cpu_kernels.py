@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.kernels import njit
 from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]

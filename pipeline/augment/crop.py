@@ -7,24 +7,18 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import CropSettings
 from skelpipe.augment.warp import warp
-from skelpipe.errors import UsageError
 
 __all__ = ["Crop"]
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
+class Crop(CropSettings):
     """Pad p = T // ratio reflected frames at both ends, edge frame included; take T frames from start s in 0..2p.
 
     s is uniform; s = p gives the clip back. Ratio 0 pads nothing. Chen et al. 2022, section IV-B.
     """
-
-    ratio: int = 6
-
-    def __post_init__(self) -> None:
-        if self.ratio < 0:
-            raise UsageError(f"the crop ratio is {self.ratio}; it must be 0 (no crop) or more")
 
     def padding(self, frames: int) -> int:
         """Return p, the number of frames reflected at each end of a clip of `frames`."""

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
-from skelpipe.augment.chance import check_probability, gate
+from skelpipe.augment.chance import gate
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.scores import with_scores
-from skelpipe.errors import UsageError
+from skelpipe.augment.settings import GaussianBlurSettings
 from skelpipe.views import positions
 
 __all__ = ["GaussianBlur"]
@@ -22,23 +22,13 @@ TINY: Final = 1e-20  # smaller weights become 0: they change nothing, and denorm
 
 
 @dataclass(frozen=True, slots=True)
-class GaussianBlur:
+class GaussianBlur(GaussianBlurSettings):
     """x'[t] = sum over k = -7..7 of g_k x[t+k], g_k = exp(-k^2 / (2 s^2)), with `probability`.
 
     Guo et al. 2022, "Data Augmentations". s ~ U(low, high) frames; beyond both ends are zeros. With `normalise` g
     is divided by its sum. The released code does not normalise, so that its blur also enlarges the body, up to 5
     times: divergence `blur-gain`.
     """
-
-    low: float = 0.1
-    high: float = 2.0
-    probability: float = 0.5
-    normalise: bool = True
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-        if not 0 < self.low <= self.high:
-            raise UsageError(f"a blur cannot have a sigma between {self.low} and {self.high}")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `on`, bool[N], and `sigma`, float32[N] in frames."""

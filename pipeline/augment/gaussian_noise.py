@@ -8,31 +8,22 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
-from skelpipe.augment.chance import check_probability, gate
+from skelpipe.augment.chance import gate
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, pool, window
-from skelpipe.errors import UsageError
+from skelpipe.augment.settings import GaussianNoiseSettings
 from skelpipe.views import POSITIONS, positions
 
 __all__ = ["GaussianNoise"]
 
 
 @dataclass(frozen=True, slots=True)
-class GaussianNoise:
+class GaussianNoise(GaussianNoiseSettings):
     """x' = x + n, n ~ N(0, sd) for every axis, frame, joint and body, with `probability` (Guo et al. 2022).
 
     `sd` is in metres. Absent bodies (zero in the whole clip) stay zero; with `empty` they get noise too, as in the
     released code (divergence `noise-on-absent-bodies`). The noise of a clip is a window of one fixed pool.
     """
-
-    sd: float = 0.01
-    probability: float = 0.5
-    empty: bool = False
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-        if self.sd < 0:
-            raise UsageError(f"the standard deviation of noise is {self.sd}; it must be 0 (no noise) or more")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `scale`, float32[N], the standard deviation or 0, and `start`, int64[N], of the pool's window."""

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
-from skelpipe.augment.chance import check_probability, gate, some, whole
+from skelpipe.augment.chance import gate, some, whole
 from skelpipe.augment.draws import Draws
-from skelpipe.errors import UsageError
+from skelpipe.augment.settings import JointMaskSettings
 
 __all__ = ["JointMask"]
 
 
 @dataclass(frozen=True, slots=True)
-class JointMask:
+class JointMask(JointMaskSettings):
     """x' = 0 in `fewest` to `most` joints of all bodies in one span of T/4 to T/2 frames, with `probability`.
 
     A masked joint is one that was not seen: its score becomes 0 too.
@@ -23,15 +23,6 @@ class JointMask:
     The number of joints, the joints (without replacement), the length of the span and its first frame are uniform.
     Wu et al., sec. 3.3, name it without parameters; these are ours.
     """
-
-    fewest: int = 5
-    most: int = 15
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-        if not 0 <= self.fewest <= self.most:
-            raise UsageError(f"a joint mask cannot cover {self.fewest} to {self.most} joints")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `joints`, bool[N,V] (none where the gate is closed), `first` and `length`, int64[N] in frames."""

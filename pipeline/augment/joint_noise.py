@@ -10,26 +10,20 @@ from skelpipe.augment import cpu_kernels
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, pool, window
 from skelpipe.augment.scores import with_scores
-from skelpipe.errors import UsageError
+from skelpipe.augment.settings import JointNoiseSettings
 from skelpipe.views import POSITIONS, positions
 
 __all__ = ["JointNoise"]
 
 
 @dataclass(frozen=True, slots=True)
-class JointNoise:
+class JointNoise(JointNoiseSettings):
     """Replace `count` joints, drawn once per clip, by U(least, greatest) of each axis (Wu et al., sec. 3.3).
 
     Least and greatest are over the joints of that body in that frame; a body whose coordinates in a frame sum to 0
     is absent there and stays as it is. The paper has 5 joints, the released code 1: divergence
     `msmclr-strong-augmentation`. The noise of a clip is a window of one fixed pool.
     """
-
-    count: int = 5
-
-    def __post_init__(self) -> None:
-        if self.count < 0:
-            raise UsageError(f"{self.count} joints cannot be replaced by noise")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `joints`, int64[N,k], distinct, and `start`, int64[N], of the pool's window."""

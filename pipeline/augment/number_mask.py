@@ -6,31 +6,23 @@ from math import prod
 
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, gate
+from skelpipe.augment.chance import gate
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, window
 from skelpipe.augment.scores import with_scores
-from skelpipe.errors import UsageError
+from skelpipe.augment.settings import NumberMaskSettings
 from skelpipe.views import POSITIONS, positions
 
 __all__ = ["NumberMask"]
 
 
 @dataclass(frozen=True, slots=True)
-class NumberMask:
+class NumberMask(NumberMaskSettings):
     """x' = 0 for each axis, frame, joint and body with chance `share`, with `probability`.
 
     What stays is not scaled. The source of ActCLR of December 2023 has it among its transformations, but in no
     view. What is zero in a clip is chosen by a window of one fixed pool.
     """
-
-    share: float = 0.5
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"the share of numbers to mask is {self.share}; it must be between 0 and 1")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `share`, float32[N], or 0 where the gate is closed, and `start`, int64[N], of the pool's window."""

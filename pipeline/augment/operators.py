@@ -1,35 +1,25 @@
-"""The operators by the names that lists of them use, with their settings, defaults and shorthands."""
+"""The operators by the names that lists of them use, with their settings, defaults and shorthands.
+
+Names and settings are checked without torch; the operators themselves are imported when one is built.
+"""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, partial
+from importlib import import_module
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import Strict
-
-from skelpipe.augment.axis_mask import AxisMask
-from skelpipe.augment.bone_rescale import BoneRescale
-from skelpipe.augment.centred_shear import CentredShear
-from skelpipe.augment.crop import Crop
-from skelpipe.augment.fold import Op
-from skelpipe.augment.gaussian_blur import GaussianBlur
-from skelpipe.augment.gaussian_noise import GaussianNoise
-from skelpipe.augment.joint_mask import JointMask
-from skelpipe.augment.joint_noise import JointNoise
-from skelpipe.augment.number_mask import NumberMask
-from skelpipe.augment.rotate import Rotate
-from skelpipe.augment.shear import Shear
-from skelpipe.augment.skelemix import SkeleMix
-from skelpipe.augment.spatial_flip import SpatialFlip
-from skelpipe.augment.temporal_flip import TemporalFlip
-from skelpipe.augment.time_rescale import TimeRescale
+from skelpipe.augment import settings as own
 from skelpipe.errors import UsageError
 from skelpipe.plugins import Table, check_call
-from skelpipe.settings import Bounds, Flag, Number, Share, checked, declared, is_section, nested
+from skelpipe.settings import Bounds, Flag, Integer, Number, Share, Text, checked, declared, is_section, nested
 from skelpipe.skeleton import Layout
 from skelpipe.untrusted import described
+
+if TYPE_CHECKING:
+    from skelpipe.augment.fold import Op
 
 __all__ = ["OPERATORS", "Chosen", "Operator", "Strength", "settings_of"]
 
@@ -37,26 +27,28 @@ LAYOUT, PROBABILITY, P = "layout", "probability", "p"
 KINDS: Final[Mapping[Any, Any]] = MappingProxyType(
     {
         float: Number,
-        int: Annotated[int, Strict()],
+        int: Integer,
         bool: Flag,
-        str: Annotated[str, Strict()],
+        str: Text,
         tuple[int, int]: Bounds,
-        Collection[str]: Annotated[list[Annotated[str, Strict()]], Strict()],
+        Collection[str]: list[Text],
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator that a list may name: its class, whose parameters are its settings, `probability` as `p`.
+    """An operator that a list may name: a class whose parameters are its settings, `probability` as `p`.
 
-    A bare value sets the settings `main`, a list of them where there are several. `released` are the settings in
-    which the released code differs from the paper. `most` are the greatest values that lists may ask for, above
-    which a strength has no meaning, `joints` the settings that count joints, and with 0 in all of `strength`, as
-    with `p` 0, the operator changes nothing.
+    `place` is `module.Class`, in this package, of the operator whose settings these are; that of a plug-in is
+    itself the class of its settings. A bare value sets the settings `main`, a list of them where there are
+    several. `released` are the settings in which the released code differs from the paper. `most` are the
+    greatest values that lists may ask for, above which a strength has no meaning, `joints` the settings that count
+    joints, and with 0 in all of `strength`, as with `p` 0, the operator changes nothing.
     """
 
-    kind: Callable[..., Op]
+    parameters: Callable[..., Any]
+    place: str = ""
     main: tuple[str, ...] = ()
     released: Mapping[str, Any] = field(default_factory=dict)
     most: Mapping[str, float] = field(default_factory=dict)
@@ -64,9 +56,20 @@ class Operator:
     joints: tuple[str, ...] = ()
 
     @property
+    def kind(self) -> "Callable[..., Op]":
+        """The class of the operator."""
+        module, _, name = self.place.partition(".")
+        return getattr(import_module(f"{__package__}.{module}"), name) if name else self.parameters
+
+    @property
     def settings(self) -> type:
         """The dataclass of the settings, with the paper's defaults."""
-        return settings_of(self.kind)
+        return settings_of(self.parameters)
+
+    def check(self, settings: Any) -> None:
+        """Raise UsageError for settings that the operator refuses, as far as that needs no layout."""
+        if LAYOUT not in inspect.signature(self.parameters).parameters:
+            self.parameters(**_arguments(settings))
 
     def fault(self, settings: Any) -> str:
         """Return what is wrong with settings that somebody wrote: without effect or without meaning."""
@@ -91,22 +94,27 @@ class Operator:
             "",
         )
 
-    def build(self, settings: Any, layout: Layout | None) -> Op:
+    def build(self, settings: Any, layout: Layout | None) -> "Op":
         """Return the operator with these settings. UsageError where it needs a layout and there is none."""
-        values = nested(settings)
-        if P in values:
-            values[PROBABILITY] = values.pop(P)
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        if LAYOUT not in inspect.signature(self.kind).parameters:
-            return self.kind(**values)
+        kind, arguments = self.kind, _arguments(settings)
+        if LAYOUT not in inspect.signature(kind).parameters:
+            return kind(**arguments)
         if layout is None:
             raise UsageError(
                 "this augmentation treats left and right joints differently: it needs the layout of the skeleton"
             )
-        return self.kind(layout, **values)
+        return kind(layout, **arguments)
 
 
-def _accept(name: str, kind: Callable[..., Op], main: tuple[str, ...]) -> Operator:
+def _arguments(settings: Any) -> dict[str, Any]:
+    """Return settings as the parameters of the operator."""
+    values = nested(settings)
+    if P in values:
+        values[PROBABILITY] = values.pop(P)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _accept(name: str, kind: Callable[..., Any], main: tuple[str, ...]) -> Operator:
     """Return the operator of a plug-in."""
     missing = [each for each in ("sample", "apply") if not callable(getattr(kind, each, None))]
     if missing:
@@ -114,7 +122,7 @@ def _accept(name: str, kind: Callable[..., Op], main: tuple[str, ...]) -> Operat
     made = not isinstance(kind, type)  # by a function, whose `sample` and `apply` have no `self`
     for part, arguments in {"sample": ("self", "draws", "shape"), "apply": ("self", "x", "params")}.items():
         check_call(getattr(kind, part), part, *arguments[made:])
-    operator = Operator(kind, main)
+    operator = Operator(kind, main=main)
     settings = nested(declared(operator.settings))
     if unknown := [each for each in main if each not in settings]:
         raise ValueError(f"it has no setting {described(unknown[0])}, but: {', '.join(settings) or 'none'}")
@@ -124,25 +132,64 @@ def _accept(name: str, kind: Callable[..., Op], main: tuple[str, ...]) -> Operat
 OPERATORS: Final[Table[Operator]] = Table(
     "operator",
     {
-        "crop": Operator(Crop, ("ratio",), most={"ratio": 100}, strength=("ratio",)),
-        "shear": Operator(Shear, ("amplitude",), most={"amplitude": 10}, strength=("amplitude",)),
-        "centred-shear": Operator(CentredShear, ("amplitude",), most={"amplitude": 10}, strength=("amplitude",)),
-        "spatial-flip": Operator(SpatialFlip, ("p",)),
-        "rotate": Operator(Rotate, ("main",), most={"main": 360, "other": 360}, strength=("main", "other")),
-        "temporal-flip": Operator(TemporalFlip, ("p",)),
+        "crop": Operator(own.CropSettings, "crop.Crop", ("ratio",), most={"ratio": 100}, strength=("ratio",)),
+        "shear": Operator(
+            own.ShearSettings, "shear.Shear", ("amplitude",), most={"amplitude": 10}, strength=("amplitude",)
+        ),
+        "centred-shear": Operator(
+            own.ShearSettings,
+            "centred_shear.CentredShear",
+            ("amplitude",),
+            most={"amplitude": 10},
+            strength=("amplitude",),
+        ),
+        "spatial-flip": Operator(own.SpatialFlipSettings, "spatial_flip.SpatialFlip", ("p",)),
+        "rotate": Operator(
+            own.RotateSettings,
+            "rotate.Rotate",
+            ("main",),
+            most={"main": 360, "other": 360},
+            strength=("main", "other"),
+        ),
+        "temporal-flip": Operator(own.TemporalFlipSettings, "temporal_flip.TemporalFlip", ("p",)),
         "noise": Operator(  # empty: divergence noise-on-absent-bodies
-            GaussianNoise, ("sd",), {"empty": True}, most={"sd": 10}, strength=("sd",)
+            own.GaussianNoiseSettings,
+            "gaussian_noise.GaussianNoise",
+            ("sd",),
+            {"empty": True},
+            most={"sd": 10},
+            strength=("sd",),
         ),
         "blur": Operator(  # normalise: divergence blur-gain; a filter of 15 frames has no wider bell
-            GaussianBlur, ("low", "high"), {"normalise": False}, most={"low": 15, "high": 15}
+            own.GaussianBlurSettings,
+            "gaussian_blur.GaussianBlur",
+            ("low", "high"),
+            {"normalise": False},
+            most={"low": 15, "high": 15},
         ),
-        "axis-mask": Operator(AxisMask, ("p",)),
-        "joint-mask": Operator(JointMask, ("fewest", "most"), strength=("most",), joints=("fewest", "most")),
-        "number-mask": Operator(NumberMask, ("share",), strength=("share",)),
-        "joint-noise": Operator(JointNoise, ("count",), strength=("count",), joints=("count",)),
-        "time-rescale": Operator(TimeRescale, ("low", "high"), most={"low": 10, "high": 10}),
-        "bone-rescale": Operator(BoneRescale, ("strength",), most={"strength": 10}, strength=("strength",)),
-        "skelemix": Operator(SkeleMix),
+        "axis-mask": Operator(own.AxisMaskSettings, "axis_mask.AxisMask", ("p",)),
+        "joint-mask": Operator(
+            own.JointMaskSettings,
+            "joint_mask.JointMask",
+            ("fewest", "most"),
+            strength=("most",),
+            joints=("fewest", "most"),
+        ),
+        "number-mask": Operator(own.NumberMaskSettings, "number_mask.NumberMask", ("share",), strength=("share",)),
+        "joint-noise": Operator(
+            own.JointNoiseSettings, "joint_noise.JointNoise", ("count",), strength=("count",), joints=("count",)
+        ),
+        "time-rescale": Operator(
+            own.TimeRescaleSettings, "time_rescale.TimeRescale", ("low", "high"), most={"low": 10, "high": 10}
+        ),
+        "bone-rescale": Operator(
+            own.BoneRescaleSettings,
+            "bone_rescale.BoneRescale",
+            ("strength",),
+            most={"strength": 10},
+            strength=("strength",),
+        ),
+        "skelemix": Operator(own.SkeleMixSettings, "skelemix.SkeleMix"),
     },
     _accept,
 )
@@ -188,9 +235,13 @@ class Chosen:
         settings = checked(operator.settings, value, self.where, self.at, base=self.settings)
         if fault := operator.fault(settings):
             raise UsageError(f"{self.where}: {self.at}: {fault}")
-        return self._tried(Chosen(self.name, settings, self.where, self.at))
+        try:
+            operator.check(settings)
+        except UsageError as error:
+            raise UsageError(f"{self.where}: {self.at}: {error}") from None
+        return Chosen(self.name, settings, self.where, self.at)
 
-    def op(self, layout: Layout | None) -> Op:
+    def op(self, layout: Layout | None) -> "Op":
         """Return the operator for a layout."""
         operator = OPERATORS[self.name]
         if layout is not None and (fault := operator.beyond(self.settings, layout)):
@@ -216,13 +267,6 @@ class Chosen:
         raise UsageError(
             f"{self.where}: {self.at} is {described(value)}; it must be {wanted}settings by name: {names}"
         )
-
-    @staticmethod
-    def _tried(chosen: "Chosen") -> "Chosen":
-        """Return it, after a look at its values where that needs no layout."""
-        if LAYOUT not in inspect.signature(OPERATORS[chosen.name].kind).parameters:
-            chosen.op(None)
-        return chosen
 
 
 @cache

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelpipe.augment.donor import BITS, below
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import check_per
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
@@ -47,8 +48,7 @@ class Region:
                 f"{self.joints[0]} to {self.joints[1]} of the {len(self.layout)} joints of {self.layout.name} "
                 f"cannot be drawn"
             )
-        if self.per not in ("batch", "sample"):
-            raise UsageError(f"a region is drawn per 'batch' or per 'sample', not {self.per!r}")
+        check_per(self.per)
 
     def chosen(self, draws: Draws) -> Draws:
         """Return the draws that the region depends on: those shared by the batch, or each sample's own."""

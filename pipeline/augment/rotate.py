@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skelpipe.augment.chance import whole
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import RotateSettings
 from skelpipe.augment.warp import warp
 from skelpipe.views import POSITIONS
 
@@ -15,15 +16,12 @@ __all__ = ["Rotate"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rotate:
+class Rotate(RotateSettings):
     """x' = Rz Ry Rx x: rotate about x, then y, then z (Guo et al. 2022, "Data Augmentations").
 
     One main axis is drawn, each equally likely. Its angle is U(0, main) degrees, those of the other two are
     U(0, other) degrees: never negative. The papers give no angles; these are those of the released code.
     """
-
-    main: float = 30.0
-    other: float = 1.0
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `angle`, float32[N,3] about x, y, z in radians, and the rotation `matrix`, float32[N,3,3]."""

@@ -6,25 +6,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import ShearSettings
 from skelpipe.augment.warp import warp
-from skelpipe.errors import UsageError
 from skelpipe.views import POSITIONS
 
 __all__ = ["Shear"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shear:
+class Shear(ShearSettings):
     """x' = R x on the axes of every joint and frame (Chen et al. 2022, eq. 8).
 
     R has ones on its diagonal; its other six entries are independent a_ij ~ U(-amplitude, amplitude).
     """
-
-    amplitude: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.amplitude < 0:
-            raise UsageError(f"the shear amplitude is {self.amplitude}; it must be 0 (no shear) or more")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,C,T,V,M]."""

@@ -9,14 +9,13 @@ from skelpipe.augment.blend import Mixed, paste
 from skelpipe.augment.donor import DONOR, draw_donors
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.region import BLOCK, Region
+from skelpipe.augment.settings import SkeleMixSettings
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import Layout
 
 __all__ = ["SkeleMix"]
 
-CROPPINGS: Final = ("topology", "random")
-RANDOM_JOINTS = (10, 15)
-FILLS: Final = ("mix", "zeros")
+USUAL: Final = SkeleMixSettings()
 
 
 class SkeleMix:
@@ -36,19 +35,14 @@ class SkeleMix:
     def __init__(
         self,
         layout: Layout,
-        parts: tuple[int, int] = (2, 3),
-        blocks: tuple[int, int] = (7, 11),
-        per: str = "batch",
-        cropping: str = "topology",
-        random_joints: tuple[int, int] = RANDOM_JOINTS,
-        fill: str = "mix",
+        parts: tuple[int, int] = USUAL.parts,
+        blocks: tuple[int, int] = USUAL.blocks,
+        per: str = USUAL.per,
+        cropping: str = USUAL.cropping,
+        random_joints: tuple[int, int] = USUAL.random_joints,
+        fill: str = USUAL.fill,
     ) -> None:
-        if cropping not in CROPPINGS:
-            raise UsageError(f"SkeleMix's cropping is {' or '.join(CROPPINGS)}, not {cropping!r}")
-        if fill not in FILLS:
-            raise UsageError(f"SkeleMix's fill is {' or '.join(FILLS)}, not {fill!r}")
-        if cropping == "topology" and tuple(random_joints) != RANDOM_JOINTS:
-            raise UsageError("SkeleMix's random_joints are those of cropping random, and the cropping is topology")
+        SkeleMixSettings(parts, blocks, per, cropping, random_joints, fill)  # refuses what does not fit together
         self.region = Region(layout, parts, blocks, per, random_joints if cropping == "random" else None)
         self.fill = fill
 

@@ -7,27 +7,21 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, gate
+from skelpipe.augment.chance import gate
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import reorder
-from skelpipe.skeleton import Layout
+from skelpipe.augment.settings import OfLayout, SpatialFlipSettings
 
 __all__ = ["SpatialFlip"]
 
 
 @dataclass(frozen=True, slots=True)
-class SpatialFlip:
+class SpatialFlip(SpatialFlipSettings, OfLayout):
     """x'[v] = x[mirror(v)] with `probability`: exchange left and right joints (Guo et al. 2022).
 
     `mirror` is the layout's list of mirror pairs (docs/conventions.md). No coordinate changes its sign, as in all
     released code.
     """
-
-    layout: Layout
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `on`, bool[N]."""

@@ -6,24 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, gate
+from skelpipe.augment.chance import gate
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import TemporalFlipSettings
 from skelpipe.augment.warp import warp
 
 __all__ = ["TemporalFlip"]
 
 
 @dataclass(frozen=True, slots=True)
-class TemporalFlip:
+class TemporalFlip(TemporalFlipSettings):
     """x'[t] = x[T-1-t] with `probability`: reverse the frames (Guo et al. 2022, "Data Augmentations").
 
     Later versions of the released code never run it: divergence `aimclr-temporal-flip`.
     """
-
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `on`, bool[N]."""

@@ -6,30 +6,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chance import check_probability, chosen, gate
+from skelpipe.augment.chance import chosen, gate
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.settings import TimeRescaleSettings
 from skelpipe.augment.warp import warp
-from skelpipe.errors import UsageError
 
 __all__ = ["TimeRescale"]
 
 
 @dataclass(frozen=True, slots=True)
-class TimeRescale:
+class TimeRescale(TimeRescaleSettings):
     """Resize the clip to L = floor(r T) frames, at least 1, r ~ U(low, high); cut it at T or fill up with zeros.
 
     Linear interpolation; source position of frame i: (i + 0.5) T / L - 0.5, clamped to the ends, as in
     preprocessing (docs/profiles.md). Only the released ActCLR has it: divergence `actclr-transformations`.
     """
-
-    low: float = 0.5
-    high: float = 1.5
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-        if not 0 < self.low <= self.high:
-            raise UsageError(f"time cannot be rescaled by {self.low} to {self.high}")
 
     def sample(self, draws: Draws, shape: Sequence[int]) -> dict[str, Tensor]:
         """Draw `on`, bool[N], and `ratio` r, float32[N], 1 where off."""

@@ -2,12 +2,15 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
 import click
 
 from skelpipe.door.answer import DEBUG, answering, debug, last_words
+from skelpipe.errors import UsageError
 
 __all__ = ["Answering", "Command"]
 
@@ -15,12 +18,41 @@ GO_ON = "--resume continues from the newest checkpoint, or from the start where 
 KEPT = "finished work is kept, the same command goes on"
 RUN_AGAIN = "nothing is kept, run the command again"
 PASSING = (click.ClickException, click.exceptions.Exit, click.Abort)  # click itself says what they are
+OF_CLICK = vars(click.exceptions)
+IS_HELP = OF_CLICK.get("NoArgsIsHelpError", ())  # not a fault; before click 8.2 none is raised
+IN_HELP = (click.NoSuchOption, click.MissingParameter, OF_CLICK.get("NoSuchCommand", click.NoSuchOption))
 
 
 def _debug(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
     if asked:
         ctx.meta[DEBUG] = True
         debug()
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Make what click says of a wrong command line one line, as everything else that is wrong."""
+    try:
+        yield
+    except IS_HELP:
+        raise
+    except click.UsageError as error:
+        said = " ".join(error.format_message().split())
+        if isinstance(error, IN_HELP) and error.ctx is not None:
+            said = f"{said.removesuffix('.')}; see {error.ctx.command_path} --help"
+        raise UsageError(said) from None
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Let only rank 0 say what is wrong with options: all of several ranks have the same ones."""
+    try:
+        yield
+    except UsageError as error:
+        last_words(str(error))
+        if os.environ.get("RANK", "0") != "0":
+            sys.exit(2)
+        raise
 
 
 class Answering(click.Command):
@@ -46,7 +78,7 @@ class Answering(click.Command):
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         """Parse the options. What the command prints keeps its escapes: click would remove some from a file."""
-        with answering(*PASSING):
+        with answering(*PASSING), _said_once(), _in_one_line():
             return super().make_context(*args, **{"color": True, **settings})
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -54,7 +86,8 @@ class Answering(click.Command):
         with answering(*PASSING, advice=self.advice or (GO_ON if "resume" in ctx.params else RUN_AGAIN)):
             if DEBUG in ctx.meta:
                 debug()
-            return super().invoke(ctx)
+            with _in_one_line():
+                return super().invoke(ctx)
 
 
 class Command(Answering):
@@ -62,16 +95,6 @@ class Command(Answering):
 
     click itself lets the last value win. Equal values and repeated flags lose nothing and are accepted.
     """
-
-    def make_context(self, *args: Any, **settings: Any) -> click.Context:
-        """Parse the options; of several ranks, which all have the same ones, only rank 0 says what is wrong."""
-        try:
-            return super().make_context(*args, **settings)
-        except click.UsageError as error:
-            last_words(error.format_message())
-            if os.environ.get("RANK", "0") != "0":
-                sys.exit(error.exit_code)
-            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and not ctx.resilient_parsing:

@@ -75,10 +75,7 @@ def _check_card(source: str) -> None:
 
 
 def _resolved(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
-    try:
-        return resolve_shards(value)
-    except UsageError as error:
-        raise click.UsageError(str(error)) from None
+    return resolve_shards(value)
 
 
 def _resolved_if_named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -240,10 +237,7 @@ def _load_plugins(_ctx: click.Context, _param: click.Parameter, names: tuple[str
         return
     from skelpipe.plugins.loading import load_all
 
-    try:
-        load_all(names)
-    except UsageError as error:
-        raise click.UsageError(str(error)) from None
+    load_all(names)
 
 
 # Eager: what plug-ins add is known before other options are read. The command itself gets no argument of it.

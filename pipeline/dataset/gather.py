@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.typed import List
 
+from skelpipe.kernels import njit
 from skelpipe.mapped_files import confirm, reading
 
 __all__ = ["Pieces"]

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from skelpipe.kernels import njit
 from skelpipe.mapped_files import reading
 
 __all__ = ["MappedClips"]

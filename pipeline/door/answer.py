@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from skelpipe.door.native_imports import native_imports_held
 from skelpipe.door.refusals import FULL, why
 from skelpipe.door.signals import PREEMPTING, TERMINATED, saying_what_ended
 from skelpipe.door.visible import visible, visible_streams
@@ -96,7 +97,7 @@ def _at_the_door() -> Iterator[None]:
     hooks = threading.excepthook, sys.unraisablehook
     _Door.inside, _Door.debug = True, "--debug" in sys.argv[1:]
     try:
-        with visible_streams():
+        with visible_streams(), native_imports_held():
             threading.excepthook = lambda failed: _of_a_thread(failed, hooks[0])
             sys.unraisablehook = lambda failed: _while_releasing(failed, hooks[1])
             yield

@@ -4,7 +4,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -61,6 +61,8 @@ def unload(module: str) -> None:
 
 def installed() -> dict[str, str]:
     """Return the modules of installed plug-ins by the names of their entry points; nothing is imported."""
+    from importlib import metadata  # by no means always asked for, and slow to import
+
     return {each.name: each.module for each in metadata.entry_points(group=GROUP)}
 
 
@@ -131,6 +133,8 @@ def _version(module: ModuleType) -> str:
     for each in (module, sys.modules[top]):
         if isinstance(version := getattr(each, "__version__", None), str):
             return version
+    from importlib import metadata
+
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(top)
     return ""

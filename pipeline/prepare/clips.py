@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from skelpipe.errors import RawError
+from skelpipe.kernels import njit
 from skelpipe.manifest import Manifest
 from skelpipe.prepare.plan import Sample
 from skelpipe.preprocess import CROSCLR, STORED, Completeness, Policies, profile_writer

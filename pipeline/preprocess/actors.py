@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 
 from skelpipe.errors import RawError
+from skelpipe.kernels import njit
 from skelpipe.raw.recording import Recording
 
 __all__ = ["two_actors"]

@@ -1,8 +1,8 @@
 """Choose the bodies of a clip by their motion, where a recording shows more than the clip holds."""
 
 import numpy as np
-from numba import njit
 
+from skelpipe.kernels import njit
 from skelpipe.preprocess.tracks import shown_rows, tracks
 from skelpipe.raw.recording import Recording
 

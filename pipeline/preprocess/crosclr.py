@@ -4,8 +4,8 @@ They are CrosSCLR, AimCLR, ActCLR, SkeleMixCLR and SkeAttnCLR. docs/profiles.md 
 """
 
 import numpy as np
-from numba import njit
 
+from skelpipe.kernels import njit
 from skelpipe.preprocess.scores import SCORE, resize_scores
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout

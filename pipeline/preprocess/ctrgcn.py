@@ -6,9 +6,9 @@ of it drawn at random.
 """
 
 import numpy as np
-from numba import njit
 
 from skelpipe.errors import RawError
+from skelpipe.kernels import njit
 from skelpipe.preprocess.actors import two_actors
 from skelpipe.preprocess.scores import SCORE, resize_scores
 from skelpipe.raw.recording import Recording

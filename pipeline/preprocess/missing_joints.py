@@ -1,9 +1,9 @@
 """Give joints that were not found (NaN) a position: one of another time, or of another joint."""
 
 import numpy as np
-from numba import njit
 
 from skelpipe.errors import RawError
+from skelpipe.kernels import njit
 from skelpipe.preprocess.tracks import shown_rows, tracks
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout

@@ -1,9 +1,9 @@
 """Channel 3 of a clip: how sure the pose estimator was of each joint, resized in time as positions are."""
 
 import numpy as np
-from numba import njit
 
 from skelpipe.errors import RawError
+from skelpipe.kernels import njit
 from skelpipe.preprocess.tracks import shown_rows
 from skelpipe.raw.recording import Recording
 from skelpipe.skeleton import Layout

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from skelpipe.kernels import njit
 from skelpipe.preprocess.body_choice import moving_bodies
 from skelpipe.preprocess.empty_frames import fill_frames
 from skelpipe.preprocess.missing_joints import fill_joints

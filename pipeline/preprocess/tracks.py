@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 
+from skelpipe.kernels import njit
 from skelpipe.raw.recording import Recording
 
 __all__ = ["Tracks", "shown_rows", "tracks"]

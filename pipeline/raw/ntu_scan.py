@@ -5,8 +5,8 @@ position, and `skelpipe.raw.ntu` builds the message.
 """
 
 import numpy as np
-from numba import njit
 
+from skelpipe.kernels import njit
 from skelpipe.raw.wide_reads import clean_columns, plain_rows
 
 __all__ = [

@@ -6,8 +6,8 @@ than 19 digits, exponents beyond 22, near ties), the scanner stops; its caller r
 """
 
 import numpy as np
-from numba import njit
 
+from skelpipe.kernels import njit
 from skelpipe.raw.wide_reads import plain_decimal
 
 __all__ = ["BAD_COLUMNS", "BAD_NUMBER", "EMPTY_LINE", "OK", "UNDECIDED", "scan"]

@@ -18,8 +18,9 @@ from skelpipe.ownership import hold
 from skelpipe.train.evaluation.deployed_network import DeployedNetwork, open_network
 from skelpipe.train.evaluation.fused_network import fused_network
 from skelpipe.train.evaluation.fusion import equal_weights, find_dataset, parse_weights
-from skelpipe.train.evaluation.model_file import FORMATS, Check, export_network
+from skelpipe.train.evaluation.model_file import Check, export_network
 from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import check_file
 
 __all__ = ["run"]
 
@@ -95,8 +96,6 @@ def opened(
     """Return the network of a run or file, or the classifiers of several as one."""
     say = Console().say
     if len(checkpoints) == 1:
-        if weights is not None:
-            raise UsageError("--weights are those of several runs: name them all")
         return open_network(checkpoints[0], dataset, view, frames, say)
     if view is not None:
         raise UsageError("--view is for one run: several have one view each")
@@ -112,7 +111,7 @@ def run(
     checkpoints: tuple[str, ...],
     weights: str | None,
     to: str,
-    out: Path | None,
+    out: Path,
     overwrite: bool,
     shards: str | None,
     dataset: str | None,
@@ -121,15 +120,10 @@ def run(
     as_json: bool,
 ) -> None:
     """Do what the command asks for."""
-    source = Path(checkpoints[0])
-    if out is None and len(checkpoints) > 1:
-        raise UsageError("several runs become one file: name it with --out")
-    path = out or (source if source.is_dir() else source.parent) / f"model{FORMATS[to]}"
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path}: is there already: pass --overwrite or another --out")
-    hold(path, file=True)
+    hold(out, file=True)
+    check_file(out, overwrite=overwrite)  # what is there by now
     network = opened(checkpoints, weights, dataset, view, frames)
     clips, called = checked_clips(shards, network)
-    check = export_network(network, to, path, clips)
-    result = summary(path, to, check, called)
+    check = export_network(network, to, out, clips)
+    result = summary(out, to, check, called)
     click.echo(json.dumps(result) if as_json else visible_lines(lines(result)))

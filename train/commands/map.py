@@ -30,6 +30,7 @@ from skelpipe.train.evaluation.embedding import Embedded, embed
 from skelpipe.train.evaluation.evaluated_network import EvaluatedNetwork, NetworkOptions, choose_network
 from skelpipe.train.evaluation.fusion import fused_view
 from skelpipe.train.evaluation.outcome import EMBEDDING, FEATURES, RESULT, metadata_of, write_features
+from skelpipe.train.evaluation.outcome_folder import OF_MAP, POINTS
 from skelpipe.train.evaluation.scatter_plot import draw_scatter
 from skelpipe.train.papers.reported import reference, reported, reported_text
 from skelpipe.train.reporting.logged import log_outcome
@@ -40,7 +41,6 @@ __all__ = ["run"]
 
 PROTOCOL = "map"
 PAPER_CLASSES = 10  # that AimCLR and SkeleMixCLR show
-TABLE = "embedding.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ def write(evaluation: Evaluation, folder: Path, shown: Arrangement, result: Mapp
         labels, names = shown.clusters, ("cluster",) * (int(shown.clusters.max()) + 1)
     if not draw_scatter(shown.points, labels, names, title, folder / EMBEDDING):
         evaluation.console.say("no picture: drawing needs matplotlib (pip install 'skelpipe[plot]')")
-    write_table(folder / TABLE, shown, dataset.classes)
+    write_table(folder / POINTS, shown, dataset.classes)
     write_features(folder / FEATURES, shown.clips, metadata_of(result, dataset.classes))
     write_json(folder / RESULT, dict(result))
     write_report(folder, dataset)
@@ -249,7 +249,7 @@ def run(**given: Any) -> None:
     if len(networks) > 1:
         evaluation = as_one(evaluation, networks)
     rows = choose_rows(evaluation.dataset, options)
-    folder = evaluation.open_folder(also=(EMBEDDING, TABLE))
+    folder = evaluation.open_folder(also=OF_MAP)
     perplexity = usable_perplexity(options.perplexity, len(rows))
     if perplexity < options.perplexity:
         evaluation.console.say(

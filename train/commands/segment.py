@@ -18,6 +18,7 @@ from skelpipe.front.descriptions import counted
 from skelpipe.train.evaluation.beginning import Evaluation, EvaluationOptions, begin
 from skelpipe.train.evaluation.metrics import confusion
 from skelpipe.train.evaluation.outcome import TIMELINES, Scores, metadata_of, write_outcome
+from skelpipe.train.evaluation.outcome_folder import OF_SEGMENT, SEGMENTS
 from skelpipe.train.evaluation.segmentation_metrics import runs, segmentation_figures
 from skelpipe.train.evaluation.segmenter import frame_scores, train_segmenter
 from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
@@ -33,7 +34,6 @@ __all__ = ["run"]
 
 PROTOCOL = "segment"
 BACKGROUND = "background"
-SEGMENTS = "segments.csv"
 TRAINING = ("epochs", "batch_size", "lr", "milestones", "windows", "window", "finetune")
 
 
@@ -159,7 +159,7 @@ def run(**given: Any) -> None:
     options, settings = SegmentOptions(**given), SegmenterSettings(seed=given["seed"], **training)
     evaluation = begin(PROTOCOL, options)
     drawn = pick(evaluation.dataset.videos("test").ids, options.videos, options.named)
-    folder = evaluation.open_folder("-finetuned" * settings.finetune, also=(TIMELINES, SEGMENTS))
+    folder = evaluation.open_folder("-finetuned" * settings.finetune, also=OF_SEGMENT)
     windows, scores, log = segment(evaluation, settings, options.stride)
     result = summary(evaluation, settings, options.stride, scores) | {"run": str(folder)}
 

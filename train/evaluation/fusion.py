@@ -3,7 +3,6 @@
 The weights of the papers are listed in docs/evaluation.md, "Fusion of streams" (divergence `fusion-weights`).
 """
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.evaluation.outcome import Scores
+from skelpipe.train.evaluation.stream_weights import read_weights
 from skelpipe.views import VIEWS
 
 __all__ = [
@@ -133,27 +133,14 @@ def parse_weights(text: str, views: Sequence[str]) -> Weights:
 
     Raises UsageError where a stream has no weight, a weight no stream, or all are 0.
     """
-    parts = [part.strip() for part in text.split(",")]
-    named = [part for part in parts if "=" in part]
-    if named and len(named) < len(parts):
-        raise UsageError(f"--weights {text}: either all weights have names or none")
-    if named and len(set(views)) < len(views):
+    weights = read_weights(text, len(views))
+    if not isinstance(weights, dict):
+        return Weights("given", "--weights", weights)
+    if len(set(views)) < len(views):
         raise UsageError(f"--weights {text}: a view comes twice: give the weights in the order of the streams")
-    if named:
-        of_view = {}
-        for part in parts:
-            view, _, value = part.partition("=")
-            of_view[view.strip()] = _weight(value, text)
-        if others := sorted(set(of_view) ^ set(views)):
-            raise UsageError(f"--weights {text}: the streams are {', '.join(views)}; {others[0]} does not fit")
-        values = tuple(of_view[view] for view in views)
-    else:
-        values = tuple(_weight(part, text) for part in parts)
-        if len(values) != len(views):
-            raise UsageError(f"--weights {text}: {len(values)} weights for {len(views)} streams")
-    if not any(values):
-        raise UsageError(f"--weights {text}: all weights are 0")
-    return Weights("given", "--weights", values)
+    if others := sorted(set(weights) ^ set(views)):
+        raise UsageError(f"--weights {text}: the streams are {', '.join(views)}; {others[0]} does not fit")
+    return Weights("given", "--weights", tuple(weights[view] for view in views))
 
 
 def find_dataset(
@@ -214,16 +201,6 @@ ACTCLR = {  # joint, bone, motion
     "pkummd2-xsub": (0.6, 0.4, 0.6),
     "pkummd2-xview": (0.2, 0.2, 0.6),
 }
-
-
-def _weight(text: str, whole: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise UsageError(f"--weights {whole}: {text.strip()!r} is no weight of 0 or more")
-    return value
 
 
 def _refuse_missing(ids: Sequence[str], where: str, there: str) -> None:

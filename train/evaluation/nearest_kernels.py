@@ -7,7 +7,8 @@ multiply-adds, so that a similarity has the same bits on every processor and dev
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from skelpipe.kernels import njit
 
 __all__ = ["dots", "keep_near", "listed_dots"]
 

@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,27 @@ import yaml
 
 from skelpipe.dataset.parquet import read_parquet
 from skelpipe.door.refusals import why
-from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.files import PART, replacing, write_json
-from skelpipe.ownership import LOCK, check_owned, hold
+from skelpipe.errors import SkelpipeError
+from skelpipe.files import replacing, write_json
+from skelpipe.ownership import check_owned, hold
 from skelpipe.train.evaluation.confusion_plot import draw_confusion
 from skelpipe.train.evaluation.metrics import confusion, per_class, predictions
-from skelpipe.train.running.run_folder import CLASSIFIER, LOGGER_IDS
+from skelpipe.train.evaluation.outcome_folder import (
+    CLASSES,
+    CONFUSION,
+    EMBEDDING,
+    FEATURES,
+    LOG,
+    OUTCOME_FILES,
+    PICTURE,
+    REPORT,
+    RESULT,
+    SCORES,
+    SETTINGS,
+    SUBSET_FEATURES,
+    TIMELINES,
+    removable,
+)
 from skelpipe.train.running.run_loggers import LOGGER_FOLDERS
 
 if TYPE_CHECKING:
@@ -59,14 +74,6 @@ __all__ = [
     "write_subset_features",
 ]
 
-RESULT, SCORES, FEATURES = "result.json", "scores.parquet", "features.parquet"
-SUBSET_FEATURES = {subset: f"features-{subset}.parquet" for subset in ("train", "test")}
-CLASSES, CONFUSION, PICTURE = "classes.csv", "confusion.csv", "confusion.png"
-EMBEDDING = "embedding.png"
-TIMELINES = "timelines.png"
-LOG, SETTINGS, REPORT = "log.jsonl", "recipe.yaml", "report.html"
-TABLES = (SCORES, FEATURES, *SUBSET_FEATURES.values(), CLASSES, CONFUSION)
-OUTCOME_FILES = (RESULT, *TABLES, PICTURE, LOG, SETTINGS, REPORT, CLASSIFIER)
 ABOUT = ("protocol", "dataset", "digest", "split", "view", "what", "classes")  # metadata of all scores
 
 
@@ -101,35 +108,14 @@ def open_folder(folder: Path, *, overwrite: bool, also: Sequence[str] = ()) -> N
     always, any other file never. `also` names further files that a protocol writes. UsageError also where another
     process writes there: a command that is running holds the folder until it ends (`skelpipe.ownership.hold`).
     """
-    own = {*OUTCOME_FILES, *LOGGER_FOLDERS, LOGGER_IDS, LOCK, *also}
     try:
-        _removable(folder, own, overwrite)
+        removable(folder, overwrite=overwrite, also=also)
         hold(folder)
-        for name in _removable(folder, own, overwrite):  # what is there by now
+        for name in removable(folder, overwrite=overwrite, also=also):  # what is there by now
             shutil.rmtree(folder / name) if name in LOGGER_FOLDERS else (folder / name).unlink()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SkelpipeError(f"{folder}: cannot be made ready: {why(error)}") from None
-
-
-def _removable(folder: Path, own: Collection[str], overwrite: bool) -> list[str]:
-    """Return the names in a folder that make room for another evaluation; UsageError for any other file."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: name another folder with --out")
-    found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in found if _whose(name, own) not in own]
-    if foreign:
-        raise UsageError(f"{folder} holds {foreign[0]}, which no evaluation wrote: name another with --out")
-    if RESULT in found and not overwrite:
-        raise UsageError(f"{folder} already holds an evaluation: give --overwrite, or --out for another folder")
-    return [name for name in found if name != LOCK]
-
-
-def _whose(name: str, own: Collection[str]) -> str:
-    """Return the name of the file that a file is an incomplete one of; of any other file its own."""
-    if not name.endswith(PART):
-        return name
-    return next((each for each in own if name.startswith(f"{each}.")), name)
 
 
 def write_outcome(

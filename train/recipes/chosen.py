@@ -16,16 +16,13 @@ R = TypeVar("R", bound=Recipe)
 OVERRIDES = ("epochs", "batch_size", "lr", "balanced")  # options that override a recipe's values
 
 
-def choose_recipe(method: str | None, name: str | None, *, operators: bool = True) -> PretrainRecipe:
-    """Return the recipe that --method and --recipe ask for; it defaults to the method's own.
-
-    Without `operators` those of its views are not checked, which imports torch.
-    """
+def choose_recipe(method: str | None, name: str | None) -> PretrainRecipe:
+    """Return the recipe that --method and --recipe ask for; it defaults to the method's own."""
     if method is not None and method not in METHOD_SETTINGS:
         discover()
     if method is not None and method not in METHOD_SETTINGS:
         raise UsageError(f"there is no method {method!r}; known: {', '.join(METHOD_SETTINGS)}; {OF_PLUGIN}")
-    recipe = load_recipe(name or method or "skeletonclr", PretrainRecipe, operators=operators)
+    recipe = load_recipe(name or method or "skeletonclr", PretrainRecipe)
     if method is not None and recipe.method != method:
         raise UsageError(f"recipe {name} is for {recipe.method}, not for --method {method}")
     return recipe
@@ -33,7 +30,7 @@ def choose_recipe(method: str | None, name: str | None, *, operators: bool = Tru
 
 def check_pretraining(given: Mapping[str, Any]) -> None:
     """Check --method, --recipe, --set and the options that override a recipe of pre-training."""
-    _check_method(_overridden(choose_recipe(given["method"], given["recipe"], operators=False), given))
+    _check_method(_overridden(choose_recipe(given["method"], given["recipe"]), given))
 
 
 def check_finetuning(given: Mapping[str, Any]) -> None:
@@ -44,7 +41,7 @@ def check_finetuning(given: Mapping[str, Any]) -> None:
     name = given["recipe"] or (
         "supervised" if scratch else "finetune" if given["labels"] == 1 else "finetune-semi"
     )
-    recipe = _overridden(load_recipe(name, FinetuneRecipe, operators=False), given)
+    recipe = _overridden(load_recipe(name, FinetuneRecipe), given)
     if scratch and recipe.encoder is None:
         raise UsageError(
             f"recipe {name} describes no network to train from scratch: give --checkpoint, or a recipe with an "
@@ -60,9 +57,9 @@ def check_linear(given: Mapping[str, Any]) -> None:
 def check_network(given: Mapping[str, Any]) -> None:
     """Check --network and --network-set of a random network, where no checkpoint brings the recipe."""
     if given["checkpoint"] is None:
-        recipe = load_recipe(given["network"] or "skeletonclr", PretrainRecipe, operators=False)
+        recipe = load_recipe(given["network"] or "skeletonclr", PretrainRecipe)
         settings = given["network_settings"]
-        _check_method(with_overrides(recipe, settings, by="--network-set", operators=False))
+        _check_method(with_overrides(recipe, settings, by="--network-set"))
 
 
 def check_rows(recipes: Iterable[str], settings: tuple[str, ...]) -> None:
@@ -71,7 +68,7 @@ def check_rows(recipes: Iterable[str], settings: tuple[str, ...]) -> None:
     for name in recipes:
         kind: type[Any] = FinetuneRecipe if name in recipe_names("finetuning") else PretrainRecipe
         try:
-            with_overrides(load_recipe(name, kind, operators=False), settings, operators=False)
+            with_overrides(load_recipe(name, kind), settings)
             return
         except UsageError as error:
             refused.append(error)
@@ -92,7 +89,7 @@ def _check_any(names: Iterable[str], given: Mapping[str, Any]) -> None:
 
 def _overridden(recipe: R, given: Mapping[str, Any]) -> R:
     options = {name: given[name] for name in OVERRIDES if given.get(name) or name == "lr"}  # only lr may be 0
-    return with_overrides(recipe, given["settings"], operators=False, **options)
+    return with_overrides(recipe, given["settings"], **options)
 
 
 def _check_method(recipe: PretrainRecipe) -> None:

@@ -44,25 +44,22 @@ def builtin_recipes(kind: type[Recipe] = PretrainRecipe) -> list[str]:
 @overload
 def load_recipe(name: str) -> PretrainRecipe: ...
 @overload
-def load_recipe(name: str, kind: type[R], *, operators: bool = ...) -> R: ...
-def load_recipe(name: str, kind: Any = PretrainRecipe, *, operators: bool = True) -> Any:
-    """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong.
-
-    Without `operators` those of its views are not checked, which imports torch.
-    """
+def load_recipe(name: str, kind: type[R]) -> R: ...
+def load_recipe(name: str, kind: Any = PretrainRecipe) -> Any:
+    """Return a built-in recipe by name, or one by the path of its YAML file; UsageError where it is wrong."""
     where = f"recipe {name}"
     if name in builtin_recipes(kind):
-        return _builtin(name, kind, operators)
+        return _builtin(name, kind)
     if kind is PretrainRecipe and name in RECIPES:
-        return _recipe_of(RECIPES[name], where, kind, operators)
+        return _recipe_of(RECIPES[name], where, kind)
     check_recipe(name, kind.kind, more=RECIPES if kind is PretrainRecipe else ())
-    return _recipe_of(read_yaml(name), where, kind, operators)
+    return _recipe_of(read_yaml(name), where, kind)
 
 
 @cache  # a comparison with the papers' tables asks for dozens; recipes are frozen
-def _builtin(name: str, kind: type[Any], operators: bool) -> Any:
+def _builtin(name: str, kind: type[Any]) -> Any:
     where = f"recipe {name}"
-    return _recipe_of(parse_yaml(builtin.text_of(name), where), where, kind, operators)
+    return _recipe_of(parse_yaml(builtin.text_of(name), where), where, kind)
 
 
 @overload
@@ -75,13 +72,13 @@ def parse_recipe(text: str, name: str, kind: type[Any] = PretrainRecipe) -> Any:
     return _recipe_of(parse_yaml(text, where), where, kind)
 
 
-def _recipe_of(content: Any, where: str, kind: type[Any], operators: bool = True) -> Any:
+def _recipe_of(content: Any, where: str, kind: type[Any]) -> Any:
     if not is_section(content):
         raise UsageError(f"{where}: expected `key: value` lines, found {described(content)}")
-    return recipe_from(content, where, kind, operators=operators)
+    return recipe_from(content, where, kind)
 
 
-def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R], *, operators: bool = True) -> R:
+def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R]) -> R:
     """Return the recipe that a mapping of sections describes; UsageError where a value is wrong or unknown.
 
     Runs of earlier versions hold figures under `reported`, which are looked up in the papers' tables alone.
@@ -90,7 +87,7 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R], *, operat
     if REPORTED in {each.name for each in fields(kind)}:
         given[REPORTED] = reported_name(given.get(REPORTED), where)
     if issubclass(kind, PretrainRecipe):
-        pretrain = recipe_of(kind, given, where, operators=operators)
+        pretrain = recipe_of(kind, given, where)
         pretrain.optimiser.check(where)
         return pretrain
     require(given.get("plugins", ()), where)
@@ -101,9 +98,9 @@ def recipe_from(content: Mapping[Any, Any], where: str, kind: type[R], *, operat
     recipe.optimiser.check(where)
     if not isinstance(recipe, FinetuneRecipe):
         return recipe
-    if not operators or (not recipe.views and not loaded()):
+    if not recipe.views and not loaded():
         return recipe
-    from skelpipe.augment.op_lists import names_in  # imports torch, as operators do
+    from skelpipe.augment.op_lists import names_in  # the table of operators is read for views alone
 
     named = names_in(recipe.views, recipe.operators(where))
     named += [("backbone", recipe.encoder.name)] if recipe.encoder is not None else []
@@ -121,23 +118,21 @@ def reported_name(name: Any, where: str) -> str:
     return name
 
 
-def with_overrides(
-    recipe: R, settings: Iterable[str] = (), /, by: str = "--set", operators: bool = True, **options: Any
-) -> R:
+def with_overrides(recipe: R, settings: Iterable[str] = (), /, by: str = "--set", **options: Any) -> R:
     """Return the recipe with `key=value` texts applied, then the keyword values that are not None.
 
     Keywords are keys without section, or the lr: `epochs=30, batch_size=64, lr=0.01`. Another encoder, optimiser
     or schedule comes with its own settings, at their defaults where they are not given. `by` is the
-    option that gave `settings`. Without `operators` those of views are not checked.
+    option that gave `settings`.
     """
-    changed = _changed(recipe, parsed_settings(settings, by), by, operators)
+    changed = _changed(recipe, parsed_settings(settings, by), by)
     for name, value in options.items():
         if value is not None:
-            changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}", operators)
+            changed = _changed(changed, {OPTIONS.get(name, name): value}, f"--{name.replace('_', '-')}")
     return changed
 
 
-def _changed(recipe: R, given: Mapping[str, Any], where: str, operators: bool = True) -> R:
+def _changed(recipe: R, given: Mapping[str, Any], where: str) -> R:
     """Return the recipe with other values, by dotted key."""
     if "encoder.name" in given and given["encoder.name"] not in BACKBONE_SETTINGS:
         discover()
@@ -158,7 +153,7 @@ def _changed(recipe: R, given: Mapping[str, Any], where: str, operators: bool = 
             content[section] = {**content.get(section, {}), name: value}
         else:
             content[section] = value
-    return recipe_from(content, where, type(recipe), operators=operators)
+    return recipe_from(content, where, type(recipe))
 
 
 def _with_effect(optimiser: LearningRates, chosen: Mapping[str, Any]) -> dict[str, Any]:

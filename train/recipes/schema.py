@@ -7,15 +7,12 @@ source.
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from annotated_types import Ge
-from pydantic import Strict
-
 from skelpipe.augment.named_chains import CLIP
 from skelpipe.errors import UsageError
 from skelpipe.front.descriptions import described_safely
 from skelpipe.models.recipe import MethodRecipe, view_operators
 from skelpipe.models.settings import BackboneSettings, Initialiser, refuse_unused
-from skelpipe.settings import Amount, Count, Flag, Share, Whole, top_keys
+from skelpipe.settings import Amount, Count, Flag, Integer, Share, Whole, at_least, top_keys
 from skelpipe.train.recipes.asked import Kind
 from skelpipe.train.recipes.builtin import recipe_text
 
@@ -116,7 +113,7 @@ class PretrainRecipe(MethodRecipe):
     """
 
     kind: ClassVar[Kind] = "pretraining"
-    frames: Annotated[int, Strict(), Ge(2)] = 50
+    frames: Annotated[Integer, at_least(2)] = 50
     epochs: Count = 300
     batch_size: Count = 128
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -189,10 +186,10 @@ class FinetuneRecipe:
     init: Initialiser = "paper"
     modes: Literal["train", "eval"] = "train"
     augment: FinetuneAugment = field(default_factory=FinetuneAugment)
-    views: Annotated[dict[str, Any], Strict()] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
     encoder: BackboneSettings | None = None
     balanced: Flag = False
-    plugins: Annotated[list[str], Strict()] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
     reported: str = ""
 
     @described_safely

@@ -76,17 +76,17 @@ class RunFolder:
         `overwrite` removes an earlier run's own files, those named by `also` among them, and nothing else.
         """
         try:
-            if self.path.exists() and not self.path.is_dir():
-                raise UsageError(f"{self.path} is a file: name another folder with --out")
-            self._refuse(resume=resume, overwrite=overwrite)
+            self.check(resume=resume, overwrite=overwrite)
             hold(self.path)
-            self._refuse(resume=resume, overwrite=overwrite)  # what is there by now
+            self.check(resume=resume, overwrite=overwrite)  # what is there by now
             self._make(overwrite=overwrite, also=also)
         except OSError as error:
             raise SkelpipeError(f"{self.path}: cannot be made ready: {why(error)}") from None
 
-    def _refuse(self, *, resume: bool, overwrite: bool) -> None:
-        """Raise UsageError for a folder with other files, and for a run that may not be touched."""
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Raise UsageError for a folder with other files, for a file, and for a run that may not be touched."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: name another folder with --out")
         there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
         if not self.is_run() and any(name != LOCK and not name.endswith(PART) for name in there):
             raise UsageError(f"{self.path} holds files but no run: name another folder with --out")

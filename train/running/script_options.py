@@ -4,10 +4,12 @@ Each means the same in all scripts: `--recipe` and `--set` say how what the scri
 and `--network-set` which recipe of pre-training a random network is built by.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -24,13 +26,15 @@ from skelpipe.cli.options import (
 )
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
-from skelpipe.train.running.named_paths import check_weights
 from skelpipe.views import VIEWS
 
 __all__ = [
     "WithEarlierName",
     "balanced_option",
+    "check_file",
     "check_network_options",
+    "check_room",
+    "check_run_folder",
     "common_options",
     "dataset_script",
     "existing_weights",
@@ -48,7 +52,6 @@ __all__ = [
     "set_option",
     "start_option",
     "training_options",
-    "usage_errors",
     "weights_option",
 ]
 
@@ -57,21 +60,40 @@ UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
 FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
 
 
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Let click report a UsageError of a callback."""
-    try:
-        yield
-    except UsageError as error:
-        raise click.UsageError(str(error)) from None
-
-
 def existing_weights(_ctx: click.Context, _param: click.Parameter, source: Any) -> Any:
-    """Let click report, before torch is imported, that a run or file, or one of several, holds no weights."""
-    with usage_errors():
-        for each in (source,) if isinstance(source, str) else source or ():
+    """Say, before torch is imported, that a run or file, or one of several, holds no weights."""
+    if source:
+        from skelpipe.train.running.named_paths import check_weights
+
+        for each in (source,) if isinstance(source, str) else source:
             check_weights(each)
     return source
+
+
+def check_room(check: Callable[[], object]) -> None:
+    """Check, before torch is imported, that `--out` may be written to.
+
+    Of several ranks only the first one looks, as the others might find what it has begun by then. What cannot be
+    looked at is said when it is to be written.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        with suppress(OSError):
+            check()
+
+
+def check_run_folder(given: Mapping[str, Any]) -> None:
+    """Check so that `--out` has room for a run."""
+    if given["out"] is not None:
+        from skelpipe.train.running.run_folder import RunFolder
+
+        folder = RunFolder(given["out"])
+        check_room(lambda: folder.check(resume=given["resume"], overwrite=given["overwrite"]))
+
+
+def check_file(out: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where a file is there that may not be replaced."""
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out}: is there already: pass --overwrite or another --out")
 
 
 def check_network_options(given: Mapping[str, Any]) -> None:
@@ -145,7 +167,7 @@ _baseline = click.option(
 def _counted(_ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     """Say of a number below 1, before torch is imported, what the recipe says of it."""
     if value is not None and value < 1:
-        raise click.UsageError(f"{param.opts[0]}: {param.name} is {value}; it must be at least 1")
+        raise UsageError(f"{param.opts[0]}: {param.name} is {value}; it must be at least 1")
     return value
 
 
@@ -158,20 +180,17 @@ def _asked(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...])
     if names:
         from skelpipe.train.running.run_loggers import ask_for_loggers
 
-        with usage_errors():
-            ask_for_loggers(names)
+        ask_for_loggers(names)
 
 
 def _checked_settings(_ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
     """Say what is wrong with KEY=VALUE before torch is imported; which keys there are, the recipe tells."""
-    with usage_errors():
-        parsed_settings(settings, by=param.opts[0])
+    parsed_settings(settings, by=param.opts[0])
     return settings
 
 
 def _checked_recipe(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-    with usage_errors():
-        check_recipe(name)
+    check_recipe(name)
     return name
 
 
@@ -228,8 +247,7 @@ def recipe_option(kind: Kind, words: str, default: str) -> Callable[[F], F]:
     """Return what gives a script `recipe`, the name or file of one of a `kind`; `default` is what None means."""
 
     def check(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-        with usage_errors():
-            check_recipe(name, kind)
+        check_recipe(name, kind)
         return name
 
     known = ", ".join(recipe_names(kind))

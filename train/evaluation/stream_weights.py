@@ -1,0 +1,36 @@
+"""The weights of streams as a command line names them; nothing here imports numpy."""
+
+import math
+
+from skelpipe.errors import UsageError
+from skelpipe.front.descriptions import counted
+
+__all__ = ["read_weights"]
+
+
+def read_weights(text: str, streams: int) -> dict[str, float] | tuple[float, ...]:
+    """Read `joint=0.6,bone=0.6,motion=0.4`, by view, or `0.6,0.6,0.4`, in the order of so many streams.
+
+    Raises UsageError where there are more or fewer than streams, for what is no weight, and where all are 0.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    named = [part for part in parts if "=" in part]
+    if named and len(named) < len(parts):
+        raise UsageError(f"--weights {text}: either all weights have names or none")
+    by_view = {view.strip(): _weight(value, text) for view, _, value in (part.partition("=") for part in named)}
+    values = tuple(by_view.values()) or tuple(_weight(part, text) for part in parts)
+    if len(values) != streams:
+        raise UsageError(f"--weights {text}: {counted(len(values), 'weight')} for {streams} streams")
+    if not any(values):
+        raise UsageError(f"--weights {text}: all weights are 0")
+    return by_view or values
+
+
+def _weight(text: str, whole: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UsageError(f"--weights {whole}: {text.strip()!r} is no weight of 0 or more")
+    return value
