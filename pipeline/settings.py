@@ -8,10 +8,10 @@ It checks fields of any other kind, which settings of plug-ins may have.
 
 import math
 import operator
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 S = TypeVar("S")
+
+# The kinds of the fields of settings, by name; looked up once for each class.
+_kinds: Callable[[Any], Mapping[str, Any]] = cache(partial(get_type_hints, include_extras=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +119,11 @@ def _divides(value: int, divisor: int) -> bool:
 
 
 class _RefusedError(Exception):
-    """A value that is not of its kind: the words of the complaint, and the keys inside that lead to it."""
+    """A value that is not of its kind: what to say of it, after its key."""
 
-    def __init__(self, words: str, *keys: str) -> None:
+    def __init__(self, words: str) -> None:
         super().__init__(words)
-        self.words, self.keys = words, keys
+        self.words = words
 
 
 def _number(value: Any) -> float:
@@ -221,8 +224,7 @@ def checked(
         try:
             content[name] = _taken(of[name], value)
         except _RefusedError as error:
-            key = ".".join(filter(None, ["" if name in top else at, name, *error.keys]))
-            raise UsageError(f"{where}: {key} {error.words}") from None
+            raise UsageError(f"{where}: {_joined('' if name in top else at, name)} {error.words}") from None
     return kind(**content, **inner)
 
 
@@ -281,12 +283,6 @@ def _is_empty(value: Any) -> bool:
 
 def _joined(at: str, key: object) -> str:
     return f"{at}.{key}" if at else str(key)
-
-
-@cache
-def _kinds(settings: Hashable) -> Mapping[str, Any]:
-    """Return the kinds of the fields of settings, by name."""
-    return get_type_hints(settings, include_extras=True)
 
 
 def _taken(kind: Any, value: Any) -> Any:
@@ -369,5 +365,4 @@ def _by_pydantic(kind: Any, value: Any) -> Any:
         raise TypeError(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        within = [part for part in first["loc"] if isinstance(part, str)]
-        raise _RefusedError(f"is {described(first['input'])}: {first['msg']}", *within) from None
+        raise _RefusedError(f"is {described(first['input'])}: {first['msg']}") from None

@@ -24,7 +24,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.evaluation.stream_weights import read_weights
+from skelpipe.train.evaluation.stream_weights import check_count
 from skelpipe.train.running.script_options import check_file, existing_weights
 from skelpipe.views import VIEWS
 
@@ -67,7 +67,7 @@ def main(**given: Any) -> None:
     if given["weights"] is not None:
         if not several:
             raise UsageError("--weights are those of several runs: name them all")
-        read_weights(given["weights"], len(given["checkpoints"]))
+        check_count(given["weights"], len(given["checkpoints"]))
     if given["out"] is None:
         source = Path(given["checkpoints"][0])
         given["out"] = (source if source.is_dir() else source.parent) / f"model{FORMATS[given['to']]}"

@@ -23,7 +23,7 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.evaluation.stream_weights import read_weights
+from skelpipe.train.evaluation.stream_weights import check_count
 from skelpipe.train.running.named_paths import check_scores
 from skelpipe.train.running.script_options import check_room, log_option, overwrite_option
 
@@ -56,7 +56,7 @@ def main(**given: Any) -> None:
     for source in given["sources"]:
         check_scores(source)
     if given["given"] is not None:
-        read_weights(given["given"], len(given["sources"]))
+        check_count(given["given"], len(given["sources"]))
     if given["out"] is not None:
         from skelpipe.train.evaluation.outcome_folder import removable
 

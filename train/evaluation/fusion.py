@@ -14,7 +14,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.train.evaluation.outcome import Scores
-from skelpipe.train.evaluation.stream_weights import read_weights
+from skelpipe.train.evaluation.stream_weights import check_count, read_weights
 from skelpipe.views import VIEWS
 
 __all__ = [
@@ -133,8 +133,9 @@ def parse_weights(text: str, views: Sequence[str]) -> Weights:
 
     Raises UsageError where a stream has no weight, a weight no stream, or all are 0.
     """
-    weights = read_weights(text, len(views))
+    weights = read_weights(text)
     if not isinstance(weights, dict):
+        check_count(text, len(views))
         return Weights("given", "--weights", weights)
     if len(set(views)) < len(views):
         raise UsageError(f"--weights {text}: a view comes twice: give the weights in the order of the streams")

@@ -5,13 +5,13 @@ import math
 from skelpipe.errors import UsageError
 from skelpipe.front.descriptions import counted
 
-__all__ = ["read_weights"]
+__all__ = ["check_count", "read_weights"]
 
 
-def read_weights(text: str, streams: int) -> dict[str, float] | tuple[float, ...]:
-    """Read `joint=0.6,bone=0.6,motion=0.4`, by view, or `0.6,0.6,0.4`, in the order of so many streams.
+def read_weights(text: str) -> dict[str, float] | tuple[float, ...]:
+    """Read `joint=0.6,bone=0.6,motion=0.4`, by view, or `0.6,0.6,0.4`, in the order of the streams.
 
-    Raises UsageError where there are more or fewer than streams, for what is no weight, and where all are 0.
+    Raises UsageError for what is no weight, and where all are 0.
     """
     parts = [part.strip() for part in text.split(",")]
     named = [part for part in parts if "=" in part]
@@ -19,11 +19,16 @@ def read_weights(text: str, streams: int) -> dict[str, float] | tuple[float, ...
         raise UsageError(f"--weights {text}: either all weights have names or none")
     by_view = {view.strip(): _weight(value, text) for view, _, value in (part.partition("=") for part in named)}
     values = tuple(by_view.values()) or tuple(_weight(part, text) for part in parts)
-    if len(values) != streams:
-        raise UsageError(f"--weights {text}: {counted(len(values), 'weight')} for {streams} streams")
     if not any(values):
         raise UsageError(f"--weights {text}: all weights are 0")
     return by_view or values
+
+
+def check_count(text: str, streams: int) -> None:
+    """Raise UsageError where a text names more or fewer weights than there are streams."""
+    if (count := len(read_weights(text))) != streams:
+        advice = "give one for each, in the order of the streams"
+        raise UsageError(f"--weights {text}: {counted(count, 'weight')} for {streams} streams: {advice}")
 
 
 def _weight(text: str, whole: str) -> float:
