@@ -59,6 +59,17 @@ class Owner:
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return cls(command, os.getpid(), socket.gethostname(), _boot(), since, secrets.token_hex(8))
 
+    @classmethod
+    def parsed(cls, content: bytes) -> "Owner | None":
+        """Return the owner that the bytes of a file name; None where they are foreign or damaged."""
+        try:
+            plain: Any = json.loads(content)
+            known = {entry.name: plain[entry.name] for entry in fields(cls)}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        kinds = dict.fromkeys(known, str) | {"process": int}
+        return cls(**known) if all(isinstance(known[name], kind) for name, kind in kinds.items()) else None
+
     def __str__(self) -> str:
         return visible(f"{self.command}: process {self.process} on {self.host}, since {self.since}")
 
@@ -223,10 +234,8 @@ def _read(lock: Path) -> Owner | None:
     """Return the owner that a lock file names; None for one that is empty, foreign or not there."""
     try:
         with open(lock, "rb") as file:
-            content: Any = json.loads(file.read(LONGEST))
-        known = {entry.name: content[entry.name] for entry in fields(Owner)}
-        return Owner(**known) if all(isinstance(each, str | int) for each in known.values()) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return Owner.parsed(file.read(LONGEST))
+    except OSError:
         return None
 
 

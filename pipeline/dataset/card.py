@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from skelpipe.dataset.card_schema import why_no_card
 from skelpipe.dataset.parquet import MOST_BYTES, parquet_batches
+from skelpipe.dataset.table_columns import why_no_table
 from skelpipe.errors import DatasetError
 from skelpipe.files import MOST_READ, canonical_json, read_at_most, unique_keys
 from skelpipe.untrusted import described, shown
@@ -170,9 +171,8 @@ def table_batches(
     def check(schema: pa.Schema) -> None:
         if schema.names != [*expected["columns"], *raw]:
             raise DatasetError(f"{path}: its columns differ from the card")
-        for field in schema:
-            if not pa.types.is_string(field.type) and not pa.types.is_integer(field.type):
-                raise DatasetError(f"{path}: column {field.name} holds {field.type}, not texts or whole numbers")
+        if (wrong := why_no_table(schema)) is not None:
+            raise DatasetError(f"{path}: {wrong}")
         if lacking := [name for name in columns or () if name not in schema.names]:
             raise DatasetError(f"{path}: has no column {lacking[0]}")
 

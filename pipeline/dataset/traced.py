@@ -48,6 +48,7 @@ def traced(dataset: Dataset, identity: str) -> dict[str, Any]:
         "raw_item": row.get("raw_item"),
         "raw_size": row.get("raw_size"),
         "raw_time": None if changed is None else datetime.fromtimestamp(changed / SECOND, UTC).isoformat(),
+        "raw_xxh128": row.get("raw_xxh128"),
         "raw_sha256": row.get("raw_sha256"),
     }
 

@@ -113,7 +113,7 @@ def _gather(
     splits: dict[str, Any] = {subset: {"samples": 0, "shards": []} for subset in SUBSETS}
     found = _Gathered([_row(drop, reason=drop.reason) for drop in plan.drops], splits, np.zeros(jobs[0].shape))
     receipts = writer.read_receipts(jobs)
-    read = {id_: sha256 for receipt in receipts if receipt for id_, sha256 in receipt.get("raw", {}).items()}
+    read = {id_: each for receipt in receipts if receipt for id_, each in receipt["raw_xxh128"].items()}
     hashes = raw_hashes(read)
     for job, receipt in zip(jobs, receipts, strict=True):
         if receipt is None:

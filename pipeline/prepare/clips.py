@@ -46,7 +46,7 @@ class _EmptyWindowError(RawError):
 class ClipReader:
     """Turn samples into clips. `drops` collects (id, reason) of the samples that were skipped.
 
-    `hashes` collects the sha256 of each sample's raw file as it was read (`RecordingReader.sha256`).
+    `hashes` collects the XXH128 of each sample's raw file as it was read (`RecordingReader.hash`).
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ClipReader:
         self.drops: list[tuple[str, str]] = []
         self.hashes: dict[str, str] = {}
         self._manifest, self._layout = manifest, manifest.layout
-        self._recordings = RecordingReader(manifest, shape[3], hashing=True)
+        self._recordings = RecordingReader(manifest, shape[3], hashing="xxh128")
         self._shape = shape
         self._dtype = dtype
         # Bone and motion are differences of two stored values.
@@ -97,8 +97,8 @@ class ClipReader:
         try:
             whole = self._recordings.read(sample.file)
         finally:
-            if self._recordings.sha256 is not None:
-                self.hashes[sample.id] = self._recordings.sha256
+            if self._recordings.hash is not None:
+                self.hashes[sample.id] = self._recordings.hash
         recording, first, note = _cut(whole, sample)
         if sample.cut and self._manifest.windows and not shown_rows(recording.xyz).any():
             raise _EmptyWindowError

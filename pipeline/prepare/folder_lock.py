@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from skelpipe.manifest import SUBSETS
 from skelpipe.ownership import owned
 from skelpipe.preprocess import Policies
 
-__all__ = ["README", "SETTINGS", "WORK", "Changed", "locked", "refuse_changed_raw", "refuse_unless", "settings_of"]
+__all__ = ["README", "SETTINGS", "WORK", "Changed", "is_of", "locked", "refuse_unless", "settings_of"]
 
 README = "README.md"
 WORK = ".prepare"
@@ -91,19 +92,35 @@ def _holds(out: Path, settings: Mapping[str, Any], changed: Changed, *, overwrit
     if not (out / CARD).exists():
         return False
     card = read_card(out)
-    if settings_of(card) != settings:
+    card_time = (out / CARD).stat().st_mtime_ns
+    look = partial(changed, card, where=out, card_time=card_time)
+    return is_of(card, settings, lambda: look((out / SAMPLES).read_bytes()), out, overwrite=overwrite)
+
+
+def is_of(
+    card: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    changed: Callable[[], str],
+    out: object,
+    *,
+    overwrite: bool,
+) -> bool:
+    """Return whether a card has these settings and no raw files have `changed`, which names those.
+
+    UsageError where nothing but raw files is different, unless `overwrite`.
+    """
+    before = settings_of(card)
+    differing = {key for key in {*before, *settings} if before.get(key) != settings.get(key)}
+    if differing - {"raw_fingerprint"}:
         return False
-    table, card_time = (out / SAMPLES).read_bytes(), (out / CARD).stat().st_mtime_ns
-    return not refuse_changed_raw(changed(card, table, out, card_time=card_time), out, overwrite=overwrite)
-
-
-def refuse_changed_raw(changed: str, out: object, *, overwrite: bool) -> bool:
-    """Return whether raw files have changed, as `changed` says; UsageError if so, unless `overwrite`."""
-    if changed and not overwrite:
+    said = changed() if not differing or "provenance" in card else ""
+    if differing:
+        said = said or HASHES["raw_fingerprint"]
+    if said and not overwrite:
         raise UsageError(
-            f"{out} holds a dataset of other raw files: {changed}: choose another --out or pass --overwrite"
+            f"{out} holds a dataset of other raw files: {said}: choose another --out or pass --overwrite"
         )
-    return bool(changed)
+    return not said
 
 
 def settings_of(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class Plan:
     imported: bool = False  # whether names, labels and subsets are those of other programs' files
     outside: Counter[str] = field(default_factory=Counter)  # number of ignored recordings, by reason
     unlisted: set[Value] = field(default_factory=set)  # values of the split's field on neither of its lists
-    label_files: dict[RawFile, str] = field(default_factory=dict)  # of untrimmed recordings, with their sha256
+    label_files: dict[RawFile, str] = field(default_factory=dict)  # of untrimmed recordings, with their XXH128
     others: int = 0  # number of files that are not recordings
     other: str = ""  # the first of them
 

@@ -4,21 +4,23 @@ Times and sizes are compared first. Where they differ, the content decides: a fi
 again is no other file, and one that rsync or unzip put there with an older time is not overlooked.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from skelpipe.dataset.card import parse_samples
-from skelpipe.errors import RawError, SkelpipeError, UsageError
-from skelpipe.files import size_and_hash
+from skelpipe.dataset.card import SAMPLES, parse_samples
+from skelpipe.errors import DatasetError, RawError, SkelpipeError, UsageError
 from skelpipe.prepare.plan import Plan
-from skelpipe.raw.source import RawFile, TextBuffer, listing_hash
+from skelpipe.raw.source import HASHES, RawFile, TextBuffer, listing_hash
 from skelpipe.raw.tar_archive import TAR_SUFFIXES
+from skelpipe.untrusted import shown
 
 __all__ = ["ChangedError", "WholeFiles", "changed_since", "hash_of", "raw_facts", "refuse_changed"]
 
@@ -35,33 +37,44 @@ class ChangedError(SkelpipeError):
         self.samples = samples
 
 
-def raw_facts(file: RawFile, sha256: str | None) -> dict[str, Any]:
+class _Known(NamedTuple):
+    """What a sample table says of the raw file of one clip."""
+
+    file: str | None
+    size: int | None
+    changed: int | None
+    hash: str | None
+
+
+def raw_facts(file: RawFile, xxh128: str | None) -> dict[str, Any]:
     """Return what the sample table says of a recording's raw file."""
     return {
         "raw_file": file.relative,
         "raw_item": None if file.item is None else f"{file.item[0]}[{file.item[1]}]",
         "raw_size": file.size,
         "raw_time": file.changed,
-        "raw_sha256": sha256,
+        "raw_xxh128": xxh128,
     }
 
 
-def hash_of(file: RawFile) -> str:
-    """Return the sha256 of a raw file or archive member, or the `listing_hash` of a recording's many files.
+def hash_of(file: RawFile, kind: str = "xxh128") -> str:
+    """Return the hash of a raw file or archive member, or the `listing_hash` of a recording's many files.
 
-    Of a file that holds many recordings it is the hash of the whole file. RawError where it cannot be read.
+    `kind` is one of `HASHES`. Of a file that holds many recordings it is the hash of the whole file.
+    Raises RawError where it cannot be read.
     """
     if file.item is not None:
         try:
-            return size_and_hash(Path(file.path))[1]
+            with open(file.path, "rb") as whole:
+                return hashlib.file_digest(whole, HASHES[kind]).hexdigest()
         except OSError as error:
             raise RawError(f"{file.path}: cannot be read: {error.strerror or error}") from None
-    text = TextBuffer(hashing=True)
+    text = TextBuffer(hashing=kind)
     hashes = []
     for part in [part for _, part in file.parts] or [file]:
         text.read_raw(part)
-        hashes.append((part.relative.rpartition("/")[2], text.sha256))
-    return listing_hash(hashes) if file.parts else text.sha256
+        hashes.append((part.relative.rpartition("/")[2], text.hash))
+    return listing_hash(hashes, kind) if file.parts else text.hash
 
 
 def _whole(file: RawFile) -> RawFile:
@@ -74,9 +87,10 @@ def changed_since(
 ) -> str:
     """Return in words which raw files are not those that a dataset was made from; "" where they are.
 
-    `table` are the bytes of its sample table, `where` names it in messages. Files of other times or sizes are
-    hashed, all of them with `check_raw`. Datasets of card version 2 or less hold no hashes: a file that is newer
-    than their card, at `card_time` in ns (None: unknown), has changed. Raises UsageError for `check_raw` of these.
+    `table` are the bytes of its sample table, `where` names it in messages. Files that were removed or added are
+    named first. Files of other times or sizes are hashed, all of them with `check_raw`. Datasets of card version 2
+    or less hold no hashes: a file that is newer than their card, at `card_time` in ns (None: unknown), has
+    changed. Raises UsageError for `check_raw` of these.
     """
     if "provenance" not in card:
         if check_raw:
@@ -85,36 +99,57 @@ def changed_since(
                 " prepare it again with --overwrite"
             )
         return "" if card_time is None or plan.newest <= card_time else "the raw files have changed since"
-    before = _recorded(parse_samples(table, card, where))
+    before, kind = _recorded(parse_samples(table, card, where), where)
+    if gone_or_new := _gone_or_new(plan, before):
+        return gone_or_new
     waiting: dict[RawFile, str] = {}
     changed = set()
     for sample in plan.samples:
-        size, changed_at, sha256 = before.get(sample.id, (None, None, None))
-        file = sample.file
-        if sha256 is None:  # dropped at that time, or not read
-            if file.changed != changed_at and changed_at is not None:
+        known, file = before.get(sample.id, _Known(None, None, None, None)), sample.file
+        if known.hash is None:  # dropped at that time, or not read
+            if known.changed not in (None, file.changed):
                 changed.add(file.path)
-        elif check_raw or file.parts or (size, changed_at) != (file.size, file.changed):
-            waiting[_whole(file)] = sha256
+        elif check_raw or file.parts or (known.size, known.changed) != (file.size, file.changed):
+            waiting[_whole(file)] = known.hash
     if waiting and not check_raw and plan.fingerprint(times=True) == card["provenance"]["raw_times"]:
         waiting = {}  # recordings in many files, none of which has another time
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for file, same in zip(waiting, list(pool.map(_is_same, waiting.items())), strict=True):
+        for file, same in zip(waiting, list(pool.map(partial(_is_same, kind), waiting.items())), strict=True):
             if not same:
                 changed.add(file.path)
     return _listed(sorted(changed), "changed since") if changed else ""
 
 
-def _recorded(table: pa.Table) -> dict[str, tuple[int | None, int | None, str | None]]:
-    columns = ["id", "raw_size", "raw_time", "raw_sha256"]
+def _recorded(table: pa.Table, where: object) -> tuple[dict[str, _Known], str]:
+    """Return what a sample table says of the raw files by clip, and which of `HASHES` it has."""
+    kind = next((kind for kind in HASHES if f"raw_{kind}" in table.schema.names), "")
+    columns = ["id", "raw_file", "raw_size", "raw_time", f"raw_{kind}"]
+    if missing := [name for name in columns if name not in table.schema.names]:
+        raise DatasetError(f"{where}/{SAMPLES}: has no column {missing[0]}, as the card's provenance promises")
     values = table.select(columns).to_pydict()
-    return {row[0]: row[1:] for row in zip(*(values[name] for name in columns), strict=True)}
+    rows = zip(*(values[name] for name in columns), strict=True)
+    return {identity: _Known(*known) for identity, *known in rows}, kind
 
 
-def _is_same(known: tuple[RawFile, str]) -> bool:
-    file, sha256 = known
+def _gone_or_new(plan: Plan, before: Mapping[str, _Known]) -> str:
+    """Return in words which raw files were there and are no more, or else were not there before; "" for none.
+
+    Clips are compared, since files have other names in an archive.
+    """
+    now = {sample.id for sample in plan.samples} | {drop.id for drop in plan.drops}
+    files = {sample.file.relative for sample in plan.samples}
+    gone = {known.file for identity, known in before.items() if identity not in now and known.file is not None}
+    if gone := gone - files:
+        return _listed(sorted(map(shown, gone)), "been removed since")
+    read = {known.file for known in before.values()}
+    new = {s.file.path for s in plan.samples if s.id not in before and s.file.relative not in read}
+    return _listed(sorted(new), "been added since") if new else ""
+
+
+def _is_same(kind: str, known: tuple[RawFile, str]) -> bool:
+    file, before = known
     try:
-        return hash_of(file) == sha256
+        return hash_of(file, kind) == before
     except RawError:
         return False
 
@@ -153,10 +188,10 @@ def refuse_changed(plan: Plan, hashes: Mapping[str, str | None], started: int) -
     """
     known: dict[RawFile, set[str]] = {}
     for sample in plan.samples:
-        if (sha256 := hashes.get(sample.id)) is not None:
-            known.setdefault(_whole(sample.file), set()).add(sha256)
-    for file, sha256 in plan.label_files.items():
-        known.setdefault(file, set()).add(sha256)
+        if (read := hashes.get(sample.id)) is not None:
+            known.setdefault(_whole(sample.file), set()).add(read)
+    for file, read in plan.label_files.items():
+        known.setdefault(file, set()).add(read)
     looks: dict[str, tuple[bool, bool]] = {}  # one per archive, not one per member
     changed: set[str] = set()
     waiting: dict[RawFile, str] = {}
@@ -175,7 +210,7 @@ def refuse_changed(plan: Plan, hashes: Mapping[str, str | None], started: int) -
             elif other or touched:
                 waiting[file] = next(iter(found))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        same = list(pool.map(_is_same, waiting.items()))
+        same = list(pool.map(partial(_is_same, "xxh128"), waiting.items()))
     changed |= {file.path for file, is_same in zip(waiting, same, strict=True) if not is_same}
     if changed:
         archives = {path for path in changed if path in looks}

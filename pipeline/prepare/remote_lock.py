@@ -4,8 +4,9 @@ The settings and receipts are at the target, so that a rerun on any machine cont
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from skelpipe.dataset.card import CARD, SAMPLES, most_table_bytes, parse_card
@@ -16,17 +17,18 @@ from skelpipe.prepare.folder_lock import (
     SETTINGS,
     WORK,
     Changed,
-    refuse_changed_raw,
+    is_of,
     refuse_unless,
     settings_of,
 )
 from skelpipe.storage.filesystem import Filesystem
 from skelpipe.storage.reread import read_parsed
 
-__all__ = ["WORK_PREFIX", "Lock", "lock_filesystem", "release", "still_locked"]
+__all__ = ["OWNER_FILE", "WORK_PREFIX", "Lock", "lock_filesystem", "release", "still_locked"]
 
 WORK_PREFIX = f"{WORK}-"  # of settings and receipts: a folder would stay in a bucket, empty
 SETTINGS_FILE = f"{WORK_PREFIX}{SETTINGS}"
+OWNER_FILE = f"{WORK_PREFIX}owner.json"
 
 DATASET_PREFIXES = (WORK_PREFIX, *(f"{subset}/" for subset in SUBSETS), "anchors/", "untrimmed/")
 DATASET_FILES = (SAMPLES, README, *(f"{subset}.h5" for subset in SUBSETS))
@@ -47,6 +49,7 @@ def lock_filesystem(
     overwrite: bool,
     raw_times: str = "",
     changed: Changed | None = None,
+    acquire: Callable[[], None] = lambda: None,
 ) -> Lock | dict[str, Any]:
     """Save the settings at the target and return its lock, or its card if it already holds this dataset.
 
@@ -54,9 +57,13 @@ def lock_filesystem(
     with this machine's: raw files are compared with those in its sample table, where that says something of them,
     else by name and size only. `raw_times` is a hash of the times of all raw files; unfinished
     work is continued only if it is the same. `overwrite` removes a dataset with other settings, finished or not.
-    Raises UsageError if the target holds something else.
+    `acquire` is called before anything is written; it raises where another process writes there. Raises UsageError
+    if the target holds something else.
     """
     names = frozenset(target.names())
+    if SETTINGS_FILE in names:  # somebody else's work may end while `acquire` waits
+        acquire()
+        names = frozenset(target.names())
     content = json.dumps({**settings, "raw_times": raw_times}, sort_keys=True).encode()
     if SETTINGS_FILE in names:
         before, parsed = read_parsed(target, SETTINGS_FILE, lambda content: _parsed(content, target))
@@ -65,19 +72,15 @@ def lock_filesystem(
         refuse_unless(overwrite, target, parsed, json.loads(content))
     elif CARD in names:
         _, card = read_parsed(target, CARD, lambda content: parse_card(content, target))
-        if settings_of(card) == settings and not (
-            changed is not None
-            and refuse_changed_raw(
-                changed(card, target.read(SAMPLES, most_table_bytes(card)), target, card_time=None),
-                target,
-                overwrite=overwrite,
-            )
-        ):
+        table = partial(target.read, SAMPLES, most_table_bytes(card))
+        look = partial(changed, card, where=target, card_time=None) if changed else (lambda _: "")
+        if is_of(card, settings, lambda: look(table()), target, overwrite=overwrite):
             release(target, names)
             return card
         refuse_unless(overwrite, target, settings_of(card), settings)
     elif any(not name.startswith(WORK_PREFIX) for name in names):
         raise UsageError(f"--out {target}: holds files that are not of a skelpipe dataset: choose an empty prefix")
+    acquire()
     _remove_dataset(target, names)
     target.write(SETTINGS_FILE, [content])
     return Lock(content, frozenset())
@@ -92,9 +95,12 @@ def still_locked(target: Filesystem, settings: bytes) -> None:
 
 
 def release(target: Filesystem, names: frozenset[str] | None = None) -> None:
-    """Remove settings and receipts of a finished dataset, the settings first: receipts alone have no effect."""
+    """Remove settings and receipts of a finished dataset, the settings first: receipts alone have no effect.
+
+    Without `names` all but the owner's file, which the owner removes.
+    """
     for name in sorted(target.names() if names is None else names, key=lambda name: name != SETTINGS_FILE):
-        if name.startswith(WORK_PREFIX):
+        if name.startswith(WORK_PREFIX) and (names is not None or name != OWNER_FILE):
             target.remove(name)
 
 
@@ -109,5 +115,5 @@ def _parsed(settings: bytes, target: Filesystem) -> dict[str, Any]:
 def _remove_dataset(target: Filesystem, names: frozenset[str]) -> None:
     """Remove the files of a dataset, the card first; keep all other files."""
     for name in sorted(names, key=lambda name: name != CARD):
-        if name == CARD or name in DATASET_FILES or name.startswith(DATASET_PREFIXES):
+        if name != OWNER_FILE and (name == CARD or name in DATASET_FILES or name.startswith(DATASET_PREFIXES)):
             target.remove(name)

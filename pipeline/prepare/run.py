@@ -6,6 +6,7 @@ written last.
 """
 
 import hashlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -169,7 +170,15 @@ def write_dataset(
         if (skip_bad or manifest.windows) and not finished:
             _require_a_clip(manifest, plan, options)
         changed = partial(changed_since, plan, check_raw=check_raw)
-        lock = open_writer(target, settings, overwrite=overwrite, raw_times=times, changed=changed, work=work)
+        lock = open_writer(
+            target,
+            settings,
+            overwrite=overwrite,
+            raw_times=times,
+            changed=changed,
+            work=work,
+            say=lambda line: None if quiet else print(line, file=sys.stderr),
+        )
         with lock as writer:
             if isinstance(writer, dict):
                 return Outcome(writer, dict(plan.outside), was_complete=True)

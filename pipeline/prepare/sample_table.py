@@ -9,44 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skelpipe.dataset.card import rows_hash
+from skelpipe.dataset.table_columns import COLUMNS, FIELDS, PROVENANCE
 from skelpipe.files import replacing
 
 __all__ = ["SampleRow", "write_samples"]
 
-# The columns of every sample table; any other field of a dataset's names gets a column of its own.
-COLUMNS = {
-    "id": pa.string(),
-    "label": pa.int32(),
-    "subject": pa.int32(),
-    "camera": pa.int32(),
-    "setup": pa.int32(),
-    "replication": pa.int32(),
-    "recording": pa.string(),
-    "start": pa.int32(),
-    "end": pa.int32(),
-    "frames": pa.int32(),
-    "bodies": pa.int32(),
-    "real_frames": pa.int32(),
-    "joints": pa.int32(),
-    "real_joints": pa.int32(),
-    "bodies_left_out": pa.int32(),
-    "split": pa.string(),
-    "shard": pa.string(),
-    "row": pa.int32(),
-    "reason": pa.string(),
-    "note": pa.string(),
-}
-# What the table says of a recording's raw file; no part of the digest, since times differ between machines, and
-# an archive holds the same recordings as a folder.
-PROVENANCE = {
-    "raw_file": pa.string(),
-    "raw_item": pa.string(),
-    "raw_size": pa.int64(),
-    "raw_time": pa.int64(),
-    "raw_sha256": pa.string(),
-}
 LARGEST = 2**31 - 1  # of an int32 column; a field with larger numbers, such as a time, becomes a column of texts
-FIELDS = ("subject", "camera", "setup", "replication")
 
 
 class SampleRow(NamedTuple):
@@ -83,7 +51,7 @@ class SampleRow(NamedTuple):
     raw_item: str | None
     raw_size: int | None
     raw_time: int | None
-    raw_sha256: str | None
+    raw_xxh128: str | None
 
 
 def write_samples(path: Path, rows: Sequence[SampleRow]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -64,7 +64,7 @@ def write_shard(job: ShardJob) -> None:
     """Write the shard's tars and indices, then its receipt; no incomplete file is left.
 
     The receipt lists samples in row order with what the sample table says of them, drops as [id, reason], the
-    sha256 of raw files by sample, per view the size and the hashes of its tar, and in how many samples the third
+    XXH128 of raw files by sample, per view the size and the hashes of its tar, and in how many samples the third
     number of joints looks like a score. Beside it is the float64 sum of the joint clips, from which the anchors
     are computed. Raises RawError for a damaged recording unless `skip_bad`.
     """
@@ -115,7 +115,7 @@ def write_shard(job: ShardJob) -> None:
         ],
         "like_score": sum(row.like_score for row in kept),
         "drops": reader.drops,
-        "raw": reader.hashes,
+        "raw_xxh128": reader.hashes,
         "views": views,
     }
     write_json(job.receipt, receipt, shared=True)
@@ -130,6 +130,8 @@ def read_receipt(job: ShardJob) -> dict[str, Any] | None:
         return None
     receipt: dict[str, Any] = json.loads(job.receipt.read_bytes())
     if receipt["settings"] != job.settings or (dropped_damaged(receipt) and not job.skip_bad):
+        return None
+    if "raw_xxh128" not in receipt:  # an earlier skelpipe hashed raw files by sha256, or not at all
         return None
     for view, facts in receipt["views"].items():
         tar = shard_file(job.out, job.shard.subset, view, job.shard.name)

@@ -103,10 +103,10 @@ def plan_segments(
 def _plan_video(
     manifest: Manifest, segments: Segments, identity: str, one: Found, file: RawFile, plan: Plan, *, skip_bad: bool
 ) -> None:
-    text = TextBuffer(hashing=True)
+    text = TextBuffer(hashing="xxh128")
     try:
         rows = read_segments(text.read_raw(file), file.path)
-        plan.label_files[file] = text.sha256
+        plan.label_files[file] = text.hash
     except RawError as error:
         reason = str(error).replace(file.path, Path(file.path).name)
         plan.refuse(Drop(identity, one.subset, -1, one.fields, reason), str(error), skip_bad=skip_bad)

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,8 @@ from skelpipe.ownership import check_owned
 from skelpipe.prepare.engines import Job
 from skelpipe.prepare.folder_lock import README, WORK, Changed, locked
 from skelpipe.prepare.hdf5_writer import remove_shards, write_hdf5_subsets
-from skelpipe.prepare.remote_lock import Lock, lock_filesystem, release, still_locked
+from skelpipe.prepare.remote_lock import OWNER_FILE, Lock, lock_filesystem, release, still_locked
+from skelpipe.prepare.remote_owner import RemoteOwner, owned_remotely
 from skelpipe.prepare.shard_writer import ShardJob, dropped_damaged, read_receipt, shard_file
 from skelpipe.prepare.untrimmed_writer import VideoJob, read_video_receipt
 from skelpipe.prepare.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
@@ -79,10 +80,12 @@ def open_writer(
     raw_times: str,
     changed: Changed,
     work: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[DatasetWriter | dict[str, Any]]:
     """Lock the target for one prepare; yield its writer, or its card if it already holds the dataset.
 
-    Settings and times are those of `locked`. `work` is the folder of the scratch folders for a remote target.
+    Settings and times are those of `locked`; `say` is told why it waits. `work` is the folder of the scratch
+    folders for a remote target.
     """
     if target.is_local:
         out = target.local_path
@@ -92,12 +95,20 @@ def open_writer(
     if settings["formats"] != ["shards"]:
         raise UsageError(f"--out {target}: --format hdf5 and both need a local folder; then use skelpipe copy")
     clear_scratch(work)
-    lock = lock_filesystem(target, settings, overwrite=overwrite, raw_times=raw_times, changed=changed)
-    if not isinstance(lock, Lock):
-        yield lock
-        return
-    with scratch_folder(work) as folder:
-        yield RemoteWriter(target, lock, folder, work)
+    with ExitStack() as held:
+        owners: list[RemoteOwner] = []
+
+        def acquire() -> None:
+            if not owners:
+                owners.append(held.enter_context(owned_remotely(target, OWNER_FILE, "prepare", say)))
+
+        lock = lock_filesystem(
+            target, settings, overwrite=overwrite, raw_times=raw_times, changed=changed, acquire=acquire
+        )
+        if not isinstance(lock, Lock):
+            yield lock
+            return
+        yield RemoteWriter(target, lock, owners[0], held.enter_context(scratch_folder(work)), work)
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,7 @@ class RemoteWriter:
 
     target: Filesystem
     lock: Lock
+    owner: RemoteOwner
     folder: Path
     work: Path | None
 
@@ -171,6 +183,8 @@ class RemoteWriter:
             return None
         if receipt["settings"] != job.settings:
             return None
+        if isinstance(job, ShardJob) and "raw_xxh128" not in receipt:  # an earlier skelpipe hashed by sha256
+            return None
         if isinstance(job, VideoJob):
             tar: dict[str, Any] = receipt["tar"]
             complete = job.skip_bad or len(tar["videos"]) == len(job.shard.videos)
@@ -200,6 +214,7 @@ class RemoteWriter:
             if name in small:
                 put(self.target, name, self.folder / name)
         still_locked(self.target, self.lock.settings)
+        self.owner.check()
         write_json(self.folder / CARD, card)
         put(self.target, CARD, self.folder / CARD)
         release(self.target)

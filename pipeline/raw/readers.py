@@ -113,29 +113,29 @@ def _forget(xyz: np.ndarray, missing_value: float) -> None:
 class RecordingReader:
     """Read the recordings of a dataset; keeps the last one, since all clips of a video are read in turn.
 
-    With `hashing`, `sha256` is that of the last recording's file as it was read (of frames in files of their own,
-    `listing_hash`); None where it could not be read, and for one of many recordings in a file.
+    With `hashing`, one of `HASHES`, `hash` is that of the last recording's file as it was read (of frames in files
+    of their own, `listing_hash`); None where it could not be read, and for one of many recordings in a file.
     """
 
-    def __init__(self, manifest: Manifest, bodies: int = 1, *, hashing: bool = False) -> None:
+    def __init__(self, manifest: Manifest, bodies: int = 1, *, hashing: str = "") -> None:
         """Read by the manifest; clips have `bodies` slots, if those are more than the manifest says."""
-        self.sha256: str | None = None
+        self.hash: str | None = None
         self._reader = manifest.reader
         self._form = replace(Form.of(manifest), bodies=max(manifest.bodies, bodies))
         self._y_down = manifest.y_down
-        self._text = TextBuffer(hashing=hashing)
+        self._text, self._hashing = TextBuffer(hashing=hashing), hashing
         self._last: tuple[RawFile, Recording | RawError] | None = None
 
     def read(self, file: RawFile) -> Recording:
         """Return the recording in a file, y upwards; RawError if it is damaged."""
         if self._last is None or self._last[0] != file:
-            self.sha256, self._text.sha256 = None, ""
+            self.hash, self._text.hash = None, ""
             try:
                 self._last = file, self._as_declared(self._recording(file))
             except RawError as error:
                 self._last = file, error
             if not file.parts:
-                self.sha256 = self._text.sha256 or None
+                self.hash = self._text.hash or None
         if isinstance(self._last[1], RawError):
             raise self._last[1]
         return self._last[1]
@@ -188,7 +188,7 @@ class RecordingReader:
         people, hashes = {}, []
         for number, part in file.parts:
             text = self._text.read_raw(part)
-            hashes.append((part.relative.rpartition("/")[2], self._text.sha256))
+            hashes.append((part.relative.rpartition("/")[2], self._text.hash))
             people[number] = kind.read_frame(text, part.path, self._form)
-        self.sha256 = listing_hash(hashes) if self._text.sha256 else None
+        self.hash = listing_hash(hashes, self._hashing) if self._hashing else None
         return recording_of(people, file.path, self._form, kind.adapt)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from skelpipe.cli import main
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.manifest_file import load_manifest
-from skelpipe.prepare import Options, Outcome, prepare
+from skelpipe.prepare import Options, Outcome, prepare, remote_owner
 from skelpipe.storage import open_filesystem
 
 NTU60 = load_manifest("ntu60")
@@ -158,8 +158,9 @@ def wait_until(seen, process: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
-def test_a_second_prepare_of_other_options_ends_the_first(prepared, store, proxy, tmp_path) -> None:
-    """A bucket has no locks: the first must not publish its card after the second took over."""
+def test_a_second_prepare_of_other_options_ends_the_first(prepared, store, proxy, tmp_path, monkeypatch) -> None:
+    """The first, which does not answer, must not publish its card after the second took over."""
+    monkeypatch.setattr(remote_owner, "WATCH_SECONDS", 0.0)
     proxy.add(r"P.*/anchors/joint\.npy", delay=600)
     words = prepared.arguments(store.url(port=proxy.port))
     first = subprocess.Popen([sys.executable, "-m", "skelpipe", *words], stderr=subprocess.PIPE)

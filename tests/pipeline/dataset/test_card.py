@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from skelpipe.cli import main
 from skelpipe.dataset import Dataset
-from skelpipe.dataset.card import parse_card, rows_hash
+from skelpipe.dataset.card import parse_card, parse_samples, rows_hash
 from skelpipe.dataset.verify import damages
 from skelpipe.errors import DatasetError
 from skelpipe.manifest_file import load_manifest
@@ -25,7 +25,7 @@ DIGESTED = (
 )
 NEW_OPTIONS = ("body_choice", "empty_frames", "missing_joints")
 NEW_COLUMNS = ("real_frames", "joints", "real_joints", "bodies_left_out")
-RAW_COLUMNS = ("raw_file", "raw_item", "raw_size", "raw_time", "raw_sha256")
+RAW_COLUMNS = ("raw_file", "raw_item", "raw_size", "raw_time", "raw_xxh128")
 
 
 def canonical(value: object) -> bytes:
@@ -101,3 +101,37 @@ def test_rows_are_hashed_as_json(text: str) -> None:
         rows = zip(names[start:], numbers[start:], strict=True)
         lines = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
         assert rows_hash(table.slice(start)) == sha256(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "says"),
+    [
+        ("label", pa.array(["0", "1"]), "column label holds string, not whole numbers"),
+        ("raw_time", pa.array(["now", None]), "column raw_time holds string, not whole numbers"),
+        ("id", pa.array([1, 2], pa.int64()), "column id holds int64, not texts"),
+        ("shard", pa.array([0, None], pa.int32()), "column shard holds int32, not texts"),
+        ("camera", pa.array([1.0, 2.0]), "column camera holds double, not texts or whole numbers"),
+        ("camera", pa.array(["north", "south"]), None),  # a field of names may be a text
+        ("label", pa.array([0, 1], pa.int64()), None),
+        ("weather", pa.array(["dry", "wet"]), None),
+    ],
+)
+def test_columns_of_another_kind_are_refused(name: str, column: pa.Array, says: str | None, tmp_path) -> None:
+    """A table of others, which its card describes exactly."""
+    table = pa.table({"id": pa.array(["a", "b"]), "label": pa.array([0, 1], pa.int32())})
+    if name in table.column_names:
+        table = table.set_column(table.column_names.index(name), name, column)
+    else:
+        table = table.append_column(name, column)
+    pq.write_table(table, tmp_path / "samples.parquet")
+    content = (tmp_path / "samples.parquet").read_bytes()
+    lines = "".join(json.dumps(list(row.values()), separators=(",", ":")) + "\n" for row in table.to_pylist())
+    card = {
+        "samples_file": {"sha256": sha256(content)},
+        "samples": {"rows": 2, "columns": table.column_names, "sha256": sha256(lines.encode())},
+    }
+    if says is None:
+        assert parse_samples(content, card, "ds").equals(table)
+    else:
+        with pytest.raises(DatasetError, match=f"^ds/samples.parquet: {says}$"):
+            parse_samples(content, card, "ds")

@@ -118,7 +118,7 @@ def test_a_rewritten_table_is_noticed(copied, column, value) -> None:
 
 def test_a_rewritten_raw_file_is_noticed(copied) -> None:
     folder = copied("shards")
-    new_table(folder, "raw_sha256", 3, "0" * 64)
+    new_table(folder, "raw_xxh128", 3, "0" * 32)
     assert verify(Dataset.open(folder), quiet=True).damages == [
         f"{folder}/samples.parquet: what it says of raw files is not the card's"
     ]

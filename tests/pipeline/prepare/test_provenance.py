@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from click.testing import CliRunner
 
 from skelpipe.cli import main
@@ -27,6 +29,10 @@ SMALL = Options("xsub", frames=8, bodies=1, shard_size=4)
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def xxh128(content: bytes) -> str:
+    return xxhash.xxh128_hexdigest(content)
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def test_every_row_has_the_hash_of_its_raw_file(raw, tmp_path) -> None:
             path = raw / f"{row['id']}.skeleton"
             inside = f"all.zip/nturgb+d_skeletons/{path.name}"
             assert row["raw_file"] == (inside if holder else path.name)
-            assert (row["raw_size"], row["raw_sha256"]) == (path.stat().st_size, sha256(path.read_bytes()))
+            assert (row["raw_size"], row["raw_xxh128"]) == (path.stat().st_size, xxh128(path.read_bytes()))
             assert row["raw_time"] == (holder or path).stat().st_mtime_ns
     ours, theirs = Dataset.open(tmp_path / "ds"), Dataset.open(tmp_path / "zipped")
     assert ours.digest == theirs.digest
@@ -122,6 +128,84 @@ def test_a_dataset_without_hashes_is_compared_by_its_cards_time(raw, tmp_path) -
         make(raw, tmp_path / "ds")
 
 
+def as_earlier(folder: Path, raw: Path) -> None:
+    """Give a dataset the card and table that commits before XXH128 wrote: sha256 of raw files."""
+    card = json.loads((folder / "dataset.json").read_text())
+    table = pq.read_table(folder / "samples.parquet")
+    hashes = [sha256((raw / name).read_bytes()) for name in table["raw_file"].to_pylist()]
+    table = table.drop_columns("raw_xxh128").append_column("raw_sha256", pa.array(hashes))
+    pq.write_table(table, folder / "samples.parquet")
+    columns = [name for name in table.column_names if name.startswith("raw_")]
+    lines = [json.dumps(list(row.values()), separators=(",", ":")) for row in table.select(columns).to_pylist()]
+    card["provenance"] |= {"columns": columns, "sha256": sha256("".join(f"{line}\n" for line in lines).encode())}
+    card["samples_file"]["sha256"] = sha256((folder / "samples.parquet").read_bytes())
+    (folder / "dataset.json").write_text(json.dumps(card))
+
+
+def test_raw_files_hashed_by_sha256_are_compared_too(raw, tmp_path) -> None:
+    make(raw, tmp_path / "ds")
+    as_earlier(tmp_path / "ds", raw)
+    assert damages(Dataset.open(tmp_path / "ds"), quiet=True) == []
+    assert make(raw, tmp_path / "ds", check_raw=True).was_complete
+    path = sorted(raw.iterdir())[2]
+    words = ["info", "--shards", str(tmp_path / "ds"), "--id", path.stem, "--json"]
+    found = json.loads(CliRunner().invoke(main, words).stdout)
+    assert (found["raw_sha256"], found["raw_xxh128"]) == (sha256(path.read_bytes()), None)
+    os.utime(path)
+    assert make(raw, tmp_path / "ds").was_complete
+    edited(path, older=True)
+    with pytest.raises(UsageError, match=f"{path} has changed since"):
+        make(raw, tmp_path / "ds")
+
+
+def test_an_unfinished_prepare_that_hashed_by_sha256_is_continued(raw, tmp_path, monkeypatch) -> None:
+    """Shards whose receipts have no XXH128 are written again."""
+
+    def failing(*args: object) -> None:
+        raise SkelpipeError("stop")
+
+    monkeypatch.setattr(run, "assemble", failing)
+    with pytest.raises(SkelpipeError, match="stop"):
+        make(raw, tmp_path / "ds")
+    monkeypatch.undo()
+    for path in (tmp_path / "ds" / ".prepare").glob("*-*.json"):
+        receipt = json.loads(path.read_text())
+        receipt["raw"] = {id_: sha256(id_.encode()) for id_ in receipt.pop("raw_xxh128")}
+        path.write_text(json.dumps(receipt))
+    make(raw, tmp_path / "ds")
+    for row in pq.read_table(tmp_path / "ds" / "samples.parquet").to_pylist():
+        assert row["raw_xxh128"] == xxh128((raw / row["raw_file"]).read_bytes())
+
+
+def test_files_that_were_removed_or_added_are_named(raw, tmp_path) -> None:
+    make(raw, tmp_path / "ds")
+    card = (tmp_path / "ds" / "dataset.json").read_bytes()
+    files = sorted(raw.iterdir())
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for number, path in enumerate(files[:5], 1):
+        path.rename(aside / path.name)
+        names = ", ".join(each.name for each in files[: min(number, 3)])
+        said = f"{names}{' and 2 more' if number == 5 else ''} ha(s|ve) been removed since: choose another"
+        if number in (1, 5):
+            with pytest.raises(UsageError, match=said):
+                make(raw, tmp_path / "ds")
+    make(raw, tmp_path / "ds", overwrite=True)
+    for path in aside.iterdir():
+        path.rename(raw / path.name)
+    with pytest.raises(UsageError, match=f"{files[0]}, {files[1]}, {files[2]} and 2 more have been added since"):
+        make(raw, tmp_path / "ds")
+    path = files[1]
+    path.write_text(path.read_text() + "\n")  # another size
+    with pytest.raises(UsageError, match="have been added since"):
+        make(raw, tmp_path / "ds")
+    make(raw, tmp_path / "ds", overwrite=True)
+    assert json.loads(card)["digest"] == Dataset.open(tmp_path / "ds").digest
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(UsageError, match=f"of other raw files: {path} has changed since"):
+        make(raw, tmp_path / "ds")
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_a_file_that_changes_meanwhile_is_named(raw, tmp_path, monkeypatch, before) -> None:
     """It is changed after its shard was written, or after it was listed; size and time are set back."""
@@ -172,14 +256,14 @@ def test_recordings_of_one_array_and_info(tmp_path) -> None:
     made = CliRunner().invoke(main, words)
     assert made.exit_code == 0, made.output
     rows = pq.read_table(tmp_path / "ds" / "samples.parquet").to_pylist()
-    assert {row["raw_sha256"] for row in rows} == {sha256(source.read_bytes())}
+    assert {row["raw_xxh128"] for row in rows} == {xxh128(source.read_bytes())}
     assert {row["raw_item"] for row in rows} == {f"x_train[{n}]" for n in range(4)} | {"x_test[0]", "x_test[1]"}
     one = next(row for row in rows if row["raw_item"] == "x_test[1]")
     shown = CliRunner().invoke(main, ["info", "--shards", str(tmp_path / "ds"), "--id", one["id"], "--json"])
     found = json.loads(shown.stdout)
     expected = {"subset": "test", "label": 59, "shard": "000000", "row": 1, "raw_file": source.name, "frames": 20}
     assert expected.items() <= found.items()
-    assert (found["class"], found["raw_sha256"]) == ("walking apart from each other", one["raw_sha256"])
+    assert (found["class"], found["raw_xxh128"]) == ("walking apart from each other", one["raw_xxh128"])
     text = CliRunner().invoke(main, ["info", "--shards", str(tmp_path / "ds"), "--id", one["id"]]).stdout
     assert "raw item        x_test[1]\n" in text
     wrong = CliRunner().invoke(main, ["info", "--shards", str(tmp_path / "ds"), "--id", "nobody"])
@@ -215,8 +299,8 @@ def test_frames_in_files_of_their_own(tmp_path, raw_folder: Callable[..., Path])
     assert made.exit_code == 0, made.output
     (row,) = pq.read_table(tmp_path / "ds" / "samples.parquet").to_pylist()
     files = sorted(folder.iterdir())
-    listing = "".join(f"{sha256(path.read_bytes())}  {path.name}\n" for path in files)
-    assert row["raw_sha256"] == sha256(listing.encode())
+    listing = "".join(f"{xxh128(path.read_bytes())}  {path.name}\n" for path in files)
+    assert row["raw_xxh128"] == xxh128(listing.encode())
     assert "already complete" in CliRunner().invoke(main, [*words, "--frames", "4"]).output
     text = files[1].read_text()
     at = text.index(".") + 1
