@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-__all__ = ["FAULTS", "S3_ERRORS", "Fault", "FaultyServer", "Request", "head", "once", "sent"]
+__all__ = ["FAULTS", "OVER_S3", "S3_ERRORS", "Fault", "FaultyServer", "Request", "head", "once", "sent"]
 
 RESET, WAIT = b"<reset>", b"<wait>"
 PIECE = b"x" * (1 << 16)
@@ -237,6 +237,15 @@ FAULTS: dict[str, Fault] = {
     "gzip": Fault(sent(head("200 OK", "Content-Encoding: gzip", length=4), b"\x1f\x8b\x08\x00"), says="never"),
     "captive portal": Fault(portal, says="never"),
 }
+
+# What is no matter of HTTP alone, or of what skelpipe's own client does.
+OVER_S3 = [
+    kind
+    for kind in FAULTS
+    if not any(
+        word in kind for word in ("redirect", "ETag", "part", "hunk", "portal", "gzip", "Continue", "negative")
+    )
+]
 
 S3_ERRORS: dict[str, tuple[str, str]] = {
     "slow down": ("503 Slow Down", "SlowDown"),

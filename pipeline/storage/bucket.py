@@ -3,16 +3,20 @@
 import ctypes
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import MOST_READ
-from skelpipe.storage.deadlines import DeadlineError
+from skelpipe.memory import memory_in_use
+from skelpipe.storage.deadlines import DeadlineError, result_of, run_into
 from skelpipe.storage.filesystem import CHUNK, checked_name, one_line, read_whole
 from skelpipe.storage.retry import SILENT_SECONDS, SLOWEST, Retries, TransientError
 from skelpipe.storage.s3_calls import call_client, exit_without_waiting
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 __all__ = ["BucketFilesystem", "Clients"]
+
+T = TypeVar("T")
 
 # Only the client's own name of an error: the text around it holds file names and words of the server.
 CODE = re.compile(r"AWS Error (.{1,60}?) during \w+ operation: |google::cloud::Status\((\w+): ")
@@ -38,6 +44,9 @@ LOOKED = "neither in the URL nor in AWS_ACCESS_KEY_ID nor in ~/.aws"
 UNREACHABLE = re.compile(r"curlCode: (6|7|35),")
 NO_TLS = re.compile(r"curlCode: 35,.*wrong version number")
 READING, WRITING = 1, 5  # attempts that the client itself makes
+LISTING_SECONDS = 120.0  # a million names take 60 s where each page of 1,000 takes 60 ms
+LISTING_BYTES = 1 << 30  # that this process may grow by while a bucket is listed, which is 3 million names
+LOOK_SECONDS = 0.1  # between two looks at its memory
 CAREFUL = 1 << 20  # bytes per request, once one has failed
 
 
@@ -174,10 +183,28 @@ class BucketFilesystem:
             selector = FileSelector(self._root, recursive=True, allow_not_found=True)
             with self._translated("", "listed"):
                 client = self._clients.get(READING)
-                found = call_client(lambda: client.get_file_info(selector))
+                found = self._bounded(lambda: client.get_file_info(selector))
             return sorted(info.path[len(self._root) + 1 :] for info in found if info.is_file)
 
         return self._retries.call(ask)
+
+    def _bounded(self, listing: Callable[[], T]) -> T:
+        """Return what a listing returns; SkelpipeError where it does not end.
+
+        The client reads page after page in one call, which cannot be stopped: it goes on until this process ends.
+        """
+        begun, before = time.monotonic(), memory_in_use()
+        calling: Future[T] = Future()
+        arguments = (calling, lambda: call_client(listing))
+        threading.Thread(target=run_into, args=arguments, name="skelpipe-listing", daemon=True).start()
+        while True:
+            with suppress(DeadlineError):
+                return result_of(calling, LOOK_SECONDS)
+            grown = memory_in_use() - before
+            if grown > LISTING_BYTES:
+                raise SkelpipeError(f"{self}: cannot be listed: its list grew past {grown >> 20:,} MiB")
+            if time.monotonic() - begun > LISTING_SECONDS:
+                raise SkelpipeError(f"{self}: cannot be listed: its list did not end in {LISTING_SECONDS:.0f} s")
 
     def child(self, name: str) -> "BucketFilesystem":
         url = f"{self._url}/{name}"

@@ -40,6 +40,7 @@ class Bucket(ThreadingHTTPServer):
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.requests: list[str] = []
         self.refused = ""  # if not empty, every request is refused with this message
+        self.endless = False  # each page of a listing says that there is another one
         self.silent = ""  # requests that begin with this are not answered
         self.released = threading.Event()
 
@@ -129,7 +130,12 @@ class Handler(BaseHTTPRequestHandler):
             for key, content in sorted(self.server.objects.items())
             if key.startswith(prefix)
         )
-        self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>")
+        more = "<IsTruncated>false</IsTruncated>"
+        if self.server.endless:
+            page = len(self.server.requests)
+            rows = "".join(f"<Contents><Key>{prefix}{page}-{n}</Key><Size>1</Size></Contents>" for n in range(100))
+            more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{page}</NextContinuationToken>"
+        self.answer(200, f"<ListBucketResult>{more}{rows}</ListBucketResult>")
 
     def object(self, key: str) -> None:
         content = self.server.objects.get(key)
@@ -181,6 +187,22 @@ def test_files_of_a_prefix(bucket) -> None:
     assert filesystem.read("train/empty.gz") == b""
     filesystem.remove("train/a.tar")
     assert "data/ds/train/a.tar" not in bucket.objects
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "says"),
+    [("LISTING_SECONDS", 0.3, "did not end in 0 s"), ("LISTING_BYTES", 0, r"grew past \d+ MiB")],
+)
+def test_a_listing_without_end_is_given_up(bucket, monkeypatch, limit: str, value: float, says: str) -> None:
+    bucket.endless = True
+    monkeypatch.setattr(f"skelpipe.storage.bucket.{limit}", value)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(SkelpipeError, match=rf"^s3://bucket/a: cannot be listed: its list {says}$"):
+            open_filesystem(bucket.url("a")).names()
+    finally:
+        bucket.endless = False  # the client's own thread reads on
+    assert time.monotonic() - begun < 10
 
 
 def test_a_file_is_read_in_large_requests(bucket) -> None:

@@ -1,12 +1,14 @@
 """Servers that answer wrongly, over HTTP and S3: one line, few requests, little memory, and no secret in it."""
 
+import re
 import resource
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from faulty_server import FAULTS, S3_ERRORS, Fault, FaultyServer, head, once, sent
+from faulty_server import FAULTS, OVER_S3, S3_ERRORS, Fault, FaultyServer, head, once, sent
 
 from skelpipe.dataset import Dataset
 from skelpipe.errors import DatasetError, SkelpipeError
@@ -90,13 +92,7 @@ def s3_answer(status: str, code: str) -> bytes:
 
 
 S3_FAULTS = {
-    **{
-        kind: fault
-        for kind, fault in FAULTS.items()
-        if not any(
-            word in kind for word in ("redirect", "ETag", "part", "hunk", "portal", "gzip", "Continue", "negative")
-        )
-    },
+    **{kind: FAULTS[kind] for kind in OVER_S3},
     **{name: Fault(sent(s3_answer(*facts)), "cannot be read") for name, facts in S3_ERRORS.items()},
     **{
         f"{name} once": Fault(once(sent(s3_answer(*S3_ERRORS[name]))), passes=True)
@@ -128,3 +124,12 @@ def test_an_answer_over_s3(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pa.default_memory_pool().max_memory() < 256 << 20
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
     assert grown < 256 << 20
+
+
+def test_the_page_on_robustness_counts_the_answers() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "robustness.md").read_text()
+    said = re.search(
+        r"(\d+) answers\s+over\s+HTTP.*?(\d+)\s+of\s+them,\s+and\s+(\d+)\s+errors\s+of\s+S3", page, re.DOTALL
+    )
+    assert said is not None
+    assert [int(count) for count in said.groups()] == [len(FAULTS), len(OVER_S3), len(S3_ERRORS)]
