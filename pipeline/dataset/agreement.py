@@ -2,7 +2,8 @@
 
 A digest says that a dataset is what its maker wrote. Here it is compared with itself: ids and labels in shards
 with the sample table, indices with their shards, views with those derived from the joints, clips in shards with
-those in HDF5 files, and anchors with the mean of the training clips.
+those in HDF5 files, frame labels of untrimmed videos with the clips that were cut from them, and anchors with the
+mean of the training clips.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -15,6 +16,8 @@ from skelpipe.dataset import Dataset
 from skelpipe.dataset.containers import map_rows
 from skelpipe.dataset.hdf5_clips import Hdf5Clips
 from skelpipe.dataset.tar_shard import Geometry, index_text, new_block
+from skelpipe.dataset.untrimmed import tar_name
+from skelpipe.front.descriptions import counted
 from skelpipe.manifest import SUBSETS
 from skelpipe.mapped_files import map_file
 from skelpipe.views import derive
@@ -22,6 +25,7 @@ from skelpipe.views import derive
 __all__ = ["comparisons"]
 
 AT_ONCE = 64  # clips of each view in memory
+DIGITS = 18  # of a line's number at most
 CLOSE = 1e-6  # of an anchor to the mean, relative to its largest number: it was added up in another order
 
 
@@ -36,6 +40,10 @@ def comparisons(dataset: Dataset, wanted: Set[str] | None = None) -> list[Callab
             if wanted is None or any({f"{stem}.tar", f"{stem}.idx"} & wanted for stem in stems):
                 found.append(partial(_shard, dataset, subset, entry, start, stop))
             start = stop
+    for subset in SUBSETS if "untrimmed" in dataset.card else ():
+        tars = {tar_name(subset, shard["name"]) for shard in dataset.card["untrimmed"][subset]["shards"]}
+        if tars and (wanted is None or tars & wanted):
+            found.append(partial(_videos, dataset, subset))
     anchors = [view for view in dataset.views if wanted is None or f"anchors/{view}.npy" in wanted]
     if anchors and "absent" not in dataset.card["anchors"]:
         found.append(partial(_anchors, dataset, anchors))
@@ -71,6 +79,38 @@ def _shard(dataset: Dataset, subset: str, entry: Mapping[str, Any], start: int, 
         derived = partial(_derived, dataset, stored["joint"], view)
         found += _differing(stored[view], derived, ids, where[view], f"its {view} is not derived from its joints")
     return found
+
+
+def _videos(dataset: Dataset, subset: str) -> list[str]:
+    """Compare the frame labels of untrimmed videos with the clips that the sample table says were cut from them.
+
+    Of two clips in one frame the later line of the label file counts, which the clip's id ends with.
+    """
+    columns = ["recording", "id", "start", "end", "label"]
+    rows: dict[str, list[tuple[int, int, int, int]]] = {}
+    for recording, identity, start, end, label in zip(
+        *(column.to_pylist() for column in dataset.table().select(columns).columns), strict=True
+    ):
+        if None not in (recording, start, end, label):
+            rows.setdefault(recording, []).append((_line_of(identity), start, end, label))
+    videos, found = dataset.videos(subset), []
+    for number, identity in enumerate(videos.ids):
+        stored = videos.label(number)
+        expected = np.zeros(len(stored), np.int64)
+        for _, start, end, label in sorted(rows.get(identity, [])):
+            expected[max(start - 1, 0) : end] = label + 1
+        wrong = np.flatnonzero(stored != expected)
+        if len(wrong):
+            frames = f"{counted(len(wrong), 'frame')}, the first is frame {wrong[0] + 1}"
+            where = f"{dataset.filesystem}/untrimmed/{subset}: {identity}"
+            found.append(f"{where}: the labels of {frames}, are not those of the sample table")
+    return found
+
+
+def _line_of(identity: str) -> int:
+    """Return the line of a label file that a clip's id ends with; -1 where it ends with none."""
+    digits = identity.rpartition("_")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < DIGITS else -1
 
 
 def _has_hdf5(dataset: Dataset, subset: str) -> bool:

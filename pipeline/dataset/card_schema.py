@@ -17,7 +17,7 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.skeleton import Layout
-from skelpipe.untrusted import described
+from skelpipe.untrusted import described, shown
 
 __all__ = ["why_no_card"]
 
@@ -172,7 +172,7 @@ def why_no_card(card: Mapping[str, Any]) -> str | None:
         _adapter().validate_python(card)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(each) for each in first["loc"] if each != "[key]")[:200]
+        key = shown(".".join(str(each) for each in first["loc"] if each != "[key]"))
         if first["type"] == "missing":
             return f"the key {key!r} is missing"
         return f"{key} is {described(first['input'])}: {first['msg'].removeprefix('Input ')}"

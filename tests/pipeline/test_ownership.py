@@ -244,6 +244,8 @@ def refused(words: list[str], path: Path, *, file: bool) -> None:
         (["export-model", "RUN", "--to", "onnx", "--out", "OUT"], True),
         (["export", "DS", "--to", "npy", "--out", "OUT"], True),
         (["copy", "DS", "OUT"], True),
+        (["map", "--shards", "DS", "--baseline", "raw", "--out", "OUT"], False),
+        (["demo", "--out", "OUT"], True),
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",
 )

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.ownership import LOCK, owned
 from skelpipe.train.evaluation.fusion import align, fuse, fused_view, named_weights, papers_weights, parse_weights
 from skelpipe.train.evaluation.outcome import Scores, read_scores, write_scores
 from skelpipe.train.fuse import main
@@ -358,3 +359,12 @@ def test_frames_are_evaluated_as_a_segmentation(tmp_path: Path, stream: Callable
     assert found["figures"]["acc"] == pytest.approx(
         by_hand([tmp_path / "joint", tmp_path / "motion"], (0.6, 0.4))[1]
     )
+
+
+def test_a_folder_that_another_process_writes_is_refused(written: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "fused"
+    with owned(out, "other"):
+        result = CliRunner().invoke(main, [*map(str, written), "--out", str(out)])
+        assert result.exit_code == 2
+        assert f"{out}: another other: process" in result.stderr
+        assert [path.name for path in out.iterdir()] == [LOCK]

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from skelpipe.dataset import Dataset
+from skelpipe.ownership import LOCK, owned
 from skelpipe.train.commands import segment
 from skelpipe.train.commands.segment import lines
 from skelpipe.train.evaluation import beginning
@@ -125,3 +126,12 @@ def test_without_matplotlib_the_figures_stay(
     assert "no picture: drawing needs matplotlib" in result.stderr
     assert (tmp_path / "a" / "segments.csv").is_file()
     assert not (tmp_path / "a" / "timelines.png").exists()
+
+
+def test_a_folder_that_another_process_writes_is_refused(untrimmed: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with owned(out, "other"):
+        result = run(untrimmed, out, "--baseline", "raw")
+        assert result.exit_code == 2
+        assert f"{out}: another other: process" in result.stderr
+        assert [path.name for path in out.iterdir()] == [LOCK]

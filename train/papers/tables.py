@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skelpipe.errors import UsageError
+from skelpipe.untrusted import described
 from skelpipe.views import VIEWS
 from skelpipe.yaml_reader import parse_yaml
 
@@ -306,9 +307,9 @@ def _table(key: str, content: Any, paper: Mapping[str, Any], name: str) -> Table
     _require(content, TABLE_KEYS, where)
     protocol, labels = content["protocol"], content.get("labels", 1.0)
     if protocol not in PROTOCOLS:
-        raise UsageError(f"{where}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+        raise UsageError(f"{where}: unknown protocol {described(protocol)}; known: {', '.join(PROTOCOLS)}")
     if not isinstance(labels, int | float) or not 0 < labels <= 1:
-        raise UsageError(f"{where}: labels must be a share above 0 and up to 1, not {labels!r}")
+        raise UsageError(f"{where}: labels must be a share above 0 and up to 1, not {described(labels)}")
     own = (paper["recipe"], *paper.get("also", []))
     mine = {
         "options": tuple(map(str, content.get("options", []))),
@@ -346,10 +347,10 @@ def _datasets(row: Any) -> Sequence[Any]:
 def _row(content: Any, protocol: str, where: str) -> TableRow:
     _require(content, ("name", "stream", "figures"), where)
     if unknown := [key for key in content if key not in ROW_KEYS]:
-        raise UsageError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(ROW_KEYS)}")
+        raise UsageError(f"{where}: unknown key {described(unknown[0])}; known: {', '.join(ROW_KEYS)}")
     own = content.get("protocol", protocol)
     if own not in PROTOCOLS:
-        raise UsageError(f"{where}: unknown protocol {own!r}; known: {', '.join(PROTOCOLS)}")
+        raise UsageError(f"{where}: unknown protocol {described(own)}; known: {', '.join(PROTOCOLS)}")
     figures = {
         str(dataset): _figures(given, own, str(dataset), where) for dataset, given in content["figures"].items()
     }
@@ -387,9 +388,9 @@ def _checked(row: TableRow, where: str) -> TableRow:
     if unknown := set(row.views) - set(VIEWS):
         raise UsageError(f"{where}: unknown stream {', '.join(sorted(unknown))}; known: {', '.join(VIEWS)}, 3s")
     if row.checkpoint not in CHECKPOINTS:
-        raise UsageError(f"{where}: checkpoint is {row.checkpoint!r}; known: {', '.join(CHECKPOINTS)}")
+        raise UsageError(f"{where}: checkpoint is {described(row.checkpoint)}; known: {', '.join(CHECKPOINTS)}")
     if row.frames is not None and (not isinstance(row.frames, int) or row.frames < 2):
-        raise UsageError(f"{where}: frames must be a whole number from 2, not {row.frames!r}")
+        raise UsageError(f"{where}: frames must be a whole number from 2, not {described(row.frames)}")
     return row
 
 

@@ -1,6 +1,8 @@
 """`prepare` of untrimmed recordings (PKU-MMD): clips by label files, split files, videos with frame labels."""
 
+import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -11,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from skelpipe.dataset import Dataset
-from skelpipe.dataset.verify import damages
+from skelpipe.dataset.card import card_digest
+from skelpipe.dataset.verify import damages, verify
 from skelpipe.errors import DatasetError, RawError, UsageError
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
@@ -230,3 +233,27 @@ def test_untrimmed_videos_are_stored_with_one_label_per_frame(pku, tmp_path) -> 
         Dataset.open(tmp_path / "plain").videos("test")
     with pytest.raises(UsageError, match="--untrimmed: the recordings of ntu60 are single actions"):
         prepare(load_manifest("ntu60"), [raw], tmp_path / "x", options, quiet=True)
+
+
+def test_deep_compares_frame_labels_with_the_clips(pku, tmp_path) -> None:
+    """All hashes and the digest are made anew: nothing but the comparison with the sample table can see it."""
+    options = Options("xsub", frames=10, shard_size=4, untrimmed=True)
+    prepare(PART1, [pku(two_videos())], tmp_path / "ds", options, quiet=True)
+    dataset = Dataset.open(tmp_path / "ds")
+    assert verify(dataset, deep=True, quiet=True).damages == []
+    card = json.loads((tmp_path / "ds" / "dataset.json").read_text())
+    shard = card["untrimmed"]["test"]["shards"][0]
+    path = tmp_path / "ds" / "untrimmed" / "test" / "000000.tar"
+    content = bytearray(path.read_bytes())
+    np.frombuffer(content, "<i2", 120, shard["videos"][0]["label_offset"])[[40, 110]] = 5
+    path.write_bytes(content)
+    shard["sha256"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "ds" / "dataset.json").write_text(json.dumps({**card, "digest": card_digest(card)}))
+    dataset = Dataset.open(tmp_path / "ds")
+    assert verify(dataset, quiet=True).damages == []
+    said = "0291-M: the labels of 2 frames, the first is frame 41, are not those of the sample table"
+    assert verify(dataset, deep=True, quiet=True).damages == [f"{tmp_path}/ds/untrimmed/test: {said}"]
+    assert verify(dataset, ["train"], deep=True, quiet=True).damages == []
+    assert verify(dataset, ["untrimmed/test"], deep=True, quiet=True).damages == [
+        f"{tmp_path}/ds/untrimmed/test: {said}"
+    ]
