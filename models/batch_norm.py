@@ -7,7 +7,7 @@ evaluation, other devices and types, compiled graphs.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
@@ -35,11 +35,19 @@ from skelpipe.models.channel_kernels import (
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
+    "Measured",
+    "Part",
     "Repeats",
     "Total",
     "Weights",
+    "add_up",
+    "centred",
     "fits",
+    "measure",
     "normalise",
+    "own_gradients",
+    "parameter",
+    "parts_of",
     "tracking_step",
     "weighted",
     "weights_of",
@@ -114,8 +122,23 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None, repeats:
     statistics move, and gradients flow through mean and variance.
     """
     layer._check_input_dim(x)
-    parts = _parts(_rows(x), x.shape[1], repeats)
-    count, sums = _moments(parts, x.shape[1])
+    measured = measure(layer, parts_of(_rows(x), x.shape[1], repeats), x.shape[1], total)
+    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, measured, total, repeats)
+    return y
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A batch and its statistics: `parts`, `statistics`, and the number of values per channel of all processes."""
+
+    parts: "list[Part]"
+    found: np.ndarray
+    count: float
+
+
+def measure(layer: _BatchNorm, parts: "list[Part]", channels: int, total: Total | None) -> Measured:
+    """Return mean and variance of a batch, and move the layer's running statistics."""
+    count, sums = _moments(parts, channels)
     if total is not None:
         count, sums = _of_all(count, sums, total)
     found = statistics(sums, count, layer.eps)
@@ -127,8 +150,7 @@ def normalise(layer: _BatchNorm, x: Tensor, total: Total | None = None, repeats:
         ):
             move(running.numpy(), new, step, factor)
             increment_version(running)
-    y: Tensor = _Normalise.apply(x, layer.weight, layer.bias, parts, found, count, total, repeats)
-    return y
+    return Measured(parts, found, count)
 
 
 def weighted(layer: _BatchNorm, x: Tensor, repeats: Repeats | Weights) -> Tensor:
@@ -177,10 +199,7 @@ def _is_summed_naively(layer: _BatchNorm, x: Tensor) -> bool:
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / deviation * weight + bias, with gradients through the statistics of all processes.
-
-    `parts` are those of x, `found` the `statistics` of the `count` numbers per channel of all processes.
-    """
+    """(x - mean) / deviation * weight + bias, with gradients through the statistics of all processes."""
 
     @staticmethod
     def forward(
@@ -188,18 +207,16 @@ class _Normalise(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        parts: list[Any],  # of `_Part`
-        found: np.ndarray,
-        count: float,
+        measured: Measured,
         total: Total | None,
         repeats: Repeats | None,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.found, ctx.count, ctx.total, ctx.repeats = found, count, total, repeats
+        ctx.found, ctx.count, ctx.total, ctx.repeats = measured.found, measured.count, total, repeats
         y = _channels_last(x.shape)
-        scale, shift = _or(weight, 1, x), _or(bias, 0, x)
-        for part, out in zip(parts, _parts(_rows(y), x.shape[1], repeats), strict=True):
-            scaled(part.numbers, line(found, scale, shift, part.width), out.numbers)
+        scale, shift = parameter(weight, 1, x.shape[1]), parameter(bias, 0, x.shape[1])
+        for part, out in zip(measured.parts, parts_of(_rows(y), x.shape[1], repeats), strict=True):
+            scaled(part.numbers, line(measured.found, scale, shift, part.width), out.numbers)
         return y
 
     @staticmethod
@@ -207,23 +224,40 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         channels, dx = x.shape[1], _channels_last(x.shape)
-        parts, steep, out = (_parts(_rows(each), channels, ctx.repeats) for each in (x, given, dx))
+        parts, steep, out = (parts_of(_rows(each), channels, ctx.repeats) for each in (x, given, dx))
         pairs = list(zip(parts, steep, strict=True))
         # The given gradients of a row that stands for several are sums already.
-        sums = cast(np.ndarray, sum(correlation(part.numbers, g.numbers, channels) for part, g in pairs))
-        centre(ctx.found, sums)
-        whole = sums if ctx.total is None else _of_all(0.0, sums, ctx.total)[1]
+        sums = add_up(correlation(part.numbers, g.numbers, channels) for part, g in pairs)
+        whole = centred(ctx.found, sums, ctx.total)
         for (part, g), slopes in zip(pairs, out, strict=True):
-            factors = tangent(ctx.found, _or(weight, 1, x), whole, ctx.count / part.copies, part.width)
+            factors = tangent(
+                ctx.found, parameter(weight, 1, channels), whole, ctx.count / part.copies, part.width
+            )
             slope(part.numbers, g.numbers, factors, slopes.numbers)
-        if weight is None:
-            return dx, *[None] * 7
-        own = torch.from_numpy(sums.astype(np.float32))
-        return dx, own[1], own[0], *[None] * 5
+        return dx, *own_gradients(weight, sums), None, None, None
+
+
+def add_up(sums: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the sum of sums per channel, float64[2, C], of all parts."""
+    return cast(np.ndarray, sum(sums))
+
+
+def centred(found: np.ndarray, sums: np.ndarray, total: Total | None) -> np.ndarray:
+    """Make of the sums of g and x g those of g and (x - mean) / deviation g, in place; return all processes'."""
+    centre(found, sums)
+    return sums if total is None else _of_all(0.0, sums, total)[1]
+
+
+def own_gradients(weight: Tensor | None, sums: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of a layer's weight and bias, of this process's rows, from what `centred` leaves."""
+    if weight is None:
+        return None, None
+    own = torch.from_numpy(sums.astype(np.float32))
+    return own[1], own[0]
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Joined rows that stand for `copies` rows each."""
 
     numbers: np.ndarray
@@ -234,24 +268,21 @@ class _Part:
         return int(self.numbers.shape[1])
 
 
-def _parts(rows: np.ndarray, channels: int, repeats: Repeats | None) -> list[_Part]:
-    """Return joined rows in one part, or the last row of a batch apart."""
-    if repeats is None or repeats.last == 1:
-        return [_Part(rows, 1)]
+def parts_of(rows: np.ndarray, channels: int, repeats: Repeats | None) -> list[Part]:
+    """Return contiguous values of a batch as joined rows: in one part, or the last row of the batch apart."""
     flat = rows.reshape(-1)
-    cut = flat.size - flat.size // repeats.rows
-    pieces = [(flat[:cut], 1), (flat[cut:], repeats.last)]
-    return [
-        _Part(piece.reshape(-1, joined_width(piece.size, channels)), copies)
-        for piece, copies in pieces
-        if piece.size
-    ]
+    if repeats is None or repeats.last == 1:
+        pieces = [(flat, 1)]
+    else:
+        cut = flat.size - flat.size // repeats.rows
+        pieces = [(flat[:cut], 1), (flat[cut:], repeats.last)]
+    return [Part(x.reshape(-1, joined_width(x.size, channels)), copies) for x, copies in pieces if x.size]
 
 
-def _moments(parts: list[_Part], channels: int) -> tuple[float, np.ndarray]:
+def _moments(parts: list[Part], channels: int) -> tuple[float, np.ndarray]:
     """Return the number of values per channel, and the sums of values and of squares, float64[2, C]."""
     count = sum(part.copies * (part.numbers.size / channels) for part in parts)
-    return count, cast(np.ndarray, sum(part.copies * moments(part.numbers, channels) for part in parts))
+    return count, add_up(part.copies * moments(part.numbers, channels) for part in parts)
 
 
 def _of_all(count: float, sums: np.ndarray, total: Total) -> tuple[float, np.ndarray]:
@@ -260,19 +291,19 @@ def _of_all(count: float, sums: np.ndarray, total: Total) -> tuple[float, np.nda
     return float(whole[-1]), whole[:-1].reshape(2, -1)
 
 
-def _or(parameter: Tensor | None, value: float, x: Tensor) -> np.ndarray:
-    """Return a parameter [C] of a layer for x [N, C, ...], or a constant where the layer has none."""
-    if parameter is None:
-        return np.full(x.shape[1], value, np.float32)
-    return parameter.detach().numpy()
+def parameter(given: Tensor | None, value: float, channels: int) -> np.ndarray:
+    """Return a parameter [C] of a layer, or a constant where the layer has none."""
+    if given is None:
+        return np.full(channels, value, np.float32)
+    return given.detach().numpy()
 
 
 def _rows(x: Tensor) -> np.ndarray:
-    """Return [N, C, ...] as joined rows of channels: of channels-last tensors a view."""
+    """Return [N, C, ...] with the channels last, contiguous: of channels-last tensors a view."""
     rows = x.detach().numpy()
     if x.dim() > 2:
         rows = rows.transpose(_LAST[x.dim()])
-    return np.ascontiguousarray(rows).reshape(-1, joined_width(rows.size, x.shape[1]))
+    return np.ascontiguousarray(rows)
 
 
 def _channels_last(shape: torch.Size) -> Tensor:

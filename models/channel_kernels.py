@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from skelpipe.augment.cpu_kernels import kernel
 __all__ = [
     "centre",
     "correlation",
+    "in_parts",
     "joined_width",
     "line",
     "moments",
@@ -30,6 +32,7 @@ __all__ = [
     "scaled",
     "slope",
     "statistics",
+    "summed",
     "tangent",
 ]
 
@@ -48,22 +51,22 @@ def joined_width(numbers: int, channels: int) -> int:
 
 def moments(x: np.ndarray, channels: int) -> np.ndarray:
     """Return the sums of x and of x squared, float64[2, C]; x is joined."""
-    return _summed(_moments, channels, x)
+    return summed(_moments, channels, x)
 
 
 def correlation(x: np.ndarray, given: np.ndarray, channels: int) -> np.ndarray:
     """Return the sums of `given` and of x times `given`, float64[2, C]; both are joined."""
-    return _summed(_correlation, channels, x, given)
+    return summed(_correlation, channels, x, given)
 
 
 def scaled(x: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
     """Write factors[0] * x + factors[1] to `out`; all are joined."""
-    _in_parts(_scaled, x, out, factors)
+    in_parts(_scaled, x, out, factors)
 
 
 def slope(x: np.ndarray, given: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
     """Write factors[0] * given + factors[1] * x + factors[2] to `out`; all are joined."""
-    _in_parts(_slope, x, given, out, factors)
+    in_parts(_slope, x, given, out, factors)
 
 
 @kernel
@@ -120,15 +123,16 @@ def tangent(found: np.ndarray, weight: np.ndarray, sums: np.ndarray, count: floa
     return factors
 
 
-def _summed(work: Callable[..., None], channels: int, *rows: np.ndarray) -> np.ndarray:
+def summed(work: Callable[..., None], channels: int, *rows: Any) -> np.ndarray:
+    """Return two sums per channel, float64[2, C], that `work` forms of blocks of joined rows."""
     count, width = rows[0].shape
     sums = np.zeros((-(-count // BLOCK), 2, width))
-    _in_parts(work, *rows, sums)
+    in_parts(work, *rows, sums)
     whole: np.ndarray = _folded(sums, channels)
     return whole
 
 
-def _in_parts(work: Callable[..., None], x: np.ndarray, *others: np.ndarray) -> None:
+def in_parts(work: Callable[..., None], x: np.ndarray, *others: Any) -> None:
     """Call `work` for all blocks of rows, on as many threads as torch uses."""
     blocks = -(-len(x) // BLOCK)
     threads = min(torch.get_num_threads(), blocks, x.size // SHARE)

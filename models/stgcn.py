@@ -5,7 +5,7 @@ channels are last, because a graph convolution is then a small matrix over the j
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from skelpipe.errors import UsageError
 from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d, Repeats, Weights
 from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.graph import adjacency
+from skelpipe.models.one_pass import finished, in_one_pass, random_bytes, rectified
 from skelpipe.models.settings.stgcn import STGCNSettings
 from skelpipe.models.temporal import TemporalConvolution
 from skelpipe.skeleton import Layout
@@ -107,13 +108,18 @@ class STGCNBlock(nn.Module):
         self.shortcut_norm = BatchNorm2d(c_out) if reshapes else None
 
     def forward(self, x: Tensor, graph: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
-        y = _normalise(self.spatial_norm, self.spatial(x, graph), repeats, rectify=True)
-        y = self.dropout(_normalise(self.temporal_norm, self.temporal(y), repeats))
+        y = _rectified(self.spatial_norm, self.spatial(x, graph), repeats)
+        y = self.temporal(y)
         if self.shortcut is not None and self.shortcut_norm is not None:
-            y = y + _normalise(self.shortcut_norm, self._around(self.shortcut, x), repeats)
+            around: Tensor = _normalise(self.shortcut_norm, self._around(self.shortcut, x), repeats)
         elif self.residual:
-            y = y + x
-        return F.relu_(y)
+            around = x
+        else:
+            return _rectified(self.temporal_norm, y, repeats)
+        least = self.dropout.least if isinstance(self.dropout, Dropout) else None
+        if least is not None and in_one_pass(self.temporal_norm, y, repeats):
+            return finished(self.temporal_norm, y, around, least, cast(Repeats | None, repeats))
+        return F.relu_(self.dropout(_normalise(self.temporal_norm, y, repeats)) + around)
 
     def _around(self, shortcut: nn.Linear, x: Tensor) -> Tensor:
         if not _is_exporting():
@@ -158,19 +164,30 @@ class Dropout(nn.Dropout):
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
 
+    @property
+    def least(self) -> int | None:
+        """The number from 0 to 255 below which a random byte drops its element; None where bytes do not do."""
+        threshold = round(256 * self.p) if self.training else 0
+        exact = threshold == 256 * self.p or not self.training
+        return threshold if exact and threshold < 256 else None
+
     def forward(self, x: Tensor) -> Tensor:
-        threshold = round(256 * self.p)
-        exact = threshold == 256 * self.p and 0 < threshold < 256
         plain = x.device.type != "cpu" or torch.compiler.is_compiling()  # random_ does not compile
-        if not (self.training and exact) or plain:
+        least = None if plain else self.least
+        if not least:
             return super().forward(x)
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-        return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
+        keep = random_bytes(x.numel()).view(x.shape) >= least
+        return x * keep.to(x.dtype).mul_(256 / (256 - least))
 
 
-def _normalise(norm: BatchNorm2d, x: Tensor, repeats: Repeats | Weights | None, rectify: bool = False) -> Tensor:
+def _normalise(norm: BatchNorm2d, x: Tensor, repeats: Repeats | Weights | None) -> Tensor:
     y: Tensor = norm(x.permute(0, 3, 1, 2), repeats)
-    if rectify:
-        y = F.relu_(y)  # before the view below: autograd would copy a tensor that changes through a view
     return y.permute(0, 2, 3, 1)
+
+
+def _rectified(norm: BatchNorm2d, x: Tensor, repeats: Repeats | Weights | None) -> Tensor:
+    if in_one_pass(norm, x, repeats):
+        return rectified(norm, x, cast(Repeats | None, repeats))
+    y: Tensor = norm(x.permute(0, 3, 1, 2), repeats)
+    # Before the view below: autograd would copy a tensor that changes through a view.
+    return F.relu_(y).permute(0, 2, 3, 1)

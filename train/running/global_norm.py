@@ -28,6 +28,7 @@ def use_global_batch(network: nn.Module, total: Total, *, compiled: bool = False
     forward = torch.compiler.disable(_forward) if compiled else _forward  # it loads all of torch's compiler
     for layer in layers:
         layer.forward = partial(forward, layer, total)  # type: ignore[method-assign]
+        layer.total = total  # type: ignore[assignment] # for what takes the place of `forward`
     return len(layers)
 
 

@@ -119,7 +119,8 @@ def _of_networks(recipe: PretrainRecipe) -> dict[str, Any]:
     """Return the settings that decide the shapes of a recipe's encoder and head."""
     values = flat(recipe.content())
     shaping = {key: value for key, value in values.items() if key.startswith(("encoder.", "head."))}
-    shaping.pop("encoder.dropout", None)
+    for name in ("encoder.dropout", "encoder.absent_bodies"):
+        shaping.pop(name, None)
     predictors = values.get(PREDICTORS, "none")
     if predictors == "variant":
         predictors = "three" if recipe.variant == "released" else "none"
