@@ -74,6 +74,9 @@ __all__ = ["main"]
 )
 @click.option("--compile", is_flag=True, help="Compile the backbones with torch.compile: slow to start.")
 @click.option(
+    "--cuda-graph", is_flag=True, help="Record a whole step on a GPU once, and replay it: one launch per step."
+)
+@click.option(
     "--loader",
     type=click.Choice(["native", "dali", "webdataset"]),
     default="native",

@@ -254,7 +254,8 @@ class MetaRun:
             with torch.autocast(META.type):
                 step = method(batch)
         with within("backward"), mock.patch.object(self.optimiser, "step", optimise):
-            stepper.end(0, step.loss)
+            stepper.learn(0, step.loss)
+            stepper.go_on(0)
         with within("logs"):
             self.tally.add(step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)})
 

@@ -58,6 +58,7 @@ class PretrainOptions:
     knn_every: int
     amp: bool
     compile: bool
+    cuda_graph: bool
     loader: str
     test_shards: tuple[str, ...]
     layout: str | None
@@ -176,6 +177,7 @@ def run(**given: Any) -> None:
         measure_every=asked.knn_every,
         reader=asked.loader,
         batch_norm=asked.batch_norm,
+        cuda_graph=asked.cuda_graph,
     )
     summary = pretrain(dataset, provenance, options, console, start=asked.checkpoint, with_keys=asked.with_keys)
     summary["reported"] = reported_knn(provenance, dataset)

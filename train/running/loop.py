@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skelpipe.errors import SkelpipeError, UsageError
-from skelpipe.loader import Loader
+from skelpipe.loader import Batch, Loader
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.moco import MoCo
 from skelpipe.train.recipes.schema import LearningRates
@@ -18,6 +18,7 @@ from skelpipe.train.running.optimisers import fused_where_possible, uncompiled
 from skelpipe.train.running.rank_sync import sum_gradients
 from skelpipe.train.running.ranks import ALONE, Ranks
 from skelpipe.train.running.requests import Request
+from skelpipe.train.running.step_graph import StepGraph
 from skelpipe.train.running.tally import Tally
 
 __all__ = [
@@ -98,6 +99,7 @@ def train_epoch(
     ask: Callable[[], Request] = Request,
     save: Callable[[], None] = lambda: None,
     rate: Callable[[int], float] | None = None,
+    graph: StepGraph | None = None,
 ) -> EpochResult | None:
     """Train on what is left of the loader's epoch, after `method.advance(start)`; `ids` are its samples' names by
     index. `tally` holds the batches before, and takes the new ones.
@@ -106,7 +108,8 @@ def train_epoch(
     batch, at which the loader stands: `save()`, or, where a signal came, to read nothing of the epoch's rest and
     return None.
 
-    `rate`, where it changes within the epoch, says the learning rate of a step, counted from 0.
+    `rate`, where it changes within the epoch, says the learning rate of a step, counted from 0. With a `graph`,
+    of one rank and where each step has one batch, steps are recorded and replayed.
 
     A step of the optimiser follows the mean gradient of `accumulate` batches: each batch enters its keys into the
     queue, and the key network moves once. `working(batches done, samples/s)` is called after every check of the
@@ -125,6 +128,15 @@ def train_epoch(
         counts = team.shares(loader.stream.batch_size)
         _share_keys(method, partial(team.gather, counts=counts))
     stepper = Stepper(method, optimiser, start, len(loader), accumulate, team, share, rate)
+
+    def work(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+            step = method(batch)
+        stepper.learn(batch.step, step.loss)
+        watched = step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)}
+        return step.loss.detach(), watched  # without logits, which would lie in memory through the next step
+
+    take = work if graph is None else partial(graph.step, work)
     samples = 0
     waited = 0.0
     method.train()
@@ -132,14 +144,10 @@ def train_epoch(
     for batch in loader:
         waited += time.perf_counter() - ready
         stepper.begin(batch.step)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-            step = method(batch)
-        stepper.end(batch.step, step.loss)
+        loss, watched = take(batch)
+        stepper.go_on(batch.step)
         samples += len(batch.index)
-        watched = step.logs if "std" in step.logs else {**step.logs, "std": spread(step.embeddings)}
         tally.add(watched)
-        loss = step.loss.detach()
-        del step  # else its logits would lie in memory through the next step
         if watch.add(batch.epoch + 1, batch.step + 1, loss, batch.index):
             working(batch.step + 1, samples / share / (time.perf_counter() - begun))
         if stepper.between_steps and batch.step + 1 < len(loader):
@@ -204,26 +212,40 @@ class Stepper:
         """Prepare for the forward pass of an epoch's batch, counted from 0."""
         self._hold(batch % self._accumulate > 0)
 
-    def end(self, batch: int, loss: Tensor) -> None:
-        """Take the batch's gradient; after the last batch of a step, make the step and prepare the next."""
-        first = batch - batch % self._accumulate
-        size = min(self._accumulate, self._batches - first)
+        if self._rate is not None and self._is_last(batch):
+            set_rate(self._optimiser, self._rate(self._progress.step))
+
+    def learn(self, batch: int, loss: Tensor) -> None:
+        """Take the batch's gradient; after the last batch of a step, make the step."""
+        first, size = self._of(batch)
         if batch == first:
             self._optimiser.zero_grad(set_to_none=True)
         weight = self._share / size
         (loss if weight == 1 else loss * self._share / size).backward()
-        self.between_steps = batch == first + size - 1
-        if not self.between_steps:
+        if not self._is_last(batch):
             return
         sum_gradients(self._method, self._team)
-        if self._rate is not None:
-            set_rate(self._optimiser, self._rate(self._progress.step))
         self._optimiser.step()
         self._hold(False)
         self._method.finish()
+
+    def go_on(self, batch: int) -> None:
+        """After the last batch of a step, prepare the next step."""
+        self.between_steps = self._is_last(batch)
+        if not self.between_steps:
+            return
         self._progress = replace(self._progress, step=self._progress.step + 1)
         if self._progress.step < self._progress.steps:
             self._method.advance(self._progress)
+
+    def _of(self, batch: int) -> tuple[int, int]:
+        """Return the first batch of the step that a batch belongs to, and how many the step has."""
+        first = batch - batch % self._accumulate
+        return first, min(self._accumulate, self._batches - first)
+
+    def _is_last(self, batch: int) -> bool:
+        first, size = self._of(batch)
+        return batch == first + size - 1
 
     def _hold(self, held: bool) -> None:
         for contrast in self._contrasts:

@@ -58,6 +58,7 @@ from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import Console, RunLog
 from skelpipe.train.running.schedule import rate_at
 from skelpipe.train.running.sigterm import Interrupted, Signals, Stopped, noting_signals
+from skelpipe.train.running.step_graph import CudaRecorder, StepGraph
 from skelpipe.train.running.tally import Tally
 
 __all__ = ["BATCH_NORMS", "Measurement", "Run", "RunOptions", "compile_networks"]
@@ -72,7 +73,7 @@ class RunOptions:
     """How to run, beside what to train.
 
     `save_every` is the epochs, or the time, between two checkpoints. `measure_every` 0 means never, but after the
-    last epoch of fine-tuning.
+    last epoch of fine-tuning. With `cuda_graph` steps are recorded and replayed (`StepGraph`).
     """
 
     out: Path
@@ -83,9 +84,12 @@ class RunOptions:
     measure_every: int = 10
     reader: str = "native"
     batch_norm: str = "global"
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for what contradicts itself."""
+        if self.cuda_graph and self.device.type != "cuda":
+            raise UsageError(f"--cuda-graph needs a GPU, and the device is {self.device.type}")
         if self.resume and self.overwrite:
             raise UsageError("--resume continues a run, --overwrite deletes it: give one of them")
 
@@ -143,12 +147,17 @@ class Run:
         self._epochs_apart = 0 if isinstance(every, timedelta) else every
         self._seconds_apart = every.total_seconds() if isinstance(every, timedelta) else 0.0
         self._requests = Requests(self.team, lambda: self._signals.number, self._seconds_apart)
+        if options.cuda_graph and (self.team.world > 1 or self.recipe.optimiser.accumulate > 1):
+            raise UsageError("--cuda-graph records steps of one batch on one GPU: not of several ranks or batches")
         self._norm_apart = self.team.world > 1 and options.batch_norm == "rank"
         if self.team.world > 1 and not self._norm_apart:
             use_global_batch(method, self.team.sum, compiled=provenance.compiled)
         if provenance.compiled:
             compile_networks(method)
         self.optimiser = build_optimiser(method, self.recipe.optimiser)
+        self._graph: StepGraph | None = None
+        if options.cuda_graph:
+            self._graph = StepGraph(method, self.optimiser, CudaRecorder(options.device))
         self._views = method.views()
         self.loader = self._loader(self._views)
 
@@ -322,6 +331,7 @@ class Run:
             ask=self._requests.ask,
             save=save,
             rate=partial(self._rate, self.epoch + 1) if self.recipe.optimiser.per == "step" else None,
+            graph=self._graph,
         )
         if self._norm_apart and result is not None:
             average_statistics(self.method, self.team.sum, self.team.world)
