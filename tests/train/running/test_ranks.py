@@ -132,6 +132,27 @@ def test_killed_runs_go_on_with_any_number_of_ranks(
     assert [record["epoch"] for record in read_log(tmp_path / "four" / "log.jsonl")] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "gone", "batch", "more"),
+    [("knn", 1, "0 0", []), ("linear", 0, "0 1", ["--batch-size", "6"])],
+)
+def test_a_killed_rank_of_an_evaluation_is_named(
+    protocol: str, gone: int, batch: str, more: list[str], starter: Starter, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    options = ["--baseline", "raw", "--augment", *more, "--out", str(tmp_path / "out")]
+    begun = starter.start(
+        protocol, 2, ["--shards", str(tiny_dataset.path), "--device", "cpu", *options], hold={gone: batch}
+    )
+    begun.wait_until_held(gone)
+    killed = time.monotonic()
+    os.kill(begun.pids[gone], signal.SIGKILL)
+    assert begun.codes() == [-signal.SIGKILL if rank == gone else 1 for rank in (0, 1)]
+    assert time.monotonic() - killed < 60
+    last = begun.text(1 - gone).splitlines()[-1]
+    assert f"rank {gone} of 2 (process {begun.pids[gone]} on {socket.gethostname()}) was killed" in last
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(
     pair: tuple[Path, Started],
     starter: Starter,
