@@ -29,19 +29,19 @@ __all__ = [
 class Computed:
     """Which of R rows are computed. All others are absent bodies.
 
-    `chosen` int64[P] are the numbers of the rows that are computed. `place` int64[R] says for each of the R rows
-    which of the P results is its own; where it is None, results of absent rows are zero. `repeats` is what batch
-    normalisation has to know; None where each computed row stands for itself.
+    `chosen` int64[P] are the numbers of the rows that are computed, None for all. `place` int64[R] says for each
+    of the R rows which of the P results is its own; where it is None, results of absent rows are zero. `repeats`
+    is what batch normalisation has to know; None where each computed row stands for itself.
     """
 
     rows: int
-    chosen: Tensor
+    chosen: Tensor | None
     place: Tensor | None
     repeats: Repeats | None
 
     def of(self, x: Tensor) -> Tensor:
         """Return the rows [P, ...] of x [R, ...] that are computed."""
-        return x.index_select(0, self.chosen)
+        return x if self.chosen is None else x.index_select(0, self.chosen)
 
     def spread(self, y: Tensor) -> Tensor:
         """Return the results [R, ...] of all rows, from those of the computed ones, [P, ...]."""
@@ -52,6 +52,9 @@ class Computed:
     def _spread(self, y: Tensor) -> Tensor:
         if self.place is not None:
             return y.index_select(0, self.place)
+        if self.chosen is None:
+            return y
+        y = y if self.repeats is None else y * 0  # nobody is present
         return y.new_zeros(self.rows, *y.shape[1:]).index_copy(0, self.chosen, y)
 
 
@@ -89,12 +92,15 @@ def computed_rows(clips: Tensor, how: str, *, random: bool) -> Computed | None:
         return None
     present = present.flatten()
     rows, absent = len(present), (~present).nonzero().flatten()
-    if not len(absent) or (how != "masked" and len(absent) < 2):
-        return None
     chosen = present.nonzero().flatten()
     if how == "masked":
-        chosen = chosen if len(chosen) else absent[:1]  # a batch without anybody, as one empty clip
+        if not len(absent):
+            return Computed(rows, None, None, None)
+        if not len(chosen):  # a batch without anybody: one row, which counts for nothing
+            return Computed(rows, absent[:1].to(clips.device), None, Repeats(1, 0))
         return Computed(rows, chosen.to(clips.device), None, None)
+    if len(absent) < 2:
+        return None
     place = torch.where(present, present.cumsum(0) - 1, len(chosen))
     repeats = Repeats(len(chosen) + 1, len(absent))
     chosen = torch.cat([chosen, absent[:1]])

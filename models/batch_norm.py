@@ -58,7 +58,7 @@ Total: TypeAlias = Callable[[Tensor], Tensor]  # sums a tensor over all processe
 
 @dataclass(frozen=True)
 class Repeats:
-    """A batch of `rows` rows, of which the last stands for `last` rows that are the same.
+    """A batch of `rows` rows, of which the last stands for `last` rows that are the same; 0: for none.
 
     The first dimension of what is normalised has a whole number of elements per row. Given gradients of the last
     row are sums over the rows that it stands for.
@@ -141,6 +141,7 @@ def measure(layer: _BatchNorm, parts: "list[Part]", channels: int, total: Total 
     count, sums = _moments(parts, channels)
     if total is not None:
         count, sums = _of_all(count, sums, total)
+    count = max(count, 1.0)  # of rows that all count for nothing
     found = statistics(sums, count, layer.eps)
     step = tracking_step(layer)
     if step is not None:
@@ -230,9 +231,7 @@ class _Normalise(torch.autograd.Function):
         sums = add_up(correlation(part.numbers, g.numbers, channels) for part, g in pairs)
         whole = centred(ctx.found, sums, ctx.total)
         for (part, g), slopes in zip(pairs, out, strict=True):
-            factors = tangent(
-                ctx.found, parameter(weight, 1, channels), whole, ctx.count / part.copies, part.width
-            )
+            factors = tangent(ctx.found, parameter(weight, 1, channels), whole, part.share(ctx.count), part.width)
             slope(part.numbers, g.numbers, factors, slopes.numbers)
         return dx, *own_gradients(weight, sums), None, None, None
 
@@ -262,6 +261,10 @@ class Part:
 
     numbers: np.ndarray
     copies: int
+
+    def share(self, count: float) -> float:
+        """Return by what the sums over `count` rows are divided in the gradients of these rows."""
+        return count / self.copies if self.copies else math.inf
 
     @property
     def width(self) -> int:

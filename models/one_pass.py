@@ -107,7 +107,7 @@ class _Rectified(torch.autograd.Function):
         whole = centred(ctx.found, sums, ctx.total)
         scale = parameter(weight, 1, channels)
         for a, g, b, slopes in parts:
-            factors = tangent(ctx.found, scale, whole, ctx.count / a.copies, a.width)
+            factors = tangent(ctx.found, scale, whole, a.share(ctx.count), a.width)
             rectify_slope(a.numbers, g.numbers, b.numbers, factors, slopes.numbers)
         return dx, *own_gradients(weight, sums), None, None, None
 
@@ -156,7 +156,7 @@ class _Finished(torch.autograd.Function):
         whole = centred(ctx.found, sums, ctx.total)
         scale = parameter(weight, 1, channels)
         for a, _, _, beside, slopes, words in parts:
-            factors = tangent(ctx.found, scale, whole, ctx.count / a.copies, a.width)
+            factors = tangent(ctx.found, scale, whole, a.share(ctx.count), a.width)
             finish_slope(a.numbers, beside.numbers, words.numbers, least, factors, slopes.numbers)
         return dx, *own_gradients(weight, sums), around, *[None] * 5
 

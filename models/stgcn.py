@@ -5,7 +5,7 @@ channels are last, because a graph convolution is then a small matrix over the j
 """
 
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from skelpipe.models.settings.stgcn import STGCNSettings
 from skelpipe.models.temporal import TemporalConvolution
 from skelpipe.skeleton import Layout
 
-__all__ = ["STGCN", "Dropout", "GraphConvolution", "STGCNBlock"]
+__all__ = ["STGCN", "Dropout", "Edges", "GraphConvolution", "STGCNBlock"]
 
 # torch 2.6, which has no such function, cannot leave the number of frames free.
 _is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
@@ -84,9 +84,23 @@ class STGCN(BodyBackbone):
     def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
         """Return the feature map of rows [R, T, V, C] as [R, D, T', V], T' = ceil(ceil(T/2)/2)."""
         y = self.input_norm(rows.reshape(-1, self.input_norm.num_features), repeats).view(rows.shape)
-        for block in self.blocks:
-            y = block(y, self.adjacency, repeats)
+        importance = torch.stack([cast(STGCNBlock, block).spatial.importance for block in self.blocks])
+        edges = Edges.of(self.adjacency * importance)
+        for block, gather, sums in zip(self.blocks, edges.gather.unbind(), edges.sums.unbind(), strict=True):
+            y = block(y, Edges(gather, sums), repeats)
         return y.permute(0, 3, 1, 2)
+
+
+class Edges(NamedTuple):
+    """The weighted edges of a graph, or of one per block, [B, ...], which is made by fewer operations together."""
+
+    gather: Tensor  # [V * K, V]: gathers the K neighbourhoods of every joint
+    sums: Tensor  # [K, V]: the sums of the columns
+
+    @classmethod
+    def of(cls, edges: Tensor) -> "Edges":
+        """Return them of edges [..., K, V, V], from v to w."""
+        return cls(edges.movedim(-1, -3).flatten(-3, -2), edges.sum(dim=-2))
 
 
 class STGCNBlock(nn.Module):
@@ -107,7 +121,7 @@ class STGCNBlock(nn.Module):
         self.shortcut = nn.Linear(c_in, c_out) if reshapes else None
         self.shortcut_norm = BatchNorm2d(c_out) if reshapes else None
 
-    def forward(self, x: Tensor, graph: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
+    def forward(self, x: Tensor, graph: Tensor | Edges, repeats: Repeats | Weights | None = None) -> Tensor:
         y = _rectified(self.spatial_norm, self.spatial(x, graph), repeats)
         y = self.temporal(y)
         if self.shortcut is not None and self.shortcut_norm is not None:
@@ -143,10 +157,10 @@ class GraphConvolution(nn.Module):
         self.maps = nn.Linear(c_in, subsets * c_out)  # W_k and b_k, subset-major
         self.importance = nn.Parameter(torch.ones(subsets, joints, joints))
 
-    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+    def forward(self, x: Tensor, graph: Tensor | Edges) -> Tensor:
+        """Return the rows convolved by a graph [K, V, V], or by edges that importance has weighted already."""
         rows, frames, joints, c_in = x.shape
-        edges = graph * self.importance
-        gather = edges.permute(2, 0, 1).reshape(joints * self.subsets, joints)
+        gather, sums = graph if isinstance(graph, Edges) else Edges.of(graph * self.importance)
         poses = x.reshape(rows * frames, joints, c_in)
         # Batched products with few columns are slow on a CPU; matmul joins them into one product.
         # Their sizes would then be fixed in an exported graph: the product of batches leaves them free.
@@ -154,7 +168,7 @@ class GraphConvolution(nn.Module):
         near = gather @ poses if joined else torch.bmm(gather.expand(poses.shape[0], -1, -1), poses)
         near = near.reshape(rows, frames, joints, self.subsets * c_in)
         weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
-        bias = edges.sum(dim=1).T @ self.maps.bias.view(self.subsets, -1)
+        bias = sums.T @ self.maps.bias.view(self.subsets, -1)
         return F.linear(near, weight).add_(bias)
 
 

@@ -52,7 +52,7 @@ class TemporalConvolution(nn.Conv2d):
         products = torch.bmm(spectrum.view(-1, rows * joints, channels), kernel.view(-1, channels, channels))
         y = leave @ products.view(len(enter), -1)  # [T, R*V*C]
         y = y.view(frames, rows, joints, channels).transpose(0, 1).contiguous()
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y.add_(self.bias)  # nothing else refers to these numbers
 
 
 @cache

@@ -223,6 +223,16 @@ def test_a_further_slot_for_bodies_changes_nothing_where_absent_ones_are_left_ou
     torch.testing.assert_close(losses[0], losses[1])
 
 
+def test_a_batch_without_anybody_gives_zeros_where_absent_bodies_are_left_out() -> None:
+    for dtype in (torch.float32, torch.float64):
+        encoder = build_encoder({"name": "stgcn", **SMALL["stgcn"], "absent_bodies": "masked"}, COCO).to(dtype)
+        h = encoder(torch.zeros(3, 3, 9, 17, 2, dtype=dtype))
+        h.sum().backward()
+        assert not h.any()
+        assert not any(p.grad.any() for p in encoder.parameters() if p.grad is not None)
+        assert all(buffer.isfinite().all() for buffer in encoder.buffers())
+
+
 def test_elsewhere_than_on_a_cpu_rows_are_left_out_that_are_told() -> None:
     with torch.device("meta"):
         encoder = build_encoder({"name": "stgcn", **SMALL["stgcn"]}, COCO).eval()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skelpipe.dataset import Dataset
 from skelpipe.errors import SkelpipeError
 from skelpipe.front.descriptions import counted
+from skelpipe.models.absent_bodies import present_bodies, tell_present
 from skelpipe.progress import progress
 from skelpipe.train.running.ranks import Ranks, ranks
 from skelpipe.views import derive
@@ -74,9 +75,11 @@ def embed(
     parts: list[Tensor] = []
     with frozen(network):
         for start in progress(starts, f"embedding {subset}", len(starts), quiet=quiet):
-            clips = torch.from_numpy(reader.gather(chosen[start : start + batch_size])).to(device)
-            part = network(clips if stored else derive(clips, view, dataset.layout))
-            parts.append(part.flatten(1).float().cpu())
+            read = torch.from_numpy(reader.gather(chosen[start : start + batch_size]))
+            clips = read.to(device) if stored else derive(read.to(device), view, dataset.layout)
+            if device.type != "cpu":  # known before the device has the clips, which need not be asked then
+                tell_present(clips, present_bodies(read))
+            parts.append(network(clips).flatten(1).float().cpu())
     features = _gathered(torch.cat(parts) if parts else torch.empty(0, 0), team)
     _check_finite(features, ids)
     return Embedded(features, labels[torch.from_numpy(chosen)], ids)

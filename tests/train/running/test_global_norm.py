@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from skelpipe.models import absent_bodies
+from skelpipe.models.stgcn import STGCN
+from skelpipe.skeleton import layout
 from skelpipe.train.running.global_norm import average_statistics, use_global_batch
 
 SIZES = (2, 5, 3)  # clips of each process
@@ -118,3 +121,41 @@ def test_separate_statistics_become_their_mean() -> None:
     for layer in layers:
         torch.testing.assert_close(layer.running_mean, torch.ones(2))
         torch.testing.assert_close(layer.running_var, torch.ones(2))
+
+
+@pytest.mark.parametrize("how", ["as-papers", "masked"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("known", [True, False], ids=["left out", "weighted"])
+def test_shares_with_absent_bodies_are_those_of_the_whole(
+    how: str, dtype: torch.dtype, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has absent bodies only, one has none, and all rows are computed where nothing is `known`."""
+    torch.manual_seed(0)
+    skeleton = layout("coco-17")
+    whole = STGCN(skeleton, width=4, out_channels=6, dropout=0.0, absent_bodies=how).to(dtype)
+    clips = torch.randn(sum(SIZES), 3, 8, 17, 2, dtype=dtype)
+    clips[: SIZES[0]] = 0
+    clips[4:7, ..., 1] = 0
+    ours = [copy.deepcopy(whole) for _ in SIZES]
+    if not known:
+        monkeypatch.setattr(absent_bodies, "_known", lambda clips: None)
+    h = whole(clips)
+    h.square().sum().backward()
+    found: list[Any] = [None] * len(SIZES)
+
+    def work(rank: int, total: Callable[[Tensor], Tensor]) -> None:
+        use_global_batch(ours[rank], total)
+        found[rank] = ours[rank](clips.split(SIZES)[rank])
+        found[rank].square().sum().backward()
+
+    on_threads(work)
+    close = {"atol": 1e-3, "rtol": 1e-3} if dtype == torch.float32 else {"atol": 1e-7, "rtol": 1e-7}
+    torch.testing.assert_close(torch.cat(found), h, **close)
+    for name, parameter in whole.named_parameters():
+        gradients = [dict(each.named_parameters())[name].grad for each in ours]
+        torch.testing.assert_close(
+            sum(gradients), parameter.grad, **close, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    for network in ours:
+        for mine, theirs in zip(network.buffers(), whole.buffers(), strict=True):
+            torch.testing.assert_close(mine, theirs, **close)
