@@ -23,7 +23,7 @@ CHECK := $(addprefix tests/,test_layout.py test_documentation.py manifests model
 	$(addprefix --ignore=tests/,manifests/test_ntu_facts.py models/released pipeline/loader/test_dali.py \
 		pipeline/loader/test_prefetch.py pipeline/raw/test_archive.py train/evaluation/test_recogniser.py)
 
-.PHONY: help venv demo check test docs-commands wheel-check fuzz lint docs bench clean
+.PHONY: help venv demo check test docs-commands wheel-check fuzz lint docs bench bench-gpu clean
 
 help:
 	@echo "make demo   raw recordings to an evaluated encoder, in a few minutes"
@@ -35,6 +35,7 @@ help:
 	@echo "make lint   ruff, mypy, the order of imports (import-linter), and the links of the docs"
 	@echo "make docs   the documentation as a site, in site/"
 	@echo "make bench  the benchmarks behind BENCHMARKS.md"
+	@echo "make bench-gpu  everything worth measuring on a GPU, in ten minutes, to bench-gpu.json (docs/gpu.md)"
 
 venv: $(DEV)
 
@@ -104,6 +105,15 @@ bench: $(DEV) $(SWIFT)
 	$(BIN)/python tests/benchmarks/evaluation.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/live.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/streaming.py
+
+# An environment of its own, whose torch is that for GPUs: the pinned one is for CPUs.
+.venv-gpu/.installed: setup.cfg
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-compile -e '.[dali]'
+	touch $@
+
+bench-gpu: .venv-gpu/.installed
+	.venv-gpu/bin/python tests/benchmarks/gpu.py --out bench-gpu.json $(GPU)
 
 clean:
 	rm -rf $(VENV) $(dir $(SWIFT)) build *.egg-info demo site

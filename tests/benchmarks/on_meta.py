@@ -66,6 +66,8 @@ def made_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     schema = func._schema
     written = [each.alias_info is not None for each in (*schema.arguments, *schema.returns)]
     in_place = len(schema.returns) == 1 and [i for i, each in enumerate(written) if each] == [0, len(written) - 1]
+    if not all(each.device == META for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)):
+        return func(*args, **kwargs)  # to be computed
     if (any(written) and not in_place) or (in_place and not schema.returns[0].alias_info.is_write):
         return func(*args, **kwargs)
     key = (func, _kinds(args), _kinds(tuple(kwargs.items())))
