@@ -14,6 +14,7 @@ from skelpipe.dataset.anchor_file import most_anchor_bytes, read_anchor
 from skelpipe.dataset.card import SAMPLES, parse_samples, read_card, read_table, why_no_anchors
 from skelpipe.dataset.containers import map_subset
 from skelpipe.dataset.first_use import FirstUse, checks_shards
+from skelpipe.dataset.table_once import ComingIds, TableOnce
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
@@ -75,6 +76,7 @@ class Dataset:
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.views: tuple[str, ...] = tuple(view for view in VIEWS if view in card["views"])
         self._samples = cache(self._read_samples)
+        self._table = TableOnce(self._read_table)
         self._texts = cache(lambda subset: list(self._samples(subset)[0]))
         self._check_shards = check_shards
         if remote is None and isinstance(path, Path) and checks_shards(check_shards):
@@ -161,7 +163,7 @@ class Dataset:
     def stored_labels(self, subset: str) -> np.ndarray:
         """Return the labels of a subset as its files hold them, int64 [N]: -1 throughout in a dataset without."""
         labels = self._samples(subset)[1]
-        self.require_rows()
+        self._table.require()
         return labels
 
     def require_rows(self) -> None:
@@ -169,13 +171,7 @@ class Dataset:
 
         Whoever takes ids or labels, or reads a clip, waits here (see `skelpipe.dataset.table_rows`).
         """
-        if "_table_rows" in self.__dict__:  # else nothing of it was read yet
-            self._table_rows.require()
-
-    @property
-    def rows_pending(self) -> bool:
-        """Whether `require_rows` would wait."""
-        return "_table_rows" in self.__dict__ and self._table_rows.is_pending
+        self._table.rows().require()
 
     def ids(self, subset: str) -> list[str]:
         """Return the ids of a subset's samples."""
@@ -288,8 +284,7 @@ class Dataset:
         if view not in self.views:
             raise UsageError(f"{self.path}: has no view {view!r}; it has: {', '.join(self.views)}")
 
-    @cached_property
-    def _table_rows(self) -> "TableRows":
+    def _read_table(self) -> "TableRows":
         from skelpipe.dataset.table_rows import TableRows
 
         if self.remote is None:
@@ -298,7 +293,7 @@ class Dataset:
 
     def _read_samples(self, subset: str) -> tuple[Sequence[str], np.ndarray]:
         _require_subset(subset)
-        return self._table_rows.subset(subset)
+        return self._table.rows().subset(subset)
 
 
 class Reader:
@@ -388,16 +383,18 @@ def _rows(
 ) -> "tuple[Pieces | RemoteRows, Callable[[], None] | None]":
     """Return the clips as rows, and what is to be called before the first is read, if anything.
 
-    That waits for a long sample table, whose ids the shards then have to hold.
+    That waits for the sample table where it is remote or long; its ids are those that the shards have to hold.
     """
-    ids, _ = dataset._samples(subset)
-    pending = dataset.rows_pending
     if dataset.remote is not None:
         from skelpipe.dataset.remote_rows import remote_subset
 
-        return remote_subset(dataset.remote, subset, geometry, ids), dataset.require_rows if pending else None
+        dataset._table.begin()
+        coming = ComingIds(lambda: dataset._samples(subset)[0], dataset.count(subset))
+        return remote_subset(dataset.remote, subset, geometry, coming), dataset.require_rows
     from skelpipe.dataset.gather import Pieces  # compiled code, not needed to read a card
 
+    ids, _ = dataset._samples(subset)
+    pending = dataset._table.is_pending
     place = (dataset.filesystem.local_path, dataset.card, subset, geometry)
     pending = pending and "shards" in dataset.card["formats"]
     pieces = map_subset(*place, ids, named=not pending)

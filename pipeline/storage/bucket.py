@@ -5,6 +5,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from skelpipe.memory import memory_in_use
 from skelpipe.storage.deadlines import DeadlineError, result_of, run_into
 from skelpipe.storage.filesystem import CHUNK, checked_name, one_line, read_whole
 from skelpipe.storage.retry import SILENT_SECONDS, SLOWEST, Retries, TransientError
-from skelpipe.storage.s3_calls import call_client, exit_without_waiting
+from skelpipe.storage.s3_calls import begin_client, call_client, exit_without_waiting
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -48,6 +49,7 @@ LISTING_SECONDS = 120.0  # a million names take 60 s where each page of 1,000 ta
 LISTING_BYTES = 1 << 30  # that this process may grow by while a bucket is listed, which is 3 million names
 LOOK_SECONDS = 0.1  # between two looks at its memory
 CAREFUL = 1 << 20  # bytes per request, once one has failed
+RANGES = 2  # of one file requested at a time: one arrives while the one before it is hashed and written
 
 
 class Clients:
@@ -112,22 +114,33 @@ class BucketFilesystem:
         yield from self._retries.stream(lambda start: self._stream_from(name, start, next(sizes)))
 
     def _stream_from(self, name: str, start: int, chunk: int) -> Iterator[bytes]:
+        """Yield the pieces from `start` on, in order; RANGES of them are asked for side by side."""
         with self._translated(name, "read"):
-            file, size = self._opened(name, start)
+            file, size = self._opened(name)
+            seconds = SILENT_SECONDS + chunk / SLOWEST
+            asked: deque[tuple[int, Future[bytes]]] = deque()
             while start < size:
-                piece = call_client(lambda: file.read(chunk), SILENT_SECONDS + chunk / SLOWEST)
+                next_one = asked[-1][0] + chunk if asked else start
+                while len(asked) < RANGES and next_one < size:
+                    read = partial(file.read_at, min(chunk, size - next_one), next_one)
+                    asked.append((next_one, begin_client(read)))
+                    next_one += chunk
+                at, future = asked.popleft()
+                piece = result_of(future, seconds)
+                del future
                 if not piece:
                     raise TransientError(f"{self._url}/{name}: ended after {start:,} of {size:,} bytes")
+                if len(piece) < min(chunk, size - at):
+                    asked.clear()  # they would leave a gap
                 start += len(piece)
                 yield piece
 
-    def _opened(self, name: str, start: int) -> tuple[Any, int]:
-        """Return a file that reads from `start` on, and its size."""
+    def _opened(self, name: str) -> tuple[Any, int]:
+        """Return an open file, and its size."""
         client, path = self._clients.get(READING), self._path(name)
 
         def opened() -> tuple[Any, int]:
             file = client.open_input_file(path)
-            file.seek(start)
             return file, file.size()
 
         return call_client(opened, 2 * SILENT_SECONDS)

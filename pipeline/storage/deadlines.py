@@ -15,6 +15,7 @@ from skelpipe.errors import SkelpipeError
 __all__ = [
     "DeadlineError",
     "StoppedError",
+    "begin",
     "call_until_stopped",
     "call_within",
     "give_up_when",
@@ -70,9 +71,14 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
 
     It runs on a thread of its own. That thread finishes the call in any case, and the process can end before it.
     """
+    return result_of(begin(function), seconds)
+
+
+def begin(function: Callable[[], T]) -> "Future[T]":
+    """Begin a call on a thread of its own, which finishes it in any case; the process can end before it."""
     future: Future[T] = Future()
     threading.Thread(target=run_into, args=(future, function), name="skelpipe-call", daemon=True).start()
-    return result_of(future, seconds)
+    return future
 
 
 def call_until_stopped(function: Callable[[], T]) -> T:

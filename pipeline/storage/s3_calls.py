@@ -11,14 +11,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import TypeVar
 
-from skelpipe.storage.deadlines import call_within
+from skelpipe.storage.deadlines import begin, call_within
 
-__all__ = ["call_client", "exit_without_waiting"]
+__all__ = ["begin_client", "call_client", "exit_without_waiting"]
 
 T = TypeVar("T")
 
@@ -61,11 +62,17 @@ _CALLS = _ForkBarrier()
 def call_client(function: Callable[[], T], seconds: float | None = None) -> T:
     """Return what a call of the client returns. Ctrl-C and deadlines do not wait for it (see `call_within`)."""
 
-    def guarded() -> T:
-        with _CALLS:
-            return function()
+    return call_within(seconds, partial(_guarded, function))
 
-    return call_within(seconds, guarded)
+
+def begin_client(function: Callable[[], T]) -> "Future[T]":
+    """Begin a call of the client on a thread of its own; wait for it by `result_of`."""
+    return begin(partial(_guarded, function))
+
+
+def _guarded(function: Callable[[], T]) -> T:
+    with _CALLS:
+        return function()
 
 
 @cache
