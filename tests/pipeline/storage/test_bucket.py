@@ -11,10 +11,12 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import numpy as np
 import pytest
 
 from skelpipe.dataset import Dataset
@@ -24,6 +26,7 @@ from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.prepare.copy import copy_dataset
 from skelpipe.storage import open_filesystem
+from skelpipe.storage.bucket import BucketFilesystem
 
 PART = 12 << 20  # more than the client sends in one part
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -218,6 +221,7 @@ def test_an_upload_whose_source_fails_never_completes(bucket, length, begun) -> 
     bucket.objects["ds/a"] = b"as before"
     code = f"""
 from skelpipe.storage import open_filesystem
+from skelpipe.storage.bucket import BucketFilesystem
 def pieces():
     yield bytes({length})
     raise KeyError("the source failed")
@@ -308,3 +312,41 @@ def test_a_dataset_goes_to_a_bucket_and_back(bucket, raw_folder, ntu_names, tmp_
     assert (
         hashlib.sha256(bucket.objects["a/ds/train/joint/000001.tar"]).digest() == hashlib.sha256(content).digest()
     )
+
+
+class _Ranges:
+    """A client whose answers to later ranges come first; a `short` one lacks its last bytes once."""
+
+    def __init__(self, content: bytes, short: int | None = None) -> None:
+        self.content, self.short = content, short
+        self.running = self.most = 0
+        self.lock = threading.Lock()
+
+    def open_input_file(self, _path: str) -> "_Ranges":
+        return self
+
+    def size(self) -> int:
+        return len(self.content)
+
+    def read_at(self, count: int, at: int) -> bytes:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.004 if at // count % 2 == 0 else 0)
+        with self.lock:
+            self.running -= 1
+            if self.short is not None and at <= self.short < at + count:
+                end, self.short = self.short, None
+                return self.content[at:end]
+        return self.content[at : at + count]
+
+
+@pytest.mark.parametrize("short", [None, 12, 21])
+def test_ranges_that_arrive_in_any_order_are_joined_in_theirs(short: int | None) -> None:
+    content = bytes(np.random.default_rng(0).integers(0, 256, 103, np.uint8))
+    client = _Ranges(content, short)
+    filesystem = BucketFilesystem(cast("Any", SimpleNamespace(get=lambda _: client)), "bucket/x", "s3://bucket/x")
+    pieces = list(filesystem.stream("name", 10))
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) == 10
+    assert client.most > 1
