@@ -165,7 +165,10 @@ class GraphConvolution(nn.Module):
         # Batched products with few columns are slow on a CPU; matmul joins them into one product.
         # Their sizes would then be fixed in an exported graph: the product of batches leaves them free.
         joined = c_in < 16 and not _is_exporting()
-        near = gather @ poses if joined else torch.bmm(gather.expand(poses.shape[0], -1, -1), poses)
+        if joined:
+            near = gather @ poses
+        else:  # in one type first: autocast would convert a copy of the matrix for every pose
+            near = torch.bmm(gather.to(poses.dtype).expand(poses.shape[0], -1, -1), poses)
         near = near.reshape(rows, frames, joints, self.subsets * c_in)
         weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
         bias = sums.T @ self.maps.bias.view(self.subsets, -1)
