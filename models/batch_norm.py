@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
@@ -42,7 +43,9 @@ __all__ = [
     "Weights",
     "add_up",
     "centred",
+    "count_batch",
     "fits",
+    "let_count",
     "measure",
     "normalise",
     "own_gradients",
@@ -88,23 +91,27 @@ class Weights:
 class BatchNorm1d(nn.BatchNorm1d):
     """`nn.BatchNorm1d` with exact sums, and with rows that stand for several."""
 
+    counted: bool = False  # by the network: see `count_batch`
+
     def forward(self, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
         if not isinstance(repeats, Weights) and _is_summed_naively(self, x):
             return normalise(self, x, repeats=repeats)
         if repeats is not None and self.training:
             return weighted(self, x, repeats)
-        return super().forward(x)
+        return _uncounted(self, x) if self.counted and self.training else super().forward(x)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with exact sums, and with rows that stand for several."""
 
+    counted: bool = False  # by the network: see `count_batch`
+
     def forward(self, x: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
         if not isinstance(repeats, Weights) and _is_summed_naively(self, x):
             return normalise(self, x, repeats=repeats)
         if repeats is not None and self.training:
             return weighted(self, x, repeats)
-        return super().forward(x)
+        return _uncounted(self, x) if self.counted and self.training else super().forward(x)
 
 
 def fits(layer: _BatchNorm, x: Tensor) -> bool:
@@ -181,12 +188,37 @@ def weights_of(repeats: Repeats | Weights, x: Tensor) -> Tensor:
     return each.repeat_interleave(len(x) // len(each)).view(-1, *[1] * (x.dim() - 1))
 
 
+def let_count(network: nn.Module) -> None:
+    """Let a network count batches for all of its layers, by `count_batch` whenever it is passed."""
+    for layer in network.modules():
+        if isinstance(layer, BatchNorm1d | BatchNorm2d) and layer.momentum is not None:
+            layer.counted = True
+
+
+def count_batch(network: nn.Module) -> None:
+    """Count a batch, in training, in all layers that `let_count` found: one operation, on a GPU one kernel."""
+    counters = [
+        layer.num_batches_tracked
+        for layer in network.modules()
+        if getattr(layer, "counted", False) and layer.training and layer.num_batches_tracked is not None
+    ]
+    if counters:
+        torch._foreach_add_(cast(list[Tensor], counters), 1)
+
+
+def _uncounted(layer: _BatchNorm, x: Tensor) -> Tensor:
+    """Return what PyTorch's module does in training, without counting the batch."""
+    layer._check_input_dim(x)
+    where = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+    return F.batch_norm(x, *where, True, cast(float, layer.momentum), layer.eps)
+
+
 def tracking_step(layer: _BatchNorm) -> float | None:
-    """Count a batch; return the share by which the running statistics move, None where there are none."""
+    """Count a batch, unless the network does; return the share by which the running statistics move, if any."""
     if not layer.track_running_stats or layer.running_mean is None or layer.running_var is None:
         return None
     step = layer.momentum
-    if layer.num_batches_tracked is not None:
+    if layer.num_batches_tracked is not None and not getattr(layer, "counted", False):
         layer.num_batches_tracked.add_(1)
         step = 1 / float(layer.num_batches_tracked) if step is None else step
     return step or 0.0

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
-from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d, Repeats, Weights
+from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d, Repeats, Weights, count_batch, let_count
 from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.graph import adjacency
 from skelpipe.models.one_pass import finished, in_one_pass, random_bytes, rectified
@@ -65,6 +65,7 @@ class STGCN(BodyBackbone):
             STGCNBlock(c_in, c_out, joints, stride, dropout if i else 0.0, residual=i > 0)
             for i, (c_in, c_out, stride) in enumerate(steps)
         )
+        let_count(self)
 
     @property
     def draws(self) -> bool:
@@ -83,6 +84,8 @@ class STGCN(BodyBackbone):
 
     def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
         """Return the feature map of rows [R, T, V, C] as [R, D, T', V], T' = ceil(ceil(T/2)/2)."""
+        if self.training:
+            count_batch(self)
         y = self.input_norm(rows.reshape(-1, self.input_norm.num_features), repeats).view(rows.shape)
         importance = torch.stack([cast(STGCNBlock, block).spatial.importance for block in self.blocks])
         edges = Edges.of(self.adjacency * importance)

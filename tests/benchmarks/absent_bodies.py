@@ -27,7 +27,7 @@ from skelpipe.models import absent_bodies, build_method, stgcn
 from skelpipe.models.method import Method
 
 SECONDS: Final = 30.0  # per row
-CLIPS, BATCH, SINGLE = 32, 8, 0.8  # clips of a batch of features, of a batch of training; the share with one body
+CLIPS, SINGLE = 32, 0.8  # clips of a batch; the share with one body
 CPU: Final = torch.device("cpu")
 
 
@@ -105,17 +105,17 @@ def rows() -> dict[str, tuple[str, str, Callable[[], tuple[Way, Way]], int]]:
         return both
 
     def once() -> tuple[Way, Way]:
-        clips = ntu_like(BATCH)
+        clips = ntu_like(CLIPS)
         return step(clips, absent_bodies="once"), step(clips)
 
     def small() -> Way:
         return step(torch.randn(32, 3, 48, 20, 1).cumsum(2) / 20, 8, "kinect-v1-20")
 
-    exact = against(every_row, lambda: step(ntu_like(BATCH), dropout=0.0))
+    exact = against(every_row, lambda: step(ntu_like(CLIPS), dropout=0.0))
     return {
         "features": ("features of NTU-like clips", "every row", against(every_row, features), CLIPS),
-        "exact": ("step without dropout, NTU-like clips", "every row", exact, BATCH),
-        "once": ("step with `once`, NTU-like clips", "`as-papers`", once, BATCH),
+        "exact": ("step without dropout, NTU-like clips", "every row", exact, CLIPS),
+        "once": ("step with `once`, NTU-like clips", "`as-papers`", once, CLIPS),
         "one-pass": ("step, h=8, T=48, V=20, batch 32", "a pass each", against(separate_passes, small), 32),
     }
 
