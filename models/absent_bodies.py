@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from skelpipe.devices import sent
 from skelpipe.models.batch_norm import Repeats
 
 __all__ = [
@@ -98,13 +99,13 @@ def computed_rows(clips: Tensor, how: str, *, random: bool) -> Computed | None:
             return Computed(rows, None, None, None)
         if not len(chosen):  # a batch without anybody: one row, which counts for nothing
             return Computed(rows, absent[:1].to(clips.device), None, Repeats(1, 0))
-        return Computed(rows, chosen.to(clips.device), None, None)
+        return Computed(rows, sent(chosen, clips.device), None, None)
     if len(absent) < 2:
         return None
     place = torch.where(present, present.cumsum(0) - 1, len(chosen))
     repeats = Repeats(len(chosen) + 1, len(absent))
     chosen = torch.cat([chosen, absent[:1]])
-    return Computed(rows, chosen.to(clips.device), place.to(clips.device), repeats)
+    return Computed(rows, sent(chosen, clips.device), sent(place, clips.device), repeats)
 
 
 def mean_of_present(encoder: Any, h: Tensor, clips: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
-"""The device that `--device` names."""
+"""The device that `--device` names, and copies to and from it for which nobody waits."""
 
 import os
 
 import torch
+from torch import Tensor
 
 from skelpipe.errors import UsageError
 
-__all__ = ["resolve_device"]
+__all__ = ["Fetched", "resolve_device", "sent"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -43,3 +44,28 @@ def _gpu(number: int, name: str) -> torch.device:
             f"are GPUs, or pass --device cpu"
         )
     raise UsageError(f"device {name!r} is not available: {visible}")
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device. On a GPU the copy is queued, and the host goes on."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
+class Fetched:
+    """Tensors that are copied to the host while the device computes the next ones."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._devices: set[torch.device] = set()
+
+    def add(self, x: Tensor) -> None:
+        """Queue the copy of a tensor; the host goes on."""
+        self._devices.add(x.device)
+        self._parts.append(x.to("cpu", non_blocking=True))
+
+    def all(self) -> list[Tensor]:
+        """Wait, and return the copies in the order in which they were added."""
+        for device in self._devices:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        return self._parts

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from skelpipe.dataset import Dataset
+from skelpipe.devices import Fetched
 from skelpipe.loader import Batch, Loader, Stream
 from skelpipe.models import build_method
 from skelpipe.models.method import Method, Progress, spread
@@ -26,7 +27,7 @@ from skelpipe.train.running import optimisers
 from skelpipe.train.running.loop import Stepper, build_optimiser
 from skelpipe.train.running.tally import Tally
 
-__all__ = ["META", "MetaRun", "WaitsError", "Watch", "Within", "as_on_a_gpu"]
+__all__ = ["META", "Dropped", "MetaRun", "WaitsError", "Watch", "Within", "as_on_a_gpu", "copied"]
 
 Within: TypeAlias = Callable[[str], AbstractContextManager[Any]]
 
@@ -99,13 +100,22 @@ class WaitsError(AssertionError):
 
 
 class Watch(TorchDispatchMode):
-    """Raises `WaitsError` at an operation that reads values of the device, or has tensors elsewhere."""
+    """Raises `WaitsError` at an operation that reads values of the device, or has tensors elsewhere.
+
+    With `beside` the host may compute too, with its own tensors alone; only `copied` brings them to the device.
+    """
+
+    def __init__(self, *, beside: bool = False) -> None:
+        super().__init__()
+        self.beside = beside
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
+        if self.beside and _is_of_host(func, args, kwargs):
+            return func(*args, **kwargs)
         if packet in WAITING or (packet in (aten.index, aten.index_put, aten.index_put_) and _is_masked(args[1])):
             raise WaitsError(f"{func} reads values of the device")
         if packet is aten.repeat_interleave and kwargs.get("output_size") is None:
@@ -123,6 +133,26 @@ class Watch(TorchDispatchMode):
 
 # torch would import its compiler at the first operation, and keep it out at each: none is at work here.
 Watch.__torch_dispatch__ = inspect.unwrap(Watch.__torch_dispatch__)  # type: ignore[method-assign]
+
+
+def copied(x: Tensor, device: torch.device) -> Tensor:
+    """Stand for `skelpipe.devices.sent`, the one way to the device."""
+    with _disable_current_modes():
+        return x.to(device)
+
+
+class Dropped(Fetched):
+    """Stands for `skelpipe.devices.Fetched`, the one way back: there is nothing to copy."""
+
+    def add(self, x: Tensor) -> None:
+        assert x.device == META
+        self._parts.append(torch.zeros(x.shape, dtype=x.dtype))
+
+
+def _is_of_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor | torch.device)]
+    devices = {each.device if isinstance(each, Tensor) else each for each in given}
+    return devices <= {torch.device("cpu")}
 
 
 def _is_masked(indices: Sequence[Tensor | None]) -> bool:

@@ -1,4 +1,4 @@
-"""A training step of every method runs on torch's meta device: nothing waits for the device, or stays on the host.
+"""Training steps and evaluations run on torch's meta device: nothing waits for the device, or stays on the host.
 
 A new method in `METHODS` is tested without a change here.
 """
@@ -7,19 +7,32 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skelpipe.bench.synthetic_clips import synthetic_clips
 from skelpipe.dataset import Dataset
+from skelpipe.models import absent_bodies
 from skelpipe.models.build import METHODS
+from skelpipe.models.stgcn import STGCN
+from skelpipe.skeleton import layout
+from skelpipe.train.evaluation import embedding, segmenter
+from skelpipe.train.evaluation.embedding import embed
+from skelpipe.train.evaluation.linear_head import LinearHead, linear_scores
+from skelpipe.train.evaluation.nearest import _Block
+from skelpipe.train.evaluation.segmenter import frame_scores
+from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
+from skelpipe.train.recipes.schema import LinearOptimiser
 
 sys.path.append(str(Path(__file__).parent))  # as for the benchmarks run as scripts
-from on_meta import META, MetaRun, WaitsError, Watch, as_on_a_gpu
+from on_meta import META, Dropped, MetaRun, WaitsError, Watch, as_on_a_gpu, copied
 
 SMALL = ("encoder.width=4", "encoder.out_channels=16", "queue=64", "head.hidden=16", "head.dim=16")
 
@@ -48,6 +61,79 @@ def _has_stages(run: MetaRun) -> bool:
         method.advance(replace(run.start, epoch=epoch))
         found.append({name: value for name, value in vars(method).items() if isinstance(value, bool)})
     return found[0] != found[1]
+
+
+class Watched(nn.Module):
+    """A network whose forward pass must not wait for the device."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with Watch(beside=True):
+            found: Tensor = self.network(x)
+            return found
+
+
+@pytest.fixture
+def one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the copies for which nobody waits on a GPU be the only ones: any other from the meta device fails."""
+    for module in (embedding, segmenter, absent_bodies):
+        monkeypatch.setattr(module, "sent", copied)
+    for module in (embedding, segmenter):
+        monkeypatch.setattr(module, "Fetched", Dropped)
+
+
+@pytest.fixture
+def encoder() -> STGCN:
+    with META:
+        return STGCN(layout("kinect-v2-25"), width=4, out_channels=16)
+
+
+@pytest.mark.usefixtures("one_way")
+def test_embedding_waits_for_nothing(dataset: Dataset, encoder: STGCN) -> None:
+    """Also where absent bodies are left out, which the host knows of the clips that it has read."""
+    assert embed(Watched(encoder), dataset, "train", "joint", device=META, batch_size=3).features.shape == (8, 16)
+
+
+@pytest.mark.usefixtures("one_way")
+@pytest.mark.parametrize("finetune", [False, True])
+def test_segmentation_waits_for_nothing(encoder: STGCN, finetune: bool) -> None:
+    windows: Any = SimpleNamespace(
+        draw=lambda count, seed, epoch: np.arange(12),
+        clips=lambda rows: torch.zeros(len(rows), 3, 16, 25, 2),
+        labels=np.zeros(12, np.int64),
+        spread=lambda stride: (np.arange(12), np.arange(12)),
+    )
+    settings = SegmenterSettings(epochs=1, batch_size=6, finetune=finetune)
+    optimiser = Mock(wraps=torch.optim.SGD(encoder.parameters(), lr=0.1))
+    head = nn.Linear(16, 5, device=META)
+    given = segmenter._batches(Watched(encoder), windows, settings, 1, META)
+    with as_on_a_gpu(), pytest.raises(RuntimeError, match="meta"):  # the mean loss is asked for, after the epoch
+        segmenter._train_epoch(head, optimiser, given)
+    assert optimiser.step.call_count == 2
+    assert frame_scores(Watched(encoder), head, windows, META, quiet=True).shape == (12, 5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_step_of_the_linear_classifier_waits_for_nothing(name: str) -> None:
+    features, labels = torch.zeros(6, 16, device=META), torch.zeros(6, dtype=torch.int64, device=META)
+    with as_on_a_gpu():
+        head = LinearHead(16, 5, LinearOptimiser(name=name), seed=0, device=META)
+        head.step(features, labels, 0.1)  # makes the optimiser's state
+        with Watch():
+            head.step(features, labels, 0.1)
+    with Watch():
+        linear_scores(head.weight, head.bias, features)
+
+
+def test_the_search_of_neighbours_waits_for_nothing() -> None:
+    """Within the queries of a chunk; after it the host asks whether any of them needs all rows."""
+    rows, queries = (torch.zeros(n, 16, dtype=torch.float64, device=META) for n in (2000, 32))
+    with as_on_a_gpu(), Watch():
+        found, index, enough = _Block(rows, rows.float(), 1e-6)._kept_on_device(queries, 20, 512)
+    assert (found.shape, index.shape, enough.shape) == ((32, 20), (32, 20), (32,))
 
 
 BAD: dict[str, Callable[[Tensor], Any]] = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skelpipe.dataset import Dataset
+from skelpipe.devices import Fetched, sent
 from skelpipe.errors import SkelpipeError
 from skelpipe.front.descriptions import counted
 from skelpipe.models.absent_bodies import present_bodies, tell_present
@@ -72,14 +73,15 @@ def embed(
     count, ids = len(chosen), [every[row] for row in chosen.tolist()]
     batches = team.own(-(-count // batch_size))
     starts = range(batches.start * batch_size, batches.stop * batch_size, batch_size)
-    parts: list[Tensor] = []
+    fetched = Fetched()
     with frozen(network):
         for start in progress(starts, f"embedding {subset}", len(starts), quiet=quiet):
             read = torch.from_numpy(reader.gather(chosen[start : start + batch_size]))
-            clips = read.to(device) if stored else derive(read.to(device), view, dataset.layout)
+            clips = sent(read, device) if stored else derive(sent(read, device), view, dataset.layout)
             if device.type != "cpu":  # known before the device has the clips, which need not be asked then
                 tell_present(clips, present_bodies(read))
-            parts.append(network(clips).flatten(1).float().cpu())
+            fetched.add(network(clips).flatten(1).float())
+    parts = fetched.all()
     features = _gathered(torch.cat(parts) if parts else torch.empty(0, 0), team)
     _check_finite(features, ids)
     return Embedded(features, labels[torch.from_numpy(chosen)], ids)

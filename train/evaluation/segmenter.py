@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelpipe.devices import Fetched, sent
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.loader.epoch_order import epoch_order
 from skelpipe.models.encoders import draw_weights
@@ -99,8 +100,8 @@ def _batches(
         encoder.train()
     for first in range(0, len(rows), settings.batch_size):
         chosen = rows[first : first + settings.batch_size]
-        labels = torch.from_numpy(windows.labels[chosen]).to(device)
-        clips = windows.clips(chosen).to(device)
+        labels = sent(torch.from_numpy(windows.labels[chosen]), device)
+        clips = sent(windows.clips(chosen), device)
         if settings.finetune:
             yield encoder(clips).flatten(1), labels
         else:
@@ -121,12 +122,12 @@ def frame_scores(
     team = ranks()
     own = team.own(-(-len(rows) // SCORED))
     mine = rows[own.start * SCORED : own.stop * SCORED]
-    scores = np.empty((len(mine), head.out_features), np.float32)
+    fetched = Fetched()
     starts = range(0, len(mine), SCORED)
     with frozen(encoder):
         for first in progress(starts, "segmenting test", len(starts), quiet=quiet):
-            part = slice(first, first + SCORED)
-            features = encoder(windows.clips(mine[part]).to(device)).flatten(1)
-            scores[part] = linear_scores(head.weight, head.bias, features).cpu().numpy()
-    whole = team.gather(torch.from_numpy(scores)).numpy()
+            features = encoder(sent(windows.clips(mine[first : first + SCORED]), device)).flatten(1)
+            fetched.add(linear_scores(head.weight, head.bias, features))
+    scores = torch.cat([torch.empty(0, head.out_features), *fetched.all()])
+    whole = team.gather(scores).numpy()
     return whole if stride == 1 else whole[which]
