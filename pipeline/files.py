@@ -125,10 +125,15 @@ def canonical_json(content: Any) -> bytes:
     return CANONICAL.encode(content).encode()
 
 
-def write_json(path: Path, content: Any, *, durable: bool = False, shared: bool = False) -> None:
-    """Write `content` as readable JSON, completely or not at all; `durable` and `shared` as in `replacing`."""
+def write_json(
+    path: Path, content: Any, *, durable: bool = False, shared: bool = False, indent: int | None = 1
+) -> None:
+    """Write `content` as readable JSON, completely or not at all; `durable` and `shared` as in `replacing`.
+
+    Without `indent` it is one line, which takes a fifth of the time.
+    """
     with replacing(path, durable=durable, shared=shared) as file:
-        file.write((json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+        file.write((json.dumps(content, indent=indent, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 
 from skelpipe import manifests
@@ -47,6 +47,7 @@ Value = int | str
 Fields = Mapping[str, Value]  # the fields of a recording's name: digits as numbers, anything else as text
 
 
+@lru_cache(maxsize=1 << 12)
 def as_value(text: str) -> Value:
     """Return the value of a field: digits as a number, anything else as text."""
     number = whole(text, MOST_DIGITS)
@@ -224,9 +225,7 @@ class Manifest:
 
     def _without_suffix(self, file: str, suffixes: tuple[str, ...]) -> str | None:
         lower = file.lower()
-        ends = [suffix.lower() + added for added in ("", ".gz") for suffix in suffixes]
-        if self.reader != "npy":  # a text beside an array is a note on it
-            ends += [suffix.lower() + added for added in (".txt", ".txt.gz") for suffix in suffixes]
+        ends = _endings(tuple(suffixes), texts=self.reader != "npy")  # a text beside an array is a note on it
         return next((file[: -len(end)] for end in ends if lower.endswith(end)), None)
 
     def _in_case(self, name: str) -> str:
@@ -352,3 +351,9 @@ class Manifest:
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
         return replace(self, splits={**self.splits, name: self.splits[name].with_lists(train, test)})
+
+
+@lru_cache(maxsize=64)
+def _endings(suffixes: tuple[str, ...], *, texts: bool) -> tuple[str, ...]:
+    added = ("", ".gz", ".txt", ".txt.gz") if texts else ("", ".gz")
+    return tuple(suffix.lower() + end for end in added for suffix in suffixes)

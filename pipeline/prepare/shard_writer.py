@@ -118,7 +118,7 @@ def write_shard(job: ShardJob) -> None:
         "raw_xxh128": reader.hashes,
         "views": views,
     }
-    write_json(job.receipt, receipt, shared=True)
+    write_json(job.receipt, receipt, shared=True, indent=None)
 
 
 def read_receipt(job: ShardJob) -> dict[str, Any] | None:

@@ -33,7 +33,8 @@ sys.path.append(str(Path(__file__).parents[1] / "swift"))
 
 BATCH = 64
 SECONDS = 20.0  # per row
-AT_ONCE = 4  # simultaneous requests, as many as ours
+AT_ONCE = 8  # simultaneous requests, as many files as ours
+RECORDINGS = 4000
 CPU = torch.device("cpu")
 LINK = 2.0  # rate of the link, in multiples of what training needs
 
@@ -113,6 +114,17 @@ def _waits(loader: Loader, step: float) -> Iterator[float]:
         time.sleep(step)
 
 
+def recordings(raw: Path, sources: Path) -> None:
+    """Link a few synthetic recordings under many names: an epoch has to last longer than opening its dataset."""
+    sizes = ["--subjects", "4", "--actions", "20", "--repeats", "1"]
+    command = [sys.executable, "-m", "skelpipe", "synth", "--out", str(sources), *sizes, "--json"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = sorted(sources.glob("*.skeleton"))
+    raw.mkdir()
+    for number, (name, _) in zip(range(RECORDINGS), load_manifest("ntu60").expected(), strict=False):
+        (raw / f"{name}.skeleton").hardlink_to(found[number % len(found)])
+
+
 @click.command()
 @click.option("--seconds", type=float, default=SECONDS, show_default=True, help="Seconds per row.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -122,9 +134,7 @@ def main(seconds: float, as_json: bool) -> None:
 
     with tempfile.TemporaryDirectory() as folder, threads(1):
         raw, local, cache = (Path(folder) / name for name in ("raw", "ds", "cache"))
-        sizes = ["--subjects", "8", "--actions", "20", "--repeats", "3"]
-        command = [sys.executable, "-m", "skelpipe", "synth", "--out", str(raw), *sizes, "--json"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        recordings(raw, Path(folder) / "synth")
         prepare(load_manifest("ntu60"), [raw], local, Options("xsub", shard_size=128), workers=2, quiet=True)
         with server.running(Path(folder) / "swift") as swift:
             os.environ.update(swift.environment)
