@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.bone_tree import paths_from_centre
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import mix_joints, product
@@ -37,9 +38,33 @@ class BoneRescale(BoneRescaleSettings, OfLayout):
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Rescale the bones of clips [N,C,T,V,M]; same shape. Scores stay."""
+        if cpu_kernels.usable(x, params["factor"]):
+            return self.change(x.clone(memory_format=torch.contiguous_format), params)
+        return self._mixed(x, params)
+
+    def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Do as `apply`, in place where that is faster."""
+        if not cpu_kernels.usable(x, params["factor"]):
+            return self._mixed(x, params)
+        self._check(x)
+        cpu_kernels.scale_bones(x, params["factor"], _outwards(self.layout.parents))
+        return x
+
+    def _mixed(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+        self._check(x)
+        return with_scores(mix_joints(positions(x), self.mixture(params)), x)
+
+    def _check(self, x: Tensor) -> None:
         if x.shape[3] != len(self.layout):
             raise ValueError(f"the layout {self.layout.name} does not fit clips of {x.shape[3]} joints")
-        return with_scores(mix_joints(positions(x), self.mixture(params)), x)
+
+
+@cache
+def _outwards(parents: tuple[int, ...]) -> Tensor:
+    """Return the bones, int64[B,2], as (joint, parent), each after the one that ends in its parent."""
+    depth = paths_from_centre(parents).sum(1).tolist()
+    bones = [(joint, parent) for joint, parent in enumerate(parents) if joint != parent]
+    return torch.tensor(sorted(bones, key=lambda bone: depth[bone[0]]), dtype=torch.int64).view(-1, 2)
 
 
 @cache

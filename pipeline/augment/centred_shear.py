@@ -26,6 +26,10 @@ class CentredShear(ShearSettings, OfLayout):
         """Draw `matrix`, float32[N,3,3], for clips of `shape` [N,C,T,V,M]."""
         return Shear(self.amplitude).sample(draws, shape)
 
+    def centred(self, params: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Return the matrix, float32[N,3,3], and the joint that stays."""
+        return params["matrix"], self.layout.centre
+
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Shear clips [N,C,T,V,M]; same shape. Scores stay."""
         y = warp(x, matrix=params["matrix"])

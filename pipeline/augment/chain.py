@@ -23,6 +23,7 @@ from skelpipe.skeleton import layout as layout_named
 
 __all__ = ["AxisOp", "Chain", "FrameOp", "Op", "Params", "Steps", "chain"]
 
+FOLDED = ("frames", "matrix", "centred", "weights", "joints")
 VARIANTS = ("paper", "released")
 NORMAL = ("crop", "shear", "centred-shear")  # a curriculum keeps these, where a chain begins with them
 Steps: TypeAlias = tuple[tuple[int | None, Params], ...]
@@ -69,8 +70,8 @@ class Chain:
     @property
     def begins_by_mixing(self) -> bool:
         """Whether the first pass mixes axes, so that it can read memory-mapped clips directly."""
-        folded = itertools.takewhile(lambda kind: kind in ("frames", "matrix", "weights", "joints"), self._kinds)
-        return self.curriculum is None and "matrix" in folded
+        folded = itertools.takewhile(lambda kind: kind in FOLDED, self._kinds)
+        return self.curriculum is None and not {"matrix", "centred"}.isdisjoint(folded)
 
     def apply(self, x: Tensor | MappedClips, params: Sequence[Params | None]) -> Tensor:
         """Apply the ops with these parameters to clips [N,C,T,V,M]; `x` stays as it is."""

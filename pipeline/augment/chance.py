@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["chosen", "gate", "some", "whole"]
+__all__ = ["gate", "some", "whole"]
 
 
 def gate(unit: Tensor, probability: float) -> Tensor:
@@ -23,12 +23,3 @@ def some(unit: Tensor, count: Tensor) -> Tensor:
     order = unit.argsort(dim=1, stable=True)
     first = torch.arange(unit.shape[1], device=unit.device) < count[:, None]
     return torch.zeros_like(first).scatter_(1, order, first)
-
-
-def chosen(on: Tensor) -> Tensor | None:
-    """Return the rows where `on`, bool[N], is true, so that the others need no work.
-
-    None, which means all rows, on a device for whose result the host would have to wait: an op must change nothing
-    in rows where its gate is closed.
-    """
-    return on.nonzero()[:, 0] if on.device.type == "cpu" else None

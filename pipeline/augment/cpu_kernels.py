@@ -15,7 +15,9 @@ from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.kernels import njit
 from skelpipe.views import POSITIONS
 
-__all__ = ["add_noise", "arrays", "blur", "expect", "kernel", "mix", "scale_axes", "usable"]
+__all__ = ["add_noise", "arrays", "blur", "expect", "interpolate", "kernel", "mix", "scale_axes", "usable"]
+
+ROWS = 16  # of a clip, whose weights of noise are kept
 
 # Multiply-adds may be fused. Sums keep the order in which they are written.
 kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -28,11 +30,19 @@ def usable(*tensors: Tensor) -> bool:
     return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
 
 
-def mix(x: Tensor | MappedClips, matrix: Tensor, frames: Tensor | None, joints: Tensor | None) -> Tensor:
+def mix(
+    x: Tensor | MappedClips,
+    matrix: Tensor,
+    frames: Tensor | None,
+    joints: Tensor | None,
+    centre: Tensor | None = None,
+    at_centre: Tensor | None = None,
+) -> Tensor:
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]] of clips [N,C,T,V,M].
 
     Channels beyond the axes x, y, z only change frames and joints. `matrix` is [N,3,3]; `frames` int64[N,T] and
-    `joints` int64[N,V], None to keep them all. Raises IndexError for a frame or joint that does not exist,
+    `joints` int64[N,V], None to keep them all. The joint centre[n] of x, int64[N], has the matrix `at_centre`
+    instead, if that is given. Raises IndexError for a frame or joint that does not exist,
     ValueError for clips that have fewer than three axes.
     """
     n, c, t, v, m = x.shape
@@ -42,7 +52,10 @@ def mix(x: Tensor | MappedClips, matrix: Tensor, frames: Tensor | None, joints: 
     y = torch.empty(x.shape)
     expect(y, (matrix, "naa"), (chosen, "nt"), *(() if joints is None else [(joints, "nv")]))
     order = torch.empty(n, 0, dtype=torch.int64) if joints is None else joints
-    how = arrays(y.view(n, c, t, v * m), matrix, chosen, order)
+    nowhere = torch.empty(0, dtype=torch.int64)
+    around = (nowhere, matrix) if centre is None or at_centre is None else (centre, at_centre)
+    expect(y, (around[1], "naa"), *([] if around[0] is nowhere else [(around[0], "n")]))
+    how = arrays(y.view(n, c, t, v * m), matrix, chosen, order, *around)
     if isinstance(x, MappedClips):
         done = _mix_mapped(m, x.pieces, x.piece, x.start, *how)
     else:
@@ -99,6 +112,30 @@ def fill_boxes(x: Tensor, joints: Tensor, start: Tensor, pool: Tensor) -> None:
         raise IndexError(f"clips of {tuple(x.shape)} lack a joint to fill, or the pool lacks numbers")
 
 
+def interpolate(x: Tensor, on: Tensor, first: Tensor, weights: Tensor) -> None:
+    """Replace frame t of contiguous clips [N,C,T,V,M] by a sum of frames first[n,t] and the next, or the last.
+
+    In place, in the clips that are `on`, bool[N]. `first` is int64[N,T]; `weights`, float32[2,N,T], are those of
+    the two frames. Raises IndexError for frames that do not exist.
+    """
+    n, c, t, v, m = expect(x, (on, "n"), (first, "nt"), (weights[0], "nt"))
+    if not _interpolate(*arrays(x.view(n, c, t, v * m), on, first, weights)):
+        raise IndexError(f"a frame was chosen that clips of {tuple(x.shape)} do not have")
+
+
+def scale_bones(x: Tensor, factor: Tensor, bones: Tensor) -> None:
+    """Scale the bones of contiguous clips [N,C,T,V,M] in place; the joints beyond each move along.
+
+    `factor`, float32[N,V], is that of the bone that ends in each joint; `bones`, int64[B,2], are (joint, parent),
+    each after the one that ends in its parent. Raises IndexError for joints that do not exist.
+    """
+    n, c, t, v, m = expect(x, (factor, "nv"))
+    if bones.numel() and not 0 <= int(bones.min()) <= int(bones.max()) < v:
+        raise IndexError(f"clips of {tuple(x.shape)} lack a joint of the bones")
+    rows = min(c, POSITIONS) * t
+    _scale_bones(m, rows, *arrays(x.view(n, c * t, v * m), factor, bones))
+
+
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
     """Return clips [N,C,T,V,M] with those of the clips `donor`, int64[N], where `region`, bool[N,T,V], is true.
 
@@ -135,13 +172,22 @@ def arrays(*tensors: Tensor) -> list[np.ndarray]:
 
 @kernel
 def _mix(
-    bodies: int, x: np.ndarray, y: np.ndarray, matrix: np.ndarray, frames: np.ndarray, joints: np.ndarray
+    bodies: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    matrix: np.ndarray,
+    frames: np.ndarray,
+    joints: np.ndarray,
+    centre: np.ndarray,
+    at_centre: np.ndarray,
 ) -> bool:
     width = y.shape[3]
     row, source = np.empty(width, np.float32), np.empty(width, np.int64)
     fits = True
     for n in range(len(y)):
-        fits &= _mix_clip(bodies, x[n], y[n], matrix[n], frames[n], joints[n], row, source)
+        fits &= _mix_clip(
+            bodies, x[n], y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, source
+        )
     return fits
 
 
@@ -155,13 +201,15 @@ def _mix_mapped(
     matrix: np.ndarray,
     frames: np.ndarray,
     joints: np.ndarray,
+    centre: np.ndarray,
+    at_centre: np.ndarray,
 ) -> bool:
     channels, count, width = y.shape[1:]
     row, source = np.empty(width, np.float32), np.empty(width, np.int64)
     fits = True
     for n in range(len(y)):
         x = pieces[piece[n]][start[n] : start[n] + channels * count * width].reshape((channels, count, width))
-        fits &= _mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], row, source)
+        fits &= _mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, source)
     return fits
 
 
@@ -173,11 +221,20 @@ def _mix_clip(
     a: np.ndarray,
     frames: np.ndarray,
     joints: np.ndarray,
+    centre: np.ndarray,
+    b: np.ndarray,
     row: np.ndarray,
     source: np.ndarray,
 ) -> bool:
-    """`joints` is empty where they stay; `row` and `source` are memory for one frame and its source columns."""
+    """`joints` is empty where they stay; the joint centre[0], if any, is mixed by `b`.
+
+    `row` and `source` are memory for one frame and its source columns.
+    """
     channels, count, width = x.shape
+    special = centre[0] * bodies if len(centre) else 0
+    apart = bodies if len(centre) else 0
+    if special < 0 or special + apart > width:
+        return False
     reordered = False
     for v in range(len(joints)):
         joint = joints[v]
@@ -196,6 +253,10 @@ def _mix_clip(
             y0[i] = a[0, 2] * x2[i] + (a[0, 1] * x1[i] + a[0, 0] * x0[i])
             y1[i] = a[1, 2] * x2[i] + (a[1, 1] * x1[i] + a[1, 0] * x0[i])
             y2[i] = a[2, 2] * x2[i] + (a[2, 1] * x1[i] + a[2, 0] * x0[i])
+        for i in range(special, special + apart):
+            y0[i] = b[0, 2] * x2[i] + (b[0, 1] * x1[i] + b[0, 0] * x0[i])
+            y1[i] = b[1, 2] * x2[i] + (b[1, 1] * x1[i] + b[1, 0] * x0[i])
+            y2[i] = b[2, 2] * x2[i] + (b[2, 1] * x1[i] + b[2, 0] * x0[i])
         for c in range(POSITIONS, channels):  # scores
             kept, score = y[c, t], x[c, frame]
             for i in range(width):
@@ -215,8 +276,10 @@ def _add_noise(
     bodies: int, empty: bool, rows: int, x: np.ndarray, scale: np.ndarray, start: np.ndarray, pool: np.ndarray
 ) -> bool:
     """The first `rows` rows of a clip are its positions."""
-    clips, _, width = x.shape
-    weight = np.empty(width, np.float32)
+    clips, channels, width = x.shape
+    size = min(rows, ROWS) * width
+    weight = np.empty(size, np.float32)  # of the numbers of a few rows
+    now = np.full(bodies, np.nan, np.float32)  # of each body, as `weight` has them
     for n in range(clips):
         if scale[n] == 0:
             continue
@@ -224,12 +287,15 @@ def _add_noise(
             return False
         for m in range(bodies):
             here = scale[n] if empty or _any(x[n, :rows], m, bodies) else np.float32(0)
-            for i in range(m, width, bodies):
-                weight[i] = here
-        for r in range(rows):
-            row, field = x[n, r], pool[start[n] + r * width :]
-            for i in range(width):
-                row[i] += weight[i] * field[i]
+            if now[m] != here:
+                now[m] = here
+                for i in range(m, size, bodies):
+                    weight[i] = here
+        clip, field = x[n].reshape(channels * width), pool[start[n] : start[n] + rows * width]
+        for first in range(0, rows * width, size):
+            some, noise = clip[first : min(first + size, rows * width)], field[first : first + size]
+            for i in range(len(some)):
+                some[i] += weight[i] * noise[i]
     return True
 
 
@@ -252,19 +318,39 @@ def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> Non
     for n in range(clips):
         if not on[n]:
             continue
+        taps = 0  # behind a weight of 0 all are 0
+        while taps + 1 < weights.shape[1] and weights[n, taps + 1] != 0:
+            taps += 1
         for c in range(axes):
             y, centre = x[n, c], padded[margin : margin + size]
             for i in range(size):
                 centre[i] = y[i]
                 y[i] *= weights[n, 0]
-            for k in range(1, weights.shape[1]):
+            k = 1
+            while k + 2 <= taps:
+                _add_taps(width, y, padded[margin - (k + 2) * width :], k, weights[n])
+                k += 3
+            while k <= taps:
                 weight = weights[n, k]
-                if weight == 0:  # so are all further away
-                    break
                 before = padded[margin - k * width : margin - k * width + size]
                 after = padded[margin + k * width : margin + k * width + size]
                 for i in range(size):
                     y[i] += weight * (before[i] + after[i])
+                k += 1
+
+
+@kernel
+def _add_taps(width: int, y: np.ndarray, x: np.ndarray, k: int, weights: np.ndarray) -> None:
+    """Add the frames k, k + 1 and k + 2 away, in this order; `x` begins k + 2 frames before the first of `y`."""
+    size = len(y)
+    first, second, third = weights[k], weights[k + 1], weights[k + 2]
+    before1, after1 = x[2 * width : 2 * width + size], x[2 * (k + 1) * width : 2 * (k + 1) * width + size]
+    before2, after2 = x[width : width + size], x[(2 * k + 3) * width : (2 * k + 3) * width + size]
+    before3, after3 = x[:size], x[2 * (k + 2) * width : 2 * (k + 2) * width + size]
+    for i in range(size):
+        total = y[i] + first * (before1[i] + after1[i])
+        total = total + second * (before2[i] + after2[i])
+        y[i] = total + third * (before3[i] + after3[i])
 
 
 @kernel
@@ -320,6 +406,51 @@ def _fill_boxes(x: np.ndarray, joints: np.ndarray, start: np.ndarray, pool: np.n
                         unit = pool[start[n] + ((c * frames + t) * replaced + k) * bodies + m]
                         x[n, c, t, joints[n, k], m] = low[c] + unit * size[c]
     return True
+
+
+@kernel
+def _interpolate(x: np.ndarray, on: np.ndarray, first: np.ndarray, weights: np.ndarray) -> bool:
+    clips, channels, frames, width = x.shape
+    before = np.empty((frames, width), np.float32)
+    for n in range(clips):
+        if not on[n]:
+            continue
+        for t in range(frames):
+            if first[n, t] < 0 or first[n, t] >= frames:
+                return False
+        for c in range(channels):
+            for t in range(frames):
+                kept, frame = before[t], x[n, c, t]
+                for i in range(width):
+                    kept[i] = frame[i]
+            for t in range(frames):
+                one, other = before[first[n, t]], before[min(first[n, t] + 1, frames - 1)]
+                y, p, q = x[n, c, t], weights[0, n, t], weights[1, n, t]
+                for i in range(width):
+                    y[i] = p * one[i] + q * other[i]
+    return True
+
+
+@kernel
+def _scale_bones(bodies: int, rows: int, x: np.ndarray, factor: np.ndarray, bones: np.ndarray) -> None:
+    """The first `rows` rows of a clip are its positions."""
+    width = x.shape[2]
+    count = len(bones) * bodies
+    joint, parent = np.empty(count, np.int64), np.empty(count, np.int64)  # columns of a row, and of it as it was
+    for b in range(len(bones)):
+        for m in range(bodies):
+            joint[b * bodies + m], parent[b * bodies + m] = bones[b, 0] * bodies + m, bones[b, 1] * bodies + m
+    scale, before = np.empty(count, np.float32), np.empty(width, np.float32)
+    for n in range(len(x)):
+        for i in range(count):
+            scale[i] = factor[n, joint[i] // bodies]
+        for r in range(rows):
+            row = x[n, r]
+            for i in range(width):
+                before[i] = row[i]
+            for i in range(count):
+                at, of = joint[i], parent[i]
+                row[at] = row[of] + scale[i] * (before[at] - before[of])
 
 
 @kernel

@@ -39,6 +39,13 @@ class AxisOp(Op, Protocol):
 
 
 @runtime_checkable
+class CentredOp(Op, Protocol):
+    """An augmentation that mixes the axes of all joints but one: float32[N,3,3], and the number of that joint."""
+
+    def centred(self, params: Params) -> tuple[Tensor, int]: ...
+
+
+@runtime_checkable
 class MaskOp(Op, Protocol):
     """An augmentation that only weighs the axes x, y, z: float32[N,3]."""
 
@@ -72,6 +79,7 @@ def kind_of(op: Op) -> str | None:
     kinds: dict[str, Any] = {
         "frames": FrameOp,
         "matrix": AxisOp,
+        "centred": CentredOp,
         "weights": MaskOp,
         "joints": JointOp,
         "change": OwningOp,
@@ -87,6 +95,8 @@ class Fold:
     matrix: Tensor | None = None
     weights: Tensor | None = None  # of the axes, after the matrix
     joints: Tensor | None = None
+    centre: Tensor | None = None  # the joint, before joints are reordered, that has the matrix `at_centre`
+    at_centre: Tensor | None = None
 
     def add(self, op: Any, kind: str | None, params: Params, shape: Sequence[int]) -> bool:
         """Add `op` after the ops so far, for clips of `shape`; return False if its kind does not fold."""
@@ -96,6 +106,8 @@ class Fold:
                 self.frames = chosen if self.frames is None else _chosen(self.frames, chosen)
             case "matrix":
                 self._mix(op.matrix(params))
+            case "centred":
+                return self._mix_around(*op.centred(params))
             case "weights":
                 self._weigh(op.weights(params))
             case "joints":
@@ -108,6 +120,7 @@ class Fold:
     def params(self) -> Params:
         """Return the arguments that make the same `Fold` again."""
         held = {"frames": self.frames, "matrix": self.matrix, "weights": self.weights, "joints": self.joints}
+        held |= {"centre": self.centre, "at_centre": self.at_centre}
         return {name: tensor for name, tensor in held.items() if tensor is not None}
 
     def apply(self, x: Tensor | MappedClips, *, owned: bool = False) -> Tensor:
@@ -115,17 +128,32 @@ class Fold:
 
         With `owned` x may be overwritten.
         """
-        y = warp(x, self.frames, self.matrix, self.joints)
+        y = warp(x, self.frames, self.matrix, self.joints, self.centre, self.at_centre)
         return y if self.weights is None else weigh(y, self.weights, owned=owned or owns_memory(y, x))
 
     def _mix(self, matrix: Tensor) -> None:
         if self.weights is not None:
             matrix, self.weights = matrix * self.weights[:, None], None
         self.matrix = matrix if self.matrix is None else _product(matrix, self.matrix)
+        if self.at_centre is not None:
+            self.at_centre = _product(matrix, self.at_centre)
+
+    def _mix_around(self, matrix: Tensor, joint: int) -> bool:
+        """Mix the axes of all joints but one; return False where that does not fold."""
+        if self.joints is not None or self.weights is not None or self.centre is not None:
+            return False
+        if self.matrix is None:
+            self.at_centre = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+            self.matrix = matrix
+        else:
+            self.at_centre, self.matrix = self.matrix, _product(matrix, self.matrix)
+        self.centre = torch.full((len(matrix),), joint, device=matrix.device)
+        return True
 
     def _weigh(self, weights: Tensor) -> None:
         if self.matrix is not None:
             self.matrix = self.matrix * weights[:, :, None]
+            self.at_centre = None if self.at_centre is None else self.at_centre * weights[:, :, None]
         else:
             self.weights = weights if self.weights is None else self.weights * weights
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skelpipe.augment.chance import chosen, gate
+from skelpipe.augment import cpu_kernels
+from skelpipe.augment.chance import gate
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.settings import TimeRescaleSettings
 from skelpipe.augment.warp import warp
@@ -30,26 +31,28 @@ class TimeRescale(TimeRescaleSettings):
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Rescale clips [N,C,T,V,M]; same shape. Scores are interpolated like positions."""
-        return self.change(x.clone(), params)
+        return self.change(x.clone(memory_format=torch.contiguous_format), params)
 
     def change(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Do as `apply`, in place where that is faster."""
-        rows = chosen(params["on"])
-        if rows is None:
-            return _stretch(x, params["ratio"])
-        return x.index_copy_(0, rows, _stretch(x.index_select(0, rows), params["ratio"][rows]))
+        first, weights = _frames(params["ratio"], x.shape[2])
+        if cpu_kernels.usable(x, weights):
+            cpu_kernels.interpolate(x, params["on"], first, weights)
+            return x
+        wide = weights[:, :, None, :, None, None]
+        y = warp(x, first).to(torch.promote_types(x.dtype, weights.dtype)).mul(wide[0])
+        return y.addcmul_(warp(x, (first + 1).clamp_(max=x.shape[2] - 1)), wide[1]).to(x.dtype)
 
 
-def _stretch(x: Tensor, ratio: Tensor) -> Tensor:
-    """Resize each clip [T] to floor(ratio * T) frames by linear interpolation; same shape."""
-    count = x.shape[2]
+def _frames(ratio: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return what floor(ratio * T) frames are interpolated from, for clips of T = `count`.
+
+    The frame before each, int64[N,T], and the weights of that frame and the next, [2,N,T] in ratio's dtype.
+    """
     # In float64: the length is exact, and positions are not off by 1e-5 of a frame.
     length = (ratio.double() * count).floor_().clamp_(min=1)[:, None]
-    t = torch.arange(count, device=x.device)
+    t = torch.arange(count, device=ratio.device)
     source = ((t + 0.5) * (count / length) - 0.5).clamp_(0, count - 1)
     before = source.floor()
     share, inside = (source - before).to(ratio.dtype), t < length
-    first = before.long()
-    weights = torch.stack([(1 - share) * inside, share * inside])[:, :, None, :, None, None]
-    y = warp(x, first).to(torch.promote_types(x.dtype, weights.dtype)).mul(weights[0])
-    return y.addcmul_(warp(x, (first + 1).clamp_(max=count - 1)), weights[1]).to(x.dtype)
+    return before.long(), torch.stack([(1 - share) * inside, share * inside])

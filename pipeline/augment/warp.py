@@ -17,11 +17,14 @@ def warp(
     frames: Tensor | None = None,
     matrix: Tensor | None = None,
     joints: Tensor | None = None,
+    centre: Tensor | None = None,
+    at_centre: Tensor | None = None,
 ) -> Tensor:
     """Return y[n,c,t,v] = sum over j of matrix[n,c,j] * x[n,j,frames[n,t],joints[n,v]], of x's shape and dtype.
 
     `x` is [N,C,T,V,M]; `frames` int64[N,T] with values in 0..T-1 (None keeps the frames); `matrix`
-    float32[N,3,3] (None keeps the axes); `joints` int64[N,V] (None keeps the joints). Channels beyond the three
+    float32[N,3,3] (None keeps the axes); `joints` int64[N,V] (None keeps the joints). With a matrix, the joint
+    centre[n] of x, int64[N], may have another one, at_centre[n]. Channels beyond the three
     axes, the scores, go with their frames and joints and are not mixed. Differentiable in `x` and
     `matrix`. Half-precision clips are mixed in float32 and rounded once, under autocast too. The result is `x`
     itself where nothing is asked for, unless the clips are memory-mapped.
@@ -35,16 +38,21 @@ def warp(
         raise ValueError(f"an order of {tuple(joints.shape)} joints does not fit clips of {tuple(x.shape)}")
     if isinstance(x, MappedClips):
         if matrix is not None and axes == POSITIONS and cpu_kernels.usable(matrix):
-            return cpu_kernels.mix(x, matrix, frames, joints)
+            return cpu_kernels.mix(x, matrix, frames, joints, centre, at_centre)
         x = x.read()
     if x.numel() == 0:
         return x
     if matrix is not None and axes == POSITIONS and cpu_kernels.usable(x, matrix):
-        return cpu_kernels.mix(x, matrix, frames, joints)
+        return cpu_kernels.mix(x, matrix, frames, joints, centre, at_centre)
     if frames is not None:
         x = _choose(x, frames)
     if matrix is not None:
-        x = with_scores(_mix(positions(x), matrix), x)
+        mixed = _mix(positions(x), matrix)
+        if centre is not None and at_centre is not None:
+            n, c, t, _, m = mixed.shape
+            at = centre[:, None, None, None, None].expand(n, c, t, 1, m)
+            mixed = mixed.scatter(3, at, _mix(positions(x).gather(3, at), at_centre))
+        x = with_scores(mixed, x)
     return x if joints is None else reorder(x, joints)
 
 

@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 import torch
 
+from skelpipe.augment.axis_mask import AxisMask
 from skelpipe.augment.centred_shear import CentredShear
+from skelpipe.augment.chain import Chain
+from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.rotate import Rotate
 from skelpipe.augment.shear import Shear
+from skelpipe.augment.spatial_flip import SpatialFlip
 from skelpipe.errors import UsageError
 from skelpipe.skeleton import layout
 
@@ -28,6 +33,28 @@ def test_all_joints_but_the_centre_are_sheared(channels: int) -> None:
     assert torch.equal(y[:, :, :, KINECT.centre], x[:, :, :, KINECT.centre])
     assert torch.equal(x, before)
     assert not torch.equal(y, sheared)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_it_folds_with_what_is_before_and_after(gradients: bool) -> None:
+    ops: list[Any] = [Crop(), Rotate(), CentredShear(KINECT), SpatialFlip(KINECT, 1.0), Rotate(), AxisMask(1.0)]
+    x = torch.randn(4, 3, 12, 25, 2, generator=torch.Generator().manual_seed(0)).requires_grad_(gradients)
+    whole = Chain(ops)
+    drawn = whole.sample(Draws(0, 0, torch.arange(4)), x.shape)
+    assert len(whole.folded(drawn, x.shape)) == 1
+    expected = x
+    for op, params in zip(ops, drawn, strict=True):
+        expected = op.apply(expected, params)
+    torch.testing.assert_close(whole.apply(x, drawn), expected, rtol=0, atol=1e-5)
+
+
+def test_it_folds_with_no_second_one_and_after_no_reordering() -> None:
+    shear, x = CentredShear(KINECT), torch.randn(4, 3, 12, 25, 2)
+    for first in (CentredShear(KINECT), SpatialFlip(KINECT, 1.0), AxisMask(1.0)):
+        whole = Chain([first, shear])
+        drawn = whole.sample(Draws(0, 0, torch.arange(4)), x.shape)
+        expected = shear.apply(first.apply(x, drawn[0]), drawn[1])
+        torch.testing.assert_close(whole.apply(x, drawn), expected, rtol=0, atol=1e-5)
 
 
 def test_no_clips_and_impossible_amplitudes() -> None:

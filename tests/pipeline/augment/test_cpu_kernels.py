@@ -11,12 +11,14 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.blend import blend, paste
+from skelpipe.augment.bone_rescale import BoneRescale
 from skelpipe.augment.chain import chain
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.gaussian_blur import GaussianBlur
 from skelpipe.augment.gaussian_noise import GaussianNoise
 from skelpipe.augment.joint_mask import JointMask
 from skelpipe.augment.joint_noise import JointNoise
+from skelpipe.augment.time_rescale import TimeRescale
 from skelpipe.augment.warp import warp, weigh
 from skelpipe.skeleton import layout
 
@@ -26,7 +28,7 @@ SHAPES = st.tuples(
 )
 OPS = [
     *[GaussianBlur(probability=0.7), GaussianBlur(normalise=False), GaussianNoise(0.1, probability=0.7)],
-    *[GaussianNoise(0.1, empty=True), JointMask(2, 6), JointNoise(3)],
+    *[GaussianNoise(0.1, empty=True), JointMask(2, 6), JointNoise(3), TimeRescale(probability=0.7)],
 ]
 
 
@@ -62,6 +64,23 @@ def test_mixing_choosing_and_reordering(shape: tuple[int, ...], seed: int, frame
     torch.testing.assert_close(kernel.double(), exact, rtol=0, atol=4e-6)
 
 
+@settings(max_examples=12, deadline=None)
+@given(SHAPES, st.integers(0, 99), st.booleans())
+def test_a_joint_with_a_matrix_of_its_own(shape: tuple[int, ...], seed: int, joints: bool) -> None:
+    n, _, t, v, _ = shape
+    x, rng = random(shape, seed), torch.Generator().manual_seed(seed)
+    matrix, other = torch.randn(2, n, 3, 3, generator=rng)
+    frames, centre = torch.randint(t, (n, t), generator=rng), torch.randint(v, (n,), generator=rng)
+    order = torch.stack([torch.randperm(v, generator=rng) for _ in range(n)]) if joints else None
+    kernel, plain = both(lambda z: warp(z, frames, matrix, order, centre, other), x)
+    torch.testing.assert_close(kernel, plain, rtol=0, atol=4e-6)
+    for i, clip in enumerate(x.double()):
+        of = torch.where((torch.arange(v) == centre[i])[:, None, None], other[i], matrix[i]).double()
+        exact = torch.einsum("vcj,jtvm->ctvm", of, clip[:, frames[i]])
+        exact = exact if order is None else exact[:, :, order[i]]
+        torch.testing.assert_close(kernel[i].double(), exact, rtol=0, atol=4e-6)
+
+
 @pytest.mark.parametrize("op", OPS, ids=repr)
 @settings(max_examples=12, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 99))
@@ -70,6 +89,27 @@ def test_operators(op: Any, shape: tuple[int, ...], seed: int) -> None:
     params = op.sample(Draws(seed, 0, torch.arange(shape[0])), shape)
     kernel, plain = both(lambda z: op.apply(z, params), x)
     torch.testing.assert_close(kernel, plain, rtol=0, atol=4e-6)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 5), st.sampled_from([3, 4]), st.integers(1, 24), st.integers(1, 3), st.integers(0, 99))
+def test_bones(n: int, c: int, t: int, m: int, seed: int) -> None:
+    op, x = BoneRescale(KINECT), random((n, c, t, 25, m), seed)
+    params = op.sample(Draws(seed, 0, torch.arange(n)), x.shape)
+    kernel, plain = both(lambda z: op.apply(z, params), x)
+    torch.testing.assert_close(kernel, plain, rtol=0, atol=4e-6)
+    assert torch.equal(kernel[:, 3:], x[:, 3:])
+    assert torch.equal(op.change(x.clone(), params), kernel)
+
+
+def test_kernels_refuse_frames_and_joints_that_do_not_exist() -> None:
+    x, on = torch.zeros(2, 3, 4, 25, 1), torch.ones(2, dtype=torch.bool)
+    for frame in (-1, 4):
+        with pytest.raises(IndexError, match="a frame was chosen"):
+            cpu_kernels.interpolate(x, on, torch.full((2, 4), frame), torch.ones(2, 2, 4))
+    for bone in ([0, 25], [-1, 0]):
+        with pytest.raises(IndexError, match="lack a joint of the bones"):
+            cpu_kernels.scale_bones(x, torch.ones(2, 25), torch.tensor([bone]))
 
 
 @settings(max_examples=20, deadline=None)
