@@ -25,7 +25,6 @@ from skelpipe.skeleton import layout
 from skelpipe.train.evaluation import embedding, segmenter
 from skelpipe.train.evaluation.embedding import embed
 from skelpipe.train.evaluation.linear_head import LinearHead, linear_scores
-from skelpipe.train.evaluation.nearest import _Block
 from skelpipe.train.evaluation.segmenter import frame_scores
 from skelpipe.train.evaluation.segmenter_settings import SegmenterSettings
 from skelpipe.train.recipes.reader import load_recipe, with_overrides
@@ -126,14 +125,6 @@ def test_a_step_of_the_linear_classifier_waits_for_nothing(name: str) -> None:
             head.step(features, labels, 0.1)
     with Watch():
         linear_scores(head.weight, head.bias, features)
-
-
-def test_the_search_of_neighbours_waits_for_nothing() -> None:
-    """Within the queries of a chunk; after it the host asks whether any of them needs all rows."""
-    rows, queries = (torch.zeros(n, 16, dtype=torch.float64, device=META) for n in (2000, 32))
-    with as_on_a_gpu(), Watch():
-        found, index, enough = _Block(rows, rows.float(), 1e-6)._kept_on_device(queries, 20, 512)
-    assert (found.shape, index.shape, enough.shape) == ((32, 20), (32, 20), (32,))
 
 
 BAD: dict[str, Callable[[Tensor], Any]] = {
