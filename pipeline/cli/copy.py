@@ -35,7 +35,14 @@ def copy(*, source: str, target: str, overwrite: bool, workers: int, as_json: bo
     there = open_filesystem(target)
     if there.is_local:
         hold(there.local_path.absolute(), file=True)
-    report = copy_dataset(open_filesystem(source), there, workers=workers, overwrite=overwrite, quiet=as_json)
+    report = copy_dataset(
+        open_filesystem(source),
+        there,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=as_json,
+        say=lambda line: click.echo(line, err=True),
+    )
     if as_json:
         click.echo(json.dumps({**asdict(report), "was_complete": report.was_complete}))
         return

@@ -61,7 +61,7 @@ def lock_filesystem(
     if the target holds something else.
     """
     names = frozenset(target.names())
-    if SETTINGS_FILE in names:  # somebody else's work may end while `acquire` waits
+    if names & {SETTINGS_FILE, OWNER_FILE}:  # somebody else's work may end while `acquire` waits
         acquire()
         names = frozenset(target.names())
     content = json.dumps({**settings, "raw_times": raw_times}, sort_keys=True).encode()

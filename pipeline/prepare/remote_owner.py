@@ -48,7 +48,7 @@ class RemoteOwner:
         now, _ = self._read()
         if now != self._me:
             whose = f", by {now}" if now else ""
-            said = f"another prepare is writing there{whose}"
+            said = f"another {(now or self._me).command} is writing there{whose}"
             raise SkelpipeError(f"{self._target}: {said}: let one finish, then run the command again")
 
     def let_go(self) -> None:

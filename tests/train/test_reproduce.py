@@ -18,7 +18,9 @@ from click.testing import CliRunner, Result
 
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import CARD, card_digest
+from skelpipe.ownership import owned
 from skelpipe.plugins import unload
+from skelpipe.train.commands import reproduce as commands_reproduce
 from skelpipe.train.papers.tables import builtin_papers, load_paper
 from skelpipe.train.reproduce import main
 from skelpipe.train.reproduction import work_folder
@@ -163,6 +165,20 @@ def test_a_table_runs_continues_and_is_printed_beside_the_papers(
     assert in_process.calls == []
     assert again.stdout == text
     _changes(ask, in_process, tmp_path)
+
+
+def test_a_second_one_is_refused_before_it_measures_anything(
+    ask: Callable[..., Result], in_process: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_reproduce, "estimate", lambda *_: pytest.fail("a table of another process"))
+    with owned(tmp_path / "out" / "tables" / "mine-linear", "other", file=True):
+        second = ask(estimate=True)
+        assert second.exit_code == 2
+        assert second.stderr.count("\n") <= 3
+        assert "mine-linear: another other: process" in second.stderr
+        assert ask("--dry-run").exit_code == 0  # it writes nothing
+    assert in_process.calls == []
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def _changes(ask: Callable[..., Result], in_process: InProcess, tmp_path: Path) -> None:

@@ -133,6 +133,9 @@ def run(**asked: Any) -> None:
     for text in plan.left_out:
         console.say(text)
     work = WorkFolder(asked["out"], shelf.urls, overwrite=asked["overwrite"], ranks=asked["ranks"])
+    stem = work.out / "tables" / f"{Path(asked['name']).stem}-{table.key}"
+    if not asked["dry_run"]:
+        hold(stem, file=True)  # of the table; each part holds its own run
     for text in work.without_best(plan):
         console.say(text)
     if shown_url(asked["root"])[1]:
@@ -143,8 +146,6 @@ def run(**asked: Any) -> None:
     if asked["dry_run"]:
         _show(plan, work, asked["as_json"])
         return
-    stem = work.out / "tables" / f"{Path(asked['name']).stem}-{table.key}"
-    hold(stem, file=True)  # of the table; each part holds its own run
     found = cells(table, reproduce(table, plan, work, console), selection.columns)
     said = table_remarks(table, plan, {"set": asked["settings"], **asked})
     text = f"{table.heading}\n\n{markdown(table, found)}" + "".join(f"\n- {remark}" for remark in said) + "\n"

@@ -36,6 +36,7 @@ FELLOWS = "skelpipe/fellows"
 EXIT_WAIT_SECONDS = 3.0
 CAUSE_SECONDS = 2.0  # from the error of a message to the news of who has ended
 GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
+AGAIN = "nothing is kept: start all ranks again"
 TOLD_TO_END = "ended by SIGTERM: another rank has ended, or the whole run was stopped; the launcher says which"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -234,23 +235,24 @@ def _store(rank: int, world: int) -> Any:
 def together(command: F) -> F:
     """Run a command as one of several ranks: only rank 0 prints, and if one fails all end with one line.
 
-    The command prints the line (`skelpipe.door.answer`).
+    The command prints the line (`skelpipe.door.answer`). If its options lack `resume`, it is to be started again.
     """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        team = ranks()
+        advice = GO_ON if "resume" in kwargs else AGAIN
+        team = _connected(advice)
         if team.world == 1:
             return command(*args, **kwargs)
         where = "" if team.is_main else f"rank {team.rank} of {team.world}: "
         fellows = fellow_ranks.begun(team.rank, team.world)
-        fellows.advice = f". {GO_ON}"
+        fellows.advice = f". {advice}"
 
         def told_to_end() -> str | None:
             lost = fellows.lost(CAUSE_SECONDS)
             said = fellows.speaks if lost else team.reports_first()
             fellows.end(None)  # this rank is not the cause
-            return f"{where}{lost or TOLD_TO_END}. {GO_ON}" if said else None
+            return f"{where}{lost or TOLD_TO_END}. {advice}" if said else None
 
         with ending_on_sigterm(told_to_end) as ending:
             try:
@@ -269,7 +271,7 @@ def together(command: F) -> F:
                     team.wait_before_exit()
                 if reported:
                     sys.exit(2 if kind is UsageError else 1)
-                raise kind(f"{where}{error}") from None
+                raise kind(f"{where}{_advised(error, advice)}") from None
             except KeyboardInterrupt:
                 fellows.end("Interrupted")
                 if team.is_main:
@@ -311,7 +313,18 @@ def _reaching_others() -> Iterator[None]:
         text = lost or (
             f"another rank has ended or cannot be reached ({reason}); its message, or the launcher's, says why"
         )
-        raise RankLostError(f"{text}. {GO_ON}") from None
+        raise RankLostError(text) from None
+
+
+def _connected(advice: str) -> Ranks:
+    try:
+        return ranks()
+    except RankLostError as error:
+        raise RankLostError(_advised(error, advice)) from None
+
+
+def _advised(error: SkelpipeError, advice: str) -> str:
+    return f"{error}. {advice}" if isinstance(error, RankLostError) else str(error)
 
 
 def _number(name: str, default: int | None = None) -> int:

@@ -4,7 +4,8 @@ import filecmp
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,13 @@ from skelpipe.dataset.card import card_digest
 from skelpipe.dataset.verify import damages
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
 from skelpipe.manifest_file import load_manifest
-from skelpipe.prepare import Options, prepare
+from skelpipe.ownership import Owner
+from skelpipe.prepare import Options, prepare, remote_owner
 from skelpipe.prepare.copy import copy_dataset
+from skelpipe.prepare.remote_lock import OWNER_FILE
+from skelpipe.prepare.remote_owner import owned_remotely
 from skelpipe.storage import open_filesystem
+from skelpipe.storage.filesystem import LocalFilesystem
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +121,72 @@ def test_a_copy_that_was_killed_while_it_wrote_any_file_goes_on(source, target) 
         file.unlink(missing_ok=True)
         copied(source, target)
         assert files_under(target) == files_under(source), file
+
+
+class Bucket(LocalFilesystem):
+    """A folder in place of a bucket."""
+
+    is_local = False
+
+
+@pytest.fixture
+def bucket(target: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    for name, seconds in {"BEAT": 0.02, "WATCH": 0.3, "LOOK": 0.02}.items():
+        monkeypatch.setattr(remote_owner, f"{name}_SECONDS", seconds)
+    return Bucket(target)
+
+
+@pytest.mark.parametrize("command", ["copy", "prepare"])
+def test_a_second_writer_to_a_bucket_is_refused(source, bucket, command) -> None:
+    with owned_remotely(bucket, OWNER_FILE, command):
+        with pytest.raises(UsageError, match=f"^{bucket}: another {command}: process .* is writing there$"):
+            copy_dataset(open_filesystem(source), bucket, quiet=True)
+        assert bucket.names() == [OWNER_FILE]
+    assert copy_dataset(open_filesystem(source), bucket, quiet=True).skipped == 0
+    assert files_under(bucket.local_path) == files_under(source)
+
+
+def test_a_finished_copy_in_a_bucket_writes_no_owner_and_a_damaged_one_does(source, bucket, monkeypatch) -> None:
+    written: list[str] = []
+    plain = Bucket.write
+
+    def write(self: Bucket, name: str, pieces: Iterable[bytes]) -> None:
+        written.append(name)
+        plain(self, name, pieces)
+
+    monkeypatch.setattr(Bucket, "write", write)
+    copied(source, bucket.local_path)
+    assert copy_dataset(open_filesystem(source), bucket, quiet=True).was_complete
+    assert written == []
+    (bucket.local_path / "samples.parquet").write_bytes(b"damaged")
+    assert copy_dataset(open_filesystem(source), bucket, quiet=True).copied == 1
+    assert (written[0], set(written)) == (OWNER_FILE, {OWNER_FILE, "samples.parquet"})
+    assert files_under(bucket.local_path) == files_under(source)
+
+
+def test_the_owner_that_a_killed_copy_left_is_taken_over(source, bucket) -> None:
+    gone = Owner("copy", 77, "node7", "another-boot", "2026-11-30 10:00:00 UTC", "word")
+    bucket.write(OWNER_FILE, [json.dumps(asdict(gone)).encode()])
+    said: list[str] = []
+    copy_dataset(open_filesystem(source), bucket, quiet=True, say=said.append)
+    assert said[-1] == f"{bucket}: taken over from {gone}, which has ended"
+    assert files_under(bucket.local_path) == files_under(source)
+
+
+def test_a_copy_that_was_taken_over_writes_no_card(source, bucket, monkeypatch) -> None:
+    plain = Bucket.write
+
+    def write(self: Bucket, name: str, pieces: Iterable[bytes]) -> None:
+        plain(self, name, pieces)
+        if name == "samples.parquet":
+            other = Owner("copy", 77, "node7", "another-boot", "2026-11-30 10:00:00 UTC", "word")
+            plain(self, OWNER_FILE, [json.dumps(asdict(other)).encode()])
+
+    monkeypatch.setattr(Bucket, "write", write)
+    with pytest.raises(SkelpipeError, match="another copy is writing there, by copy: process 77 on node7"):
+        copy_dataset(open_filesystem(source), bucket, quiet=True)
+    assert "dataset.json" not in bucket.names()
+    assert OWNER_FILE in bucket.names()  # not ours to remove
 
 
 def test_the_same_content_in_other_containers_is_not_mixed_in(source, target) -> None:

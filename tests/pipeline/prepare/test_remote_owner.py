@@ -15,6 +15,7 @@ import pytest
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.ownership import Owner
 from skelpipe.prepare import remote_owner
+from skelpipe.prepare.remote_lock import lock_filesystem
 from skelpipe.prepare.remote_owner import owned_remotely
 from skelpipe.storage.filesystem import LocalFilesystem
 
@@ -84,3 +85,18 @@ def test_a_damaged_file_counts_for_nothing(content: bytes, target: LocalFilesyst
     with owned_remotely(target, NAME, "prepare"):
         pass
     assert target.names() == []
+
+
+def test_a_dataset_that_somebody_may_be_replacing_is_not_called_complete(target: LocalFilesystem) -> None:
+    """Between the owner's file and the removal of the card that it replaces."""
+    target.write("dataset.json", [b"{}"])
+    with owned_remotely(target, NAME, "prepare") as first:
+
+        def acquire() -> None:
+            with owned_remotely(target, NAME, "prepare"):
+                pass
+
+        with pytest.raises(UsageError, match="another prepare: process .* is writing there"):
+            lock_filesystem(target, {}, overwrite=False, acquire=acquire)
+        first.check()
+    assert target.names() == ["dataset.json"]

@@ -265,17 +265,21 @@ def test_a_server_that_is_not_there_is_an_error(bucket) -> None:
         open_filesystem(url).names()
 
 
-def test_ctrl_c_ends_a_copy_to_a_bucket_that_does_not_answer(bucket, raw_folder, ntu_names, tmp_path) -> None:
+@pytest.mark.parametrize("silent", ["PUT ds/t", "PUT ds/.prepare-owner"])
+def test_ctrl_c_ends_a_copy_to_a_bucket_that_does_not_answer(
+    silent, bucket, raw_folder, ntu_names, tmp_path
+) -> None:
     options = Options("xsub", 10, 2, 5)
     prepare(load_manifest("ntu60"), [raw_folder(ntu_names())], tmp_path / "ds", options, quiet=True)
-    bucket.silent = "PUT ds/t"
+    bucket.silent = silent
     words = ["-m", "skelpipe", "copy", "--workers", "2", str(tmp_path / "ds"), bucket.url("ds")]
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not [each for each in bucket.requests if each.startswith("PUT")]:
+        while process.poll() is None and not [each for each in bucket.requests if each.startswith(silent)]:
             time.sleep(0.02)
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=300)
+    print("took", time.monotonic() - begun)
     assert time.monotonic() - begun < 20  # the client itself would wait for minutes
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("Interrupted: ")
@@ -298,9 +302,10 @@ def test_a_dataset_goes_to_a_bucket_and_back(bucket, raw_folder, ntu_names, tmp_
     )
     report = copy_dataset(source, remote, workers=3, quiet=True)
     assert (report.copied, report.bytes) == (len(wanted), sum(map(len, wanted.values())))
+    bucket.objects.pop("a/ds")  # what pyarrow leaves in place of a folder when a file is removed
     assert bucket.objects == {f"a/ds/{name}": content for name, content in wanted.items()}
-    stored = [request for request in bucket.requests if request.startswith("PUT")]
-    assert stored[-1] == "PUT a/ds/dataset.json"
+    stored = [request for request in bucket.requests if request.startswith("PUT a/ds/")]
+    assert (stored[0], stored[-1]) == ("PUT a/ds/.prepare-owner.json", "PUT a/ds/dataset.json")
     assert copy_dataset(source, remote, workers=3, quiet=True).was_complete
     copy_dataset(remote, back, workers=3, quiet=True)
     assert damages(Dataset.open(tmp_path / "back"), quiet=True) == []

@@ -150,6 +150,7 @@ def test_a_killed_rank_of_an_evaluation_is_named(
     assert time.monotonic() - killed < 60
     last = begun.text(1 - gone).splitlines()[-1]
     assert f"rank {gone} of 2 (process {begun.pids[gone]} on {socket.gethostname()}) was killed" in last
+    assert last.endswith(". nothing is kept: start all ranks again")  # they have no --resume
     assert not (tmp_path / "out" / "result.json").exists()
 
 
