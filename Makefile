@@ -102,6 +102,7 @@ docs: $(DEV)
 bench: $(DEV) $(SWIFT)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/run.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/methods.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/absent_bodies.py
 	$(BIN)/python tests/benchmarks/evaluation.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/live.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/streaming.py
