@@ -176,3 +176,13 @@ def test_every_network_normalises_so() -> None:
     layers = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
     assert len(layers) > 100
     assert all(type(layer) in OURS for layer in layers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_network_that_counts_for_its_layers_counts_each_batch_once(dtype: torch.dtype) -> None:
+    encoder = stgcn.STGCN(KINECT, width=4, out_channels=8).to(dtype)
+    clips = torch.randn(2, 3, 8, 25, 1, dtype=dtype)
+    for mode in (True, True, False):
+        encoder.train(mode)(clips)
+    counts = [int(value) for name, value in encoder.state_dict().items() if name.endswith("num_batches_tracked")]
+    assert counts == [2] * 24  # of the input, two per block, and three shortcuts
