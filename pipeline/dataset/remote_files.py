@@ -27,7 +27,7 @@ __all__ = ["CACHE_BYTES", "TEMPORARY_BYTES", "RemoteFiles", "open_remote"]
 CACHE_BYTES = 200 * 10**9  # of a cache folder, by default
 TEMPORARY_BYTES = 8 * 10**9  # of temporary files, by default, where there is no cache folder
 MEMORY_BYTES = 2 << 30  # held in memory at most, where the disk is full
-AT_ONCE = 8  # files fetched side by side
+AT_ONCE = 4  # files fetched side by side
 CARD_SECONDS = 30.0  # between two checks that the card did not change
 
 

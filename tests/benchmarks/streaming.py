@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1] / "swift"))
 
 BATCH = 64
 SECONDS = 20.0  # per row
-AT_ONCE = 8  # simultaneous requests, as many files as ours
+AT_ONCE = 4  # simultaneous requests, as many files as ours
 RECORDINGS = 4000
 CPU = torch.device("cpu")
 LINK = 2.0  # rate of the link, in multiples of what training needs
