@@ -41,6 +41,16 @@ BATCH = 128
 SECONDS = 6.0  # per row
 PLAIN = 16  # clips per run of the numpy reference, which is slow
 CPU = torch.device("cpu")
+STREAM = 220_000  # clips per second, or `COPY` of the rate of a bare copy of rows where that is less
+COPY = 0.6
+TARGETS = {  # least ratio, by the first words of a row
+    "augment normal": 12.0,
+    "augment aimclr": 40.0,
+    "augment skelemix": 25.0,
+    "augment actclr": 35.0,
+    "loader normal": 0.95,
+    "loader aimclr": 0.95,
+}
 RAW = {
     "parse": raw_files.bench_parse,
     "pku": raw_files.bench_pku,
@@ -60,6 +70,37 @@ def one_by_one(workload: Workload, views: ViewSet) -> tuple[str, Way]:
         return len(few)
 
     return "numpy, one clip at a time, one core", work
+
+
+def bench_copy(workload: Workload) -> BenchRow:
+    """The stream against a bare copy of as many rows, in random order, from one array in memory into another."""
+    reader, stream = workload.dataset.reader(workload.subset, "joint"), workload.stream()
+    memory, rng = reader.gather(np.arange(len(reader))), np.random.default_rng(0)
+    out = np.empty((workload.batch, *memory.shape[1:]), np.float32)
+    batches = (batch for _ in iter(int, 1) for batch in stream)
+
+    def copy() -> int:
+        np.take(memory, rng.integers(0, len(memory), len(out)), axis=0, out=out, mode="clip")
+        return len(out)
+
+    rates = compare(lambda: len(next(batches).index), copy, workload.seconds, CPU)
+    return BenchRow("stream (joint clips, shuffled)", "a bare copy of rows", *rates, workload.batch)
+
+
+def target_of(row: BenchRow) -> float | None:
+    """Return the ratio that a row should reach; None where there is no target."""
+    if row.against == "a bare copy of rows":
+        return min(COPY, STREAM / row.reference)
+    return next((least for name, least in TARGETS.items() if row.what.startswith(f"{name} ")), None)
+
+
+def verdict(row: BenchRow) -> str:
+    """Return a line that says whether a row reaches its target; empty where it has none."""
+    least = target_of(row)
+    if least is None:
+        return ""
+    name = row.what.split(" (")[0]
+    return f"target {least:.2f}: {name} {'reaches' if row.ratio >= least else 'misses'} it with {row.ratio:.2f}"
 
 
 def bench_step() -> BenchRow:
@@ -92,7 +133,7 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
     def add(found: Sequence[BenchRow]) -> None:
         rows.extend(found)
         if not as_json:
-            print(table(found), flush=True)
+            print("\n".join([table(found), *filter(None, map(verdict, found))]), flush=True)
 
     with tempfile.TemporaryDirectory() as folder, threads(1):
         raw, shards, clips = (Path(folder) / name for name in ("raw", "ds", "clips"))
@@ -105,7 +146,8 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
             if name in chosen:
                 add([measure(raw)])
         if "stream" in chosen:
-            add([work() for work in stream_rows(Workload(Dataset.open(shards), BATCH, CPU, SECONDS))])
+            workload = Workload(Dataset.open(shards), BATCH, CPU, SECONDS)
+            add([*(work() for work in stream_rows(workload)), bench_copy(workload)])
         if chosen & {"augment", "loader"}:
             workload = Workload(synthetic_clips(clips, 50, 8192), BATCH, CPU, SECONDS)
             sets = {"augment": partial(augment_rows, reference=one_by_one), "loader": loader_rows}
@@ -115,7 +157,7 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
         if "step" in chosen:
             add([bench_step()])
     if as_json:
-        json.dump({"rows": [row.to_plain() for row in rows]}, sys.stdout)
+        json.dump({"rows": [row.to_plain() | {"target": target_of(row)} for row in rows]}, sys.stdout)
 
 
 if __name__ == "__main__":
