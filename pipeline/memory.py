@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 __all__ = ["keep_freed_memory", "memory_in_use"]
 
 
@@ -14,6 +12,8 @@ def keep_freed_memory() -> None:
     block is allocated and freed. Otherwise each batch would fault in its pages again, which takes longer than the
     work on them. Nothing is written to the block, so it costs nothing.
     """
+    import numpy as np  # commands import this module before they check their options
+
     np.empty((32 << 20) - (16 << 10), np.uint8)
 
 

@@ -17,6 +17,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import seed_option
+from skelpipe.train.running.script_options import check_room
 
 __all__ = ["main"]
 
@@ -34,6 +35,9 @@ def main(**given: Any) -> None:
 
     It takes a few minutes on two cores.
     """
+    from skelpipe.train.running.named_paths import check_demo
+
+    check_room(lambda: check_demo(given["out"]))
     from skelpipe.train.commands.demo import run
 
     run(**given)

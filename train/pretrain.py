@@ -23,11 +23,12 @@ from typing import Any
 
 import click
 
-from skelpipe.cli.options import view_option
+from skelpipe.cli.options import is_no_folder, view_option
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import check_method
 from skelpipe.train.running.script_options import (
     check_run_folder,
+    check_weight_each,
     common_options,
     dataset_script,
     recipe_option,
@@ -123,6 +124,8 @@ def main(**given: Any) -> None:
     """
     if given["with_keys"] and given["checkpoint"] is None:
         raise UsageError("--with-keys continues the run of --checkpoint: give one")
+    if not all(map(is_no_folder, given["shards"])):  # of tars that others wrote the command says more
+        check_weight_each(given["shards"], given["weight"])
     check_method(given["method"])
     from skelpipe.train.recipes.chosen import check_pretraining
 

@@ -253,8 +253,21 @@ plugin_option = click.option(
     "[default: $SKELPIPE_PLUGINS].",
 )
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
+
+
+def _named_device(_ctx: click.Context, _param: click.Parameter, name: str) -> str:
+    """Say, before torch is imported, that there is no such device; torch tells which GPUs there are."""
+    if not re.fullmatch(r"auto|cpu(:[0-9]+)?|cuda(:[0-9]+)?", name):
+        raise UsageError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:N")
+    return name
+
+
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="Device of tensors: auto, cpu, cuda, cuda:N."
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_named_device,
+    help="Device of tensors: auto, cpu, cuda, cuda:N.",
 )
 workers_option = click.option(
     "--workers",

@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from skelpipe.errors import UsageError
-from skelpipe.train.commands.demo import MARK, empty_folder
+from skelpipe.train.commands.demo import empty_folder
 from skelpipe.train.demo import main
+from skelpipe.train.running.named_paths import DEMO_MARK
 
 
 def test_help_has_an_example() -> None:
@@ -18,10 +19,10 @@ def test_help_has_an_example() -> None:
 
 def test_only_the_folder_of_an_earlier_demo_is_emptied(tmp_path: Path) -> None:
     empty_folder(tmp_path / "new")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [MARK]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [DEMO_MARK]
     (tmp_path / "new" / "curve.png").touch()
     empty_folder(tmp_path / "new")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [MARK]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [DEMO_MARK]
 
     other = tmp_path / "other"
     other.mkdir()

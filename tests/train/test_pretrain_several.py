@@ -80,7 +80,7 @@ def test_actclr_takes_the_mean_of_all_clips_for_its_anchor(train: FOLDERS, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--weight", "1"], "--shards names 2 datasets and --weight 1 weights"),
+        (["--weight", "1"], "--shards names 2 datasets and --weight 1 weight: give one"),
         (["--weight", "1", "--weight", "0"], "must be above 0"),
         (["--weight", "1", "--weight", "0.001"], "leaves no clip"),
     ],

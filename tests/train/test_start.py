@@ -102,6 +102,8 @@ WRONG = {
             "of-run already holds a run: give --resume to go on, --overwrite to",
         ),
         ([*DS, "--out", "run"], "run holds files but no run: name another folder with --out"),
+        ([*DS, "--device", "gpu"], "there is no device 'gpu'; choose auto, cpu, cuda or cuda:N"),
+        ([*DS, "--weight", "1", "--weight", "2"], "names 1 dataset and --weight 2 weights: give one for each"),
         ([], "no dataset found: name one with --shards"),
         (["--shards", "nowhere"], "nowhere: there is no such dataset"),
         (["--shards", "run"], "run: no dataset.json here: not a dataset, or one that prepare did not finish"),
@@ -203,7 +205,11 @@ WRONG = {
         (["--recipe", "linear"], "there is no recipe 'linear'"),
         (["--set", "encoder.widht=3"], "--set: unknown key 'encoder.widht'; did you mean 'encoder.width'?"),
     ],
-    "demo": [(["--epochs", "0"], "0 is not in the range")],
+    "demo": [
+        (["--epochs", "0"], "0 is not in the range"),
+        (["--out", "run"], "--out run: has files that no demo wrote: choose another folder"),
+        (["--out", "junk.yaml"], "--out junk.yaml: is a file, no folder"),
+    ],
 }
 
 

@@ -16,15 +16,15 @@ import numpy as np
 
 from skelpipe.dataset import Dataset
 from skelpipe.drawing.plot import draw_strips, new_figure, save_figure
-from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.errors import SkelpipeError
 from skelpipe.ownership import hold
+from skelpipe.train.running.named_paths import DEMO_MARK, check_demo
 from skelpipe.train.running.run_log import read_log
 
 __all__ = ["draw_curve", "run"]
 
 SUBJECTS, ACTIONS, REPEATS, FRAMES = 8, 10, 3, 32
 NEIGHBOURS = (1, 5, 20)
-MARK = ".skelpipe-demo"  # a file that marks the folder of a demo, which the next demo may remove
 
 
 def step(command: Sequence[str]) -> str:
@@ -76,12 +76,11 @@ def draw_clips(dataset: Dataset, path: Path) -> None:
 
 def empty_folder(out: Path) -> None:
     """Remove what an earlier demo wrote; UsageError if the folder has other files."""
+    check_demo(out)
     if out.exists() and any(out.iterdir()):
-        if not (out / MARK).exists():
-            raise UsageError(f"--out {out}: has files that no demo wrote: choose another folder")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).touch()
+    (out / DEMO_MARK).touch()
 
 
 def run(out: Path, epochs: int | None, seed: int) -> None:

@@ -28,6 +28,7 @@ from skelpipe.train.running.provenance import ClipFacts, Provenance
 from skelpipe.train.running.ranks import together
 from skelpipe.train.running.run import RunOptions
 from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.script_options import check_weight_each
 from skelpipe.train.training.pretraining import pretrain
 from skelpipe.yaml_reader import read_yaml
 
@@ -76,11 +77,7 @@ class PretrainOptions:
 def open_datasets(asked: PretrainOptions) -> Dataset:
     """Open the dataset, or join several; UsageError where they, or their weights, do not fit together."""
     weights = asked.weight or None
-    if weights and len(weights) != len(asked.shards):
-        raise UsageError(
-            f"--shards names {len(asked.shards)} datasets and --weight {len(weights)} weights: give one for "
-            "each --shards, in the same order"
-        )
+    check_weight_each(asked.shards, asked.weight)
     if len(asked.shards) > 1 and asked.loader == "webdataset":
         raise UsageError("webdataset reads one dataset: several are read with --loader native")
     parts = [Dataset.open(each, cache=asked.cache, cache_size=asked.cache_size) for each in asked.shards]

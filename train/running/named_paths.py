@@ -8,9 +8,10 @@ from skelpipe.errors import UsageError
 from skelpipe.train.running.kept_network import RESULT, why_no_network
 from skelpipe.train.running.run_folder import RunFolder, check_weights_exist
 
-__all__ = ["check_run", "check_scores", "check_source", "check_weights"]
+__all__ = ["DEMO_MARK", "check_demo", "check_run", "check_scores", "check_source", "check_weights"]
 
 SCORES = "scores.parquet"
+DEMO_MARK = ".skelpipe-demo"  # a file that marks the folder of a demo, which the next demo may remove
 PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # as `models.statefile` has it
 KINDS = "a safetensors file, a checkpoint of a run, or a released file of PyTorch"
 LONGEST_HEADER = 100_000_000  # bytes, as the safetensors format bounds it
@@ -61,6 +62,14 @@ def check_scores(source: str) -> None:
     file = path / SCORES if path.is_dir() else path
     if _start(file, 4) != b"PAR1":
         raise UsageError(f"{file}: is no Parquet file: scores are in the {SCORES} of an evaluation")
+
+
+def check_demo(out: Path) -> None:
+    """Raise UsageError where `out` is a file, or a folder with files that no demo wrote."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file, no folder: choose another")
+    if out.exists() and any(out.iterdir()) and not (out / DEMO_MARK).exists():
+        raise UsageError(f"--out {out}: has files that no demo wrote: choose another folder")
 
 
 def _check_folder(path: Path) -> None:

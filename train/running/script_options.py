@@ -35,6 +35,7 @@ __all__ = [
     "check_network_options",
     "check_room",
     "check_run_folder",
+    "check_weight_each",
     "common_options",
     "dataset_script",
     "existing_weights",
@@ -88,6 +89,15 @@ def check_run_folder(given: Mapping[str, Any]) -> None:
 
         folder = RunFolder(given["out"])
         check_room(lambda: folder.check(resume=given["resume"], overwrite=given["overwrite"]))
+
+
+def check_weight_each(shards: Sequence[str], weights: Sequence[float]) -> None:
+    """Raise UsageError where there are weights, and not one for each dataset."""
+    if weights and len(weights) != len(shards):
+        raise UsageError(
+            f"--shards names {len(shards)} dataset{'s' * (len(shards) > 1)} and --weight {len(weights)} "
+            f"weight{'s' * (len(weights) > 1)}: give one for each --shards, in the same order"
+        )
 
 
 def check_file(out: Path, *, overwrite: bool) -> None:
