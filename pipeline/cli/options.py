@@ -256,8 +256,12 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True, hel
 
 
 def _named_device(_ctx: click.Context, _param: click.Parameter, name: str) -> str:
-    """Say, before torch is imported, that there is no such device; torch tells which GPUs there are."""
-    if not re.fullmatch(r"auto|cpu(:[0-9]+)?|cuda(:[0-9]+)?", name):
+    """Say, before torch is imported, that there is no such device; torch tells which GPUs there are.
+
+    Of several ranks one alone may have been given it: they say so together, once they have found each other.
+    """
+    alone = (os.environ.get("WORLD_SIZE") or "1") == "1"
+    if alone and not re.fullmatch(r"auto|cpu(:[0-9]+)?|cuda(:[0-9]+)?", name):
         raise UsageError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:N")
     return name
 
