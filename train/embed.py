@@ -22,7 +22,8 @@ import click
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, device_option, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
-from skelpipe.train.running.script_options import check_file, features_option, weights_option
+from skelpipe.train.running.script_options import FILES, check_file, features_option, weights_option
+from skelpipe.train.running.starter import STARTER
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -61,9 +62,7 @@ def _check_out(_ctx: click.Context, _param: click.Parameter, value: Path | None)
     epilog="Example: skelpipe embed recordings/ --checkpoint runs/aimclr-ntu60-xsub-joint --out embedded.npz",
 )
 @click.argument("recordings", nargs=-1, metavar="[RAW...]")
-@weights_option(
-    "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file.", required=True
-)
+@weights_option(f"{FILES}.", default=STARTER)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

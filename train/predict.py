@@ -28,6 +28,7 @@ from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, json_option, other_shards_option, plugin_option
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import weights_option
+from skelpipe.train.running.starter import STARTER
 from skelpipe.views import VIEWS
 
 __all__ = ["main"]
@@ -61,8 +62,8 @@ def _check(given: Mapping[str, Any]) -> None:
 )
 @weights_option(
     "Run of train/linear.py or train/finetune.py, its classifier.safetensors, or a released file of a linear "
-    "evaluation.",
-    required=True,
+    "evaluation; starter are skelpipe's own weights of 16 gestures.",
+    default=STARTER,
 )
 @click.option(
     "--dataset",

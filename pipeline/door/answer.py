@@ -10,6 +10,7 @@ A traceback is printed only with `--debug`, or where $SKELPIPE_DEBUG is set, whi
 a command starts. This module imports nothing but the standard library, so that it answers for imports that fail.
 """
 
+import atexit
 import os
 import select
 import signal
@@ -233,6 +234,7 @@ def program(load: Callable[[], Callable[[], object]], *, ranks: bool = False) ->
     A command of several `ranks` is in touch with the others from here on, if the environment names any.
     """
     code: object = 0
+    atexit.register(_ignore_signals)  # before all others, so that it is called after them
     try:
         with answering():
             if ranks and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -268,6 +270,13 @@ def _leave(code: object) -> NoReturn:
         except (ValueError, AttributeError):
             pass
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _ignore_signals() -> None:
+    """Let nothing change the exit code while Python takes itself down, where signals would have their defaults."""
+    with suppress(ValueError):  # not the main thread
+        for each in (signal.SIGINT, *PREEMPTING):
+            signal.signal(each, signal.SIG_IGN)
 
 
 def script(name: str) -> None:

@@ -226,9 +226,10 @@ class Stream(IterableDataset[StreamBatch]):
 
         Raises DatasetError where, at the end of an epoch, a file was overwritten or removed since it was opened.
         """
-        self.seek(epoch, step + 1)
+        over = step + 1 == len(self)
+        self._position.set(*((epoch + 1, 0) if over else (epoch, step + 1)))
         self._left = True
-        if self.step == 0:  # the epoch is over
+        if over:
             for reader in self._readers.values():
                 if hasattr(reader, "confirm"):  # clips in memory have no files
                     reader.confirm()

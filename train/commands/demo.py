@@ -98,8 +98,8 @@ def run(out: Path, epochs: int | None, seed: int) -> None:
     step(["verify", "--shards", shards])
     average = out / "average-motion.png"
     step(["stats", "--average-motion", "--shards", shards, "--plot", str(average)])
-    training = ["pretrain", "--shards", shards, "--recipe", "demo", "--out", trained, "--seed", str(seed)]
-    step([*training, "--knn-every", "5", *(["--epochs", str(epochs)] if epochs else [])])
+    training = ["pretrain", "--shards", shards, "--recipe", "demo-skelemixclr", "--out", trained]
+    step([*training, "--seed", str(seed), "--knn-every", "5", *(["--epochs", str(epochs)] if epochs else [])])
 
     evaluate = ["knn", "--shards", shards, "--k", ",".join(map(str, NEIGHBOURS)), "--seed", str(seed), "--json"]
     random = ["--checkpoint", trained, "--baseline", "random"]
@@ -124,6 +124,8 @@ def run(out: Path, epochs: int | None, seed: int) -> None:
     for name, result in results.items():
         click.echo(f"  {name:<36}" + "".join(f"{result['figures'][f'knn@{k}']:8.1f}" for k in NEIGHBOURS))
     click.echo(f"  {'chance':<36}" + f"{chance:8.1f}" * len(NEIGHBOURS))
+    click.echo("\nOne recording, named by the starter weights (without --checkpoint):")
+    step(["predict", str(sorted(Path(raw).rglob("*.skeleton"))[0])])
     click.echo("\nPictures:")
     for path in (clips, average, curve):
         click.echo(f"  {path}")

@@ -20,6 +20,7 @@ from skelpipe.train.running.kept_network import why_no_classifier, why_no_networ
 from skelpipe.train.running.provenance import LABELLED, XYZ
 from skelpipe.train.running.released_networks import BODIES, default_view, read_released
 from skelpipe.train.running.run_folder import RunFolder
+from skelpipe.train.running.starter import announce
 from skelpipe.views import derive
 
 __all__ = ["Recogniser", "open_recogniser"]
@@ -62,6 +63,7 @@ def open_recogniser(
     `dataset`, `view` and `frames` give what a released checkpoint does not say. Raises UsageError where there is
     no classifier, and where they contradict what it says.
     """
+    checkpoint = announce(checkpoint, say)
     path = Path(checkpoint)
     if not path.exists():
         raise UsageError(f"{checkpoint}: there is no such file")

@@ -101,6 +101,7 @@ class Classifier:
     ) -> "Classifier":
         """Return the classifier of a run of `linear` or `finetune`, its file, or a released linear evaluation.
 
+        `starter` names the one that skelpipe brings along: 16 gestures, learnt from synthetic clips.
         `dataset` (a name or a YAML file), `view` and `frames` give what a released file does not say. `plugins`
         are imported first. `say` takes what is assumed, by default a line on stderr. UsageError where there is no
         classifier.

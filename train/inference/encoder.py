@@ -26,6 +26,7 @@ from skelpipe.train.inference.clip_input import Clips, as_dataset, checked_clips
 from skelpipe.train.inference.clip_maker import ClipMaker
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.run_log import Console
+from skelpipe.train.running.starter import announce
 from skelpipe.views import derive
 
 __all__ = ["Embeddings", "Encoder"]
@@ -119,6 +120,7 @@ class Encoder:
     ) -> "Encoder":
         """Return the network of a run folder, an exported `.safetensors`, a checkpoint or a released file.
 
+        `starter` names the weights that skelpipe brings along, a small network trained on synthetic clips.
         `view` chooses among the views of weights for several, or says that of a released file that does not; it is
         the first, or joint. `dataset` is the manifest (a name or a YAML file) by which raw recordings are read; it
         is that of the training where that is built in. `plugins` are imported first. `say` takes
@@ -131,7 +133,8 @@ class Encoder:
         source = path_text(source, "a run folder or a file of weights")
         if dataset is not None:
             dataset = path_text(dataset, "dataset, the name or the YAML file of a manifest,")
-        weights = find_trained(source, view, features, say or Console().say)
+        say = say or Console().say
+        weights = find_trained(announce(source, say), view, features, say)
         provenance = weights.provenance
         weights.require_view()
         clips, manifest, why = provenance.clips, None, ""

@@ -26,9 +26,11 @@ from skelpipe.cli.options import (
 )
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
+from skelpipe.train.running.starter import weights_path
 from skelpipe.views import VIEWS
 
 __all__ = [
+    "FILES",
     "WithEarlierName",
     "balanced_option",
     "check_file",
@@ -58,16 +60,18 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
-FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint or released file"
+FILES = "Run folder, encoder.safetensors, classifier.safetensors, checkpoint, released file or starter"
 
 
 def existing_weights(_ctx: click.Context, _param: click.Parameter, source: Any) -> Any:
-    """Say, before torch is imported, that a run or file, or one of several, holds no weights."""
+    """Return the path of a run or file, or of several; say, before torch is imported, which holds no weights."""
     if source:
         from skelpipe.train.running.named_paths import check_weights
 
-        for each in (source,) if isinstance(source, str) else source:
-            check_weights(each)
+        paths = tuple(weights_path(each) for each in ((source,) if isinstance(source, str) else source))
+        for path in paths:
+            check_weights(path)
+        return paths[0] if isinstance(source, str) else paths
     return source
 
 
@@ -136,10 +140,15 @@ def refuse_contradictions(
         raise UsageError("--network describes a random network; a checkpoint brings its own")
 
 
-def weights_option(words: str, *, required: bool = False) -> Callable[[F], F]:
+def weights_option(words: str, *, default: str | None = None) -> Callable[[F], F]:
     """Return what gives a command `checkpoint`, the path of a run or file that exists; `words` are its help."""
     return click.option(
-        "--checkpoint", metavar="RUN|FILE", required=required, callback=existing_weights, help=words
+        "--checkpoint",
+        metavar="RUN|FILE",
+        default=default,
+        show_default=default is not None,
+        callback=existing_weights,
+        help=words,
     )
 
 

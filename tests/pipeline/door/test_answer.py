@@ -179,9 +179,16 @@ def test_a_program_ends_with_its_code(main: str, load: str, code: int, said: str
     assert done.stderr.count("\n") == bool(said)
 
 
+LATE = (
+    "import atexit; atexit.register(lambda: signal.raise_signal(signal.{}))",
+    # while Python takes modules down, after it has given up all handlers of signals
+    "sys.last = type('Last', (), dict(__del__=lambda self, end=signal.raise_signal, by=signal.{}: end(by)))()",
+)
+
+
+@pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("code", [0, 1, 130])
-def test_a_signal_while_a_program_ends_changes_nothing(code: int) -> None:
-    late = "import atexit; atexit.register(lambda: signal.raise_signal(signal.{}))"
+def test_a_signal_while_a_program_ends_changes_nothing(code: int, late: str) -> None:
     for name in ("SIGINT", "SIGTERM"):
         done = ran(f"sys.exit({code})", late.format(name))
         assert (done.returncode, done.stderr) == (code, "")
