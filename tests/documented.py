@@ -37,8 +37,8 @@ class Line:
         return found or import_module(f"skelpipe.train.{self.name}").main
 
     def parsed(self) -> click.Context:
-        """Check the words against the options of the command, without running it."""
-        return self.command.make_context(self.name, list(self.words))
+        """Check the words against the options of the command, without running it; what is wrong is raised."""
+        return click.Command.make_context(self.command, self.name, list(self.words))
 
 
 def pages() -> list[str]:

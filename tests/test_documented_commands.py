@@ -13,6 +13,7 @@ from documented import Line
 
 from skelpipe.cli import COMMANDS
 from skelpipe.cli import main as skelpipe
+from skelpipe.errors import UsageError
 from skelpipe.plugins import unload
 from skelpipe.plugins.tables import LOADED
 
@@ -34,7 +35,7 @@ def readers_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # What checks that a path of a command line is there.
 PATHS = (
     "cli.options._check_card",
-    "train.running.script_options.check_weights",
+    "train.running.named_paths.check_weights",
     "train.browse.check_source",
     "train.fuse.check_scores",
     "train.report.check_run",
@@ -52,6 +53,8 @@ def complaint(line: Line, *accepted: type[click.ClickException]) -> str | None:
         return None
     except click.ClickException as error:
         return f"{line.page}: {line.text}: {error.format_message()}"
+    except UsageError as error:
+        return f"{line.page}: {line.text}: {error}"
     return None
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelpipe.augment.skelemix import SkeleMix
+from skelpipe.models import body_backbone
 from skelpipe.models.method import Step
 
 CASES = (
@@ -20,24 +21,45 @@ CASES = (
     *("skeattnclr-bigru", "msmclr-stage1", "msmclr-stage2"),
 )
 TOLERANCE = 1e-9
-LOOSER = {("skeattnclr-dsta", "gradients"): 1e-8}  # they are up to 10 there, and steep
+STEEP = "skeattnclr-dsta"
+LOOSER = {(STEEP, "gradients"): 1e-8}  # they are up to 10 there, and steep
 WATCH = {"aimclr": {"eadm": "eadm", "positive": "nearest"}, "msmclr": {"positive": "nearest"}}
 OURS = {"z_hat": "query", "z_tilde": "extreme", "z_drop": "dropped"}  # names of recorded logits, where not equal
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_steps_are_the_authors(case: str, replay: Callable[..., Any], clips_of: type[Any]) -> None:
+def test_steps_are_the_authors(
+    case: str, replay: Callable[..., Any], clips_of: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == STEEP:  # all rows, as in the authors' code: each step multiplies roundings by a thousand
+        monkeypatch.setattr(body_backbone, "computed_rows", lambda *args, **kwargs: None)
+    run = replayed(case, replay, clips_of)
+    assert not run.recording.unread
+    assert beyond_limits(case, run) == {}
+
+
+def test_a_steep_step_is_the_authors_with_absent_bodies_computed_once(
+    replay: Callable[..., Any], clips_of: type[Any]
+) -> None:
+    assert beyond_limits(STEEP, replayed(STEEP, replay, clips_of, steps=1)) == {}
+
+
+def replayed(case: str, replay: Callable[..., Any], clips_of: type[Any], steps: int | None = None) -> Any:
+    """Make the steps of a recording, or the first of them; return what was compared."""
     run = replay(case, WATCH.get(case.partition("-")[0]))
     attention = []
     if "step0/attention" in run.recording:
         run.method.attention.register_forward_hook(lambda module, given, mask: attention.append(mask))
-    for number in run.steps:
+    for number in run.steps[:steps]:
         step = run.step(number, batch(run, number, clips_of))
         compare_logits(run, number, step)
         compare_inner(run, number, attention)
-    assert not run.recording.unread
+    return run
+
+
+def beyond_limits(case: str, run: Any) -> dict[str, float]:
     limits = {quantity: LOOSER.get((case, quantity), TOLERANCE) for quantity in run.worst}
-    assert {name: value for name, value in run.worst.items() if not value <= limits[name]} == {}
+    return {name: value for name, value in run.worst.items() if not value <= limits[name]}
 
 
 def test_a_weight_that_differs_is_noticed(replay: Callable[..., Any], clips_of: type[Any]) -> None:

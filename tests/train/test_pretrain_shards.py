@@ -56,14 +56,14 @@ def test_shards_of_others_train_stop_and_go_on(
     assert "16 clips, 2 steps of 8 per epoch" in whole.stderr
     assert "knn@20" in whole.stdout
 
-    plain = loop.Stepper.end
+    plain = loop.Stepper.learn
 
-    def end(self: loop.Stepper, batch: int, loss: torch.Tensor) -> None:
+    def learn(self: loop.Stepper, batch: int, loss: torch.Tensor) -> None:
         signal.raise_signal(signal.SIGTERM)
         plain(self, batch, loss)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Stepper, "end", end)
+        patched.setattr(loop.Stepper, "learn", learn)
         assert train(tmp_path / "stopped").exit_code == 143
     assert (tmp_path / "stopped" / "checkpoints" / "epoch-0000-step-000001.pt").exists()
     result = train(tmp_path / "stopped", "--resume")

@@ -193,7 +193,7 @@ def test_other_labels_in_metadata_are_another_dataset(run, tmp_path) -> None:
         (tmp_path / "gym/metadata.csv").write_text(f"file_name,label\n{rows}")
         result = run(*options)
         assert result.exit_code == (0 if labels == "xy" else 2), result.output
-    assert "with other settings" in result.output
+    assert "the raw files have changed since" in result.output
 
 
 def test_damaged_recordings_stop_or_are_listed(run, tmp_path) -> None:

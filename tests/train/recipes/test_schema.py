@@ -35,6 +35,7 @@ SKELETONCLR = {  # Guo et al. 2022, "Experimental Settings", on SkeletonCLR; wha
     "encoder.width": 16,
     "encoder.out_channels": 256,
     "encoder.dropout": 0.5,
+    "encoder.absent_bodies": "as-papers",
     "head.hidden": 256,
     "head.dim": 128,
     "head.batch_norm": False,

@@ -107,15 +107,15 @@ def test_told_to_stop_and_resumed_equals_uninterrupted(
 
 def signal_at_step(patched: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
     """Let this process get a signal in the middle of a step, counted from 1."""
-    plain, seen = loop.Stepper.end, []
+    plain, seen = loop.Stepper.learn, []
 
-    def end(self: loop.Stepper, batch: int, loss: torch.Tensor) -> None:
+    def learn(self: loop.Stepper, batch: int, loss: torch.Tensor) -> None:
         seen.append(batch)
         if len(seen) == step:
             signal.raise_signal(number)
         plain(self, batch, loss)
 
-    patched.setattr(loop.Stepper, "end", end)
+    patched.setattr(loop.Stepper, "learn", learn)
 
 
 def test_told_to_stop_twice_within_one_step_of_several_batches(
