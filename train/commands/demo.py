@@ -98,10 +98,11 @@ def run(out: Path, epochs: int | None, seed: int) -> None:
     step(["verify", "--shards", shards])
     average = out / "average-motion.png"
     step(["stats", "--average-motion", "--shards", shards, "--plot", str(average)])
-    training = ["pretrain", "--shards", shards, "--recipe", "demo-skelemixclr", "--out", trained]
+    training = ["pretrain", "--shards", shards, "--recipe", "demo", "--out", trained]
     step([*training, "--seed", str(seed), "--knn-every", "5", *(["--epochs", str(epochs)] if epochs else [])])
 
-    evaluate = ["knn", "--shards", shards, "--k", ",".join(map(str, NEIGHBOURS)), "--seed", str(seed), "--json"]
+    evaluate = ["knn", "--shards", shards, "--features", "h", "--k", ",".join(map(str, NEIGHBOURS))]
+    evaluate += ["--seed", str(seed), "--json"]
     random = ["--checkpoint", trained, "--baseline", "random"]
     networks = {
         "raw coordinates": ["--baseline", "raw"],
@@ -110,15 +111,17 @@ def run(out: Path, epochs: int | None, seed: int) -> None:
         "trained encoder": ["--checkpoint", trained],
     }
     results = {name: json.loads(step([*evaluate, *options])) for name, options in networks.items()}
-    start_figure = results["random encoder, PyTorch's weights"]["figures"]["knn@20"]  # the run's first weights
+    # Where the training's own curve begins, which is of the projections z: the run's first weights.
+    first = json.loads(step(["knn", "--shards", shards, "--k", "20", "--seed", str(seed), "--json", *random]))
     chance = results["trained encoder"]["chance"]
 
     curve, clips = out / "curve.png", out / "clips.png"
-    draw_curve(read_log(Path(trained) / "log.jsonl"), start_figure, chance, curve)
+    draw_curve(read_log(Path(trained) / "log.jsonl"), first["figures"]["knn@20"], chance, curve)
     draw_clips(Dataset.open(shards), clips)
     test = results["trained encoder"]["clips"]["test"]
     click.echo(
-        f"\nNearest-neighbour accuracy, %, on {test} test clips; their subjects are not in the training clips:"
+        f"\nNearest-neighbour accuracy, %, of the pooled features h on {test} test clips of people who are not in "
+        "the training clips:"
     )
     click.echo(f"  {'neighbours':<36}" + "".join(f"{k:>8}" for k in NEIGHBOURS))
     for name, result in results.items():
