@@ -58,7 +58,7 @@ def test_wheel_holds_facts_and_recipes_and_only_our_package(wheel) -> None:
     sources = [
         p.relative_to(ROOT) for d in ("pipeline", "models", "train", "manifests") for p in (ROOT / d).rglob("*")
     ]
-    wanted = {p for p in sources if p.suffix in {".py", ".yaml", ".txt", ".html", ".css", ".js"}}
+    wanted = {p for p in sources if p.suffix in {".py", ".yaml", ".txt", ".html", ".css", ".js", ".safetensors"}}
     assert len([name for name in names if name.startswith("skelpipe/") and not name.endswith("py.typed")]) == len(
         wanted
     )

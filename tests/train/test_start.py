@@ -164,7 +164,7 @@ WRONG = {
         ([*DS, *RANDOM, "--join", "bone=nowhere"], "nowhere: there is no such run or file"),
     ],
     "predict": [
-        (["a.skeleton"], "Missing option '--checkpoint'"),
+        (["a.skeleton", "--stride", "4"], "--stride and --fps are about windows"),
         (["--checkpoint", "junk.yaml", "a.skeleton"], "junk.yaml: holds no weights; weights are in a safetensors"),
         (["--checkpoint", "of-run/recipe.yaml", "-"], "weights are in a safetensors file, a checkpoint of a run"),
         (["--checkpoint", "of-run/recipe.yaml", "-"], "or a released file of PyTorch: name its run, of-run"),
