@@ -25,6 +25,7 @@ from skelpipe.cli.options import (
     shards_option,
 )
 from skelpipe.errors import UsageError
+from skelpipe.front.descriptions import counted
 from skelpipe.train.recipes.asked import Kind, check_recipe, parsed_settings, recipe_names
 from skelpipe.train.running.starter import weights_path
 from skelpipe.views import VIEWS
@@ -99,8 +100,8 @@ def check_weight_each(shards: Sequence[str], weights: Sequence[float]) -> None:
     """Raise UsageError where there are weights, and not one for each dataset."""
     if weights and len(weights) != len(shards):
         raise UsageError(
-            f"--shards names {len(shards)} dataset{'s' * (len(shards) > 1)} and --weight {len(weights)} "
-            f"weight{'s' * (len(weights) > 1)}: give one for each --shards, in the same order"
+            f"--shards names {counted(len(shards), 'dataset')} and --weight {counted(len(weights), 'weight')}: "
+            "give one for each --shards, in the same order"
         )
 
 
