@@ -332,3 +332,47 @@ def test_two_ranks_give_what_one_gives(
     a, b = (read_scores(tmp_path / name / "scores.parquet") for name in ("alone", "both"))
     assert a.ids == b.ids
     assert a.scores == pytest.approx(b.scores, abs=1e-4)
+
+
+@pytest.mark.parametrize("memory", ["held", "read"])
+def test_standardised_features_are_as_good_whatever_their_size(
+    evaluate: Callable[..., Result],
+    tiny_dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    memory: str,
+) -> None:
+    """Weights of a last block a thousand times as small make features as small, and scores the same."""
+    if memory == "read":
+        monkeypatch.setattr(protocol, "IN_MEMORY", 0)
+    short = ["--recipe", "linear-standardised", "--epochs", "4", "--batch-size", "8"]
+    random = ["--baseline", "random", "--network-set", "encoder.width=4", "--network-set", "frames=16"]
+    original = found(evaluate(*random, *short))
+    scores = read_scores(tmp_path / "out" / "scores.parquet").scores
+    plain = protocol.embed
+
+    def smaller(network: nn.Module, *given: Any, **options: Any) -> Any:
+        embedded = plain(network, *given, **options)
+        return type(embedded)(embedded.features * 1e-3, embedded.labels, embedded.ids)
+
+    monkeypatch.setattr(protocol, "embed", smaller)
+    each = protocol.FeatureLoader.epoch
+    monkeypatch.setattr(
+        protocol.FeatureLoader, "epoch", lambda loader: ((x * 1e-3, *rest) for x, *rest in each(loader))
+    )
+    assert found(evaluate(*random, *short, out="smaller"))["figures"] == original["figures"]
+    assert read_scores(tmp_path / "smaller" / "scores.parquet").scores == pytest.approx(scores, abs=1e-3)
+
+
+def test_the_exported_classifier_of_standardised_features_gives_their_scores(
+    evaluate: Callable[..., Result], pretrain_small: Callable[..., Result], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    assert pretrain_small(tiny_dataset, tmp_path / "run", "--epochs", "1", "--knn-every", "0").exit_code == 0
+    short = ["--recipe", "linear-standardised", "--epochs", "4", "--batch-size", "8"]
+    found(evaluate("--checkpoint", str(tmp_path / "run"), *short, "--save-features"))
+    scores = read_scores(tmp_path / "out" / "scores.parquet")
+    features, _ = read_features(tmp_path / "out" / "features-test.parquet")
+    with safe_open(tmp_path / "out" / "classifier.safetensors", "pt") as file:
+        weight, bias = file.get_tensor("head.weight"), file.get_tensor("head.bias")
+    by_file = features.features.numpy() @ weight.numpy().T + bias.numpy()
+    assert by_file == pytest.approx(scores.scores, abs=1e-3)

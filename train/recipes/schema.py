@@ -225,8 +225,9 @@ class LinearOptimiser(LearningRates):
 class LinearRecipe:
     """Training of a linear classifier on frozen features, tested every `test_every` epochs.
 
-    With `balanced` an epoch has all classes equally often (see `skelpipe.loader.sampling`). The defaults are those
-    of AimCLR (Guo et al. 2022, "Experimental Settings").
+    With `balanced` an epoch has all classes equally often (see `skelpipe.loader.sampling`), with `standardise` all
+    features are of comparable size (see `skelpipe.train.evaluation.standard_features`). The defaults are those of
+    AimCLR (Guo et al. 2022, "Experimental Settings").
     """
 
     kind: ClassVar[Kind] = "linear evaluation"
@@ -236,6 +237,7 @@ class LinearRecipe:
     test_every: Count = 5
     optimiser: LinearOptimiser = field(default_factory=LinearOptimiser)
     balanced: Flag = False
+    standardise: Flag = False
 
     @described_safely
     def __repr__(self) -> str:
@@ -253,7 +255,11 @@ def _defaults(recipe: "Recipe") -> dict[str, Any]:
 
 def _without_default(values: dict[str, Any]) -> dict[str, Any]:
     """Leave out keys where they say nothing, as files had it before the keys existed."""
-    return {key: value for key, value in values.items() if key not in ("balanced", "views", "plugins") or value}
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in ("balanced", "standardise", "views", "plugins") or value
+    }
 
 
 Recipe: TypeAlias = PretrainRecipe | FinetuneRecipe | LinearRecipe

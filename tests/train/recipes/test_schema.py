@@ -87,12 +87,13 @@ def test_fine_tuning_has_the_papers_values(name: str) -> None:
 
 
 def test_linear_evaluation_has_the_papers_values() -> None:
-    assert builtin_recipes(LinearRecipe) == sorted(LINEAR)
+    assert builtin_recipes(LinearRecipe) == sorted([*LINEAR, "linear-standardised"])
     for name, values in LINEAR.items():
         recipe = load_recipe(name, LinearRecipe)
         optimiser = recipe.optimiser
         assert (recipe.epochs, recipe.batch_size, optimiser.lr, optimiser.milestones) == values
         assert (optimiser.momentum, optimiser.weight_decay, recipe.test_every) == (0.9, 0.0, 5)
+        assert not recipe.standardise
     assert load_recipe("linear", LinearRecipe) == LinearRecipe()
     assert load_recipe("finetune", FinetuneRecipe) == FinetuneRecipe()
 
