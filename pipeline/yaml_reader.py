@@ -20,6 +20,7 @@ __all__ = ["Section", "nearest", "parse_yaml", "read_yaml", "unknown_key"]
 MOST_BYTES = 8 << 20
 MOST_DEPTH = 32
 MOST_VALUES = 250_000  # aliases counted as what they stand for
+MOST_NUMBER = 100  # characters of a number; digits of base 60 take time that grows with their square
 LARGEST = 2**63 - 1
 MOST_KEY = 100  # characters of a key in messages
 NEW_LINE = "\n"
@@ -132,7 +133,8 @@ def parse_yaml(text: str, where: str) -> Any:
     """Return the content of YAML text; a UsageError, which begins with `where`, if it is not YAML.
 
     So is text of more than 8 MB; values more than 32 deep; more than 250,000 of them, aliases counted as what they
-    stand for; an alias for what contains it; a whole number beyond 64 bits; and a key that is no text or number.
+    stand for; an alias for what contains it; a number of more than 100 characters, or a whole one beyond 64 bits;
+    and a key that is no text or number.
     """
     if len(text) > MOST_BYTES:
         raise _too_long(where)
@@ -209,6 +211,7 @@ class _Loader(_SafeLoader):
             value = super().construct_object(node, deep)
         except (
             ValueError,
+            ArithmeticError,
             LookupError,
             TypeError,
             AttributeError,
@@ -221,6 +224,9 @@ class _Loader(_SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text = super().construct_scalar(node)
+        if node.tag in NUMBERS and len(text) > MOST_NUMBER:
+            problem = f"the number {described(text)} has more than {MOST_NUMBER} characters"
+            raise _refused(problem, node.start_mark)
         number = isinstance(node, yaml.ScalarNode) and node.tag in NUMBERS and not node.style
         if number and MISREAD.fullmatch(text) and not text.lower().startswith(("0x", "0b")):
             read = yaml.SafeLoader("").construct_object(yaml.ScalarNode(node.tag, text))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from typing import Any
 
 from skelpipe.errors import SkelpipeError, UsageError
@@ -23,8 +24,10 @@ __all__ = ["Job", "run_jobs", "run_on_dask", "start_method", "workers_ready"]
 Job = Callable[[], None]
 
 CONNECT_SECONDS = 20
+PATIENCE_SECONDS = 5.0  # that workers have to leave their jobs
 START_METHOD = "SKELPIPE_START_METHOD"
 FORKSERVER = "forkserver"
+PRELOADED = ["skelpipe.prepare.preloaded"]
 _HIDING = threading.Lock()
 
 
@@ -44,15 +47,54 @@ def workers_ready(count: int) -> Iterator[Executor | None]:
         return
     context = multiprocessing.get_context(method)
     if method == FORKSERVER:
-        context.set_forkserver_preload(["skelpipe.prepare.preloaded"])
+        context.set_forkserver_preload(PRELOADED)
     begun_with = (dict(os.environ), [each.module for each in loaded()])
-    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=begun_with) as pool:
-        starting = threading.Thread(target=_start, args=(pool, count), name="skelpipe-start")
-        starting.start()
+    with _Workers(count, context, initializer=_begin, initargs=begun_with) as pool:
+        pool.starting.start()
         try:
             yield pool
+        except BaseException:
+            pool.end_early()
+            raise
         finally:
-            starting.join()
+            pool.starting.join()
+
+
+class _Workers(ProcessPoolExecutor):
+    """Worker processes, which the thread `starting` starts, and which end early where nobody needs their work."""
+
+    def __init__(self, count: int, context: Any, **how: Any) -> None:
+        super().__init__(count, context, **how)
+        self.starting = threading.Thread(target=_start, args=(self, count), name="skelpipe-start")
+        self._server_before = _fork_server()
+
+    def end_early(self) -> None:
+        """Interrupt the jobs, end workers that do not leave theirs in time, and wait until all have ended."""
+        server = _fork_server()
+        if self.starting.is_alive() and server is not None and server != self._server_before:
+            # Until it is ready, this pool's lock is held: for half a minute where it compiles kernels, and for
+            # many times that where the machine is busy.
+            with suppress(OSError):
+                os.kill(server, signal.SIGKILL)
+        self.starting.join()
+        processes = list((self._processes or {}).values())
+        for process in processes:
+            with suppress(OSError, TypeError):  # it has ended already
+                if hasattr(signal, "pthread_sigmask"):
+                    os.kill(process.pid, signal.SIGINT)  # held back by those without a job
+                else:
+                    process.terminate()
+        late = threading.Timer(PATIENCE_SECONDS, lambda: [process.kill() for process in processes])
+        late.daemon = True
+        late.start()
+        self.shutdown(wait=True, cancel_futures=True)
+        late.cancel()
+
+
+def _fork_server() -> int | None:
+    """Return the process id of this process's fork server, if it has one that can be found."""
+    found: int | None = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    return found
 
 
 def start_method() -> str:
@@ -94,7 +136,10 @@ def _submit(pool: Executor, function: Callable[..., None], *arguments: Any) -> "
 
 
 def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
-    """Run the jobs on this machine and yield after each; the first error ends the work, finished jobs stay."""
+    """Run the jobs on this machine and yield after each; the first error ends the work, finished jobs stay.
+
+    Jobs that run are finished after an error, and interrupted where a signal ends the command.
+    """
     if pool is None or len(jobs) <= 1:
         for job in jobs:
             yield job()
@@ -107,6 +152,12 @@ def run_jobs(jobs: Sequence[Job], pool: Executor | None) -> Iterator[None]:
         raise SkelpipeError(
             "a worker process was killed (out of memory?); run prepare again to continue"
         ) from None
+    except Exception:
+        raise
+    except BaseException:  # a signal, or nobody takes the results: a shard may take minutes
+        if isinstance(pool, _Workers):
+            pool.end_early()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

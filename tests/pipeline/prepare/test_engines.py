@@ -138,3 +138,76 @@ def test_workers_do_not_run_the_users_script(monkeypatch: pytest.MonkeyPatch) ->
     assert "init_main_from_path" in get_preparation_data("worker")
     assert not [key for told in pool.told for key in told if key.startswith("init_main")]
     assert pool.told
+
+
+ENDED_EARLY = """
+import os, signal, sys, time
+from functools import partial
+from skelpipe.prepare import engines
+from skelpipe.door.answer import program
+
+def wait(deaf):
+    if deaf:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    time.sleep(120)
+
+def main():
+    engines.PRELOADED = [sys.argv[1]]
+    engines.PATIENCE_SECONDS = 1.0
+    with engines.workers_ready(2) as pool:
+        print("ready", flush=True)
+        if sys.argv[1] == "slow_to_load":
+            time.sleep(120)
+        for _ in engines.run_jobs([partial(wait, sys.argv[2] == "deaf"), partial(wait, False)], pool):
+            pass
+
+program(lambda: main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "number"),
+    [
+        ("slow_to_load", signal.SIGTERM),
+        ("slow_to_load", signal.SIGINT),
+        ("hearing", signal.SIGTERM),
+        ("deaf", signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_workers_in_any_state(tmp_path: Path, state: str, number: int) -> None:
+    """While the process that they are forked from still loads, as where it compiles kernels, and in mid-job."""
+    (tmp_path / "slow_to_load.py").write_text("import time\ntime.sleep(120)\n")
+    (tmp_path / "nothing_to_load.py").write_text("")
+    (tmp_path / "jobs.py").write_text(ENDED_EARLY.partition("def main")[0])
+    main = ENDED_EARLY.replace("def wait(deaf):", "from jobs import wait\ndef unused(deaf):")
+    loads = "slow_to_load" if state == "slow_to_load" else "nothing_to_load"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "SKELPIPE_START_METHOD": "forkserver"}
+    with subprocess.Popen(
+        [sys.executable, "-c", main, loads, state],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(1.0)  # until the jobs run
+        started = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 128 + number
+    assert len(errors.decode().splitlines()) == 1, errors.decode()
+    for _ in range(100):  # until no worker and no fork server is left
+        if not is_running(process.pid):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a process is left")
+
+
+def is_running(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
