@@ -29,10 +29,14 @@ class Mixed:
 
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
-    """Return clips [N,C,T,V,M] with those of clip donor[n], unchanged, where `region`, bool[N,T,V], is true."""
-    if cpu_kernels.usable(x):
+    """Return clips [N,C,T,V,M] with those of clip donor[n], unchanged, where `region`, bool[N,S,V], is true.
+
+    Each row of the region is that of T / S frames.
+    """
+    if cpu_kernels.usable(x) and x.numel():
         return cpu_kernels.paste(x, donor, region)
-    return blend(x, x.index_select(0, donor), region)
+    every = region.repeat_interleave(x.shape[2] // max(region.shape[1], 1), dim=1)
+    return blend(x, x.index_select(0, donor), every)
 
 
 def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:

@@ -11,16 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skelpipe.augment.clip_kernels import (
+    ROWS,
+    blur_clip,
+    fill_boxes_in,
+    interpolate_clip,
+    kernel,
+    mix_clip,
+    noise_clip,
+    scale_axes_of,
+    scale_bones_of,
+    zero_joints_of,
+)
 from skelpipe.dataset.mapped_clips import MappedClips
-from skelpipe.kernels import njit
 from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "interpolate", "kernel", "mix", "scale_axes", "usable"]
 
-ROWS = 16  # of a clip, whose weights of noise are kept
-
-# Multiply-adds may be fused. Sums keep the order in which they are written.
-kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+NONE = np.zeros(POSITIONS, np.bool_)  # of the axes are skipped
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -72,8 +80,7 @@ def add_noise(x: Tensor, scale: Tensor, start: Tensor, pool: Tensor, *, empty: b
     pool ends too early.
     """
     n, c, t, v, m = expect(x, (scale, "n"), (start, "n"))
-    rows = min(c, POSITIONS) * t
-    if not _add_noise(m, empty, rows, *arrays(x.view(n, c * t, v * m), scale, start, pool)):
+    if not _add_noise(m, empty, *arrays(x.view(n, c, t, v * m), scale, start, pool)):
         raise IndexError(f"noise for clips of {tuple(x.shape)} begins too near the end of its pool")
 
 
@@ -83,13 +90,13 @@ def blur(x: Tensor, on: Tensor, weights: Tensor) -> None:
     `weights`, float32[N,2k+1], are symmetric; beyond both ends are zeros.
     """
     n, c, t, v, m = expect(x, (on, "n"), (weights[:, 0], "n"))
-    _blur(v * m, *arrays(x.view(n, c, t * v * m), on, weights[:, weights.shape[1] // 2 :]))
+    _blur(*arrays(x.view(n, c, t, v * m), on, weights[:, weights.shape[1] // 2 :]))
 
 
 def scale_axes(x: Tensor, weights: Tensor) -> None:
     """Multiply the axes of contiguous clips [N,C,T,V,M] by `weights`, float32[N,3], in place."""
     n, c, t, v, m = expect(x, (weights, "na"))
-    _scale_axes(*arrays(x.view(n, c, t * v * m), weights))
+    _scale_axes(*arrays(x.view(n, c, t, v * m), weights))
 
 
 def zero_joints(x: Tensor, joints: Tensor, first: Tensor, length: Tensor) -> None:
@@ -97,8 +104,8 @@ def zero_joints(x: Tensor, joints: Tensor, first: Tensor, length: Tensor) -> Non
 
     In `length` frames from `first` on, int64[N].
     """
-    expect(x, (joints, "nv"), (first, "n"), (length, "n"))
-    _zero_joints(*arrays(x, joints, first, length))
+    n, c, t, v, m = expect(x, (joints, "nv"), (first, "n"), (length, "n"))
+    _zero_joints(m, *arrays(x.view(n, c, t, v * m), joints, first, length))
 
 
 def fill_boxes(x: Tensor, joints: Tensor, start: Tensor, pool: Tensor) -> None:
@@ -107,8 +114,8 @@ def fill_boxes(x: Tensor, joints: Tensor, start: Tensor, pool: Tensor) -> None:
     Scores stay. The pool's numbers are in the order [3,T,k,M]. Raises IndexError for joints that do not exist, or
     where the pool ends too early.
     """
-    expect(x, (joints.sum(1), "n"), (start, "n"))
-    if not _fill_boxes(*arrays(x, joints, start, pool)):
+    n, c, t, v, m = expect(x, (joints.sum(1), "n"), (start, "n"))
+    if not _fill_boxes(m, *arrays(x.view(n, c, t, v * m), joints, start, pool)):
         raise IndexError(f"clips of {tuple(x.shape)} lack a joint to fill, or the pool lacks numbers")
 
 
@@ -132,21 +139,31 @@ def scale_bones(x: Tensor, factor: Tensor, bones: Tensor) -> None:
     n, c, t, v, m = expect(x, (factor, "nv"))
     if bones.numel() and not 0 <= int(bones.min()) <= int(bones.max()) < v:
         raise IndexError(f"clips of {tuple(x.shape)} lack a joint of the bones")
-    rows = min(c, POSITIONS) * t
-    _scale_bones(m, rows, *arrays(x.view(n, c * t, v * m), factor, bones))
+    _scale_bones(m, *arrays(x.view(n, c, t, v * m), factor, bones))
 
 
 def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
-    """Return clips [N,C,T,V,M] with those of the clips `donor`, int64[N], where `region`, bool[N,T,V], is true.
+    """Return clips [N,C,T,V,M] with those of the clips `donor`, int64[N], where `region`, bool[N,S,V], is true.
 
-    Raises IndexError for a donor that is not in the batch.
+    Each row of the region is that of T / S frames. Raises IndexError for a donor that is not in the batch.
     """
     x = x.contiguous()
-    n, c, t, v, m = expect(x, (donor, "n"), (region, "ntv"))
+    n, c, t, v, m = expect(x, (donor, "n"), (region[:, 0], "nv"))
+    if t % region.shape[1]:
+        raise ValueError(f"a region of {region.shape[1]} rows does not fit clips of {t} frames")
     y = torch.empty_like(x)
     rows = (z.view(torch.int32).view(n, c, t, v * m) for z in (y, x))  # integers: choosing bits needs no branch
     if not _paste(m, *arrays(*rows, donor, region)):
         raise IndexError(f"a batch of {n} clips does not hold every donor")
+    return y
+
+
+def spans(joints: Tensor, first: Tensor, length: Tensor, steps: int) -> Tensor:
+    """Return bool[N,steps,V]: `joints`, bool[N,V], during `length` steps from `first` on, int64[N]."""
+    y = torch.empty(len(joints), steps, joints.shape[1], dtype=torch.bool)
+    if not len(joints) == len(first) == len(length):
+        raise ValueError(f"{len(joints)} rows of joints, {len(first)} starts and {len(length)} lengths do not fit")
+    _spans(*arrays(y, joints, first, length))
     return y
 
 
@@ -182,12 +199,10 @@ def _mix(
     at_centre: np.ndarray,
 ) -> bool:
     width = y.shape[3]
-    row, source = np.empty(width, np.float32), np.empty(width, np.int64)
+    row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
     fits = True
     for n in range(len(y)):
-        fits &= _mix_clip(
-            bodies, x[n], y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, source
-        )
+        fits &= mix_clip(bodies, x[n], y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
     return fits
 
 
@@ -205,212 +220,69 @@ def _mix_mapped(
     at_centre: np.ndarray,
 ) -> bool:
     channels, count, width = y.shape[1:]
-    row, source = np.empty(width, np.float32), np.empty(width, np.int64)
+    row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
     fits = True
     for n in range(len(y)):
         x = pieces[piece[n]][start[n] : start[n] + channels * count * width].reshape((channels, count, width))
-        fits &= _mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, source)
+        fits &= mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
     return fits
 
 
 @kernel
-def _mix_clip(
-    bodies: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    a: np.ndarray,
-    frames: np.ndarray,
-    joints: np.ndarray,
-    centre: np.ndarray,
-    b: np.ndarray,
-    row: np.ndarray,
-    source: np.ndarray,
-) -> bool:
-    """`joints` is empty where they stay; the joint centre[0], if any, is mixed by `b`.
-
-    `row` and `source` are memory for one frame and its source columns.
-    """
-    channels, count, width = x.shape
-    special = centre[0] * bodies if len(centre) else 0
-    apart = bodies if len(centre) else 0
-    if special < 0 or special + apart > width:
-        return False
-    reordered = False
-    for v in range(len(joints)):
-        joint = joints[v]
-        if joint < 0 or (joint + 1) * bodies > width:
-            return False
-        reordered |= joint != v
-        for m in range(bodies):
-            source[v * bodies + m] = joint * bodies + m
-    for t in range(count):
-        frame = frames[t]
-        if frame < 0 or frame >= count:
-            return False
-        x0, x1, x2 = x[0, frame], x[1, frame], x[2, frame]
-        y0, y1, y2 = y[0, t], y[1, t], y[2, t]
-        for i in range(width):
-            y0[i] = a[0, 2] * x2[i] + (a[0, 1] * x1[i] + a[0, 0] * x0[i])
-            y1[i] = a[1, 2] * x2[i] + (a[1, 1] * x1[i] + a[1, 0] * x0[i])
-            y2[i] = a[2, 2] * x2[i] + (a[2, 1] * x1[i] + a[2, 0] * x0[i])
-        for i in range(special, special + apart):
-            y0[i] = b[0, 2] * x2[i] + (b[0, 1] * x1[i] + b[0, 0] * x0[i])
-            y1[i] = b[1, 2] * x2[i] + (b[1, 1] * x1[i] + b[1, 0] * x0[i])
-            y2[i] = b[2, 2] * x2[i] + (b[2, 1] * x1[i] + b[2, 0] * x0[i])
-        for c in range(POSITIONS, channels):  # scores
-            kept, score = y[c, t], x[c, frame]
-            for i in range(width):
-                kept[i] = score[i]
-        if reordered:
-            for c in range(channels):
-                mixed = y[c, t]
-                for i in range(width):
-                    row[i] = mixed[i]
-                for i in range(width):
-                    mixed[i] = row[source[i]]
-    return True
-
-
-@kernel
 def _add_noise(
-    bodies: int, empty: bool, rows: int, x: np.ndarray, scale: np.ndarray, start: np.ndarray, pool: np.ndarray
+    bodies: int, empty: bool, x: np.ndarray, scale: np.ndarray, start: np.ndarray, pool: np.ndarray
 ) -> bool:
-    """The first `rows` rows of a clip are its positions."""
-    clips, channels, width = x.shape
-    size = min(rows, ROWS) * width
-    weight = np.empty(size, np.float32)  # of the numbers of a few rows
-    now = np.full(bodies, np.nan, np.float32)  # of each body, as `weight` has them
+    clips, channels, count, width = x.shape
+    numbers = min(channels, POSITIONS) * count * width
+    weight, seen = np.empty(ROWS * width, np.float32), np.empty(width, np.int32)
     for n in range(clips):
         if scale[n] == 0:
             continue
-        if start[n] < 0 or start[n] + rows * width > len(pool):
+        if start[n] < 0 or start[n] + numbers > len(pool):
             return False
-        for m in range(bodies):
-            here = scale[n] if empty or _any(x[n, :rows], m, bodies) else np.float32(0)
-            if now[m] != here:
-                now[m] = here
-                for i in range(m, size, bodies):
-                    weight[i] = here
-        clip, field = x[n].reshape(channels * width), pool[start[n] : start[n] + rows * width]
-        for first in range(0, rows * width, size):
-            some, noise = clip[first : min(first + size, rows * width)], field[first : first + size]
-            for i in range(len(some)):
-                some[i] += weight[i] * noise[i]
+        noise_clip(bodies, empty, x[n], scale[n], pool[start[n] : start[n] + numbers], NONE, weight, seen)
     return True
 
 
 @kernel
-def _any(clip: np.ndarray, body: int, bodies: int) -> bool:
-    for r in range(clip.shape[0]):
-        for i in range(body, clip.shape[1], bodies):
-            if clip[r, i] != 0:
-                return True
-    return False
-
-
-@kernel
-def _blur(width: int, x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> None:
+def _blur(x: np.ndarray, on: np.ndarray, weights: np.ndarray) -> None:
     """`weights` are those of the frame itself and of the frames 1, 2, ... away on both sides."""
-    clips, channels, size = x.shape
-    axes = min(channels, POSITIONS)
-    margin = (weights.shape[1] - 1) * width
-    padded = np.zeros(size + 2 * margin, np.float32)
-    for n in range(clips):
-        if not on[n]:
-            continue
-        taps = 0  # behind a weight of 0 all are 0
-        while taps + 1 < weights.shape[1] and weights[n, taps + 1] != 0:
-            taps += 1
-        for c in range(axes):
-            y, centre = x[n, c], padded[margin : margin + size]
-            for i in range(size):
-                centre[i] = y[i]
-                y[i] *= weights[n, 0]
-            k = 1
-            while k + 2 <= taps:
-                _add_taps(width, y, padded[margin - (k + 2) * width :], k, weights[n])
-                k += 3
-            while k <= taps:
-                weight = weights[n, k]
-                before = padded[margin - k * width : margin - k * width + size]
-                after = padded[margin + k * width : margin + k * width + size]
-                for i in range(size):
-                    y[i] += weight * (before[i] + after[i])
-                k += 1
-
-
-@kernel
-def _add_taps(width: int, y: np.ndarray, x: np.ndarray, k: int, weights: np.ndarray) -> None:
-    """Add the frames k, k + 1 and k + 2 away, in this order; `x` begins k + 2 frames before the first of `y`."""
-    size = len(y)
-    first, second, third = weights[k], weights[k + 1], weights[k + 2]
-    before1, after1 = x[2 * width : 2 * width + size], x[2 * (k + 1) * width : 2 * (k + 1) * width + size]
-    before2, after2 = x[width : width + size], x[(2 * k + 3) * width : (2 * k + 3) * width + size]
-    before3, after3 = x[:size], x[2 * (k + 2) * width : 2 * (k + 2) * width + size]
-    for i in range(size):
-        total = y[i] + first * (before1[i] + after1[i])
-        total = total + second * (before2[i] + after2[i])
-        y[i] = total + third * (before3[i] + after3[i])
+    _, _, count, width = x.shape
+    padded = np.zeros((count + 2 * (weights.shape[1] - 1)) * width, np.float32)
+    for n in range(len(x)):
+        if on[n]:
+            blur_clip(x[n], weights[n], NONE, padded)
 
 
 @kernel
 def _scale_axes(x: np.ndarray, weights: np.ndarray) -> None:
-    for n in range(x.shape[0]):
-        for c in range(weights.shape[1]):
-            if weights[n, c] != 1:
-                for i in range(x.shape[2]):
-                    x[n, c, i] *= weights[n, c]
+    for n in range(len(x)):
+        scale_axes_of(x[n], weights[n])
 
 
 @kernel
-def _zero_joints(x: np.ndarray, joints: np.ndarray, first: np.ndarray, length: np.ndarray) -> None:
-    clips, axes, frames, count, bodies = x.shape
-    for n in range(clips):
-        for v in range(count):
-            if not joints[n, v]:
-                continue
-            for c in range(axes):
-                for t in range(max(first[n], 0), min(first[n] + length[n], frames)):
-                    for m in range(bodies):
-                        x[n, c, t, v, m] = 0
+def _zero_joints(bodies: int, x: np.ndarray, joints: np.ndarray, first: np.ndarray, length: np.ndarray) -> None:
+    for n in range(len(x)):
+        zero_joints_of(bodies, x[n], joints[n], first[n], length[n])
 
 
 @kernel
-def _fill_boxes(x: np.ndarray, joints: np.ndarray, start: np.ndarray, pool: np.ndarray) -> bool:
-    clips, channels, frames, count, bodies = x.shape
-    axes = min(channels, POSITIONS)
-    replaced = joints.shape[1]
-    low, size = np.empty(axes, np.float32), np.empty(axes, np.float32)
+def _fill_boxes(bodies: int, x: np.ndarray, joints: np.ndarray, start: np.ndarray, pool: np.ndarray) -> bool:
+    clips, channels, frames, width = x.shape
+    numbers = min(channels, POSITIONS) * frames * joints.shape[1] * bodies
     for n in range(clips):
-        if start[n] < 0 or start[n] + axes * frames * replaced * bodies > len(pool):
+        if start[n] < 0 or start[n] + numbers > len(pool):
             return False
-        for k in range(replaced):
-            if joints[n, k] < 0 or joints[n, k] >= count:
+        for k in range(joints.shape[1]):
+            if joints[n, k] < 0 or joints[n, k] >= width // bodies:
                 return False
-        for t in range(frames):
-            for m in range(bodies):
-                total = np.float32(0)
-                for c in range(axes):
-                    least = most = x[n, c, t, 0, m]
-                    along = np.float32(0)
-                    for v in range(count):
-                        number = x[n, c, t, v, m]
-                        along += number
-                        least, most = min(least, number), max(most, number)
-                    total += along
-                    low[c], size[c] = least, most - least
-                if total == 0:
-                    continue
-                for c in range(axes):
-                    for k in range(replaced):
-                        unit = pool[start[n] + ((c * frames + t) * replaced + k) * bodies + m]
-                        x[n, c, t, joints[n, k], m] = low[c] + unit * size[c]
+        fill_boxes_in(bodies, x[n], joints[n], pool[start[n] : start[n] + numbers])
     return True
 
 
 @kernel
 def _interpolate(x: np.ndarray, on: np.ndarray, first: np.ndarray, weights: np.ndarray) -> bool:
-    clips, channels, frames, width = x.shape
+    clips, _, frames, width = x.shape
     before = np.empty((frames, width), np.float32)
     for n in range(clips):
         if not on[n]:
@@ -418,55 +290,80 @@ def _interpolate(x: np.ndarray, on: np.ndarray, first: np.ndarray, weights: np.n
         for t in range(frames):
             if first[n, t] < 0 or first[n, t] >= frames:
                 return False
-        for c in range(channels):
-            for t in range(frames):
-                kept, frame = before[t], x[n, c, t]
-                for i in range(width):
-                    kept[i] = frame[i]
-            for t in range(frames):
-                one, other = before[first[n, t]], before[min(first[n, t] + 1, frames - 1)]
-                y, p, q = x[n, c, t], weights[0, n, t], weights[1, n, t]
-                for i in range(width):
-                    y[i] = p * one[i] + q * other[i]
+        interpolate_clip(x[n], first[n], weights[0, n], weights[1, n], before)
     return True
 
 
 @kernel
-def _scale_bones(bodies: int, rows: int, x: np.ndarray, factor: np.ndarray, bones: np.ndarray) -> None:
-    """The first `rows` rows of a clip are its positions."""
-    width = x.shape[2]
-    count = len(bones) * bodies
-    joint, parent = np.empty(count, np.int64), np.empty(count, np.int64)  # columns of a row, and of it as it was
-    for b in range(len(bones)):
-        for m in range(bodies):
-            joint[b * bodies + m], parent[b * bodies + m] = bones[b, 0] * bodies + m, bones[b, 1] * bodies + m
-    scale, before = np.empty(count, np.float32), np.empty(width, np.float32)
+def _scale_bones(bodies: int, x: np.ndarray, factor: np.ndarray, bones: np.ndarray) -> None:
+    _, _, frames, width = x.shape
+    before, after = np.empty(frames * width, np.float32), np.empty(frames * width, np.float32)
     for n in range(len(x)):
-        for i in range(count):
-            scale[i] = factor[n, joint[i] // bodies]
-        for r in range(rows):
-            row = x[n, r]
-            for i in range(width):
-                before[i] = row[i]
-            for i in range(count):
-                at, of = joint[i], parent[i]
-                row[at] = row[of] + scale[i] * (before[at] - before[of])
+        scale_bones_of(bodies, x[n], factor[n], bones, before, after)
 
 
 @kernel
 def _paste(bodies: int, y: np.ndarray, x: np.ndarray, donor: np.ndarray, region: np.ndarray) -> bool:
+    """Frames are words of 32 bits. A row of `region` is that of as many frames as there are for each row."""
     clips, axes, frames, width = x.shape
-    wide = np.zeros(width, np.int32)  # all bits set in the joints, of all bodies, in this frame's region
+    steps, size = region.shape[1], frames * width
+    wide = np.zeros(ROWS * width, np.int32)  # all bits set in the joints, of all bodies, of the row `held`
+    held = np.zeros(region.shape[2], np.bool_)
     for n in range(clips):
         if donor[n] < 0 or donor[n] >= clips:
             return False
-        for t in range(frames):
-            for v in range(region.shape[2]):
-                bits = -np.int32(region[n, t, v])
-                for i in range(v * bodies, v * bodies + bodies):
-                    wide[i] = bits
+        s = 0
+        while s < steps:
+            row, last, inside = region[n, s], s + 1, False
+            for v in range(len(row)):
+                inside |= row[v]
+            while last < steps and _same(row, region[n, last]):
+                last += 1
+            if inside and not _same(row, held):
+                for v in range(len(row)):
+                    held[v] = row[v]
+                for i in range(len(wide)):
+                    wide[i] = -np.int32(row[i % width // bodies])
+            low, high = s * size // steps, last * size // steps
             for c in range(axes):
-                mixed, own, other = y[n, c, t], x[n, c, t], x[donor[n], c, t]
-                for i in range(width):
-                    mixed[i] = own[i] ^ ((own[i] ^ other[i]) & wide[i])
+                mixed, own = y[n, c].reshape(size)[low:high], x[n, c].reshape(size)[low:high]
+                if inside:
+                    _choose(mixed, own, x[donor[n], c].reshape(size)[low:high], wide)
+                else:
+                    for i in range(len(own)):
+                        mixed[i] = own[i]
+            s = last
     return True
+
+
+@kernel
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    differ = False
+    for v in range(len(one)):
+        differ |= one[v] != other[v]
+    return not differ
+
+
+@kernel
+def _choose(mixed: np.ndarray, own: np.ndarray, other: np.ndarray, wide: np.ndarray) -> None:
+    for first in range(0, len(own), len(wide)):
+        y, x, z = mixed[first : first + len(wide)], own[first : first + len(wide)], other[first:]
+        for i in range(len(x)):
+            y[i] = x[i] ^ ((x[i] ^ z[i]) & wide[i])
+
+
+@kernel
+def _spans(y: np.ndarray, joints: np.ndarray, first: np.ndarray, length: np.ndarray) -> None:
+    clips, steps, count = y.shape
+    for n in range(clips):
+        clip = y[n].reshape(steps * count)
+        if n and first[n] == first[n - 1] and length[n] == length[n - 1] and _same(joints[n], joints[n - 1]):
+            before = y[n - 1].reshape(steps * count)
+            for i in range(len(clip)):
+                clip[i] = before[i]
+            continue
+        for i in range(len(clip)):
+            clip[i] = False
+        for t in range(max(first[n], 0), min(first[n] + length[n], steps)):
+            for v in range(count):
+                y[n, t, v] = joints[n, v]

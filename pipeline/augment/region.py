@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.donor import BITS, below
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.settings import check_per
@@ -81,10 +82,15 @@ class Region:
 
     def mask(self, params: dict[str, Tensor], steps: int, per_block: int = 1) -> Tensor:
         """Return bool[N,steps,V], true inside the region; a block has `per_block` steps."""
-        step = torch.arange(steps, device=params["first"].device)
-        first = params["first"][:, None] * per_block
-        inside = (step >= first) & (step < first + params["length"][:, None] * per_block)
-        joints = params["joints"] if self.joints else params["parts"][:, part_of_joint(self.layout, step.device)]
+        first, length = params["first"] * per_block, params["length"] * per_block
+        if self.joints:
+            joints = params["joints"]
+        else:
+            joints = params["parts"].index_select(1, part_of_joint(self.layout, first.device))
+        if first.device.type == "cpu" and not torch.compiler.is_compiling():
+            return cpu_kernels.spans(joints, first, length, steps)
+        step = torch.arange(steps, device=first.device)
+        inside = (step >= first[:, None]) & (step < (first + length)[:, None])
         return inside[:, :, None] & joints[:, None]
 
 

@@ -61,9 +61,9 @@ class SkeleMix:
         """Mix clips [N,C,T,V,M]; pure."""
         donor = params[DONOR]
         mask = self.region.mask(params, x.shape[2] // BLOCK)
-        region = mask.repeat_interleave(BLOCK, dim=1)
+        region = self.region.mask(params, x.shape[2], BLOCK)
         empty = self.fill == "zeros"
-        clip = x.masked_fill(region[:, None, :, :, None], 0) if empty else paste(x, donor, region)
+        clip = x.masked_fill(region[:, None, :, :, None], 0) if empty else paste(x, donor, mask)
         return Mixed(clip, donor, region, mask)
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
