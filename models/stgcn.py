@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelpipe.errors import UsageError
+from skelpipe.models import gpu_block
 from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d, Repeats, Weights, count_batch, let_count
 from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.graph import adjacency
@@ -84,6 +85,9 @@ class STGCN(BodyBackbone):
 
     def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
         """Return the feature map of rows [R, T, V, C] as [R, D, T', V], T' = ceil(ceil(T/2)/2)."""
+        if gpu_block.passes(self, rows):
+            count_batch(self)
+            return gpu_block.gpu_maps(self, rows, repeats, 1)
         if self.training:
             count_batch(self)
         y = self.input_norm(rows.reshape(-1, self.input_norm.num_features), repeats).view(rows.shape)

@@ -20,8 +20,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from skelpipe.dataset import Dataset
 from skelpipe.devices import Fetched
 from skelpipe.loader import Batch, Loader, Stream
-from skelpipe.models import build_method
+from skelpipe.models import build_method, gpu_block
 from skelpipe.models.method import Method, Progress, spread
+from skelpipe.models.stgcn import STGCN
 from skelpipe.train.recipes.schema import PretrainRecipe
 from skelpipe.train.running import optimisers
 from skelpipe.train.running.loop import Stepper, build_optimiser
@@ -75,6 +76,8 @@ def made_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     made = _MADE.get(key)
     if made is None:
         result = func(*args, **kwargs)
+        if func is aten.convolution.default and any(map(_is_channels_last, args[:2])):
+            result = result.contiguous(memory_format=torch.channels_last)  # as cuDNN returns it
         several = isinstance(result, tuple)
         results = result if several else (result,)
         if in_place or all(isinstance(each, Tensor) and each.device == META for each in results):
@@ -85,6 +88,10 @@ def made_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     several, kinds = made
     results = tuple(torch.empty_strided(*kind[:2], dtype=kind[2], device=META) for kind in kinds)
     return results if several else results[0]
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _kinds(value: Any) -> Any:
@@ -195,6 +202,10 @@ class Autocast(TorchFunctionMode):
             args, kwargs = tree_map(_high, (args, kwargs))
         return func(*args, **(kwargs or {}))
 
+    def is_on(self, device_type: str) -> bool:
+        """Stand for `torch.is_autocast_enabled`."""
+        return self.on
+
     @contextmanager
     def switched(self, device_type: str, dtype: Any = None, enabled: bool = True) -> Iterator[None]:
         """Stand for `torch.autocast`."""
@@ -239,7 +250,10 @@ def as_on_a_gpu(*, amp: bool = False) -> Iterator[None]:
         mock.patch.object(torch, "autocast", cast.switched),
         mock.patch.object(F, "dropout", dropout),
         mock.patch.object(F, "scaled_dot_product_attention", attention),
+        mock.patch.object(torch, "is_autocast_enabled", cast.is_on),
+        mock.patch.object(torch, "get_autocast_dtype", return_value=torch.bfloat16),
         mock.patch.object(optimisers, "FUSED_ON", ("meta",)),
+        mock.patch.object(gpu_block, "ON", ("meta",)),
         mock.patch.object(module, "_get_fused_kernels_supported_devices", return_value=["meta"]),
         torch.library._scoped_library("aten", "IMPL", "Meta") as library,
     ):
@@ -264,6 +278,9 @@ class MetaRun:
         self.optimiser = build_optimiser(self.method, recipe.optimiser)
         for learned in self.method.parameters():
             learned.grad = torch.zeros_like(learned) if learned.requires_grad else None
+        for module in self.method.modules():
+            if isinstance(module, STGCN):
+                gpu_block.table_of(module)  # made at the first step
         self.optimiser.step()  # the first step also makes what is kept for the next
         self.dataset, self.batch_size = dataset, batch_size
         self.tally = Tally()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from skelpipe.bench.synthetic_clips import synthetic_clips
 from skelpipe.dataset import Dataset
-from skelpipe.models import absent_bodies
+from skelpipe.models import absent_bodies, gpu_block
 from skelpipe.models.build import METHODS
 from skelpipe.models.stgcn import STGCN
 from skelpipe.skeleton import layout
@@ -78,7 +78,7 @@ class Watched(nn.Module):
 @pytest.fixture
 def one_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the copies for which nobody waits on a GPU be the only ones: any other from the meta device fails."""
-    for module in (embedding, segmenter, absent_bodies):
+    for module in (embedding, segmenter, absent_bodies, gpu_block):
         monkeypatch.setattr(module, "sent", copied)
     for module in (embedding, segmenter):
         monkeypatch.setattr(module, "Fetched", Dropped)

@@ -1,0 +1,59 @@
+"""Triton's kernels, run by its interpreter on a CPU, against the operations of torch that they stand for."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from skelpipe.models import gpu_ops
+
+CASES = {
+    # rows, channels, joints, groups, dropout, around, rectified, counted, type
+    "a layer": (600, 16, 25, 2, 0.5, True, True, False, torch.float32),
+    "rows that stand for several": (600, 16, 25, 1, 0.0, False, True, True, torch.float32),
+    "the input": (1500, 75, 0, 3, 0.0, False, False, False, torch.float32),
+    "half precision": (500, 40, 25, 2, 0.25, True, True, True, torch.bfloat16),
+}
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton comes with torch's builds for CUDA")
+def test_kernels_do_what_torch_does() -> None:
+    # Triton decides when it is imported whether it interprets, and torch may have imported it here.
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, __file__], env=environment, check=True)
+
+
+def compare(case: str) -> None:
+    from skelpipe.models import gpu_kernels as kernels
+
+    rows, channels, joints, groups, p, beside, rectify, counted, dtype = CASES[case]
+    torch.manual_seed(0)
+    x, given, around = ((torch.randn(rows, channels) * 2 + 1).to(dtype) for _ in range(3))
+    offset = torch.randn(joints, 2 * channels)[:, :channels] if joints else None
+    counts = torch.randint(4, (rows // 25,)).float() if counted else None
+    weight, bias = torch.rand(channels) + 0.5, torch.randn(channels)
+    seed = torch.tensor([2**61 + 987654321]) if p else None
+    at = around if beside else None
+    outcome = []
+    for module in (gpu_ops, kernels):
+        running = torch.zeros(channels), torch.ones(channels)
+        parts = module.moments(x, offset, counts, groups)
+        y, found = module.finish(x, offset, parts, weight, bias, *running, 0.1, 1e-5, at, seed, p, rectify, dtype)
+        # From here on of equal numbers: rounding may open or close a rectifier.
+        same, stats = outcome[0][:2] if outcome else (y, found)
+        common = x, offset, stats, weight, bias
+        sums, back = module.finish_sums(given, *common, same if beside else None, seed, p, rectify)
+        steep = (given, rectify) if back is None else (back, False)
+        dx, own = module.finish_slopes(steep[0], *common, sums, counts, seed, p, steep[1])
+        outcome.append((y, found, *running, own, dx, *([] if back is None else [back])))
+    loose = {torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
+    for wanted, here in zip(*outcome, strict=True):
+        torch.testing.assert_close(here, wanted, rtol=loose, atol=loose * float(wanted.abs().max().clamp(min=1)))
+
+
+if __name__ == "__main__":
+    for each in CASES:
+        compare(each)
