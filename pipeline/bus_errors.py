@@ -33,6 +33,7 @@ class FaultTable:
 
     def __init__(self, rows: int) -> None:
         self.rows = np.zeros((rows + 1, 3), np.uintp)
+        self._count = memoryview(self.rows[-1])  # asked before and after whatever is read: quicker than an array
         self._code: Any = None
         self._previous = ctypes.create_string_buffer(512)
         if sys.platform == "linux" and sys.maxsize > 2**32:
@@ -41,7 +42,8 @@ class FaultTable:
     @property
     def faults(self) -> int:
         """How often reading has failed in this process."""
-        return int(self.rows[-1, FAULTS])
+        count: int = self._count[FAULTS]
+        return count
 
     def _install(self) -> None:
         libc = ctypes.CDLL(None)

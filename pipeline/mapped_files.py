@@ -34,6 +34,7 @@ _lock = threading.RLock()
 _files: "weakref.WeakValueDictionary[int, _Mapped]" = weakref.WeakValueDictionary()  # by row of the table
 _shared: "weakref.WeakValueDictionary[tuple[int, ...], _Mapped]" = weakref.WeakValueDictionary()
 _mended = 0  # faults that are dealt with
+_made: FaultTable | None = None  # with the first file that is mapped
 if hasattr(os, "register_at_fork"):  # a fork while another thread maps a file would leave it locked for ever
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
@@ -67,18 +68,19 @@ def reading(action: Callable[[], R]) -> R:
 
     Raises DatasetError with the name of a file that cannot be read. `action` must be repeatable.
     """
-    if not _table.cache_info().currsize:
+    table = _made
+    if table is None:
         return action()
     while True:
-        before = _table().faults
-        failed = _mend()
+        before = table.faults
+        failed = _mend() if before != _mended else []
         try:
             result = action()
         except Exception:  # perhaps because of the zeros
-            if _table().faults == before:
+            if table.faults == before:
                 raise
         else:
-            if _table().faults == before:
+            if table.faults == before:
                 return result
         with _lock:
             if again := [mapped for mapped in failed if mapped.fault]:
@@ -181,9 +183,12 @@ class _Mapped:
         return f"{where}: the disk or the server failed twice"
 
 
-@cache
 def _table() -> FaultTable:
-    return FaultTable(MOST)
+    global _made  # noqa: PLW0603
+    if _made is None:
+        with _lock:
+            _made = _made or FaultTable(MOST)
+    return _made
 
 
 def _map(descriptor: int, path: str | None, label: str, *, watched: bool) -> np.ndarray:

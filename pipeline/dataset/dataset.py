@@ -18,7 +18,7 @@ from skelpipe.dataset.table_once import ComingIds, TableOnce
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.dataset.untrimmed import Videos, open_videos
 from skelpipe.errors import DatasetError, SkelpipeError, UsageError
-from skelpipe.front.arguments import given, row_numbers, whole_number
+from skelpipe.front.arguments import given, require_rows, row_numbers, whole_number
 from skelpipe.front.descriptions import counted, described_safely, shape_text, short_digest
 from skelpipe.manifest import SUBSETS
 from skelpipe.mapped_files import map_file
@@ -326,7 +326,7 @@ class Reader:
         from skelpipe.dataset.mapped_clips import MappedClips
 
         self._require()
-        found = None if self.remote is not None else cast("Pieces", self._pieces).mapped(self._checked(rows))
+        found = None if self.remote is not None else cast("Pieces", self._pieces).mapped(row_numbers(rows))
         return None if found is None else MappedClips(*found, torch.Size((len(rows), *self.shape)))
 
     def confirm(self) -> None:
@@ -338,7 +338,7 @@ class Reader:
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy these rows (int64 [n], any order) into `out`, float32 [n,C,T,V,M], a new array if not given."""
         self._require()
-        rows = self._checked(rows)
+        rows = row_numbers(rows)
         if out is None:
             out = np.empty((len(rows), *self.shape), np.float32)
         flat = out.reshape(len(rows), math.prod(self.shape))
@@ -356,9 +356,9 @@ class Reader:
             self._unchecked = None
 
     def _checked(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows as int64 [n], for readers that look them up before they are read."""
         rows = row_numbers(rows)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise IndexError(f"rows go from 0 to {len(self) - 1}")
+        require_rows(rows, len(self))
         return rows
 
 

@@ -1,28 +1,43 @@
 """Rows copied from many memory maps in one call without Python's global lock, so that training goes on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, types
 from numba.typed import List
 
+from skelpipe.front.arguments import require_rows
 from skelpipe.kernels import njit
 from skelpipe.mapped_files import confirm, reading
 
 __all__ = ["Pieces"]
 
-WORDS = {2: np.uint16, 4: np.uint32}  # the integer type that copies numbers of so many bytes
+Emitter = tuple[Any, Callable[..., Any]]
+intrinsic: Any = extending.intrinsic  # its type would require that calls pass the compiler's context
+
+START, ADDRESS, STRIDE = range(3)  # of a piece: number of its first row, where that is, bytes from row to row
+PAGE = 4096  # bytes: a processor that prefetches by itself stops at the end of a page
 
 
 class Pieces:
     """Arrays [n,D] of one type as one sequence of rows: row r is row r - start of one of the arrays."""
 
     def __init__(self, pieces: Sequence[np.ndarray], dtype: np.dtype) -> None:
-        self._dtype, self._word = dtype, WORDS[dtype.itemsize]
+        """The numbers of a row lie side by side, in all arrays."""
+        self._dtype, self._arrays = dtype, pieces
         self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-        self._arrays = pieces
-        self._pieces: Any = _listed([piece.view(self._word) for piece in pieces]) if pieces else None
+        self._count = int(self._starts[-1])
+        self._table = np.zeros((3, len(pieces)), np.int64)
+        self._table[START] = self._starts[:-1]
+        self._width = pieces[0].shape[1] if pieces else 0
+        for number, piece in enumerate(pieces):
+            gaps = piece.shape[1] > 1 and piece.strides[1] != dtype.itemsize
+            if piece.dtype != dtype or piece.shape[1] != self._width or gaps:
+                raise ValueError(f"piece {number} does not have rows of {self._width} {dtype} without gaps")
+            self._table[ADDRESS:, number] = piece.__array_interface__["data"][0], piece.strides[0]
 
     @classmethod
     def joined(cls, several: "Sequence[Pieces]") -> "Pieces":
@@ -30,27 +45,34 @@ class Pieces:
         return cls([piece for each in several for piece in each._arrays], several[0]._dtype)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._count
 
     def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy valid rows, int64 [n], to `out` [n,D] of the same type."""
+        """Copy rows, int64 [n], to `out` [n,D], C-contiguous and of the same type.
+
+        Raises IndexError for a row that is not there.
+        """
         if len(rows):
-            found, words = self._found(rows), out.view(self._word)
-            reading(lambda: _copy(self._pieces, *found, words))
+            if out.shape != (len(rows), self._width) or out.dtype != self._dtype or not out.flags.c_contiguous:
+                raise ValueError(f"{len(rows)} rows do not fit {out.dtype} {out.shape}")  # bytes are copied
+            table, count, octets = self._table, self._count, out.view(np.uint8)
+            if reading(lambda: _copy(table, count, rows, octets)) < len(rows):
+                require_rows(rows, count)
 
     def confirm(self) -> None:
         """Raise DatasetError if a mapped file was overwritten or removed since it was opened."""
         confirm(self._arrays)
 
     def mapped(self, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        """Return, for valid rows int64 [n], flat arrays and, per row, its array's number and its first index.
+        """Return, for rows int64 [n], flat arrays and, per row, its array's number and its first index.
 
-        None unless the arrays are float32.
+        None unless the arrays are float32. Raises IndexError for a row that is not there.
         """
+        require_rows(rows, self._count)
         if self._whole is None:
             return None
-        piece, row = self._found(rows)
-        return self._whole, piece, row * self._steps[piece]
+        piece = np.searchsorted(self._starts, rows, side="right") - 1
+        return self._whole, piece, (rows - self._starts[piece]) * self._steps[piece]
 
     @cached_property
     def _whole(self) -> Any:
@@ -59,18 +81,6 @@ class Pieces:
     @cached_property
     def _steps(self) -> np.ndarray:
         return np.array([piece.strides[0] // 4 for piece in self._arrays], np.int64)
-
-    def _found(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each row the number of its piece, and its row within that piece."""
-        piece = np.searchsorted(self._starts, rows, side="right") - 1
-        return piece, rows - self._starts[piece]
-
-
-def _listed(pieces: Sequence[np.ndarray]) -> Any:
-    """Return arrays [n,D] as a numba list, whether their rows have gaps or not (an array of one row has none)."""
-    aligned = all(piece.flags.aligned for piece in pieces)
-    gaps = np.ndarray((2, 1), pieces[0].dtype, bytes(64), 0 if aligned else 1, (16, pieces[0].itemsize))
-    return _filled(_empty(gaps), pieces)
 
 
 def _filled(listed: Any, pieces: Iterable[np.ndarray]) -> Any:
@@ -110,9 +120,55 @@ def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:
     return _filled(_empty(whole[0]), whole)
 
 
+@intrinsic
+def _copy_bytes(_context: Any, _target: Any, _source: Any, _count: Any) -> Emitter:
+    """Copy bytes from one address to another, by the C library's `memcpy`."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        word, byte = ir.IntType(64), ir.IntType(8).as_pointer()
+        memcpy = builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, word])
+        target, source = (builder.inttoptr(address, byte) for address in args[:2])
+        builder.call(memcpy, [target, source, args[2], ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def _prefetch(_context: Any, _address: Any) -> Emitter:
+    """Ask the processor for the cache line at an address; nothing happens where there is no memory."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        to_read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(prefetch, [builder.inttoptr(args[0], byte), to_read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
 @njit(cache=True, nogil=True)
-def _copy(pieces: Any, piece: np.ndarray, row: np.ndarray, out: np.ndarray) -> None:
-    for n in range(len(out)):
-        source = pieces[piece[n]][row[n]]
-        for i in range(out.shape[1]):
-            out[n, i] = source[i]
+def _copy(table: np.ndarray, count: int, rows: np.ndarray, out: np.ndarray) -> int:
+    """Copy rows to `out`, uint8; return how many, fewer than asked for where the next one is not there.
+
+    Each page of a row is asked for while the row before it is copied: pages of mapped files are small, and where
+    they lie takes long to look up.
+    """
+    size = out.shape[1]
+    target, source = out.ctypes.data, 0
+    for n in range(len(rows) + 1):
+        following = 0
+        if n < len(rows):
+            row = rows[n]
+            if not 0 <= row < count:
+                return n
+            piece = np.searchsorted(table[START], row, side="right") - 1
+            following = table[ADDRESS, piece] + (row - table[START, piece]) * table[STRIDE, piece]
+            for i in range(0, size, PAGE):
+                _prefetch(following + i)
+        if n:
+            _copy_bytes(target + (n - 1) * size, source, size)
+        source = following
+    return len(rows)

@@ -14,6 +14,7 @@ from skelpipe.dataset.gather import Pieces
 from skelpipe.dataset.remote_files import RemoteFiles
 from skelpipe.dataset.tar_shard import Geometry
 from skelpipe.errors import UsageError
+from skelpipe.front.arguments import require_rows
 from skelpipe.storage.deadlines import result_of
 from skelpipe.storage.worker_threads import WorkerThreads
 
@@ -79,7 +80,11 @@ class RemoteRows:
         self._request(shards)
 
     def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy valid rows, int64 [n], to `out` [n,D]; wait for shards that are not local yet."""
+        """Copy rows, int64 [n], to `out` [n,D]; wait for shards that are not local yet.
+
+        Raises IndexError for a row that is not there.
+        """
+        require_rows(rows, len(self))
         if not len(rows):
             return
         if self._pid != os.getpid():  # files that the parent process was fetching do not arrive in this one

@@ -9,7 +9,7 @@ from skelpipe.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["given", "path_text", "row_numbers", "whole_number"]
+__all__ = ["given", "path_text", "require_rows", "row_numbers", "whole_number"]
 
 LONGEST = 60  # characters of a value that a message shows
 
@@ -51,3 +51,9 @@ def row_numbers(rows: Any) -> "np.ndarray":
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
         raise UsageError(f"rows are a list of whole numbers, not {given(rows[0] if found.ndim == 1 else rows)}")
     return found.astype(np.int64, copy=False)
+
+
+def require_rows(rows: "np.ndarray", count: int) -> None:
+    """Raise IndexError unless rows, int64 [n], are numbers from 0 to `count` - 1."""
+    if len(rows) and not (rows.min() >= 0 and rows.max() < count):
+        raise IndexError(f"rows go from 0 to {count - 1}")

@@ -47,9 +47,13 @@ class _Batch(Mapping[str, Any], Generic[Array]):
             views, label, index, epoch, step, extras = (views[name] for name in FIELDS)
         self.views, self.extras = dict(views), dict(extras or {})
         self.label, self.index = cast(Array, label), cast(Array, index)
-        self.epoch, self.step = _number(epoch), _number(step)
-        given = {"epoch": epoch, "step": step}
-        self._columns = {name: value for name, value in given.items() if not isinstance(value, int)}
+        self._columns: dict[str, Any] = {}
+        if isinstance(epoch, int) and isinstance(step, int):
+            self.epoch, self.step = epoch, step
+        else:
+            self.epoch, self.step = _number(epoch), _number(step)
+            given = {"epoch": epoch, "step": step}
+            self._columns = {name: value for name, value in given.items() if not isinstance(value, int)}
 
     def __getattr__(self, name: str) -> Array:
         for kind in ("views", "extras"):

@@ -96,14 +96,17 @@ def _spans(spans: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.int64]]:
 def _sort_by_hash(
     seed: int, epoch: int, blocks: Callable[[], Iterator[NDArray[np.int64]]], out: NDArray[np.integer]
 ) -> None:
-    """Write the rows of all `blocks()` into `out`, sorted by their hashes; of equal ones the first stays first."""
+    """Write the rows of all `blocks()` into `out`, sorted by their hashes.
+
+    `scramble` is one to one, so no two rows have the same hash, and every way of sorting gives the same order.
+    """
 
     def keys(rows: NDArray[np.integer]) -> Words:
         return scramble(seed, (epoch, ROWS), rows.astype(np.int64, copy=False))
 
     if len(out) <= BLOCK:
         for rows in blocks():
-            out[:] = rows[np.argsort(keys(rows), kind="stable")]
+            out[:] = rows[np.argsort(keys(rows))]
         return
     counts = np.zeros(BUCKETS, np.int64)
     for rows in blocks():
@@ -118,7 +121,7 @@ def _sort_by_hash(
         free += found
     for start, end in zip((ends - counts).tolist(), ends.tolist(), strict=True):
         held = out[start:end]
-        out[start:end] = held[np.argsort(keys(held), kind="stable")]
+        out[start:end] = held[np.argsort(keys(held))]
 
 
 def _bucket(keys: Words) -> NDArray[np.uint8]:

@@ -39,6 +39,7 @@ class Position:
         self._words, self._times_set = words, times_set
         numbers: np.ndarray = words.numpy()
         self._place, self._notes, self._firsts = numbers[:3], numbers[3 : 3 + WORKERS], numbers[3 + WORKERS :]
+        self._words_of_place = self._place.data  # set with each batch: quicker than an array
         self._came = False  # whether this process began an iteration
         self._last: tuple[int, int, int] | None = None  # times set, key and number of the one it began last
 
@@ -57,8 +58,9 @@ class Position:
     def set(self, epoch: int, step: int) -> None:
         """Go to a step of an epoch, for workers too."""
         self._times_set += 1
-        self._place[:] = epoch, step, self._times_set
-        self._notes[:] = 0
+        place = self._words_of_place
+        place[0], place[1], place[2] = epoch, step, self._times_set
+        self._notes.fill(0)
 
     def begin(self, worker: int, iteration: int) -> tuple[int, int]:
         """Return epoch and first step of an iteration that this worker begins; `iteration` is the same for all

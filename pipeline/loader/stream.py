@@ -262,7 +262,8 @@ class Stream(IterableDataset[StreamBatch]):
 
     def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Return the rows, int64[n], of this rank's share of global batch `step` of `epoch`."""
-        return self.rows_of(self.occurrences(epoch, step))
+        found = self.occurrences(epoch, step)
+        return found if self._sampling is None else self.rows_of(found)
 
     def rows_of(self, occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row of each occurrence, int64[n], a new array."""
