@@ -1,9 +1,10 @@
 """Dataset manifests: which files are recordings, the fields of their names, and their subset in each split."""
 
 import hashlib
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cached_property, lru_cache
@@ -226,10 +227,13 @@ class Manifest:
     def _without_suffix(self, file: str, suffixes: tuple[str, ...]) -> str | None:
         lower = file.lower()
         ends = _endings(tuple(suffixes), texts=self.reader != "npy")  # a text beside an array is a note on it
-        return next((file[: -len(end)] for end in ends if lower.endswith(end)), None)
+        for end in ends:
+            if lower.endswith(end):
+                return file[: -len(end)]
+        return None
 
     def _in_case(self, name: str) -> str:
-        return {"upper": name.upper(), "lower": name.lower()}.get(self.case, name)
+        return name.upper() if self.case == "upper" else name.lower() if self.case == "lower" else name
 
     def fields(self, name: str) -> dict[str, Value] | None:
         """Return the fields of a recording's name (setup, camera, …), or None if it does not match the pattern."""
@@ -285,14 +289,19 @@ class Manifest:
         if self.recordings is None:
             return
         grid = parse_yaml(manifests.read_text("recordings", self.recordings), f"{self.recordings}.yaml")
+
+        def inside(key: str, numbers: Iterable[int]) -> list[int]:
+            low, high = self.ranges.get(key, (-math.inf, math.inf))
+            return [number for number in numbers if low <= number <= high]
+
         for span, (first_action, last_action) in grid["actions"].items():
             first_setup, last_setup = map(int, span.split("-"))
-            for setup in range(first_setup, last_setup + 1):
+            for setup in inside("setup", range(first_setup, last_setup + 1)):
                 pairs = product(
-                    grid["cameras"],
-                    grid["subjects"][setup],
-                    grid["replications"],
-                    range(first_action, last_action + 1),
+                    inside("camera", grid["cameras"]),
+                    inside("subject", grid["subjects"][setup]),
+                    inside("replication", grid["replications"]),
+                    inside("action", range(first_action, last_action + 1)),
                 )
                 for camera, subject, replication, action in pairs:
                     fields = {
@@ -303,7 +312,7 @@ class Manifest:
                         "action": action,
                     }
                     identity = f"S{setup:03}C{camera:03}P{subject:03}R{replication:03}A{action:03}"
-                    if self.outside(fields) is None and identity not in self.missing:
+                    if identity not in self.missing:
                         yield identity, fields
 
     def split(self, name: str) -> Split:

@@ -94,8 +94,8 @@ def rows_hash(table: pa.Table) -> str:
 def _hash_of(batches: Iterable[pa.RecordBatch]) -> str:
     hasher = hashlib.sha256()
     for batch in batches:
-        rows = pc.binary_join_element_wise(*map(_json_texts, batch.columns), ",")
-        lines = pc.binary_join_element_wise("[", rows, "]\n", "")
+        rows = pc.binary_join_element_wise(*map(_json_texts, batch.columns), _text(","))
+        lines = pc.binary_join_element_wise(_text("["), rows, _text("]\n"), _text(""))
         _, offsets, texts = lines.buffers()
         ends = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
         hasher.update(memoryview(texts)[ends[0] : ends[-1]])
@@ -109,8 +109,15 @@ def _json_texts(column: pa.Array) -> pa.Array:
     elif pc.any(pc.match_substring_regex(column, NOT_PLAIN)).as_py():
         texts = pa.array([None if text is None else canonical_json(text).decode() for text in column.to_pylist()])
     else:
-        texts = pc.binary_join_element_wise('"', column, '"', "")
-    return texts.fill_null("null")
+        texts = pc.binary_join_element_wise(_text('"'), column, _text('"'), _text(""))
+    return texts.fill_null(_text("null"))
+
+
+def _text(value: str) -> pa.Scalar:
+    """Return a text for pyarrow, which imports pandas, where it is installed, to make one of a plain one."""
+    builder = pa.lib.StringBuilder()
+    builder.append(value)
+    return builder.finish()[0]
 
 
 def why_no_anchors(card: Mapping[str, Any]) -> str | None:

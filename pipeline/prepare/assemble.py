@@ -167,7 +167,7 @@ def _row(of: Sample | Drop, raw_hash: str | None = None, **facts: Any) -> Sample
         "end": cut.end if cut else None,
         "split": of.subset or None,
     }
-    return SampleRow(**{**dict.fromkeys(SampleRow._fields), **known, **facts})
+    return SampleRow(**known, **facts)
 
 
 def _plain_geometry(geometry: Geometry) -> dict[str, int]:

@@ -192,6 +192,7 @@ def refuse_changed(plan: Plan, hashes: Mapping[str, str | None], started: int) -
             known.setdefault(_whole(sample.file), set()).add(read)
     for file, read in plan.label_files.items():
         known.setdefault(file, set()).add(read)
+    archives = _Archives()
     looks: dict[str, tuple[bool, bool]] = {}  # one per archive, not one per member
     changed: set[str] = set()
     waiting: dict[RawFile, str] = {}
@@ -199,7 +200,7 @@ def refuse_changed(plan: Plan, hashes: Mapping[str, str | None], started: int) -
         if len(found) > 1:  # it changed between the readings of its clips
             changed.add(file.path)
         for part in [part for _, part in file.parts] or [file]:
-            path = part.path if part.member is None else _archive(part)
+            path = part.path if part.member is None else archives.of(part)
             if path not in looks:
                 looks[path] = _looked_at(path, part, started)
             other, touched = looks[path]
@@ -213,13 +214,13 @@ def refuse_changed(plan: Plan, hashes: Mapping[str, str | None], started: int) -
         same = list(pool.map(partial(_is_same, "xxh128"), waiting.items()))
     changed |= {file.path for file, is_same in zip(waiting, same, strict=True) if not is_same}
     if changed:
-        archives = {path for path in changed if path in looks}
+        seen = {path for path in changed if path in looks}
         clips = frozenset(
             sample.id
             for sample in plan.samples
             if sample.file.path in changed
             or any(part.path in changed for _, part in sample.file.parts)
-            or (archives and sample.file.member is not None and _archive(sample.file) in archives)
+            or (seen and sample.file.member is not None and archives.of(sample.file) in seen)
         )
         raise ChangedError(
             f"{_listed(sorted(changed), 'changed')} while prepare was running: nothing is finished; run it again"
@@ -228,9 +229,19 @@ def refuse_changed(plan: Plan, hashes: Mapping[str, str | None], started: int) -
         )
 
 
-def _archive(member: RawFile) -> str:
-    """Return the path of the archive that a member is in."""
-    return next((str(path) for path in Path(member.path).parents if path.is_file()), str(member.archive))
+class _Archives:
+    """The archives that members are in; the disk is asked once for all members of one."""
+
+    def __init__(self) -> None:
+        self._by_holder: dict[str, str] = {}  # the file that is read: of a .tar.gz a temporary one
+
+    def of(self, member: RawFile) -> str:
+        """Return the path of the archive that a member is in."""
+        holder = str(member.archive)
+        if holder not in self._by_holder:
+            above = (str(path) for path in Path(member.path).parents if path.is_file())
+            self._by_holder[holder] = next(above, holder)
+        return self._by_holder[holder]
 
 
 def _looked_at(path: str, file: RawFile, started: int) -> tuple[bool, bool]:

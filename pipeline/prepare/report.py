@@ -1,11 +1,11 @@
 """The report of `prepare`: clips found, clips dropped and why, and what the complete dataset would hold."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from skelpipe.dataset.card import SAMPLES, parse_samples
-from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest
+from skelpipe.manifest import BY_ID, SUBSETS, Manifest
 from skelpipe.prepare import Outcome
 from skelpipe.prepare.completeness import completeness, score_warning
 from skelpipe.prepare.plan import Drop, Plan, Sample, counts
@@ -21,12 +21,11 @@ def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) ->
     card = outcome.card
     samples = parse_samples(out.read(SAMPLES), card, out)
     table = samples.select(["id", "recording", "note"]).to_pydict()
-    recordings = [
+    recordings = {
         recording or identity for identity, recording in zip(table["id"], table["recording"], strict=True)
-    ]
-    found = {recording: manifest.fields(name_of_sample(recording)) or {} for recording in recordings}
+    }
     kept = {subset: card["splits"][subset]["samples"] for subset in SUBSETS}
-    report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, found)
+    report = _report(manifest, card["split"], out, kept, card["dropped"], outcome.outside, recordings)
     notes = {identity: note for identity, note in zip(table["id"], table["note"], strict=True) if note}
     videos = {subset: card["untrimmed"][subset]["videos"] for subset in SUBSETS} if "untrimmed" in card else None
     return {
@@ -44,7 +43,7 @@ def preparation_report(manifest: Manifest, out: Filesystem, outcome: Outcome) ->
 def plan_report(manifest: Manifest, split: str, out: Filesystem, plan: Plan) -> dict[str, Any]:
     """Return the same report for a plan, from file names (and label files) only: no recording has been read."""
     clips: list[Sample | Drop] = [*plan.samples, *plan.drops]
-    found = {clip.cut.recording if clip.cut else clip.id: clip.fields for clip in clips}
+    found = {clip.cut.recording if clip.cut else clip.id for clip in clips}
     dropped = Counter(drop.reason for drop in plan.drops)
     notes = {sample.id: sample.note for sample in plan.samples if sample.note}
     report = _report(manifest, split, out, counts(plan.samples), dropped, plan.outside, found)
@@ -58,7 +57,7 @@ def _report(
     kept: Mapping[str, int],
     dropped: Mapping[str, int],
     outside: Mapping[str, int],
-    found: Mapping[str, Fields],
+    found: Set[str],
 ) -> dict[str, Any]:
     absent = sorted(identity for identity, _ in manifest.expected() if identity not in found)
     published = dict(manifest.split(split).published) or None
@@ -86,7 +85,7 @@ def _report(
     }
 
 
-def _unmatched(manifest: Manifest, split: str, found: Mapping[str, Fields]) -> list[str]:
+def _unmatched(manifest: Manifest, split: str, found: Set[str]) -> list[str]:
     """Return the values in a split's lists that no recording has; they may be typing errors.
 
     Empty if the grid of recordings is known, since absent recordings are then reported anyway.
@@ -94,7 +93,7 @@ def _unmatched(manifest: Manifest, split: str, found: Mapping[str, Fields]) -> l
     rule = manifest.split(split)
     if manifest.recordings:
         return []
-    by_id = rule.field == BY_ID
-    return unmatched_values(
-        rule, {name_of_sample(id_) if by_id else fields.get(rule.field, "") for id_, fields in found.items()}
-    )
+    names = set(map(name_of_sample, found))
+    if rule.field != BY_ID:
+        return unmatched_values(rule, {(manifest.fields(name) or {}).get(rule.field, "") for name in names})
+    return unmatched_values(rule, {*names})

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -188,7 +189,9 @@ def write_dataset(
             receipts = writer.read_receipts(all_jobs)
             waiting = [writer.task(job) for job, done in zip(all_jobs, receipts, strict=True) if done is None]
             finishing = run_on_dask(waiting, scheduler) if scheduler else run_jobs(waiting, pool)
-            with WholeFiles(sample.file for sample in plan.samples) as whole:
+            beside = ThreadPoolExecutor(1, "skelpipe-look")  # while the workers read
+            looked_at = beside.submit(implausible_bodies, manifest, plan.samples)
+            with beside, WholeFiles(sample.file for sample in plan.samples) as whole:
                 for _ in progress(finishing, f"prepare {target}: shards", len(waiting), quiet=quiet):
                     pass
 
@@ -205,8 +208,7 @@ def write_dataset(
                         if error.samples.intersection(_clips(job, plan)):
                             writer.drop(job)
                     raise
-    implausible = tuple(implausible_bodies(manifest, plan.samples))
-    return Outcome(card, dict(plan.outside), was_complete=False, implausible=implausible)
+    return Outcome(card, dict(plan.outside), was_complete=False, implausible=tuple(looked_at.result()))
 
 
 def _clips(job: ShardJob | VideoJob, plan: Plan) -> set[str]:

@@ -33,25 +33,25 @@ class SampleRow(NamedTuple):
     id: str
     label: int | None
     fields: Mapping[str, int | str]
-    recording: str | None
-    start: int | None
-    end: int | None
-    frames: int | None
-    bodies: int | None
-    real_frames: int | None
-    joints: int | None
-    real_joints: int | None
-    bodies_left_out: int | None
-    split: str | None
-    shard: str | None
-    row: int | None
-    reason: str | None
-    note: str | None
-    raw_file: str | None
-    raw_item: str | None
-    raw_size: int | None
-    raw_time: int | None
-    raw_xxh128: str | None
+    recording: str | None = None
+    start: int | None = None
+    end: int | None = None
+    frames: int | None = None
+    bodies: int | None = None
+    real_frames: int | None = None
+    joints: int | None = None
+    real_joints: int | None = None
+    bodies_left_out: int | None = None
+    split: str | None = None
+    shard: str | None = None
+    row: int | None = None
+    reason: str | None = None
+    note: str | None = None
+    raw_file: str | None = None
+    raw_item: str | None = None
+    raw_size: int | None = None
+    raw_time: int | None = None
+    raw_xxh128: str | None = None
 
 
 def write_samples(path: Path, rows: Sequence[SampleRow]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,17 +61,18 @@ def write_samples(path: Path, rows: Sequence[SampleRow]) -> tuple[dict[str, Any]
     """
     named = {name for row in rows for name in row.fields}
     schema = dict(COLUMNS) | dict.fromkeys(sorted(named - COLUMNS.keys() - PROVENANCE.keys()), pa.int32())
-    columns = {}
+    given: dict[str, Sequence[Any]] = dict(zip(SampleRow._fields, zip(*rows, strict=True), strict=False))
+    columns: dict[str, Sequence[Any]] = {}
     for name in schema:
         if name in FIELDS or name not in COLUMNS:
-            columns[name] = [row.fields.get(name) for row in rows]
-            known = {value for value in columns[name] if value is not None}
+            columns[name] = [fields.get(name) for fields in given.get("fields", ())]
+            known = set(columns[name]) - {None}
             if any(isinstance(value, str) or abs(value) > LARGEST for value in known):
                 schema[name] = pa.string()
                 columns[name] = [None if value is None else str(value) for value in columns[name]]
         else:
-            columns[name] = [getattr(row, name) for row in rows]
-    raw = {name: [getattr(row, name) for row in rows] for name in PROVENANCE}
+            columns[name] = given.get(name, ())
+    raw = {name: given.get(name, ()) for name in PROVENANCE}
     schema |= PROVENANCE
     arrays = [_array(values, schema[name]) for name, values in (columns | raw).items()]
     table = pa.Table.from_arrays(arrays, schema=pa.schema(list(schema.items())))
@@ -92,9 +93,8 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         builder = pa.lib.StringBuilder()
         builder.append_values(values)
         return builder.finish()
-    valid = np.array([value is not None for value in values], bool)
-    bits = np.packbits(valid, bitorder="little")
-    numbers = np.array(
-        [0 if value is None else value for value in values], np.int64 if kind == pa.int64() else np.int32
-    )
-    return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(bits), pa.py_buffer(numbers)])
+    plain, bits = np.int64 if kind == pa.int64() else np.int32, None
+    if None in values:
+        bits = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
+        values = [0 if value is None else value for value in values]
+    return pa.Array.from_buffers(kind, len(values), [bits, pa.py_buffer(np.array(values, plain))])

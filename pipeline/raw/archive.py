@@ -4,13 +4,14 @@ Python's zipfile reads the central directory; isal inflates each member in one c
 """
 
 import os
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from isal import isal_zlib
 
@@ -23,13 +24,13 @@ __all__ = ["Member", "inside", "list_members", "read_member"]
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
+PLAIN = re.compile(r"[^./\\:][^/\\:]*(/[^./\\:][^/\\:]*)*")  # a name that is a path inside, as it is
 ENCRYPTED = 1
 RAW_DEFLATE = -15
 INFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub declares an instance
 
 
-@dataclass(frozen=True, order=True)
-class Member:
+class Member(NamedTuple):
     """The position of one member in its archive, and the size and CRC that it must inflate to."""
 
     header: int
@@ -71,6 +72,8 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
 
 def inside(name: str, archive: Path) -> str:
     """Return a member's name as a path inside its archive; RawError for one that leads outside."""
+    if PLAIN.fullmatch(name):  # of a hundred thousand members nearly all: pathlib takes ten times as long
+        return name
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise RawError(f"{archive}: member {described(name)} leads outside of the archive: it is refused")

@@ -6,10 +6,10 @@ Python's tarfile reads the headers; no file is ever written under a member's nam
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from skelpipe.errors import RawError
 from skelpipe.files import read_at
@@ -43,8 +43,7 @@ class BoundedTarInfo(tarfile.TarInfo):
         return found
 
 
-@dataclass(frozen=True, order=True)
-class TarMember:
+class TarMember(NamedTuple):
     """Where the content of one member lies in its archive (or in the file that a `.tar.gz` was inflated into)."""
 
     offset: int
