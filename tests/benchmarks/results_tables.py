@@ -245,7 +245,7 @@ class Tables:
                 if runs:
                     mean = _means(runs)
                     axes.plot(*zip(*mean, strict=True), color=f"C{i}", label=f"{method.title} ({len(runs)})")
-            lines = {"raw": ("knn-h", "raw coordinates", "--"), "random-paper": ("knn-z", "random encoder", ":")}
+            lines = {"raw": ("knn-h", "raw coordinates", "--"), "random-default": ("knn-z", "random encoder", ":")}
             for name, (protocol, title, style) in lines.items():
                 text = self.cell((protocol, "knn@20"), dataset, name, "joint").partition(" ")[0]
                 if text not in ("", MISSING):
@@ -259,7 +259,7 @@ class Tables:
 
     def draw_embedding(self, path: Path) -> None:
         """Draw the test clips of Northwestern-UCLA by class: raw, by a random encoder and by the best method."""
-        runs = {"raw": "raw coordinates", "random-paper": "random encoder", BEST: METHODS[BEST].title}
+        runs = {"raw": "raw coordinates", "random-default": "random encoder", BEST: METHODS[BEST].title}
         commands = {name: self.results.plan.commands.get(key("map", "ucla", name, "joint", 0)) for name in runs}
         if not all(command and self.work.state(command) == "done" for command in commands.values()):
             return
