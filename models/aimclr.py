@@ -17,6 +17,7 @@ from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, Vi
 from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings.aimclr import AimCLRSettings
+from skelpipe.models.together import passed
 from skelpipe.views import derive
 
 __all__ = ["AimCLR", "d3m", "eadm", "energy_attention", "keep_masks", "nearest", "nnm"]
@@ -131,13 +132,12 @@ class AimCLR(Method):
         The encoder runs once for the last two.
         """
         moco = self.moco(name)
-        normal = moco.query(self._clips(batch, "query", name))
         extreme = self._clips(batch, "extreme", name)
         encoder = cast(Encoder, moco.encoder)
-        maps = encoder.features(extreme)
-        whole = moco.project(mean_of_present(encoder, encoder.pool(maps, extreme.shape[4]), extreme))
+        normal, maps = passed(encoder, self._clips(batch, "query", name), extreme)
+        whole = mean_of_present(encoder, encoder.pool(maps, extreme.shape[4]), extreme)
         if not self.settings.eadm:
-            return normal, whole
+            return moco.project_all(normal, whole)
         kept = eadm(
             maps,
             self.settings.kappa,
@@ -147,7 +147,7 @@ class AimCLR(Method):
             present=present_bodies(extreme).flatten() if leaves_out_absent(encoder) else None,
         )
         dropped = mean_of_present(encoder, encoder.pool(kept, extreme.shape[4]), extreme)
-        return normal, whole, moco.project(dropped)
+        return moco.project_all(normal, whole, dropped)
 
     def _logits(self, z: tuple[Tensor, ...], k: Tensor, name: str) -> list[Tensor]:
         # A copy of the queue: backward needs it as it was, and the new keys are written before that.

@@ -195,15 +195,15 @@ def let_count(network: nn.Module) -> None:
             layer.counted = True
 
 
-def count_batch(network: nn.Module) -> None:
-    """Count a batch, in training, in all layers that `let_count` found: one operation, on a GPU one kernel."""
+def count_batch(network: nn.Module, batches: int = 1) -> None:
+    """Count batches, in training, in all layers that `let_count` found: one operation, on a GPU one kernel."""
     counters = [
         layer.num_batches_tracked
         for layer in network.modules()
         if getattr(layer, "counted", False) and layer.training and layer.num_batches_tracked is not None
     ]
     if counters:
-        torch._foreach_add_(cast(list[Tensor], counters), 1)
+        torch._foreach_add_(cast(list[Tensor], counters), batches)
 
 
 def _uncounted(layer: _BatchNorm, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skelpipe.models.encoders import draw_weights
 from skelpipe.models.losses import upcast
+from skelpipe.models.together import joins
 
 __all__ = ["MoCo", "draw_keys"]
 
@@ -46,6 +47,12 @@ class MoCo(nn.Module):
     def project(self, h: Tensor) -> Tensor:
         """Return z [N, dim], unit length, of pooled features h [N, D]."""
         return _unit(self.head(h))
+
+    def project_all(self, *features: Tensor) -> tuple[Tensor, ...]:
+        """Return z [N, dim] of pooled features h [N, D] of several batches."""
+        if joins(self.head, features[0]):
+            return self.project(torch.cat(features)).chunk(len(features))
+        return tuple(map(self.project, features))
 
     @torch.no_grad()
     def key(self, x: Tensor) -> Tensor:

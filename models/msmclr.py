@@ -17,6 +17,7 @@ from skelpipe.models.method import Logits, Method, Progress, Step, ViewBatch, Vi
 from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings.msmclr import MsMCLRSettings
+from skelpipe.models.together import passed
 from skelpipe.skeleton import Layout
 
 __all__ = ["SCALES", "MotionAttention", "MsMAttention", "MsMCLR", "attend", "motion_of"]
@@ -92,8 +93,7 @@ class MsMCLR(Method):
 
     def forward(self, batch: ViewBatch) -> Step:
         """Step with the views `query`, `strong` and `key` [N, C, T, V, M]; updates key network and queue."""
-        q = self.moco.query(batch.views["query"])
-        scales = self.strong(batch.views["strong"])
+        q, *scales = self._queries(batch.views["query"], batch.views["strong"])
         self.moco.update_key()
         k = self.moco.key(batch.views["key"])
         # A copy of the queue: backward needs it as it was, and the new keys are written before that.
@@ -109,12 +109,14 @@ class MsMCLR(Method):
         named = Logits(dict(zip(("query", *self.attention.scales), (normal, *strong), strict=True)))
         return Step(loss, q.detach(), k, logs, named)
 
-    def strong(self, x: Tensor) -> list[Tensor]:
-        """Return z [N, dim], unit length, of clips at each of the scales, in the order of `SCALES`."""
-        maps = self.attention(self.moco.encoder.features(x))  # type: ignore[operator]
+    def _queries(self, query: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
+        """Return z [N, dim], unit length, of `query`, and of `strong` at each of the scales, in the order of
+        `SCALES`."""
         encoder = cast(Encoder, self.moco.encoder)
-        pooled = (mean_of_present(encoder, encoder.pool(scale, x.shape[4]), x) for scale in maps)
-        return [self.moco.project(h) for h in pooled]
+        h, maps = passed(encoder, query, strong)
+        scales = self.attention(maps)
+        pooled = (mean_of_present(encoder, encoder.pool(scale, strong.shape[4]), strong) for scale in scales)
+        return self.moco.project_all(h, *pooled)
 
     def networks(self, view: str) -> tuple[nn.Module, nn.Module]:
         return self.moco.encoder, self.moco.head

@@ -19,6 +19,7 @@ from skelpipe.models.moco import draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.settings.skeattnclr import SkeAttnCLRSettings
 from skelpipe.models.skelemixclr import region_bounds
+from skelpipe.models.together import passed
 
 __all__ = ["MHSAM", "SkeAttnCLR", "momentum_at"]
 
@@ -91,8 +92,9 @@ class SkeAttnCLR(Method):
     def forward(self, batch: ViewBatch) -> Step:
         """Step with `batch.views["query"]`, `["key"]` and `["mixed"]` [N, C, T, V, M]; updates key network and
         queue."""
-        q = self._predict(self.moco.encoder(batch.views["query"]), "z")
-        features = cast(Encoder, self.moco.encoder).features(batch.views["mixed"])  # [N or N * M, D, T', V']
+        encoder = cast(Encoder, self.moco.encoder)
+        h, features = passed(encoder, batch.views["query"], batch.views["mixed"])  # [N or N * M, D, T', V']
+        q = self._predict(h, "z")
         mask = self.attention(features)
         if self.released:
             with torch.no_grad():

@@ -17,6 +17,7 @@ from skelpipe.models.moco import MoCo, draw_keys
 from skelpipe.models.parts import Parts
 from skelpipe.models.pooling import stmp
 from skelpipe.models.settings.skelemixclr import SkeleMixCLRSettings
+from skelpipe.models.together import maps_together
 
 __all__ = ["SkeleMixCLR", "region_bounds"]
 
@@ -81,7 +82,10 @@ class SkeleMixCLR(Method):
 
     def forward(self, batch: ViewBatch) -> Step:
         """Step with the views [N, C, T, V, M] and each mixture's mask [N, T/4, V] and donors [N]."""
-        q = self.moco.query(batch.views["query"])
+        encoder = cast(Encoder, self.moco.encoder)
+        clips = {name: batch.views[name] for name in ("query", *self._further)}
+        maps = dict(zip(clips, maps_together(encoder, list(clips.values())) or (), strict=False))
+        q = self.moco.project(self._pooled(clips["query"], maps.get("query")))
         self.moco.update_key()
         k = self.moco.key(batch.views["key"])
         queue = self.moco.queue.clone()  # a copy: the new keys are written before backward reads it
@@ -91,7 +95,7 @@ class SkeleMixCLR(Method):
         named: dict[str, Any] = {"query": logits}
         losses = []
         for name in self._further:
-            found = self._further_logits(batch, name, k, all_keys, queue)
+            found = self._further_logits(batch, name, maps.get(name), k, all_keys, queue)
             losses.append(torch.stack([positive_first(*each) for each in found.values()]).mean())  # eq. 6
             named |= found
         further = torch.stack(losses)
@@ -121,22 +125,28 @@ class SkeleMixCLR(Method):
         means = {name: torch.stack(values).mean() for name, values in found.items()}
         return {"similar_key": key, "similar_queue": queue, **means}
 
+    def _pooled(self, clips: Tensor, maps: Tensor | None) -> Tensor:
+        """Return h [N, D] of clips, of their feature maps where there are any already."""
+        encoder = cast(Encoder, self.moco.encoder)
+        return encoder(clips) if maps is None else encoder.pool(maps, clips.shape[4])
+
     def _further_logits(
-        self, batch: ViewBatch, name: str, k: Tensor, all_keys: Tensor, queue: Tensor
+        self, batch: ViewBatch, name: str, maps: Tensor | None, k: Tensor, all_keys: Tensor, queue: Tensor
     ) -> dict[str, tuple[Tensor, ...]]:
         """Return the logits of a mixture's parts, p first (eq. 4, 5), with their hard negatives' [N, 1] if any.
 
-        k [N, dim] are the host clips' keys, `all_keys` those of the whole batch. Of a further query the logits are
-        its own.
+        `maps` are the mixture's, where there are any already. k [N, dim] are the host clips' keys, `all_keys`
+        those of the whole batch. Of a further query the logits are its own.
         """
         clips, settings = batch.views[name], self.settings
         if settings.pairs == "cont":
-            return {name: (contrastive_logits(self.moco.query(clips), k, queue, self.temperature),)}
-        features = cast(Encoder, self.moco.encoder).features(clips)  # [N * M, D, T/4, V]
-        features = features.unflatten(0, (len(k), -1))
+            z = self.moco.project(self._pooled(clips, maps))
+            return {name: (contrastive_logits(z, k, queue, self.temperature),)}
+        maps = cast(Encoder, self.moco.encoder).features(clips) if maps is None else maps  # [N * M, D, T/4, V]
+        features = maps.unflatten(0, (len(k), -1))
         pooled = stmp(features, batch.extras[f"{name}_mask"][:, None])  # [N, M, D] each
         means = (mean_of_present(self.moco.encoder, part.mean(dim=1), clips) for part in pooled)
-        p, g = (self.moco.project(part) for part in means)
+        p, g = self.moco.project_all(*means)
         keys = {"pasted": all_keys.index_select(0, batch.extras[f"{name}_donor"]), "host": k}
         logits: dict[str, tuple[Tensor, ...]] = {}
         for part, view, z, other in (("pasted", "trimmed", p, g), ("host", "truncated", g, p)):

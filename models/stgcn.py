@@ -83,11 +83,14 @@ class STGCN(BodyBackbone):
             )
         return x.permute(0, 4, 2, 3, 1).reshape(clips * bodies, frames, joints, channels)
 
-    def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None) -> Tensor:
-        """Return the feature map of rows [R, T, V, C] as [R, D, T', V], T' = ceil(ceil(T/2)/2)."""
+    def maps(self, rows: Tensor, repeats: Repeats | Weights | None = None, groups: int = 1) -> Tensor:
+        """Return the feature map of rows [R, T, V, C] as [R, D, T', V], T' = ceil(ceil(T/2)/2).
+
+        The rows are those of `groups` batches of equal size, more than one only where `gpu_block.passes`.
+        """
         if gpu_block.passes(self, rows):
-            count_batch(self)
-            return gpu_block.gpu_maps(self, rows, repeats, 1)
+            count_batch(self, groups)
+            return gpu_block.gpu_maps(self, rows, repeats, groups)
         if self.training:
             count_batch(self)
         y = self.input_norm(rows.reshape(-1, self.input_norm.num_features), repeats).view(rows.shape)

@@ -63,7 +63,9 @@ def test_it_is_what_the_modules_do(absent: str, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.usefixtures("on_gpu")
-@pytest.mark.parametrize("case", ["aimclr-stage2", "skelemixclr-plus-swapv2", "msmclr-stage2", "crosclr-stage2"])
+@pytest.mark.parametrize(
+    "case", ["aimclr-stage2", "crosclr-stage2", "msmclr-stage2", "skelemixclr-plus-swapv2", "skeattnclr-stgcn"]
+)
 def test_steps_are_the_authors(case: str, replay: Callable[..., Any], clips_of: type[Any]) -> None:
     assert beyond_limits(case, replayed(case, replay, clips_of, steps=1)) == {}
 
