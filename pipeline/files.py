@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from skelpipe.door.refusals import refusal
-from skelpipe.errors import SkelpipeError
+from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.untrusted import require_plain
 
 __all__ = [
     "MOST_READ",
@@ -22,6 +23,7 @@ __all__ = [
     "flush_to_disk",
     "read_at",
     "read_at_most",
+    "read_lines",
     "replacing",
     "size_and_hash",
     "size_and_hash_of",
@@ -77,13 +79,33 @@ def read_at(file: FileIO, size: int, offset: int) -> bytes:
         return file.read(size)
 
 
-def read_at_most(path: Path, most: int) -> bytes:
-    """Return a file's bytes; SkelpipeError where they are more than `most`, and OSError as `open` raises it."""
+def read_at_most(path: Path, most: int, *, plain: bool = True) -> bytes:
+    """Return a file's bytes; SkelpipeError where they are more than `most`, and OSError as `open` raises it.
+
+    A pipe or a device is read only where it need not be a `plain` file: where the user has named it.
+    """
+    if plain:
+        require_plain(path)
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise SkelpipeError(f"{path}: is longer than {most:,} bytes, which no such file is")
     return content
+
+
+def read_lines(path: Path, where: str, *, plain: bool = True) -> list[str]:
+    """Return the lines of a text file, such as a list of names; `plain` as in `read_at_most`.
+
+    Raises UsageError, which begins with `where`, where it cannot be read, is no UTF-8 text, or longer than 64 MiB.
+    """
+    try:
+        return read_at_most(path, MOST_READ, plain=plain).decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise UsageError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: is no UTF-8 text") from None
+    except SkelpipeError:
+        raise UsageError(f"{where}: is longer than {MOST_READ >> 20} MB, which no list is") from None
 
 
 def size_and_hash(path: Path) -> tuple[int, str]:

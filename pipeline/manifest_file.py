@@ -15,6 +15,7 @@ from typing import Any
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
+from skelpipe.files import read_lines
 from skelpipe.manifest import (
     BODY_CHOICES,
     BY_ID,
@@ -67,10 +68,7 @@ def load_manifest(name: str) -> Manifest:
         path = Path(name)
 
         def beside(file: str, where: str) -> list[str]:
-            try:
-                return (path.parent / file).read_text("utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{where}: {path.parent / file} cannot be read: {error}") from None
+            return read_lines(path.parent / file, f"{where}: {path.parent / file}")
 
         return _parse(Section(read_yaml(path), name, KEYS), SPLIT_KEYS, beside, own=True)
     return _built_in(name)

@@ -21,6 +21,7 @@ import numpy as np
 
 from skelpipe.bus_errors import FAULT, START, FaultTable
 from skelpipe.errors import DatasetError
+from skelpipe.untrusted import require_plain
 
 __all__ = ["MOST", "confirm", "map_file", "map_open_file", "reading"]
 
@@ -209,11 +210,16 @@ def _map(descriptor: int, path: str | None, label: str, *, watched: bool) -> np.
 def _opened(path: str) -> int:
     """Open a file for reading; once more where the handle that the system had kept is stale (NFS)."""
     try:
-        return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        return _opened_once(path)
     except OSError as error:
         if error.errno != STALE:
             raise
-        return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        return _opened_once(path)
+
+
+def _opened_once(path: str) -> int:
+    require_plain(path)
+    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
 
 def _mapped_file(array: np.ndarray) -> "_Mapped | None":

@@ -1,14 +1,18 @@
-"""Text that others wrote: which of it is a number, and how much of it a message repeats.
+"""What others wrote: which text is a number, how much of it a message repeats, and what is a file of bytes.
 
 Names, values and the words of libraries come from files and servers that anybody may have made. A message shows
 them on one line, without characters that move a cursor or turn the direction of writing.
 """
 
+import errno
+import os
 import reprlib
+import stat
+from pathlib import PurePath
 
 from skelpipe.door.visible import visible
 
-__all__ = ["described", "shown", "whole"]
+__all__ = ["described", "require_plain", "shown", "whole"]
 
 MOST_DIGITS = 18  # an int64 always holds so many
 VALUE = 40  # characters of a value in a message
@@ -46,3 +50,15 @@ def whole(text: str, most_digits: int = MOST_DIGITS) -> int | None:
     `int` would also take signs, blanks, underscores and the digits of all scripts, and fails at thousands of them.
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= most_digits else None
+
+
+def require_plain(path: PurePath | str) -> None:
+    """Raise OSError, as `open` does, where there is no file of bytes: a pipe would be waited for without end.
+
+    Archives and disks of others may hold pipes and devices under the names of a dataset's files.
+    """
+    kind = os.stat(path).st_mode
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(kind):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))

@@ -19,6 +19,7 @@ from skelpipe.dataset.inventory import DataFile, inventory
 from skelpipe.errors import DatasetError, UsageError
 from skelpipe.files import size_and_hash_of
 from skelpipe.locks import locked
+from skelpipe.untrusted import require_plain
 
 __all__ = ["CHECK", "FirstUse", "at_end", "checks_shards", "is_ending", "remember", "remembered"]
 
@@ -179,6 +180,7 @@ def _record_of(digest: str) -> Path:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
+    require_plain(path)
     with open(path, "rb", buffering=0) as file:
         while not _ending.is_set() and (piece := file.read(CHUNK)):
             yield piece

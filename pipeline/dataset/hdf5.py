@@ -19,7 +19,7 @@ import numpy as np
 
 from skelpipe.errors import DatasetError
 from skelpipe.mapped_files import map_file
-from skelpipe.untrusted import described, shown
+from skelpipe.untrusted import described, require_plain, shown
 
 __all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5"]
 
@@ -71,6 +71,7 @@ def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.nda
     Raises DatasetError where the file cannot be read.
     """
     try:
+        require_plain(path)
         with h5py.File(path, "r", locking=False) as file:
             stored = _dataset(file, "label", path)
             found = stored[:] if stored.shape == labels.shape and stored.dtype.kind in "iu" else labels[:0]

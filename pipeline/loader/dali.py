@@ -24,6 +24,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.dataset.joined import parts_of
 from skelpipe.dataset.tar_shard import NPY_DATA, Geometry
 from skelpipe.errors import DatasetError, UsageError
+from skelpipe.files import MOST_READ, read_at_most
 from skelpipe.loader.stream import Stream
 
 __all__ = ["DaliClips"]
@@ -186,7 +187,7 @@ class _RowIndices:
 
 def _read_index(path: Path, sha256: str) -> str:
     try:
-        content = path.read_bytes()
+        content = read_at_most(path, MOST_READ)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read, and DALI needs it: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != sha256:

@@ -79,12 +79,17 @@ class _Workers(ProcessPoolExecutor):
         self.starting.join()
         processes = list((self._processes or {}).values())
         for process in processes:
-            with suppress(OSError, TypeError):  # it has ended already
-                if hasattr(signal, "pthread_sigmask"):
+            with suppress(OSError):  # it has ended already
+                if hasattr(signal, "pthread_sigmask") and process.pid is not None:
                     os.kill(process.pid, signal.SIGINT)  # held back by those without a job
                 else:
                     process.terminate()
-        late = threading.Timer(PATIENCE_SECONDS, lambda: [process.kill() for process in processes])
+
+        def kill() -> None:
+            for process in processes:
+                process.kill()
+
+        late = threading.Timer(PATIENCE_SECONDS, kill)
         late.daemon = True
         late.start()
         self.shutdown(wait=True, cancel_futures=True)

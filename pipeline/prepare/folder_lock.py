@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from skelpipe.dataset.card import CARD, SAMPLES, read_card
+from skelpipe.dataset.card import CARD, SAMPLES, read_card, read_table
 from skelpipe.door.refusals import refusal
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import PART, write_json
@@ -94,7 +94,7 @@ def _holds(out: Path, settings: Mapping[str, Any], changed: Changed, *, overwrit
     card = read_card(out)
     card_time = (out / CARD).stat().st_mtime_ns
     look = partial(changed, card, where=out, card_time=card_time)
-    return is_of(card, settings, lambda: look((out / SAMPLES).read_bytes()), out, overwrite=overwrite)
+    return is_of(card, settings, lambda: look(read_table(out, card)), out, overwrite=overwrite)
 
 
 def is_of(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.files import read_lines
 from skelpipe.manifest import BY_ID, SUBSETS, Fields, Manifest, Split
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare.plan import Cut, Drop, Plan, Sample
@@ -272,10 +273,8 @@ def _classes(
     contents: Contents, file: str | None, published: Manifest | None, where: str
 ) -> tuple[tuple[str, ...], str]:
     if file is not None:
-        try:
-            names = [line.strip() for line in Path(file).read_text("utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--classes {file}: cannot be read: {error}") from None
+        lines = read_lines(Path(file), f"--classes {file}", plain=False)
+        names = [line.strip() for line in lines if line.strip()]
         if len(set(names)) != len(names):
             twice = next(name for name, count in Counter(names).items() if count > 1)
             raise UsageError(f"--classes {file}: the name {twice!r} stands there twice")

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from skelpipe.errors import UsageError
+from skelpipe.files import read_lines
+from skelpipe.untrusted import described, shown
 
 __all__ = ["read_split_file"]
 
@@ -17,18 +19,14 @@ def read_split_file(path: str | Path) -> tuple[frozenset[str], frozenset[str]]:
     Ids are separated by commas or blanks, on one line or several. Raises UsageError, with file and line, for any
     other layout, an id in both lists, or an empty list.
     """
-    try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise UsageError(f"--split-file {path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--split-file {path}: is not text") from None
+    lines = read_lines(Path(path), f"--split-file {path}", plain=False)
     subsets: list[set[str]] = []
     for number, line in enumerate(lines, 1):
         header = HEADER.match(line)
         if header:
             if len(subsets) == 2 or header["subset"].lower().startswith("train") != (not subsets):
-                raise UsageError(f"--split-file {path}:{number}: the header {line.strip()!r} is not expected here")
+                said = described(line.strip())
+                raise UsageError(f"--split-file {path}:{number}: the header {said} is not expected here")
             subsets.append(set())
         words = (header["rest"] if header else line).replace(",", " ").split()
         if words and not subsets:
@@ -39,5 +37,5 @@ def read_split_file(path: str | Path) -> tuple[frozenset[str], frozenset[str]]:
         raise UsageError(f"--split-file {path}: a training and a validation list with headers are expected")
     train, test = map(frozenset, subsets)
     if both := sorted(train & test):
-        raise UsageError(f"--split-file {path}: {both[0]} is in both lists")
+        raise UsageError(f"--split-file {path}: {shown(both[0])} is in both lists")
     return train, test

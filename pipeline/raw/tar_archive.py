@@ -16,10 +16,11 @@ from skelpipe.files import read_at
 from skelpipe.raw.gzipped import MOST_BYTES, inflated_archive
 from skelpipe.untrusted import described, shown
 
-__all__ = ["TAR_SUFFIXES", "BoundedTarInfo", "TarMember", "list_tar", "read_tar_member"]
+__all__ = ["TAR_SUFFIXES", "BoundedTarInfo", "TarMember", "TarPieces", "list_tar", "read_tar_member"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = 512
+MOST_BEHIND = 100  # reads behind the end of a stream; tarfile needs a few
 MOST_EXTENSION = 1 << 20  # bytes of a name or of pax records; names have 4,096 at most
 EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -41,6 +42,27 @@ class BoundedTarInfo(tarfile.TarInfo):
         except (ValueError, TypeError, AttributeError, IndexError, OverflowError):  # tarfile's own, at odd records
             raise tarfile.ReadError("a header is damaged") from None
         return found
+
+
+class TarPieces:
+    """A file for `tarfile` to read as a stream; EOFError for reading on and on behind its end.
+
+    `tarfile` would skip a member that is said to be of a petabyte in reads of 10 kB, also where nothing is left.
+    """
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._held, self._at, self._behind = pieces, b"", 0, 0
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        if self._at == len(self._held):
+            self._held, self._at = next(self._pieces, b""), 0
+            self._behind += not self._held
+            if self._behind > MOST_BEHIND:
+                raise EOFError("a member is longer than the file")
+        piece = self._held[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
 
 
 class TarMember(NamedTuple):

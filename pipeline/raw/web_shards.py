@@ -20,8 +20,9 @@ import braceexpand
 import numpy as np
 
 from skelpipe.errors import RawError, UsageError
+from skelpipe.raw.inflating import inflating
 from skelpipe.raw.npy import read_array_or_archive
-from skelpipe.raw.tar_archive import BoundedTarInfo
+from skelpipe.raw.tar_archive import BoundedTarInfo, TarPieces
 from skelpipe.untrusted import described, shown
 
 __all__ = [
@@ -221,7 +222,8 @@ def _members(file: IO[bytes], where: str) -> Iterator[tuple[str, str, _Member]]:
     """Yield key, suffix in lower case, and content of every member that is a file."""
     member = ""
     try:
-        with tarfile.open(fileobj=file, mode="r|*", tarinfo=BoundedTarInfo) as tar:
+        opened: Any = TarPieces(inflating(file, where))
+        with tarfile.open(fileobj=opened, mode="r|", tarinfo=BoundedTarInfo) as tar:
             for info in tar:
                 member = info.name
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers

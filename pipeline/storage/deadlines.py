@@ -20,6 +20,7 @@ __all__ = [
     "call_within",
     "give_up_when",
     "pause",
+    "require_wanted",
     "result_of",
     "run_into",
 ]
@@ -94,6 +95,12 @@ def run_into(future: "Future[T]", function: Callable[[], T]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def require_wanted() -> None:
+    """Raise StoppedError where `give_up_when` asks for it."""
+    if (is_stopped := _is_stopped.get()) is not None:
+        _raise_if(is_stopped)
 
 
 def pause(seconds: float) -> None:

@@ -13,7 +13,8 @@ from typing import Protocol
 from skelpipe.door.refusals import why
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.files import MOST_READ, replacing
-from skelpipe.untrusted import described, shown
+from skelpipe.storage.deadlines import require_wanted
+from skelpipe.untrusted import described, require_plain, shown
 
 __all__ = ["CHUNK", "Filesystem", "LocalFilesystem", "at_most", "checked_name", "one_line", "read_whole"]
 
@@ -76,9 +77,12 @@ class LocalFilesystem:
 
     def stream(self, name: str, chunk: int = CHUNK) -> Iterator[bytes]:
         path = self._path(name)
-        with _translated(path, "read"), open(path, "rb", buffering=0) as file:
-            while piece := file.read(chunk):
-                yield piece
+        with _translated(path, "read"):
+            require_plain(path)
+            with open(path, "rb", buffering=0) as file:
+                while piece := file.read(chunk):
+                    require_wanted()
+                    yield piece
 
     def size(self, name: str) -> int | None:
         path = self._path(name)

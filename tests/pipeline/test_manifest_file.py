@@ -292,7 +292,7 @@ MISTAKES = {
     ),
     "a missing file": (
         wrong(splits={"xsub": {"field": "id", "train": {"file": "no.txt"}}}),
-        "gym.yaml: splits.xsub.train.file: .*no.txt cannot be read",
+        "gym.yaml: splits.xsub.train.file: .*no.txt: cannot be read",
     ),
     "a range with its limits reversed": (wrong(ranges={"day": [3, 1]}), "gym.yaml: ranges.day: two whole numbers"),
     "a name with a path": (wrong(name="../gym"), "gym.yaml: name: '../gym' may hold letters"),

@@ -1,10 +1,14 @@
 """What messages repeat of texts that others wrote, and which of them are numbers."""
 
+import os
+import socket
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skelpipe.untrusted import described, shown, whole
+from skelpipe.untrusted import described, require_plain, shown, whole
 
 ODD = st.one_of(
     st.text(),
@@ -59,3 +63,30 @@ def test_what_is_no_number(text) -> None:
 def test_what_is_one(number) -> None:
     assert whole(str(number)) == whole(f"{number:018}") == number
     assert whole(str(number), 2) == (number if number < 100 else None)
+
+
+def test_only_files_of_bytes_are_plain(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        require_plain(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        require_plain(tmp_path / "nothing")
+    with pytest.raises(IsADirectoryError):
+        require_plain(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none of these")
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_pipes_devices_and_sockets_are_none(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    if kind == "pipe":
+        os.mkfifo("x")
+    elif kind == "device":
+        Path("x").symlink_to(os.devnull)
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("x")
+        listener.close()
+    with pytest.raises(OSError, match=r"it is a pipe or a device, and no file"):
+        require_plain("x")

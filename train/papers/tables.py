@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skelpipe.errors import UsageError
+from skelpipe.files import MOST_READ, read_at_most
 from skelpipe.untrusted import described
 from skelpipe.views import VIEWS
 from skelpipe.yaml_reader import parse_yaml
@@ -171,7 +172,7 @@ def load_paper(name: str) -> Paper:
     if name in builtin_papers():
         return _builtin(name)
     try:
-        text = Path(name).read_text("utf-8")
+        text = read_at_most(Path(name), MOST_READ).decode()
     except (OSError, UnicodeDecodeError):
         known = ", ".join(builtin_papers())
         raise UsageError(f"there is no paper {name!r}: give the path of a YAML file or one of: {known}") from None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from skelpipe.errors import RawError, UsageError
+from skelpipe.files import read_at_most
 from skelpipe.manifest import as_value
 from skelpipe.raw.collections.contents import UNLABELLED, Entry, Request, subset_of_name
 from skelpipe.raw.source import RawFile
@@ -174,7 +175,7 @@ def _table(file: RawFile) -> Sequence[tuple[str, Mapping[str, str | int]]]:
     if file.size > MOST_BYTES:
         raise RawError(f"{file.path}: {file.size:,} bytes are no table of file names")
     try:
-        text = Path(file.path).read_text("utf-8-sig")
+        text = read_at_most(Path(file.path), MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise RawError(f"{file.path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

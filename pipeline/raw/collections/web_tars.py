@@ -1,10 +1,10 @@
 """WebDataset shards that others wrote, on this machine: one recording per sample."""
 
 import tarfile
-import zlib
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from lzma import LZMAError
 from pathlib import Path, PurePath
+from typing import Any
 
 from skelpipe import manifests
 from skelpipe.errors import RawError, UsageError
@@ -12,9 +12,10 @@ from skelpipe.raw.axes import arranged, recorded
 from skelpipe.raw.collections.contents import Contents, Entry, Request, array_axes, subset_of_name
 from skelpipe.raw.form import Form
 from skelpipe.raw.gzipped import inflated_archive, is_compressed
+from skelpipe.raw.inflating import inflating
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
-from skelpipe.raw.tar_archive import TarMember, read_tar_member
+from skelpipe.raw.tar_archive import BoundedTarInfo, TarMember, TarPieces, read_tar_member
 from skelpipe.raw.web_shards import (
     ARRAYS,
     WebFields,
@@ -29,21 +30,33 @@ from skelpipe.skeleton import layout
 __all__ = ["claims_web_tars", "holds_web_samples", "index_web_tars", "read_web_tars"]
 
 FIRST = 64  # members that are looked at
+FIRST_BYTES = 256 << 20  # in which these are, inflated
 
 
 def holds_web_samples(path: Path) -> bool:
     """Say whether a file is a tar whose first members are samples: an array, and another member of its key."""
     suffixes: dict[str, set[str]] = {}
     try:
-        with tarfile.open(path, "r|*") as tar:
-            for info in islice(tar, FIRST):
-                if info.isreg() and (parts := key_and_suffix(info.name)) is not None:
-                    suffixes.setdefault(parts[0], set()).add(parts[1])
-    except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError):
+        with path.open("rb") as file:
+            start: Any = TarPieces(_first(inflating(file, str(path))))
+            with tarfile.open(fileobj=start, mode="r|", tarinfo=BoundedTarInfo) as tar:
+                for info in islice(tar, FIRST):
+                    if info.isreg() and (parts := key_and_suffix(info.name)) is not None:
+                        suffixes.setdefault(parts[0], set()).add(parts[1])
+    except (tarfile.TarError, OSError, EOFError, RawError):
         pass  # damage is reported when the file is read
     return any(
         len(found) > 1 and any(each.rpartition(".")[2] in ARRAYS for each in found) for found in suffixes.values()
     )
+
+
+def _first(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    left = FIRST_BYTES
+    for piece in pieces:
+        yield piece
+        left -= len(piece)
+        if left <= 0:
+            return
 
 
 def claims_web_tars(request: Request) -> bool:

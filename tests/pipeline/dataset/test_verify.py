@@ -6,9 +6,13 @@ Whoever exchanges something here also writes its new hash into the card, as a ca
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +322,44 @@ def test_deep_of_anchors_and_views(made, tmp_path) -> None:
         f"{path}: {dataset.ids('test')[6]}: its bone is not derived from its joints",
         f"{folder}/anchors/motion.npy: is not the mean of the training clips",
     ]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Callable[[Path], None]]:
+    """Put a pipe in place of a file. Whoever still waits for it after a while gets its end."""
+    made: list[Path] = []
+
+    def put(path: Path) -> None:
+        path.unlink()
+        os.mkfifo(path)
+        made.append(path)
+
+    def release() -> None:
+        for path in made:
+            with suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    late = threading.Timer(10, release)
+    late.daemon = True
+    late.start()
+    yield put
+    late.cancel()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes among its files")
+@pytest.mark.parametrize(
+    "name",
+    ["samples.parquet", "train/joint/000000.tar", "train/joint/000000.idx", "anchors/joint.npy", "train.h5"],
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(copied, pipe, name) -> None:
+    """An archive that a dataset came in may hold pipes and devices."""
+    folder = copied("both")
+    pipe(folder / name)
+    start = time.monotonic()
+    dataset = Dataset.open(folder)
+    found = verify(dataset, deep=True, quiet=True).damages
+    assert f"{folder / name}: cannot be read: it is a pipe or a device, and no file" in found
+    if not name.endswith((".idx", ".h5")):
+        with pytest.raises(DatasetError, match=r"it is a pipe or a device, and no file"):
+            dataset.anchor("joint") if "anchors" in name else dataset.reader("train", "joint")
+    assert time.monotonic() - start < 8

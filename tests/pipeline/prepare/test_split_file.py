@@ -1,5 +1,7 @@
 """Split files: every mistake is reported with file and line."""
 
+from pathlib import Path
+
 import pytest
 
 from skelpipe.errors import UsageError
@@ -22,3 +24,9 @@ def test_wrong_split_files_are_refused(tmp_path, case) -> None:
     (tmp_path / "split.txt").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_split_file(tmp_path / "split.txt")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_a_list_without_end_is_given_up() -> None:
+    with pytest.raises(UsageError, match=r"^--split-file /dev/zero: is longer than 64 MB, which no list is$"):
+        read_split_file("/dev/zero")

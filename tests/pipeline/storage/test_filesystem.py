@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from skelpipe.door.refusals import why
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.storage import open_filesystem
+from skelpipe.storage.deadlines import StoppedError, give_up_when
 
 
 def test_files_of_a_folder(tmp_path) -> None:
@@ -117,3 +120,20 @@ def test_files_have_the_permissions_others_get(tmp_path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "plain")}
     assert len(modes) == 1
+
+
+def test_a_thread_that_is_no_longer_needed_stops_within_a_file(tmp_path: Path) -> None:
+    """Ctrl-C must not wait until a file of a hundred gigabytes is hashed."""
+    (tmp_path / "a").write_bytes(b"abcdef")
+    stop = threading.Event()
+
+    def read() -> None:
+        give_up_when(stop.is_set)
+        for piece in open_filesystem(tmp_path).stream("a", 2):
+            pieces.append(piece)
+            stop.set()
+
+    pieces: list[bytes] = []
+    with pytest.raises(StoppedError), ThreadPoolExecutor(1) as pool:
+        pool.submit(read).result()
+    assert pieces == [b"ab"]

@@ -1,9 +1,11 @@
 """WebDataset shards of others through `skelpipe import` to the stored clip."""
 
+import bz2
 import io
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from skelpipe.cli import main
 from skelpipe.dataset import Dataset
 from skelpipe.errors import RawError
 from skelpipe.raw.collections.contents import Request
-from skelpipe.raw.collections.web_tars import index_web_tars, read_web_tars
+from skelpipe.raw.collections.web_tars import holds_web_samples, index_web_tars, read_web_tars
 from skelpipe.raw.form import Form
 from skelpipe.raw.source import RawFile
 from skelpipe.skeleton import layout
@@ -167,3 +169,22 @@ def test_arrays_and_labels_that_have_to_be_named(tmp_path: Path) -> None:
         assert dataset.labels("train").tolist() == [0, 1, 0, 1]
         clips = dataset.reader("train", "joint").gather(np.arange(4))
         np.testing.assert_array_equal(clips[..., 0], CLIPS[:4].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_members_of_a_terabyte_are_not_read_through(tmp_path: Path, *, packed: bool) -> None:
+    """To say whether a tar is a shard, whose size may be a few kilobytes."""
+    info = tarfile.TarInfo("a.npy")
+    info.size = 1 << 40
+    head = info.tobuf(tarfile.GNU_FORMAT)
+    path = tmp_path / ("train.tar.bz2" if packed else "train.tar")
+    if packed:
+        squeezed = bz2.BZ2Compressor()
+        zeros = b"".join(squeezed.compress(bytes(1 << 20)) for _ in range(300))
+        path.write_bytes(squeezed.compress(head) + zeros + squeezed.flush())
+    else:
+        path.write_bytes(head)
+        os.truncate(path, len(head) + info.size)
+    start = time.process_time()
+    assert not holds_web_samples(path)
+    assert time.process_time() - start < 5
