@@ -173,8 +173,9 @@ def remote_subset(files: RemoteFiles, subset: str, geometry: Geometry, ids: Sequ
 
     def fetch(shard: int) -> np.ndarray:
         name = f"{subset}/{geometry.view}/{shards[shard]['name']}.tar"
+        content = files.map(name)  # first: the ids may still be on their way
         own = ids[ends[shard] - sizes[shard] : ends[shard]]
-        return map_rows(files.map(name), geometry, own, f"{files.filesystem}/{name}")
+        return map_rows(content, geometry, own, f"{files.filesystem}/{name}")
 
     return RemoteRows(files.threads, fetch, sizes, np.dtype(geometry.dtype), files.size, geometry.stride)
 
