@@ -4,7 +4,7 @@
 - Biases are added as these kernels read; normalisation takes that of a temporal convolution out again, which has
   no gradient therefore.
 - The weights of all blocks are put together, laid out and converted to autocast's type by a few kernels.
-- The gradient of a residual path is added by the matrix product of the other.
+- A graph convolution is one kernel, and its backward pass two, which add the gradient of the residual path.
 - Several batches, one after the other, are passed at once, each normalised by itself (`groups`).
 
 `network` is an `STGCN` everywhere, `block` one of its blocks.
@@ -105,8 +105,8 @@ class _Ready(NamedTuple):
 
 
 def _block(block: Any, ready: _Ready, x: Tensor, seed: Tensor | None, how: _How) -> Tensor:
-    y, around, beside = _Spatial.apply(x, ready.gather, ready.maps, ready.shortcut, block.stride)
-    y = _normalised(block.spatial_norm, y, how, offset=ready.offset)
+    y, around, beside = _Spatial.apply(x, ready.gather, ready.maps, ready.offset, ready.shortcut, block.stride)
+    y = _normalised(block.spatial_norm, y, how, offset=ready.offset.detach())
     stride, padding = block.temporal.stride, block.temporal.padding
     y = F.conv2d(y.permute(0, 3, 1, 2), ready.temporal, None, stride, padding).permute(0, 2, 3, 1)
     if block.shortcut is not None and block.shortcut_norm is not None:
@@ -154,7 +154,7 @@ def _normalised(
 
 
 class _Finished(torch.autograd.Function):
-    """max(0, D(normalised(x + offset)) + around), with gradients through the statistics."""
+    """max(0, D(normalised(x + offset)) + around), with gradients through the statistics; none of the offset."""
 
     @staticmethod
     def forward(
@@ -203,29 +203,27 @@ class _Finished(torch.autograd.Function):
         parts, around = gpu_ops.finish_sums(given, *common, y, seed, ctx.p, ctx.rectify)
         given, rectify = (given, ctx.rectify) if around is None else (around, False)
         dx, own = gpu_ops.finish_slopes(given, *common, parts, ctx.counts, seed, ctx.p, rectify)
-        shift = None
-        if ctx.needs_input_grad[1]:
-            shift = dx.view(-1, *offset.shape).sum(0, dtype=offset.dtype)
         beside = None if around is None else around.view(x.shape)
-        return dx.view(x.shape), shift, own[1], own[0], beside, *[None] * 5
+        return dx.view(x.shape), None, own[1], own[0], beside, *[None] * 5
 
 
 class _Spatial(torch.autograd.Function):
     """A graph convolution without its biases, the rows themselves, and what the shortcut makes of them.
 
-    The rows are returned, so that the gradient of the residual path comes here, and is added in place.
+    The rows are returned so that the gradient of the residual path comes here. The biases are `offset`, which is
+    added to what is returned first: its gradient is the sum of that one's.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gather: Tensor, maps: Tensor, shortcut: Tensor | None, stride: int
+        ctx: Any, x: Tensor, gather: Tensor, maps: Tensor, offset: Tensor, shortcut: Tensor | None, stride: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         rows, frames, joints, c_in = x.shape
         poses = x.reshape(-1, joints, c_in)
-        near = torch.bmm(gather.expand(len(poses), -1, -1), poses).view(-1, maps.shape[1])
-        y = (near @ maps.T).view(rows, frames, joints, -1)
+        convolve, *ctx.backwards = gpu_ops.graph_operations(poses, len(maps))
+        y = convolve(poses, gather, maps).view(rows, frames, joints, -1)
         beside = None if shortcut is None else F.linear(x[:, ::stride], shortcut)
-        ctx.save_for_backward(x, gather, maps, shortcut, near)
+        ctx.save_for_backward(x, gather, maps, shortcut)
         ctx.stride = stride
         ctx.set_materialize_grads(False)
         return y, x.view_as(x), beside
@@ -235,17 +233,13 @@ class _Spatial(torch.autograd.Function):
     def backward(
         ctx: Any, given: Tensor, around: Tensor | None, beside: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        x, gather, maps, shortcut, near = ctx.saved_tensors
+        x, gather, maps, shortcut = ctx.saved_tensors
         poses = x.reshape(-1, *x.shape[2:])
-        given = given.reshape(-1, given.shape[-1])
-        of_maps = given.T @ near
-        steep = (given @ maps).view(len(poses), -1, poses.shape[2])
-        of_gather = torch.bmm(steep, poses.transpose(1, 2)).sum(0)
-        back = gather.T.expand(len(poses), -1, -1)
-        if around is None:
-            dx = torch.bmm(back, steep).view(x.shape)
-        else:  # nobody else reads it
-            dx = around.view(poses.shape).baddbmm_(back, steep).view(x.shape)
+        given = given.reshape(*poses.shape[:2], -1)
+        around = None if around is None else around.reshape(poses.shape)
+        slopes, weights = ctx.backwards
+        dx, of_gather = slopes(given, poses, gather, maps, around)
+        of_maps, of_offset = weights(given, poses, gather, maps)
         of_shortcut = None
         if shortcut is not None and beside is not None:
             beside = beside.reshape(-1, beside.shape[-1])
@@ -254,8 +248,8 @@ class _Spatial(torch.autograd.Function):
             if ctx.stride == 1:
                 dx.view(-1, x.shape[-1]).addmm_(beside, shortcut)
             else:
-                dx[:, :: ctx.stride].add_((beside @ shortcut).view(seen.shape))
-        return dx, of_gather, of_maps, of_shortcut, None
+                dx.view(x.shape)[:, :: ctx.stride].add_((beside @ shortcut).view(seen.shape))
+        return dx.view(x.shape), of_gather.sum(0), of_maps.sum(0), of_offset.sum(0), of_shortcut, None
 
 
 def _weights(network: Any, low: torch.dtype) -> list[_Ready]:

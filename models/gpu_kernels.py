@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from skelpipe.models.gpu_ops import COLUMNS, PROGRAMS, pieces
+from skelpipe.models.gpu_ops import COLUMNS, PROGRAMS, Poses, pieces
 
-__all__ = ["finish", "finish_slopes", "finish_sums", "moments"]
+__all__ = ["finish", "finish_slopes", "finish_sums", "graph", "graph_slopes", "graph_weights", "moments"]
 
 ELEMENTS = 4096  # of a tile
 
@@ -259,6 +259,129 @@ def _slopes(  # type: ignore[no-untyped-def]
         tl.store(dx + at, steep.to(dx.dtype.element_ty), live)
 
 
+@triton.jit
+def _poses(x, tile, poses, V, C, JOINTS: tl.constexpr, POSES: tl.constexpr, C_IN: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return where a tile of poses lies in x, [joints, poses * channels], and which of it exists."""
+    joint, column = tl.arange(0, JOINTS), tl.arange(0, POSES * C_IN)
+    pose, channel = tile * POSES + column // C_IN, column % C_IN
+    at = (pose[None, :].to(tl.int64) * V + joint[:, None]) * C + channel[None, :]
+    return at, (joint < V)[:, None] & ((pose < poses) & (channel < C))[None, :]
+
+
+@triton.jit
+def _outcomes(tile, poses, V, channels, first, JOINTS: tl.constexpr, POSES: tl.constexpr, C_OUT: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return where a tile of [P, V, channels] lies, [joints * poses, channels], and which of it exists."""
+    row, channel = tl.arange(0, JOINTS * POSES), first + tl.arange(0, C_OUT)
+    joint, pose = row // POSES, tile * POSES + row % POSES
+    at = (pose[:, None].to(tl.int64) * V + joint[:, None]) * channels + channel[None, :]
+    return at, ((joint < V) & (pose < poses))[:, None] & (channel < channels)[None, :]
+
+
+@triton.jit
+def _edges(gather, k, V, JOINTS: tl.constexpr, K: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return the matrix of a subset, [joints to, joints from]."""
+    to, of = tl.arange(0, JOINTS)[:, None], tl.arange(0, JOINTS)[None, :]
+    return tl.load(gather + (to * K + k) * V + of, (to < V) & (of < V), 0.0)
+
+
+@triton.jit
+def _edges_back(gather, k, V, JOINTS: tl.constexpr, K: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return the matrix of a subset, [joints from, joints to]."""
+    of, to = tl.arange(0, JOINTS)[:, None], tl.arange(0, JOINTS)[None, :]
+    return tl.load(gather + (to * K + k) * V + of, (to < V) & (of < V), 0.0)
+
+
+@triton.jit
+def _graph(  # type: ignore[no-untyped-def]
+    x, gather, maps, out, poses, V, C, channels,
+    JOINTS: tl.constexpr, POSES: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr,
+    HOW: tl.constexpr,
+):  # fmt: skip
+    at, live = _poses(x, tl.program_id(0), poses, V, C, JOINTS, POSES, C_IN)
+    values = tl.load(x + at, live, 0.0)
+    first = tl.program_id(1) * C_OUT
+    inner, outer = tl.arange(0, C_IN), first + tl.arange(0, C_OUT)
+    real = (inner < C)[:, None] & (outer < channels)[None, :]
+    total = tl.zeros([JOINTS * POSES, C_OUT], tl.float32)
+    for k in tl.static_range(K):
+        near = tl.dot(_edges(gather, k, V, JOINTS, K), values, input_precision=HOW).to(values.dtype)
+        weights = tl.load(maps + outer[None, :] * (K * C) + k * C + inner[:, None], real, 0.0)
+        total += tl.dot(tl.reshape(near, (JOINTS * POSES, C_IN)), weights, input_precision=HOW)
+    to, live = _outcomes(tl.program_id(0), poses, V, channels, first, JOINTS, POSES, C_OUT)
+    tl.store(out + to, total.to(out.dtype.element_ty), live)
+
+
+@triton.jit
+def _graph_slopes(  # type: ignore[no-untyped-def]
+    given, x, gather, maps, around, dx, parts, poses, V, C, channels, tiles,
+    AROUND: tl.constexpr, JOINTS: tl.constexpr, POSES: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr,
+    HOW: tl.constexpr,
+):  # fmt: skip
+    inner, outer = tl.arange(0, C_IN), tl.arange(0, C_OUT)
+    to, of = tl.arange(0, JOINTS)[:, None], tl.arange(0, JOINTS)[None, :]
+    edges0 = tl.zeros([JOINTS, JOINTS], tl.float32)
+    edges1 = tl.zeros([JOINTS, JOINTS], tl.float32)
+    edges2 = tl.zeros([JOINTS, JOINTS], tl.float32)
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        steep0 = tl.zeros([JOINTS * POSES, C_IN], tl.float32)
+        steep1 = tl.zeros([JOINTS * POSES, C_IN], tl.float32)
+        steep2 = tl.zeros([JOINTS * POSES, C_IN], tl.float32)
+        for first in range(0, channels, C_OUT):
+            at, live = _outcomes(tile, poses, V, channels, first, JOINTS, POSES, C_OUT)
+            slope = tl.load(given + at, live, 0.0)
+            weights = maps + (first + outer)[:, None] * (3 * C) + inner[None, :]
+            real = (first + outer < channels)[:, None] & (inner < C)[None, :]
+            steep0 += tl.dot(slope, tl.load(weights, real, 0.0), input_precision=HOW)
+            steep1 += tl.dot(slope, tl.load(weights + C, real, 0.0), input_precision=HOW)
+            steep2 += tl.dot(slope, tl.load(weights + 2 * C, real, 0.0), input_precision=HOW)
+        at, live = _poses(x, tile, poses, V, C, JOINTS, POSES, C_IN)
+        values = tl.load(x + at, live, 0.0)
+        near0 = tl.reshape(steep0.to(values.dtype), (JOINTS, POSES * C_IN))
+        near1 = tl.reshape(steep1.to(values.dtype), (JOINTS, POSES * C_IN))
+        near2 = tl.reshape(steep2.to(values.dtype), (JOINTS, POSES * C_IN))
+        slope = tl.dot(_edges_back(gather, 0, V, JOINTS, 3), near0, input_precision=HOW)
+        slope += tl.dot(_edges_back(gather, 1, V, JOINTS, 3), near1, input_precision=HOW)
+        slope += tl.dot(_edges_back(gather, 2, V, JOINTS, 3), near2, input_precision=HOW)
+        if AROUND:
+            slope += tl.load(around + at, live, 0.0).to(tl.float32)
+        tl.store(dx + at, slope.to(dx.dtype.element_ty), live)
+        values = tl.trans(values)
+        edges0 += tl.dot(near0, values, input_precision=HOW)
+        edges1 += tl.dot(near1, values, input_precision=HOW)
+        edges2 += tl.dot(near2, values, input_precision=HOW)
+    at = parts + (tl.program_id(0) * V + to) * (3 * V) + of
+    live = (to < V) & (of < V)
+    tl.store(at, edges0.to(parts.dtype.element_ty), live)
+    tl.store(at + V, edges1.to(parts.dtype.element_ty), live)
+    tl.store(at + 2 * V, edges2.to(parts.dtype.element_ty), live)
+
+
+@triton.jit
+def _graph_weights(  # type: ignore[no-untyped-def]
+    given, x, gather, parts, sums, poses, V, C, channels, tiles,
+    JOINTS: tl.constexpr, POSES: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr,
+    HOW: tl.constexpr,
+):  # fmt: skip
+    first, k = tl.program_id(1) * C_OUT, tl.program_id(2)
+    edges = _edges(gather, k, V, JOINTS, K)
+    total = tl.zeros([C_IN, C_OUT], tl.float32)
+    plain = tl.zeros([JOINTS, C_OUT], tl.float32)
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        at, live = _poses(x, tile, poses, V, C, JOINTS, POSES, C_IN)
+        values = tl.load(x + at, live, 0.0)
+        at, live = _outcomes(tile, poses, V, channels, first, JOINTS, POSES, C_OUT)
+        slope = tl.load(given + at, live, 0.0)
+        near = tl.dot(edges, values, input_precision=HOW).to(values.dtype)
+        near = tl.trans(tl.reshape(near, (JOINTS * POSES, C_IN)))
+        total += tl.dot(near, slope, input_precision=HOW)
+        plain += tl.sum(tl.reshape(slope.to(tl.float32), (JOINTS, POSES, C_OUT)), 1)
+    inner, outer, joint = tl.arange(0, C_IN), first + tl.arange(0, C_OUT), tl.arange(0, JOINTS)
+    at = (tl.program_id(0) * channels + outer)[None, :] * (K * C) + k * C + inner[:, None]
+    tl.store(parts + at, total.to(parts.dtype.element_ty), (inner < C)[:, None] & (outer < channels)[None, :])
+    at = (tl.program_id(0) * V + joint)[:, None] * channels + outer[None, :]
+    tl.store(sums + at, plain, (joint < V)[:, None] & (outer < channels)[None, :] & (k == 0))
+
+
 class _Launch:
     """How a kernel is launched over the rows of batches, and what all kernels are told of them."""
 
@@ -374,3 +497,45 @@ def finish_slopes(
         RECTIFY=rectify, **_dropout(seed, p), **how.has, **how.tile,
     )  # fmt: skip
     return dx, own
+
+
+def _sizes(how: Poses) -> dict[str, Any]:
+    # Products in float32 by three of TF32 are as exact; plain ones have no units of their own.
+    exact = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    sizes = {"JOINTS": how.joints, "POSES": how.poses, "C_IN": how.c_in, "C_OUT": how.c_out}
+    return {**sizes, "HOW": exact, "num_warps": 8, "num_stages": 1}
+
+
+def graph(x: Tensor, gather: Tensor, maps: Tensor) -> Tensor:
+    how = Poses.of(x, len(maps))
+    out = x.new_empty(*x.shape[:2], len(maps))
+    grid = how.tiles, -(-len(maps) // how.c_out)
+    _graph[grid](
+        x, gather, maps, out, len(x), *x.shape[1:], len(maps), K=len(gather) // x.shape[1], **_sizes(how)
+    )  # fmt: skip
+    return out
+
+
+def graph_slopes(
+    given: Tensor, x: Tensor, gather: Tensor, maps: Tensor, around: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    how = Poses.of(x, len(maps))
+    parts = how.parts(1)
+    dx, edges = torch.empty_like(x), gather.new_empty(parts, *gather.shape)
+    _graph_slopes[(parts,)](
+        given, x, gather, maps, _or(around, x), dx, edges, len(x), *x.shape[1:], len(maps), how.tiles,
+        AROUND=around is not None, **_sizes(how),
+    )  # fmt: skip
+    return dx, edges
+
+
+def graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    how, subsets = Poses.of(x, len(maps)), len(gather) // x.shape[1]
+    across = -(-len(maps) // how.c_out)
+    parts = how.parts(across * subsets)
+    steep = maps.new_empty(parts, *maps.shape)
+    sums = x.new_empty(parts, x.shape[1], len(maps), dtype=torch.float32)
+    _graph_weights[(parts, across, subsets)](
+        given, x, gather, steep, sums, len(x), *x.shape[1:], len(maps), how.tiles, K=subsets, **_sizes(how)
+    )  # fmt: skip
+    return steep, sums

@@ -1,4 +1,4 @@
-"""Batch normalisation and what follows it in a block, as four operations of which each is one kernel on a GPU.
+"""What a block of ST-GCN does between convolutions over time, as operations of which each is one kernel on a GPU.
 
 `moments` and `finish` are the forward pass, `finish_sums` and `finish_slopes` the backward pass of
 
@@ -9,20 +9,41 @@ batches one after the other, each normalised by statistics of its own; running s
 `offset` [J, C] is added to J rows in turn, so that the bias of a convolution needs no pass of its own. Each P /
 len(counts) rows stand for as many as `counts` says (see `Repeats`). Statistics and sums are in float32 at least.
 
+`graph` is a graph convolution without its biases, out[w] = sum_k maps_k sum_v gather[w, k, v] x[v], on poses x
+[P, V, C_in]. `graph_slopes` and `graph_weights` are its backward pass; gathered poses are never in memory. Sums
+over poses come in parts, which are to be added up.
+
 On a GPU they are the kernels of `gpu_kernels`. Here they are operations of torch: what the kernels are compared
 with, and what runs on a CPU, where nothing but tests uses it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["NAMES", "differences", "finish", "finish_slopes", "finish_sums", "kept", "moments", "pieces", "put"]
+__all__ = [
+    "NAMES",
+    "Poses",
+    "differences",
+    "finish",
+    "finish_slopes",
+    "finish_sums",
+    "graph",
+    "graph_operations",
+    "graph_slopes",
+    "graph_weights",
+    "kept",
+    "moments",
+    "pieces",
+    "put",
+]
 
 PROGRAMS: Final = 264  # of a kernel that sums: two for each multiprocessor of an H100 or H200
 COLUMNS: Final = 64  # of a program
+TILE: Final = 8192  # bytes of poses of a program
+LARGEST: Final = {2: 8192, 4: 2048, 8: 2048}  # numbers of a pose, by their bytes; more do not stay in registers
 
 _library = torch.library.Library("skelpipe", "DEF")
 _library.define("moments(Tensor x, Tensor? offset, Tensor? counts, int groups) -> Tensor")
@@ -40,10 +61,19 @@ _library.define(
     "Tensor parts, Tensor? counts, Tensor? seed, float p, bool rectify) -> (Tensor, Tensor)"
 )
 
+_library.define("graph(Tensor x, Tensor gather, Tensor maps) -> Tensor")
+_library.define(
+    "graph_slopes(Tensor given, Tensor x, Tensor gather, Tensor maps, Tensor? around) -> (Tensor, Tensor)"
+)
+_library.define("graph_weights(Tensor given, Tensor x, Tensor gather, Tensor maps) -> (Tensor, Tensor)")
+
 moments = torch.ops.skelpipe.moments
 finish = torch.ops.skelpipe.finish
 finish_sums = torch.ops.skelpipe.finish_sums
 finish_slopes = torch.ops.skelpipe.finish_slopes
+graph = torch.ops.skelpipe.graph
+graph_slopes = torch.ops.skelpipe.graph_slopes
+graph_weights = torch.ops.skelpipe.graph_weights
 
 
 def pieces(rows: int, columns: int) -> int:
@@ -189,6 +219,76 @@ def _slopes(
     return ((slope - shared) * scale).to(x.dtype), sums.sum(0)
 
 
+def _near(x: Tensor, gather: Tensor) -> Tensor:
+    """Return the neighbourhoods of every joint, [P * V, K * C_in]."""
+    near = torch.bmm(gather.expand(len(x), -1, -1), x)
+    return near.view(len(x) * x.shape[1], -1)
+
+
+def _graph(x: Tensor, gather: Tensor, maps: Tensor) -> Tensor:
+    """Return the poses convolved, [P, V, C_out], with `gather` [V * K, V] and `maps` [C_out, K * C_in]."""
+    return (_near(x, gather) @ maps.T).view(*x.shape[:2], -1)
+
+
+def _graph_slopes(
+    given: Tensor, x: Tensor, gather: Tensor, maps: Tensor, around: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of x plus `around`, and that of `gather` in parts, [parts, V * K, V]."""
+    steep = (given.reshape(-1, given.shape[2]) @ maps).view(len(x), -1, x.shape[2])
+    back = gather.T.expand(len(x), -1, -1)
+    dx = torch.bmm(back, steep) if around is None else torch.baddbmm(around, back, steep)
+    return dx, torch.bmm(steep, x.transpose(1, 2)).sum(0, keepdim=True)
+
+
+def _graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of `maps`, [parts, C_out, K * C_in], and the sums of `given`, [parts, V, C_out]."""
+    return (given.reshape(-1, given.shape[2]).T @ _near(x, gather))[None], _wide(given).sum(0, keepdim=True)
+
+
+class Poses(NamedTuple):
+    """How poses are divided: `joints`, `poses` and channels of a tile, padded to powers of two, the
+    number of tiles, and bytes per number."""
+
+    joints: int
+    poses: int
+    c_in: int
+    c_out: int
+    tiles: int
+    size: int
+
+    @classmethod
+    def of(cls, x: Tensor, c_out: int) -> "Poses":
+        """Return them for poses x [P, V, C_in]."""
+        joints, c_in, c_out = (max(16, 1 << (size - 1).bit_length()) for size in (*x.shape[1:], c_out))
+        poses = min(8, max(1, TILE // x.element_size() // (joints * c_in)))
+        return cls(joints, poses, c_in, min(c_out, 64), -(-len(x) // poses), x.element_size())
+
+    @property
+    def fits(self) -> bool:
+        """Whether a program can hold a tile."""
+        return self.joints * self.c_in <= LARGEST[self.size]
+
+    def parts(self, others: int) -> int:
+        """Return by how many programs the tiles are worked through, where `others` take the same."""
+        return max(1, min(self.tiles, 2 * PROGRAMS // others))
+
+
+def _shape_of_graph(x: Tensor, gather: Tensor, maps: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], len(maps))
+
+
+def _shape_of_graph_slopes(
+    given: Tensor, x: Tensor, gather: Tensor, maps: Tensor, around: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), gather.new_empty(Poses.of(x, len(maps)).parts(1), *gather.shape)
+
+
+def _shape_of_graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    how = Poses.of(x, len(maps))
+    parts = how.parts(-(-len(maps) // how.c_out) * len(gather) // x.shape[1])
+    return maps.new_empty(parts, *maps.shape), x.new_empty(parts, x.shape[1], len(maps), dtype=_wide_type(x))
+
+
 def _shape_of_moments(x: Tensor, offset: Tensor | None, counts: Tensor | None, groups: int) -> Tensor:
     return x.new_empty(groups, pieces(len(x) // groups, x.shape[1]), 3, x.shape[1], dtype=_wide_type(x))
 
@@ -226,12 +326,18 @@ _BY_TORCH: Final[dict[str, Callable[..., Any]]] = {
     "finish": _finish,
     "finish_sums": _sums,
     "finish_slopes": _slopes,
+    "graph": _graph,
+    "graph_slopes": _graph_slopes,
+    "graph_weights": _graph_weights,
 }
 _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "moments": _shape_of_moments,
     "finish": _shape_of_finish,
     "finish_sums": _shape_of_sums,
     "finish_slopes": _shape_of_slopes,
+    "graph": _shape_of_graph,
+    "graph_slopes": _shape_of_graph_slopes,
+    "graph_weights": _shape_of_graph_weights,
 }
 NAMES: Final = tuple(_BY_TORCH)
 
@@ -247,34 +353,46 @@ for _name, _by_torch in _BY_TORCH.items():
 
 
 def differences(device: torch.device) -> Iterator[str]:
-    """Yield which results of operations on a device are not those on a CPU, for a small example."""
-    found = [_example(each) for each in (torch.device("cpu"), device)]
-    for name, wanted in found[0].items():
-        here = found[1][name].cpu()
-        if not torch.allclose(here, wanted, rtol=1e-3, atol=1e-3):
-            yield f"the kernel for {name} is off by {float((here - wanted).abs().max()):.2g}"
+    """Yield which results of operations on a device are not those on a CPU, for small examples."""
+    for dtype, room in ((torch.float32, 1e-3), (torch.bfloat16, 5e-2)):
+        found = [_example(each, dtype) for each in (torch.device("cpu"), device)]
+        for name, wanted in found[0].items():
+            apart, size = (found[1][name].cpu().float() - wanted).abs().max(), wanted.abs().max()
+            if not apart <= room * size:
+                yield f"the kernel for {name} in {dtype} is off by {float(apart / size):.2g}"
 
 
-def _example(device: torch.device) -> dict[str, Tensor]:
+def graph_operations(x: Tensor, c_out: int) -> tuple[Callable[..., Any], ...]:
+    """Return `graph`, `graph_slopes` and `graph_weights` for poses x [P, V, C_in]: kernels where they fit."""
+    if Poses.of(x, c_out).fits:
+        return graph, graph_slopes, graph_weights
+    return _graph, _graph_slopes, _graph_weights
+
+
+def _example(device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     draws = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draws).to(device)
 
-    x, given, around, offset = drawn(600, 20), drawn(600, 20), drawn(600, 20), drawn(5, 20)
-    weight, bias, mean, variance = drawn(20), drawn(20), drawn(20), drawn(20).square()
+    x, given, around = (drawn(600, 20).to(dtype) for _ in range(3))
+    offset, weight, bias, mean, variance = drawn(5, 20), drawn(20), drawn(20), drawn(20), drawn(20).square()
     seed, counts = torch.tensor([2**61 + 12345], device=device), drawn(120).abs()
     found: dict[str, Any] = {"mean": mean, "variance": variance}
     for name, p, beside in (("rectified", 0.0, None), ("finished", 0.25, around)):
         drop = (seed, p) if p else (None, p)
         parts = moments(x, offset, counts, 2)
-        y, stats = finish(
-            x, offset, parts, weight, bias, mean, variance, 0.1, 1e-5, beside, *drop, True, torch.float32
-        )
+        y, stats = finish(x, offset, parts, weight, bias, mean, variance, 0.1, 1e-5, beside, *drop, True, dtype)
         common = x, offset, stats, weight, bias
         sums, back = finish_sums(given, *common, None if beside is None else y, *drop, True)
         steep = (given, True) if back is None else (back, False)
         dx, own = finish_slopes(steep[0], *common, sums, counts, *drop, steep[1])
         found |= {f"{name} y": y, f"{name} statistics": stats, f"{name} dx": dx, f"{name} weights": own}
         found |= {} if back is None else {f"{name} around": back}
-    return found
+    poses, edges, maps, steep = (
+        drawn(*shape).to(dtype) for shape in ((24, 25, 20), (75, 25), (40, 60), (24, 25, 40))
+    )
+    dx, of_edges = graph_slopes(steep, poses, edges, maps, poses)
+    of_maps, of_biases = graph_weights(steep, poses, edges, maps)
+    found |= {"graph y": graph(poses, edges, maps), "graph dx": dx, "graph edges": of_edges.float().sum(0)}
+    return found | {"graph maps": of_maps.float().sum(0), "graph biases": of_biases.sum(0)}

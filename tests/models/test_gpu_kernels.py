@@ -54,6 +54,26 @@ def compare(case: str) -> None:
         torch.testing.assert_close(here, wanted, rtol=loose, atol=loose * float(wanted.abs().max().clamp(min=1)))
 
 
+def compare_graph(poses: int, joints: int, c_in: int, c_out: int, dtype: torch.dtype) -> None:
+    from skelpipe.models import gpu_kernels as kernels
+
+    torch.manual_seed(0)
+    x, around, given = (torch.randn(poses, joints, c).to(dtype) for c in (c_in, c_in, c_out))
+    gather, maps = torch.randn(3 * joints, joints).to(dtype), torch.randn(c_out, 3 * c_in).to(dtype)
+    outcome = []
+    for module in (gpu_ops, kernels):
+        plain = module.graph(x, gather, maps), module.graph_slopes(given, x, gather, maps, None)[0]
+        dx, *parts = module.graph_slopes(given, x, gather, maps, around)
+        parts += module.graph_weights(given, x, gather, maps)
+        outcome.append([*plain, dx, *(each.float().sum(0) for each in parts)])
+    for wanted, here in zip(*outcome, strict=True):
+        room = {torch.float32: 1e-5, torch.float16: 1e-2}[dtype] * float(wanted.abs().max())
+        torch.testing.assert_close(here.float(), wanted.float(), rtol=0, atol=room)
+
+
 if __name__ == "__main__":
     for each in CASES:
         compare(each)
+    compare_graph(19, 25, 3, 16, torch.float32)
+    compare_graph(10, 17, 64, 80, torch.float32)
+    compare_graph(9, 25, 40, 24, torch.float16)  # the interpreter cannot multiply bfloat16

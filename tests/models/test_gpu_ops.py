@@ -66,6 +66,27 @@ def test_they_are_the_formula(groups: int, p: float, beside: bool, rectify: bool
         torch.testing.assert_close(back, slopes["around"])
 
 
+@pytest.mark.parametrize("channels", [6, 200], ids=["kernels", "too wide for them"])
+def test_a_graph_convolution_is_the_formula(channels: int, float64: None) -> None:
+    torch.manual_seed(0)
+    x, gather, maps = torch.randn(7, 5, channels), torch.randn(5, 3, 5), torch.randn(4, 3, channels)
+    around, push = torch.randn(7, 5, channels), torch.randn(7, 5, 4)
+    leaves = [each.requires_grad_() for each in (x, gather, maps)]
+    wanted = torch.einsum("wkv,okc,pvc->pwo", gather, maps, x)
+    slopes = torch.autograd.grad(wanted, leaves, push)
+    x, gather, maps = x.detach(), gather.detach().view(15, 5), maps.detach().view(4, -1)
+    convolve, backward, weights = gpu_ops.graph_operations(x, 4)
+    assert (convolve is gpu_ops.graph) is (channels == 6)
+    dx, of_gather = backward(push, x, gather, maps, around)
+    of_maps, of_biases = weights(push, x, gather, maps)
+    torch.testing.assert_close(convolve(x, gather, maps), wanted.detach())
+    torch.testing.assert_close(dx, slopes[0] + around)
+    torch.testing.assert_close(backward(push, x, gather, maps, None)[0], slopes[0])
+    torch.testing.assert_close(of_gather.sum(0), slopes[1].reshape(15, 5))
+    torch.testing.assert_close(of_maps.sum(0), slopes[2].reshape(4, -1))
+    torch.testing.assert_close(of_biases.sum(0), push.sum(0))
+
+
 def test_dropout_keeps_each_element_by_itself() -> None:
     kept = torch.stack([gpu_ops.kept(torch.tensor([seed]), 400, 50, 0.25) for seed in (1, 2, 2**40 + 1)]).double()
     assert ((kept.mean((1, 2)) - 0.75).abs() < 4 * (0.1875 / 20_000) ** 0.5).all()
@@ -83,3 +104,14 @@ def test_shapes_are_known_without_values() -> None:
     assert (y.shape, y.dtype, found.shape) == (x.shape, torch.float16, (2, 3, CHANNELS))
     sums, around = gpu_ops.finish_sums(y, x, None, found, one, one, y, None, 0.0, True)
     assert (sums.shape[2:], around.dtype) == ((2, CHANNELS), torch.bfloat16)
+    poses, gather, maps = (torch.zeros(*s, device="meta") for s in ((9, 5, 6), (15, 5), (4, 18)))
+    y = gpu_ops.graph(poses, gather, maps)
+    dx, edges = gpu_ops.graph_slopes(y, poses, gather, maps, None)
+    parts, biases = gpu_ops.graph_weights(y, poses, gather, maps)
+    assert (y.shape, dx.shape, edges.shape[1:]) == ((9, 5, 4), (9, 5, 6), (15, 5))
+    assert (parts.shape[1:], biases.shape[1:]) == ((4, 18), (5, 4))
+
+
+def test_no_operation_differs_from_itself() -> None:
+    """The check before the first step on a GPU; the other half of it is in `test_gpu_kernels.py`."""
+    assert list(gpu_ops.differences(torch.device("cpu"))) == []
