@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.bone_tree import paths_from_centre
+from skelpipe.augment.clip_program import BONES, Part
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.joints import mix_joints, product
 from skelpipe.augment.scores import with_scores
@@ -36,6 +37,11 @@ class BoneRescale(BoneRescaleSettings, OfLayout):
         paths, bones, root = (each.to(factor.dtype) for each in _tree(self.layout.parents, factor.device))
         return product(paths * factor[:, None], bones) + root
 
+    def part(self, params: dict[str, Tensor], shape: Sequence[int]) -> Part:
+        """Return this rescale as a step of a program."""
+        self._check(shape)
+        return Part(BONES, [params["factor"]], bones=_outwards(self.layout.parents))
+
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Rescale the bones of clips [N,C,T,V,M]; same shape. Scores stay."""
         if cpu_kernels.usable(x, params["factor"]):
@@ -46,17 +52,17 @@ class BoneRescale(BoneRescaleSettings, OfLayout):
         """Do as `apply`, in place where that is faster."""
         if not cpu_kernels.usable(x, params["factor"]):
             return self._mixed(x, params)
-        self._check(x)
+        self._check(x.shape)
         cpu_kernels.scale_bones(x, params["factor"], _outwards(self.layout.parents))
         return x
 
     def _mixed(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        self._check(x)
+        self._check(x.shape)
         return with_scores(mix_joints(positions(x), self.mixture(params)), x)
 
-    def _check(self, x: Tensor) -> None:
-        if x.shape[3] != len(self.layout):
-            raise ValueError(f"the layout {self.layout.name} does not fit clips of {x.shape[3]} joints")
+    def _check(self, shape: Sequence[int]) -> None:
+        if shape[3] != len(self.layout):
+            raise ValueError(f"the layout {self.layout.name} does not fit clips of {shape[3]} joints")
 
 
 @cache

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 
+from skelpipe.augment.clip_program import WEIGH, ClipOp, Part, Program, program
+from skelpipe.augment.cpu_kernels import usable
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.fold import AxisOp, Fold, FrameOp, Op, OwningOp, Params, kind_of, owns_memory
 from skelpipe.augment.named_chains import ACTCLR, Curriculum
@@ -43,6 +45,7 @@ class Chain:
         self.curriculum = curriculum
         self.first = first
         self._kinds = tuple(kind_of(op) for op in self.ops)
+        self._in_programs = tuple(isinstance(op, ClipOp) for op in self.ops)
 
     @described_safely
     def __repr__(self) -> str:
@@ -92,8 +95,35 @@ class Chain:
             fold = Fold()
         return (*steps, (None, fold.params()))
 
+    def program(self, steps: Steps, shape: Sequence[int]) -> Program | None:
+        """Return the longest beginning of the steps that can be done clip by clip on a CPU.
+
+        `shape` is [N,C,T,V,M], N the rows of the steps' tensors. None where it would be no step, or where tensors
+        are not those of a CPU.
+        """
+        number, first = steps[0]
+        fold = Fold(**first)
+        if number is not None or fold.matrix is None or not usable(fold.matrix):
+            return None
+        parts, count = [], 1
+        for number, params in steps[1:]:
+            if number is not None and self._in_programs[number]:
+                parts.append(cast(ClipOp, self.ops[number]).part(params, shape))
+            elif number is None and not params.keys() - {"weights"}:
+                parts += [Part(WEIGH, [params["weights"]])] if params else []
+            else:
+                break
+            count += 1
+        return program(fold, parts, count, shape)
+
     def run(self, x: Tensor | MappedClips, steps: Steps) -> Tensor:
         """Apply the steps that `folded` returned to clips [N,C,T,V,M]; `x` stays as it is."""
+        if (isinstance(x, MappedClips) or usable(x)) and (made := self.program(steps, x.shape)):
+            return self.finish(made.run(x), steps[made.count :])
+        return self.finish(x, steps)
+
+    def finish(self, x: Tensor | MappedClips, steps: Steps) -> Tensor:
+        """Apply these steps one after another; `x` stays as it is."""
         y: Tensor | MappedClips = x
         for number, params in steps:
             if number is None:

@@ -10,6 +10,8 @@ from skelpipe.kernels import njit
 from skelpipe.views import POSITIONS
 
 __all__ = [
+    "REACH",
+    "ROWS",
     "blur_clip",
     "fill_boxes_in",
     "interpolate_clip",
@@ -24,6 +26,7 @@ __all__ = [
 # Multiply-adds may be fused. Sums keep the order in which they are written.
 kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 
+REACH = 7  # of a blur: frames on either side
 ROWS = 16  # of a clip, whose weights of noise are kept
 LEAST = np.float32(2.0**-27)  # less of a neighbouring frame is lost in the rounding of the frame itself
 
@@ -281,7 +284,7 @@ def scale_axes_of(y: np.ndarray, weights: np.ndarray) -> None:
 
 @kernel
 def zero_joints_of(bodies: int, y: np.ndarray, joints: np.ndarray, first: int, length: int) -> None:
-    """Set `joints`, bool[V], to 0 in `length` frames from `first` on."""
+    """Set the joints where `joints`, [V], is not 0 to 0 in `length` frames from `first` on."""
     channels, count, _ = y.shape
     for v in range(len(joints)):
         if not joints[v]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import gate
+from skelpipe.augment.clip_kernels import REACH
+from skelpipe.augment.clip_program import BLUR, Part
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.scores import with_scores
 from skelpipe.augment.settings import GaussianBlurSettings
@@ -17,7 +19,6 @@ from skelpipe.views import positions
 
 __all__ = ["GaussianBlur"]
 
-REACH: Final = 7  # frames on either side
 TINY: Final = 1e-20  # smaller weights become 0: they change nothing, and denormal numbers are slow
 
 
@@ -45,6 +46,10 @@ class GaussianBlur(GaussianBlurSettings):
         if self.normalise:
             g = g / g.sum(1, keepdim=True)
         return torch.where(params["on"][:, None], g, (k == 0).to(g.dtype))
+
+    def part(self, params: dict[str, Tensor], shape: Sequence[int]) -> Part:
+        """Return this blur as a step of a program."""
+        return Part(BLUR, [self.kernel(params)[:, REACH:]], [params["on"]])
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Blur clips [N,C,T,V,M]; same shape. Scores stay."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import gate
+from skelpipe.augment.clip_program import NOISE, Part
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, pool, window
 from skelpipe.augment.settings import GaussianNoiseSettings
@@ -32,6 +33,11 @@ class GaussianNoise(GaussianNoiseSettings):
         on = gate(unit[:, 0], self.probability)
         # All clips whose gate is closed share the first window, which then is in the cache.
         return {"scale": on * unit.new_full((), self.sd), "start": on * draw_start(unit[:, 1], length)}
+
+    def part(self, params: dict[str, Tensor], shape: Sequence[int]) -> Part:
+        """Return this noise as a step of a program."""
+        numbers = pool("gaussian", min(shape[1], POSITIONS) * prod(shape[2:]), params["scale"].device)
+        return Part(NOISE, [params["scale"]], [params["start"]], self.empty, numbers)
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Add noise to clips [N,C,T,V,M]; same shape. Scores stay."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import gate, some, whole
+from skelpipe.augment.clip_program import MASK, Part
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.settings import JointMaskSettings
 
@@ -33,6 +34,10 @@ class JointMask(JointMaskSettings):
         first = whole(unit[:, 3], 0, t - length + 1)
         on = gate(unit[:, 0], self.probability)
         return {"joints": some(unit[:, 4:], count * on), "first": first, "length": length}
+
+    def part(self, params: dict[str, Tensor], shape: Sequence[int]) -> Part:
+        """Return this mask as a step of a program."""
+        return Part(MASK, [], [params["first"], params["length"], params["joints"]])
 
     def keep(self, params: dict[str, Tensor], count: int) -> Tensor:
         """Return float32[N,count,V]: 0 in the masked joints and frames, else 1."""

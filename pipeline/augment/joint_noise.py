@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
+from skelpipe.augment.clip_program import BOXES, Part
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.noise_pool import draw_start, pool, window
 from skelpipe.augment.scores import with_scores
@@ -32,6 +33,12 @@ class JointNoise(JointNoiseSettings):
         unit = draws.uniform(v + 1)
         joints = unit[:, 1:].argsort(dim=1, stable=True)[:, :k]
         return {"joints": joints, "start": draw_start(unit[:, 0], c * t * k * m)}
+
+    def part(self, params: dict[str, Tensor], shape: Sequence[int]) -> Part:
+        """Return this noise as a step of a program."""
+        c, (t, _, m) = min(shape[1], POSITIONS), shape[2:]
+        joints, start = params["joints"], params["start"]
+        return Part(BOXES, [], [start, joints], pool=pool("uniform", c * t * joints.shape[1] * m, start.device))
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Replace joints of clips [N,C,T,V,M]; same shape. Scores stay."""

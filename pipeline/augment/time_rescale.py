@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skelpipe.augment import cpu_kernels
 from skelpipe.augment.chance import gate
+from skelpipe.augment.clip_program import TIME, Part
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.settings import TimeRescaleSettings
 from skelpipe.augment.warp import warp
@@ -28,6 +29,11 @@ class TimeRescale(TimeRescaleSettings):
         unit = draws.uniform(2)
         on = gate(unit[:, 0], self.probability)
         return {"on": on, "ratio": torch.where(on, self.low + (self.high - self.low) * unit[:, 1], 1.0)}
+
+    def part(self, params: dict[str, Tensor], shape: Sequence[int]) -> Part:
+        """Return this rescale as a step of a program."""
+        first, weights = _frames(params["ratio"], shape[2])
+        return Part(TIME, list(weights), [params["on"], first])
 
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Rescale clips [N,C,T,V,M]; same shape. Scores are interpolated like positions."""

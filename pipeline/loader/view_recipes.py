@@ -12,6 +12,8 @@ from torch import Tensor
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.blend import Mixed
 from skelpipe.augment.chain import Chain, Steps
+from skelpipe.augment.clip_program import Program
+from skelpipe.augment.cpu_kernels import usable
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.mats import carried, mats
 from skelpipe.augment.op_texts import op_text
@@ -66,27 +68,38 @@ class DrawnView(NamedTuple):
     """The parameters drawn for a view and, for a `Chain`, the steps that they are folded to (see `Chain.folded`).
 
     Both have one row per sample, so that several batches can be drawn together and cut apart. The parameters of a
-    chain are hardly ever needed once they are folded, so they are cut only on demand.
+    chain are hardly ever needed once they are folded, so they are cut only on demand, as the steps are, which on a
+    CPU are one program (see `Chain.program`). `made` keeps it, for all parts alike.
     """
 
     drawn: Any
     steps: Steps | None
-    rows: slice = slice(None)
+    rows: slice
+    made: dict[str, Program | None]
 
     @classmethod
     def of(cls, op: Augmentation | None, params: Any, shape: torch.Size) -> "DrawnView":
-        return cls(params, op.folded(params, shape) if isinstance(op, Chain) else None)
+        return cls(params, op.folded(params, shape) if isinstance(op, Chain) else None, slice(None), {})
 
     def part(self, rows: slice) -> "DrawnView":
         """Return what was drawn for some of the samples."""
-        return DrawnView(self.drawn, map_tensors(itemgetter(rows), self.steps), rows)
+        return self._replace(rows=rows)
 
     @property
     def params(self) -> Any:
         return map_tensors(itemgetter(self.rows), self.drawn)
 
     def apply(self, op: Augmentation, x: Tensor) -> Tensor:
-        return op.apply(x, self.params) if self.steps is None else cast(Chain, op).run(x, self.steps)
+        if self.steps is None:
+            return op.apply(x, self.params)
+        chain, steps, y = cast(Chain, op), self.steps, x
+        if isinstance(x, MappedClips) or usable(x):
+            if "program" not in self.made:
+                number = next((len(each) for each in self.steps[0][1].values()), x.shape[0])
+                self.made["program"] = chain.program(self.steps, (number, *x.shape[1:]))
+            if program := self.made["program"]:
+                y, steps = program.run(x, self.rows.start or 0), steps[program.count :]
+        return chain.finish(y, map_tensors(itemgetter(self.rows), steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +300,7 @@ class Mats:
         return None
 
     def folded(self, params: Any, shape: torch.Size) -> DrawnView:
-        return DrawnView(params, None)
+        return DrawnView.of(None, params, shape)
 
     def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
         act = batch.made[self.act]
