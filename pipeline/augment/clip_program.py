@@ -97,8 +97,15 @@ class Program:
         if frames != t or first + n > drawn or self.mixing[2].shape[1] not in (0, v):
             raise ValueError(f"what was drawn for {drawn} clips of {frames} frames does not fit {tuple(x.shape)}")
         y = torch.empty(x.shape)
-        rest = (first, y.view(n, c, t, v * m).numpy(), *self.mixing, self.codes, self.reals, self.wholes)
-        rest += (self.bones, self.normal, self.uniform)
+        rest: list[Any] = [
+            first,
+            y.view(n, c, t, v * m).numpy(),
+            *self.mixing,
+            self.codes,
+            self.reals,
+            self.wholes,
+        ]
+        rest += [self.bones, self.normal, self.uniform]
         if isinstance(x, MappedClips):
             done = _run_mapped(m, x.pieces, x.piece, x.start, *rest)
         else:

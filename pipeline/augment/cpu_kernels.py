@@ -167,6 +167,30 @@ def spans(joints: Tensor, first: Tensor, length: Tensor, steps: int) -> Tensor:
     return y
 
 
+def reflected(start: Tensor, count: int) -> Tensor:
+    """Return int64[N,count]: start[n], start[n] + 1, ..., reflected once at both ends of 0 .. count - 1."""
+    frames = torch.empty(len(start), count, dtype=torch.int64)
+    _reflect(*arrays(frames, start))
+    return frames
+
+
+def chosen(first: Tensor, then: Tensor) -> Tensor:
+    """Return first[n,then[n,i]] of indices int64[N,T]. Raises IndexError for those that do not exist."""
+    if len(first) != len(then):
+        raise ValueError(f"{len(first)} and {len(then)} rows of indices do not fit")
+    both = torch.empty_like(then, memory_format=torch.contiguous_format)
+    if not _choose_again(*arrays(both, first, then)):
+        raise IndexError(f"an index was chosen that rows of {first.shape[1]} do not have")
+    return both
+
+
+def product(second: Tensor, first: Tensor) -> Tensor:
+    """Return second[n] @ first[n] of float32[N,3,3]."""
+    both = torch.empty_like(first, memory_format=torch.contiguous_format)
+    _multiply(*arrays(both, second, first))
+    return both
+
+
 def expect(x: Tensor, *others: tuple[Tensor, str]) -> tuple[int, ...]:
     """Return the shape of the clips `x`. The kernels themselves check no bounds.
 
@@ -350,6 +374,35 @@ def _choose(mixed: np.ndarray, own: np.ndarray, other: np.ndarray, wide: np.ndar
         y, x, z = mixed[first : first + len(wide)], own[first : first + len(wide)], other[first:]
         for i in range(len(x)):
             y[i] = x[i] ^ ((x[i] ^ z[i]) & wide[i])
+
+
+@kernel
+def _reflect(frames: np.ndarray, start: np.ndarray) -> None:
+    count = frames.shape[1]
+    for n in range(len(frames)):
+        for t in range(count):
+            at = start[n] + t
+            at = at if at >= 0 else -1 - at
+            frames[n, t] = at if at < count else 2 * count - 1 - at
+
+
+@kernel
+def _choose_again(both: np.ndarray, first: np.ndarray, then: np.ndarray) -> bool:
+    for n in range(len(both)):
+        for i in range(both.shape[1]):
+            at = then[n, i]
+            if at < 0 or at >= first.shape[1]:
+                return False
+            both[n, i] = first[n, at]
+    return True
+
+
+@kernel
+def _multiply(both: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    for n in range(len(both)):
+        for i in range(3):
+            for k in range(3):
+                both[n, i, k] = a[n, i, 0] * b[n, 0, k] + a[n, i, 1] * b[n, 1, k] + a[n, i, 2] * b[n, 2, k]
 
 
 @kernel

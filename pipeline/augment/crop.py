@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.settings import CropSettings
 from skelpipe.augment.warp import warp
@@ -31,6 +32,8 @@ class Crop(CropSettings):
     def frames(self, params: dict[str, Tensor], count: int) -> Tensor:
         """Return int64[N,count]: for each frame of the crop, the frame of the clip that it comes from."""
         start = params["start"]
+        if cpu_kernels.usable() and start.device.type == "cpu":
+            return cpu_kernels.reflected(start - self.padding(count), count)
         last = count - 1
         t = start[:, None] + torch.arange(-self.padding(count), count - self.padding(count), device=start.device)
         return last - _fold(last - _fold(t))

@@ -14,7 +14,9 @@ BITS = 31
 
 def draw_turn(draws: Draws) -> Tensor:
     """Draw the number that `donors` maps to a shift: int64[N] in 0..2^31-1, equal within a batch."""
-    return draws.shared().integers(1, 0, 1 << BITS)[:, 0]
+    once, rows = draws.shared_once()
+    turn = once.integers(1, 0, 1 << BITS)[:, 0]
+    return turn if rows is None else turn.index_select(0, rows)
 
 
 def below(turn: Tensor, limit: Tensor | int) -> Tensor:

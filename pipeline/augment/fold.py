@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from skelpipe.augment import cpu_kernels
 from skelpipe.augment.draws import Draws
 from skelpipe.augment.warp import warp, weigh
 from skelpipe.dataset.mapped_clips import MappedClips
@@ -159,7 +160,9 @@ class Fold:
 
 
 def _chosen(first: Tensor, then: Tensor) -> Tensor:
-    """Return first[n,then[n,i]] of indices [N,T]; on a CPU ten times faster than `gather`."""
+    """Return first[n,then[n,i]] of indices [N,T]."""
+    if cpu_kernels.usable() and first.device.type == "cpu":
+        return cpu_kernels.chosen(first, then)
     n, t = first.shape
     rows = torch.arange(0, n * t, max(t, 1), device=first.device)[:, None] + then
     return first.reshape(-1).index_select(0, rows.view(-1)).view(then.shape)
@@ -167,4 +170,6 @@ def _chosen(first: Tensor, then: Tensor) -> Tensor:
 
 def _product(second: Tensor, first: Tensor) -> Tensor:
     """Multiply [N,3,3] matrices in full float32, whatever precision matrix products are set to."""
+    if cpu_kernels.usable(second, first) and second.shape == first.shape and first.shape[1:] == (3, 3):
+        return cpu_kernels.product(second, first)
     return (second[:, :, :, None] * first[:, None]).sum(2)

@@ -69,7 +69,7 @@ class Region:
                 f"a region of up to {self.blocks[1]} blocks of {BLOCK} frames does not fit clips of {frames}; "
                 f"prepare at least {self.blocks[1] * BLOCK} frames, or ask for at most {frames // BLOCK} blocks"
             )
-        draws = self.chosen(draws)
+        draws, rows = draws.shared_once() if self.per == "batch" else (draws, None)
         numbers = draws.child(0).integers(3, 0, 1 << BITS)
         what, of, (least, most) = "parts", len(self.layout.parts), self.parts
         if self.joints:
@@ -78,7 +78,8 @@ class Region:
         length = self.blocks[0] + below(numbers[:, 1], self.blocks[1] - self.blocks[0] + 1)
         first = below(numbers[:, 2], frames // BLOCK - length + 1)
         rank = draws.child(1).uniform(of).argsort(1).argsort(1)
-        return {what: rank < count[:, None], "first": first, "length": length}
+        drawn = {what: rank < count[:, None], "first": first, "length": length}
+        return drawn if rows is None else {key: each.index_select(0, rows) for key, each in drawn.items()}
 
     def mask(self, params: dict[str, Tensor], steps: int, per_block: int = 1) -> Tensor:
         """Return bool[N,steps,V], true inside the region; a block has `per_block` steps."""
