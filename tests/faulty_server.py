@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ __all__ = ["FAULTS", "OVER_S3", "S3_ERRORS", "Fault", "FaultyServer", "Request",
 
 RESET, WAIT = b"<reset>", b"<wait>"
 PIECE = b"x" * (1 << 16)
+DRIP_SECONDS, MOST_DRIPS = 0.05, 2000
 MOST_SENT = 1 << 30  # bytes, after which a server without end gives up, so that a fault of ours ends too
 
 
@@ -138,6 +140,37 @@ def whole_in_chunks(request: Request) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
+def drip(start: Callable[[Request], bytes]) -> Answer:
+    """Send a byte now and then, each of which shows that the connection lives."""
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield start(request)
+        for _ in range(MOST_DRIPS):
+            time.sleep(DRIP_SECONDS)
+            yield b"x"
+
+    return answer
+
+
+def with_length(length: str, after: bytes = b"") -> Answer:
+    """The whole content under a length that is another, or none."""
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield head(length=length or len(request.content))
+        if request.method != "HEAD":
+            yield request.content + after
+
+    return answer
+
+
+def elsewhere(request: Request) -> Iterator[bytes]:
+    """Send the client to another name of this host, where the file is."""
+    if request.headers["host"].startswith("127."):
+        yield head("302 Found", f"Location: {request.url.replace('127.0.0.1', 'localhost')}/b", length=0)
+    else:
+        yield from whole(request)
+
+
 def wrong_part(span: str) -> Answer:
     def answer(request: Request) -> Iterator[bytes]:
         if request.first:
@@ -171,6 +204,9 @@ FAULTS: dict[str, Fault] = {
     "silent before": Fault(sent(WAIT), f"{SILENT}|in time"),
     "silent within": Fault(short(WAIT), SILENT),
     "silent in the head": Fault(sent(b"HTTP/1.1 200 OK\r\nX-A: ", WAIT), f"{SILENT}|in time"),
+    "slow drip": Fault(drip(lambda request: head(length=len(request.content))), "bytes came in"),
+    "slow drip of the head": Fault(drip(lambda _: b"HTTP/1.1 200 OK\r\nX-A: "), "in time"),
+    "longer than its length": Fault(with_length("", b"more" * 9999), passes=True),
     "endless, no length": Fault(endless(head()), "is longer than"),
     "endless, huge length": Fault(endless(head(length=10**17)), "is longer than"),
     "endless chunks": Fault(
@@ -188,6 +224,8 @@ FAULTS: dict[str, Fault] = {
     # of lengths
     "negative length": Fault(sent(head(length=-5), b"x"), passes=False, says="never"),
     "length of 60,000 digits": Fault(endless(head(length=DIGITS)), "is longer than"),
+    "length of letters": Fault(with_length("abc"), passes=True),
+    "length of odd digits": Fault(with_length("²"), passes=True),
     "two lengths": Fault(sent(head("200 OK", "Content-Length: 5", length=7), b"12345"), BROKEN),
     # of heads
     "no HTTP": Fault(sent(b"\x16\x03\x01\x02\x00 220 smtp ready\r\n"), BROKEN),
@@ -218,6 +256,7 @@ FAULTS: dict[str, Fault] = {
         ),
         passes=True,
     ),
+    "redirect to another host": Fault(elsewhere, passes=True),
     "redirect to no address": Fault(redirect(lambda _: "http://["), "redirects to what is no address", attempts=1),
     "redirect to no host": Fault(redirect(lambda _: "http:///x"), "redirects more than 5 times", attempts=6),
     "redirect to a file": Fault(redirect(lambda _: "file:///etc/passwd"), "redirects away from", attempts=1),
@@ -243,7 +282,11 @@ OVER_S3 = [
     kind
     for kind in FAULTS
     if not any(
-        word in kind for word in ("redirect", "ETag", "part", "hunk", "portal", "gzip", "Continue", "negative")
+        word in kind
+        for word in (
+            *("redirect", "ETag", "part", "hunk", "portal", "gzip", "Continue", "negative"),
+            *("letters", "length of odd", "longer than"),
+        )
     )
 ]
 

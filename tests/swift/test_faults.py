@@ -1,5 +1,7 @@
 """Reading a dataset from a bucket whose connection fails: what passes changes nothing, what stays is a line."""
 
+import resource
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from skelpipe.errors import SkelpipeError
 from skelpipe.storage import retry
 
 SHARD = r"GET \S*train/joint/000000[.]tar"
+SECONDS, MEMORY = 40.0, 128 << 20  # that a fault which stays may take
 EXPIRED = ("400 Bad Request", "ExpiredToken")
 # What happens to the connection, and words of the message where it stays.
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -58,9 +61,13 @@ def test_a_fault_that_passes_changes_no_clip(kind: str, stored: Any, proxy: Any,
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_that_stays_is_one_line(kind: str, stored: Any, proxy: Any) -> None:
     dataset = Dataset.open(stored.url(port=proxy.port))
+    dataset.ids("train")
     add(proxy, kind, times=1000)
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(SkelpipeError) as caught:
         dataset.reader("train", "joint").gather(np.arange(1))
+    assert time.monotonic() - start < SECONDS
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < MEMORY
     text = str(caught.value)
     assert any(words in text for words in FAULTS[kind][1].split("|")), text
     assert "train/joint/000000.tar: " in text

@@ -2,6 +2,7 @@
 
 import re
 import resource
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ SECRET = "wJalrXUtnFEMI"
 CONTENT = bytes(range(256)) * 256
 MOST = 1 << 20  # bytes that are read at most
 MEMORY = 8 << 20  # that this may take, with the server's own
+SECONDS = 20.0  # that a machine at work may take for the silences, of half a second each
 SENT = 24 << 20  # bytes that a server gets rid of, most of them into the buffers of its sockets
 ATTEMPTS = 3
 PIECE = 1 << 15  # what has come in whole pieces is kept when a connection breaks
@@ -28,7 +30,7 @@ NEVER = "never"  # a wrong answer that nobody can tell from a right one: the has
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch, fast_retries: None) -> None:
     monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=ATTEMPTS, first=0.002, longest=0.01))
-    for module in ("http", "bucket", "urls"):
+    for module in ("http", "bucket", "urls", "retry"):
         monkeypatch.setattr(f"skelpipe.storage.{module}.SILENT_SECONDS", 0.5)
     monkeypatch.setattr("skelpipe.storage.bucket.SLOWEST", 1 << 30)
     for module in ("http", "urls"):
@@ -59,11 +61,12 @@ def outcome(filesystem: Filesystem) -> bytes | str:
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_an_answer_over_http(kind: str, traced: None) -> None:
-    fault = FAULTS[kind]
+    fault, start = FAULTS[kind], time.monotonic()
     with FaultyServer(CONTENT, fault) as server:
         url = server.url.replace("://", f"://me:{SECRET}@")
         found = outcome(open_filesystem(f"{url}/ds?sig={SECRET}"))
         requests, bytes_sent = len(server.requests), server.sent
+    assert time.monotonic() - start < SECONDS
     if fault.passes:
         assert found == CONTENT
     elif fault.says == NEVER:
@@ -110,11 +113,12 @@ def test_an_answer_over_s3(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     fault = S3_FAULTS[kind]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with FaultyServer(CONTENT, fault) as server:
         where = f"endpoint_override=127.0.0.1:{server.port}&scheme=http&region=us-east-1"
         found = outcome(open_filesystem(f"s3://bucket/ds?{where}"))
         requests = len(server.requests)
+    assert time.monotonic() - start < SECONDS
     if fault.passes:
         assert found == CONTENT
     elif found != b"":  # pyarrow takes a file without a length for an empty one
