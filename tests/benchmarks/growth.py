@@ -113,7 +113,7 @@ def make_dataset(out: Path, count: int, folder: Path) -> None:
             "row": pa.array((row % SHARD).astype(np.int32)),
             "raw_file": pc.binary_join_element_wise(id_, ".skeleton", ""),
             "raw_size": pa.array(100_000 + row % 99_991),
-            "raw_sha256": digits(row * 2_654_435_761 % (1 << 62), 64),
+            "raw_xxh128": digits(row * 2_654_435_761 % (1 << 62), 32),
         }
         return pa.Table.from_arrays([columns[name] for name in kinds], schema=schema)
 
