@@ -81,7 +81,7 @@ def _batched(workload: Workload, views: ViewSet, reference: Reference) -> BenchR
     frames = workload.dataset.frames // views.multiple * views.multiple
     drawn = f"drawn for {DRAWN_AT_ONCE} batches at once"
     what = f"augment {views.name} ({views.views}; {frames} frames; {drawn})"
-    return BenchRow(what, against, *rates, workload.batch)
+    return BenchRow(what, against, rates, workload.batch)
 
 
 def _captured(workload: Workload, views: ViewSet) -> BenchRow | None:
@@ -116,4 +116,4 @@ def _captured(workload: Workload, views: ViewSet) -> BenchRow | None:
 
     what = f"apply {views.name} as a CUDA graph ({views.views}; {clips.shape[2]} frames)"
     rates = compare(replay, make, workload.seconds, workload.device)
-    return BenchRow(what, "the same, launched one by one", *rates, workload.batch)
+    return BenchRow(what, "the same, launched one by one", rates, workload.batch)

@@ -45,7 +45,7 @@ def _stream(workload: Workload) -> BenchRow:
         return len(batch)
 
     rates = compare(lambda: len(next(batches).index), one_batch, workload.seconds, workload.device)
-    return BenchRow("stream (joint clips, shuffled)", against, *rates, workload.batch)
+    return BenchRow("stream (joint clips, shuffled)", against, rates, workload.batch)
 
 
 def _loader(workload: Workload, views: ViewSet) -> BenchRow:
@@ -57,7 +57,7 @@ def _loader(workload: Workload, views: ViewSet) -> BenchRow:
     finally:
         loader.close()
     return BenchRow(
-        f"loader {views.name} ({views.views})", "the same views of clips in memory", *rates, workload.batch
+        f"loader {views.name} ({views.views})", "the same views of clips in memory", rates, workload.batch
     )
 
 

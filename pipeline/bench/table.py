@@ -43,7 +43,15 @@ def machine_lines(facts: dict[str, Any], dataset: str) -> str:
 
 def table(rows: Sequence[BenchRow]) -> str:
     """Return the rows as aligned text; rates in samples/s."""
-    head = ("samples/s of", "skelpipe", "reference", "ratio", "ms per batch", "the reference is")
+    head = (
+        "samples/s of",
+        "skelpipe",
+        "reference",
+        "ratio",
+        "half of the turns",
+        "ms per batch",
+        "the reference is",
+    )
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
@@ -60,10 +68,15 @@ def _cells(row: BenchRow) -> tuple[str, ...]:
         row.what,
         f"{row.ours:,.0f}",
         f"{row.reference:,.0f}",
-        f"{row.ratio:.2f}" if row.ratio < 10 else f"{row.ratio:.1f}",
+        _ratio(row.ratio),
+        "" if row.rates.spread is None else " - ".join(map(_ratio, row.rates.spread)),
         f"{facts['batch_ms']:.2f}",
         row.against,
     )
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def _cpu_name() -> str:

@@ -5,26 +5,41 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 
-__all__ = ["BenchRow", "Way", "compare", "threads"]
+__all__ = ["BenchRow", "Rates", "Way", "compare", "threads"]
 
 Way: TypeAlias = Callable[[], int]  # does some work and returns the number of samples
 
 TURNS: Final = 11
 
 
+class Rates(NamedTuple):
+    """Medians in samples/s of two ways; half of the ratios of their turns lie within `spread`, if it is known."""
+
+    ours: float
+    reference: float
+    spread: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """Two rates in samples/s: `ours` of `what`, and that of the `reference`, which `against` describes."""
+    """Two rates in samples/s: ours of `what`, and that of the reference, which `against` describes."""
 
     what: str
     against: str
-    ours: float
-    reference: float
+    rates: Rates
     batch_size: int
+
+    @property
+    def ours(self) -> float:
+        return self.rates.ours
+
+    @property
+    def reference(self) -> float:
+        return self.rates.reference
 
     @property
     def ratio(self) -> float:
@@ -37,13 +52,14 @@ class BenchRow:
             "ours": self.ours,
             "reference": self.reference,
             "ratio": self.ratio,
+            "spread": self.rates.spread,
             "against": self.against,
             "batch_size": self.batch_size,
             "batch_ms": 1e3 * self.batch_size / self.ours,
         }
 
 
-def compare(ours: Way, reference: Way, seconds: float, device: torch.device, skip: int = 0) -> tuple[float, float]:
+def compare(ours: Way, reference: Way, seconds: float, device: torch.device, skip: int = 0) -> Rates:
     """Return the samples/s of both: medians over alternating turns that take about `seconds` in all.
 
     Each way first runs once uncounted. A turn repeats its way until its share of the time is over: `seconds`
@@ -59,7 +75,9 @@ def compare(ours: Way, reference: Way, seconds: float, device: torch.device, ski
             for _ in range(skip):
                 way()
             measured.append(_rate(way, seconds / (2 * TURNS), device))
-    return statistics.median(rates[0]), statistics.median(rates[1])
+    ratios = [one / other for one, other in zip(*rates, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return Rates(statistics.median(rates[0]), statistics.median(rates[1]), (low, high))
 
 
 def _rate(way: Way, seconds: float, device: torch.device) -> float:

@@ -17,10 +17,10 @@ from unittest import mock
 
 import click
 import torch
+from targets import say
 from torch import Tensor
 
 from skelpipe import skeleton
-from skelpipe.bench.table import table
 from skelpipe.bench.timing import BenchRow, Way, compare, threads
 from skelpipe.memory import keep_freed_memory
 from skelpipe.models import absent_bodies, build_method, stgcn
@@ -129,7 +129,7 @@ def measure(name: str, seconds: float) -> BenchRow:
     torch.manual_seed(0)
     title, reference, make, batch = rows()[name]
     with threads(1):
-        return BenchRow(title, reference, *compare(*make(), seconds, CPU), batch)
+        return BenchRow(title, reference, compare(*make(), seconds, CPU), batch)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -142,7 +142,7 @@ def main(names: tuple[str, ...], seconds: float, as_json: bool) -> None:
     for name in names or NAMES:
         found.append(measure(name, seconds))
         if not as_json:
-            print(table(found[-1:]), flush=True)
+            print(say(found[-1:]), flush=True)
     if as_json:
         json.dump({"rows": [row.to_plain() for row in found]}, sys.stdout)
 

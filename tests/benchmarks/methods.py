@@ -17,12 +17,12 @@ from typing import Any, Final
 import click
 import torch
 from plain_methods import PLAIN, Plain
+from targets import say
 from torch import Tensor, nn
 
 from skelpipe import skeleton
 from skelpipe.augment.actionlet import to_frames
 from skelpipe.augment.mats import mats
-from skelpipe.bench.table import table
 from skelpipe.bench.timing import BenchRow, Way, compare, threads
 from skelpipe.loader.view_recipes import On
 from skelpipe.memory import keep_freed_memory
@@ -75,7 +75,7 @@ def measure(name: str, seconds: float = SECONDS) -> BenchRow:
         ours, plain, batch = _pair(recipe, torch.float32)
         rates = compare(_ours(ours, recipe, batch), _plain(plain, recipe, batch), seconds, CPU)
     title = f"{name} step (h=16, T={recipe.frames}, one body)"
-    return BenchRow(title, "as usually written, same loss", *rates, BATCH)
+    return BenchRow(title, "as usually written, same loss", rates, BATCH)
 
 
 def _pair(recipe: PretrainRecipe, dtype: torch.dtype) -> tuple[Method, Plain, Clips]:
@@ -166,7 +166,7 @@ def main(names: tuple[str, ...], seconds: float, as_json: bool) -> None:
     for name in names or RECIPES:
         found.append(measure(name, seconds))
         if not as_json:
-            print(table(found[-1:]), flush=True)
+            print(say(found[-1:]), flush=True)
     if as_json:
         json.dump({"rows": [row.to_plain() for row in found]}, sys.stdout)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelpipe.bench.timing import BenchRow
+from skelpipe.bench.timing import BenchRow, Rates
 from skelpipe.manifest_file import load_manifest
 from skelpipe.prepare import Options, prepare
 from skelpipe.raw.ntu import read_skeleton
@@ -55,7 +55,7 @@ def bench_parse(raw: Path) -> BenchRow:
     ours = _median(lambda: [read_skeleton(buffer.read(str(path)), path.name) for path in paths]) / len(paths)
     size = sum(path.stat().st_size for path in paths) / len(paths)
     what = f"parse a .skeleton file of {size / 1e3:.0f} kB ({1e3 * ours:.2f} ms, {size / ours / 1e6:.0f} MB/s)"
-    return BenchRow(what, "line by line, float() per value", 1 / ours, 1 / _plain(raw), 1)
+    return BenchRow(what, "line by line, float() per value", Rates(1 / ours, 1 / _plain(raw)), 1)
 
 
 def bench_pku(raw: Path) -> BenchRow:
@@ -69,7 +69,7 @@ def bench_pku(raw: Path) -> BenchRow:
     size = path.stat().st_size
     path.unlink()
     what = f"parse a PKU-MMD video of {size / 1e6:.1f} MB ({1e3 * ours:.1f} ms, {size / ours / 1e6:.0f} MB/s)"
-    return BenchRow(what, "numpy.loadtxt", 1 / ours, 1 / plain, 1)
+    return BenchRow(what, "numpy.loadtxt", Rates(1 / ours, 1 / plain), 1)
 
 
 def bench_prepare(raw: Path) -> BenchRow:
@@ -88,7 +88,7 @@ def _bench_prepare(raw: Path, source: Path, kind: str) -> BenchRow:
     count = len(list(raw.glob("*.skeleton")))
     taken = statistics.median(_prepare(source) for _ in range(ROUNDS)) / count
     what = f"prepare {count} files from {kind} ({1e3 * taken:.2f} ms per file and core)"
-    return BenchRow(what, "only reading the files line by line", 1 / taken, 1 / _plain(raw), 1)
+    return BenchRow(what, "only reading the files line by line", Rates(1 / taken, 1 / _plain(raw)), 1)
 
 
 def bench_workers(raw: Path) -> BenchRow:
@@ -118,7 +118,8 @@ def bench_workers(raw: Path) -> BenchRow:
     what = (
         f"prepare {len(names):,} files with two workers (two busy loops: {statistics.median(possible):.2f} x one)"
     )
-    return BenchRow(what, "one worker", two, one, 1)
+    ratios = [alone / together for alone, together in zip(taken[1], taken[2], strict=True)]
+    return BenchRow(what, "one worker", Rates(two, one, (min(ratios), max(ratios))), 1)
 
 
 def _busy(processes: int) -> int:

@@ -21,12 +21,12 @@ import raw_files
 import torch
 from plain_augmentations import plain_views
 from plain_stgcn import PlainSTGCN
+from targets import say, target_of
 
 from skelpipe import skeleton
 from skelpipe.bench.augmentations import augment_rows
 from skelpipe.bench.streams import loader_rows, stream_rows
 from skelpipe.bench.synthetic_clips import synthetic_clips
-from skelpipe.bench.table import table
 from skelpipe.bench.timing import BenchRow, Way, compare, threads
 from skelpipe.bench.view_sets import ViewSet
 from skelpipe.bench.workload import Workload
@@ -41,16 +41,6 @@ BATCH = 128
 SECONDS = 6.0  # per row
 PLAIN = 16  # clips per run of the numpy reference, which is slow
 CPU = torch.device("cpu")
-STREAM = 220_000  # clips per second, or `COPY` of the rate of a bare copy of rows where that is less
-COPY = 0.6
-TARGETS = {  # least ratio, by the first words of a row
-    "augment normal": 12.0,
-    "augment aimclr": 40.0,
-    "augment skelemix": 25.0,
-    "augment actclr": 35.0,
-    "loader normal": 0.95,
-    "loader aimclr": 0.95,
-}
 RAW = {
     "parse": raw_files.bench_parse,
     "pku": raw_files.bench_pku,
@@ -84,23 +74,7 @@ def bench_copy(workload: Workload) -> BenchRow:
         return len(out)
 
     rates = compare(lambda: len(next(batches).index), copy, workload.seconds, CPU)
-    return BenchRow("stream (joint clips, shuffled)", "a bare copy of rows", *rates, workload.batch)
-
-
-def target_of(row: BenchRow) -> float | None:
-    """Return the ratio that a row should reach; None where there is no target."""
-    if row.against == "a bare copy of rows":
-        return min(COPY, STREAM / row.reference)
-    return next((least for name, least in TARGETS.items() if row.what.startswith(f"{name} ")), None)
-
-
-def verdict(row: BenchRow) -> str:
-    """Return a line that says whether a row reaches its target; empty where it has none."""
-    least = target_of(row)
-    if least is None:
-        return ""
-    name = row.what.split(" (")[0]
-    return f"target {least:.2f}: {name} {'reaches' if row.ratio >= least else 'misses'} it with {row.ratio:.2f}"
+    return BenchRow("stream (joint clips, shuffled)", "a bare copy of rows", rates, workload.batch)
 
 
 def bench_step() -> BenchRow:
@@ -119,7 +93,7 @@ def bench_step() -> BenchRow:
     keep_freed_memory()
     ours, plain = steps(STGCN(layout)), steps(PlainSTGCN(adjacency(layout, "stgcn_capped")))
     rates = compare(ours, plain, 2 * SECONDS, CPU)
-    return BenchRow("ST-GCN (h=16, T=50) forward and backward", "the usual formulation", *rates, 16)
+    return BenchRow("ST-GCN (h=16, T=50) forward and backward", "the usual formulation", rates, 16)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -133,7 +107,7 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
     def add(found: Sequence[BenchRow]) -> None:
         rows.extend(found)
         if not as_json:
-            print("\n".join([table(found), *filter(None, map(verdict, found))]), flush=True)
+            print(say(found), flush=True)
 
     with tempfile.TemporaryDirectory() as folder, threads(1):
         raw, shards, clips = (Path(folder) / name for name in ("raw", "ds", "clips"))

@@ -18,9 +18,9 @@ from typing import Any
 
 import click
 import torch
+from targets import say
 
-from skelpipe.bench.table import table
-from skelpipe.bench.timing import BenchRow, compare, threads
+from skelpipe.bench.timing import BenchRow, Rates, compare, threads
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Loader
 from skelpipe.loader.stream import Stream
@@ -68,13 +68,13 @@ def bench_cold(url: str, seconds: float) -> BenchRow:
     names = [f"train/joint/{shard['name']}.tar" for shard in dataset.shards("train")]
     plain = whole_objects(url, names, dataset.count("train"))
     rates = compare(lambda: read(joints(Dataset.open(url))), plain, seconds, CPU)
-    return BenchRow("epoch from the bucket, nothing kept", "its objects, whole", *rates, BATCH)
+    return BenchRow("epoch from the bucket, nothing kept", "its objects, whole", rates, BATCH)
 
 
 def bench_warm(url: str, local: Path, cache: Path, seconds: float) -> BenchRow:
     ours, near = joints(Dataset.open(url, cache=cache)), joints(Dataset.open(local))
     rates = compare(lambda: read(ours), lambda: read(near), seconds, CPU)
-    return BenchRow("epoch from the bucket, warm cache", "the local dataset", *rates, BATCH)
+    return BenchRow("epoch from the bucket, warm cache", "the local dataset", rates, BATCH)
 
 
 def bench_link(server: Any, path: str, seconds: float) -> BenchRow:
@@ -98,9 +98,9 @@ def bench_link(server: Any, path: str, seconds: float) -> BenchRow:
         finally:
             loader.close()
     trained = len(waits) * step
-    rates = clips / (trained + sum(waits[1:])), clips / trained
+    rates = Rates(clips / (trained + sum(waits[1:])), clips / trained)
     what = f"steps over a link of {LINK:g} times their rate (longest wait {1e3 * max(waits[1:]):.0f} ms)"
-    return BenchRow(what, "steps that read nothing", *rates, BATCH)
+    return BenchRow(what, "steps that read nothing", rates, BATCH)
 
 
 def _waits(loader: Loader, step: float) -> Iterator[float]:
@@ -149,7 +149,7 @@ def main(seconds: float, as_json: bool) -> None:
     if as_json:
         json.dump({"rows": [row.to_plain() for row in rows]}, sys.stdout)
     else:
-        print(table(rows))
+        print(say(rows))
 
 
 if __name__ == "__main__":
