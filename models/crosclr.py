@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -131,21 +131,24 @@ def cross_view(logits: Mapping[str, Tensor], top_k: int, temperature: float, *, 
     s^u_i s^v_i / temperature, the product of both views' similarities, through which gradients flow into both
     views (divergence `crosclr-context`).
     """
-    found = {}
+    keys, queues, found = {}, {}, {}
     for view, each in logits.items():
-        queue = each.detach()[:, 1:]
-        found[view] = queue.topk(min(top_k, queue.shape[1]), dim=1).indices
+        keys[view], queues[view] = each.split([1, each.shape[1] - 1], dim=1)
+        found[view] = queues[view].detach().topk(min(top_k, each.shape[1] - 1), dim=1).indices
     whole = {view: each.logsumexp(dim=1) for view, each in logits.items()}
-    losses = []
-    for u, v in permutations(logits, 2):
-        near = found[v]
-        positives, total = [logits[u][:, :1], logits[u][:, 1:].gather(1, near)], whole[u]
-        if context:
-            shared = logits[u][:, 1:] * logits[v][:, 1:] * temperature
-            positives.append(shared.gather(1, near))
-            total = torch.logaddexp(total, shared.logsumexp(dim=1))
-        losses.append((total - torch.cat(positives, dim=1).mean(dim=1)).mean())
-    return torch.stack(losses).sum() / (len(logits) - 1)
+    pairs = list(permutations(logits, 2))
+    positives = {(u, v): [keys[u], queues[u].gather(1, found[v])] for u, v in pairs}
+    total = torch.stack([whole[u] for u, _ in pairs])
+    if context:
+        of_both = {}
+        for u, v in combinations(logits, 2):  # the same both ways
+            shared = queues[u] * queues[v] * temperature
+            of_both[u, v] = of_both[v, u] = shared.logsumexp(dim=1)
+            positives[u, v].append(shared.gather(1, found[v]))
+            positives[v, u].append(shared.gather(1, found[u]))
+        total = torch.logaddexp(total, torch.stack([of_both[pair] for pair in pairs]))
+    near = torch.stack([torch.cat(positives[pair], dim=1).mean(dim=1) for pair in pairs])
+    return (total - near).mean(dim=1).sum() / (len(logits) - 1)
 
 
 def cross_logits(

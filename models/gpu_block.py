@@ -99,7 +99,7 @@ class _Ready(NamedTuple):
 
     gather: Tensor  # [V * K, V]
     maps: Tensor  # [C_out, K * C_in]
-    offset: Tensor  # [V, C_out], what the biases of `maps` add to each joint, in full precision
+    offset: Tensor  # [V, C_out], what the biases of `maps` add to each joint
     temporal: Tensor  # [C_out, C_out, 9, 1], channels last
     shortcut: Tensor | None  # [C_out, C_in]
 
@@ -239,7 +239,8 @@ class _Spatial(torch.autograd.Function):
         around = None if around is None else around.reshape(poses.shape)
         slopes, weights = ctx.backwards
         dx, of_gather = slopes(given, poses, gather, maps, around)
-        of_maps, of_offset = weights(given, poses, gather, maps)
+        both = weights(given, poses, gather, maps).sum(0)
+        of_maps, of_offset = both[: maps.numel()].view(maps.shape), both[maps.numel() :].view(poses.shape[1], -1)
         of_shortcut = None
         if shortcut is not None and beside is not None:
             beside = beside.reshape(-1, beside.shape[-1])
@@ -249,7 +250,7 @@ class _Spatial(torch.autograd.Function):
                 dx.view(-1, x.shape[-1]).addmm_(beside, shortcut)
             else:
                 dx.view(x.shape)[:, :: ctx.stride].add_((beside @ shortcut).view(seen.shape))
-        return dx.view(x.shape), of_gather.sum(0), of_maps.sum(0), of_offset.sum(0), of_shortcut, None
+        return dx.view(x.shape), of_gather.sum(0), of_maps, of_offset, of_shortcut, None
 
 
 def _weights(network: Any, low: torch.dtype) -> list[_Ready]:
@@ -261,7 +262,8 @@ def _weights(network: Any, low: torch.dtype) -> list[_Ready]:
     joints, subsets = network.joints, network.adjacency.shape[0]
     gather = narrow[: table.gathered].view(-1, joints, subsets, joints)
     sums = gather.sum(3).transpose(0, 1).index_select(1, table.owner)  # [V, sum of C_out, K]
-    offsets = (sums * biases.view(-1, subsets)).sum(2).split(table.widths, 1)  # [V, C_out] each
+    # In the type of activations, as autocast has biases: so are their gradients.
+    offsets = (sums * biases.view(-1, subsets)).sum(2).to(low).split(table.widths, 1)  # [V, C_out] each
     pieces = iter(narrow.to(low).split(table.sizes))
     gathers = next(pieces).view(-1, joints * subsets, joints).unbind()
     found = []

@@ -358,7 +358,7 @@ def _graph_slopes(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _graph_weights(  # type: ignore[no-untyped-def]
-    given, x, gather, parts, sums, poses, V, C, channels, tiles,
+    given, x, gather, parts, poses, V, C, channels, tiles,
     JOINTS: tl.constexpr, POSES: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr,
     HOW: tl.constexpr,
 ):  # fmt: skip
@@ -376,10 +376,12 @@ def _graph_weights(  # type: ignore[no-untyped-def]
         total += tl.dot(near, slope, input_precision=HOW)
         plain += tl.sum(tl.reshape(slope.to(tl.float32), (JOINTS, POSES, C_OUT)), 1)
     inner, outer, joint = tl.arange(0, C_IN), first + tl.arange(0, C_OUT), tl.arange(0, JOINTS)
-    at = (tl.program_id(0) * channels + outer)[None, :] * (K * C) + k * C + inner[:, None]
+    parts += tl.program_id(0) * channels * (K * C + V)
+    at = outer[None, :] * (K * C) + k * C + inner[:, None]
     tl.store(parts + at, total.to(parts.dtype.element_ty), (inner < C)[:, None] & (outer < channels)[None, :])
-    at = (tl.program_id(0) * V + joint)[:, None] * channels + outer[None, :]
-    tl.store(sums + at, plain, (joint < V)[:, None] & (outer < channels)[None, :] & (k == 0))
+    at = channels * (K * C) + joint[:, None] * channels + outer[None, :]
+    live = (joint < V)[:, None] & (outer < channels)[None, :] & (k == 0)
+    tl.store(parts + at, plain.to(parts.dtype.element_ty), live)
 
 
 class _Launch:
@@ -529,13 +531,12 @@ def graph_slopes(
     return dx, edges
 
 
-def graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+def graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> Tensor:
     how, subsets = Poses.of(x, len(maps)), len(gather) // x.shape[1]
     across = -(-len(maps) // how.c_out)
     parts = how.parts(across * subsets)
-    steep = maps.new_empty(parts, *maps.shape)
-    sums = x.new_empty(parts, x.shape[1], len(maps), dtype=torch.float32)
+    slopes = maps.new_empty(parts, maps.numel() + x.shape[1] * len(maps))
     _graph_weights[(parts, across, subsets)](
-        given, x, gather, steep, sums, len(x), *x.shape[1:], len(maps), how.tiles, K=subsets, **_sizes(how)
+        given, x, gather, slopes, len(x), *x.shape[1:], len(maps), how.tiles, K=subsets, **_sizes(how)
     )  # fmt: skip
-    return steep, sums
+    return slopes

@@ -65,7 +65,7 @@ _library.define("graph(Tensor x, Tensor gather, Tensor maps) -> Tensor")
 _library.define(
     "graph_slopes(Tensor given, Tensor x, Tensor gather, Tensor maps, Tensor? around) -> (Tensor, Tensor)"
 )
-_library.define("graph_weights(Tensor given, Tensor x, Tensor gather, Tensor maps) -> (Tensor, Tensor)")
+_library.define("graph_weights(Tensor given, Tensor x, Tensor gather, Tensor maps) -> Tensor")
 
 moments = torch.ops.skelpipe.moments
 finish = torch.ops.skelpipe.finish
@@ -240,9 +240,10 @@ def _graph_slopes(
     return dx, torch.bmm(steep, x.transpose(1, 2)).sum(0, keepdim=True)
 
 
-def _graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient of `maps`, [parts, C_out, K * C_in], and the sums of `given`, [parts, V, C_out]."""
-    return (given.reshape(-1, given.shape[2]).T @ _near(x, gather))[None], _wide(given).sum(0, keepdim=True)
+def _graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> Tensor:
+    """Return the gradient of `maps` and behind it the sums of `given`, [parts, C_out * K * C_in + V * C_out]."""
+    slope = given.reshape(-1, given.shape[2]).T @ _near(x, gather)
+    return torch.cat([slope.flatten(), given.sum(0).flatten()])[None]
 
 
 class Poses(NamedTuple):
@@ -283,10 +284,10 @@ def _shape_of_graph_slopes(
     return torch.empty_like(x), gather.new_empty(Poses.of(x, len(maps)).parts(1), *gather.shape)
 
 
-def _shape_of_graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+def _shape_of_graph_weights(given: Tensor, x: Tensor, gather: Tensor, maps: Tensor) -> Tensor:
     how = Poses.of(x, len(maps))
     parts = how.parts(-(-len(maps) // how.c_out) * len(gather) // x.shape[1])
-    return maps.new_empty(parts, *maps.shape), x.new_empty(parts, x.shape[1], len(maps), dtype=_wide_type(x))
+    return maps.new_empty(parts, maps.numel() + x.shape[1] * len(maps))
 
 
 def _shape_of_moments(x: Tensor, offset: Tensor | None, counts: Tensor | None, groups: int) -> Tensor:
@@ -389,10 +390,10 @@ def _example(device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
         dx, own = finish_slopes(steep[0], *common, sums, counts, *drop, steep[1])
         found |= {f"{name} y": y, f"{name} statistics": stats, f"{name} dx": dx, f"{name} weights": own}
         found |= {} if back is None else {f"{name} around": back}
-    poses, edges, maps, steep = (
+    poses, edges, maps, slope = (
         drawn(*shape).to(dtype) for shape in ((24, 25, 20), (75, 25), (40, 60), (24, 25, 40))
     )
-    dx, of_edges = graph_slopes(steep, poses, edges, maps, poses)
-    of_maps, of_biases = graph_weights(steep, poses, edges, maps)
+    dx, of_edges = graph_slopes(slope, poses, edges, maps, poses)
+    of_maps, of_biases = graph_weights(slope, poses, edges, maps).float().sum(0).split([40 * 60, 25 * 40])
     found |= {"graph y": graph(poses, edges, maps), "graph dx": dx, "graph edges": of_edges.float().sum(0)}
-    return found | {"graph maps": of_maps.float().sum(0), "graph biases": of_biases.sum(0)}
+    return found | {"graph maps": of_maps, "graph biases": of_biases}

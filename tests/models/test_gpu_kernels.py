@@ -64,7 +64,7 @@ def compare_graph(poses: int, joints: int, c_in: int, c_out: int, dtype: torch.d
     for module in (gpu_ops, kernels):
         plain = module.graph(x, gather, maps), module.graph_slopes(given, x, gather, maps, None)[0]
         dx, *parts = module.graph_slopes(given, x, gather, maps, around)
-        parts += module.graph_weights(given, x, gather, maps)
+        parts.append(module.graph_weights(given, x, gather, maps))
         outcome.append([*plain, dx, *(each.float().sum(0) for each in parts)])
     for wanted, here in zip(*outcome, strict=True):
         room = {torch.float32: 1e-5, torch.float16: 1e-2}[dtype] * float(wanted.abs().max())
