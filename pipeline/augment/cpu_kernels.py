@@ -158,13 +158,22 @@ def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
     return y
 
 
-def spans(joints: Tensor, first: Tensor, length: Tensor, steps: int) -> Tensor:
-    """Return bool[N,steps,V]: `joints`, bool[N,V], during `length` steps from `first` on, int64[N]."""
-    y = torch.empty(len(joints), steps, joints.shape[1], dtype=torch.bool)
-    if not len(joints) == len(first) == len(length):
-        raise ValueError(f"{len(joints)} rows of joints, {len(first)} starts and {len(length)} lengths do not fit")
-    _spans(*arrays(y, joints, first, length))
-    return y
+def spans(
+    chosen: Tensor, of: Tensor, first: Tensor, length: Tensor, steps: int, each: int
+) -> tuple[Tensor, Tensor]:
+    """Return where the joints v with chosen[n,of[v]] are, during `length` blocks from `first` on, as two masks.
+
+    bool[N,steps/each,V] of the blocks and bool[N,steps,V] of their steps, `each` per block; steps after the last
+    whole block are outside. `chosen` is bool[N,P]; `of` int64[V]; `first` and `length` int64[N]. Raises IndexError
+    for a part that does not exist.
+    """
+    n, v = len(chosen), len(of)
+    if not n == len(first) == len(length):
+        raise ValueError(f"{n} rows of parts, {len(first)} starts and {len(length)} lengths do not fit")
+    coarse, fine = (torch.empty(n, count * v, dtype=torch.bool) for count in (steps // each, steps))
+    if not _spans(each, *arrays(coarse, fine, chosen, of, first, length)):
+        raise IndexError(f"there are {chosen.shape[1]} parts, and a joint is of another one")
+    return coarse.view(n, steps // each, v), fine.view(n, steps, v)
 
 
 def reflected(start: Tensor, count: int) -> Tensor:
@@ -332,31 +341,35 @@ def _paste(bodies: int, y: np.ndarray, x: np.ndarray, donor: np.ndarray, region:
     clips, axes, frames, width = x.shape
     steps, size = region.shape[1], frames * width
     wide = np.zeros(ROWS * width, np.int32)  # all bits set in the joints, of all bodies, of the row `held`
-    held = np.zeros(region.shape[2], np.bool_)
-    for n in range(clips):
-        if donor[n] < 0 or donor[n] >= clips:
-            return False
-        s = 0
-        while s < steps:
-            row, last, inside = region[n, s], s + 1, False
-            for v in range(len(row)):
-                inside |= row[v]
-            while last < steps and _same(row, region[n, last]):
-                last += 1
-            if inside and not _same(row, held):
+    held, done = np.zeros(region.shape[2], np.bool_), np.zeros(clips, np.bool_)
+    for begin in range(clips):
+        n = begin
+        while not done[n]:
+            done[n] = True
+            if donor[n] < 0 or donor[n] >= clips:
+                return False
+            s = 0
+            while s < steps:
+                row, last, inside = region[n, s], s + 1, False
                 for v in range(len(row)):
-                    held[v] = row[v]
-                for i in range(len(wide)):
-                    wide[i] = -np.int32(row[i % width // bodies])
-            low, high = s * size // steps, last * size // steps
-            for c in range(axes):
-                mixed, own = y[n, c].reshape(size)[low:high], x[n, c].reshape(size)[low:high]
-                if inside:
-                    _choose(mixed, own, x[donor[n], c].reshape(size)[low:high], wide)
-                else:
-                    for i in range(len(own)):
-                        mixed[i] = own[i]
-            s = last
+                    inside |= row[v]
+                while last < steps and _same(row, region[n, last]):
+                    last += 1
+                if inside and not _same(row, held):
+                    for v in range(len(row)):
+                        held[v] = row[v]
+                    for i in range(len(wide)):
+                        wide[i] = -np.int32(row[i % width // bodies])
+                low, high = s * size // steps, last * size // steps
+                for c in range(axes):
+                    mixed, own = y[n, c].reshape(size)[low:high], x[n, c].reshape(size)[low:high]
+                    if inside:
+                        _choose(mixed, own, x[donor[n], c].reshape(size)[low:high], wide)
+                    else:
+                        for i in range(len(own)):
+                            mixed[i] = own[i]
+                s = last
+            n = donor[n]  # which is in the cache
     return True
 
 
@@ -406,17 +419,32 @@ def _multiply(both: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
 
 
 @kernel
-def _spans(y: np.ndarray, joints: np.ndarray, first: np.ndarray, length: np.ndarray) -> None:
-    clips, steps, count = y.shape
-    for n in range(clips):
-        clip = y[n].reshape(steps * count)
-        if n and first[n] == first[n - 1] and length[n] == length[n - 1] and _same(joints[n], joints[n - 1]):
-            before = y[n - 1].reshape(steps * count)
-            for i in range(len(clip)):
-                clip[i] = before[i]
+def _spans(
+    each: int,
+    coarse: np.ndarray,
+    fine: np.ndarray,
+    chosen: np.ndarray,
+    of: np.ndarray,
+    first: np.ndarray,
+    length: np.ndarray,
+) -> bool:
+    count = len(of)
+    for v in range(count):
+        if of[v] < 0 or of[v] >= chosen.shape[1]:
+            return False
+    for n in range(len(fine)):
+        if n and first[n] == first[n - 1] and length[n] == length[n - 1] and _same(chosen[n], chosen[n - 1]):
+            for i in range(coarse.shape[1]):
+                coarse[n, i] = coarse[n - 1, i]
+            for i in range(fine.shape[1]):
+                fine[n, i] = fine[n - 1, i]
             continue
-        for i in range(len(clip)):
-            clip[i] = False
-        for t in range(max(first[n], 0), min(first[n] + length[n], steps)):
+        for t in range(fine.shape[1] // count):
+            block = t // each
+            inside = first[n] <= block < first[n] + length[n] and (block + 1) * count <= coarse.shape[1]
             for v in range(count):
-                y[n, t, v] = joints[n, v]
+                on = inside and chosen[n, of[v]]
+                fine[n, t * count + v] = on
+                if (block + 1) * count <= coarse.shape[1]:
+                    coarse[n, block * count + v] = on
+    return True

@@ -83,16 +83,22 @@ class Region:
 
     def mask(self, params: dict[str, Tensor], steps: int, per_block: int = 1) -> Tensor:
         """Return bool[N,steps,V], true inside the region; a block has `per_block` steps."""
-        first, length = params["first"] * per_block, params["length"] * per_block
+        return self.masks(params, steps, per_block)[1]
+
+    def masks(self, params: dict[str, Tensor], steps: int, per_block: int) -> tuple[Tensor, Tensor]:
+        """Return bool[N,steps/per_block,V], true inside the region, and bool[N,steps,V], the same for steps."""
+        first, length = params["first"], params["length"]
+        chosen = params["joints"] if self.joints else params["parts"]
         if self.joints:
-            joints = params["joints"]
+            of = torch.arange(chosen.shape[1], device=first.device)
         else:
-            joints = params["parts"].index_select(1, part_of_joint(self.layout, first.device))
+            of = part_of_joint(self.layout, first.device)
         if first.device.type == "cpu" and not torch.compiler.is_compiling():
-            return cpu_kernels.spans(joints, first, length, steps)
-        step = torch.arange(steps, device=first.device)
-        inside = (step >= first[:, None]) & (step < (first + length)[:, None])
-        return inside[:, :, None] & joints[:, None]
+            return cpu_kernels.spans(chosen, of, first, length, steps, per_block)
+        block = torch.arange(steps, device=first.device) // per_block
+        inside = (block >= first[:, None]) & (block < (first + length)[:, None])
+        fine = inside[:, :, None] & chosen.index_select(1, of)[:, None]
+        return fine[:, : steps // per_block * per_block : per_block], fine
 
 
 def part_of_joint(layout: Layout, device: torch.device) -> Tensor:

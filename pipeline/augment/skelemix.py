@@ -60,8 +60,7 @@ class SkeleMix:
     def mix(self, x: Tensor, params: dict[str, Tensor]) -> Mixed:
         """Mix clips [N,C,T,V,M]; pure."""
         donor = params[DONOR]
-        mask = self.region.mask(params, x.shape[2] // BLOCK)
-        region = self.region.mask(params, x.shape[2], BLOCK)
+        mask, region = self.region.masks(params, x.shape[2], BLOCK)
         empty = self.fill == "zeros"
         clip = x.masked_fill(region[:, None, :, :, None], 0) if empty else paste(x, donor, mask)
         return Mixed(clip, donor, region, mask)
