@@ -102,8 +102,7 @@ class Chain:
         are not those of a CPU.
         """
         number, first = steps[0]
-        fold = Fold(**first)
-        if number is not None or fold.matrix is None or not usable(fold.matrix):
+        if number is not None or "matrix" not in first or not usable(first["matrix"]):
             return None
         parts, count = [], 1
         for number, params in steps[1:]:
@@ -114,7 +113,7 @@ class Chain:
             else:
                 break
             count += 1
-        return program(fold, parts, count, shape)
+        return program(Fold(**first), parts, count, shape)
 
     def run(self, x: Tensor | MappedClips, steps: Steps) -> Tensor:
         """Apply the steps that `folded` returned to clips [N,C,T,V,M]; `x` stays as it is."""

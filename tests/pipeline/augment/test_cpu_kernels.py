@@ -123,6 +123,9 @@ def test_weighing_and_pasting(shape: tuple[int, ...], seed: int) -> None:
     mixed = paste(x, donor, region)
     assert torch.equal(mixed, torch.where(region[:, None, :, :, None], x[donor], x))
     assert torch.equal(mixed, blend(x, x[donor], region))
+    each = next(k for k in (4, 3, 2, 1) if t % k == 0)  # the frames of one row of a coarser region
+    coarse = torch.rand(n, t // each, v, generator=rng) < 0.3
+    assert torch.equal(paste(x, donor, coarse), paste(x, donor, coarse.repeat_interleave(each, dim=1)))
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -146,6 +149,12 @@ def test_indices_out_of_bounds_are_refused() -> None:
             cpu_kernels.fill_boxes(x, torch.full((2, 1), wrong), zero, pool)
         with pytest.raises(IndexError, match="donor"):
             cpu_kernels.paste(x, zero + wrong, torch.ones(2, 4, 5, dtype=torch.bool))
+        with pytest.raises(IndexError, match="index"):
+            cpu_kernels.chosen(torch.zeros(2, 5, dtype=torch.int64), torch.full((2, 4), wrong))
+        with pytest.raises(IndexError, match="part"):
+            cpu_kernels.spans(on[:, None].expand(2, 5), torch.tensor([wrong]), zero, zero, 4, 1)
+    with pytest.raises(ValueError, match="rows"):
+        cpu_kernels.paste(x, zero, torch.ones(2, 3, 5, dtype=torch.bool))
     for start in (-1, 11):
         with pytest.raises(IndexError, match="pool"):
             cpu_kernels.add_noise(x, torch.ones(2), zero + start, pool, empty=True)

@@ -182,3 +182,14 @@ def test_without_a_step_the_first_sample_stands_for_the_batch() -> None:
 def test_shared_draws_are_uniform_over_steps() -> None:
     drawn = steps(20_000).shared().uniform(1)[:, 0].double().sort().values
     assert (drawn - torch.arange(20_000) / 20_000).abs().max() < 1.95 / math.sqrt(20_000)
+
+
+def test_what_a_batch_shares_is_drawn_once_for_it() -> None:
+    """The draws with one row per batch are those of `shared`, whose rows are equal in a batch."""
+    for step in (None, torch.tensor([3, 3, 3, 4, 4, 9])):
+        draws = Draws(1, 2, torch.tensor([6, 2, 9, 1, 0, 7]), 3, step).child(4)
+        once, rows = draws.shared_once()
+        assert len(once) == (1 if step is None else 3)
+        for drawn, every in ((once, draws.shared()), (once.child(2), draws.shared().child(2))):
+            assert torch.equal(drawn.uniform(3)[rows], every.uniform(3))
+            assert torch.equal(drawn.integers(2, 0, 99)[rows], every.integers(2, 0, 99))
