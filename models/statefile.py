@@ -1,16 +1,19 @@
 """State dicts in PyTorch's own file format, read without running code that a file may hold."""
 
 import re
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.untrusted import shown
 
 __all__ = ["is_pickled", "is_torch_file", "read_content", "read_state"]
 
 ENDINGS = (".pt", ".pth")
+LONGEST_NAME = 60  # characters of a name in messages
 PICKLED = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # PK: a zip archive, the new format
 
 ALSO = "skelpipe.Encoder.load, or Classifier.load for actions,"  # what reads what skelpipe wrote
@@ -52,7 +55,9 @@ def read_content(path: Path) -> object:
             raise SkelpipeError(f"{path}: damaged, or not a PyTorch file")
         file.seek(0)
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # torch's words on odd pickles
+                warnings.simplefilter("ignore")
+                return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load has no documented set of errors
             raise SkelpipeError(f"{path}: {_reason(str(error))}") from None
 
@@ -61,7 +66,7 @@ def _reason(message: str) -> str:
     name = NAMED.search(message)
     if name is None and not UNNAMED.search(message):
         return "damaged, or not a PyTorch file"
-    what = f"the Python object {name[1]}" if name else "Python objects"
+    what = f"the Python object {shown(name[1], LONGEST_NAME)}" if name else "Python objects"
     return (
         f"holds {what} beside tensors, which could run code when loaded: it is not read; save the state dict alone"
     )
@@ -79,5 +84,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path}: is a checkpoint of a skelpipe run, not a state dict alone; {ALSO} reads it")
     others = [str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))]
     if others:
-        raise SkelpipeError(f"{path}: is not a plain state dict: {', '.join(others[:8])} is not a named tensor")
+        listed = ", ".join(shown(name, LONGEST_NAME) for name in others[:8])
+        raise SkelpipeError(f"{path}: is not a plain state dict: {listed} is not a named tensor")
     return dict(content)

@@ -292,7 +292,7 @@ def _array_member(
         return found[0]
     if found:
         said = " or ".join(f"--array {suffix}:{name}" if name else f"--array {suffix}" for suffix, name in found)
-        raise RawError(f"{where}: {key}: which member holds the positions? Say {said}")
+        raise RawError(f"{where}: {key}: which member holds the positions? Say {shown(said)}")
     for suffix in members:
         _refuse_pickle(f"{where}: {key}.{suffix}", suffix)
     raise RawError(f"{where}: {key}: no member holds an array (.npy, .npz or .json); it has {_listing(members)}")
@@ -335,7 +335,7 @@ def _label(
         said = " or ".join(
             f"--label {suffix}{':' * bool(name)}{name} (here {value})" for (suffix, name), value in labels.items()
         )
-        raise RawError(f"{where}: {key}: which is the label? Say {said}")
+        raise RawError(f"{where}: {key}: which is the label? Say {shown(said)}")
     return next(iter(labels.values()), None)
 
 

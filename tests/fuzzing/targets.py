@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
-from fuzzing import cards, plain_readers, seeds
+from fuzzing import cards, more_files, plain_readers, seeds
 from fuzzing.edits import damaged, draw
 
 from skelpipe.dataset.card import parse_samples
@@ -281,6 +281,16 @@ def _table(content: bytes) -> object:
     return found
 
 
+def _on_disk(suffix: str, run: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """Return a target of a parser that opens a file."""
+
+    def tried(content: bytes) -> object:
+        with _file(content, suffix) as path:
+            return run(path)
+
+    return tried
+
+
 GEOMETRY = Geometry("joint", (3, 2, JOINTS, 2))
 IDS = ["a", "b", "c"]
 
@@ -378,5 +388,13 @@ TARGETS: tuple[Target, ...] = (
     Target("card", "card", (cards.card(),), cards.read_all, damage=cards.damaged_card),
     Target("sample table", "dataset", (seeds.table(), seeds.table("snappy"), seeds.table("none")), _table),
     Target("shard", "dataset", (_shard(),), _map_shard),
+    Target("recipe", "yaml", more_files.recipe_seeds(), _on_disk(".yaml", more_files.recipe)),
+    Target("split list", "labels", (more_files.SPLIT_LIST,), _on_disk(".txt", more_files.split_list)),
+    Target("anchor", "dataset", (more_files.ANCHOR,), more_files.anchor),
+    Target("hdf5", "dataset", (more_files.hdf5_seed(_folder()),), _on_disk(".h5", more_files.hdf5_file)),
+    Target("scores", "run", (more_files.scores_seed(_folder()),), _on_disk(".parquet", more_files.scores)),
+    Target("pyskl", "import", (more_files.annotations(),), _on_disk(".pkl", more_files.importing)),
+    Target("ctr-gcn", "import", (more_files.graph_arrays(),), _on_disk(".npz", more_files.importing)),
+    Target("torch file", "weights", more_files.torch_seeds(), _on_disk(".pt", more_files.torch_file)),
     Target("weights", "weights", (_weights(),), _load_weights),
 )

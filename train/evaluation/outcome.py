@@ -43,6 +43,7 @@ from skelpipe.train.evaluation.outcome_folder import (
     removable,
 )
 from skelpipe.train.running.run_loggers import LOGGER_FOLDERS
+from skelpipe.untrusted import shown
 
 if TYPE_CHECKING:
     from skelpipe.train.evaluation.embedding import Embedded
@@ -266,7 +267,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> tuple[pa.Table, dict[str,
     except FileNotFoundError:
         raise SkelpipeError(f"{path}: there is no such file") from None
     except (OSError, pa.ArrowException) as error:
-        raise SkelpipeError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from None
+        raise SkelpipeError(f"{path}: cannot be read as Parquet: {shown(error)}") from None
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise SkelpipeError(f"{path}: has no column {', '.join(missing)}")
@@ -277,7 +278,10 @@ def _read_table(path: Path, columns: Sequence[str]) -> tuple[pa.Table, dict[str,
     if not pa.types.is_string(table.schema.field("id").type):
         raise SkelpipeError(f"{path}: its column id is no text")
     metadata = table.schema.metadata or {}
-    return table, {key.decode(): value.decode() for key, value in metadata.items()}
+    try:
+        return table, {key.decode(): value.decode() for key, value in metadata.items()}
+    except UnicodeDecodeError:
+        raise SkelpipeError(f"{path}: damaged: its metadata is no UTF-8 text") from None
 
 
 def _integers(table: pa.Table, name: str, path: Path) -> np.ndarray:

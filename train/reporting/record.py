@@ -28,6 +28,7 @@ from skelpipe.train.running.networks import find_weights, read_provenance
 from skelpipe.train.running.provenance import Provenance
 from skelpipe.train.running.run_folder import RunFolder
 from skelpipe.train.running.run_log import read_log
+from skelpipe.untrusted import shown
 from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["ClassRow", "Record", "read_record"]
@@ -115,8 +116,8 @@ def _json(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise SkelpipeError(f"{path}: cannot be read as JSON: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SkelpipeError(f"{path}: cannot be read as JSON: {shown(error)}") from None
     if not isinstance(content, dict):
         raise SkelpipeError(f"{path}: holds no JSON object")
     return content
@@ -184,7 +185,7 @@ def _csv(path: Path) -> list[list[str]]:
     try:
         return list(csv.reader(io.StringIO(path.read_text("utf-8"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SkelpipeError(f"{path}: cannot be read as CSV: {error}") from None
+        raise SkelpipeError(f"{path}: cannot be read as CSV: {shown(error)}") from None
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from torch import Tensor
 from skelpipe.errors import SkelpipeError
 from skelpipe.files import replacing
 from skelpipe.train.running.ranks import ALONE, Ranks
+from skelpipe.untrusted import shown
 
 __all__ = ["Checkpoint", "capture_rng", "newest_checkpoint", "read_checkpoint", "restore_rng", "save_checkpoint"]
 
@@ -115,7 +117,9 @@ def _read(file: Path | IO[bytes], path: Path) -> Checkpoint:
             raise SkelpipeError(f"{path}: damaged: the checksum of {broken} does not fit")
         if not isinstance(file, Path):
             file.seek(0)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch's words on odd pickles
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise SkelpipeError(f"{path}: there is no such checkpoint") from None
     except zipfile.BadZipFile:
@@ -186,7 +190,7 @@ def _position(path: Path) -> tuple[int, int]:
 
 def _line(error: Exception) -> str:
     """Return the first sentence of torch's often long messages."""
-    return " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
+    return shown(" ".join(str(error).split()).partition(". ")[0]) or type(error).__name__
 
 
 _NAME = re.compile(r"epoch-([0-9]+)(?:-step-([0-9]+))?\.pt")

@@ -51,6 +51,6 @@ def why_no_classifier(checkpoint: Path) -> str:
 def _content(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -99,7 +99,7 @@ def _fault(path: Path) -> str:
         return "is no safetensors file, or a damaged one"
     try:
         json.loads(_start(path, 8 + length)[8:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return "is no safetensors file, or a damaged one"
     return ""
 

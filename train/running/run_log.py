@@ -124,7 +124,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not line.endswith("\n") or not isinstance(record, dict):
                 break

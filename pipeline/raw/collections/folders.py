@@ -137,11 +137,11 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
         for where, row in _table(table):
             name = _cell(row, FILE_COLUMNS)
             if name is None:
-                raise UsageError(f"{where}: no column names the file; there are: {', '.join(row)}")
+                raise UsageError(f"{where}: no column names the file; there are: {shown(', '.join(row))}")
             label = row.get(request.label_column) if request.label_column else _cell(row, LABEL_COLUMNS)
             if request.label_column and request.label_column not in row:
                 raise UsageError(
-                    f"{where}: there is no column {request.label_column!r}; there are: {', '.join(row)}"
+                    f"{where}: there is no column {request.label_column!r}; there are: {shown(', '.join(row))}"
                 )
             named = named or label is not None
             path = by_place.get(str(Path(table.path).parent / str(name)))
@@ -158,7 +158,7 @@ def _rows(tables: Sequence[RawFile], files: Sequence[RawFile], request: Request)
     if not rows:
         raise RawError(f"{tables[0].path}: none of its rows is about one of the {len(files):,} files")
     if not any("label" in row for row in rows.values()) and not (request.label_column or named):
-        columns = ", ".join(next(iter(_table(tables[0])))[1])
+        columns = shown(", ".join(next(iter(_table(tables[0])))[1]))
         raise UsageError(
             f"{tables[0].path}: which column holds the label? Say --label COLUMN; there are: {columns}"
         )

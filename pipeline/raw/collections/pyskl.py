@@ -23,7 +23,7 @@ from skelpipe.raw.mapped_arrays import map_file
 from skelpipe.raw.plain_pickle import PickledArray, load_pickle
 from skelpipe.raw.recording import Recording
 from skelpipe.raw.source import RawFile
-from skelpipe.untrusted import described
+from skelpipe.untrusted import described, shown
 
 __all__ = ["claims_pyskl", "index_pyskl", "read_pyskl"]
 
@@ -149,7 +149,7 @@ def _content(path: str, _changed: int) -> tuple[Mapping[str, Any] | None, Sequen
 
 
 def _keys(content: Mapping[Any, Any]) -> str:
-    return ", ".join(str(key)[:40] for key in list(content)[:6]) or "none"
+    return ", ".join(shown(key, 40) for key in list(content)[:6]) or "none"
 
 
 def _facts(annotation: Any, where: str, said: int) -> tuple[str, int, tuple[int, ...]]:
@@ -193,7 +193,7 @@ def _subsets(
     if name is None and (request.split is None or len(pairs) == 1):
         name = next(iter(pairs)) if len(pairs) == 1 else None
     if name is None:
-        raise UsageError(f"{file.path}: has several splits: say --split {' or '.join(pairs)}")
+        raise UsageError(f"{file.path}: has several splits: say --split {shown(' or '.join(pairs))}")
     subsets: dict[str, str] = {}
     train, test = pairs[name]
     for subset, names in (("train", train), ("test", test)):
