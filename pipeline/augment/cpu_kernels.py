@@ -151,9 +151,9 @@ def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
     n, c, t, v, m = expect(x, (donor, "n"), (region[:, 0], "nv"))
     if t % region.shape[1]:
         raise ValueError(f"a region of {region.shape[1]} rows does not fit clips of {t} frames")
-    y = torch.empty_like(x)
-    rows = (z.view(torch.int32).view(n, c, t, v * m) for z in (y, x))  # integers: choosing bits needs no branch
-    if not _paste(m, *arrays(*rows, donor, region)):
+    y = torch.empty(x.shape)
+    rows = (z.numpy().reshape(n, c, t, v * m).view(np.int32) for z in (y, x))  # choosing bits needs no branch
+    if not _paste(m, *rows, *arrays(donor, region)):
         raise IndexError(f"a batch of {n} clips does not hold every donor")
     return y
 
@@ -170,10 +170,11 @@ def spans(
     n, v = len(chosen), len(of)
     if not n == len(first) == len(length):
         raise ValueError(f"{n} rows of parts, {len(first)} starts and {len(length)} lengths do not fit")
-    coarse, fine = (torch.empty(n, count * v, dtype=torch.bool) for count in (steps // each, steps))
-    if not _spans(each, *arrays(coarse, fine, chosen, of, first, length)):
+    coarse, fine = np.empty((n, steps // each, v), np.bool_), np.empty((n, steps, v), np.bool_)
+    flat = (mask.view(np.uint8).reshape(n, -1 if n else 0) for mask in (coarse, fine))
+    if not _spans(each, *flat, *arrays(chosen, of, first, length)):
         raise IndexError(f"there are {chosen.shape[1]} parts, and a joint is of another one")
-    return coarse.view(n, steps // each, v), fine.view(n, steps, v)
+    return torch.from_numpy(coarse), torch.from_numpy(fine)
 
 
 def reflected(start: Tensor, count: int) -> Tensor:
@@ -419,6 +420,12 @@ def _multiply(both: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
 
 
 @kernel
+def _copy(to: np.ndarray, of: np.ndarray) -> None:
+    for i in range(len(to)):
+        to[i] = of[i]
+
+
+@kernel
 def _spans(
     each: int,
     coarse: np.ndarray,
@@ -434,16 +441,14 @@ def _spans(
             return False
     for n in range(len(fine)):
         if n and first[n] == first[n - 1] and length[n] == length[n - 1] and _same(chosen[n], chosen[n - 1]):
-            for i in range(coarse.shape[1]):
-                coarse[n, i] = coarse[n - 1, i]
-            for i in range(fine.shape[1]):
-                fine[n, i] = fine[n - 1, i]
+            _copy(coarse[n], coarse[n - 1])
+            _copy(fine[n], fine[n - 1])
             continue
         for t in range(fine.shape[1] // count):
             block = t // each
             inside = first[n] <= block < first[n] + length[n] and (block + 1) * count <= coarse.shape[1]
             for v in range(count):
-                on = inside and chosen[n, of[v]]
+                on = np.uint8(inside and chosen[n, of[v]])
                 fine[n, t * count + v] = on
                 if (block + 1) * count <= coarse.shape[1]:
                     coarse[n, block * count + v] = on
