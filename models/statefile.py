@@ -1,8 +1,12 @@
 """State dicts in PyTorch's own file format, read without running code that a file may hold."""
 
+import os
 import re
+import struct
 import warnings
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -10,7 +14,7 @@ from torch import Tensor
 from skelpipe.errors import SkelpipeError, UsageError
 from skelpipe.untrusted import shown
 
-__all__ = ["is_pickled", "is_torch_file", "read_content", "read_state"]
+__all__ = ["inflates", "is_pickled", "is_torch_file", "read_content", "read_state"]
 
 ENDINGS = (".pt", ".pth")
 LONGEST_NAME = 60  # characters of a name in messages
@@ -54,12 +58,29 @@ def read_content(path: Path) -> object:
         if start[:2] not in PICKLED:
             raise SkelpipeError(f"{path}: damaged, or not a PyTorch file")
         file.seek(0)
+        if inflates(file):
+            raise SkelpipeError(
+                f"{path}: its members are compressed, as those of torch.save are not: it is not read"
+            )
         try:
             with warnings.catch_warnings():  # torch's words on odd pickles
                 warnings.simplefilter("ignore")
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load has no documented set of errors
             raise SkelpipeError(f"{path}: {_reason(str(error))}") from None
+
+
+def inflates(file: IO[bytes]) -> bool:
+    """Say whether a zip archive, open at its start, stands for more than its bytes: torch would inflate it all."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        return False  # none, or a damaged one, of which torch says so
+    finally:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+    return any(each.compress_type for each in members) or sum(each.file_size for each in members) > size
 
 
 def _reason(message: str) -> str:

@@ -1,6 +1,7 @@
 """PyTorch files are read without running code in them."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,17 @@ def test_what_skelpipe_wrote_is_told_from_a_released_file(tmp_path: Path) -> Non
             load_released(path)
         assert "could run code" not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_inflates_is_refused(tmp_path: Path) -> None:
+    """torch.save does not compress; a file of a kilobyte could stand for any amount of memory."""
+    torch.save({"weight": torch.zeros(1 << 20)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in plain.infolist():
+            bomb.writestr(member.filename, plain.read(member))
+    assert read_state(tmp_path / "plain.pt")["weight"].shape == (1 << 20,)
+    with pytest.raises(SkelpipeError, match=r"bomb\.pt: its members are compressed"):
+        read_state(tmp_path / "bomb.pt")

@@ -112,6 +112,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _read(file: Path | IO[bytes], path: Path) -> Checkpoint:
     try:
         with zipfile.ZipFile(file) as archive:
+            if any(each.compress_type for each in archive.infolist()):  # a kilobyte could stand for gigabytes
+                raise SkelpipeError(f"{path}: its members are compressed: it is no checkpoint of a skelpipe run")
             broken = archive.testzip()
         if broken is not None:
             raise SkelpipeError(f"{path}: damaged: the checksum of {broken} does not fit")
