@@ -4,11 +4,13 @@ In most clips of NTU RGB+D and PKU-MMD the second body is absent. A backbone who
 absent row for all of them; batch normalisation counts it as often as it stands for.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -17,12 +19,15 @@ from skelpipe.models.batch_norm import Repeats
 
 __all__ = [
     "Computed",
+    "Together",
     "computed_rows",
+    "computed_together",
     "leaves_out_absent",
     "mean_of_present",
     "present_bodies",
     "present_factor",
     "tell_present",
+    "teller",
 ]
 
 
@@ -78,6 +83,12 @@ def tell_present(clips: Tensor, present: Tensor) -> Tensor:
     return clips
 
 
+def teller(method: nn.Module) -> Callable[[Tensor, Tensor], object] | None:
+    """Return what a loader is to call for a method that computes absent bodies once: `tell_present`, or None."""
+    once = any(getattr(network, "absent_bodies", "") == "once" for network in method.modules())
+    return tell_present if once else None
+
+
 def computed_rows(clips: Tensor, how: str, *, random: bool) -> Computed | None:
     """Return the rows of clips [N, C, T, V, M] (row n * M + m) that a network has to compute; None for all.
 
@@ -106,6 +117,44 @@ def computed_rows(clips: Tensor, how: str, *, random: bool) -> Computed | None:
     repeats = Repeats(len(chosen) + 1, len(absent))
     chosen = torch.cat([chosen, absent[:1]])
     return Computed(rows, sent(chosen, clips.device), sent(place, clips.device), repeats)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Which rows of several batches of R rows are computed, equally many (P) of each batch.
+
+    `chosen` int64[G * P], `place` int64[G * R], and `counts` int64[G * P], for how many each computed row stands,
+    are on the device.
+    """
+
+    chosen: Tensor
+    place: Tensor
+    counts: Tensor
+
+
+def computed_together(batches: Sequence[Tensor], how: str, *, random: bool) -> Together | None:
+    """Return the rows of batches of clips, of one shape, that a network has to compute; None for all.
+
+    Where one batch has fewer bodies than another, some of its absent rows are computed one by one.
+    """
+    if how == "masked" or (random and how == "as-papers") or batches[0].shape[4] < 2:
+        return None
+    told = [_known(x) for x in batches]
+    if any(each is None for each in told):
+        return None
+    # By numpy: these are no operations of a device.
+    present = np.stack([each.numpy().reshape(-1) for each in told if each is not None])
+    groups, rows = present.shape
+    size = int(min(present.sum(1).max() + 1, rows))
+    order = np.argsort(~present, axis=1, kind="stable")  # those present first, in their order
+    counts = np.ones((groups, size), np.int64)
+    counts[:, -1] = rows - size + 1
+    place = np.empty((groups, rows), np.int64)
+    np.put_along_axis(place, order, np.minimum(np.arange(rows), size - 1)[None].repeat(groups, 0), 1)
+    first = np.arange(groups)[:, None]
+    parts = [order[:, :size] + first * rows, place + first * size, counts]
+    whole = sent(torch.from_numpy(np.concatenate([each.ravel() for each in parts])), batches[0].device)
+    return Together(*whole.split([each.size for each in parts]))
 
 
 def mean_of_present(encoder: Any, h: Tensor, clips: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelpipe.models import gpu_block
+from skelpipe.models.absent_bodies import computed_together
+from skelpipe.models.batch_norm import Weights
 from skelpipe.models.encoders import Encoder
 from skelpipe.models.stgcn import STGCN
 
@@ -26,7 +28,13 @@ def maps_together(encoder: nn.Module, clips: Sequence[Tensor]) -> tuple[Tensor, 
         return None
     if len({x.shape for x in clips}) > 1 or not all(gpu_block.passes(encoder, x) for x in clips):
         return None
-    return encoder.maps(encoder.rows(torch.cat(list(clips))), groups=len(clips)).chunk(len(clips))
+    rows, how = encoder.rows(torch.cat(list(clips))), encoder.absent_bodies
+    computed = computed_together(clips, how, random=encoder.draws)
+    if computed is None:
+        return encoder.maps(rows, groups=len(clips)).chunk(len(clips))
+    maps = encoder.maps(rows.index_select(0, computed.chosen), Weights(computed.counts), len(clips))
+    spread = maps.permute(0, 2, 3, 1).index_select(0, computed.place).permute(0, 3, 1, 2)  # stays channels last
+    return spread.chunk(len(clips))
 
 
 def passed(encoder: Encoder, query: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

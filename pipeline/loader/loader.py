@@ -63,8 +63,12 @@ class Loader:
         view: str = "joint",
         prefetch: int = 2,
         reader: str = "native",
+        tell: Callable[[Tensor, Tensor], object] | None = None,
     ) -> None:
         """Keep at most `prefetch` batches of clips ready in memory.
+
+        On another device than a CPU `tell(view, present)` is called with every view of which the host knows bodies
+        that are absent: `present` is bool [n, M] on the host, and bodies that are not are zeros throughout.
 
         Raises UsageError when the arguments do not fit, and what `skelpipe.loader.dali.DaliClips` raises with
         reader="dali".
@@ -84,7 +88,7 @@ class Loader:
                 f"derive={derive!r} of the view {view!r} reads the stream {source!r}, "
                 f"but only {', '.join(stream.views)} is opened"
             )
-        self._arguments = stream, device, recipe, derive, view, prefetch, reader
+        self._arguments = stream, device, recipe, derive, view, prefetch, reader, tell
         self.stream, self.device, self.recipe = stream, _usable(device), view_recipes(recipe, NOT_VIEWS)
         self.derive, self.view, self.prefetch = derive, view, prefetch
         shares = RankShares(stream, self.recipe)
@@ -92,7 +96,10 @@ class Loader:
         self._derive: Callable[[Tensor], Tensor] = _unchanged
         if derive == "after":
             self._derive = partial(views.derive, view=view, layout=stream.dataset.layout)
-        self._source = ReadAhead(stream, clips, self.recipe, shares, self.device, self._derive)
+        self._source = ReadAhead(
+            stream, clips, self.recipe, shares, self.device, self._derive, looks=tell is not None
+        )
+        self._tell = tell
         self._ahead: Prefetch[Ready] | None = None
         self._next: tuple[int, int] | None = None  # epoch and step at which the thread goes on after an epoch
         if self.device.type == "cpu":
@@ -197,6 +204,10 @@ class Loader:
             for name, view in batch.made.items()
             for key, x in view.extras.items()
         }
+        if self._tell is not None and ready.present is not None:
+            for name, clip in made.items():
+                if getattr(self.recipe[name], "keeps_absent", False):
+                    self._tell(clip, ready.present[: len(clip)])
         handed_out = (*made.values(), *extras.values())
         if ready.buffer is not None and not any(shares_memory(x, ready.buffer) for x in handed_out):
             self._source.buffers.give(ready.buffer)
@@ -219,8 +230,9 @@ def _made_anew(
     view: str,
     prefetch: int,
     reader: str,
+    tell: Callable[[Tensor, Tensor], object] | None,
 ) -> Loader:
-    return Loader(stream, device, recipe, derive=derive, view=view, prefetch=prefetch, reader=reader)
+    return Loader(stream, device, recipe, derive=derive, view=view, prefetch=prefetch, reader=reader, tell=tell)
 
 
 def _unchanged(x: Tensor) -> Tensor:

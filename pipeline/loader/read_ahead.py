@@ -37,7 +37,8 @@ class Ready:
     The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). `drawn` belongs to
     several batches; this one has its `rows`. `of_donors` are the views that are made of donors too. `buffer` holds
     the clips if it is still in use; `arrived` is the event after the copies to the device, if they may still run.
-    `made` are the views that the thread has already made.
+    `made` are the views that the thread has already made. `present` says which bodies are not zeros throughout,
+    bool [n, M] on the host, where that is asked for.
     """
 
     clips: Tensor | MappedClips
@@ -48,6 +49,7 @@ class Ready:
     buffer: Tensor | None = None
     arrived: torch.cuda.Event | None = None
     made: dict[str, View] = field(default_factory=dict)
+    present: Tensor | None = None
 
     def numbers(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return label and index of own clips, and with donors the positions of all clips in the global batch."""
@@ -117,7 +119,10 @@ class ReadAhead:
         shares: RankShares,
         device: torch.device,
         derive: Callable[[Tensor], Tensor],
+        looks: bool = False,
     ) -> None:
+        """With `looks` say which bodies are present in clips that are read for another device."""
+        self.looks = looks
         self.stream, self.clips, self.recipe, self.shares = stream, clips, recipe, shares
         self.device, self.derive = device, derive
         takes_mapped = device.type == "cpu" and all(each.takes_mapped for each in recipe.values())
@@ -184,8 +189,9 @@ class ReadAhead:
             return Ready(buffer[:count], share.own, drawn, rows, of_donors, buffer)
         clips = self._sent(buffer[:count])
         arrived = self._arrival()
+        present = _present(buffer[:count]) if self.looks else None
         self.buffers.give(buffer, arrived)
-        return Ready(clips, share.own, drawn, rows, of_donors, arrived=arrived)
+        return Ready(clips, share.own, drawn, rows, of_donors, arrived=arrived, present=present)
 
     def _read_on_device(self, epoch: int, step: int, rows: NDArray[np.int64]) -> Tensor:
         """Let the source read clips into memory of the device."""
@@ -203,6 +209,15 @@ class ReadAhead:
 
     def _arrival(self) -> torch.cuda.Event | None:
         return None if self.copy_stream is None else self.copy_stream.record_event()
+
+
+def _present(clips: Tensor) -> Tensor:
+    """Return which bodies of clips [n, C, T, V, M] on the host are not zeros throughout, bool [n, M]."""
+    values = clips.numpy()
+    present = (values[:, :, 0] != 0).any((1, 2))
+    unsure = np.flatnonzero(~present.all(1))  # mostly a body that is there is there in the first frame
+    present[unsure] = (values[unsure] != 0).any((1, 2, 3))
+    return torch.from_numpy(present)
 
 
 def _blocks(first: int, end: int, size: int) -> Iterator[range]:

@@ -191,6 +191,13 @@ class _Augmented:
         return isinstance(self.augmentation, Chain)
 
     @property
+    def keeps_absent(self) -> bool:
+        """Whether bodies that are absent from the clips are surely absent from the view."""
+        from skelpipe.augment.absence import keeps_absent  # loads all operators
+
+        return keeps_absent(self.augmentation)
+
+    @property
     def takes_mapped(self) -> bool:
         """Whether the view is made from memory-mapped clips as fast as from clips in memory."""
         return isinstance(self.augmentation, Chain) and self.augmentation.begins_by_mixing

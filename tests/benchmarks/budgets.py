@@ -102,7 +102,7 @@ def main(
         for name in names or RECIPES:
             if as_lines:
                 both = (row(asked(name, dataset, settings, amp=low)) for low in (False, True))
-                print(markdown(name, *both), flush=True)
+                print(markdown(", ".join([name, *settings]), *both), flush=True)
                 continue
             counted = asked(name, dataset, settings, amp=amp)
             figures = found[name] = row(counted)

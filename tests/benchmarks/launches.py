@@ -19,7 +19,7 @@ from math import prod
 from typing import Any
 
 import torch
-from on_meta import made_on_meta
+from on_meta import is_of_host, made_on_meta
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -97,7 +97,7 @@ class Launches(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = made_on_meta(func, args, kwargs)
-        if func._overloadpacket not in ALLOCATING and not _is_view(func):
+        if func._overloadpacket not in ALLOCATING and not _is_view(func) and not is_of_host(func, args, kwargs):
             work = _work(func, args, kwargs, result)
             self.parts[self._part] = self.parts.get(self._part, Work()) + work
             self.by_name[str(func)] += work.kernels

@@ -21,6 +21,7 @@ from skelpipe.dataset import Dataset
 from skelpipe.devices import Fetched
 from skelpipe.loader import Batch, Loader, Stream
 from skelpipe.models import build_method, gpu_block
+from skelpipe.models.absent_bodies import teller
 from skelpipe.models.method import Method, Progress, spread
 from skelpipe.models.stgcn import STGCN
 from skelpipe.train.recipes.schema import PretrainRecipe
@@ -121,7 +122,7 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        if self.beside and _is_of_host(func, args, kwargs):
+        if self.beside and is_of_host(func, args, kwargs):
             return func(*args, **kwargs)
         if packet in WAITING or (packet in (aten.index, aten.index_put, aten.index_put_) and _is_masked(args[1])):
             raise WaitsError(f"{func} reads values of the device")
@@ -156,7 +157,7 @@ class Dropped(Fetched):
         self._parts.append(torch.zeros(x.shape, dtype=x.dtype))
 
 
-def _is_of_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def is_of_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor | torch.device)]
     devices = {each.device if isinstance(each, Tensor) else each for each in given}
     return devices <= {torch.device("cpu")}
@@ -310,7 +311,8 @@ class MetaRun:
 
     def _batch(self, within: Within) -> Batch:
         stream = Stream(self.dataset, "train", ["joint"], self.batch_size, seed=0)
-        loader = Loader(stream, META, self.method.views(), derive="after", view="joint")
+        tell = teller(self.method)
+        loader = Loader(stream, META, self.method.views(), derive="after", view="joint", tell=tell)
         loader._made = _in(within, "views", loader._made)  # type: ignore[method-assign]
         try:
             return next(iter(loader))

@@ -23,11 +23,16 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_block, "ON", ["cpu"])
 
 
-def test_batches_leave_what_they_leave_one_by_one(monkeypatch: pytest.MonkeyPatch, float64: None) -> None:
+@pytest.mark.parametrize("absent_bodies", [(0, 0, 0), (3, 3, 3), (2, 3, 0)], ids=str)
+def test_batches_leave_what_they_leave_one_by_one(
+    absent_bodies: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, float64: None
+) -> None:
     torch.manual_seed(0)
     together = STGCN(COCO, width=4, out_channels=20, dropout=0.0).train()
     apart = copy.deepcopy(together)
     clips = [torch.randn(3, 3, 16, 17, 2) * (i + 1) for i in range(3)]
+    for x, absent in zip(clips, absent_bodies, strict=True):
+        x[:absent, ..., 1] = 0
     push = [torch.randn(3, 20), *(torch.randn(6, 20, 4, 17) for _ in clips[1:])]
     outcome = []
     for encoder, device in ((apart, "cuda"), (together, "cpu")):

@@ -24,6 +24,7 @@ from skelpipe.files import replacing
 from skelpipe.loader import Loader, Stream
 from skelpipe.loader.stream import AUTO
 from skelpipe.loader.web_clips import web_window
+from skelpipe.models.absent_bodies import teller
 from skelpipe.models.body_backbone import BodyBackbone
 from skelpipe.models.encoders import ENCODERS
 from skelpipe.models.method import Method, Progress, ViewRecipes
@@ -400,7 +401,10 @@ class Run:
             world=world,
             balanced=balanced,
         )
-        return Loader(stream, self.options.device, views, derive="after", view=view, reader=self.options.reader)
+        # A graph replays steps of one shape, in which every row is computed.
+        tell = None if self.options.cuda_graph else teller(self.method)
+        reader = self.options.reader
+        return Loader(stream, self.options.device, views, derive="after", view=view, reader=reader, tell=tell)
 
     def _resume(self, console: Console) -> int:
         """Go on where the folder's newest whole checkpoint stands; return the epochs that are done.

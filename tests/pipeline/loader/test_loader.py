@@ -15,6 +15,7 @@ from skelpipe import views
 from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.crop import Crop
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.gaussian_noise import GaussianNoise
 from skelpipe.augment.shear import Shear
 from skelpipe.dataset import Dataset
 from skelpipe.errors import UsageError
@@ -285,3 +286,21 @@ def test_after_the_last_batch_it_stands_at_the_next_epoch(folder: Path, reader: 
     assert [look(batch) for batch in resumed] == [look(batch) for batch in cut]
     for loader in (whole, cut, resumed):
         loader.close()
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["absent stay", "noise on absent"])
+def test_on_another_device_views_come_with_the_bodies_that_are_present(memory_dataset: Any, empty: bool) -> None:
+    dataset = memory_dataset([6])
+    clips = dataset.clips["joint"]
+    clips[:3, ..., 1], clips[2] = 0, 0  # the third clip shows nobody
+    clips[4, :, 0] = 0  # a body that comes in later is present
+    (rows,) = (batch.index for batch in opened(dataset, 6))
+    wanted = torch.from_numpy((clips[rows] != 0).any((1, 2, 3)))
+    told: list[tuple[Tensor, Tensor]] = []
+    recipe = {"query": NORMAL, "noisy": Chain([Crop(), GaussianNoise(probability=1.0, empty=empty)])}
+    (batch,) = Loader(opened(dataset, 6), "meta", recipe, tell=lambda view, present: told.append((view, present)))
+    expected = [batch.query] if empty else [batch.query, batch.noisy]
+    assert len(told) == len(expected)
+    for (view, present), each in zip(told, expected, strict=True):
+        assert view is each
+        assert torch.equal(present, wanted)
