@@ -36,8 +36,8 @@ def passes(network: Any, x: Tensor) -> bool:
     """Return whether `gpu_maps` can take clips or rows x, on the same device as the network, with this network."""
     if x.device.type not in ON or not network.training or torch.compiler.is_compiling() or x.requires_grad:
         return False
-    if not all(_is_plain(module) for module in network.modules()):
-        return False
+    if "maps" in vars(network) or not all(_is_plain(module) for module in network.modules()):
+        return False  # the first: somebody compiled it
     return x.device.type != "cuda" or (x.dtype in TYPES and ready())
 
 

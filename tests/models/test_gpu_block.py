@@ -110,6 +110,9 @@ def test_it_leaves_alone_what_it_cannot_do() -> None:
     encoder, clips = network(), torch.randn(2, 3, 8, 25, 2)
     assert not gpu_block.passes(copy.deepcopy(encoder).eval(), clips)
     assert not gpu_block.passes(encoder, clips.requires_grad_())
+    compiled = copy.deepcopy(encoder)
+    compiled.maps = torch.compile(compiled.maps, backend="eager")  # type: ignore[method-assign]
+    assert not gpu_block.passes(compiled, clips.detach())
     watched = copy.deepcopy(encoder)
     watched.blocks[3].register_forward_hook(lambda *_: None)
     assert not gpu_block.passes(watched, clips.detach())  # the hook would see nothing
