@@ -26,7 +26,7 @@ from skelpipe.augment.clip_kernels import (
     zero_joints_of,
 )
 from skelpipe.augment.cpu_kernels import usable
-from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
 from skelpipe.views import POSITIONS
 
 __all__ = ["BLUR", "BONES", "BOXES", "MASK", "NOISE", "TIME", "WEIGH", "ClipOp", "Part", "Program", "program"]
@@ -220,6 +220,7 @@ def _run_mapped(
     fits = True
     for i in range(clips):
         n = first + i
+        prefetch_clip(pieces, piece, start, i + 1, channels * count * width)
         x = pieces[piece[i]][start[i] : start[i] + channels * count * width].reshape((channels, count, width))
         fits &= mix_clip(bodies, x, y[i], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
         if fits and len(codes):

@@ -23,7 +23,7 @@ from skelpipe.augment.clip_kernels import (
     scale_bones_of,
     zero_joints_of,
 )
-from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
 from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "interpolate", "kernel", "mix", "scale_axes", "usable"]
@@ -257,6 +257,7 @@ def _mix_mapped(
     row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
     fits = True
     for n in range(len(y)):
+        prefetch_clip(pieces, piece, start, n + 1, channels * count * width)
         x = pieces[piece[n]][start[n] : start[n] + channels * count * width].reshape((channels, count, width))
         fits &= mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
     return fits

@@ -1,25 +1,20 @@
 """Rows copied from many memory maps in one call without Python's global lock, so that training goes on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import extending, types
 from numba.typed import List
 
+from skelpipe.dataset.byte_kernels import copy_bytes, prefetch_pages
 from skelpipe.front.arguments import require_rows
 from skelpipe.kernels import njit
 from skelpipe.mapped_files import confirm, reading
 
 __all__ = ["Pieces"]
 
-Emitter = tuple[Any, Callable[..., Any]]
-intrinsic: Any = extending.intrinsic  # its type would require that calls pass the compiler's context
-
 START, ADDRESS, STRIDE = range(3)  # of a piece: number of its first row, where that is, bytes from row to row
-PAGE = 4096  # bytes: a processor that prefetches by itself stops at the end of a page
 
 
 class Pieces:
@@ -120,41 +115,11 @@ def _without_gaps(pieces: Sequence[np.ndarray]) -> Any:
     return _filled(_empty(whole[0]), whole)
 
 
-@intrinsic
-def _copy_bytes(_context: Any, _target: Any, _source: Any, _count: Any) -> Emitter:
-    """Copy bytes from one address to another, by the C library's `memcpy`."""
-
-    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        word, byte = ir.IntType(64), ir.IntType(8).as_pointer()
-        memcpy = builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, word])
-        target, source = (builder.inttoptr(address, byte) for address in args[:2])
-        builder.call(memcpy, [target, source, args[2], ir.Constant(ir.IntType(1), 0)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), emit
-
-
-@intrinsic
-def _prefetch(_context: Any, _address: Any) -> Emitter:
-    """Ask the processor for the cache line at an address; nothing happens where there is no memory."""
-
-    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        to_read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
-        builder.call(prefetch, [builder.inttoptr(args[0], byte), to_read, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), emit
-
-
 @njit(cache=True, nogil=True)
 def _copy(table: np.ndarray, count: int, rows: np.ndarray, out: np.ndarray) -> int:
     """Copy rows to `out`, uint8; return how many, fewer than asked for where the next one is not there.
 
-    Each page of a row is asked for while the row before it is copied: pages of mapped files are small, and where
-    they lie takes long to look up.
+    The pages of a row are asked for while the row before it is copied.
     """
     size = out.shape[1]
     target, source = out.ctypes.data, 0
@@ -166,9 +131,8 @@ def _copy(table: np.ndarray, count: int, rows: np.ndarray, out: np.ndarray) -> i
                 return n
             piece = np.searchsorted(table[START], row, side="right") - 1
             following = table[ADDRESS, piece] + (row - table[START, piece]) * table[STRIDE, piece]
-            for i in range(0, size, PAGE):
-                _prefetch(following + i)
+            prefetch_pages(following, size)
         if n:
-            _copy_bytes(target + (n - 1) * size, source, size)
+            copy_bytes(target + (n - 1) * size, source, size)
         source = following
     return len(rows)

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skelpipe.dataset.byte_kernels import prefetch_pages
 from skelpipe.kernels import njit
 from skelpipe.mapped_files import reading
 
-__all__ = ["MappedClips"]
+__all__ = ["MappedClips", "prefetch_clip"]
 
 PAGE = 1024  # numbers of four bytes
 
@@ -44,9 +45,17 @@ class MappedClips:
         reading(lambda: _touch(self.pieces, self.piece, self.start, self.shape[1:].numel()))
 
 
+@njit(cache=True, forceinline=True)
+def prefetch_clip(pieces: Any, piece: np.ndarray, start: np.ndarray, n: int, size: int) -> None:
+    """Ask for clip n, of `size` numbers, if there is one: for whoever is about to work on the clip before it."""
+    if n < len(piece):
+        prefetch_pages(pieces[piece[n]].ctypes.data + 4 * start[n], 4 * size)
+
+
 @njit(cache=True, nogil=True)
 def _copy(pieces: Any, piece: np.ndarray, start: np.ndarray, out: np.ndarray) -> None:
     for n in range(len(out)):
+        prefetch_clip(pieces, piece, start, n + 1, out.shape[1])
         out[n] = pieces[piece[n]][start[n] : start[n] + out.shape[1]]
 
 

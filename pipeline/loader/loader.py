@@ -141,6 +141,7 @@ class Loader:
                     # Before the last batch is yielded: nobody may ask for more.
                     reads_on, self._next = True, (epoch + 1, 0)
                 yield batch
+                del batch  # the next one may then take its memory, which is still in the cache
         finally:
             if not reads_on:
                 ahead.close()
