@@ -26,6 +26,7 @@ RECIPE = {
 
 
 def test_the_same_step_in_one_graph() -> None:
+    torch.manual_seed(1)
     clips = SimpleNamespace(views={name: torch.randn(3, 3, 12, 25, 1) for name in ("query", "key")}, extras={})
     graphs = []
 
