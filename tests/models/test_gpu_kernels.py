@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from skelpipe.models import gpu_ops
+from skelpipe.models import gpu_block, gpu_ops
 
 CASES = {
     # rows, channels, joints, groups, dropout, around, rectified, counted, type
@@ -24,6 +24,11 @@ def test_kernels_do_what_torch_does() -> None:
     # Triton decides when it is imported whether it interprets, and torch may have imported it here.
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, __file__], env=environment, check=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_kernels_work_on_this_gpu() -> None:
+    assert gpu_block.ready()
 
 
 def compare(case: str) -> None:
