@@ -76,8 +76,9 @@ def compare(ours: Way, reference: Way, seconds: float, device: torch.device, ski
                 way()
             measured.append(_rate(way, seconds / (2 * TURNS), device))
     ratios = [one / other for one, other in zip(*rates, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return Rates(statistics.median(rates[0]), statistics.median(rates[1]), (low, high))
+    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else None
+    spread = quartiles and (quartiles[0], quartiles[2])
+    return Rates(statistics.median(rates[0]), statistics.median(rates[1]), spread)
 
 
 def _rate(way: Way, seconds: float, device: torch.device) -> float:

@@ -144,16 +144,19 @@ class TableRows:
 
 
 class _Once:
-    """What `find` returns, found when it is first needed; safe to use from threads."""
+    """What `find` returns, found when it is first needed; for any thread, also of a process forked meanwhile."""
 
     def __init__(self, find: Callable[[], pa.ChunkedArray]) -> None:
         self._find: Callable[[], pa.ChunkedArray] | None = find
-        self._lock = threading.Lock()
+        self._pid, self._lock = os.getpid(), threading.Lock()
 
     def __call__(self) -> pa.ChunkedArray:
+        if self._pid != os.getpid():  # who held the lock stayed with the parent
+            self._pid, self._lock = os.getpid(), threading.Lock()
         with self._lock:
-            if self._find is not None:
-                self._found = self._find()
+            find = self._find
+            if find is not None:
+                self._found = find()
                 self._find = None  # and what it holds
             return self._found
 

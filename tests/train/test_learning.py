@@ -44,7 +44,8 @@ SMALL: Mapping[str, object] = {
     "head.batch_norm": False,
 }
 OWN: Mapping[str, Mapping[str, object]] = {
-    "crosclr": {"crosclr.mining_epoch": 6, "crosclr.views": 2},
+    # A queue of half of the clips: a longer one holds keys of a clip as negatives of itself, and its loss rises.
+    "crosclr": {"crosclr.mining_epoch": 6, "crosclr.views": 2, "queue": 32},
     "aimclr": {"aimclr.mining_epoch": 6},
     "skelemixclr": {"skelemixclr.blocks": [2, 3]},
     "actclr": {"actclr.moco_epochs": 8, "actclr.blocks": [1, 2], "optimiser.milestones": [8]},

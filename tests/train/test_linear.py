@@ -209,7 +209,7 @@ def test_streamed_features_are_those_in_memory(
 def test_augmented_clips_differ_every_epoch_and_agree_between_runs(
     evaluate: Callable[..., Result], finished: Path, tmp_path: Path
 ) -> None:
-    options = ["--checkpoint", str(finished), "--epochs", "3", "--batch-size", "24", "--lr", "0"]
+    options = ["--checkpoint", str(finished), "--epochs", "8", "--batch-size", "24", "--lr", "0"]
     plain, augmented = (
         found(evaluate(*options, out="plain")),
         found(evaluate(*options, "--augment", out="augmented")),
@@ -221,8 +221,8 @@ def test_augmented_clips_differ_every_epoch_and_agree_between_runs(
         for name in ("plain", "augmented")
     ]
     # Nothing is learned at rate 0: the losses tell the clips of one epoch from those of another.
-    assert losses[0] == pytest.approx([losses[0][0]] * 3, rel=1e-6)
-    assert len(set(losses[1])) == 3
+    assert losses[0] == pytest.approx([losses[0][0]] * 8, rel=1e-6)
+    assert len(set(losses[1])) >= 7  # of 8: in float32 two may round alike
     found(evaluate(*options, "--augment", out="again"))
     assert (tmp_path / "again" / "log.jsonl").read_bytes() == (tmp_path / "augmented" / "log.jsonl").read_bytes()
 
