@@ -187,7 +187,7 @@ class Session:
         if way == "eager":
             with FlopCounterMode(display=False) as flops:
                 work(batch)
-            counted = Launches()
+            counted = Launches(host=self.device.type == "cpu")
             with counted.of("step"):
                 work(batch)
             found |= {

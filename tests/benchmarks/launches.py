@@ -66,10 +66,14 @@ def paper_ms(work: Work) -> float:
 
 
 class Launches(TorchDispatchMode):
-    """Counts the work inside the context, by part; `by_name` has the kernels of each operation."""
+    """Counts the work inside the context, by part; `by_name` has the kernels of each operation.
 
-    def __init__(self) -> None:
+    Operations on tensors of the host alone are left out, unless `host` stands for the device.
+    """
+
+    def __init__(self, *, host: bool = False) -> None:
         super().__init__()
+        self._host = host
         self.parts: dict[str, Work] = {}
         self.by_name: Counter[str] = Counter()
         self.bytes_by_name: Counter[str] = Counter()
@@ -97,7 +101,11 @@ class Launches(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = made_on_meta(func, args, kwargs)
-        if func._overloadpacket not in ALLOCATING and not _is_view(func) and not is_of_host(func, args, kwargs):
+        if (
+            func._overloadpacket not in ALLOCATING
+            and not _is_view(func)
+            and (self._host or not is_of_host(func, args, kwargs))
+        ):
             work = _work(func, args, kwargs, result)
             self.parts[self._part] = self.parts.get(self._part, Work()) + work
             self.by_name[str(func)] += work.kernels
