@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skelpipe.dataset.arrow_values import text, texts
 from skelpipe.dataset.card_schema import why_no_card
 from skelpipe.dataset.parquet import MOST_BYTES, parquet_batches
 from skelpipe.dataset.table_columns import why_no_table
@@ -94,30 +95,23 @@ def rows_hash(table: pa.Table) -> str:
 def _hash_of(batches: Iterable[pa.RecordBatch]) -> str:
     hasher = hashlib.sha256()
     for batch in batches:
-        rows = pc.binary_join_element_wise(*map(_json_texts, batch.columns), _text(","))
-        lines = pc.binary_join_element_wise(_text("["), rows, _text("]\n"), _text(""))
-        _, offsets, texts = lines.buffers()
+        rows = pc.binary_join_element_wise(*map(_json_texts, batch.columns), text(","))
+        lines = pc.binary_join_element_wise(text("["), rows, text("]\n"), text(""))
+        _, offsets, content = lines.buffers()
         ends = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
-        hasher.update(memoryview(texts)[ends[0] : ends[-1]])
+        hasher.update(memoryview(content)[ends[0] : ends[-1]])
     return hasher.hexdigest()
 
 
 def _json_texts(column: pa.Array) -> pa.Array:
     """Return the values of a column as JSON."""
     if not pa.types.is_string(column.type):
-        texts = column.cast(pa.string())
+        found = column.cast(pa.string())
     elif pc.any(pc.match_substring_regex(column, NOT_PLAIN)).as_py():
-        texts = pa.array([None if text is None else canonical_json(text).decode() for text in column.to_pylist()])
+        found = texts(None if each is None else canonical_json(each).decode() for each in column.to_pylist())
     else:
-        texts = pc.binary_join_element_wise(_text('"'), column, _text('"'), _text(""))
-    return texts.fill_null(_text("null"))
-
-
-def _text(value: str) -> pa.Scalar:
-    """Return a text for pyarrow, which imports pandas, where it is installed, to make one of a plain one."""
-    builder = pa.lib.StringBuilder()
-    builder.append(value)
-    return builder.finish()[0]
+        found = pc.binary_join_element_wise(text('"'), column, text('"'), text(""))
+    return found.fill_null(text("null"))
 
 
 def why_no_anchors(card: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skelpipe.dataset.arrow_values import text, texts, whole
 from skelpipe.dataset.card import SAMPLES, parse_samples, require_file, rows_differ, table_batches
 from skelpipe.dataset.first_use import at_end, is_ending, remember, remembered
 from skelpipe.errors import DatasetError, SkelpipeError
@@ -105,12 +106,12 @@ class TableRows:
         shards, classes = card["splits"][subset]["shards"], len(card["classes"])
         sizes = np.array([shard["samples"] for shard in shards], np.int64)
         count = int(sizes.sum())
-        inside = pc.and_(pc.equal(table["split"], subset), pc.is_valid(table["shard"]))
+        inside = pc.and_(pc.equal(table["split"], text(subset)), pc.is_valid(table["shard"]))
         own = table.select(PLACES).filter(inside)
-        names = pa.array([shard["name"] for shard in shards], pa.string())
+        names = texts(shard["name"] for shard in shards)
         shard, row = _numbers(pc.index_in(own["shard"], names)), _numbers(own["row"])
         label = _numbers(own["label"])
-        unlabelled = own["label"].is_null().to_numpy()
+        unlabelled = _numbers(own["label"].is_null()).astype(bool)
         known = (shard >= 0) & (row >= 0)
         known[known] = row[known] < sizes[shard[known]]
         if classes:
@@ -127,7 +128,7 @@ class TableRows:
             ids = self._ids().filter(inside)
             if ids.null_count:
                 raise self._wrong(subset)
-            if pc.any(pc.equal(ids, "")).as_py():
+            if pc.any(pc.equal(ids, text(""))).as_py():
                 raise self._lacking(subset)
             return ids if in_order else ids.take(pa.array(order))
 
@@ -218,5 +219,10 @@ class _Later:
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     """Return a column of numbers as int64, -1 where there is none."""
-    filled: np.ndarray = column.cast(pa.int64()).fill_null(-1).to_numpy()
-    return filled
+    filled = column.cast(pa.int64()).fill_null(whole(-1))
+    parts = [  # to_numpy would import pandas
+        np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in filled.chunks
+        if len(chunk)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *parts])

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from skelpipe.dataset import Dataset
+from skelpipe.dataset.arrow_values import text
 from skelpipe.errors import UsageError
 from skelpipe.untrusted import shown
 
@@ -21,7 +22,7 @@ def traced(dataset: Dataset, identity: str) -> dict[str, Any]:
     `raw_time` is a text in UTC. UsageError where no clip has this id.
     """
     table = dataset.table()
-    found = table.filter(pc.equal(table["id"], identity)).to_pylist()
+    found = table.filter(pc.equal(table["id"], text(identity))).to_pylist()
     if not found:
         raise UsageError(
             f"--id {identity}: {dataset.path} has no such clip{_like(table['id'].to_pylist(), identity)}"

@@ -45,7 +45,7 @@ def completeness(table: pa.Table, card: Mapping[str, Any]) -> dict[str, Any] | N
             if row["real_frames"] < row["frames"] or row["real_joints"] < row["joints"]
         ],
         "bodies_left_out": total["bodies_left_out"],
-        "clips_with_fewer_bodies": int(pc.sum(pc.greater(clips["bodies_left_out"], 0)).as_py() or 0),
+        "clips_with_fewer_bodies": int(pc.sum(clips["bodies_left_out"].cast(pa.bool_())).as_py() or 0),
         "bodies": card["shape"][-1],
         "body_choice": card["profile"]["name"]
         if card["profile"]["name"] != "crosclr"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skelpipe.dataset.arrow_values import texts
 from skelpipe.dataset.card import rows_hash
 from skelpipe.dataset.table_columns import COLUMNS, FIELDS, PROVENANCE
 from skelpipe.files import replacing
@@ -90,9 +91,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     `pa.array` would do the same, but imports pandas if it is installed, which takes half a second.
     """
     if kind == pa.string():
-        builder = pa.lib.StringBuilder()
-        builder.append_values(values)
-        return builder.finish()
+        return texts(values)
     plain, bits = np.int64 if kind == pa.int64() else np.int32, None
     if None in values:
         bits = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
