@@ -77,7 +77,7 @@ def compare(ours: Way, reference: Way, seconds: float, device: torch.device, ski
             measured.append(_rate(way, seconds / (2 * TURNS), device))
     ratios = [one / other for one, other in zip(*rates, strict=True)]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else None
-    spread = quartiles and (quartiles[0], quartiles[2])
+    spread = (quartiles[0], quartiles[2]) if quartiles else None
     return Rates(statistics.median(rates[0]), statistics.median(rates[1]), spread)
 
 
