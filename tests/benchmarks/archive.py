@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 import click
+from raw_files import few_recordings
 
 from skelpipe.manifest_file import load_manifest
 
@@ -34,12 +35,9 @@ def archive(folder: Path, files: int) -> Path:
     whole = folder / f"{files}.zip"
     if whole.is_file():
         return whole
-    raw, few = folder / "synth", folder / "few.zip"
-    words = ["--dataset", "ntu120", "--subjects", "4", "--actions", "20", "--repeats", "1", "--json"]
-    command = [sys.executable, "-m", "skelpipe", "synth", "--out", str(raw), *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    few = folder / "few.zip"
     with zipfile.ZipFile(few, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(raw.glob("*.skeleton")):
+        for path in few_recordings(folder / "synth", "ntu120"):
             packed.write(path, path.name)
     members = list(stored(few))
     names = [name for name, _ in load_manifest("ntu120").expected()]

@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 import numpy as np
+from raw_files import few_recordings
 
 VIEW, SHARD, FRAMES, BATCH, CLASSES, QUERIES, WIDTH = "joint", 1024, 8, 128, 60, 1000, 128
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
@@ -53,19 +54,11 @@ def made(folder: Path, step: str, count: int) -> Path:
     return place
 
 
-def synthetic(folder: Path) -> list[Path]:
-    raw = folder / "synth"
-    if not raw.is_dir():
-        words = [*("--out", str(raw)), *("--subjects", "4", "--actions", "20", "--repeats", "1", "--json")]
-        subprocess.run([sys.executable, "-m", "skelpipe", "synth", *words], check=True, stdout=subprocess.DEVNULL)
-    return sorted(raw.glob("*.skeleton"))
-
-
 def make_raw(out: Path, count: int, folder: Path) -> None:
     """Link the synthetic recordings under many names of NTU RGB+D 120."""
     from skelpipe.manifest_file import load_manifest
 
-    sources = synthetic(folder)
+    sources = few_recordings(folder / "synth")
     for number, (name, _) in zip(range(count), load_manifest("ntu120").expected(), strict=False):
         (out / f"{name}.skeleton").hardlink_to(sources[number % len(sources)])
 
@@ -84,7 +77,7 @@ def make_dataset(out: Path, count: int, folder: Path) -> None:
 
     small = folder / "small"
     if not small.is_dir():
-        synthetic(folder)
+        few_recordings(folder / "synth")
         prepare(load_manifest("ntu60"), [folder / "synth"], small, Options("xsub", frames=FRAMES), quiet=True)
     card = read_card(small)
     kinds = {**COLUMNS, **PROVENANCE}

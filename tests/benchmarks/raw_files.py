@@ -32,6 +32,17 @@ print(count)
 PLAIN_FILES = 4  # the plain reader is slow
 
 
+def few_recordings(folder: Path, dataset: str = "ntu60") -> list[Path]:
+    """Return 240 synthetic recordings, to be linked or stored under many names; they are written unless they are
+    there.
+    """
+    sizes = ["--subjects", "4", "--actions", "20", "--repeats", "1"]
+    command = [sys.executable, "-m", "skelpipe", "synth", "--dataset", dataset, "--out", str(folder), *sizes]
+    if not folder.is_dir():
+        subprocess.run([*command, "--json"], check=True, stdout=subprocess.DEVNULL)
+    return sorted(folder.glob("*.skeleton"))
+
+
 def read_line_by_line(path: Path) -> list[list[tuple[list[float], list[tuple[float, ...]]]]]:
     """Read a `.skeleton` file as research code does: line by line, with float() for every value."""
     with open(path) as file:

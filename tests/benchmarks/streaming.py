@@ -7,7 +7,6 @@ The server is OpenStack Swift, which is not fast: compare with its own rate in t
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import click
 import torch
+from raw_files import few_recordings
 from targets import say
 
 from skelpipe.bench.timing import BenchRow, Rates, compare, threads
@@ -116,10 +116,7 @@ def _waits(loader: Loader, step: float) -> Iterator[float]:
 
 def recordings(raw: Path, sources: Path) -> None:
     """Link a few synthetic recordings under many names: an epoch has to last longer than opening its dataset."""
-    sizes = ["--subjects", "4", "--actions", "20", "--repeats", "1"]
-    command = [sys.executable, "-m", "skelpipe", "synth", "--out", str(sources), *sizes, "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    found = sorted(sources.glob("*.skeleton"))
+    found = few_recordings(sources)
     raw.mkdir()
     for number, (name, _) in zip(range(RECORDINGS), load_manifest("ntu60").expected(), strict=False):
         (raw / f"{name}.skeleton").hardlink_to(found[number % len(found)])
