@@ -253,6 +253,7 @@ class Tables:
             axes.set_xlabel("epochs")
             axes.set_ylabel("20 neighbours of z, % of test clips")
             axes.set_title(f"{TITLES[dataset]}, joint stream", fontsize=9, loc="left")
+            axes.set_ylim(0, 100)
             axes.grid(visible=True, color="#e6e6e6")
             axes.legend(fontsize=7, frameon=False, ncols=2)
         save_figure(figure, path)
