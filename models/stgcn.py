@@ -4,7 +4,8 @@ Inside the network each body of a clip is a row: activations are [R, T, V, C] wi
 channels are last, because a graph convolution is then a small matrix over the joints and one over the channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -15,6 +16,7 @@ from skelpipe.errors import UsageError
 from skelpipe.models import gpu_block
 from skelpipe.models.batch_norm import BatchNorm1d, BatchNorm2d, Repeats, Weights, count_batch, let_count
 from skelpipe.models.body_backbone import BodyBackbone
+from skelpipe.models.edge_kernels import EdgeList, gathered, takes
 from skelpipe.models.graph import adjacency
 from skelpipe.models.one_pass import finished, in_one_pass, random_bytes, rectified
 from skelpipe.models.settings.stgcn import STGCNSettings
@@ -95,10 +97,18 @@ class STGCN(BodyBackbone):
             count_batch(self)
         y = self.input_norm(rows.reshape(-1, self.input_norm.num_features), repeats).view(rows.shape)
         importance = torch.stack([cast(STGCNBlock, block).spatial.importance for block in self.blocks])
-        edges = Edges.of(self.adjacency * importance)
-        for block, gather, sums in zip(self.blocks, edges.gather.unbind(), edges.sums.unbind(), strict=True):
-            y = block(y, Edges(gather, sums), repeats)
+        weighted = self.adjacency * importance
+        # What numba computes has no second derivatives, which somebody may ask for who does not train.
+        alone = takes(y) and (self.training or not torch.is_grad_enabled())
+        edges = ListedEdges.of(weighted, self._edge_list) if alone else Edges.of(weighted)
+        for block, each in zip(self.blocks, edges.unbound(), strict=True):
+            y = block(y, each, repeats)
         return y.permute(0, 3, 1, 2)
+
+    @cached_property
+    def _edge_list(self) -> EdgeList:
+        with torch.inference_mode(False):  # it is kept for later training steps
+            return EdgeList.of(self.adjacency)
 
 
 class Edges(NamedTuple):
@@ -111,6 +121,41 @@ class Edges(NamedTuple):
     def of(cls, edges: Tensor) -> "Edges":
         """Return them of edges [..., K, V, V], from v to w."""
         return cls(edges.movedim(-1, -3).flatten(-3, -2), edges.sum(dim=-2))
+
+    def unbound(self) -> "Iterator[Edges]":
+        """Yield those of each graph."""
+        return map(Edges, self.gather.unbind(), self.sums.unbind())
+
+    def neighbourhoods(self, poses: Tensor) -> Tensor:
+        """Return near[p, w, k] = sum_v edges[k, v, w] poses[p, v]: [P, V, C] -> [P, V, K, C]."""
+        count, joints, channels = poses.shape
+        # Batched products with few columns are slow on a CPU; matmul joins them into one product.
+        # Their sizes would then be fixed in an exported graph: the product of batches leaves them free.
+        if channels < 16 and not _is_exporting():
+            near = self.gather @ poses
+        else:  # in one type first: autocast would convert a copy of the matrix for every pose
+            near = torch.bmm(self.gather.to(poses.dtype).expand(count, -1, -1), poses)
+        return near.view(count, joints, -1, channels)
+
+
+class ListedEdges(NamedTuple):
+    """The same with a list of the entries that are not zero, for `gathered`."""
+
+    weights: Tensor  # [E], those of the list
+    sums: Tensor  # [K, V]
+    listed: EdgeList
+
+    @classmethod
+    def of(cls, edges: Tensor, listed: EdgeList) -> "ListedEdges":
+        return cls(edges.flatten(-3)[..., listed.entries], edges.sum(dim=-2), listed)
+
+    def unbound(self) -> "Iterator[ListedEdges]":
+        return (
+            ListedEdges(*each, self.listed) for each in zip(self.weights.unbind(), self.sums.unbind(), strict=True)
+        )
+
+    def neighbourhoods(self, poses: Tensor) -> Tensor:
+        return gathered(poses, self.weights, self.listed)
 
 
 class STGCNBlock(nn.Module):
@@ -131,7 +176,9 @@ class STGCNBlock(nn.Module):
         self.shortcut = nn.Linear(c_in, c_out) if reshapes else None
         self.shortcut_norm = BatchNorm2d(c_out) if reshapes else None
 
-    def forward(self, x: Tensor, graph: Tensor | Edges, repeats: Repeats | Weights | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, graph: Tensor | Edges | ListedEdges, repeats: Repeats | Weights | None = None
+    ) -> Tensor:
         y = _rectified(self.spatial_norm, self.spatial(x, graph), repeats)
         y = self.temporal(y)
         if self.shortcut is not None and self.shortcut_norm is not None:
@@ -157,7 +204,7 @@ class STGCNBlock(nn.Module):
 class GraphConvolution(nn.Module):
     """out[w] = sum_k sum_v (A * importance)[k, v, w] (W_k x[v] + b_k): rows [R, T, V, C_in] -> [.., C_out].
 
-    Computed in the cheaper order: one product gathers the three neighbourhoods of every joint, then one product
+    Computed in the cheaper order: first the three neighbourhoods of every joint are gathered, then one product
     over 3 C_in channels applies all W_k; each b_k is multiplied by the sums of the columns.
     """
 
@@ -167,21 +214,14 @@ class GraphConvolution(nn.Module):
         self.maps = nn.Linear(c_in, subsets * c_out)  # W_k and b_k, subset-major
         self.importance = nn.Parameter(torch.ones(subsets, joints, joints))
 
-    def forward(self, x: Tensor, graph: Tensor | Edges) -> Tensor:
+    def forward(self, x: Tensor, graph: Tensor | Edges | ListedEdges) -> Tensor:
         """Return the rows convolved by a graph [K, V, V], or by edges that importance has weighted already."""
         rows, frames, joints, c_in = x.shape
-        gather, sums = graph if isinstance(graph, Edges) else Edges.of(graph * self.importance)
-        poses = x.reshape(rows * frames, joints, c_in)
-        # Batched products with few columns are slow on a CPU; matmul joins them into one product.
-        # Their sizes would then be fixed in an exported graph: the product of batches leaves them free.
-        joined = c_in < 16 and not _is_exporting()
-        if joined:
-            near = gather @ poses
-        else:  # in one type first: autocast would convert a copy of the matrix for every pose
-            near = torch.bmm(gather.to(poses.dtype).expand(poses.shape[0], -1, -1), poses)
+        edges = Edges.of(graph * self.importance) if isinstance(graph, Tensor) else graph
+        near = edges.neighbourhoods(x.reshape(rows * frames, joints, c_in))
         near = near.reshape(rows, frames, joints, self.subsets * c_in)
         weight = self.maps.weight.view(self.subsets, -1, c_in).transpose(0, 1).flatten(1)
-        bias = sums.T @ self.maps.bias.view(self.subsets, -1)
+        bias = edges.sums.T @ self.maps.bias.view(self.subsets, -1)
         return F.linear(near, weight).add_(bias)
 
 

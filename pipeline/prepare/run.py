@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -32,6 +33,7 @@ from skelpipe.prepare.plausibility import implausible_bodies
 from skelpipe.prepare.provenance import ChangedError, WholeFiles, changed_since, refuse_changed
 from skelpipe.prepare.shard_writer import ShardJob
 from skelpipe.prepare.untrimmed_writer import VideoJob, video_shards
+from skelpipe.prepare.upload import scratch_cleared
 from skelpipe.prepare.writers import DatasetWriter, open_writer
 from skelpipe.preprocess import CROSCLR, CTRGCN, Policies, profile_writer
 from skelpipe.progress import progress
@@ -158,7 +160,8 @@ def write_dataset(
         work = work and work.resolve()
         target = open_filesystem(target.local_path.resolve()) if target.is_local else target
     finished = not overwrite and target.size(CARD) is not None  # probably there is nothing to do
-    with workers_ready(1 if scheduler or finished else workers) as pool:
+    scratch = nullcontext() if target.is_local else scratch_cleared(work)
+    with scratch, workers_ready(1 if scheduler or finished else workers) as pool:
         plan = plan_of()
         plain_options = {"dataset": manifest.name, **asdict(options)}
         settings = {

@@ -4,6 +4,8 @@ A worker of `prepare --out URL` writes a shard into a scratch folder, uploads it
 the local disk never holds more than one shard per worker.
 """
 
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,10 +22,11 @@ from skelpipe.prepare.untrimmed_writer import VideoJob
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
 from skelpipe.storage.retry import Retries
 
-__all__ = ["UploadJob", "clear_scratch", "name_of", "put", "scratch_folder"]
+__all__ = ["UploadJob", "name_of", "put", "scratch_cleared", "scratch_folder"]
 
 SCRATCH = "skelpipe-prepare-"
 LOCK = "lock"
+CONTENT = "content"
 CHUNK = 8 << 20  # bytes per write, each one part of the upload
 
 
@@ -43,8 +46,7 @@ class UploadJob:
         with scratch_folder(self.work) as folder:
             replace(self.job, out=folder, receipts=folder / WORK)()
             still_locked(self.target, self.settings)
-            names = [name for name in LocalFilesystem(folder).names() if name != LOCK]
-            for name in sorted(names, key=_upload_order):
+            for name in sorted(LocalFilesystem(folder).names(), key=_upload_order):
                 put(self.target, name_of(name), folder / name)
 
 
@@ -79,30 +81,52 @@ def put(target: Filesystem, name: str, path: Path) -> None:
 def scratch_folder(work: Path | None) -> Iterator[Path]:
     """Yield a new folder under `work` (None: the folder for temporary files), which is removed with the context.
 
-    The folder of a killed process stays, unlocked, for `clear_scratch`. SkelpipeError if it cannot be created.
+    That of a killed process stays, unlocked, for `scratch_cleared`. SkelpipeError if it cannot be created.
     """
-    try:
-        if work is not None:
-            work.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=work))
-    except OSError as error:
-        raise SkelpipeError(
-            f"{work or tempfile.gettempdir()}: cannot create a work folder here: {error.strerror}"
-        ) from error
+    folder = _place(work) / f"{SCRATCH}{secrets.token_hex(6)}"
     with ExitStack() as held:
-        held.enter_context(locked(folder / LOCK))
         try:
-            yield folder
+            try:
+                folder.mkdir(0o700, parents=True)
+                held.enter_context(locked(folder / LOCK))
+                (folder / CONTENT).mkdir()
+            except OSError as error:
+                raise SkelpipeError(
+                    f"{folder.parent}: cannot create a work folder here: {error.strerror}"
+                ) from error
+            yield folder / CONTENT
         finally:
-            with suppress(OSError):
-                remove_folder(folder, held)
+            _remove(folder, held)
 
 
-def clear_scratch(work: Path | None) -> None:
-    """Remove the scratch folders of killed workers under `work`; those in use are locked and stay."""
-    for folder in (work or Path(tempfile.gettempdir())).glob(f"{SCRATCH}*"):
+@contextmanager
+def scratch_cleared(work: Path | None) -> Iterator[None]:
+    """Remove the scratch folders of killed workers under `work`, before and after; those in use stay.
+
+    A worker that is interrupted again while it removes its folder, or killed, leaves it too.
+    """
+    _clear(work)
+    try:
+        yield
+    finally:
+        _clear(work)
+
+
+def _clear(work: Path | None) -> None:
+    for folder in _place(work).glob(f"{SCRATCH}*"):
         with suppress(OSError):
             if (folder / LOCK).exists():
                 held = ExitStack()
                 held.enter_context(locked(folder / LOCK, wait=False))
-                remove_folder(folder, held)
+                _remove(folder, held)
+
+
+def _place(work: Path | None) -> Path:
+    return work or Path(tempfile.gettempdir())
+
+
+def _remove(folder: Path, held: ExitStack) -> None:
+    """Remove a scratch folder, its lock last: without it nobody would know whether the rest is in use."""
+    shutil.rmtree(folder / CONTENT, ignore_errors=True)
+    with suppress(OSError):
+        remove_folder(folder, held)

@@ -25,7 +25,7 @@ from skelpipe.prepare.remote_lock import OWNER_FILE, Lock, lock_filesystem, rele
 from skelpipe.prepare.remote_owner import RemoteOwner, owned_remotely
 from skelpipe.prepare.shard_writer import ShardJob, dropped_damaged, read_receipt, shard_file
 from skelpipe.prepare.untrimmed_writer import VideoJob, read_video_receipt
-from skelpipe.prepare.upload import UploadJob, clear_scratch, name_of, put, scratch_folder
+from skelpipe.prepare.upload import UploadJob, name_of, put, scratch_folder
 from skelpipe.storage.filesystem import Filesystem, LocalFilesystem
 from skelpipe.storage.reread import read_parsed
 from skelpipe.views import VIEWS
@@ -94,7 +94,6 @@ def open_writer(
         return
     if settings["formats"] != ["shards"]:
         raise UsageError(f"--out {target}: --format hdf5 and both need a local folder; then use skelpipe copy")
-    clear_scratch(work)
     with ExitStack() as held:
         owners: list[RemoteOwner] = []
 
