@@ -7,11 +7,13 @@
 What needs a dataset that is not there is left out; docs/learning-from-few-clips.md has the commands for those of
 the transfers. Every method and baseline of `results_runs.py`, each run an ordinary command that is printed; the
 most telling come first. Killed or interrupted, the same command continues: what is done is not repeated.
-`--dry-run` prints all commands with their state. All of it takes some 40 hours of one core. From what is done,
+`--dry-run` prints all commands with their state. All of it takes some 25 hours of one core. From what is done,
 
     python tests/benchmarks/results.py --shards-root data --out results --tables RESULTS.md
 
-writes the tables between the marks of that file, and the pictures in docs/ beside it.
+adds the figures to docs/results.jsonl beside that file, writes the tables between its marks, and draws the
+pictures in docs/. With `--recorded docs/results.jsonl` the runs of that record are not repeated, but for those
+that others need.
 """
 
 import os
@@ -22,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from results_record import Record, Versions
 from results_runs import DATASETS, Results
 from results_tables import Tables
 
@@ -34,6 +37,7 @@ from skelpipe.train.reproduction.work_plan import Command
 from skelpipe.train.reproduction.work_queue import run_plan
 from skelpipe.train.running.run_log import Console
 
+RECORD = "results.jsonl"
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -52,7 +56,14 @@ THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_
 @click.option("--quick", is_flag=True, help="Train everything for two epochs: whether each command works.")
 @click.option("--overwrite", is_flag=True, help="Replace runs that have other settings.")
 @click.option(
-    "--tables", type=click.Path(path_type=Path, exists=True), help="Run nothing; write the tables of RESULTS.md."
+    "--tables",
+    type=click.Path(path_type=Path, exists=True),
+    help="Run nothing; add what is done to the record and write the tables of RESULTS.md.",
+)
+@click.option(
+    "--recorded",
+    type=click.Path(path_type=Path, exists=True),
+    help="Do not repeat the runs of this record, unless others need them.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print the commands, each with its state.")
 def main(
@@ -64,9 +75,12 @@ def main(
     quick: bool,
     overwrite: bool,
     tables: Path | None,
+    recorded: Path | None,
     dry_run: bool,
 ) -> None:
     """Run everything that is not done."""
+    if quick and tables:
+        raise click.UsageError("--tables: the figures of --quick are not to be kept")
     console = Console()
     names, lengths = (sorted(set(each)) for each in zip(*DATASETS.values(), strict=True))
     shelf = open_shelf(shards_root, names, lengths, console.say)
@@ -81,16 +95,21 @@ def main(
     if only:
         plan.commands = {name: plan.commands[name] for name in _chosen(plan.commands, only)}
     work = WorkFolder(out, shelf.urls, overwrite=overwrite)
+    if tables:
+        docs = tables.parent / "docs"
+        record = Record.read(docs / RECORD, results.released)
+        record.collect(plan, work)
+        record.write(docs / RECORD)
+        Tables(results, record, work).write(tables, docs)
+        return
+    if recorded:
+        plan = Record.read(recorded, results.released).left(plan)
     if dry_run:
         for command in plan.commands.values():
             click.echo(f"# {command.name}: {work.state(command)}\n{shlex.join(work.words(command, shown=True))}")
         return
-    if tables:
-        Tables(results, work).write(tables, tables.parent / "docs")
-        return
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "versions").open("a") as file:  # of the code, one line per start
-        file.write(f"{_version()}\n")
+    Versions(out).begin(_version())
     os.environ.update(dict.fromkeys(THREADS, "1"))
     os.nice(19)
     with saying_what_ended("the same command continues"):

@@ -1,7 +1,6 @@
 """The tables and pictures of RESULTS.md, from what is finished of the runs in `results_runs.py`."""
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,14 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from results_runs import BEST, EPOCHS, EQUAL_TIME, LONG, METHODS, SEEDS, TITLES, TRANSFERRED, VIEWS, Results, key
+from results_record import Record
+from results_runs import (
+    BEST,
+    EPOCHS,
+    EQUAL_TIME,
+    FUSED_SEED,
+    LONG,
+    METHODS,
+    SEEDS,
+    TITLES,
+    TRANSFERRED,
+    VIEWS,
+    Results,
+    key,
+)
 
 from skelpipe.drawing.plot import new_figure, save_figure
 from skelpipe.files import replacing
 from skelpipe.train.reproduction.work_folder import WorkFolder
 from skelpipe.train.reproduction.work_plan import FUSE, PRETRAIN
-from skelpipe.train.running.run_folder import RunFolder
-from skelpipe.train.running.run_log import read_log
 
 __all__ = ["Tables"]
 
@@ -49,9 +60,10 @@ FUSED: Final = {name: figure for name, figure in MAIN.items() if name != "kNN-20
 
 @dataclass(frozen=True)
 class Tables:
-    """The figures of all finished commands of a plan."""
+    """The figures of all recorded runs of a plan; pictures of embeddings are drawn from the folder `work`."""
 
     results: Results
+    record: Record
     work: WorkFolder
 
     def write(self, into: Path, pictures: Path) -> None:
@@ -80,12 +92,12 @@ class Tables:
         return found
 
     def state(self) -> list[str]:
-        """Say how many of the runs are done, of which code, and which trainings are left."""
+        """Say how many of the runs are done, by which code, and which trainings are left."""
         commands = self.results.plan.commands
-        left = [name for name, command in commands.items() if self.work.state(command) != "done"]
-        versions = self.work.out / "versions"
-        known = versions.read_text("utf-8").split() if versions.exists() else []
-        by = f", by the code of {', '.join(dict.fromkeys(known))}" if known else ""
+        known = {name: self.record.of(command) for name, command in commands.items()}
+        left = [name for name, entry in known.items() if entry is None]
+        code = sorted({entry["code"] for entry in known.values() if entry is not None})
+        by = f", by the code of {', '.join(code)}" if code else ""
         if not left:
             return [f"All {len(commands)} runs are done{by}."]
         trainings = [name.removeprefix(f"{PRETRAIN}-") for name in left if name.startswith(PRETRAIN)]
@@ -97,15 +109,13 @@ class Tables:
         ]
 
     def figure(self, figure: Figure, dataset: str, name: str, view: str, seed: int) -> float | None:
-        """Return a figure of a finished command in %, NaN where one is planned, None where there is none."""
+        """Return a figure of a recorded run in %, NaN where it is planned, None where there is none."""
         protocol, value = figure
         command = self.results.plan.commands.get(key(protocol, dataset, name, view, seed))
         if command is None:
             return None
-        if self.work.state(command) != "done":
-            return float("nan")
-        path = self.work.run_of(command) / "result.json"
-        return float(json.loads(path.read_text("utf-8"))["figures"][value])
+        entry = self.record.of(command)
+        return float("nan") if entry is None else float(entry["figures"][value])
 
     def cell(self, figure: Figure, dataset: str, name: str, view: str, seeds: Sequence[int] = SEEDS) -> str:
         """Return the mean over seeds, with the range, and the number of seeds where it is not that of the plan."""
@@ -177,22 +187,22 @@ class Tables:
         return self._table("joint stream", FROZEN, rows)
 
     def streams(self) -> list[str]:
-        """Joint, bone, motion and their fusion, the first seed."""
+        """Joint, bone, motion and their fusion, of one seed."""
         names = {**{name: each.title for name, each in METHODS.items()}, **FROM_SCRATCH}
-        first = SEEDS[:1]
+        seeds = (FUSED_SEED,)
         columns: dict[str, Callable[[str], str]] = {}
         for view in VIEWS:
             for name in ("kNN-20 of z", "linear"):
                 columns[f"{view}: {name}"] = lambda method, view=view, name=name: self.cell(  # type: ignore[misc]
-                    MAIN[name], "ucla", method, view, first
+                    MAIN[name], "ucla", method, view, seeds
                 )
         for name, (protocol, _) in FUSED.items():
             figure = (f"{FUSE}-{protocol}", "top1")
             columns[f"fused: {name}"] = lambda method, figure=figure: self.cell(  # type: ignore[misc]
-                figure, "ucla", method, "3s", first
+                figure, "ucla", method, "3s", seeds
             )
         rows = [(title, [cell(name) for cell in columns.values()]) for name, title in names.items()]
-        return self._table("seed 0", columns, [row for row in rows if any(row[1])])
+        return self._table(f"seed {FUSED_SEED}", columns, [row for row in rows if any(row[1])])
 
     def transfers(self) -> list[str]:
         """Frozen encoders on clips of another dataset than they were trained on."""
@@ -220,16 +230,9 @@ class Tables:
     def curve(self, dataset: str, name: str, seed: int) -> list[tuple[int, float]]:
         """Return epochs and accuracy of 20 neighbours of z during a training, of the test clips."""
         shown = "all" if METHODS[name].together else "joint"
-        points, begun = [], 0
-        for stage in (f"{name}-moco", name):
-            command = self.results.plan.commands.get(key(PRETRAIN, dataset, stage, shown, seed))
-            log = read_log(RunFolder(self.work.run_of(command)).log) if command else []
-            for line in log:
-                value = next((line[each] for each in ("knn@20", "joint_knn@20") if each in line), None)
-                if value is not None:
-                    points.append((begun + int(line["epoch"]), float(value)))
-            begun += int(log[-1]["epoch"]) if log else 0
-        return points
+        stages = [f"{name}-moco", name] if METHODS[name].moco_first else [name]
+        commands = self.results.plan.commands
+        return self.record.curve(commands.get(key(PRETRAIN, dataset, stage, shown, seed)) for stage in stages)
 
     def draw_curves(self, path: Path) -> None:
         """Draw the curves of all methods, with lines for what was not trained."""
