@@ -118,7 +118,7 @@ class Versions:
 
 
 def _curve(run: Path) -> list[list[float]]:
-    """Return pairs of epochs and accuracy of 20 neighbours of z on test clips; of several views, that of joints."""
+    """Return pairs of epochs and accuracy of 20 neighbours of z on test clips; of several views, of joints."""
     points = []
     for line in read_log(RunFolder(run).log):
         value = next((line[each] for each in ("knn@20", "joint_knn@20") if each in line), None)
