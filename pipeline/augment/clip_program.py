@@ -26,6 +26,7 @@ from skelpipe.augment.clip_kernels import (
     zero_joints_of,
 )
 from skelpipe.augment.cpu_kernels import usable
+from skelpipe.dataset.byte_kernels import prefetch_pages
 from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
 from skelpipe.views import POSITIONS
 
@@ -180,13 +181,15 @@ def _run(
     normal: np.ndarray,
     uniform: np.ndarray,
 ) -> bool:
-    clips, _, count, width = y.shape
+    clips, channels, count, width = y.shape
     row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
     memory = np.zeros((count + 2 * REACH) * width + 2 * count * width, np.float32)
     weight, seen = np.empty(ROWS * width, np.float32), np.empty(width, np.int32)
     fits = True
     for i in range(clips):
         n = first + i
+        if i + 1 < clips:
+            prefetch_pages(x[i + 1].ctypes.data, 4 * channels * count * width)
         fits &= mix_clip(bodies, x[i], y[i], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
         if fits and len(codes):
             fits = _finish(bodies, y[i], codes, reals[n], wholes[n], bones, normal, uniform, memory, weight, seen)

@@ -23,6 +23,7 @@ from skelpipe.augment.clip_kernels import (
     scale_bones_of,
     zero_joints_of,
 )
+from skelpipe.dataset.byte_kernels import prefetch_pages
 from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
 from skelpipe.views import POSITIONS
 
@@ -350,6 +351,10 @@ def _paste(bodies: int, y: np.ndarray, x: np.ndarray, donor: np.ndarray, region:
             done[n] = True
             if donor[n] < 0 or donor[n] >= clips:
                 return False
+            then = donor[donor[n]]  # the donor of the clip that comes next
+            if 0 <= then < clips:
+                prefetch_pages(x[then].ctypes.data, 4 * axes * size)
+                prefetch_pages(y[donor[n]].ctypes.data, 4 * axes * size)
             s = 0
             while s < steps:
                 row, last, inside = region[n, s], s + 1, False
