@@ -26,11 +26,25 @@ from skelpipe.augment.clip_kernels import (
     zero_joints_of,
 )
 from skelpipe.augment.cpu_kernels import usable
-from skelpipe.dataset.byte_kernels import prefetch_pages
-from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
+from skelpipe.dataset.byte_kernels import numbers_at, prefetch_pages
+from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.views import POSITIONS
 
-__all__ = ["BLUR", "BONES", "BOXES", "MASK", "NOISE", "TIME", "WEIGH", "ClipOp", "Part", "Program", "program"]
+__all__ = [
+    "BLUR",
+    "BONES",
+    "BOXES",
+    "MASK",
+    "MOST",
+    "NOISE",
+    "TIME",
+    "WEIGH",
+    "ClipOp",
+    "Part",
+    "Program",
+    "program",
+    "run_together",
+]
 
 NOISE: Final = 0
 BLUR: Final = 1
@@ -42,6 +56,9 @@ BOXES: Final = 6
 
 NO_ROW: Final = np.empty((0, 2), np.int64)
 NO_POOL: Final = np.empty(0, np.float32)
+
+MOST: Final = 4  # programs that run together
+CLIPS: Final = 4  # that are in the cache, with what is made of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,33 +104,41 @@ class Program:
     normal: np.ndarray = field(default_factory=lambda: NO_POOL)
     uniform: np.ndarray = field(default_factory=lambda: NO_POOL)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All of it, in the order in which the kernels take it."""
+        drawn = (*self.mixing, self.codes, self.reals, self.wholes)
+        return (*drawn, self.bones, self.normal, self.uniform)
+
     def run(self, x: Tensor | MappedClips, first: int = 0) -> Tensor:
         """Return the clips [N,C,T,V,M] changed by what was drawn for the clips from number `first` on.
 
         Raises IndexError for a frame, joint or number of a pool that does not exist, ValueError for clips that the
         program was not made for.
         """
-        n, c, t, v, m = x.shape
-        drawn, frames = self.mixing[0].shape
-        if frames != t or first + n > drawn or self.mixing[2].shape[1] not in (0, v):
+        return run_together([self], x, first)[0]
+
+
+def run_together(programs: Sequence[Program], x: Tensor | MappedClips, first: int = 0) -> list[Tensor]:
+    """Return the clips [N,C,T,V,M] changed by each of at most `MOST` programs; each clip is read from memory once.
+
+    `first` and the errors are those of `Program.run`.
+    """
+    n, c, t, v, m = x.shape
+    for each in programs:
+        drawn, frames = each.mixing[0].shape
+        if frames != t or first + n > drawn or each.mixing[2].shape[1] not in (0, v):
             raise ValueError(f"what was drawn for {drawn} clips of {frames} frames does not fit {tuple(x.shape)}")
-        y = torch.empty(x.shape)
-        rest: list[Any] = [
-            first,
-            y.view(n, c, t, v * m).numpy(),
-            *self.mixing,
-            self.codes,
-            self.reals,
-            self.wholes,
-        ]
-        rest += [self.bones, self.normal, self.uniform]
-        if isinstance(x, MappedClips):
-            done = _run_mapped(m, x.pieces, x.piece, x.start, *rest)
-        else:
-            done = _run(m, x.contiguous().view(n, c, t, v * m).numpy(), *rest)
-        if not done:
-            raise IndexError(f"a frame, joint or number was chosen that clips of {tuple(x.shape)} do not have")
-        return y
+    made = [torch.empty(x.shape) for _ in programs]
+    rows = [y.view(n, c, t, v * m).numpy() for y in made]
+    arrays = [each.arrays for each in programs]
+    spare = MOST - len(programs)  # a tuple of another length would be another kernel
+    plain = None if isinstance(x, MappedClips) else x.contiguous()  # kept as long as its address is used
+    where = x.addresses() if plain is None else plain.data_ptr() + 4 * c * t * v * m * np.arange(n)
+    rest = (*rows, *rows[:1] * spare), (*arrays, *arrays[:1] * spare)
+    if not _run(m, where, first, len(programs), *rest):
+        raise IndexError(f"a frame, joint or number was chosen that clips of {tuple(x.shape)} do not have")
+    return made
 
 
 def program(fold: Any, parts: Sequence[Part], count: int, shape: Sequence[int]) -> Program | None:
@@ -164,71 +189,30 @@ def _width(tables: Sequence[Tensor]) -> int:
 
 
 @kernel
-def _run(
-    bodies: int,
-    x: np.ndarray,
-    first: int,
-    y: np.ndarray,
-    frames: np.ndarray,
-    matrix: np.ndarray,
-    joints: np.ndarray,
-    centre: np.ndarray,
-    at_centre: np.ndarray,
-    codes: np.ndarray,
-    reals: np.ndarray,
-    wholes: np.ndarray,
-    bones: np.ndarray,
-    normal: np.ndarray,
-    uniform: np.ndarray,
-) -> bool:
-    clips, channels, count, width = y.shape
+def _run(bodies: int, where: np.ndarray, first: int, count: int, made: Any, programs: Any) -> bool:
+    clips, channels, frames, width = made[0].shape
+    size = channels * frames * width
     row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
-    memory = np.zeros((count + 2 * REACH) * width + 2 * count * width, np.float32)
+    memory = np.zeros((frames + 2 * REACH) * width + 2 * frames * width, np.float32)
     weight, seen = np.empty(ROWS * width, np.float32), np.empty(width, np.int32)
-    fits = True
-    for i in range(clips):
-        n = first + i
-        if i + 1 < clips:
-            prefetch_pages(x[i + 1].ctypes.data, 4 * channels * count * width)
-        fits &= mix_clip(bodies, x[i], y[i], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
-        if fits and len(codes):
-            fits = _finish(bodies, y[i], codes, reals[n], wholes[n], bones, normal, uniform, memory, weight, seen)
-    return fits
-
-
-@kernel
-def _run_mapped(
-    bodies: int,
-    pieces: Any,
-    piece: np.ndarray,
-    start: np.ndarray,
-    first: int,
-    y: np.ndarray,
-    frames: np.ndarray,
-    matrix: np.ndarray,
-    joints: np.ndarray,
-    centre: np.ndarray,
-    at_centre: np.ndarray,
-    codes: np.ndarray,
-    reals: np.ndarray,
-    wholes: np.ndarray,
-    bones: np.ndarray,
-    normal: np.ndarray,
-    uniform: np.ndarray,
-) -> bool:
-    clips, channels, count, width = y.shape
-    row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
-    memory = np.zeros((count + 2 * REACH) * width + 2 * count * width, np.float32)
-    weight, seen = np.empty(ROWS * width, np.float32), np.empty(width, np.int32)
-    fits = True
-    for i in range(clips):
-        n = first + i
-        prefetch_clip(pieces, piece, start, i + 1, channels * count * width)
-        x = pieces[piece[i]][start[i] : start[i] + channels * count * width].reshape((channels, count, width))
-        fits &= mix_clip(bodies, x, y[i], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
-        if fits and len(codes):
-            fits = _finish(bodies, y[i], codes, reals[n], wholes[n], bones, normal, uniform, memory, weight, seen)
-    return fits
+    for low in range(0, clips, CLIPS):
+        high = min(low + CLIPS, clips)
+        for i in range(high, min(high + CLIPS, clips)):
+            prefetch_pages(where[i], 4 * size)
+        for j in range(count):
+            y = made[j]
+            chosen, matrix, joints, centre, at_centre, codes, reals, wholes, bones, normal, uniform = programs[j]
+            for i in range(low, high):
+                n, x, to = first + i, numbers_at(where[i], size).reshape((channels, frames, width)), y[i]
+                around, mixed = centre[n:], at_centre[n]
+                if not mix_clip(bodies, x, to, matrix[n], chosen[n], joints[n], around, mixed, row, words):
+                    return False
+                real, whole = reals[n], wholes[n]
+                if len(codes) and not _finish(
+                    bodies, to, codes, real, whole, bones, normal, uniform, memory, weight, seen
+                ):
+                    return False
+    return True
 
 
 @kernel

@@ -14,6 +14,7 @@ from skelpipe.bench.workload import Workload
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE
 from skelpipe.loader.recipe_views import RecipeViews
 from skelpipe.loader.view_recipes import BatchInProgress, ViewRecipes, view_recipes
+from skelpipe.loader.views_together import make_views
 from skelpipe.memory import keep_freed_memory
 
 __all__ = ["Reference", "augment_rows", "bare", "copies", "graph_rows"]
@@ -93,8 +94,7 @@ def _captured(workload: Workload, views: ViewSet) -> BenchRow | None:
     def make() -> int:
         batch = BatchInProgress(clips, lambda x: x)
         with torch.no_grad():
-            for name, recipe in recipes.items():
-                batch.made[name] = recipe.make(batch, plans[name])
+            make_views(recipes, batch, plans)
         return len(clips)
 
     side = torch.cuda.Stream(workload.device)

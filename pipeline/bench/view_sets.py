@@ -13,6 +13,7 @@ from skelpipe.augment.region import BLOCK
 from skelpipe.augment.skelemix import SkeleMix
 from skelpipe.loader.recipe_views import RecipeViews
 from skelpipe.loader.view_recipes import BatchInProgress, DrawnView, Marked, Mats, On, ViewRecipe, ViewRecipes
+from skelpipe.loader.views_together import make_views
 from skelpipe.skeleton import Layout
 
 __all__ = ["ViewSet", "batched_views", "planned", "recipe_set", "view_sets"]
@@ -84,8 +85,7 @@ def batched_views(
         own = slice(low, low := low + len(rows))
         batch = BatchInProgress(clips, lambda x: x)
         with torch.no_grad():
-            for name, recipe in recipes.items():
-                batch.made[name] = recipe.make(batch, plans[name].part(own))
+            make_views(recipes, batch, {name: drawn.part(own) for name, drawn in plans.items()})
         yield {name: view.clip for name, view in batch.made.items()}
 
 

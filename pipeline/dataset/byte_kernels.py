@@ -8,12 +8,13 @@ numba's cache does not see that other files call this one.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import extending, types
+from numba import carray, extending, types
 
 from skelpipe.kernels import njit
 
-__all__ = ["copy_bytes", "prefetch_pages"]
+__all__ = ["copy_bytes", "numbers_at", "prefetch_pages"]
 
 Emitter = tuple[Any, Callable[..., Any]]
 intrinsic: Any = extending.intrinsic  # its type would require that calls pass the compiler's context
@@ -48,6 +49,20 @@ def _prefetch(_context: Any, _address: Any) -> Emitter:
         return context.get_dummy_value()
 
     return types.void(types.int64), emit
+
+
+@intrinsic
+def _pointer(_context: Any, _address: Any) -> Emitter:
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), emit
+
+
+@njit(cache=True, forceinline=True)
+def numbers_at(address: int, count: int) -> np.ndarray:
+    """Return the float32[count] at an address, whose memory is the caller's."""
+    return carray(_pointer(address), count, np.float32)
 
 
 @njit(cache=True, forceinline=True)

@@ -40,6 +40,10 @@ class MappedClips:
         reading(lambda: _copy(self.pieces, self.piece, self.start, rows))
         return clips
 
+    def addresses(self) -> np.ndarray:
+        """Return where in memory each clip begins, int64[N], as long as the pieces are kept."""
+        return _addresses(self.pieces, self.piece, self.start)
+
     def fetch(self) -> None:
         """Read all pages into memory, so that whoever uses the clips later does not wait for the disk."""
         reading(lambda: _touch(self.pieces, self.piece, self.start, self.shape[1:].numel()))
@@ -50,6 +54,14 @@ def prefetch_clip(pieces: Any, piece: np.ndarray, start: np.ndarray, n: int, siz
     """Ask for clip n, of `size` numbers, if there is one: for whoever is about to work on the clip before it."""
     if n < len(piece):
         prefetch_pages(pieces[piece[n]].ctypes.data + 4 * start[n], 4 * size)
+
+
+@njit(cache=True, nogil=True)
+def _addresses(pieces: Any, piece: np.ndarray, start: np.ndarray) -> np.ndarray:
+    found = np.empty(len(piece), np.int64)
+    for n in range(len(piece)):
+        found[n] = pieces[piece[n]].ctypes.data + 4 * start[n]
+    return found
 
 
 @njit(cache=True, nogil=True)

@@ -19,6 +19,7 @@ from skelpipe.loader.prefetch import Prefetch
 from skelpipe.loader.read_ahead import DRAWN_AT_ONCE, ClipSource, MappedReader, ReadAhead, Ready, shares_memory
 from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, described, view_recipes
+from skelpipe.loader.views_together import make_views
 from skelpipe.mapped_files import reading
 from skelpipe.memory import keep_freed_memory
 
@@ -218,6 +219,10 @@ class Loader:
         """Make all views of a batch."""
         batch = BatchInProgress(ready.clips, self._derive)
         with torch.no_grad():
+            if ready.has_own_donors:
+                batch.made.update(ready.made)
+                make_views(self.recipe, batch, ready.parts())
+                return batch
             for name, recipe in self.recipe.items():
                 batch.made[name] = ready.made.get(name) or ready.make(name, recipe, batch)
         return batch

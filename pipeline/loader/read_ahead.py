@@ -57,8 +57,17 @@ class Ready:
         return label[self._own_rows], index[self._own_rows], None if positions is None else positions[self.rows]
 
     @property
+    def has_own_donors(self) -> bool:
+        """Whether no view needs clips of other ranks."""
+        return self.drawn[2] is None
+
+    @property
     def _own_rows(self) -> slice:
         return slice(self.rows.start, self.rows.start + self.own)
+
+    def parts(self) -> dict[str, DrawnView]:
+        """Return what was drawn for the clips of this batch."""
+        return {name: drawn.part(self.rows) for name, drawn in self.drawn[3].items()}
 
     def make(self, name: str, recipe: ViewRecipe, batch: BatchInProgress) -> View:
         """Return a view, of donors too if it is one of `of_donors`."""

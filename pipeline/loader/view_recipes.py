@@ -24,6 +24,7 @@ from skelpipe.loader.nested import map_tensors
 
 __all__ = [
     "Augmentation",
+    "Augmented",
     "BatchInProgress",
     "DrawnView",
     "Marked",
@@ -69,13 +70,15 @@ class DrawnView(NamedTuple):
 
     Both have one row per sample, so that several batches can be drawn together and cut apart. The parameters of a
     chain are hardly ever needed once they are folded, so they are cut only on demand, as the steps are, which on a
-    CPU are one program (see `Chain.program`). `made` keeps it, for all parts alike.
+    CPU are one program (see `Chain.program`). `made` keeps it, for all parts alike. `begun` is what it has made of
+    the clips together with other views (see `make_views`).
     """
 
     drawn: Any
     steps: Steps | None
     rows: slice
     made: dict[str, Program | None]
+    begun: Tensor | None = None
 
     @classmethod
     def of(cls, op: Augmentation | None, params: Any, shape: torch.Size) -> "DrawnView":
@@ -93,13 +96,19 @@ class DrawnView(NamedTuple):
         if self.steps is None:
             return op.apply(x, self.params)
         chain, steps, y = cast(Chain, op), self.steps, x
-        if isinstance(x, MappedClips) or usable(x):
-            if "program" not in self.made:
-                number = next((len(each) for each in self.steps[0][1].values()), x.shape[0])
-                self.made["program"] = chain.program(self.steps, (number, *x.shape[1:]))
-            if program := self.made["program"]:
-                y, steps = program.run(x, self.rows.start or 0), steps[program.count :]
+        if program := self.program(chain, x):
+            y = program.run(x, self.rows.start or 0) if self.begun is None else self.begun
+            steps = steps[program.count :]
         return chain.finish(y, map_tensors(itemgetter(self.rows), steps))
+
+    def program(self, op: Augmentation | None, x: Tensor | MappedClips) -> Program | None:
+        """Return the program that begins a chain's steps; None for others, and where clips x are not on a CPU."""
+        if self.steps is None or not isinstance(op, Chain) or not (isinstance(x, MappedClips) or usable(x)):
+            return None
+        if "program" not in self.made:
+            number = next((len(each) for each in self.steps[0][1].values()), x.shape[0])
+            self.made["program"] = op.program(self.steps, (number, *x.shape[1:]))
+        return self.made["program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,7 @@ class ViewRecipe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Augmented:
+class Augmented:
     """The clips read are augmented, and the view is derived from the result."""
 
     augmentation: Augmentation | None
@@ -336,13 +345,13 @@ class Marked:
     takes_mapped: ClassVar[bool] = False
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
-        return _Augmented(self.augmentation).sample(draws, shape)
+        return Augmented(self.augmentation).sample(draws, shape)
 
     def folded(self, params: Any, shape: torch.Size) -> DrawnView:
         return DrawnView.of(self.augmentation, params, shape)
 
     def make(self, batch: BatchInProgress, drawn: DrawnView) -> View:
-        view = _Augmented(self.augmentation).make(batch, drawn)
+        view = Augmented(self.augmentation).make(batch, drawn)
         mask = view.carry(_per_frame(batch.actionlet(self.actionlet), view.clip.shape[2], self.stretch))
         return View(view.clip, view.joints, view.carry, {"mask": mask})
 
@@ -379,7 +388,7 @@ def view_recipes(recipe: ViewRecipes, reserved: Iterable[str] = ()) -> dict[str,
             raise UsageError(
                 f"the view {name!r} must be an augmentation, On, Mats, Marked or None, not {given(content)}{hint}"
             )
-        view_recipe = content if isinstance(content, On | Mats | Marked) else _Augmented(content)
+        view_recipe = content if isinstance(content, On | Mats | Marked) else Augmented(content)
         if missing := [used for used in view_recipe.uses if used not in made]:
             raise UsageError(
                 f"the view {name!r} is made from {missing[0]!r}, which must come before it in the recipe"
@@ -408,7 +417,7 @@ def described(recipe: ViewRecipe) -> str:
         return f"{op_text(recipe.op)} on {joints}{recipe.view}"
     if isinstance(recipe, Mats):
         return f"{recipe.act} inside its actionlet, {recipe.non} outside, mask {recipe.mask}"
-    if isinstance(recipe, _Augmented | Marked):
+    if isinstance(recipe, Augmented | Marked):
         marked = ", with its actionlet" if isinstance(recipe, Marked) else ""
         op = recipe.augmentation
         return ("clips as read" if op is None else op_text(op)) + marked
@@ -425,4 +434,4 @@ def _has_joints(view_recipe: ViewRecipe) -> bool:
     """Whether deriving is the last step of a view, so that it has joints."""
     if isinstance(view_recipe, On):
         return view_recipe.stage == "joint"
-    return isinstance(view_recipe, _Augmented | Marked)
+    return isinstance(view_recipe, Augmented | Marked)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from skelpipe.dataset.byte_kernels import copy_bytes, prefetch_pages
+from skelpipe.dataset.byte_kernels import copy_bytes, numbers_at, prefetch_pages
 from skelpipe.kernels import njit
 
 
@@ -13,6 +13,19 @@ def _copied(source: np.ndarray, target: np.ndarray, first: int, size: int) -> No
 def _asked(address: int, size: int) -> int:
     prefetch_pages(address, size)
     return size
+
+
+@njit
+def _doubled(address: int, count: int) -> None:
+    numbers = numbers_at(address, count)
+    for i in range(count):
+        numbers[i] *= 2
+
+
+def test_numbers_are_those_at_the_address() -> None:
+    numbers = np.arange(10, dtype=np.float32)
+    _doubled(numbers.ctypes.data + 4 * 3, 5)
+    assert numbers.tolist() == [0, 1, 2, 6, 8, 10, 12, 14, 8, 9]
 
 
 def test_only_the_bytes_asked_for_are_copied() -> None:
