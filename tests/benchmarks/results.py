@@ -9,9 +9,9 @@ the transfers. Every method and baseline of `results_runs.py`, each run an ordin
 most telling come first. Killed or interrupted, the same command continues: what is done is not repeated.
 `--dry-run` prints all commands with their state. All of it takes some 25 hours of one core. From what is done,
 
-    python tests/benchmarks/results.py --shards-root data --out results --tables RESULTS.md
+    python tests/benchmarks/results.py --shards-root data --out results --tables RESULTS.md --tables README.md
 
-adds the figures to docs/results.jsonl beside that file, writes the tables between its marks, and draws the
+adds the figures to docs/results.jsonl beside these files, writes the tables between their marks, and draws the
 pictures in docs/. With `--recorded docs/results.jsonl` the runs of that record are not repeated, but for those
 that others need.
 """
@@ -57,8 +57,9 @@ THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_
 @click.option("--overwrite", is_flag=True, help="Replace runs that have other settings.")
 @click.option(
     "--tables",
+    multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Run nothing; add what is done to the record and write the tables of RESULTS.md.",
+    help="Run nothing; add what is done to the record and write the tables of this Markdown file.",
 )
 @click.option(
     "--recorded",
@@ -74,7 +75,7 @@ def main(
     only: tuple[str, ...],
     quick: bool,
     overwrite: bool,
-    tables: Path | None,
+    tables: tuple[Path, ...],
     recorded: Path | None,
     dry_run: bool,
 ) -> None:
@@ -96,7 +97,7 @@ def main(
         plan.commands = {name: plan.commands[name] for name in _chosen(plan.commands, only)}
     work = WorkFolder(out, shelf.urls, overwrite=overwrite)
     if tables:
-        docs = tables.parent / "docs"
+        docs = tables[0].parent / "docs"
         record = Record.read(docs / RECORD, results.released)
         record.collect(plan, work)
         record.write(docs / RECORD)

@@ -59,6 +59,27 @@ FUSED: Final = {name: figure for name, figure in MAIN.items() if name != "kNN-20
 
 
 @dataclass(frozen=True)
+class Cell:
+    """The figures of the seeds that are done, and how many seeds are planned."""
+
+    values: Sequence[float]
+    planned: int
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.mean(self.values) if self.values else None
+
+    def text(self, seeds: int) -> str:
+        """Return the mean over seeds with the range, and their number where it is not that of the row."""
+        if not self.values:
+            return MISSING if self.planned else ""
+        said = [f"{min(self.values):.1f} - {max(self.values):.1f}"] if len(self.values) > 1 else []
+        if len(self.values) < min(seeds, self.planned):
+            said.append(f"of {len(self.values)}")
+        return f"{self.mean:.1f}" + (f" ({', '.join(said)})" if said else "")
+
+
+@dataclass(frozen=True)
 class Tables:
     """The figures of all recorded runs of a plan; pictures of embeddings are drawn from the folder `work`."""
 
@@ -66,17 +87,19 @@ class Tables:
     record: Record
     work: WorkFolder
 
-    def write(self, into: Path, pictures: Path) -> None:
-        """Replace what stands between the marks of a table in a Markdown file; draw the pictures beside it."""
-        text = into.read_text("utf-8")
-        for name, lines in self.all().items():
-            begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-            if begin in text and end in text:
-                before, _, rest = text.partition(begin)
-                after = rest.partition(end)[2]
-                text = before + begin + "".join(f"{line}\n" for line in lines) + end + after
-        with replacing(into) as file:
-            file.write(text.encode())
+    def write(self, into: Sequence[Path], pictures: Path) -> None:
+        """Replace what stands between the marks of tables in Markdown files; draw the pictures."""
+        tables = self.all()
+        for path in into:
+            text = path.read_text("utf-8")
+            for name, lines in tables.items():
+                begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+                if begin in text and end in text:
+                    before, _, rest = text.partition(begin)
+                    after = rest.partition(end)[2]
+                    text = before + begin + "".join(f"{line}\n" for line in lines) + end + after
+            with replacing(path) as file:
+                file.write(text.encode())
         self.draw_curves(pictures / "results-curves.png")
         self.draw_embedding(pictures / "results-embedding.png")
 
@@ -117,34 +140,33 @@ class Tables:
         entry = self.record.of(command)
         return float("nan") if entry is None else float(entry["figures"][value])
 
-    def cell(self, figure: Figure, dataset: str, name: str, view: str, seeds: Sequence[int] = SEEDS) -> str:
-        """Return the mean over seeds, with the range, and the number of seeds where it is not that of the plan."""
+    def cell(self, figure: Figure, dataset: str, name: str, view: str, seeds: Sequence[int] = SEEDS) -> Cell:
+        """Return the figures of all seeds."""
         found = [self.figure(figure, dataset, name, view, seed) for seed in seeds]
         planned = [value for value in found if value is not None]
-        values = [value for value in planned if not math.isnan(value)]
-        if not values:
-            return MISSING if planned else ""
-        said = [f"{min(values):.1f} - {max(values):.1f}"] if len(values) > 1 else []
-        if len(values) < len(planned):
-            said.append(f"{len(values)} of {len(planned)} seeds")
-        return f"{statistics.mean(values):.1f}" + (f" ({'; '.join(said)})" if said else "")
+        return Cell([value for value in planned if not math.isnan(value)], len(planned))
 
-    def _table(self, title: str, columns: Iterable[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
-        shown = list(columns)
-        lines = [f"| {title} | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
-        found = [row for row in rows if set(row[1]) - {"", MISSING}]
+    def _table(self, title: str, columns: Iterable[str], rows: Iterable[tuple[str, Sequence[Cell]]]) -> list[str]:
+        """Return a table's lines; a column has the number of seeds, where more than one is planned."""
+        found = [row for row in rows if any(cell.values for cell in row[1])]
         if not found:
             return ["None of these runs is done yet."]
-        return [*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in found)]
+        several = any(cell.planned > 1 for _, cells in found for cell in cells)
+        shown = [*columns, *["seeds"] * several]
+        lines = [f"| {title} | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
+        for name, cells in found:
+            seeds = max(len(cell.values) for cell in cells)
+            texts = [cell.text(seeds) for cell in cells] + [str(seeds)] * several
+            lines.append(f"| {name} | {' | '.join(texts)} |")
+        return lines
 
     def _order(self, dataset: str, names: Iterable[str]) -> list[str]:
         """Sort methods by their first figure, the best first."""
 
-        def mean(name: str) -> float:
-            text = self.cell(MAIN["kNN-20 of z"], dataset, name, "joint").partition(" ")[0]
-            return -float(text) if text not in ("", MISSING) else 1.0
+        def place(name: str) -> float:
+            return -(self.cell(MAIN["kNN-20 of z"], dataset, name, "joint").mean or 0)
 
-        return sorted(names, key=mean)
+        return sorted(names, key=place)
 
     def _titles(self, dataset: str) -> dict[str, str]:
         long = f"{BEST}@{LONG}"
@@ -157,7 +179,7 @@ class Tables:
     def joint(self, dataset: str) -> list[str]:
         """Every method and baseline on the joint stream, by every protocol."""
 
-        def row(name: str) -> list[str]:
+        def row(name: str) -> list[Cell]:
             return [self.cell(figure, dataset, name, "joint") for figure in MAIN.values()]
 
         methods = [(f"**{title}**", row(name)) for name, title in self._titles(dataset).items()]
@@ -190,7 +212,7 @@ class Tables:
         """Joint, bone, motion and their fusion, of one seed."""
         names = {**{name: each.title for name, each in METHODS.items()}, **FROM_SCRATCH}
         seeds = (FUSED_SEED,)
-        columns: dict[str, Callable[[str], str]] = {}
+        columns: dict[str, Callable[[str], Cell]] = {}
         for view in VIEWS:
             for name in ("kNN-20 of z", "linear"):
                 columns[f"{view}: {name}"] = lambda method, view=view, name=name: self.cell(  # type: ignore[misc]
@@ -202,7 +224,9 @@ class Tables:
                 figure, "ucla", method, "3s", seeds
             )
         rows = [(title, [cell(name) for cell in columns.values()]) for name, title in names.items()]
-        return self._table(f"seed {FUSED_SEED}", columns, [row for row in rows if any(row[1])])
+        return self._table(
+            f"seed {FUSED_SEED}", columns, [row for row in rows if any(cell.planned for cell in row[1])]
+        )
 
     def transfers(self) -> list[str]:
         """Frozen encoders on clips of another dataset than they were trained on."""
@@ -250,9 +274,9 @@ class Tables:
                     axes.plot(*zip(*mean, strict=True), color=f"C{i}", label=f"{method.title} ({len(runs)})")
             lines = {"raw": ("knn-h", "raw coordinates", "--"), "random-default": ("knn-z", "random encoder", ":")}
             for name, (protocol, title, style) in lines.items():
-                text = self.cell((protocol, "knn@20"), dataset, name, "joint").partition(" ")[0]
-                if text not in ("", MISSING):
-                    axes.axhline(float(text), color="black", linestyle=style, linewidth=1, label=title)
+                height = self.cell((protocol, "knn@20"), dataset, name, "joint").mean
+                if height is not None:
+                    axes.axhline(height, color="black", linestyle=style, linewidth=1, label=title)
             axes.set_xlabel("epochs")
             axes.set_ylabel("20 neighbours of z, % of test clips")
             axes.set_title(f"{TITLES[dataset]}, joint stream", fontsize=9, loc="left")
