@@ -133,12 +133,16 @@ def run_together(programs: Sequence[Program], x: Tensor | MappedClips, first: in
     rows = [y.view(n, c, t, v * m).numpy() for y in made]
     arrays = [each.arrays for each in programs]
     spare = MOST - len(programs)  # a tuple of another length would be another kernel
-    plain = None if isinstance(x, MappedClips) else x.contiguous()  # kept as long as its address is used
-    where = x.addresses() if plain is None else plain.data_ptr() + 4 * c * t * v * m * np.arange(n)
+    kept = x if isinstance(x, MappedClips) else x.contiguous()  # as long as its addresses are used
+    where = kept.addresses() if isinstance(kept, MappedClips) else _addresses(kept)
     rest = (*rows, *rows[:1] * spare), (*arrays, *arrays[:1] * spare)
     if not _run(m, where, first, len(programs), *rest):
         raise IndexError(f"a frame, joint or number was chosen that clips of {tuple(x.shape)} do not have")
     return made
+
+
+def _addresses(x: Tensor) -> np.ndarray:
+    return x.data_ptr() + x.stride(0) * x.element_size() * np.arange(len(x))
 
 
 def program(fold: Any, parts: Sequence[Part], count: int, shape: Sequence[int]) -> Program | None:

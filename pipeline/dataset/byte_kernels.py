@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import carray, extending, types
+from numba import extending, types
+from numba.np.numpy_support import carray
 
 from skelpipe.kernels import njit
 
