@@ -140,7 +140,7 @@ def test_rows_are_hashed_once_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
         TableRows(content[:-1] + b"?", card, "ds")
 
 
-def test_a_short_table_whose_rows_are_known_is_still_held_to_the_card(length: str) -> None:
+def test_a_short_table_whose_rows_are_known_is_still_held_to_the_card() -> None:
     content, card = written(rows_of_a_table())
     TableRows(content, card, "ds").require()
     with pytest.raises(DatasetError, match="cannot be read: 16 rows"):
