@@ -106,12 +106,12 @@ class _Mapped:
         self.facts = os.fstat(descriptor)
         self.size, self.failed_at, self.lost = self.facts.st_size, 0, False
         rows = _table().rows
-        free = np.flatnonzero(rows[:-1, START] == 0)
-        if not len(free):
+        free = rows[:-1, START] == 0
+        self.row = int(free.argmax())
+        if not free[self.row]:
             raise OSError(
                 errno.ENOMEM, f"more than {MOST:,} files would be mapped; prepare larger shards (--shard-size)"
             )
-        self.row = int(free[0])
         self.address = _mapped_at(0, self.size, descriptor, mmap.MAP_SHARED)
         rows[self.row] = 0, self.address + self.size, 0
         rows[self.row, START] = self.address

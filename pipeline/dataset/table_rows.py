@@ -3,7 +3,8 @@
 A table of up to AT_ONCE rows is read and hashed when it is first needed. Of a longer one only the columns that say
 which clip is where are read then; its ids are read, and its rows hashed, on a thread, so that opening takes no
 longer. Who takes ids or labels, or reads a clip, waits for it. That a file's rows are those of a digest holds for
-ever, so it is remembered by the file's sha256, and hashed once per machine and user.
+ever, so it is remembered by the file's sha256, and the rows, short table or long, are hashed once per machine and
+user.
 """
 
 import os
@@ -72,7 +73,7 @@ class TableRows:
         self._where = where
         self._later: _Later | None = None
         if card["samples"]["rows"] <= AT_ONCE:
-            table = parse_samples(content, card, where, ["id", *PLACES])
+            table = _read_at_once(content, card, where)
             self._ids: Callable[[], pa.ChunkedArray] = partial(table.column, "id")
         else:
             require_file(content, card, where)
@@ -144,6 +145,22 @@ class TableRows:
         return DatasetError(f"{self._where}/{SAMPLES}: lists fewer {subset} samples than the card")
 
 
+def _read_at_once(content: bytes, card: Mapping[str, Any], where: object) -> pa.Table:
+    """Return ids and places of all rows; DatasetError where the rows are not the card's."""
+    columns, fact = ["id", *PLACES], _fact(card)
+    if fact in remembered(card["digest"]):
+        require_file(content, card, where)
+        return pa.Table.from_batches(list(table_batches(content, card, where, columns)))
+    table = parse_samples(content, card, where, columns)
+    remember(card["digest"], [fact])
+    return table
+
+
+def _fact(card: Mapping[str, Any]) -> str:
+    """Return what is remembered of a table once its rows were found to be those of the digest."""
+    return f"rows {card['samples_file']['sha256']} {card['samples']['sha256']}"
+
+
 class _Once:
     """What `find` returns, found when it is first needed; for any thread, also of a process forked meanwhile."""
 
@@ -194,8 +211,7 @@ class _Later:
         self._content = b""
 
     def _read(self) -> pa.ChunkedArray:
-        card = self._card
-        fact = f"rows {card['samples_file']['sha256']} {card['samples']['sha256']}"
+        card, fact = self._card, _fact(self._card)
         is_known = fact in remembered(card["digest"])
         columns = ["id"] if is_known else card["samples"]["columns"]
         ids = []

@@ -117,18 +117,34 @@ def test_other_rows_than_those_of_the_digest_are_refused(length: str) -> None:
     assert ids[0] == "test-é0.0"
 
 
-def test_rows_are_hashed_once_per_file(length: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_rows_are_hashed_once_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
     content, card = written(rows_of_a_table())
     TableRows(content, card, "ds").require()
     monkeypatch.setattr("skelpipe.dataset.first_use._hashed", set())  # as in another process
     hashed = []
-    monkeypatch.setattr(table_rows, "rows_differ", lambda batches, *_: hashed.append(list(batches)))
+    for module in ("table_rows", "card"):
+        monkeypatch.setattr(
+            f"skelpipe.dataset.{module}.rows_differ", lambda batches, *_: hashed.append(list(batches))
+        )
     for _ in range(2):
         assert TableRows(content, card, "ds").subset("train")[0][0] == "train-é0.0"
     assert not hashed
-    if length == "long":  # another digest, or another file, is another fact
-        TableRows(content, {**card, "samples": {**card["samples"], "sha256": "1" * 64}}, "ds").require()
-        assert len(hashed) == 1
+    for other in (  # another fact, or nothing that was found out on this machine
+        {**card, "samples": {**card["samples"], "sha256": "1" * 64}},
+        {**card, "digest": "1" * 64},
+    ):
+        monkeypatch.setattr("skelpipe.dataset.first_use._hashed", set())
+        TableRows(content, other, "ds").require()
+    assert len(hashed) == 2
+    with pytest.raises(DatasetError, match="damaged, or of another dataset"):
+        TableRows(content[:-1] + b"?", card, "ds")
+
+
+def test_a_short_table_whose_rows_are_known_is_still_held_to_the_card() -> None:
+    content, card = written(rows_of_a_table())
+    TableRows(content, card, "ds").require()
+    with pytest.raises(DatasetError, match="cannot be read: 16 rows"):
+        TableRows(content, {**card, "samples": {**card["samples"], "rows": 3}}, "ds").require()
 
 
 @pytest.fixture
