@@ -1,5 +1,6 @@
 """Batches on the training device: clips are read ahead on a thread, views are augmented on the device."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from skelpipe.loader.batch import NOT_VIEWS, Batch
 from skelpipe.loader.cross_rank_donors import RankShares
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.prefetch import Prefetch
-from skelpipe.loader.read_ahead import DRAWN_AT_ONCE, ClipSource, MappedReader, ReadAhead, Ready, shares_memory
+from skelpipe.loader.read_ahead import ClipSource, MappedReader, ReadAhead, Ready, shares_memory
 from skelpipe.loader.stream import Stream
 from skelpipe.loader.view_recipes import Augmentation, BatchInProgress, ViewRecipes, described, view_recipes
 from skelpipe.loader.views_together import make_views
@@ -101,7 +102,7 @@ class Loader:
             stream, clips, self.recipe, shares, self.device, self._derive, looks=tell is not None
         )
         self._tell = tell
-        self._ahead: Prefetch[Ready] | None = None
+        self._ahead: Prefetch[deque[Ready]] | None = None
         self._next: tuple[int, int] | None = None  # epoch and step at which the thread goes on after an epoch
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -128,17 +129,17 @@ class Loader:
         """
         stream, source = self.stream, self._source
         epoch, first = stream.begin()
-        ahead = self._started(epoch, first)
+        ahead, steps = self._started(epoch, first), len(stream)
+        waiting: deque[Ready] | None = None
         reads_on = False
         try:
-            for step in range(first, len(stream)):
-                ready = next(ahead, None)
-                if ready is None:
+            for step in range(first, steps):
+                waiting = waiting or next(ahead, None)
+                if waiting is None or self._ahead is not ahead:
                     raise RuntimeError("the loader was closed, or started anew, while this iteration ran")
-                batch = self._finish(ready, epoch, step)
-                del ready
+                batch = self._finish(waiting.popleft(), epoch, step)
                 stream.passed(epoch, step)
-                if step + 1 == len(stream) and self._ahead is ahead and source.reads_mapped:
+                if step + 1 == steps and self._ahead is ahead and source.reads_mapped:
                     # Before the last batch is yielded: nobody may ask for more.
                     reads_on, self._next = True, (epoch + 1, 0)
                 yield batch
@@ -154,15 +155,14 @@ class Loader:
             " DataLoader(loader.stream, batch_size=None), or dataset.samples(subset, view)"
         )
 
-    def _started(self, epoch: int, first: int) -> Prefetch[Ready]:
+    def _started(self, epoch: int, first: int) -> Prefetch[deque[Ready]]:
         """Return the batches from step `first` of `epoch` on: of a new thread, or of the one that read on."""
         ahead = self._ahead
         if ahead is None or self._next != (epoch, first):
             self.close()
             source = self._source
-            # Memory-mapped clips take no memory while they are ready.
-            depth, refill = (DRAWN_AT_ONCE, DRAWN_AT_ONCE // 2) if source.reads_mapped else (self.prefetch, None)
-            ahead = Prefetch(lambda idle: source.read(epoch, first, idle), depth, "skelpipe-loader", refill)
+            depth = 1 if source.reads_mapped else self.prefetch  # a block of batches, or batches
+            ahead = Prefetch(lambda idle: source.read(epoch, first, idle), depth, "skelpipe-loader")
         self._ahead, self._next = ahead, None
         return ahead
 
@@ -192,14 +192,14 @@ class Loader:
     def _finish(self, ready: Ready, epoch: int, step: int) -> Batch:
         """Augment and derive the views on the device's current stream."""
         clips = ready.clips
-        label, index, positions = ready.numbers()
+        label, index, positions, *_, own, _ = ready.drawn
         if ready.arrived is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready.arrived)
             map_tensors(lambda t: t.record_stream(current), (clips, ready.drawn))
         batch = self._made(ready) if isinstance(clips, Tensor) else reading(partial(self._made, ready))
         if positions is not None:
-            batch = batch.first(ready.own)
+            batch, label, index = batch.first(own), label[:own], index[:own]
         made = {name: view.clip for name, view in batch.made.items()}
         extras = {
             f"{name}_{key}": x if positions is None or key != DONOR else positions[x]
@@ -210,16 +210,17 @@ class Loader:
             for name, clip in made.items():
                 if getattr(self.recipe[name], "keeps_absent", False):
                     self._tell(clip, ready.present[: len(clip)])
-        handed_out = (*made.values(), *extras.values())
-        if ready.buffer is not None and not any(shares_memory(x, ready.buffer) for x in handed_out):
-            self._source.buffers.give(ready.buffer)
+        if ready.buffer is not None:
+            handed_out = (*made.values(), *extras.values())
+            if not any(shares_memory(x, ready.buffer) for x in handed_out):
+                self._source.buffers.give(ready.buffer)
         return Batch(views=made, label=label, index=index, epoch=epoch, step=step, extras=extras)
 
     def _made(self, ready: Ready) -> BatchInProgress:
         """Make all views of a batch."""
         batch = BatchInProgress(ready.clips, self._derive)
         with torch.no_grad():
-            if ready.has_own_donors:
+            if ready.drawn.positions is None:  # no view needs clips of other ranks
                 batch.made.update(ready.made)
                 make_views(self.recipe, batch, ready.parts())
                 return batch

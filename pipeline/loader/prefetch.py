@@ -16,9 +16,6 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """Run the iterator `produce(idle)` on a thread and keep at most `depth` items ready.
 
-    After `depth` items the thread pauses until `refill_at` are left, by default `depth - 1`: waking a thread can
-    take longer than making some items.
-
     `idle()` tells the iterator whether an item is still ready: then there is time for work that the consumer would
     do otherwise.
 
@@ -32,9 +29,8 @@ class Prefetch(Generic[T]):
         produce: Callable[[Callable[[], bool]], Iterator[T]],
         depth: int,
         name: str = "prefetch",
-        refill_at: int | None = None,
     ) -> None:
-        self._queue: _Queue[T] = _Queue(depth, depth - 1 if refill_at is None else refill_at)
+        self._queue: _Queue[T] = _Queue(depth)
         thread = threading.Thread(target=_run, args=(produce, self._queue), name=name, daemon=True)
         self._stop = weakref.finalize(self, _stop, self._queue, thread)
         thread.start()
@@ -53,18 +49,17 @@ class Prefetch(Generic[T]):
 class _Queue(Generic[T]):
     """A bounded queue that both producer and consumer can end; each is woken only when it may be waiting."""
 
-    def __init__(self, depth: int, low: int) -> None:
+    def __init__(self, depth: int) -> None:
         self._changed = threading.Condition()
         self._items: deque[T] = deque()
-        self._depth, self._low = depth, low
+        self._depth = depth
         self._ended = False
         self._error: BaseException | None = None
 
     def put(self, item: T) -> bool:
         """Append an item when there is room; return False if the queue was closed."""
         with self._changed:
-            if len(self._items) >= self._depth:
-                self._changed.wait_for(lambda: self._ended or len(self._items) <= self._low)
+            self._changed.wait_for(lambda: self._ended or len(self._items) < self._depth)
             if self._ended:
                 return False
             self._items.append(item)
@@ -78,7 +73,7 @@ class _Queue(Generic[T]):
             self._changed.wait_for(lambda: self._ended or len(self._items) > 0)
             if self._items:
                 item = self._items.popleft()
-                if len(self._items) == self._low:
+                if len(self._items) == self._depth - 1:
                     self._changed.notify_all()
                 return item
             error, self._error = self._error, None

@@ -5,10 +5,11 @@ disk.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from itertools import pairwise, repeat
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,62 +20,57 @@ from skelpipe.dataset.mapped_clips import MappedClips
 from skelpipe.loader.cross_rank_donors import RankShare, RankShares
 from skelpipe.loader.nested import map_tensors
 from skelpipe.loader.stream import Stream
-from skelpipe.loader.view_recipes import BatchInProgress, DrawnView, View, ViewRecipe
+from skelpipe.loader.view_recipes import Augmented, BatchInProgress, DrawnView, View, ViewRecipe
 
 __all__ = ["DRAWN_AT_ONCE", "ClipSource", "MappedReader", "ReadAhead", "Ready", "shares_memory"]
-
-# Label, index, positions in the global batch (None without donors) and what is drawn, of a block of batches.
-DrawnBatches: TypeAlias = tuple[Tensor, Tensor, Tensor | None, dict[str, DrawnView]]
 
 DRAWN_AT_ONCE = 16  # batches whose parameters are drawn together: few large operations instead of many small ones
 FIRST_BLOCK = 2  # batches whose parameters are drawn together at the start
 
 
-@dataclass(frozen=True)
+class DrawnBatch(NamedTuple):
+    """What a batch is made of beside its clips.
+
+    The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). `label`, `index`
+    and `positions`, those in the global batch, are of all clips; without donors there are no positions. `views`
+    are drawn for several batches; this one has their `rows`. `of_donors` are the views made of donors too.
+    """
+
+    label: Tensor
+    index: Tensor
+    positions: Tensor | None
+    views: Mapping[str, DrawnView]
+    rows: slice
+    own: int
+    of_donors: Collection[str]
+
+
+@dataclass(slots=True, eq=False)
 class Ready:
     """A batch that is ready: its clips on the device, and what was drawn for it.
 
-    The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). `drawn` belongs to
-    several batches; this one has its `rows`. `of_donors` are the views that are made of donors too. `buffer` holds
-    the clips if it is still in use; `arrived` is the event after the copies to the device, if they may still run.
-    `made` are the views that the thread has already made. `present` says which bodies are not zeros throughout,
-    bool [n, M] on the host, where that is asked for.
+    `buffer` holds the clips if it is still in use; `arrived` is the event after the copies to the device, if they
+    may still run. `made` are the views that the thread has already made. `present` says which bodies are not zeros
+    throughout, bool [n, M] on the host, where that is asked for.
     """
 
     clips: Tensor | MappedClips
-    own: int
-    drawn: DrawnBatches
-    rows: slice
-    of_donors: Collection[str]
+    drawn: DrawnBatch
     buffer: Tensor | None = None
     arrived: torch.cuda.Event | None = None
     made: dict[str, View] = field(default_factory=dict)
     present: Tensor | None = None
 
-    def numbers(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return label and index of own clips, and with donors the positions of all clips in the global batch."""
-        label, index, positions, _ = self.drawn
-        return label[self._own_rows], index[self._own_rows], None if positions is None else positions[self.rows]
-
-    @property
-    def has_own_donors(self) -> bool:
-        """Whether no view needs clips of other ranks."""
-        return self.drawn[2] is None
-
-    @property
-    def _own_rows(self) -> slice:
-        return slice(self.rows.start, self.rows.start + self.own)
-
     def parts(self) -> dict[str, DrawnView]:
         """Return what was drawn for the clips of this batch."""
-        return {name: drawn.part(self.rows) for name, drawn in self.drawn[3].items()}
+        return {name: view.part(self.drawn.rows) for name, view in self.drawn.views.items()}
 
     def make(self, name: str, recipe: ViewRecipe, batch: BatchInProgress) -> View:
         """Return a view, of donors too if it is one of `of_donors`."""
-        drawn = self.drawn[3][name]
-        if name in self.of_donors or self._own_rows == self.rows:
-            return recipe.make(batch, drawn.part(self.rows))
-        return recipe.make(batch.first(self.own), drawn.part(self._own_rows))
+        _, _, positions, views, rows, own, of_donors = self.drawn
+        if positions is None or name in of_donors:
+            return recipe.make(batch, views[name].part(rows))
+        return recipe.make(batch.first(own), views[name].part(slice(rows.start, rows.start + own)))
 
 
 class ClipSource(Protocol):
@@ -144,8 +140,11 @@ class ReadAhead:
     def _labels(self) -> NDArray[np.int64]:
         return np.asarray(self.stream.dataset.stored_labels(self.stream.subset), dtype=np.int64)
 
-    def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[Ready]:
+    def read(self, epoch: int, first: int, idle: Callable[[], bool]) -> Iterator[deque[Ready]]:
         """Yield the batches of `epoch` from step `first` on, then, of memory-mapped clips, those of later epochs.
+
+        Each time that is one batch; of memory-mapped clips, which take no memory of their own, it is a block: so a
+        consumer spends less per batch.
 
         On a CPU, while `idle()`, views that follow from clips in memory alone are made here as well, which helps a
         consumer that is slower. Views of memory-mapped clips are all made by the consumer: two threads
@@ -167,40 +166,56 @@ class ReadAhead:
                 if recipe.from_clips_alone and idle():
                     ready.made[name] = ready.make(name, recipe, BatchInProgress(ready.clips, self.derive))
 
-    def _read_block(self, epoch: int, block: range, idle: Callable[[], bool]) -> Iterator[Ready]:
+    def _read_block(self, epoch: int, block: range, idle: Callable[[], bool]) -> Iterator[deque[Ready]]:
         shares, views = self.shares.draw(epoch, block)
-        index = np.concatenate([share.rows for share in shares])
-        positions = [share.positions for share in shares if share.positions is not None]
-        numbers = (self._labels[index], index, np.concatenate(positions) if positions else None)
-        drawn: DrawnBatches = self._sent((*(n if n is None else torch.from_numpy(n) for n in numbers), views))
-        ends = np.cumsum([len(share.rows) for share in shares]).tolist()
-        of_donors = self.shares.views_of_donors(views) if positions else ()
-        mapped = self.clips.mapped(index) if self.reads_mapped else None
-        for step, share, low, high in zip(block, shares, [0, *ends], ends, strict=False):
-            if mapped is not None:
-                yield Ready(mapped[low:high], share.own, drawn, slice(low, high), of_donors)
-            else:
-                ready = self._read_one(epoch, step, share, drawn, slice(low, high), of_donors)
-                if self.device.type == "cpu":
-                    self._make(ready, idle)
-                yield ready
+        batches = self._drawn(shares, views)
+        if self.reads_mapped:
+            clips = self.clips.mapped(np.concatenate([share.rows for share in shares]))
+            assert clips is not None, "they are mapped always or never"
+            self._prepare(clips, views)
+            yield deque(Ready(clips[drawn.rows], drawn) for drawn in batches)
+            return
+        for step, share, drawn in zip(block, shares, batches, strict=True):
+            ready = self._read_one(epoch, step, share.rows, drawn)
+            if self.device.type == "cpu":
+                self._make(ready, idle)
+            yield deque([ready])
 
-    def _read_one(
-        self, epoch: int, step: int, share: RankShare, drawn: DrawnBatches, rows: slice, of_donors: Collection[str]
-    ) -> Ready:
-        count = len(share.rows)
+    def _prepare(self, clips: MappedClips, views: Mapping[str, DrawnView]) -> None:
+        """Make the programs of views here, so that they take memory of this thread.
+
+        With the consumer's, its batches would come to lie elsewhere with every block, out of the cache.
+        """
+        for name, recipe in self.recipe.items():
+            if isinstance(recipe, Augmented):
+                views[name].program(recipe.augmentation, clips)
+
+    def _drawn(self, shares: Sequence[RankShare], views: Mapping[str, DrawnView]) -> list[DrawnBatch]:
+        """Send to the device what was drawn for these shares, one after the other; return each one's part."""
+        index = np.concatenate([share.rows for share in shares])
+        found = [share.positions for share in shares if share.positions is not None]
+        of_donors = self.shares.views_of_donors(views) if found else ()
+        columns = [self._labels[index], index, *([np.concatenate(found)] if found else [])]
+        sent, views = self._sent(([torch.from_numpy(column) for column in columns], views))
+        sizes = [len(share.rows) for share in shares]
+        label, index, *positions = (column.split(sizes) for column in sent)
+        rows = (slice(*ends) for ends in pairwise(np.cumsum([0, *sizes]).tolist()))
+        parts = zip(shares, label, index, *(positions or [repeat(None)]), rows, strict=False)
+        return [DrawnBatch(*numbers, views, each, share.own, of_donors) for share, *numbers, each in parts]
+
+    def _read_one(self, epoch: int, step: int, rows: NDArray[np.int64], drawn: DrawnBatch) -> Ready:
+        count = len(rows)
         if self.clips.device.type != "cpu":
-            clips = self._read_on_device(epoch, step, share.rows)
-            return Ready(clips, share.own, drawn, rows, of_donors, arrived=self._arrival())
+            return Ready(self._read_on_device(epoch, step, rows), drawn, arrived=self._arrival())
         buffer = self.buffers.take(count)
-        self.clips.read(epoch, step, share.rows, buffer[:count])
+        self.clips.read(epoch, step, rows, buffer[:count])
         if self.device.type == "cpu":
-            return Ready(buffer[:count], share.own, drawn, rows, of_donors, buffer)
+            return Ready(buffer[:count], drawn, buffer)
         clips = self._sent(buffer[:count])
         arrived = self._arrival()
         present = _present(buffer[:count]) if self.looks else None
         self.buffers.give(buffer, arrived)
-        return Ready(clips, share.own, drawn, rows, of_donors, arrived=arrived, present=present)
+        return Ready(clips, drawn, arrived=arrived, present=present)
 
     def _read_on_device(self, epoch: int, step: int, rows: NDArray[np.int64]) -> Tensor:
         """Let the source read clips into memory of the device."""

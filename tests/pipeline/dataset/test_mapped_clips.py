@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skelpipe.augment.chain import chain
+from skelpipe.augment.chain import Chain, chain
 from skelpipe.augment.draws import Draws
+from skelpipe.augment.skeleton_adain import SkeletonAdaIN
 from skelpipe.dataset import Dataset
 from skelpipe.loader import Loader
 from skelpipe.loader.mixing_views import skelemixclr
@@ -92,6 +93,7 @@ RECIPES = {
     "normal": lambda: {"query": chain("normal"), "key": chain("normal")},
     "extreme": lambda: {"query": chain("normal"), "extreme": chain("aimclr-extreme", layout=KINECT)},
     "skelemix": lambda: skelemixclr(KINECT, blocks=(1, 2)),
+    "mix in a chain": lambda: {"key": chain("normal"), "x": Chain([*chain("normal").ops, SkeletonAdaIN(KINECT)])},
     "raw beside": lambda: {"raw": None, "query": chain("normal")},
 }
 
@@ -138,6 +140,33 @@ def test_one_thread_reads_on_into_the_next_epochs(dataset: Dataset, threads: Any
     assert threads() == []
     assert same(loader, 7)
     loader.close()
+
+
+@pytest.mark.parametrize("end", ["close", "iter", "load_state"])
+def test_an_iteration_that_was_ended_gives_none_of_the_batches_read_ahead(
+    dataset: Dataset, threads: Any, end: str
+) -> None:
+    loader = Loader(Stream(dataset, "train", ["joint"], 2, seed=3), "cpu", {"query": chain("normal")})
+    whole = [batch.query for batch in loader]
+    loader.close()
+    loader.stream.seek(0, 0)
+    batches = iter(loader)
+    assert torch.equal(next(batches).query, whole[0])
+    if end == "close":
+        loader.close()
+    elif end == "load_state":
+        loader.load_state(loader.state())
+    later = iter(loader)
+    if end == "iter":
+        assert torch.equal(next(later).query, whole[1])
+    with pytest.raises(RuntimeError, match="closed, or started anew"):
+        next(batches)
+    given = 1 + (end == "iter")
+    assert loader.state()["step"] == given
+    for ours, expected in zip(later, whole[given:], strict=True):
+        assert torch.equal(ours.query, expected)
+    loader.close()
+    assert threads() == []
 
 
 def test_a_view_is_the_chain_applied_to_the_rows_of_its_index(dataset: Dataset) -> None:
