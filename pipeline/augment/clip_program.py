@@ -28,6 +28,7 @@ from skelpipe.augment.clip_kernels import (
 from skelpipe.augment.cpu_kernels import usable
 from skelpipe.dataset.byte_kernels import numbers_at, prefetch_pages
 from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.kept_memory import kept_empty
 from skelpipe.views import POSITIONS
 
 __all__ = [
@@ -129,7 +130,7 @@ def run_together(programs: Sequence[Program], x: Tensor | MappedClips, first: in
         drawn, frames = each.mixing[0].shape
         if frames != t or first + n > drawn or each.mixing[2].shape[1] not in (0, v):
             raise ValueError(f"what was drawn for {drawn} clips of {frames} frames does not fit {tuple(x.shape)}")
-    made = [torch.empty(x.shape) for _ in programs]
+    made = [kept_empty(x.shape) for _ in programs]
     rows = [y.view(n, c, t, v * m).numpy() for y in made]
     arrays = [each.arrays for each in programs]
     spare = MOST - len(programs)  # a tuple of another length would be another kernel

@@ -25,6 +25,7 @@ from skelpipe.augment.clip_kernels import (
 )
 from skelpipe.dataset.byte_kernels import prefetch_pages
 from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
+from skelpipe.kept_memory import kept_empty
 from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "interpolate", "kernel", "mix", "scale_axes", "usable"]
@@ -152,7 +153,7 @@ def paste(x: Tensor, donor: Tensor, region: Tensor) -> Tensor:
     n, c, t, v, m = expect(x, (donor, "n"), (region[:, 0], "nv"))
     if t % region.shape[1]:
         raise ValueError(f"a region of {region.shape[1]} rows does not fit clips of {t} frames")
-    y = torch.empty(x.shape)
+    y = kept_empty(x.shape)
     rows = (z.numpy().reshape(n, c, t, v * m).view(np.int32) for z in (y, x))  # choosing bits needs no branch
     if not _paste(m, *rows, *arrays(donor, region)):
         raise IndexError(f"a batch of {n} clips does not hold every donor")
