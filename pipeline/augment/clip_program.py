@@ -26,9 +26,9 @@ from skelpipe.augment.clip_kernels import (
     zero_joints_of,
 )
 from skelpipe.augment.cpu_kernels import usable
+from skelpipe.augment.kept_memory import kept_empty
 from skelpipe.dataset.byte_kernels import numbers_at, prefetch_pages
 from skelpipe.dataset.mapped_clips import MappedClips
-from skelpipe.kept_memory import kept_empty
 from skelpipe.views import POSITIONS
 
 __all__ = [

@@ -23,9 +23,9 @@ from skelpipe.augment.clip_kernels import (
     scale_bones_of,
     zero_joints_of,
 )
+from skelpipe.augment.kept_memory import kept_empty
 from skelpipe.dataset.byte_kernels import prefetch_pages
 from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
-from skelpipe.kept_memory import kept_empty
 from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "interpolate", "kernel", "mix", "scale_axes", "usable"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from skelpipe import kept_memory
-from skelpipe.kept_memory import LEAST, MOST, SIZES, kept_empty
+from skelpipe.augment import kept_memory
+from skelpipe.augment.kept_memory import LEAST, MOST, SIZES, kept_empty
 
 SHAPE = (4, LEAST // 2)
 

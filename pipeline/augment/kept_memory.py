@@ -26,7 +26,7 @@ _free: dict[int, deque[np.ndarray]] = {}
 def kept_empty(shape: Sequence[int]) -> Tensor:
     """Return a float32 tensor of this shape, its numbers undefined, in the memory of one that is gone, if any.
 
-    Its memory is kept for the next one when nothing refers to it any more. Like every tensor made from an array, it
+    Its memory is kept for the next one when nothing refers to it any more. As every tensor made from an array, it
     cannot be resized in place.
     """
     size = prod(shape)
