@@ -5,7 +5,7 @@ disk.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, repeat
@@ -31,13 +31,13 @@ FIRST_BLOCK = 2  # batches whose parameters are drawn together at the start
 class DrawnBatch(NamedTuple):
     """What a batch is made of beside its clips.
 
-    The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). `label`, `index`
-    and `positions`, those in the global batch, are of all clips; without donors there are no positions. `views`
-    are drawn for several batches; this one has their `rows`. `of_donors` are the views made of donors too.
+    The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). Labels, indices and
+    `positions`, those in the global batch, are of all clips; without donors there are no positions. `views` are
+    drawn for several batches; this one has their `rows`. `of_donors` are the views made of donors too.
     """
 
-    label: Tensor
-    index: Tensor
+    labels: Tensor
+    indices: Tensor
     positions: Tensor | None
     views: Mapping[str, DrawnView]
     rows: slice
@@ -198,10 +198,13 @@ class ReadAhead:
         columns = [self._labels[index], index, *([np.concatenate(found)] if found else [])]
         sent, views = self._sent(([torch.from_numpy(column) for column in columns], views))
         sizes = [len(share.rows) for share in shares]
-        label, index, *positions = (column.split(sizes) for column in sent)
+        labels, indices, *positions = (column.split(sizes) for column in sent)
+        places: Iterable[Tensor | None] = positions[0] if positions else repeat(None)
         rows = (slice(*ends) for ends in pairwise(np.cumsum([0, *sizes]).tolist()))
-        parts = zip(shares, label, index, *(positions or [repeat(None)]), rows, strict=False)
-        return [DrawnBatch(*numbers, views, each, share.own, of_donors) for share, *numbers, each in parts]
+        return [
+            DrawnBatch(label, index, place, views, each, share.own, of_donors)
+            for label, index, place, each, share in zip(labels, indices, places, rows, shares, strict=False)
+        ]
 
     def _read_one(self, epoch: int, step: int, rows: NDArray[np.int64], drawn: DrawnBatch) -> Ready:
         count = len(rows)
