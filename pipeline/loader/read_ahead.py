@@ -31,9 +31,9 @@ FIRST_BLOCK = 2  # batches whose parameters are drawn together at the start
 class DrawnBatch(NamedTuple):
     """What a batch is made of beside its clips.
 
-    The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). All have labels and
-    indices, and with donors `positions`, those in the global batch. `views` are drawn for several batches; this one
-    has their `rows`. `of_donors` are the views made of donors too.
+    The first `own` clips are the rank's share, the others are donors (see `cross_rank_donors`). All have labels
+    and indices, and with donors `positions`, those in the global batch. `views` are drawn for several batches;
+    this one has their `rows`. `of_donors` are the views made of donors too.
     """
 
     labels: Tensor
