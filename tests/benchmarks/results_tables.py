@@ -263,7 +263,7 @@ class Tables:
         shown = [each for each in TITLES if any(self.curve(each, name, 0) for name in METHODS)]
         if not shown:
             return
-        figure = new_figure(6.2 * len(shown), 4.2)
+        figure = new_figure(7.2 * len(shown), 4.2)
         for axes, dataset in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             for i, (name, method) in enumerate(METHODS.items()):
                 runs = [run for seed in SEEDS if (run := self.curve(dataset, name, seed))]
@@ -282,7 +282,7 @@ class Tables:
             axes.set_title(f"{TITLES[dataset]}, joint stream", fontsize=9, loc="left")
             axes.set_ylim(0, 100)
             axes.grid(visible=True, color="#e6e6e6")
-            axes.legend(fontsize=7, frameon=False, ncols=2)
+            axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # over no line
         save_figure(figure, path)
 
     def draw_embedding(self, path: Path) -> None:
