@@ -32,11 +32,11 @@ def kept_empty(shape: Sequence[int]) -> Tensor:
     size = prod(shape)
     if size < LEAST:
         return torch.empty(tuple(shape))
-    if size not in _free:
-        if len(_free) == SIZES:
+    free = _free.get(size)
+    if free is None:
+        if len(_free) >= SIZES:
             _free.clear()
-        _free[size] = deque(maxlen=MOST)
-    free = _free[size]
+        free = _free.setdefault(size, deque(maxlen=MOST))  # of another thread, where that was faster
     try:
         block = free.pop()  # the one used last
     except IndexError:
