@@ -28,7 +28,7 @@ from skelpipe.augment.clip_kernels import (
 from skelpipe.augment.cpu_kernels import usable
 from skelpipe.augment.kept_memory import kept_empty
 from skelpipe.dataset.byte_kernels import numbers_at, prefetch_pages
-from skelpipe.dataset.mapped_clips import MappedClips
+from skelpipe.dataset.mapped_clips import MappedClips, addresses_of
 from skelpipe.views import POSITIONS
 
 __all__ = [
@@ -135,15 +135,10 @@ def run_together(programs: Sequence[Program], x: Tensor | MappedClips, first: in
     arrays = [each.arrays for each in programs]
     spare = MOST - len(programs)  # a tuple of another length would be another kernel
     kept = x if isinstance(x, MappedClips) else x.contiguous()  # as long as its addresses are used
-    where = kept.addresses() if isinstance(kept, MappedClips) else _addresses(kept)
     rest = (*rows, *rows[:1] * spare), (*arrays, *arrays[:1] * spare)
-    if not _run(m, where, first, len(programs), *rest):
+    if not _run(m, addresses_of(kept), first, len(programs), *rest):
         raise IndexError(f"a frame, joint or number was chosen that clips of {tuple(x.shape)} do not have")
     return made
-
-
-def _addresses(x: Tensor) -> np.ndarray:
-    return x.data_ptr() + x.stride(0) * x.element_size() * np.arange(len(x))
 
 
 def program(fold: Any, parts: Sequence[Part], count: int, shape: Sequence[int]) -> Program | None:

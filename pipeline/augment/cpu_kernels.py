@@ -5,8 +5,6 @@ code of their callers does, up to rounding, where `usable` allows it; other devi
 code.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,8 +22,8 @@ from skelpipe.augment.clip_kernels import (
     zero_joints_of,
 )
 from skelpipe.augment.kept_memory import kept_empty
-from skelpipe.dataset.byte_kernels import prefetch_pages
-from skelpipe.dataset.mapped_clips import MappedClips, prefetch_clip
+from skelpipe.dataset.byte_kernels import numbers_at, prefetch_pages
+from skelpipe.dataset.mapped_clips import MappedClips, addresses_of
 from skelpipe.views import POSITIONS
 
 __all__ = ["add_noise", "arrays", "blur", "expect", "interpolate", "kernel", "mix", "scale_axes", "usable"]
@@ -66,11 +64,8 @@ def mix(
     around = (nowhere, matrix) if centre is None or at_centre is None else (centre, at_centre)
     expect(y, (around[1], "naa"), *([] if around[0] is nowhere else [(around[0], "n")]))
     how = arrays(y.view(n, c, t, v * m), matrix, chosen, order, *around)
-    if isinstance(x, MappedClips):
-        done = _mix_mapped(m, x.pieces, x.piece, x.start, *how)
-    else:
-        done = _mix(m, *arrays(x.reshape(n, c, t, v * m)), *how)
-    if not done:
+    kept = x if isinstance(x, MappedClips) else x.contiguous()  # as long as its addresses are used
+    if not _mix(m, addresses_of(kept), *how):
         raise IndexError(f"a frame or joint was chosen that clips of {tuple(x.shape)} do not have")
     return y
 
@@ -226,28 +221,7 @@ def arrays(*tensors: Tensor) -> list[np.ndarray]:
 @kernel
 def _mix(
     bodies: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    matrix: np.ndarray,
-    frames: np.ndarray,
-    joints: np.ndarray,
-    centre: np.ndarray,
-    at_centre: np.ndarray,
-) -> bool:
-    width = y.shape[3]
-    row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
-    fits = True
-    for n in range(len(y)):
-        fits &= mix_clip(bodies, x[n], y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
-    return fits
-
-
-@kernel
-def _mix_mapped(
-    bodies: int,
-    pieces: Any,
-    piece: np.ndarray,
-    start: np.ndarray,
+    where: np.ndarray,
     y: np.ndarray,
     matrix: np.ndarray,
     frames: np.ndarray,
@@ -256,11 +230,13 @@ def _mix_mapped(
     at_centre: np.ndarray,
 ) -> bool:
     channels, count, width = y.shape[1:]
+    size = channels * count * width
     row, words = np.empty(width, np.float32), np.empty(width // bodies, np.int64)
     fits = True
     for n in range(len(y)):
-        prefetch_clip(pieces, piece, start, n + 1, channels * count * width)
-        x = pieces[piece[n]][start[n] : start[n] + channels * count * width].reshape((channels, count, width))
+        if n + 1 < len(y):
+            prefetch_pages(where[n + 1], 4 * size)
+        x = numbers_at(where[n], size).reshape((channels, count, width))
         fits &= mix_clip(bodies, x, y[n], matrix[n], frames[n], joints[n], centre[n:], at_centre[n], row, words)
     return fits
 

@@ -11,7 +11,7 @@ from skelpipe.dataset.byte_kernels import prefetch_pages
 from skelpipe.kernels import njit
 from skelpipe.mapped_files import reading
 
-__all__ = ["MappedClips", "prefetch_clip"]
+__all__ = ["MappedClips", "addresses_of"]
 
 PAGE = 1024  # numbers of four bytes
 
@@ -40,17 +40,20 @@ class MappedClips:
         reading(lambda: _copy(self.pieces, self.piece, self.start, rows))
         return clips
 
-    def addresses(self) -> np.ndarray:
-        """Return where in memory each clip begins, int64[N], as long as the pieces are kept."""
-        return _addresses(self.pieces, self.piece, self.start)
-
     def fetch(self) -> None:
         """Read all pages into memory, so that whoever uses the clips later does not wait for the disk."""
         reading(lambda: _touch(self.pieces, self.piece, self.start, self.shape[1:].numel()))
 
 
+def addresses_of(x: Tensor | MappedClips) -> np.ndarray:
+    """Return where each of contiguous or mapped clips begins in memory, int64[N], as long as these are kept."""
+    if isinstance(x, MappedClips):
+        return _addresses(x.pieces, x.piece, x.start)
+    return x.data_ptr() + x.stride(0) * x.element_size() * np.arange(len(x))
+
+
 @njit(cache=True, forceinline=True)
-def prefetch_clip(pieces: Any, piece: np.ndarray, start: np.ndarray, n: int, size: int) -> None:
+def _prefetch(pieces: Any, piece: np.ndarray, start: np.ndarray, n: int, size: int) -> None:
     """Ask for clip n, of `size` numbers, if there is one: for whoever is about to work on the clip before it."""
     if n < len(piece):
         prefetch_pages(pieces[piece[n]].ctypes.data + 4 * start[n], 4 * size)
@@ -67,7 +70,7 @@ def _addresses(pieces: Any, piece: np.ndarray, start: np.ndarray) -> np.ndarray:
 @njit(cache=True, nogil=True)
 def _copy(pieces: Any, piece: np.ndarray, start: np.ndarray, out: np.ndarray) -> None:
     for n in range(len(out)):
-        prefetch_clip(pieces, piece, start, n + 1, out.shape[1])
+        _prefetch(pieces, piece, start, n + 1, out.shape[1])
         out[n] = pieces[piece[n]][start[n] : start[n] + out.shape[1]]
 
 
