@@ -29,7 +29,8 @@ class _Listener(event.Listener):
 
     def on_start(self, started: Any) -> None:
         function = started.data["dispatcher"].py_func
-        if function.__module__.startswith("skelpipe.") and os.environ.get("RANK", "0") == "0" and _first():
+        ours = (function.__module__ or "").startswith("skelpipe.")  # a function made by exec may have none
+        if ours and os.environ.get("RANK", "0") == "0" and _first():
             with suppress(OSError, ValueError, AttributeError):
                 print(LINE, file=beneath(sys.stderr), flush=True)
 

@@ -58,31 +58,102 @@ def mix_clip(
     for v in range(len(joints)):
         if joints[v] < 0 or (joints[v] + 1) * bodies > width:
             return False
-    x0, x1, x2 = x[0].reshape(size), x[1].reshape(size), x[2].reshape(size)
-    y0, y1, y2 = y[0].reshape(size), y[1].reshape(size), y[2].reshape(size)
+    if count == 0:
+        return True
+    begin, run, step = _longest_run(frames)
+    least = frames[begin] if step > 0 else frames[begin] - run + 1  # of the frames in that run
     t = 0
     while t < count:
-        frame, run = frames[t], 1
-        while t + run < count and frames[t + run] == frame + run:  # frames in a row are one long row
-            run += 1
-        if frame < 0 or frame + run > count:
+        made, whole = 1, t == begin
+        if whole:
+            made, frame = run, least
+        else:
+            frame = frames[t]
+            while t + made < count and t + made != begin and frames[t + made] == frame + made:
+                made += 1
+        if frame < 0 or frame + made > count:
             return False
-        of, to, n = frame * width, t * width, run * width
-        _mix_rows(x0[of : of + n], x1[of : of + n], x2[of : of + n], y0[to:], y1[to:], y2[to:], a)
-        for m in range(special, special + apart):
-            for r in range(run):
-                i, k = of + r * width + m, to + r * width + m
-                y0[k] = b[0, 2] * x2[i] + (b[0, 1] * x1[i] + b[0, 0] * x0[i])
-                y1[k] = b[1, 2] * x2[i] + (b[1, 1] * x1[i] + b[1, 0] * x0[i])
-                y2[k] = b[2, 2] * x2[i] + (b[2, 1] * x1[i] + b[2, 0] * x0[i])
-        for c in range(POSITIONS, channels):  # scores
-            kept, score = y[c].reshape(size)[to : to + n], x[c].reshape(size)[of : of + n]
-            for i in range(n):
-                kept[i] = score[i]
-        t += run
+        if whole or frame < least or frame + made > least + run:
+            _mix_frames(bodies, x, y, a, b, special, apart, frame, t, made)
+            if whole and step < 0:
+                _reverse(y, t, run)
+        t += made
+    for t in range(count):
+        place = (frames[t] - frames[begin]) * step  # in that run, whose frames are mixed already
+        if 0 <= place < run and begin + place != t:
+            _repeat(y, begin + place, t)
     if len(joints):
         _reorder(bodies, y, joints, row, words)
     return True
+
+
+@kernel
+def _longest_run(frames: np.ndarray) -> tuple[int, int, int]:
+    """Return begin, length and step of the longest run of frames each of which is the one before plus the step.
+
+    The step is 1 or, as in a clip that is reversed, -1.
+    """
+    begin, longest, step = 0, 1, 1
+    low = 0
+    while low < len(frames) - 1:
+        by = frames[low + 1] - frames[low]
+        high = low + 1
+        if by == 1 or by == -1:
+            while high + 1 < len(frames) and frames[high + 1] - frames[high] == by:
+                high += 1
+            if high - low + 1 > longest:
+                begin, longest, step = low, high - low + 1, by
+        low = high
+    return begin, longest, step
+
+
+@kernel
+def _mix_frames(
+    bodies: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    special: int,
+    apart: int,
+    frame: int,
+    t: int,
+    run: int,
+) -> None:
+    """Mix `run` frames of x from `frame` on into y from frame t on: in memory they are one long row."""
+    channels, count, width = x.shape
+    size, of, to, n = count * width, frame * width, t * width, run * width
+    x0, x1, x2 = x[0].reshape(size)[of:], x[1].reshape(size)[of:], x[2].reshape(size)[of:]
+    y0, y1, y2 = y[0].reshape(size)[to:], y[1].reshape(size)[to:], y[2].reshape(size)[to:]
+    _mix_rows(x0[:n], x1[:n], x2[:n], y0, y1, y2, a)
+    for m in range(special, special + apart):
+        for i in range(m, n, width):
+            y0[i] = b[0, 2] * x2[i] + (b[0, 1] * x1[i] + b[0, 0] * x0[i])
+            y1[i] = b[1, 2] * x2[i] + (b[1, 1] * x1[i] + b[1, 0] * x0[i])
+            y2[i] = b[2, 2] * x2[i] + (b[2, 1] * x1[i] + b[2, 0] * x0[i])
+    for c in range(POSITIONS, channels):  # scores
+        kept, score = y[c].reshape(size)[to:], x[c].reshape(size)[of:]
+        for i in range(n):
+            kept[i] = score[i]
+
+
+@kernel
+def _reverse(y: np.ndarray, first: int, run: int) -> None:
+    """Reverse `run` frames of y from `first` on."""
+    for c in range(y.shape[0]):
+        for k in range(run // 2):
+            one, other = y[c, first + k], y[c, first + run - 1 - k]
+            for i in range(len(one)):
+                one[i], other[i] = other[i], one[i]
+
+
+@kernel
+def _repeat(y: np.ndarray, frame: int, t: int) -> None:
+    """Write a frame of y again as its frame t."""
+    for c in range(y.shape[0]):
+        of, to = y[c, frame], y[c, t]
+        for i in range(len(of)):
+            to[i] = of[i]
 
 
 @kernel

@@ -3,6 +3,7 @@
 import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -250,7 +251,7 @@ class On:
 
     @property
     def extras(self) -> tuple[str, ...]:
-        return getattr(self.op, "extras", ("mask", "donor")) if isinstance(self.op, Mixing) else ()
+        return getattr(self.op, "extras", ("mask", "donor")) if _mixes(type(self.op)) else ()
 
     def sample(self, draws: Draws, shape: torch.Size) -> Any:
         return self.op.sample(draws, shape)
@@ -263,8 +264,8 @@ class On:
         x = below.clip if self.stage == "view" else below.joints
         assert x is not None, "view_recipes() accepts only views with joints here"
         extras: dict[str, Tensor] = {}
-        if isinstance(self.op, Mixing):
-            mixed = self.op.mix(x, drawn.params)
+        if _mixes(type(self.op)):
+            mixed = cast(Mixing, self.op).mix(x, drawn.params)
             x, extras = mixed.clip, {name: getattr(mixed, name) for name in self.extras}
         else:
             x = drawn.apply(self.op, x)
@@ -354,6 +355,12 @@ class Marked:
         view = Augmented(self.augmentation).make(batch, drawn)
         mask = view.carry(_per_frame(batch.actionlet(self.actionlet), view.clip.shape[2], self.stretch))
         return View(view.clip, view.joints, view.carry, {"mask": mask})
+
+
+@cache
+def _mixes(kind: type) -> bool:
+    """Return whether operations of this kind are `Mixing`: to look takes longer than to slice what was drawn."""
+    return issubclass(kind, Mixing)
 
 
 def _per_frame(mask: Tensor, frames: int, stretch: str) -> Tensor:
