@@ -49,8 +49,7 @@ def mix_clip(
     `joints` is empty where they stay; the joint centre[0], if any, is mixed by `b`. `row`, float32[W], and
     `words`, int64[V], are memory for a frame.
     """
-    channels, count, width = x.shape
-    size = count * width
+    _, count, width = x.shape
     special = centre[0] * bodies if len(centre) else 0
     apart = bodies if len(centre) else 0
     if special < 0 or special + apart > width:
@@ -98,7 +97,7 @@ def _longest_run(frames: np.ndarray) -> tuple[int, int, int]:
     while low < len(frames) - 1:
         by = frames[low + 1] - frames[low]
         high = low + 1
-        if by == 1 or by == -1:
+        if abs(by) == 1:
             while high + 1 < len(frames) and frames[high + 1] - frames[high] == by:
                 high += 1
             if high - low + 1 > longest:

@@ -171,21 +171,25 @@ class Results:
             for name in alone:
                 self.tune("ucla", name, "joint", first)
             for seed in others:
-                views = VIEWS if seed == FUSED_SEED else ("joint",)
-                for view in views[1:]:
-                    self.baselines("ucla", view, (seed,))
-                for name in METHODS if seed == FUSED_SEED else alone:
-                    for view in views:
-                        self.judge("ucla", name, view, seed)
-                        self.tune("ucla", name, view, seed)
-                    self.fuse("ucla", name, seed)
-                for view in views:
-                    self.supervised("ucla", view, seed)
-                self.fuse("ucla", "supervised", seed)
-            for name in EQUAL_TIME:
-                self.judge("ucla", f"{name}@{EQUAL_TIME[name]}", "joint", first)
+                for name in alone:
+                    self.judge("ucla", name, "joint", seed)
+                    self.tune("ucla", name, "joint", seed)
+                self.supervised("ucla", "joint", seed)
+            self.transfers(first)
             self.judge("ucla", f"{BEST}@{LONG}", "joint", first)
             self.tune("ucla", f"{BEST}@{LONG}", "joint", first)
+            for view in VIEWS[1:]:
+                self.baselines("ucla", view, (FUSED_SEED,))
+            for name in sorted(METHODS, key=lambda name: name != BEST):
+                for view in VIEWS:
+                    self.judge("ucla", name, view, FUSED_SEED)
+                    self.tune("ucla", name, view, FUSED_SEED)
+                self.fuse("ucla", name, FUSED_SEED)
+            for view in VIEWS:
+                self.supervised("ucla", view, FUSED_SEED)
+            self.fuse("ucla", "supervised", FUSED_SEED)
+            for name in EQUAL_TIME:
+                self.judge("ucla", f"{name}@{EQUAL_TIME[name]}", "joint", first)
         self.transfers(first)
         if "msr" in self.datasets:
             self.baselines("msr", "joint", seeds)

@@ -12,6 +12,8 @@ import numpy as np
 from skelpipe.kernels import njit
 from skelpipe.preprocess.scores import _resize
 njit(lambda x: x + 1)(1)
+exec("def more(x): return x + 2", made := {})  # its module is None
+njit(made["more"])(1)
 print("not yet", file=sys.stderr, flush=True)
 _resize(np.zeros((2, 3), np.float32), np.zeros((2, 1), np.int64), np.zeros((2, 3, 1), np.float32))
 for cache in sys.argv[1:]:

@@ -46,6 +46,31 @@ def both(work: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     return work(x), work(x.clone().requires_grad_()).detach()
 
 
+# Of frames: first, number and step of some in a row.
+RUNS = st.lists(
+    st.tuples(st.integers(0, 23), st.integers(1, 24), st.sampled_from([1, -1, 0])), min_size=1, max_size=5
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS, st.sampled_from([3, 4]), st.booleans(), st.integers(0, 99))
+def test_frames_that_go_on_return_or_stay(
+    runs: list[tuple[int, int, int]], channels: int, around: bool, seed: int
+) -> None:
+    frames = torch.cat([(first + step * torch.arange(count)).clamp(0, 23) for first, count, step in runs])
+    frames = frames.repeat(24)[:24].expand(2, -1)
+    x, rng = random((2, channels, 24, 17, 2), seed), torch.Generator().manual_seed(seed)
+    matrix, at_centre = torch.randn(2, 2, 3, 3, generator=rng)
+    centred = (torch.tensor([3, 16]), at_centre) if around else (None, None)
+    mixed = torch.einsum("nij,njtvm->nitvm", matrix.double(), x[:, :3].double())
+    if around:
+        for n, v in enumerate((3, 16)):
+            mixed[n, :, :, v] = torch.einsum("ij,jtm->itm", at_centre[n].double(), x[n, :3, :, v].double())
+    wanted = torch.cat([mixed, x[:, 3:].double()], 1)[:, :, frames[0]]
+    found = cpu_kernels.mix(x, matrix, frames, None, *centred)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+
+
 @settings(max_examples=25, deadline=None)
 @given(SHAPES, st.integers(0, 99), st.booleans(), st.booleans())
 def test_mixing_choosing_and_reordering(shape: tuple[int, ...], seed: int, frames: bool, joints: bool) -> None:
