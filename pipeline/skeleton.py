@@ -14,7 +14,7 @@ from skelpipe.plugins import Table, suggestion
 from skelpipe.untrusted import described
 from skelpipe.yaml_reader import Section, parse_yaml, read_yaml
 
-__all__ = ["Layout", "layout", "parse_layout"]
+__all__ = ["Layout", "layout", "named_layout", "parse_layout"]
 
 KEYS = ("name", "source", "joints", "centre", "shoulders", "bones", "mirror", "parts", "levels")
 PLAIN = ("name", "joints", "parents", "centre", "left_shoulder", "right_shoulder", "mirror", "parts", "levels")
@@ -117,6 +117,14 @@ def layout(name: str) -> Layout:
     return LAYOUTS[name] if name in LAYOUTS else _built_in(name)
 
 
+def named_layout(said: str) -> Layout:
+    """Return the layout that a command names: that of a YAML file, whose name may be missing in it, or by name."""
+    if not said.endswith((".yaml", ".yml")):
+        return layout(said)
+    content = read_yaml(Path(said))
+    return parse_layout({"name": Path(said).stem, **content} if isinstance(content, Mapping) else content, said)
+
+
 @cache
 def _built_in(name: str) -> Layout:
     try:
@@ -131,7 +139,7 @@ def _accept(name: str, content: Mapping[str, Any] | str | Path) -> Layout:
     if name in manifests.names("layouts"):
         raise UsageError("there is a built-in layout of this name")
     read = content if isinstance(content, Mapping) else read_yaml(Path(content))
-    return parse_layout({**read, "name": name}, f"layout {name}")
+    return parse_layout({**read, "name": name} if isinstance(read, Mapping) else read, f"layout {name}")
 
 
 LAYOUTS: Final[Table[Layout]] = Table("layout", {}, _accept)  # of plug-ins; the built-in ones are files

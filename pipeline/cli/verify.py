@@ -44,7 +44,7 @@ def verify(*, shards: str, parts: tuple[str, ...], deep: bool, workers: int, as_
     found = verify(dataset, parts, deep=deep, workers=workers, quiet=as_json)
     if as_json:
         content = {"shards": url, "digest": dataset.digest, "computed": found.digest, "damages": found.damages}
-        click.echo(json.dumps({**content, "parts": found.parts, "deep": deep, "notes": found.notes}))
+        click.echo(json.dumps({**content, "parts": found.parts, "deep": deep}))
     elif not found.damages:
         what = ", ".join(parts) if parts else "every file"
         agrees = ", and its files agree with each other" if deep else ""
@@ -52,8 +52,6 @@ def verify(*, shards: str, parts: tuple[str, ...], deep: bool, workers: int, as_
         for part, hashed in found.parts.items():
             click.echo(f"part {part} {hashed}")
         click.echo(f"digest {dataset.digest}")
-        for note in found.notes:
-            click.echo(f"note: {note}")
     for damage in found.damages:
         click.echo(f"Error: {visible(damage)}", err=True)
     sys.exit(1 if found.damages else 0)

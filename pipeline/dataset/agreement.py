@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skelpipe.dataset import Dataset
+from skelpipe.dataset import Dataset, Reader
 from skelpipe.dataset.containers import map_rows
 from skelpipe.dataset.hdf5_clips import Hdf5Clips
 from skelpipe.dataset.tar_shard import Geometry, index_text, new_block
@@ -29,8 +29,13 @@ DIGITS = 18  # of a line's number at most
 CLOSE = 1e-6  # of an anchor to the mean, relative to its largest number: it was added up in another order
 
 
-def comparisons(dataset: Dataset, wanted: Set[str] | None = None) -> list[Callable[[], list[str]]]:
-    """Return the comparisons of a dataset, or of the `wanted` leaves; each returns a line for what differs."""
+def comparisons(
+    dataset: Dataset, hdf5: Mapping[str, Hdf5Clips], wanted: Set[str] | None = None
+) -> list[Callable[[], list[str]]]:
+    """Return the comparisons of a dataset, or of the `wanted` leaves; each returns a line for what differs.
+
+    `hdf5` has the HDF5 file of each subset that has one.
+    """
     found: list[Callable[[], list[str]]] = []
     for subset in SUBSETS:
         start = 0
@@ -38,7 +43,7 @@ def comparisons(dataset: Dataset, wanted: Set[str] | None = None) -> list[Callab
             stop = start + entry["samples"]
             stems = [f"{subset}/{view}/{entry['name']}" for view in entry["views"]]
             if wanted is None or any({f"{stem}.tar", f"{stem}.idx"} & wanted for stem in stems):
-                found.append(partial(_shard, dataset, subset, entry, start, stop))
+                found.append(partial(_shard, dataset, subset, hdf5.get(subset), entry, start, stop))
             start = stop
     for subset in SUBSETS if "untrimmed" in dataset.card else ():
         tars = {tar_name(subset, shard["name"]) for shard in dataset.card["untrimmed"][subset]["shards"]}
@@ -46,17 +51,20 @@ def comparisons(dataset: Dataset, wanted: Set[str] | None = None) -> list[Callab
             found.append(partial(_videos, dataset, subset))
     anchors = [view for view in dataset.views if wanted is None or f"anchors/{view}.npy" in wanted]
     if anchors and "absent" not in dataset.card["anchors"]:
-        found.append(partial(_anchors, dataset, anchors))
+        found.append(partial(_anchors, dataset, hdf5.get("train"), anchors))
     return found
 
 
-def _shard(dataset: Dataset, subset: str, entry: Mapping[str, Any], start: int, stop: int) -> list[str]:
+def _shard(
+    dataset: Dataset, subset: str, hdf5: Hdf5Clips | None, entry: Mapping[str, Any], start: int, stop: int
+) -> list[str]:
     """Compare one shard, of all views and in all containers."""
     ids, labels = dataset.ids(subset)[start:stop], dataset.stored_labels(subset)[start:stop].tolist()
     found: list[str] = []
     stored: dict[str, Callable[[slice], np.ndarray]] = {}
     where = {}
-    hdf5 = Hdf5Clips(dataset, subset) if _has_hdf5(dataset, subset) else None
+    if hdf5 is not None:
+        found += _names(hdf5, ids, labels, start)
     for view in dataset.views:
         geometry, stem = dataset.geometry(view), f"{subset}/{view}/{entry['name']}"
         if "shards" in dataset.card["formats"]:
@@ -73,7 +81,7 @@ def _shard(dataset: Dataset, subset: str, entry: Mapping[str, Any], start: int, 
                 what = f"its clip is not that of {hdf5.name}"
                 found += _differing(clips.__getitem__, rows, ids, name, what)
         elif hdf5 is not None:
-            where[view] = f"{dataset.filesystem}/{hdf5.name}"
+            where[view] = hdf5.where
             stored[view] = partial(_rows, hdf5, view, start)
     for view in [view for view in stored if view != "joint" and "joint" in stored]:
         derived = partial(_derived, dataset, stored["joint"], view)
@@ -113,18 +121,29 @@ def _line_of(identity: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < DIGITS else -1
 
 
-def _has_hdf5(dataset: Dataset, subset: str) -> bool:
-    return dataset.filesystem.is_local and subset in dataset.card.get("hdf5", {})
-
-
 def _bytes(dataset: Dataset, name: str) -> np.ndarray:
     if dataset.remote is None:
         return map_file(dataset.filesystem.local_path / name)
     return dataset.remote.map(name)
 
 
+def _names(file: Hdf5Clips, ids: Sequence[str], labels: Sequence[int], start: int) -> Iterator[str]:
+    """Yield a line that names the first sample whose id or label in an HDF5 file is another than in the table."""
+    own_ids, own_labels = file.names()
+    stop = start + len(ids)
+    own = zip(own_ids[start:stop], own_labels[start:stop].tolist(), strict=True)
+    for found, expected in zip(own, zip(ids, labels, strict=True), strict=True):
+        if found != expected:
+            yield f"{file.where}: {expected[0]}: its id or label is not that of the sample table"
+            return
+
+
 def _rows(file: Hdf5Clips, view: str, start: int, rows: slice) -> np.ndarray:
     return file.rows(view, start + rows.start, start + rows.stop)
+
+
+def _gathered(reader: Reader, rows: slice) -> np.ndarray:
+    return reader.gather(np.arange(rows.start, rows.stop))
 
 
 def _derived(dataset: Dataset, joints: Callable[[slice], np.ndarray], view: str, rows: slice) -> np.ndarray:
@@ -170,14 +189,18 @@ def _pieces(count: int) -> Iterator[slice]:
     return (slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE))
 
 
-def _anchors(dataset: Dataset, views: Sequence[str]) -> list[str]:
+def _anchors(dataset: Dataset, hdf5: Hdf5Clips | None, views: Sequence[str]) -> list[str]:
     """Compare anchors with the mean of the training clips."""
-    reader, total = dataset.reader("train", "joint"), np.zeros(dataset.shape)
-    for rows in _pieces(len(reader)):
-        total += reader.gather(np.arange(rows.start, rows.stop)).sum(axis=0, dtype=np.float64)
+    count, total = dataset.count("train"), np.zeros(dataset.shape)
+    if hdf5 is not None and "shards" not in dataset.card["formats"]:
+        clips = partial(_rows, hdf5, "joint", 0)
+    else:
+        clips = partial(_gathered, dataset.reader("train", "joint"))
+    for rows in _pieces(count):
+        total += clips(rows).reshape(-1, *dataset.shape).sum(axis=0, dtype=np.float64)
     found = []
     for view in views:
-        mean = derive(total / len(reader), view, dataset.layout)
+        mean = derive(total / count, view, dataset.layout)
         if not np.abs(dataset.anchor(view) - mean).max() <= CLOSE * max(1.0, float(np.abs(mean).max())):
             found.append(f"{dataset.filesystem}/anchors/{view}.npy: is not the mean of the training clips")
     return found

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skelpipe.dataset.arrow_values import text, texts
-from skelpipe.dataset.card_schema import why_no_card
 from skelpipe.dataset.parquet import MOST_BYTES, parquet_batches
 from skelpipe.dataset.table_columns import why_no_table
 from skelpipe.errors import DatasetError
@@ -217,6 +216,10 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
         raise DatasetError(f"{where}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
     if card.get("digest") != card_digest(card):
         raise DatasetError(f"{where}/{CARD}: its digest does not match its content: it was changed after prepare")
+    from skelpipe.dataset.card_schema import (
+        why_no_card,
+    )  # with pydantic, which commands that only write don't need
+
     if (problem := why_no_card(card)) is not None:
         raise DatasetError(f"{where}/{CARD}: {problem}")
     return card

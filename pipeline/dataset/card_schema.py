@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le, Len
 from pydantic import Strict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
+from skelpipe.dataset.table_columns import why_no_columns
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.skeleton import Layout
@@ -23,6 +24,7 @@ __all__ = ["why_no_card"]
 
 MOST_CLIP_BYTES = 1 << 30
 MOST_ROWS = 1 << 24  # of the sample table, which is read whole
+MOST_LEVELS = 16  # of lists and objects within each other
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(max_length=100_000)]
@@ -161,6 +163,8 @@ class Card(TypedDict):
     hdf5: NotRequired[Hdf5Files]
     provenance: NotRequired[Provenance]
     untrimmed: NotRequired[VideoSubsets]
+    units: NotRequired[Text]
+    like_score: NotRequired[Whole | None]
 
 
 _adapter = cache(lambda: TypeAdapter(Card))  # made when the first card is read
@@ -176,7 +180,23 @@ def why_no_card(card: Mapping[str, Any]) -> str | None:
         if first["type"] == "missing":
             return f"the key {key!r} is missing"
         return f"{key} is {described(first['input'])}: {first['msg'].removeprefix('Input ')}"
+    for key, value in card.items():
+        if (key == "options" or key not in Card.__annotations__) and not _is_flat(value):
+            return f"{shown(key)} is nested more than {MOST_LEVELS} levels deep"
     return next(_contradictions(card), None)
+
+
+def _is_flat(content: Any) -> bool:
+    """Whether nothing is nested too deeply to be copied and hashed."""
+    level: list[Any] = [[content]]
+    for _ in range(MOST_LEVELS + 1):
+        level = [
+            each
+            for held in level
+            for each in (held.values() if isinstance(held, dict) else held)
+            if isinstance(each, (dict, list))
+        ]
+    return not level
 
 
 def _contradictions(card: Mapping[str, Any]) -> Iterator[str]:
@@ -198,6 +218,9 @@ def _contradictions(card: Mapping[str, Any]) -> Iterator[str]:
     )
     if len(body.parents) != len(body) or len(body.mirror) != len(body) or max(numbers) >= len(body):
         yield f"the layout's numbers are not those of its {len(body)} joints"
+    raw = card["provenance"]["columns"] if "provenance" in card else []
+    if (wrong := why_no_columns(card["samples"]["columns"], raw)) is not None:
+        yield f"the sample table: {wrong}"
     if "absent" in card["anchors"]:
         absent = card["anchors"]
         if len(absent) > 1 or not isinstance(absent["absent"], str):

@@ -21,7 +21,7 @@ from skelpipe.errors import DatasetError
 from skelpipe.mapped_files import map_file
 from skelpipe.untrusted import described, require_plain, shown
 
-__all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5"]
+__all__ = ["Shape", "check_facts", "chunk_offsets", "map_hdf5", "read_names"]
 
 Shape = tuple[int, int, int, int]
 
@@ -53,8 +53,7 @@ def map_hdf5(path: Path, view: str, ids: Sequence[str], shape: Shape, dtype: str
             _check_ids(file, ids, path)
             runs = _runs(file, view, (len(ids), *shape), np.dtype(dtype), path)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # HDF5 raises any of them
-        reason = shown(error) or type(error).__name__
-        raise DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}") from None
+        raise _unreadable(path, error) from None
     row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     clips = []
     for offset, rows in runs:
@@ -65,27 +64,33 @@ def map_hdf5(path: Path, view: str, ids: Sequence[str], shape: Shape, dtype: str
     return clips
 
 
-def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.ndarray) -> Iterator[str]:
-    """Yield a line for labels of a file that are not `labels`, int64 [N], and for a fact that is not the card's.
-
-    Raises DatasetError where the file cannot be read.
-    """
+def read_names(path: Path, count: int) -> tuple[list[str], np.ndarray]:
+    """Return ids and labels, int64[N], of the `count` clips in a file; DatasetError as `map_hdf5`."""
     try:
         require_plain(path)
         with h5py.File(path, "r", locking=False) as file:
-            stored = _dataset(file, "label", path)
-            found = stored[:] if stored.shape == labels.shape and stored.dtype.kind in "iu" else labels[:0]
+            ids = _ids(file, count, path)
+            labels = _dataset(file, "label", path)
+            if labels.shape != (count,) or labels.dtype.kind not in "iu":
+                raise DatasetError(
+                    f"{path}: label is {labels.dtype} {list(labels.shape)}, {count} whole numbers expected"
+                )
+            return ids, labels[:].astype(np.int64)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def check_facts(path: Path, card: Mapping[str, Any], subset: str) -> Iterator[str]:
+    """Yield a line for each fact in a file's attributes that is not the card's; DatasetError as `map_hdf5`."""
+    try:
+        require_plain(path)
+        with h5py.File(path, "r", locking=False) as file:
             facts = dict(file.attrs)
             said = json.loads(facts.get("card", "{}"))
             if not isinstance(said, dict):
                 raise ValueError("its attribute 'card' is no card")
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = shown(error) or type(error).__name__
-        raise DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}") from None
-    if found.shape != labels.shape or not np.array_equal(found, labels):
-        wrong = np.flatnonzero(found != labels) if found.shape == labels.shape else np.zeros(0, int)
-        first = f": the first in row {wrong[0]}" if len(wrong) else ""
-        yield f"{path}: its labels are not those of the sample table{first}"
+        raise _unreadable(path, error) from None
     expected = {
         "digest": card["digest"],
         "side": subset,
@@ -102,11 +107,20 @@ def check_facts(path: Path, card: Mapping[str, Any], subset: str, labels: np.nda
         yield f"{path}: {differing!r} in its attribute 'card' is not the card's"
 
 
-def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:
+def _unreadable(path: Path, error: Exception) -> DatasetError:
+    reason = shown(error) or type(error).__name__
+    return DatasetError(f"{path}: cannot be read as HDF5, perhaps cut off: {reason}")
+
+
+def _ids(file: h5py.File, count: int, path: Path) -> list[str]:
     dataset = _dataset(file, "id", path)
-    if dataset.shape != (len(ids),) or not _is_short_text(dataset):
-        raise DatasetError(f"{path}: id is {dataset.dtype} {list(dataset.shape)}, {len(ids)} texts expected")
-    for row, (found, expected) in enumerate(zip(dataset.asstr()[:], ids, strict=True)):
+    if dataset.shape != (count,) or not _is_short_text(dataset):
+        raise DatasetError(f"{path}: id is {dataset.dtype} {list(dataset.shape)}, {count} texts expected")
+    return list(dataset.asstr()[:])
+
+
+def _check_ids(file: h5py.File, ids: Sequence[str], path: Path) -> None:
+    for row, (found, expected) in enumerate(zip(_ids(file, len(ids), path), ids, strict=True)):
         if found != expected:
             named = f"{described(found)}, {described(expected)} is expected"
             raise DatasetError(f"{path}: sample {row} is {named}: not the card's file")

@@ -1,32 +1,68 @@
 """The clips of one subset in an HDF5 file, by their rows, for whoever compares them with other containers."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
 from skelpipe.dataset import Dataset
-from skelpipe.dataset.containers import map_subset
+from skelpipe.dataset.hdf5 import check_facts, map_hdf5, read_names
+from skelpipe.errors import DatasetError
+from skelpipe.files import HashingWriter, replacing, size_and_hash_of
+from skelpipe.storage.filesystem import at_most
 
 __all__ = ["Hdf5Clips"]
 
 
 class Hdf5Clips:
-    """The clips of one subset in its HDF5 file, mapped view by view when they are first read; safe in threads."""
+    """The clips of one subset in its HDF5 file, mapped view by view when they are first read; safe in threads.
 
-    def __init__(self, dataset: Dataset, subset: str) -> None:
+    Ids and labels are those of the file itself. A file at a URL is fetched into `folder` when it is first needed,
+    and stays there. What reads it raises DatasetError where it is damaged.
+    """
+
+    def __init__(self, dataset: Dataset, subset: str, folder: Path) -> None:
         self.dataset, self.subset = dataset, subset
-        self.name: str = dataset.card["hdf5"][subset]["file"]
+        facts = dataset.card["hdf5"][subset]
+        self.name: str = facts["file"]
+        self.where = f"{dataset.filesystem}/{self.name}"
+        self._bytes: int = facts["bytes"]
+        self._folder = folder
         self._lock = Lock()
+        self._fetched: tuple[int, str] | None = None
+        self._names: tuple[Sequence[str], np.ndarray] | None = None
         self._mapped: dict[str, list[np.ndarray]] = {}
 
-    def rows(self, view: str, start: int, stop: int) -> np.ndarray:
-        """Return clips as they are stored, [stop-start,C*T*V*M]; DatasetError where the file is damaged."""
+    def size_and_hash(self) -> tuple[int, str]:
+        """Return the file's size in bytes and its sha256; SkelpipeError where it cannot be read."""
         with self._lock:
+            self._path()
+        if self._fetched is not None:
+            return self._fetched
+        return size_and_hash_of(at_most(self.dataset.filesystem.stream(self.name), self._bytes))
+
+    def names(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return ids and labels, int64[N], by row."""
+        with self._lock, self._called_by_name():
+            if self._names is None:
+                self._names = read_names(self._path(), self.dataset.count(self.subset))
+            return self._names
+
+    def wrong_facts(self) -> list[str]:
+        """Return a line for each fact in the file's attributes that is not the card's."""
+        with self._lock, self._called_by_name():
+            found = list(check_facts(self._path(), self.dataset.card, self.subset))
+            return [line.replace(str(self._path()), self.where) for line in found]
+
+    def rows(self, view: str, start: int, stop: int) -> np.ndarray:
+        """Return clips as they are stored, [stop-start,C*T*V*M]."""
+        ids, _ = self.names()
+        with self._lock, self._called_by_name():
             if view not in self._mapped:
-                card = {**self.dataset.card, "formats": ["hdf5"]}
-                ids, geometry = self.dataset.ids(self.subset), self.dataset.geometry(view)
-                folder = self.dataset.filesystem.local_path
-                self._mapped[view] = map_subset(folder, card, self.subset, geometry, ids)
+                geometry = self.dataset.geometry(view)
+                self._mapped[view] = map_hdf5(self._path(), view, ids, geometry.shape, geometry.dtype)
         pieces, first = [], 0
         for piece in self._mapped[view]:
             inside = piece[max(start - first, 0) : max(stop - first, 0)]
@@ -34,3 +70,25 @@ class Hdf5Clips:
                 pieces.append(inside)
             first += len(piece)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _path(self) -> Path:
+        """Return where the file is on this machine; whoever calls holds the lock."""
+        filesystem = self.dataset.filesystem
+        if filesystem.is_local:
+            return filesystem.local_path / self.name
+        path = self._folder / self.name
+        if self._fetched is None:
+            with replacing(path, needs=self._bytes) as file:
+                writer = HashingWriter(file)
+                for piece in at_most(filesystem.stream(self.name), self._bytes):
+                    writer.write(piece)
+            self._fetched = writer.size, writer.sha256
+        return path
+
+    @contextmanager
+    def _called_by_name(self) -> Iterator[None]:
+        """Let messages name the file of the dataset, not the copy of it."""
+        try:
+            yield
+        except DatasetError as error:
+            raise DatasetError(str(error).replace(str(self._folder / self.name), self.where)) from None

@@ -1,8 +1,13 @@
 """The columns of a sample table, and what they hold."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import pyarrow as pa
 
-__all__ = ["COLUMNS", "FIELDS", "PROVENANCE", "why_no_table"]
+from skelpipe.untrusted import shown
+
+__all__ = ["COLUMNS", "FIELDS", "PROVENANCE", "why_no_columns", "why_no_table"]
 
 # The columns of every sample table; any other field of a dataset's names gets a column of its own.
 COLUMNS = {
@@ -43,6 +48,19 @@ FIELDS = (
     "replication",
 )  # texts where a name has more than numbers of 32 bits
 EARLIER = {"raw_sha256": pa.string()}  # of tables that were written before raw_xxh128
+LATER = frozenset({"real_frames", "joints", "real_joints", "bodies_left_out"})  # tables of version 1 lack them
+
+
+def why_no_columns(digested: Sequence[str], raw: Sequence[str]) -> str | None:
+    """Return what is wrong with the names of a table's columns: those of the digest, and those on raw files."""
+    for name in sorted(COLUMNS.keys() - LATER - set(digested)):
+        return f"the column {name} is missing"
+    for name, count in Counter([*digested, *raw]).items():
+        if count > 1:
+            return f"the column {shown(name)} comes {count} times"
+    for name in sorted(set(raw) - PROVENANCE.keys() - EARLIER.keys()):
+        return f"the column {shown(name)} says nothing of raw files"
+    return None
 
 
 def why_no_table(schema: pa.Schema) -> str | None:

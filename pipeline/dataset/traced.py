@@ -34,7 +34,7 @@ def traced(dataset: Dataset, identity: str) -> dict[str, Any]:
         "id": identity,
         "subset": row["split"],
         "label": label,
-        "class": dataset.classes[label] if label is not None and label < len(dataset.classes) else None,
+        "class": dataset.classes[label] if label is not None and 0 <= label < len(dataset.classes) else None,
         "shard": row["shard"],
         "row": row["row"],
         "left_out": row["reason"],

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
@@ -18,7 +20,6 @@ import numpy as np
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.card import SAMPLES, parse_samples, rows_hash
 from skelpipe.dataset.hash_tree import digest_of, leaves, part_hash, part_leaves
-from skelpipe.dataset.hdf5 import check_facts
 from skelpipe.dataset.hdf5_clips import Hdf5Clips
 from skelpipe.dataset.inventory import DATA_FILE, DataFile, inventory
 from skelpipe.dataset.tar_shard import TAIL, Geometry, index_text, new_block
@@ -36,7 +37,7 @@ AT_ONCE = 64  # clips of an HDF5 file in memory, per worker
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` found: a line per damage, and notes on what could not be looked at.
+    """What `verify` found: a line per damage.
 
     `digest` is that of the content, None where a file is missing or only parts were verified; `parts` are the
     hashes of the parts that were asked for, as the digest has them (`skelpipe.dataset.hash_tree.part_hash`).
@@ -45,7 +46,6 @@ class Verified:
     damages: list[str]
     digest: str | None
     parts: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,36 +76,38 @@ def verify(
 
     A part is a leaf of `skelpipe.dataset.hash_tree`, a folder of them, or an HDF5 file. `deep` also compares the
     containers with each other (`skelpipe.dataset.agreement`). A remote dataset is streamed from its server,
-    without a cache; nothing is kept on this machine, and its HDF5 files are compared by their bytes only. Raises
-    UsageError for a part that is not there.
+    without a cache; its HDF5 files lie in a temporary folder meanwhile. Raises UsageError for a part that is not
+    there.
     """
     card = dataset.card
     chosen = {part: _leaves_of(card, part) for part in parts}
-    wanted = {leaf for each in chosen.values() for leaf in each} if parts else None
+    files = {facts["file"] for facts in card.get("hdf5", {}).values()}
+    wanted = {leaf for each in chosen.values() for leaf in each} | (files & {*parts}) if parts else None
     known = leaves(card)
-    checks: list[Check] = [
-        partial(check, known) for names, check in _checks(dataset) if wanted is None or (names and wanted & names)
-    ]
-    notes: tuple[str, ...] = ()
-    if wanted is None:
-        checks += [partial(_container_facts, dataset), partial(_unlisted, dataset)]
-        if not dataset.filesystem.is_local and card.get("hdf5"):
-            notes = (f"{dataset.filesystem}: HDF5 files at a URL are compared with the card's hashes only",)
-    if deep:
-        from skelpipe.dataset.agreement import comparisons
-
-        checks += [partial(_compared, each) for each in comparisons(dataset, wanted)]
     found: list[str] = []
     hashes: dict[str, str] = {}
-    for finding in progress(
-        _run(checks, workers), f"verify {dataset.filesystem}: files", len(checks), quiet=quiet
-    ):
-        found += finding.damages
-        hashes |= finding.hashes
+    with TemporaryDirectory(prefix="skelpipe-verify-", ignore_cleanup_errors=True) as folder:
+        hdf5 = {
+            subset: Hdf5Clips(dataset, subset, Path(folder))
+            for subset in SUBSETS
+            if subset in card.get("hdf5", {})
+        }
+        checks: list[Check] = [
+            partial(check, known) for names, check in _checks(dataset, hdf5) if wanted is None or wanted & names
+        ]
+        if wanted is None:
+            checks += [partial(_container_facts, dataset), partial(_unlisted, dataset)]
+        if deep:
+            from skelpipe.dataset.agreement import comparisons
+
+            checks += [partial(_compared, each) for each in comparisons(dataset, hdf5, wanted)]
+        for finding in progress(
+            _run(checks, workers), f"verify {dataset.filesystem}: files", len(checks), quiet=quiet
+        ):
+            found += finding.damages
+            hashes |= finding.hashes
     digest = digest_of(card, hashes) if wanted is None and hashes.keys() >= known.keys() else None
-    return Verified(
-        list(dict.fromkeys(found)), digest, {part: part_hash(each) for part, each in chosen.items()}, notes
-    )
+    return Verified(list(dict.fromkeys(found)), digest, {part: part_hash(each) for part, each in chosen.items()})
 
 
 def _leaves_of(card: Mapping[str, Any], part: str) -> dict[str, str]:
@@ -144,27 +146,38 @@ def _called(check: Check) -> Finding:
         return Finding((str(error),))
 
 
-def _checks(dataset: Dataset) -> Iterator[tuple[frozenset[str], Callable[[Mapping[str, str]], Finding]]]:
-    """Yield each check of content with the leaves that it looks at; the check takes the hash of every leaf."""
-    filesystem, known = dataset.filesystem, leaves(dataset.card)
+def _checks(
+    dataset: Dataset, hdf5: Mapping[str, Hdf5Clips]
+) -> Iterator[tuple[frozenset[str], Callable[[Mapping[str, str]], Finding]]]:
+    """Yield each check of content with the leaves or files that it looks at; it takes the hash of every leaf."""
+    filesystem, clips = dataset.filesystem, {file.name: file for file in hdf5.values()}
     for file in inventory(dataset.card):
         if file.name == SAMPLES:
             yield frozenset([SAMPLES]), partial(_table, filesystem, file, dataset.card)
+        elif file.name in clips:
+            yield frozenset([file.name]), partial(_file, filesystem, file, clips[file.name].size_and_hash)
         else:
-            names = frozenset([file.name] if file.name in known else [])
-            yield names, partial(_file, filesystem, file)
-    if filesystem.is_local:
-        for subset in SUBSETS:
-            if subset in dataset.card.get("hdf5", {}):
-                yield from _hdf5_checks(Hdf5Clips(dataset, subset))
+            hashed = partial(_size_and_hash, filesystem, file)
+            yield frozenset([file.name]), partial(_file, filesystem, file, hashed)
+    for each in hdf5.values():
+        yield from _hdf5_checks(each)
 
 
-def _file(filesystem: Filesystem, expected: DataFile, _known: Mapping[str, str]) -> Finding:
-    """Compare the bytes of a file with the card."""
-    size, sha256 = size_and_hash_of(at_most(filesystem.stream(expected.name), expected.most))
+def _size_and_hash(filesystem: Filesystem, file: DataFile) -> tuple[int, str]:
+    return size_and_hash_of(at_most(filesystem.stream(file.name), file.most))
+
+
+def _file(
+    filesystem: Filesystem, expected: DataFile, found: Callable[[], tuple[int, str]], _known: Mapping[str, str]
+) -> Finding:
+    """Compare the bytes of a file, of which `found` returns size and hash, with the card."""
+    size, sha256 = found()
     hashes, name = {expected.name: sha256}, f"{filesystem}/{expected.name}"
+    if expected.size is None and size > expected.most:
+        return Finding((f"{name}: is longer than {expected.most:,} bytes, which no such file is",), hashes)
     if expected.size is not None and size != expected.size:
-        return Finding((f"{name}: {size} bytes, the card says {expected.size}",), hashes)
+        stands = f"more than {expected.size:,} bytes" if size > expected.size else f"{size:,} bytes"
+        return Finding((f"{name}: {stands}, the card says {expected.size:,}",), hashes)
     if sha256 != expected.sha256:
         return Finding((f"{name}: damaged: its sha256 differs from the card",), hashes)
     return Finding(hashes=hashes)
@@ -174,7 +187,7 @@ def _table(
     filesystem: Filesystem, expected: DataFile, card: Mapping[str, Any], known: Mapping[str, str]
 ) -> Finding:
     """Compare the rows of the sample table with the digest, and the card's counts with the rows."""
-    if (found := _file(filesystem, expected, known)).damages:
+    if (found := _file(filesystem, expected, partial(_size_and_hash, filesystem, expected), known)).damages:
         return found
     table = parse_samples(
         filesystem.read(SAMPLES, expected.most), card, filesystem
@@ -193,7 +206,7 @@ def _hdf5_checks(file: Hdf5Clips) -> Iterator[tuple[frozenset[str], Callable[[Ma
     clips = frozenset(
         f"{subset}/{view}/{shard['name']}.tar" for shard in dataset.shards(subset) for view in shard["views"]
     )
-    yield clips, partial(_hdf5_facts, file)
+    yield clips | {file.name}, partial(_hdf5_facts, file)
     only = "shards" not in dataset.card["formats"]
     start = 0
     for shard in dataset.shards(subset):
@@ -205,28 +218,23 @@ def _hdf5_checks(file: Hdf5Clips) -> Iterator[tuple[frozenset[str], Callable[[Ma
 
 
 def _hdf5_facts(file: Hdf5Clips, _known: Mapping[str, str]) -> Finding:
-    dataset = file.dataset
-    labels = dataset.stored_labels(file.subset)
-    path = dataset.filesystem.local_path / file.name
-    return Finding(tuple(check_facts(path, dataset.card, file.subset, labels)))
+    return Finding(tuple(file.wrong_facts()))
 
 
 def _hdf5_shard(
     file: Hdf5Clips, view: str, stem: str, rows: range, only: bool, known: Mapping[str, str]
 ) -> Finding:
     """Compare clips with the hash of their shard; they are the only container of it where `only`."""
-    dataset, start = file.dataset, rows.start
-    geometry = dataset.geometry(view)
-    ids = dataset.ids(file.subset)[start : rows.stop]
-    labels = dataset.stored_labels(file.subset)[start : rows.stop].tolist()
+    start, geometry = rows.start, file.dataset.geometry(view)
+    ids, labels = file.names()
+    ids, labels = ids[start : rows.stop], labels[start : rows.stop].tolist()
     tar = _shard_hash(geometry, ids, labels, lambda first, last: file.rows(view, start + first, start + last))
     hashes = {f"{stem}.tar": tar}
     if only:
         index = index_text(geometry, ids, labels).encode()
         hashes[f"{stem}.idx"] = hashlib.sha256(index).hexdigest()
     wrong = any(known[name] != hashed for name, hashed in hashes.items())
-    where = f"{dataset.filesystem}/{file.name}"
-    line = (f"{where}: the clips of {stem} are not those of the digest",) if wrong else ()
+    line = (f"{file.where}: clips, ids or labels of {stem} are not those of the digest",) if wrong else ()
     return Finding(line, hashes if only else {})
 
 

@@ -62,14 +62,31 @@ def _numbers(content: list[Any] | tuple[Any, ...]) -> bool:
 
 
 class _VisibleStream:
-    """A text stream that writes visible text to the `stream` beneath it, and is that stream in all else."""
+    """A text stream that writes visible text to the `stream` beneath it, and is that stream in all else.
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    What keeps it from writing is an OSError that has its `name` as that of the file.
+    """
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream, self._name = stream, name
 
     def write(self, text: str) -> int:
-        self.stream.write(visible(text, lines=True))
+        with self._named():
+            self.stream.write(visible(text, lines=True))
         return len(text)
+
+    def flush(self) -> None:
+        with self._named():
+            self.stream.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                error.filename = self._name
+            raise
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -95,7 +112,10 @@ def visible_streams() -> Iterator[None]:
         if isinstance(stream, TextIOWrapper):
             named = codecs.lookup(stream.encoding).name
             stream.reconfigure(encoding="utf-8" if named == "ascii" else named, errors="backslashreplace")
-    sys.stdout, sys.stderr = (cast("TextIO", each and _VisibleStream(each)) for each in before)
+    names = "standard output", "standard error"
+    sys.stdout, sys.stderr = (
+        cast("TextIO", each and _VisibleStream(each, name)) for each, name in zip(before, names, strict=True)
+    )
     try:
         yield
     finally:

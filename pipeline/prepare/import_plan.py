@@ -22,8 +22,7 @@ from skelpipe.raw.poses.formats import POSE_FORMATS
 from skelpipe.raw.source import ARCHIVES, RawFile, find_raw_files
 from skelpipe.raw.web_shards import is_web_shard
 from skelpipe.sample_ids import sample_id
-from skelpipe.skeleton import Layout, layout, parse_layout
-from skelpipe.yaml_reader import read_yaml
+from skelpipe.skeleton import Layout, layout, named_layout
 
 __all__ = ["Import", "Wishes", "plan_import"]
 
@@ -77,7 +76,7 @@ def plan_import(paths: Sequence[str], wishes: Wishes, options: Mapping[str, obje
     `options` are those of `Options` that the files do not decide. Raises UsageError where the files are of no
     known format, or where the user has to say more, and RawError for damaged files.
     """
-    chosen = _layout(wishes.layout) if wishes.layout else None
+    chosen = named_layout(wishes.layout) if wishes.layout else None
     request = Request(
         _files(paths, wishes.format),
         wishes.split,
@@ -175,12 +174,6 @@ def _files(paths: Sequence[str], format_name: str | None) -> list[RawFile]:
             raise UsageError(f"{path}: there is no such file or folder")
         found.update({file.path: file for file in files})
     return list(found.values())
-
-
-def _layout(said: str) -> Layout:
-    if said.endswith((".yaml", ".yml")):
-        return parse_layout({"name": PurePath(said).stem, **read_yaml(Path(said))}, said)
-    return layout(said)
 
 
 def _checked_words(

@@ -387,6 +387,7 @@ TARGETS: tuple[Target, ...] = (
     Target("layout", "yaml", (seeds.LAYOUT,), _layout),
     Target("card", "card", (cards.card(),), cards.read_all, damage=cards.damaged_card),
     Target("sample table", "dataset", (seeds.table(), seeds.table("snappy"), seeds.table("none")), _table),
+    Target("columns", "dataset", (cards.table(),), cards.read_with_table, damage=cards.damaged_table),
     Target("shard", "dataset", (_shard(),), _map_shard),
     Target("recipe", "yaml", more_files.recipe_seeds(), _on_disk(".yaml", more_files.recipe)),
     Target("split list", "labels", (more_files.SPLIT_LIST,), _on_disk(".txt", more_files.split_list)),

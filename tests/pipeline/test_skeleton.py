@@ -9,7 +9,7 @@ import yaml
 
 from skelpipe import manifests
 from skelpipe.errors import UsageError
-from skelpipe.skeleton import Layout, layout, parse_layout
+from skelpipe.skeleton import Layout, layout, named_layout, parse_layout
 
 CONVENTIONS = Path(__file__).parents[2] / "docs" / "conventions.md"
 SWAP = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22]
@@ -298,6 +298,22 @@ def test_an_older_card_names_the_layout_that_it_holds() -> None:
         assert Layout.from_plain(layout(name).to_plain()) == layout(name)
     old = {**layout("msr-action3d-20").to_plain(), "name": "kinect-v1-20"}
     assert Layout.from_plain(old) == layout("msr-action3d-20")
+
+
+@pytest.mark.parametrize("text", ["", "[a, b]", "a text", "3"])
+def test_a_layouts_file_without_keys_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.yaml: a mapping of keys is expected"):
+        named_layout(str(tmp_path / "mine.yaml"))
+
+
+def test_a_layouts_file_may_leave_out_its_name(tmp_path: Path) -> None:
+    text = "joints: [a, b]\ncentre: a\nshoulders: {left: a, right: b}\nbones: {b: a}\nparts: {all: [a, b]}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    assert named_layout(str(tmp_path / "mine.yaml")).name == "mine"
+    (tmp_path / "mine.yaml").write_text(f"{text}name: yours\n")
+    assert named_layout(str(tmp_path / "mine.yaml")).name == "yours"
+    assert named_layout("kinect-v2-25") == layout("kinect-v2-25")
 
 
 def test_the_documentation_lists_the_joints_of_every_layout() -> None:

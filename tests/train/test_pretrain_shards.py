@@ -105,6 +105,15 @@ def test_what_is_refused(
     assert re.search(message, line)
 
 
+@pytest.mark.parametrize("options", [["--layout", "none-such.yaml"], ["--bodies", "1"], ["--array", "npy"]])
+def test_a_dataset_says_itself_what_it_holds(
+    tiny_dataset: Dataset, tmp_path: Path, pretrain_small: Callable[..., Result], options: list[str]
+) -> None:
+    result = pretrain_small(tiny_dataset, tmp_path / "run", *options)
+    assert result.exit_code == 2
+    assert f"{options[0]} is for shards that others wrote" in result.stderr
+
+
 def test_recordings_of_both_subsets_are_noted(
     train: Callable[..., Result],
     tars: Path,

@@ -18,7 +18,7 @@ from skelpipe.front.descriptions import counted
 from skelpipe.loader.stream import epoch_size
 from skelpipe.plugins import used
 from skelpipe.raw.web_shards import is_web_shard
-from skelpipe.skeleton import Layout, layout, parse_layout
+from skelpipe.skeleton import named_layout
 from skelpipe.storage import shown_url
 from skelpipe.train.papers.reported import reported_knn, reported_text
 from skelpipe.train.recipes.chosen import choose_recipe
@@ -30,7 +30,6 @@ from skelpipe.train.running.run import RunOptions
 from skelpipe.train.running.run_log import Console
 from skelpipe.train.running.script_options import check_weight_each
 from skelpipe.train.training.pretraining import pretrain
-from skelpipe.yaml_reader import read_yaml
 
 __all__ = ["fit_recipe", "run"]
 
@@ -75,7 +74,20 @@ class PretrainOptions:
 
 
 def open_datasets(asked: PretrainOptions) -> Dataset:
-    """Open the dataset, or join several; UsageError where they, or their weights, do not fit together."""
+    """Open the dataset, or join several; UsageError where what was asked for does not fit together."""
+    of_others = {
+        "--test-shards": asked.test_shards,
+        "--layout": asked.layout,
+        "--axes": asked.axes,
+        "--channels": asked.channels,
+        "--array": asked.array,
+        "--label": asked.label,
+        "--bodies": asked.bodies,
+    }
+    if given := next((name for name, value in of_others.items() if value), None):
+        raise UsageError(
+            f"{given} is for shards that others wrote; {asked.shards[0]} is a dataset, which says it itself"
+        )
     weights = asked.weight or None
     check_weight_each(asked.shards, asked.weight)
     if len(asked.shards) > 1 and asked.loader == "webdataset":
@@ -101,7 +113,7 @@ def open_foreign(asked: PretrainOptions, recipe: PretrainRecipe) -> Dataset:
     if asked.weight:
         raise UsageError("--weight is for several datasets: an epoch of shards has every clip once")
     form = ShardForm(
-        layout_named(asked.layout),
+        named_layout(asked.layout),
         recipe.frames,
         WebFields(asked.array, asked.label),
         axis_letters(asked.axes, f"--axes {asked.axes}") if asked.axes else (),
@@ -120,13 +132,6 @@ def say_what_looks_wrong(dataset: Dataset, say: Callable[[str], None]) -> None:
             f"{shared:,} of {dataset.count('test'):,} recordings of the test subset have the id of one of the"
             " train subset: if they are the same recordings, figures on the test subset are too high"
         )
-
-
-def layout_named(said: str) -> Layout:
-    """Return the built-in layout of a name, or the one in a YAML file."""
-    if said.endswith((".yaml", ".yml")):
-        return parse_layout({"name": Path(said).stem, **read_yaml(Path(said))}, said)
-    return layout(said)
 
 
 def fit_recipe(recipe: PretrainRecipe, dataset: Dataset, say: Callable[[str], None]) -> PretrainRecipe:

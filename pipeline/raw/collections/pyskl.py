@@ -242,7 +242,8 @@ def _channels(entries: Sequence[Entry], numbers: int, request: Request) -> tuple
         return said
     if numbers == 2:
         return ("x", "y", "score") if apart else ("x", "y")
-    third = np.concatenate([np.asarray(one["keypoint"])[..., 2].ravel() for one in annotations]).astype(float)
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        third = np.concatenate([np.asarray(one["keypoint"])[..., 2].ravel() for one in annotations]).astype(float)
     if third.any() and np.nanmin(third) >= 0 and np.nanmax(third) <= 1:
         raise UsageError(
             f"{where}: the third of the numbers of a joint is from 0 to 1, as a score is: say --channels x,y,score"

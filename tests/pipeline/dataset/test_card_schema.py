@@ -110,6 +110,19 @@ def test_each_changed_value_is_refused_in_a_line_or_harmless(opened: Dataset, ca
             "either they are absent, or each has a hash",
         ),
         (("formats",), ["pickle"], r"formats\.0 is 'pickle'"),
+        (("further",), NESTED, r"further is nested more than 16 levels deep"),
+        (("options", "further"), NESTED, r"options is nested more than 16 levels deep"),
+        (("units",), 3, r"units is 3"),
+        (("like_score",), "x", r"like_score is 'x'"),
+        (("samples", "columns", 0), "name", r"the sample table: the column id is missing"),
+        (("samples", "columns", 20), "reason", r"the sample table: the column reason comes 2 times"),
+        (("provenance", "columns", 0), "label", r"the sample table: the column label comes 2 times"),
+        (("provenance", "columns", 0), "action", r"the sample table: the column action comes 2 times"),
+        (
+            ("provenance", "columns", 0),
+            "weather",
+            r"the sample table: the column weather says nothing of raw files",
+        ),
     ],
 )
 def test_what_contradicts_itself_or_leaves_the_folder_is_named(

@@ -1,5 +1,6 @@
 """Parquet files are read without threads of pyarrow, which may outlive the interpreter."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,31 @@ def test_what_unpacks_to_more_than_it_may_is_refused_before_it_is_there() -> Non
         with pytest.raises(pa.ArrowInvalid, match="bytes unpacked"):
             read_parquet(content, rows=rows, most=64 << 20)
         assert pa.total_allocated_bytes() - before < 64 << 20
+
+
+def test_a_file_with_one_other_byte_is_refused_or_read_as_pyarrow_reads_it() -> None:
+    """Two columns of different lengths, names and texts that are no UTF-8, names that come twice, and all else."""
+    file, taken = io.BytesIO(), 0
+    pq.write_table(pa.table({"n": [1, 2, 3], "m": ["x", "yz", None]}), file, compression="none")
+    whole = file.getvalue()
+    for place in range(len(whole)):
+        for value in (0xFF, 0x80, 0, whole[place] ^ 1):
+            content = whole[:place] + bytes([value]) + whole[place + 1 :]
+            try:
+                found = read_parquet(content, most=1 << 20)
+            except (OSError, pa.ArrowException):
+                continue
+            taken += 1
+            assert found.to_pydict() == pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).to_pydict()
+            assert len(found) == pq.ParquetFile(io.BytesIO(content)).metadata.num_rows
+    assert taken > len(whole)  # most bytes are of no matter, or numbers
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["n", "n"]), file)
+    with pytest.raises(pa.ArrowInvalid, match="2 columns named 'n'"):
+        read_parquet(file.getvalue())
 
 
 def test_other_numbers_of_rows_are_refused_unread(file: Path) -> None:

@@ -149,15 +149,43 @@ def test_a_rewritten_hdf5_file_is_noticed(copied, name, what) -> None:
         else:
             file.attrs["classes"] = [*file.attrs["classes"][1:], file.attrs["classes"][0]]
     hdf5_hashes(folder)
-    expected = {
-        "bone": "the clips of train/bone/000001 are not those of the digest",
-        "label": "its labels are not those of the sample table: the first in row 4",
-        "classes": "its attribute 'classes' is not the card's",
-    }
-    assert verify(Dataset.open(folder), quiet=True).damages == [f"{folder}/train.h5: {expected[what]}"]
-    if what != "bone":  # a part's container says what its clips are
-        part = verify(Dataset.open(folder), ["train.h5"], quiet=True)
-        assert part.damages == [f"{folder}/train.h5: {expected[what]}"]
+    shards = {"bone": ["bone/000001"], "label": [f"{view}/000000" for view in ("bone", "joint", "motion")]}
+    expected = [
+        f"clips, ids or labels of train/{shard} are not those of the digest" for shard in shards.get(what, [])
+    ]
+    expected = [f"{folder}/train.h5: {line}" for line in expected or ["its attribute 'classes' is not the card's"]]
+    assert sorted(verify(Dataset.open(folder), quiet=True).damages) == expected
+    assert sorted(verify(Dataset.open(folder), ["train.h5"], quiet=True).damages) == expected
+    (folder / "samples.parquet").write_bytes(b"of no use for this part")
+    assert sorted(verify(Dataset.open(folder), ["train.h5"], quiet=True).damages) == expected
+    assert verify(Dataset.open(folder), ["test.h5"], quiet=True).damages == []
+
+
+@pytest.mark.parametrize("name", ["hdf5", "both"])
+@pytest.mark.parametrize("what", ["clip", "label", "missing", "longer"])
+def test_an_hdf5_file_at_a_url_is_verified_by_its_content(copied, name, what, server) -> None:
+    folder = copied(name)
+    parts = ["train.h5"], ["train/joint/000001"], ["train"], []
+    server.serve_folder(folder, "ds")
+    dataset = Dataset.open(f"{server.url}/ds?sig=secret")
+    assert [verify(dataset, part, quiet=True).damages for part in parts] == [[], [], [], []]
+    with h5py.File(folder / "train.h5", "r+") as file:
+        file["label" if what == "label" else "joint"][7] += 1
+    if what == "longer":
+        (folder / "train.h5").write_bytes((folder / "train.h5").read_bytes() + bytes(5000))
+    else:
+        hdf5_hashes(folder)
+    server.serve_folder(folder, "ds")
+    if what == "missing":
+        del server.files["/ds/train.h5"]
+    dataset = Dataset.open(f"{server.url}/ds?sig=secret")
+    for part in parts:
+        found = verify(dataset, part, deep=part == [], quiet=True)
+        assert found.damages
+        assert any(line.startswith(f"{server.url}/ds/train.h5: ") for line in found.damages), found.damages
+        assert "skelpipe-verify-" not in "".join(found.damages)  # the folder where it lies meanwhile
+        assert found.digest is None or found.digest != dataset.digest or name == "both"
+    assert verify(dataset, ["test.h5"], quiet=True).damages == []
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_output_that_nobody_takes() -> None:
     with open("/dev/full", "wb") as full:
         done = ran("print('x')", stdout=full)
     assert done.returncode == 1
-    assert re.fullmatch(rf"Error: .*the disk is full{LATER}\n", done.stderr)
+    assert re.fullmatch(rf"Error: standard output: the disk is full{LATER}\n", done.stderr)
 
 
 @pytest.mark.parametrize(
