@@ -6,8 +6,8 @@ that of the names and hashes of what it holds. Leaves say nothing of containers:
 hash of the shard that they would be.
 """
 
-import copy
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +45,7 @@ def _places(card: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str]
 
 def digest_of(card: Mapping[str, Any], computed: Mapping[str, str]) -> str:
     """Return the digest that a card would have with the leaves `computed` from content; every leaf is needed."""
-    own = copy.deepcopy(dict(card))
+    own = json.loads(canonical_json(card))  # a copy, however deep
     for name, holder, key in _places(own):
         holder[key] = computed[name]
     return card_digest(own)

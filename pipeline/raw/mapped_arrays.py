@@ -91,7 +91,7 @@ def check_npz(path: str) -> None:
             for start in range(0, len(content), PIECE):
                 crc = isal_zlib.crc32(content[start : start + PIECE], crc)
             if crc != info.CRC:
-                raise RawError(f"{path}: {info.filename}: damaged: its CRC is not what the archive says")
+                raise RawError(f"{path}: {shown(info.filename)}: damaged: its CRC is not what the archive says")
 
 
 @lru_cache(maxsize=4)
@@ -108,7 +108,7 @@ def _npz(path: str, _changed: int) -> Mapping[str, np.ndarray]:
 
 
 def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    where = f"{path}: {info.filename.removesuffix('.npy')}"
+    where = f"{path}: {shown(info.filename.removesuffix('.npy'))}"
     if info.flag_bits & ENCRYPTED:
         raise RawError(f"{where}: is encrypted")
     if info.compress_type != zipfile.ZIP_STORED:
@@ -125,7 +125,7 @@ def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.nd
 
 def _stored(path: str, info: zipfile.ZipInfo) -> memoryview:
     """Return the bytes of an array that is not compressed, mapped."""
-    where = f"{path}: {info.filename}"
+    where = f"{path}: {shown(info.filename)}"
     mapped = map_file(path)
     head = bytes(mapped[info.header_offset : info.header_offset + LOCAL_HEADER.size])
     if len(head) < LOCAL_HEADER.size or not head.startswith(LOCAL_MAGIC):

@@ -58,8 +58,10 @@ def find_contents(request: Request, format_name: str | None) -> tuple[ImportForm
         if packed is not None:
             raise UsageError(f"{packed}: is packed: an import maps its files into memory, so unpack it first")
         _refuse_damaged(request)
-        known = "; ".join(f"{each.name} ({each.title})" for each in IMPORT_FORMATS.values())
-        raise UsageError(f"{where}: no file of a known format is found. Known are {known}")
+        raise UsageError(
+            f"{where}: no file of a known format is found. Known are {', '.join(IMPORT_FORMATS)};"
+            " docs/importing.md says what each is"
+        )
     if len(claiming) > 1:
         names = " or ".join(each.name for each in claiming)
         raise UsageError(f"{where}: there are files of several formats: give fewer files, or say --format {names}")
