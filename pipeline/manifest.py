@@ -286,6 +286,18 @@ class Manifest:
 
         Yields nothing if the grid of recordings is not known.
         """
+        for head, numbers, actions in self._expected():
+            for tail, action in actions:
+                if (identity := head + tail) not in self.missing:
+                    yield identity, {**numbers, "action": action}
+
+    def expected_ids(self) -> Iterator[str]:
+        """Yield the ids of `expected`, in a fraction of its time."""
+        for head, _, actions in self._expected():
+            yield from (identity for tail, _ in actions if (identity := head + tail) not in self.missing)
+
+    def _expected(self) -> Iterator[tuple[str, dict[str, int], list[tuple[str, int]]]]:
+        """Yield per sitting how its ids begin, its fields, and the ends of its ids with their actions."""
         if self.recordings is None:
             return
         grid = parse_yaml(manifests.read_text("recordings", self.recordings), f"{self.recordings}.yaml")
@@ -296,24 +308,18 @@ class Manifest:
 
         for span, (first_action, last_action) in grid["actions"].items():
             first_setup, last_setup = map(int, span.split("-"))
+            actions = [
+                (f"A{action:03}", action) for action in inside("action", range(first_action, last_action + 1))
+            ]
             for setup in inside("setup", range(first_setup, last_setup + 1)):
-                pairs = product(
+                sittings = product(
                     inside("camera", grid["cameras"]),
                     inside("subject", grid["subjects"][setup]),
                     inside("replication", grid["replications"]),
-                    inside("action", range(first_action, last_action + 1)),
                 )
-                for camera, subject, replication, action in pairs:
-                    fields = {
-                        "setup": setup,
-                        "camera": camera,
-                        "subject": subject,
-                        "replication": replication,
-                        "action": action,
-                    }
-                    identity = f"S{setup:03}C{camera:03}P{subject:03}R{replication:03}A{action:03}"
-                    if identity not in self.missing:
-                        yield identity, fields
+                for camera, subject, replication in sittings:
+                    numbers = {"setup": setup, "camera": camera, "subject": subject, "replication": replication}
+                    yield f"S{setup:03}C{camera:03}P{subject:03}R{replication:03}", numbers, actions
 
     def split(self, name: str) -> Split:
         """Return a split by name; UsageError if there is none, or if it needs a file of the download."""

@@ -11,6 +11,7 @@ a command starts. This module imports nothing but the standard library, so that 
 """
 
 import atexit
+import gc
 import os
 import select
 import signal
@@ -46,6 +47,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as in shells
 CLOSED_PIPE = 141  # 128 + SIGPIPE
 BEGUN = "nothing is done yet, run the command again"
 AGAIN_SECONDS = 0.02
+YOUNG_OBJECTS = 10_000  # between two collections: with Python's 700, an eighth of torch's import are collections
 LONGEST = 400  # characters of a message that is not our own
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -234,6 +236,7 @@ def program(load: Callable[[], Callable[[], object]], *, ranks: bool = False) ->
     A command of several `ranks` is in touch with the others from here on, if the environment names any.
     """
     code: object = 0
+    gc.set_threshold(YOUNG_OBJECTS)
     atexit.register(_ignore_signals)  # before all others, so that it is called after them
     try:
         with answering():

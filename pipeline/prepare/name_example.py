@@ -14,7 +14,7 @@ _constants: Any = re._constants  # type: ignore[attr-defined]
 
 def example_file(manifest: Manifest) -> str:
     """Return the name, with the folders that count, of a file that could be a recording of this dataset."""
-    first = next((identity for identity, _ in manifest.expected()), None)
+    first = next(manifest.expected_ids(), None)
     try:
         name = first or "".join(_texts(_parser.parse(manifest.name_pattern.pattern)))
     except (ValueError, IndexError):  # a construct that has no short example

@@ -59,7 +59,7 @@ def _report(
     outside: Mapping[str, int],
     found: Set[str],
 ) -> dict[str, Any]:
-    absent = sorted(identity for identity, _ in manifest.expected() if identity not in found)
+    absent = set(manifest.expected_ids()) - found
     published = dict(manifest.split(split).published) or None
     # Without a grid of all recordings only their number is known.
     missing = len(absent)
@@ -81,7 +81,7 @@ def _report(
         "unmatched": _unmatched(manifest, split, found),
         "absent": missing,
         "unit": "clips" if manifest.segments else "recordings",
-        "first_absent": absent[0] if absent else None,
+        "first_absent": min(absent, default=None),
     }
 
 

@@ -37,6 +37,7 @@ def test_training_clips_per_class_of_ntu60_equal_the_published_range() -> None:
     manifest = load_manifest("ntu60")
     split = manifest.splits["xsub"]
     per_class = [0] * 60
+    assert list(manifest.expected_ids()) == [name for name, _ in manifest.expected()]
     for _, fields in manifest.expected():
         per_class[fields["action"] - 1] += split.subset(fields) == "train"
     assert (min(per_class), max(per_class)) == (632, 672)
