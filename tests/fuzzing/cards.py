@@ -196,7 +196,10 @@ def read_with_table(content: bytes) -> object:
     """Open the dataset with this sample table, under a card that describes it, and ask what commands ask."""
     folder = _with_table()
     (folder / SAMPLES).write_bytes(content)
-    rows = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)  # of which columns may have one name
+    try:
+        rows = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)  # of which columns may have one name
+    except (pa.ArrowException, OSError, UnicodeDecodeError):  # under the card of the whole table
+        rows = pq.read_table(io.BytesIO(table()))
     kept = json.loads(card())
     raw = [name for name in rows.column_names if name in kept["provenance"]["columns"]]
     own = [name for name in rows.column_names if name not in raw]

@@ -37,7 +37,7 @@ def test_verify_reads_every_file_on_the_server(prepared, store, remote) -> None:
     lines = sorted(run("verify", "--shards", remote, "--json", exit_code=1).stderr.splitlines())
     assert len(lines) == 3
     assert f"{filesystem}/anchors/motion.npy: cannot be read: no such file" in lines[0]
-    assert f"{filesystem}/test/joint/000000.tar: {len(tar) - 1} bytes, the card says {len(tar)}" in lines[1]
+    assert f"{filesystem}/test/joint/000000.tar: {len(tar) - 1:,} bytes, the card says {len(tar):,}" in lines[1]
     assert f"{filesystem}/train/bone/000000.tar: damaged: its sha256 differs from the card" in lines[2]
 
 
