@@ -405,14 +405,25 @@ def test_a_full_disk_is_called_so(made: Path, tmp_path: Path) -> None:
     done.refused(str(tmp_path / "run"), "ulimit -f")
 
 
-def test_a_shard_that_shrinks_while_it_is_read_is_named(copied: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (partial(os.truncate, length=1000), "now it has 1,000"),
+        (partial(os.truncate, length=0), "now it has 0"),
+        (os.unlink, "was removed while it was in use"),
+    ],
+    ids=["short", "empty", "gone"],
+)
+def test_a_shard_that_is_lost_while_it_is_read_is_named(
+    damage: Callable[[Path], None], said: str, copied: Path, tmp_path: Path
+) -> None:
     """Bytes beyond the end of a mapped file are a SIGBUS, which no handler of Python sees."""
     run_folder = tmp_path / "run"
     with start(*training(copied, run_folder, epochs=10_000)) as process:
         wait_for(lambda: list(run_folder.glob("**/*.pt")), process)
         for shard in copied.glob("train/joint/*.tar"):
-            os.truncate(shard, 1000)
-        ended(process).refused(".tar")
+            damage(shard)
+        ended(process).refused(".tar", said)
 
 
 def test_many_shards_need_few_open_files(many: Path, tmp_path: Path) -> None:
