@@ -423,7 +423,7 @@ def test_a_shard_that_is_lost_while_it_is_read_is_named(
         wait_for(lambda: list(run_folder.glob("**/*.pt")), process)
         for shard in copied.glob("train/joint/*.tar"):
             damage(shard)
-        ended(process).refused(".tar", said)
+        ended(process).refused(f"Error: {copied}/train/joint/", ".tar: ", said)
 
 
 def test_many_shards_need_few_open_files(many: Path, tmp_path: Path) -> None:

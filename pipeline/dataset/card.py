@@ -216,9 +216,8 @@ def parse_card(content: bytes, where: object) -> dict[str, Any]:
         raise DatasetError(f"{where}/{CARD}: the key {missing[0]!r} is missing: it was changed after prepare")
     if card.get("digest") != card_digest(card):
         raise DatasetError(f"{where}/{CARD}: its digest does not match its content: it was changed after prepare")
-    from skelpipe.dataset.card_schema import (
-        why_no_card,
-    )  # with pydantic, which commands that only write don't need
+    # It imports pydantic, which commands that only write do not need.
+    from skelpipe.dataset.card_schema import why_no_card
 
     if (problem := why_no_card(card)) is not None:
         raise DatasetError(f"{where}/{CARD}: {problem}")

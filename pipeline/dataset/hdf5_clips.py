@@ -9,7 +9,7 @@ import numpy as np
 
 from skelpipe.dataset import Dataset
 from skelpipe.dataset.hdf5 import check_facts, map_hdf5, read_names
-from skelpipe.errors import DatasetError
+from skelpipe.errors import DatasetError, SkelpipeError
 from skelpipe.files import HashingWriter, replacing, size_and_hash_of
 from skelpipe.storage.filesystem import at_most
 
@@ -31,7 +31,7 @@ class Hdf5Clips:
         self._bytes: int = facts["bytes"]
         self._folder = folder
         self._lock = Lock()
-        self._fetched: tuple[int, str] | None = None
+        self._fetched: tuple[int, str] | SkelpipeError | None = None
         self._names: tuple[Sequence[str], np.ndarray] | None = None
         self._mapped: dict[str, list[np.ndarray]] = {}
 
@@ -39,9 +39,7 @@ class Hdf5Clips:
         """Return the file's size in bytes and its sha256; SkelpipeError where it cannot be read."""
         with self._lock:
             self._path()
-        if self._fetched is not None:
-            return self._fetched
-        return size_and_hash_of(at_most(self.dataset.filesystem.stream(self.name), self._bytes))
+        return self._fetched if isinstance(self._fetched, tuple) else size_and_hash_of(self._pieces())
 
     def names(self) -> tuple[Sequence[str], np.ndarray]:
         """Return ids and labels, int64[N], by row."""
@@ -53,8 +51,7 @@ class Hdf5Clips:
     def wrong_facts(self) -> list[str]:
         """Return a line for each fact in the file's attributes that is not the card's."""
         with self._lock, self._called_by_name():
-            found = list(check_facts(self._path(), self.dataset.card, self.subset))
-            return [line.replace(str(self._path()), self.where) for line in found]
+            return [self._by_name(line) for line in check_facts(self._path(), self.dataset.card, self.subset)]
 
     def rows(self, view: str, start: int, stop: int) -> np.ndarray:
         """Return clips as they are stored, [stop-start,C*T*V*M]."""
@@ -78,17 +75,32 @@ class Hdf5Clips:
             return filesystem.local_path / self.name
         path = self._folder / self.name
         if self._fetched is None:
+            self._fetched = self._fetch(path)
+        if isinstance(self._fetched, SkelpipeError):
+            raise self._fetched
+        return path
+
+    def _fetch(self, path: Path) -> tuple[int, str] | SkelpipeError:
+        """Return size and hash of the file, now at `path`, or why it cannot be had: nobody asks for it again."""
+        try:
             with replacing(path, needs=self._bytes) as file:
                 writer = HashingWriter(file)
-                for piece in at_most(filesystem.stream(self.name), self._bytes):
+                for piece in self._pieces():
                     writer.write(piece)
-            self._fetched = writer.size, writer.sha256
-        return path
+        except SkelpipeError as error:
+            return error
+        return writer.size, writer.sha256
+
+    def _pieces(self) -> Iterator[bytes]:
+        return at_most(self.dataset.filesystem.stream(self.name), self._bytes)
+
+    def _by_name(self, line: str) -> str:
+        """Return a line that names the file of the dataset, not the copy of it."""
+        return line.replace(str(self._folder / self.name), self.where)
 
     @contextmanager
     def _called_by_name(self) -> Iterator[None]:
-        """Let messages name the file of the dataset, not the copy of it."""
         try:
             yield
         except DatasetError as error:
-            raise DatasetError(str(error).replace(str(self._folder / self.name), self.where)) from None
+            raise DatasetError(self._by_name(str(error))) from None

@@ -152,18 +152,17 @@ def _checks(
     """Yield each check of content with the leaves or files that it looks at; it takes the hash of every leaf."""
     filesystem, clips = dataset.filesystem, {file.name: file for file in hdf5.values()}
     for file in inventory(dataset.card):
+        own = clips.get(file.name)
+        check = partial(_file, filesystem, file, own.size_and_hash if own else partial(_hashed, filesystem, file))
         if file.name == SAMPLES:
-            yield frozenset([SAMPLES]), partial(_table, filesystem, file, dataset.card)
-        elif file.name in clips:
-            yield frozenset([file.name]), partial(_file, filesystem, file, clips[file.name].size_and_hash)
+            yield frozenset([SAMPLES]), partial(_table, filesystem, file, dataset.card, check)
         else:
-            hashed = partial(_size_and_hash, filesystem, file)
-            yield frozenset([file.name]), partial(_file, filesystem, file, hashed)
+            yield frozenset([file.name]), check
     for each in hdf5.values():
         yield from _hdf5_checks(each)
 
 
-def _size_and_hash(filesystem: Filesystem, file: DataFile) -> tuple[int, str]:
+def _hashed(filesystem: Filesystem, file: DataFile) -> tuple[int, str]:
     return size_and_hash_of(at_most(filesystem.stream(file.name), file.most))
 
 
@@ -184,10 +183,17 @@ def _file(
 
 
 def _table(
-    filesystem: Filesystem, expected: DataFile, card: Mapping[str, Any], known: Mapping[str, str]
+    filesystem: Filesystem,
+    expected: DataFile,
+    card: Mapping[str, Any],
+    check: Callable[[Mapping[str, str]], Finding],
+    known: Mapping[str, str],
 ) -> Finding:
-    """Compare the rows of the sample table with the digest, and the card's counts with the rows."""
-    if (found := _file(filesystem, expected, partial(_size_and_hash, filesystem, expected), known)).damages:
+    """Compare the rows of the sample table with the digest, and the card's counts with the rows.
+
+    `check` compares the bytes of its file.
+    """
+    if (found := check(known)).damages:
         return found
     table = parse_samples(
         filesystem.read(SAMPLES, expected.most), card, filesystem

@@ -112,6 +112,11 @@ def test_a_dataset_says_itself_what_it_holds(
     result = pretrain_small(tiny_dataset, tmp_path / "run", *options)
     assert result.exit_code == 2
     assert f"{options[0]} is for shards that others wrote" in result.stderr
+    result = pretrain_small(
+        tiny_dataset, tmp_path / "run", *options, "--shards", "http://me:secret@127.0.0.1:9/ds?s=secret"
+    )
+    assert result.exit_code
+    assert "secret" not in result.output
 
 
 def test_recordings_of_both_subsets_are_noted(

@@ -85,9 +85,8 @@ def open_datasets(asked: PretrainOptions) -> Dataset:
         "--bodies": asked.bodies,
     }
     if given := next((name for name, value in of_others.items() if value), None):
-        raise UsageError(
-            f"{given} is for shards that others wrote; {asked.shards[0]} is a dataset, which says it itself"
-        )
+        dataset, _ = shown_url(asked.shards[0])  # without secrets
+        raise UsageError(f"{given} is for shards that others wrote; {dataset} is a dataset, which says it itself")
     weights = asked.weight or None
     check_weight_each(asked.shards, asked.weight)
     if len(asked.shards) > 1 and asked.loader == "webdataset":

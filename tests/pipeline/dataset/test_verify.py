@@ -179,7 +179,9 @@ def test_an_hdf5_file_at_a_url_is_verified_by_its_content(copied, name, what, se
     if what == "missing":
         del server.files["/ds/train.h5"]
     dataset = Dataset.open(f"{server.url}/ds?sig=secret")
-    for part in parts:
+    before = server.count()["/ds/train.h5"]
+    for number, part in enumerate(parts):
+        assert server.count()["/ds/train.h5"] - before == number  # each verification asks for it once
         found = verify(dataset, part, deep=part == [], quiet=True)
         assert found.damages
         assert any(line.startswith(f"{server.url}/ds/train.h5: ") for line in found.damages), found.damages
