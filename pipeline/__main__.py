@@ -1,5 +1,9 @@
 """`python -m skelpipe` runs the `skelpipe` command, and so does the script of that name."""
 
+from skelpipe.door.first_moments import begin
+
+begin()
+
 import sys
 from collections.abc import Callable
 from typing import NoReturn

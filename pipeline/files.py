@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -39,13 +39,15 @@ _SEEKING = threading.Lock()
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = False, shared: bool = False, needs: int = 0) -> Iterator[IO[bytes]]:
+def replacing(
+    path: Path, *, durable: bool = False, shared: bool = False, needs: int | Callable[[], int] = 0
+) -> Iterator[IO[bytes]]:
     """Open a file for writing that gets its name when it is complete; on failure it is removed.
 
     `durable` waits until the file is on disk, so that it survives a power failure. `shared` is for files that two
     processes may write at the same time (a cluster repeats a task while a lost worker still works on it): the file
     that is completed last stays. OSErrors, and whatever else a full disk leads to, become SkelpipeErrors, which
-    name the size in bytes that the file `needs`, if it is known.
+    name the size in bytes that the file `needs`, if it is known, or can then be found out.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}" if shared else path.name + PART)
     try:

@@ -25,6 +25,7 @@ import click
 from skelpipe.door.refusals import why
 from skelpipe.door.visible import visible
 from skelpipe.errors import SkelpipeError, UsageError
+from skelpipe.untrusted import require_plain
 
 try:
     import fcntl
@@ -167,6 +168,12 @@ def _lock_of(path: Path, file: bool) -> Path:
 
 def _acquired(lock: Path, path: Path, command: str, say: Callable[[str], None]) -> FileIO:
     """Return the open lock file, once this process is its owner; UsageError if another one is."""
+    try:
+        require_plain(lock)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SkelpipeError(f"{path}: cannot be written: {lock.name} in it: {why(error)}") from None
     while True:
         opened = FileIO(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644), "r+")
         try:
@@ -233,6 +240,7 @@ def _has_ended(lock: Path, owner: Owner, say: Callable[[str], None]) -> bool:
 def _read(lock: Path) -> Owner | None:
     """Return the owner that a lock file names; None for one that is empty, foreign or not there."""
     try:
+        require_plain(lock)
         with open(lock, "rb") as file:
             return Owner.parsed(file.read(LONGEST))
     except OSError:

@@ -15,6 +15,7 @@ from functools import cache, partial
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from skelpipe.door.native_imports import holding
 from skelpipe.errors import UsageError
 from skelpipe.untrusted import described
 from skelpipe.yaml_reader import nearest, unknown_key
@@ -360,7 +361,9 @@ def _by_pydantic(kind: Any, value: Any) -> Any:
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(value)
+        with holding():  # an error of a signal would come out as one of the schema
+            adapter = TypeAdapter(kind)
+        return adapter.validate_python(value)
     except PydanticUserError as error:
         raise TypeError(str(error)) from None
     except ValidationError as error:

@@ -11,7 +11,7 @@ evaluation, finished or not. The page has the clips, moving, by class, subset, s
 clips, mistake; and the curves and figures of all runs on the same charts.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -22,6 +22,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, plugin_option, seed_option
+from skelpipe.door.answer import program
 from skelpipe.train.running.named_paths import check_source
 
 __all__ = ["main"]

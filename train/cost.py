@@ -12,7 +12,7 @@ recipe's batch in its last stage, on clips of two bodies: queries and keys, a mu
 follows as one, as in table 9 of MsMCLR.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -23,6 +23,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, other_shards_option, plugin_option, view_option
+from skelpipe.door.answer import program
 from skelpipe.train.running.script_options import check_room, overwrite_option, recipe_option, set_option
 
 __all__ = ["main"]

@@ -6,7 +6,7 @@
 Each step is printed as a command that can be repeated by hand. The figures at the end come from these commands.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -17,6 +17,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import seed_option
+from skelpipe.door.answer import program
 from skelpipe.train.running.script_options import check_room
 
 __all__ = ["main"]

@@ -10,7 +10,7 @@ Recordings are preprocessed as the weights were trained; `skelpipe.Encoder` give
 labels nor a dataset are needed. The picture of t-SNE is drawn by train/map.py.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -21,6 +21,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, device_option, json_option, other_shards_option, plugin_option
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import FILES, check_file, features_option, weights_option
 from skelpipe.train.running.starter import STARTER

@@ -12,7 +12,7 @@ scores, or the features h and z of an encoder. The file tells layout, frames, pr
 (docs/deployment.md).
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -23,6 +23,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option, other_shards_option, plugin_option
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.stream_weights import check_count
 from skelpipe.train.running.script_options import check_file, existing_weights

@@ -13,7 +13,7 @@ transfer. The scores of the test clips, the log, all figures and the trained net
 train/predict.py and further evaluation) are written to the run's folder.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 
+from skelpipe.door.answer import program
 from skelpipe.train.running.script_options import (
     balanced_option,
     check_run_folder,

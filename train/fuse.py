@@ -11,7 +11,7 @@ Raw scores are multiplied by the stream's weight and added. The weights of all p
 are equal).
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -22,6 +22,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, other_shards_option, plugin_option
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.evaluation.stream_weights import check_count
 from skelpipe.train.running.named_paths import check_scores

@@ -14,7 +14,7 @@ SkeleMixCLR, SkeAttnCLR and ActCLR (divergence `knn-augmented-clips`). With --ou
 confusion matrix and a report are written to a folder.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -23,6 +23,7 @@ from typing import Any
 
 import click
 
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
     check_network_options,

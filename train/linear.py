@@ -19,7 +19,7 @@ With --heads one classifier per view learns, all together, on the mean of their 
 CrosSCLR (divergence `crosclr-heads`); there is no classifier.safetensors of it.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -28,6 +28,7 @@ from typing import Any
 
 import click
 
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import (
     balanced_option,

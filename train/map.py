@@ -12,7 +12,7 @@ The classes are drawn by --seed alone, so that the same ones are shown for every
 with k-means clusters, as many as classes, of the features and of their points in the picture (docs/evaluation.md).
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from skelpipe.door.answer import program
 from skelpipe.train.running.named_paths import check_weights
 from skelpipe.train.running.script_options import (
     WithEarlierName,

@@ -15,7 +15,7 @@ evaluation. Recordings are preprocessed as its training clips were: profile, fra
 from a pipe; with --window its frames are predicted as they come (docs/deployment.md).
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -26,6 +26,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, json_option, other_shards_option, plugin_option
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.running.script_options import weights_option
 from skelpipe.train.running.starter import STARTER

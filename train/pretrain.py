@@ -14,7 +14,7 @@ The run folder holds recipe.yaml (what was trained, overrides included), log.jso
 speed.jsonl, checkpoints/ and at the end encoder.safetensors, which `train/knn.py` reads.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -24,6 +24,7 @@ from typing import Any
 import click
 
 from skelpipe.cli.options import is_no_folder, view_option
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.recipes.asked import check_method
 from skelpipe.train.running.script_options import (

@@ -9,7 +9,7 @@ RUN is the folder of an evaluation or of a pre-training, finished or not. With t
 clips: clips of the hardest classes, and a clip before and after the recipe's augmentations.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -20,6 +20,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import cache_options, json_option, other_shards_option, plugin_option
+from skelpipe.door.answer import program
 from skelpipe.train.running.named_paths import check_run
 
 __all__ = ["main"]

@@ -13,7 +13,7 @@ command, with its run in OUT/runs and its record in OUT/parts. Finished parts ar
 ones continue.
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -24,6 +24,7 @@ import click
 
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import device_option, is_no_folder, json_option, plugin_option, seed_option
+from skelpipe.door.answer import program
 from skelpipe.errors import UsageError
 from skelpipe.train.papers.tables import builtin_papers, chosen_recipes, load_paper
 from skelpipe.train.recipes.asked import parsed_settings

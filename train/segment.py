@@ -11,7 +11,7 @@ dataset's own. The encoder stays as it is, and a linear layer learns the class o
 windows drawn at random from the training videos (docs/segmentation.md).
 """
 
-from skelpipe.door.answer import program, script
+from skelpipe.door.first_moments import script
 
 script(__name__)
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 
+from skelpipe.door.answer import program
 from skelpipe.train.evaluation.segmenter_settings import WINDOW, SegmenterSettings
 from skelpipe.train.running.script_options import (
     check_network_options,

@@ -15,6 +15,7 @@ import click
 from skelpipe import __version__
 from skelpipe.cli.command import Command
 from skelpipe.cli.options import json_option
+from skelpipe.untrusted import shown
 
 __all__ = ["Finding", "doctor", "examine"]
 
@@ -30,6 +31,7 @@ OPTIONAL = {
     "mlflow-skinny": "mlflow",
 }
 FEW_DESCRIPTORS = 1024  # a dataset keeps one open file per shard and view
+MISSING, BROKEN = "missing", "does not import"
 FULL = 5 << 30  # free bytes below which a dataset may not fit
 
 
@@ -48,7 +50,7 @@ def doctor(*, as_json: bool) -> None:
     """Say what this machine has of what skelpipe uses, and what is amiss.
 
     Versions, torch's build and device, the cache of compiled kernels, free disk, open files, DALI and S3. The exit
-    code is 1 if a package is missing that is always needed.
+    code is 1 if a package is missing that is always needed, or torch cannot be imported.
     """
     findings = examine(os.environ)
     if as_json:
@@ -59,7 +61,7 @@ def doctor(*, as_json: bool) -> None:
             click.echo(f"{each.name:{width}}  {each.found}")
             if each.advice:
                 click.echo(f"{'':{width}}  -> {each.advice}")
-    sys.exit(1 if any(each.found == "missing" for each in findings) else 0)
+    sys.exit(1 if any(each.found in (MISSING, BROKEN) for each in findings) else 0)
 
 
 def examine(environment: Mapping[str, str]) -> list[Finding]:
@@ -68,7 +70,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
     found.append(Finding("Python", f"{platform.python_version()} on {platform.platform()}"))
     for name in CORE:
         installed = _version(name)
-        found.append(Finding(name, installed or "missing", "" if installed else f"pip install {name}"))
+        found.append(Finding(name, installed or MISSING, "" if installed else f"pip install {name}"))
     found += [_device(), _kernels(), _disk(environment), _descriptors()]
     for name, extra in OPTIONAL.items():
         installed = _version(name)
@@ -87,8 +89,8 @@ def _version(name: str) -> str:
 def _device() -> Finding:
     try:
         import torch
-    except ImportError as error:
-        return Finding("device", "none", f"torch does not import: {error}")
+    except Exception as error:  # a library of CUDA that is missing is an OSError, a mix of versions anything
+        return Finding("device", BROKEN, f"import torch: {shown(error)}")
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} processors"
     if not torch.cuda.is_available():
         built = torch.version.cuda
@@ -104,8 +106,10 @@ def _kernels() -> Finding:
         from skelpipe.raw.ntu_scan import scan
 
         place = scan.stats.cache_path
-    except (ImportError, RuntimeError) as error:
-        return Finding("kernel cache", "none", f"numba finds no place for it: {error}; set NUMBA_CACHE_DIR")
+    except RuntimeError as error:
+        return Finding("kernel cache", "none", f"numba finds no place for it: {shown(error)}; set NUMBA_CACHE_DIR")
+    except Exception as error:
+        return Finding("kernel cache", BROKEN, f"import numba: {shown(error)}")
     if place is None:
         return Finding("kernel cache", "off", "every process compiles its kernels anew: is NUMBA_DISABLE_JIT set?")
     folder = Path(place)

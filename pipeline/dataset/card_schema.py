@@ -15,6 +15,7 @@ from pydantic import Strict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from skelpipe.dataset.table_columns import why_no_columns
+from skelpipe.door.native_imports import holding
 from skelpipe.errors import UsageError
 from skelpipe.manifest import SUBSETS
 from skelpipe.skeleton import Layout
@@ -167,7 +168,10 @@ class Card(TypedDict):
     like_score: NotRequired[Whole | None]
 
 
-_adapter = cache(lambda: TypeAdapter(Card))  # made when the first card is read
+@cache
+def _adapter() -> TypeAdapter[Card]:
+    with holding():  # an error of a signal would come out as one of the schema
+        return TypeAdapter(Card)
 
 
 def why_no_card(card: Mapping[str, Any]) -> str | None:

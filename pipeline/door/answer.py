@@ -21,12 +21,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
+from skelpipe.door import native_imports
+from skelpipe.door.first_moments import restore_interrupt
 from skelpipe.door.native_imports import native_imports_held
 from skelpipe.door.refusals import FULL, why
-from skelpipe.door.signals import PREEMPTING, TERMINATED, saying_what_ended
+from skelpipe.door.signals import PREEMPTING, TERMINATED, Ended, saying_what_ended
 from skelpipe.door.visible import visible, visible_streams
 from skelpipe.errors import SkelpipeError, UsageError
 
@@ -39,11 +40,11 @@ __all__ = [
     "debug",
     "last_words",
     "program",
-    "script",
 ]
 
 DEBUG = "SKELPIPE_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
+CTRL_C = getattr(signal, "CTRL_C_EVENT", signal.SIGINT)
 CLOSED_PIPE = 141  # 128 + SIGPIPE
 BEGUN = "nothing is done yet, run the command again"
 AGAIN_SECONDS = 0.02
@@ -167,6 +168,7 @@ def _place(error: BaseException) -> str:
     """Say where in skelpipe the error came from, or else where it came up."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    own = [frame for frame in own if Path(frame.filename) != Path(native_imports.__file__)]  # below any import
     if not frames:
         return "at an unknown place"
     frame = (own or frames)[-1]
@@ -208,17 +210,16 @@ def _of_a_thread(failed: threading.ExceptHookArgs, before: Callable[[Any], objec
 
 
 def _while_releasing(failed: "sys.UnraisableHookArgs", before: Callable[[Any], object]) -> None:
-    """Python ignores errors in what releases things; a Ctrl-C in that moment must not be lost."""
-    if isinstance(failed.exc_value, KeyboardInterrupt):
-        again = threading.Timer(AGAIN_SECONDS, _interrupt)  # not now: it would be ignored again
+    """Python ignores errors in what releases things; a Ctrl-C or SIGTERM in that moment must not be lost."""
+    lost = failed.exc_value
+    if isinstance(lost, (KeyboardInterrupt, Ended)):
+        number = lost.number if isinstance(lost, Ended) else CTRL_C
+        # Not now: it would be ignored again.
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
     elif _debugging():
         before(failed)
-
-
-def _interrupt() -> None:
-    os.kill(os.getpid(), getattr(signal, "CTRL_C_EVENT", signal.SIGINT))
 
 
 def _forget_interrupt() -> None:
@@ -239,6 +240,7 @@ def program(load: Callable[[], Callable[[], object]], *, ranks: bool = False) ->
     gc.set_threshold(YOUNG_OBJECTS)
     atexit.register(_ignore_signals)  # before all others, so that it is called after them
     try:
+        restore_interrupt()
         with answering():
             if ranks and os.environ.get("WORLD_SIZE", "1") != "1":
                 from skelpipe.door.fellow_ranks import begin
@@ -259,12 +261,13 @@ def _leave(code: object) -> NoReturn:
     def now(*_: object) -> None:
         os._exit(number)
 
-    fellows = sys.modules.get("skelpipe.door.fellow_ranks")
-    if fellows is not None:
-        fellows.leave((_Door.said.removeprefix("Error: ") or f"exit code {number}") if number else None)
     with suppress(ValueError):  # not the main thread
         for each in (signal.SIGINT, *PREEMPTING):
             signal.signal(each, now)
+    fellows = sys.modules.get("skelpipe.door.fellow_ranks")
+    if fellows is not None:
+        words = (_Door.said.removeprefix("Error: ") or f"exit code {number}") if number else None
+        fellows.leave(words, linger=number not in (INTERRUPTED, TERMINATED))
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -280,22 +283,3 @@ def _ignore_signals() -> None:
     with suppress(ValueError):  # not the main thread
         for each in (signal.SIGINT, *PREEMPTING):
             signal.signal(each, signal.SIG_IGN)
-
-
-def script(name: str) -> None:
-    """Answer for the imports of a script, whose `__name__` is `name`, until it runs as a `program`."""
-    if name != "__main__":
-        return
-    sys.excepthook = _uncaught
-    for number in PREEMPTING:
-        signal.signal(number, _ended)
-
-
-def _uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-    with visible_streams():
-        os._exit(answer(error))
-
-
-def _ended(number: int, _: object) -> None:
-    os.write(2, f"{signal.Signals(number).name}: ended; {BEGUN}\n".encode())
-    os._exit(TERMINATED)

@@ -53,6 +53,8 @@ class Fellows:
         self._peers: dict[socket.socket, _Peer] = {}
         self._listening: list[socket.socket] = []
         self._ended: set[int] = set()  # ranks whose connection is closed
+        self._ready: set[int] = set()  # ranks that are known to have called `meet`
+        self._all_ready = False
         self._ooms = _out_of_memory_kills()
 
     def listen(self, address: str, port: int) -> int:
@@ -89,8 +91,31 @@ class Fellows:
     def store_port(self, seconds: float) -> int | None:
         """Wait for what rank 0 announces; None if it does not."""
         with self._changed:
-            self._changed.wait_for(lambda: self._store_port, seconds)
+            self._changed.wait_for(lambda: self._store_port or self._lost, seconds)
             return self._store_port or None
+
+    def meet(self, seconds: float) -> list[int]:
+        """Wait until every rank has called this; return the ranks for which this one waited in vain.
+
+        Those are ranks that have not come within so many seconds, or one that has ended, as `lost` then says.
+        Unlike torch's own wait, this one ends when a signal comes.
+        """
+        with self._changed:
+            self._ready.add(self.rank)
+            if self.rank:
+                self._tell({"ready": True})
+            self._changed.wait_for(lambda: self._all_met() or self._lost, seconds)
+            if self._lost is not None:
+                return [self._lost[0]]
+            if self.rank:
+                return [] if self._all_ready else [0]
+            missing = [rank for rank in range(self.world) if rank not in self._ready]
+            if not missing:
+                self._tell({"all ready": True})
+            return missing
+
+    def _all_met(self) -> bool:
+        return self._all_ready if self.rank else len(self._ready) == self.world
 
     def lost(self, seconds: float = 0.0) -> str | None:
         """Say which other rank has ended and why, None if none has; wait so long for one."""
@@ -106,14 +131,17 @@ class Fellows:
         """Whether this rank says that another has ended: rank 0, or any if it is rank 0."""
         return self.rank == 0 or (self._lost is not None and self._lost[0] == 0)
 
-    def end(self, words: str | None) -> None:
-        """Say goodbye: this rank ends, after its own line `words` if it has failed."""
+    def end(self, words: str | None, *, linger: bool = True) -> None:
+        """Say goodbye: this rank ends, after its own line `words` if it has failed.
+
+        Rank 0 may `linger` for ranks that are yet to connect, to tell them.
+        """
         with self._changed:
             if self._over:
                 return
             self._over = True
             self._changed.notify_all()
-        if words is not None and self.rank == 0:
+        if words is not None and self.rank == 0 and linger:
             self._wait_for_all()
         self._tell({"end": None if words is None else visible(words)[:WORDS]})
 
@@ -191,7 +219,7 @@ class Fellows:
                     _write(f"rank {self.rank} of {self.world} waits for rank 0 at {address}:{port}")
         with self._changed:
             self._peers[connection] = _Peer(rank=0)
-        self._tell(_introduction(self.rank), connection)
+            self._tell({**_introduction(self.rank), "ready": self.rank in self._ready}, connection)
         while self._hear(connection):
             pass
 
@@ -227,6 +255,11 @@ class Fellows:
         if message.get("store"):
             with self._changed:
                 self._store_port = int(message["store"])
+                self._changed.notify_all()
+        if message.get("ready") or message.get("all ready"):
+            with self._changed:
+                self._ready.add(peer.rank)
+                self._all_ready = bool(message.get("all ready"))
                 self._changed.notify_all()
         if "lost" in message:
             rank, why = message["lost"]
@@ -368,10 +401,10 @@ def begun(rank: int, world: int) -> Fellows:
     return _here[0]
 
 
-def leave(words: str | None) -> None:
+def leave(words: str | None, *, linger: bool = True) -> None:
     """Say goodbye to the other ranks, if there are any: this process ends, after its line `words` if it failed."""
     if _here:
-        _here[0].end(words)
+        _here[0].end(words, linger=linger)
 
 
 def cause(seconds: float) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # importlib.abc takes longer to import than all of this
 
 __all__ = ["NATIVE", "holding", "native_imports_held"]
 
-# The packages of skelpipe, and of its extras, that load native libraries.
+# The packages of skelpipe, and of its extras, that load native libraries, or call them while they are imported.
 NATIVE: Final = frozenset(
     (
         "torch",
@@ -32,6 +32,7 @@ NATIVE: Final = frozenset(
         "h5py",
         "safetensors",
         "isal",
+        "pydantic",
         "pydantic_core",
         "matplotlib",
         "PIL",

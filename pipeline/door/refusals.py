@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["FULL", "refusal", "why"]
@@ -27,23 +28,24 @@ def why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def refusal(error: BaseException, folder: Path, needs: int = 0) -> str | None:
+def refusal(error: BaseException, folder: Path, needs: int | Callable[[], int] = 0) -> str | None:
     """Return in words why a file in `folder` was not written, or None where the system did not refuse it.
 
-    Some libraries hide that the disk is full. `needs` is the size of the file in bytes, if it is known; what was
-    written of it must have been removed.
+    Some libraries hide that the disk is full. `needs` is the size of the file in bytes, if it is known, or says
+    it when called; what was written of the file must have been removed.
     """
     full = _full(error)
     if full is None:
         return why(error) if isinstance(error, OSError) else None
+    size = _size(needs() if callable(needs) else needs) if needs else ""
     if full.errno != errno.ENOSPC:
-        return why(full)
+        return f"{why(full)}: the file needs {size}" if size else why(full)
     try:
         free = _size(shutil.disk_usage(folder).free)
     except OSError:
-        return why(full)
-    if needs:
-        return f"{why(full)}: the file needs {_size(needs)}, and {free} are free"
+        return f"{why(full)}: the file needs {size}" if size else why(full)
+    if size:
+        return f"{why(full)}: the file needs {size}, and {free} are free"
     return f"{why(full)}: the file needs more than the {free} that are free"
 
 

@@ -122,7 +122,7 @@ def changed_since(
 
 def _recorded(table: pa.Table, where: object) -> tuple[dict[str, _Known], str]:
     """Return what a sample table says of the raw files by clip, and which of `HASHES` it has."""
-    kind = next((kind for kind in HASHES if f"raw_{kind}" in table.schema.names), "")
+    kind = next((kind for kind in HASHES if f"raw_{kind}" in table.schema.names), next(iter(HASHES)))
     columns = ["id", "raw_file", "raw_size", "raw_time", f"raw_{kind}"]
     if missing := [name for name in columns if name not in table.schema.names]:
         raise DatasetError(f"{where}/{SAMPLES}: has no column {missing[0]}, as the card's provenance promises")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -123,6 +123,19 @@ def test_an_owner_on_another_machine_that_has_ended(
     assert said[-1].endswith(
         "taken over from pretrain: process 77 on node7, since 2026-11-30 10:00:00 UTC, which has ended"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes among its files")
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", None)])
+def test_a_lock_that_is_no_file(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / LOCK)
+    with (
+        pytest.raises(
+            SkelpipeError, match=rf"^{re.escape(str(tmp_path))}: cannot be written: {re.escape(LOCK)} in it: "
+        ),
+        owned(tmp_path, "pretrain"),
+    ):
+        pass
 
 
 @pytest.mark.skipif(ownership.fcntl is None, reason="Windows locks its files in another way")

@@ -1,13 +1,16 @@
 """The kinds of settings, against pydantic's strict types: the same values are taken, and as the same."""
 
 import math
+import signal
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Le, MultipleOf
 from pydantic import AllowInfNan, Field, Strict, TypeAdapter, ValidationError
+from pydantic_core import core_schema
 
+from skelpipe.door.signals import Ended, ending_on_signals
 from skelpipe.errors import UsageError
 from skelpipe.settings import (
     Amount,
@@ -92,3 +95,19 @@ def test_kinds_within_what_only_pydantic_knows_keep_their_limits() -> None:
 def test_what_cannot_be_checked_is_said_when_it_is_declared() -> None:
     with pytest.raises(ValueError, match="a setting needs a default, and a kind"):
         declared(made(pytest.MonkeyPatch, None))
+
+
+def test_a_signal_while_a_check_is_made_comes_after_it() -> None:
+    """Within pydantic it would come out as an error of the kind."""
+    made_whole = []
+
+    class Kind:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            signal.raise_signal(signal.SIGTERM)
+            made_whole.append(source)
+            return core_schema.any_schema()
+
+    with pytest.raises(Ended), ending_on_signals():
+        checked(made(Kind, None), {"value": 1}, "my.yaml")
+    assert made_whole

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,8 +75,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
     names = _NAMES if checkpoint.within else _WHOLE
     content = {name: getattr(checkpoint, name) for name in names}
     try:
-        with replacing(path, durable=True, needs=_size(content)) as file:
-            torch.save({"format": _format(checkpoint), **content}, file)
+        content = {"format": _format(checkpoint), **content}
+        with replacing(path, durable=True, needs=partial(_size, content)) as file:
+            torch.save(content, file)
     except RuntimeError as error:  # torch reports a full disk so
         raise SkelpipeError(f"{path}: cannot be written: {_line(error)}") from None
     whole = [old for old in _paths(folder) if not _position(old)[1]]
@@ -88,14 +90,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
 
 
 def _size(content: Any) -> int:
-    """Return the bytes of all tensors, which are nearly all of a checkpoint."""
-    if isinstance(content, Tensor):
-        return content.numel() * content.element_size()
-    if isinstance(content, dict):
-        content = content.values()
-    elif not isinstance(content, list | tuple):
-        return 0
-    return sum(map(_size, content))
+    """Return the bytes that `torch.save` would write."""
+    counted = _Counted()
+    torch.save(content, counted)
+    return counted.size
+
+
+class _Counted(io.RawIOBase):
+    """A file that keeps no more than how long it is."""
+
+    size = 0
+
+    def write(self, content: Any) -> int:
+        written = memoryview(content).nbytes
+        self.size += written
+        return written
 
 
 def _format(checkpoint: Checkpoint) -> str:

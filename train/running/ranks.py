@@ -34,6 +34,7 @@ TIMEOUT = timedelta(minutes=10)  # a rank waits so long for others, which load, 
 REPORTED = "skelpipe/reported"
 FELLOWS = "skelpipe/fellows"
 EXIT_WAIT_SECONDS = 3.0
+ASK_SECONDS = 0.05  # between two looks whether rank 0 has come
 CAUSE_SECONDS = 2.0  # from the error of a message to the news of who has ended
 GO_ON = "--resume continues from the newest checkpoint, with any number of ranks"
 AGAIN = "nothing is kept: start all ranks again"
@@ -197,13 +198,15 @@ def ranks() -> Ranks:
         if local < torch.cuda.device_count():
             torch.cuda.set_device(local)
     with _reaching_others():
-        store = _store(rank, world)
+        store, fellows = _store(rank, world)
+        if missing_ranks := fellows.meet(TIMEOUT.total_seconds()):
+            raise RankLostError(fellows.lost() or _not_here(missing_ranks, world))
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     return Ranks(rank, world, store)
 
 
-def _store(rank: int, world: int) -> Any:
-    """Return torch's store: the launcher's, or one that rank 0 provides; connect to the other ranks."""
+def _store(rank: int, world: int) -> tuple[Any, fellow_ranks.Fellows]:
+    """Return torch's store, the launcher's or one that rank 0 provides, and the connections to the other ranks."""
     address = os.environ["MASTER_ADDR"]
     if fellow_ranks.started_alone():
         fellow_ranks.begin()
@@ -213,11 +216,11 @@ def _store(rank: int, world: int) -> Any:
                 address, 0, world, True, TIMEOUT, wait_for_workers=False
             )
             fellows.announce(store.port)
-            return store
+            return store, fellows
         port = fellows.store_port(TIMEOUT.total_seconds())
         if port is None:
             raise RuntimeError(f"rank 0 cannot be reached at {address}:{os.environ['MASTER_PORT']}")
-        return dist.TCPStore(address, port, world, False, TIMEOUT)  # type: ignore[attr-defined]
+        return dist.TCPStore(address, port, world, False, TIMEOUT), fellows  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     store = next(rendezvous("env://", timeout=TIMEOUT))[0]
@@ -228,8 +231,16 @@ def _store(rank: int, world: int) -> Any:
     if rank == 0:
         store.set(FELLOWS, str(fellows.listen(address, 0)))
     else:
+        until = time.monotonic() + TIMEOUT.total_seconds()
+        while not store.check([FELLOWS]) and time.monotonic() < until:  # `get` would wait for no signal
+            time.sleep(ASK_SECONDS)
         fellows.connect(address, int(store.get(FELLOWS)))
-    return store
+    return store, fellows
+
+
+def _not_here(missing: Sequence[int], world: int) -> str:
+    numbers = ", ".join(map(str, missing))
+    return f"rank {numbers} of {world} was not there within {TIMEOUT.total_seconds() / 60:.0f} minutes"
 
 
 def together(command: F) -> F:

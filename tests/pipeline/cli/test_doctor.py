@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -38,6 +39,22 @@ def test_few_open_files_and_a_cache_that_cannot_be_written(monkeypatch: pytest.M
     found = {each.name: each for each in examine({})}
     assert found["open files"].advice.endswith("ulimit -n 4096")
     assert "NUMBA_CACHE_DIR" in found["kernel cache"].advice
+
+
+@pytest.mark.parametrize("error", [OSError("libcudart.so.12: cannot be opened"), ValueError("\x1b[2Jmixed")])
+def test_a_torch_that_does_not_import(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "torch":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    done = CliRunner().invoke(main, ["doctor"])
+    assert done.exit_code == 1
+    assert re.search(r"^device +does not import\n +-> import torch: ", done.output, re.MULTILINE)
+    assert str(error).replace("\x1b", "\\x1b") in done.output
+    assert "open files" in done.output
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

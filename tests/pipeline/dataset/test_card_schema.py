@@ -2,15 +2,18 @@
 
 import copy
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
-from skelpipe.dataset import Dataset
+from skelpipe.dataset import Dataset, card_schema
 from skelpipe.dataset.card import CARD, card_digest, parse_card
+from skelpipe.door.signals import Ended, ending_on_signals
 from skelpipe.errors import DatasetError, SkelpipeError
 
 REMOVED = object()
@@ -148,3 +151,24 @@ def test_what_is_no_card_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / CARD).write_bytes(content)
     with pytest.raises(DatasetError, match=f"{CARD}: is not the card of a skelpipe dataset$"):
         Dataset.open(tmp_path)
+
+
+def test_a_signal_while_the_schema_is_made_comes_after_it(
+    card: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within pydantic it would come out as an error of the schema."""
+    made: list[TypeAdapter[Any]] = []
+
+    def making(kind: Any) -> TypeAdapter[Any]:
+        signal.raise_signal(signal.SIGTERM)
+        made.append(TypeAdapter(kind))
+        return made[-1]
+
+    monkeypatch.setattr(card_schema, "TypeAdapter", making)
+    card_schema._adapter.cache_clear()
+    with pytest.raises(Ended), ending_on_signals():
+        card_schema.why_no_card(card)
+    assert len(made) == 1
+    card_schema._adapter.cache_clear()
+    monkeypatch.undo()
+    assert card_schema.why_no_card(card) is None

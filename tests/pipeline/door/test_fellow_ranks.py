@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,6 +131,64 @@ def test_the_port_of_the_store_reaches_the_others_and_strangers_do_no_harm() -> 
     assert first.lost() is second.lost() is None
     for one in (second, first):
         one.close()
+
+
+def test_ranks_that_meet_and_one_that_does_not_come() -> None:
+    first, second, third = (Fellows(rank, 3) for rank in range(3))
+    port = first.listen("127.0.0.1", 0)
+    second.connect("127.0.0.1", port)
+    assert second.meet(0.2) == [0]  # who waits for whom is rank 0's to say
+    assert first.meet(0.2) == [2]
+    third.connect("127.0.0.1", port)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda one: one.meet(WAIT), (third, second, first))) == [[], [], []]
+    assert first.lost() is second.lost() is third.lost() is None
+    for one in (third, second, first):
+        one.end(None)
+        one.close()
+
+
+def test_a_rank_that_ends_before_it_comes_is_named_at_once() -> None:
+    first, second = Fellows(0, 2), Fellows(1, 2)
+    second.connect("127.0.0.1", first.listen("127.0.0.1", 0))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(first.meet, WAIT)
+        second.end("there is no recipe x")
+        assert waiting.result(timeout=WAIT) == [1]
+    assert first.lost() == "another rank has ended: rank 1 of 2 ended: there is no recipe x"
+    for one in (first, second):
+        one.end(None)
+        one.close()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_rank_that_waits_for_another(rank: int, number: int, code: int) -> None:
+    program = (
+        "from skelpipe.door.answer import program\n"
+        "def load():\n"
+        "    from skelpipe.train.running.ranks import ranks\n"
+        "    print('waits', flush=True)\n"
+        "    return ranks\n"
+        "program(load, ranks=True)\n"
+    )
+    there = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, **there},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        time.sleep(0.5)
+        process.send_signal(number)
+        sent = time.monotonic()
+        said = process.communicate(timeout=WAIT)[1]
+    assert time.monotonic() - sent < 10
+    assert process.returncode == code, said
+    assert said.count("\n") == (rank == 0)
 
 
 def test_a_port_in_use_is_named() -> None:

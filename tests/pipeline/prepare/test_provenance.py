@@ -130,16 +130,27 @@ def test_a_dataset_without_hashes_is_compared_by_its_cards_time(raw, tmp_path) -
 
 def as_earlier(folder: Path, raw: Path) -> None:
     """Give a dataset the card and table that commits before XXH128 wrote: sha256 of raw files."""
-    card = json.loads((folder / "dataset.json").read_text())
     table = pq.read_table(folder / "samples.parquet")
     hashes = [sha256((raw / name).read_bytes()) for name in table["raw_file"].to_pylist()]
-    table = table.drop_columns("raw_xxh128").append_column("raw_sha256", pa.array(hashes))
+    rewrite(folder, table.drop_columns("raw_xxh128").append_column("raw_sha256", pa.array(hashes)))
+
+
+def rewrite(folder: Path, table: pa.Table) -> None:
+    """Give a dataset another table, with a card that agrees."""
+    card = json.loads((folder / "dataset.json").read_text())
     pq.write_table(table, folder / "samples.parquet")
     columns = [name for name in table.column_names if name.startswith("raw_")]
     lines = [json.dumps(list(row.values()), separators=(",", ":")) for row in table.select(columns).to_pylist()]
     card["provenance"] |= {"columns": columns, "sha256": sha256("".join(f"{line}\n" for line in lines).encode())}
     card["samples_file"]["sha256"] = sha256((folder / "samples.parquet").read_bytes())
     (folder / "dataset.json").write_text(json.dumps(card))
+
+
+def test_a_table_without_hashes_of_raw_files(raw, tmp_path) -> None:
+    make(raw, tmp_path / "ds")
+    rewrite(tmp_path / "ds", pq.read_table(tmp_path / "ds" / "samples.parquet").drop_columns("raw_xxh128"))
+    with pytest.raises(SkelpipeError, match="has no column raw_xxh128, as the card's provenance promises"):
+        make(raw, tmp_path / "ds")
 
 
 def test_raw_files_hashed_by_sha256_are_compared_too(raw, tmp_path) -> None:

@@ -1,4 +1,5 @@
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import IO, Any
 
 import pytest
 import torch
+from small_disk import SmallDisk
 from torch import nn
 
 from skelpipe.errors import SkelpipeError
@@ -47,6 +49,18 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(map(same, a, b))
     return bool(a == b)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_full_disk_says_what_is_needed(mounted: bool, disk: SmallDisk, tmp_path: Path) -> None:
+    """The length of the file itself, of which tensors are the lesser part here."""
+    disk = disk if mounted else SmallDisk(tmp_path, mounted=False)
+    path = save_checkpoint(disk.folder, checkpoint(1))
+    length = f"{path.stat().st_size / 1000:.1f} kB"
+    path.unlink()
+    with disk.full(4096), pytest.raises(SkelpipeError, match=f": the file needs {re.escape(length)}(, and|$)"):
+        save_checkpoint(disk.folder, checkpoint(1))
+    assert list(disk.folder.glob("epoch-*")) == []
 
 
 def test_reads_back_what_was_saved(tmp_path: Path) -> None:
