@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from skelpipe.door import native_imports
-from skelpipe.door.first_moments import restore_interrupt
 from skelpipe.door.native_imports import native_imports_held
 from skelpipe.door.refusals import FULL, why
 from skelpipe.door.signals import PREEMPTING, TERMINATED, Ended, saying_what_ended
@@ -240,7 +239,8 @@ def program(load: Callable[[], Callable[[], object]], *, ranks: bool = False) ->
     gc.set_threshold(YOUNG_OBJECTS)
     atexit.register(_ignore_signals)  # before all others, so that it is called after them
     try:
-        restore_interrupt()
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a command in the background
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # `first_moments` had another
         with answering():
             if ranks and os.environ.get("WORLD_SIZE", "1") != "1":
                 from skelpipe.door.fellow_ranks import begin

@@ -9,7 +9,7 @@ import signal
 import sys
 from types import TracebackType
 
-__all__ = ["begin", "restore_interrupt", "script"]
+__all__ = ["begin", "script"]
 
 
 def script(name: str) -> None:
@@ -26,12 +26,6 @@ def begin() -> None:
     for name in ("SIGTERM", "SIGUSR1", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _ended)
-
-
-def restore_interrupt() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again."""
-    if signal.getsignal(signal.SIGINT) is _interrupted:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _interrupted(_number: int, _frame: object) -> None:

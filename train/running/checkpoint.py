@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = KEEP) -> P
 def _size(content: Any) -> int:
     """Return the bytes that `torch.save` would write."""
     counted = _Counted()
-    torch.save(content, counted)
+    torch.save(content, cast(IO[bytes], counted))
     return counted.size
 
 
