@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skelpipe.door.visible import visible
 from skelpipe.drawing.colours import joint_colours, part_colours
 from skelpipe.errors import UsageError
 from skelpipe.files import replacing
@@ -57,8 +58,18 @@ def save_figure(figure: Any, path: str | Path) -> None:
     suffix = Path(path).suffix.removeprefix(".") or "png"
     if suffix not in figure.canvas.get_supported_filetypes():
         raise UsageError(f"{path}: pictures are written as png, svg or pdf, not {suffix}")
+    _show_as_written(figure)
     with replacing(Path(path)) as file:
         figure.savefig(file, format=suffix)
+
+
+def _show_as_written(figure: Any) -> None:
+    """Draw names of clips and classes as they are: no dollar begins a formula, control characters are escaped."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if text.get_text():  # ticks have none yet
+            text.set(text=visible(text.get_text(), lines=True), parse_math=False)
 
 
 def draw_strips(clips: Sequence[np.ndarray], titles: Sequence[str], layout: "Layout", path: str | Path) -> None:
