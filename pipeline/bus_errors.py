@@ -12,6 +12,7 @@ import ctypes
 import mmap
 import signal
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,27 @@ class FaultTable:
         count: int = self._count[FAULTS]
         return count
 
+    def keep(self) -> None:
+        """Take the signal back from a library that has taken it: Lightning's trainer sets all signals back."""
+        if self._code is None:
+            return
+        now = _SigAction()
+        _libc().sigaction(int(signal.SIGBUS), None, ctypes.byref(now))
+        if now.handler != self._code[1]:
+            self._take()
+
     def _install(self) -> None:
-        libc = ctypes.CDLL(None)
-        self._code = _compiled(self.rows, ctypes.addressof(self._previous), libc)
+        self._code = _compiled(self.rows, ctypes.addressof(self._previous), _libc())
+        self._take()
+
+    def _take(self) -> None:
         action = _SigAction(handler=self._code[1], flags=SA_SIGINFO)
-        libc.sigaction(int(signal.SIGBUS), ctypes.byref(action), self._previous)
+        _libc().sigaction(int(signal.SIGBUS), ctypes.byref(action), self._previous)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 class _SigAction(ctypes.Structure):

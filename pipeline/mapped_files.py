@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -29,11 +30,13 @@ R = TypeVar("R")
 
 MOST = 32_768  # files mapped at a time; Linux allows a process 65,530 maps by default
 MAP_FIXED = 0x10
+KEPT_SECONDS = 1.0
 STALE = getattr(errno, "ESTALE", 0)
 
 _lock = threading.RLock()
 _files: "weakref.WeakValueDictionary[int, _Mapped]" = weakref.WeakValueDictionary()  # by row of the table
 _shared: "weakref.WeakValueDictionary[tuple[int, ...], _Mapped]" = weakref.WeakValueDictionary()
+_kept = 0.0  # when the signal was last known to be ours
 _mended = 0  # faults that are dealt with
 _made: FaultTable | None = None  # with the first file that is mapped
 if hasattr(os, "register_at_fork"):  # a fork while another thread maps a file would leave it locked for ever
@@ -72,6 +75,7 @@ def reading(action: Callable[[], R]) -> R:
     table = _made
     if table is None:
         return action()
+    _keep(table)
     while True:
         before = table.faults
         failed = _mend() if before != _mended else []
@@ -182,6 +186,15 @@ class _Mapped:
         except OSError as error:
             return f"{where}: {error.strerror}"
         return f"{where}: the disk or the server failed twice"
+
+
+def _keep(table: FaultTable) -> None:
+    """Keep the signal ours; that is asked once a second, since it takes as long as reading a clip."""
+    global _kept  # noqa: PLW0603
+    now = time.monotonic()
+    if now - _kept > KEPT_SECONDS:
+        _kept = now
+        table.keep()
 
 
 def _table() -> FaultTable:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -197,3 +198,13 @@ def test_what_cannot_be_mapped_is_named(tmp_path: Path, why: str) -> None:
         path.mkdir()
     with pytest.raises(DatasetError, match=f"^{path}: cannot be read: "):
         map_file(path)
+
+
+def test_the_signal_is_taken_back_from_who_has_taken_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Lightning's trainer does at its end: it sets every signal to what Python knows of it."""
+    monkeypatch.setattr(mapped_files, "KEPT_SECONDS", 0.0)
+    mapped = map_file(path)
+    signal.signal(signal.SIGBUS, signal.getsignal(signal.SIGBUS))
+    os.truncate(path, 0)
+    with pytest.raises(DatasetError, match="now it has 0"):
+        reading(lambda: int(mapped.sum()))

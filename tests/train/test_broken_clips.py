@@ -1,6 +1,8 @@
 """A clip of NaN ends the training of any method with a message that names the clip, and nothing is saved."""
 
+import os
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from click.testing import Result
 
 from skelpipe.dataset import Dataset
+from skelpipe.loader.stream import Stream
 from skelpipe.models.build import METHODS
 
 BATCH = 8
@@ -35,6 +38,38 @@ def broken(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> t
                 file.seek(member.offset_data + member.size - size)
                 file.write(np.full(size // 4, np.nan, np.float32).tobytes())
     return Dataset.open(folder), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the process ends by SIGBUS")
+@pytest.mark.parametrize(
+    ("damage", "said"), [("cut", "now it has 0"), ("gone", "was removed while it was in use")]
+)
+def test_a_shard_that_is_lost_in_training_is_named(
+    tiny_dataset: Dataset,
+    pretrain_small: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+    said: str,
+) -> None:
+    shutil.copytree(tiny_dataset.path, tmp_path / "set")
+    shard = sorted((tmp_path / "set" / "train" / "joint").glob("*.tar"))[0]
+    plain = Stream.passed
+
+    def passed(stream: Stream, epoch: int, step: int) -> None:
+        if damage == "cut":
+            os.truncate(shard, 0)
+        else:
+            shard.unlink(missing_ok=True)
+        plain(stream, epoch, step)
+
+    monkeypatch.setattr(Stream, "passed", passed)
+    result = pretrain_small(Dataset.open(tmp_path / "set"), tmp_path / "run", "--epochs", "2", "--save-every", "1")
+    assert result.exit_code == 1
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"Error: {shard}: ")
+    assert said in line
+    assert not list((tmp_path / "run").rglob("*.pt"))
 
 
 @pytest.mark.parametrize("method", METHODS)
