@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 MOST = 32_768  # files mapped at a time; Linux allows a process 65,530 maps by default
 MAP_FIXED = 0x10
-KEPT_SECONDS = 1.0
+KEPT_SECONDS = 0.05  # between two looks whether the signal is still ours
 STALE = getattr(errno, "ESTALE", 0)
 
 _lock = threading.RLock()
@@ -109,6 +109,7 @@ class _Mapped:
         self.path, self.label, self.watched = path, label, watched
         self.facts = os.fstat(descriptor)
         self.size, self.failed_at, self.lost = self.facts.st_size, 0, False
+        _table().keep()
         rows = _table().rows
         free = rows[:-1, START] == 0
         self.row = int(free.argmax())
@@ -189,7 +190,7 @@ class _Mapped:
 
 
 def _keep(table: FaultTable) -> None:
-    """Keep the signal ours; that is asked once a second, since it takes as long as reading a clip."""
+    """Keep the signal ours; that is asked now and then, since it takes as long as to copy a clip."""
     global _kept  # noqa: PLW0603
     now = time.monotonic()
     if now - _kept > KEPT_SECONDS:
