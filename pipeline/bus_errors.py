@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["END", "FAULT", "START", "FaultTable"]
+__all__ = ["END", "FAULT", "START", "FaultTable", "libc"]
 
 START, END, FAULT = range(3)  # columns of the table: first address, address after the last, address that failed
 FAULTS = 0  # column of the table's last row: the number of faults
@@ -51,22 +51,27 @@ class FaultTable:
         if self._code is None:
             return
         now = _SigAction()
-        _libc().sigaction(int(signal.SIGBUS), None, ctypes.byref(now))
+        libc().sigaction(int(signal.SIGBUS), None, ctypes.byref(now))
         if now.handler != self._code[1]:
             self._take()
 
     def _install(self) -> None:
-        self._code = _compiled(self.rows, ctypes.addressof(self._previous), _libc())
+        self._code = _compiled(self.rows, ctypes.addressof(self._previous))
         self._take()
 
     def _take(self) -> None:
         action = _SigAction(handler=self._code[1], flags=SA_SIGINFO)
-        _libc().sigaction(int(signal.SIGBUS), ctypes.byref(action), self._previous)
+        libc().sigaction(int(signal.SIGBUS), ctypes.byref(action), self._previous)
 
 
 @cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+def libc() -> ctypes.CDLL:
+    """Return the C library, with the types of the functions that map memory."""
+    found = ctypes.CDLL(None, use_errno=True)
+    word, number = ctypes.c_size_t, ctypes.c_int
+    found.mmap.restype, found.mmap.argtypes = ctypes.c_void_p, (word, word, number, number, number, ctypes.c_int64)
+    found.munmap.argtypes = (word, word)
+    return found
 
 
 class _SigAction(ctypes.Structure):
@@ -80,7 +85,7 @@ class _SigAction(ctypes.Structure):
     )
 
 
-def _compiled(table: np.ndarray, previous: int, libc: ctypes.CDLL) -> tuple[Any, int]:
+def _compiled(table: np.ndarray, previous: int) -> tuple[Any, int]:
     """Return the compiled handler: what keeps it in memory, and its address.
 
     It looks for the row of the address that failed. If there is one, it notes the address, maps zeros from its
@@ -132,13 +137,13 @@ def _compiled(table: np.ndarray, previous: int, libc: ctypes.CDLL) -> tuple[Any,
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
     size = build.sub(last, page)
     none = (constant(mmap.PROT_READ, number), constant(flags, number), constant(-1, number), constant(0))
-    mapped = call(libc.mmap, kinds, page, size, *none)
+    mapped = call(libc().mmap, kinds, page, size, *none)
     count = at(constant(table.ctypes.data + table.nbytes - table.strides[0]), constant(8 * FAULTS))
     build.atomic_rmw("add", count, constant(1), "seq_cst")
     build.cbranch(build.icmp_unsigned("==", mapped, page), end, other)
 
     build.position_at_end(other)
-    call(libc.sigaction, (number, word, word), signal_number, constant(previous), constant(0))
+    call(libc().sigaction, (number, word, word), signal_number, constant(previous), constant(0))
     build.branch(end)
     ir.IRBuilder(end).ret_void()
 

@@ -14,13 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import PurePath
 from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from skelpipe.bus_errors import FAULT, START, FaultTable
+from skelpipe.bus_errors import FAULT, START, FaultTable, libc
 from skelpipe.errors import DatasetError
 from skelpipe.untrusted import require_plain
 
@@ -257,18 +256,9 @@ def _mend() -> list[_Mapped]:
         return failed
 
 
-@cache
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    word, number = ctypes.c_size_t, ctypes.c_int
-    libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, (word, word, number, number, number, ctypes.c_int64)
-    libc.munmap.argtypes = (word, word)
-    return libc
-
-
 def _mapped_at(address: int, size: int, descriptor: int, flags: int) -> int:
     """Map an open file without keeping it open, as Python's own `mmap` would; return where it is."""
-    found = _libc().mmap(address, size, mmap.PROT_READ, flags, descriptor, 0)
+    found = libc().mmap(address, size, mmap.PROT_READ, flags, descriptor, 0)
     if found in (None, ctypes.c_void_p(-1).value):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -277,4 +267,4 @@ def _mapped_at(address: int, size: int, descriptor: int, flags: int) -> int:
 
 def _unmap(row: int, address: int, size: int) -> None:
     _table().rows[row] = 0
-    _libc().munmap(address, size)
+    libc().munmap(address, size)

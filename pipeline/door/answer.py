@@ -50,6 +50,7 @@ AGAIN_SECONDS = 0.02
 YOUNG_OBJECTS = 10_000  # between two collections: with Python's 700, an eighth of torch's import are collections
 LONGEST = 400  # characters of a message that is not our own
 PACKAGE = Path(__file__).resolve().parents[1]
+IMPORT_HOOK = Path(native_imports.__file__)  # below the imports of native packages
 
 
 class _Door:
@@ -166,8 +167,9 @@ def _not_imported(error: ImportError, said: str) -> str:
 def _place(error: BaseException) -> str:
     """Say where in skelpipe the error came from, or else where it came up."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-    own = [frame for frame in own if Path(frame.filename) != Path(native_imports.__file__)]  # below any import
+    own = [
+        frame for frame in frames if (path := Path(frame.filename)).is_relative_to(PACKAGE) and path != IMPORT_HOOK
+    ]
     if not frames:
         return "at an unknown place"
     frame = (own or frames)[-1]

@@ -104,18 +104,19 @@ class Fellows:
             self._ready.add(self.rank)
             if self.rank:
                 self._tell({"ready": True})
-            self._changed.wait_for(lambda: self._all_met() or self._lost, seconds)
+            self._changed.wait_for(lambda: self._lost or not self._absent(), seconds)
             if self._lost is not None:
                 return [self._lost[0]]
-            if self.rank:
-                return [] if self._all_ready else [0]
-            missing = [rank for rank in range(self.world) if rank not in self._ready]
-            if not missing:
+            absent = self._absent()
+            if self.rank == 0 and not absent:
                 self._tell({"all ready": True})
-            return missing
+            return absent
 
-    def _all_met(self) -> bool:
-        return self._all_ready if self.rank else len(self._ready) == self.world
+    def _absent(self) -> list[int]:
+        """Return the ranks that have not called `meet`; only rank 0 knows them, and others wait for its word."""
+        if self.rank:
+            return [] if self._all_ready else [0]
+        return [rank for rank in range(self.world) if rank not in self._ready]
 
     def lost(self, seconds: float = 0.0) -> str | None:
         """Say which other rank has ended and why, None if none has; wait so long for one."""
@@ -257,6 +258,8 @@ class Fellows:
                 self._store_port = int(message["store"])
                 self._changed.notify_all()
         if message.get("ready") or message.get("all ready"):
+            if peer.rank < 0:
+                raise ValueError(message)
             with self._changed:
                 self._ready.add(peer.rank)
                 self._all_ready = bool(message.get("all ready"))

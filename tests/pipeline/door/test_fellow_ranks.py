@@ -112,6 +112,7 @@ def test_the_port_of_the_store_reaches_the_others_and_strangers_do_no_harm() -> 
         b"GET / HTTP/1.0\r\n\r\n",
         b'{"rank": 7, "pid": 1, "host": "x"}\n',
         b'{"end": "x"}\n',
+        b'{"ready": true}\n',
         b"x" * 9999,
     ):
         with socket.create_connection(("127.0.0.1", port)) as stranger:

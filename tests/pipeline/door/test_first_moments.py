@@ -39,10 +39,17 @@ def test_a_signal_in_an_import(module: str, moment: str, happens: str, code: int
 
 
 @pytest.mark.parametrize("module", ["skelpipe", "skelpipe.train.pretrain"])
-def test_an_import_that_fails(module: str) -> None:
-    done = run(module, "click", "import nowhere")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: the package nowhere is not installed")
+@pytest.mark.parametrize(
+    ("happens", "code", "said"),
+    [
+        ("import nowhere", 1, "Error: the package nowhere is not installed"),
+        ("raise KeyboardInterrupt", 130, "Interrupted: "),
+    ],
+)
+def test_an_import_that_fails(module: str, happens: str, code: int, said: str) -> None:
+    done = run(module, "click", happens)
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 
 
